@@ -1,0 +1,59 @@
+# `make run` and `make test` need Python 3.11 or newer and nothing else.
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix bench lock
+
+help: ## Show these lines
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with everything they need
+	@$(PYTHON) manage.py quickstart
+
+test: $(VENV)/.development ## Run all tests, then those that need no program once more on PostgreSQL
+	$(PYTHON) -m pytest --numprocesses=2 -m "not real"
+	$(PYTHON) -m pytest -m real
+	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest -m "not real and not sqlite_only"
+
+check: $(VENV)/.development ## Look at the code without running it: format, rules, types, layers, migrations
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports
+	$(PYTHON) -m djade --check $$(git ls-files 'templates/*.html')
+	$(PYTHON) -m pylint --disable=all --enable=W0133 accounts registry scanning console
+	env $(SAFE) $(PYTHON) manage.py makemigrations --check --dry-run
+	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
+
+# What a public installation sets at least; the data go to a folder that nothing else uses.
+SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/check
+
+fix: $(VENV)/.development ## Format the code and mend what the tools can mend
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	-$(PYTHON) -m djade $$(git ls-files 'templates/*.html')
+
+bench: $(VENV)/.development ## Measure this installation beside others; prints ratios, proves nothing
+	$(PYTHON) -m bench
+
+lock: $(VENV)/.development ## Take the newest allowed versions of all dependencies into the lock files
+	$(VENV)/bin/uv pip compile $(LOCK) pyproject.toml -o requirements.txt
+	$(VENV)/bin/uv pip compile $(LOCK) --group dev pyproject.toml -o requirements-dev.txt
+
+LOCK = --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+$(PYTHON):
+	@[ -n "$(PYTHON3)" ] && "$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "KCR needs Python 3.11 or newer (found: $$($(PYTHON3) --version 2>&1))"; exit 1; }
+	"$(PYTHON3)" -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(PYTHON)
+	@[ -f $(VENV)/.development ] || $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.development: requirements-dev.txt | $(PYTHON)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@

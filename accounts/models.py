@@ -1,0 +1,227 @@
+"""Tables of who: organizations, projects, users, memberships, access keys, tokens.
+
+Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
+      └──< OrganizationMembership >────────────────┘
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Organization(models.Model):
+    """A company or team; its people can be given roles in its projects."""
+
+    name = models.CharField(max_length=64, unique=True)
+    display_name = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.display_name or self.name
+
+
+class Project(models.Model):
+    """The home of repositories. ``name`` is its unique ID: part of every image URI, never changed."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
+    name = models.CharField(max_length=40, unique=True)
+    display_name = models.CharField(max_length=100, blank=True)
+    description = models.CharField(max_length=200, blank=True)
+    repository_limit = models.PositiveIntegerField(default=1_000)
+    image_limit = models.PositiveIntegerField(default=10_000, help_text="images in one repository")
+    tag_limit = models.PositiveIntegerField(default=1_000, help_text="tags of one image")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class UserManager(BaseUserManager["User"]):
+    """Users are found by their e-mail address, in lower case."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """Make a user; without a password they cannot sign in to the console until they set one."""
+        user = self.model(email=email.lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def get_by_natural_key(self, username: str | None) -> User:
+        """Find a user by e-mail address, however it was typed."""
+        return self.get(email=(username or "").lower())
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person. Django's own permissions and groups are not used: roles are (registry.access)."""
+
+    email = models.EmailField(unique=True)
+    name = models.CharField(max_length=100, blank=True)
+    is_active = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = UserManager()
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class OrganizationRole(models.TextChoices):
+    """Owner: all projects, users, creates projects. Member: may be given roles."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+
+
+class OrganizationMembership(models.Model):
+    """A user belongs to an organization."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="organization_memberships")
+    role = models.CharField(max_length=10, choices=OrganizationRole, default=OrganizationRole.MEMBER)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["user", "organization"], name="one_membership_an_organization")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} of {self.organization}"
+
+
+class ProjectRole(models.TextChoices):
+    """Admin and Member do everything in the project (members and roles: Admin only); Reader views and pulls."""
+
+    ADMIN = "admin"
+    MEMBER = "member"
+    READER = "reader"
+
+
+class ProjectMembership(models.Model):
+    """A user has a role in a project."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="project_memberships")
+    role = models.CharField(max_length=10, choices=ProjectRole)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["user", "project"], name="one_role_a_project")]
+
+    def __str__(self) -> str:
+        return f"{self.user} is {self.role} in {self.project}"
+
+
+class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
+    """Reads of access keys."""
+
+    def alive(self) -> Self:
+        """Keys that may be used now: not revoked, not expired, of an active user."""
+        return self.filter(Q(expires_at=None) | Q(expires_at__gt=timezone.now()), revoked_at=None, user__is_active=True)
+
+
+class AccessKey(models.Model):
+    """What docker login takes: ``identifier`` as user name and a secret that is stored as a keyed hash only.
+
+    The limits (project, pull only, expiry) are given when the key is made and never change.
+    """
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
+    name = models.CharField(max_length=64)
+    identifier = models.CharField(max_length=32, unique=True)
+    secret_hash = models.CharField(max_length=64)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
+    pull_only = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_address = models.CharField(max_length=45, blank=True)
+    last_used_client = models.CharField(max_length=200, blank=True)
+
+    objects = AccessKeyQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.identifier})"
+
+    @property
+    def state(self) -> str:
+        """``alive``, ``revoked``, ``expired`` or ``inactive`` (the user is)."""
+        if self.revoked_at:
+            return "revoked"
+        if self.expires_at and self.expires_at <= timezone.now():
+            return "expired"
+        return "alive" if self.user.is_active else "inactive"
+
+
+class RefreshTokenQuerySet(models.QuerySet["RefreshToken"]):
+    """Reads of refresh tokens."""
+
+    def alive(self) -> Self:
+        """Tokens that have not run out and whose key may still be used."""
+        return self.filter(expires_at__gt=timezone.now(), key__in=AccessKey.objects.alive())
+
+
+class RefreshToken(models.Model):
+    """What an OAuth2 client keeps instead of the secret; bound to its key and to one service."""
+
+    key = models.ForeignKey(AccessKey, on_delete=models.CASCADE, related_name="refresh_tokens")
+    service = models.CharField(max_length=255)
+    token_hash = models.CharField(max_length=64, unique=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    objects = RefreshTokenQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"refresh token of {self.key} for {self.service}"
+
+
+class SigningKey(models.Model):
+    """A key pair that signs registry tokens; the private half is encrypted with the installation's secret."""
+
+    identifier = models.CharField(max_length=32, unique=True)
+    private_key = models.TextField()
+    public_key = models.TextField()
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    def __str__(self) -> str:
+        return self.identifier
+
+
+class SignInFailureQuerySet(models.QuerySet["SignInFailure"]):
+    """Reads of failed sign-ins."""
+
+    def since(self, since: datetime) -> Self:
+        """Failures that still count."""
+        return self.filter(at__gte=since)
+
+
+class SignInFailure(models.Model):
+    """One wrong secret, counted for a while per account and per address; ``account`` is a hash of what was typed."""
+
+    account = models.CharField(max_length=64)
+    address = models.CharField(max_length=45)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    objects = SignInFailureQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["account", "at"], name="failures_of_account"),
+            models.Index(fields=["address", "at"], name="failures_of_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} at {self.at:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,113 @@
+"""Organizations, projects and the people in them."""
+
+from __future__ import annotations
+
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.db import transaction
+
+from .models import (
+    Organization,
+    OrganizationMembership,
+    OrganizationRole,
+    Project,
+    ProjectMembership,
+    ProjectRole,
+    User,
+)
+
+
+class Refused(ValueError):
+    """The change cannot be made; the message says why and what to do."""
+
+
+def find_organization(name: str) -> Organization:
+    """Raises Refused when there is none of this name."""
+    organization = Organization.objects.filter(name=name).first()
+    if organization is None:
+        raise Refused(f"there is no organization {name}: make it with createorganization {name}")
+    return organization
+
+
+def find_project(name: str) -> Project:
+    """Find a project by its unique ID. Raises Refused."""
+    project = Project.objects.select_related("organization").filter(name=name).first()
+    if project is None:
+        raise Refused(f"there is no project {name}")
+    return project
+
+
+def find_user(email: str) -> User:
+    """Find a user by e-mail address. Raises Refused."""
+    user = User.objects.filter(email=email.lower()).first()
+    if user is None:
+        raise Refused(f"there is no user {email}: add them with adduser {email}")
+    return user
+
+
+def create_organization(name: str, display_name: str = "") -> tuple[Organization, bool]:
+    """Return the organization, and whether it was made now."""
+    if not 2 <= len(name) <= 64 or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        raise Refused("an organization's name has 2 to 64 letters, digits, - or _")
+    return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
+
+
+def create_project(organization: Organization, name: str, display_name: str = "") -> tuple[Project, bool]:
+    """Return the project, and whether it was made now. ``name`` must be a valid unique ID (registry.oci.names).
+
+    Raises Refused when another organization has a project of this name.
+    """
+    project, created = Project.objects.get_or_create(
+        name=name, defaults={"organization": organization, "display_name": display_name}
+    )
+    if project.organization_id != organization.pk:
+        raise Refused(f"the project ID {name} is taken: IDs are unique in the whole installation")
+    return project, created
+
+
+@transaction.atomic
+def add_user(
+    organization: Organization,
+    email: str,
+    *,
+    role: OrganizationRole | None = None,
+    name: str = "",
+    password: str | None = None,
+) -> tuple[User, bool]:
+    """Return the user as a member of the organization, and whether the user was made now.
+
+    An existing user keeps name and password; their role changes only when one is given. Raises Refused.
+    """
+    try:
+        validate_email(email)
+        if password is not None:
+            validate_password(password, User(email=email, name=name))
+    except ValidationError as error:
+        raise Refused(" ".join(error.messages)) from error
+    user = User.objects.filter(email=email.lower()).first()
+    created = user is None
+    if user is None:
+        user = User.objects.create_user(email, password, name=name)
+    membership, _ = OrganizationMembership.objects.get_or_create(
+        user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
+    )
+    if role and membership.role != role:
+        membership.role = role
+        membership.save(update_fields=["role"])
+    return user, created
+
+
+def belongs(user: User, organization: Organization) -> bool:
+    """Whether the user is in the organization."""
+    return OrganizationMembership.objects.filter(user=user, organization=organization).exists()
+
+
+def set_project_role(project: Project, user: User, role: ProjectRole | None) -> None:
+    """Give exactly this role in the project; None removes the user from it. Raises Refused for outsiders."""
+    if role is None:
+        ProjectMembership.objects.filter(project=project, user=user).delete()
+        return
+    if not belongs(user, project.organization):
+        raise Refused(f"{user} is not in the organization {project.organization.name}")
+    ProjectMembership.objects.update_or_create(project=project, user=user, defaults={"role": role})

@@ -1,0 +1,253 @@
+"""Registry tokens: signed, short-lived, for one host (Docker token specification; RFC 7519).
+
+A token says who holds it and what it was issued for. It gives nothing by itself: each request asks the database for
+the holder's rights of that moment. Signing keys live in the database, encrypted, so that every process shares them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
+from django.utils import timezone
+
+from .actors import Actor
+from .keys import hash_secret, last_used, new_secret
+from .models import AccessKey, RefreshToken, SigningKey
+
+ALGORITHM = "EdDSA"
+LIFETIME = timedelta(minutes=15)
+REFRESH_LIFETIME = timedelta(days=90)
+REFRESH_PREFIX = "kcrr_"
+SIGNING_KEY_LIFETIME = timedelta(days=30)
+_HEADER = frozenset({"alg", "kid", "typ"})
+_CLAIMS = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"]
+
+
+class InvalidToken(ValueError):
+    """Not a token of ours, or not one for here and now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One entry of a token's ``access``: actions on a name as it is spelled on the token's host.
+
+    ``repository_id`` binds the entry to the repository that had the name at that moment (None: there was none).
+    """
+
+    type: str
+    name: str
+    actions: frozenset[str]
+    repository_id: int | None = None
+
+    def as_claim(self) -> dict[str, Any]:
+        """The entry as the token specification writes it, with our ``id`` besides."""
+        return {"type": self.type, "name": self.name, "actions": sorted(self.actions), "id": self.repository_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a valid token said: its holder and its grants."""
+
+    actor: Actor
+    grants: tuple[Grant, ...] = field(default=())
+
+    def allows(self, type_: str, name: str, action: str) -> bool:
+        """Whether the token was issued for this action on this name."""
+        return any(grant.type == type_ and grant.name == name and action in grant.actions for grant in self.grants)
+
+
+def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
+    """Sign a token for one service (host), valid for LIFETIME."""
+    now = int(time.time())
+    identifier, private_key = _keys.signing()
+    claims = {
+        "iss": settings.PUBLIC_URL,
+        "sub": actor.label,
+        "aud": service,
+        "iat": now,
+        "nbf": now - 5,
+        "exp": now + int(LIFETIME.total_seconds()),
+        "jti": uuid.uuid4().hex,
+        "access": [grant.as_claim() for grant in grants],
+        "user": actor.user_id,
+        "key": actor.key_id,
+        "project": actor.project_id,
+        "pull_only": actor.pull_only,
+        "system": actor.is_system,
+    }
+    return jwt.encode(claims, private_key, algorithm=ALGORITHM, headers={"kid": identifier})
+
+
+def verify(text: str, service: str, *, address: str = "", client: str = "") -> Token:
+    """Read a token that was issued for this service. Raises InvalidToken.
+
+    The key is found by ``kid`` in our own set only; a header with anything but alg, kid and typ is refused.
+    """
+    try:
+        header = jwt.get_unverified_header(text)
+        if not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
+            raise InvalidToken("unexpected token header")
+        claims = jwt.decode(
+            text,
+            _keys.public(str(header.get("kid", ""))),
+            algorithms=[ALGORITHM],
+            audience=service,
+            issuer=settings.PUBLIC_URL,
+            options={"require": _CLAIMS},
+        )
+        grants = tuple(
+            Grant(entry["type"], entry["name"], frozenset(entry["actions"]), entry["id"]) for entry in claims["access"]
+        )
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+        raise InvalidToken("the token is not valid here, or not any more") from error
+    scope: dict[int, frozenset[str]] = {}
+    for grant in grants:
+        if grant.repository_id is not None:
+            scope[grant.repository_id] = scope.get(grant.repository_id, frozenset()) | grant.actions
+    actor = Actor(
+        user_id=claims["user"],
+        key_id=claims["key"],
+        label=claims["sub"],
+        pull_only=claims["pull_only"],
+        project_id=claims["project"],
+        is_system=claims["system"],
+        scope=scope,
+        address=address,
+        client=client,
+    )
+    return Token(actor, grants)
+
+
+def issue_refresh(key: AccessKey, service: str) -> str:
+    """Make a refresh token for a key and one service; only its hash is kept."""
+    token = new_secret(REFRESH_PREFIX)
+    RefreshToken.objects.create(
+        key=key,
+        service=service,
+        token_hash=hash_secret(token),
+        expires_at=min(filter(None, [key.expires_at, timezone.now() + REFRESH_LIFETIME])),
+    )
+    return token
+
+
+def redeem_refresh(token: str, service: str, *, address: str, client: str) -> AccessKey:
+    """Return the living key behind a refresh token of this service. Raises InvalidToken."""
+    hashes = [hash_secret(token, secret) for secret in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]]
+    found = (
+        RefreshToken.objects.alive()
+        .filter(token_hash__in=hashes, service=service)
+        .select_related("key__user", "key__project")
+        .first()
+    )
+    if found is None:
+        raise InvalidToken("the refresh token is not valid here, or not any more: log in again")
+    last_used.note(found.key_id, address, client)
+    return found.key
+
+
+def rotate_signing_key(*, only_if_due: bool = False) -> bool:
+    """Make a new signing key and forget those that no living token can need. Returns whether one was made."""
+    now = timezone.now()
+    newest = SigningKey.objects.order_by("-created_at", "-pk").first()
+    if only_if_due and newest and newest.created_at > now - SIGNING_KEY_LIFETIME:
+        return False
+    _new_signing_key()
+    SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).delete()
+    if newest:
+        _keys.forget()
+    return True
+
+
+def forget_expired() -> int:
+    """Delete refresh tokens that have run out; returns how many."""
+    return RefreshToken.objects.filter(expires_at__lte=timezone.now()).delete()[0]
+
+
+def _new_signing_key() -> SigningKey:
+    private_key = Ed25519PrivateKey.generate()
+    return SigningKey.objects.create(
+        identifier=secrets.token_hex(8),
+        private_key=private_key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(hash_secret("signing key").encode()),
+        ).decode(),
+        public_key=private_key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+    )
+
+
+class _KeyRing:
+    """The signing keys as this process knows them; read again at most once in RELOAD_SECONDS."""
+
+    RELOAD_SECONDS = 60
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the keys again at the next use."""
+        self._public: dict[str, Any] = {}
+        self._signing: tuple[str, Any] | None = None
+        self._loaded_at = float("-inf")
+
+    def signing(self) -> tuple[str, Any]:
+        """Identifier and private key of the newest key; makes the first one."""
+        with self._lock:
+            if self._signing is None or self._is_old():
+                self._load(make=True)
+            assert self._signing is not None
+            return self._signing
+
+    def public(self, identifier: str) -> Any:
+        """The public key with this identifier. Raises InvalidToken."""
+        with self._lock:
+            if self._is_old() or (identifier not in self._public and self._may_retry()):
+                self._load(make=False)
+            if identifier not in self._public:
+                raise InvalidToken("signed by no key of ours")
+            return self._public[identifier]
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._loaded_at > self.RELOAD_SECONDS
+
+    def _may_retry(self) -> bool:
+        """An unknown identifier may be a key that another process has just made; guesses must not cost a query each."""
+        return time.monotonic() - self._loaded_at > 1
+
+    def _load(self, *, make: bool) -> None:
+        rows = list(SigningKey.objects.order_by("created_at", "pk"))
+        if not rows and make:
+            rows = [_new_signing_key()]
+        known = self._signing[0] if self._signing else None
+        self._public = {row.identifier: serialization.load_pem_public_key(row.public_key.encode()) for row in rows}
+        if make and rows and known != rows[-1].identifier:
+            self._signing = (rows[-1].identifier, _decrypt(rows[-1].private_key))
+        self._loaded_at = time.monotonic()
+
+
+def _decrypt(pem: str) -> Any:
+    for secret in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]:
+        try:
+            return serialization.load_pem_private_key(pem.encode(), hash_secret("signing key", secret).encode())
+        except ValueError:
+            continue
+    raise RuntimeError(
+        "the signing key in the database was encrypted with another KCR_SECRET_KEY: give that one in"
+        " KCR_SECRET_KEY_FALLBACKS, or run manage.py rotatesigningkey"
+    )
+
+
+_keys = _KeyRing()

@@ -1,0 +1,154 @@
+"""Blobs that are here: who sees them, and who may name them in a manifest.
+
+A blob is seen per repository, never for the digest's sake: through a live manifest of the repository, or, by those who
+may push there, through an open lease. H of ARCHITECTURE.md, "Storage", gives and renews leases.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, Subquery
+from django.utils import timezone
+
+from registry import access, errors
+from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repository
+from registry.oci import digests
+from registry.storage import blob_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.core.files import File
+
+    from accounts.actors import Actor
+    from registry.models.blobs import BlobQuerySet
+    from registry.oci.names import ImageName
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(hours=24)
+
+
+def find(actor: Actor, name: ImageName, digest: str) -> Blob:
+    """The blob, for an actor who may pull from the image's repository. One query when a live manifest names it.
+
+    Raises DigestInvalid, BlobUnknown, and what ``access.require`` raises.
+    """
+    parse_digest(digest)
+    references = ManifestBlob.objects.live().of_repository(name).filter(blob__digest=digest).select_related("blob")
+    reference = access.permitted(references, actor, access.Action.PULL, "repository").first()
+    if reference is not None:
+        return reference.blob
+    repository = access.require(actor, access.Action.PULL, name)
+    leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).select_related("blob").first()
+    if leased is None or not access.may(actor, access.Action.PUSH, repository):
+        raise errors.BlobUnknown
+    return leased.blob
+
+
+def open_bytes(blob: Blob) -> File[bytes]:
+    """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
+    storage = blob_storage()
+    if not storage.holds(blob.storage_key, blob.size):
+        logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
+        raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
+    return storage.open(blob.storage_key)
+
+
+def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
+    """H: the blob, for an actor who may name it in a manifest of this repository for a whole LEASE from now on.
+
+    Two queries and no write while more than half of a lease is left. Raises DigestInvalid, BlobUnknown, and what
+    ``access.require`` raises.
+    """
+    parse_digest(digest)
+    repository = access.require(actor, access.Action.PUSH, name)
+    leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
+    seen = nameable(repository, [digest])
+    blob = seen.annotate(leased_until=Subquery(leases.values("expires_at"))).first()
+    if blob is None:
+        raise errors.BlobUnknown
+    leased_until: datetime | None = blob.leased_until  # type: ignore[attr-defined]
+    if leased_until is None or leased_until < timezone.now() + LEASE / 2:
+        with transaction.atomic():
+            blob = seen.held().first()
+            if blob is None:
+                raise errors.BlobUnknown
+            lease(repository, blob)
+    return blob
+
+
+def mount(actor: Actor, repository: Repository, source: ImageName | None, digest: str) -> Blob | None:
+    """H across repositories: the blob, when ``source`` shows it to the actor; then leased in ``repository`` as well.
+
+    None in every other case, whatever the cause: a mount must not tell what exists.
+    """
+    if source is None or not digests.is_wellformed(digest):
+        return None
+    shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()
+    if shown_by is None:
+        return None
+    with transaction.atomic():
+        shown = nameable(shown_by, [digest], leased=access.may(actor, access.Action.PUSH, shown_by))
+        blob = shown.held().first()
+        if blob is not None:
+            lease(repository, blob)
+    return blob
+
+
+def nameable(repository: Repository, wanted: Iterable[str], *, leased: bool = True) -> BlobQuerySet:
+    """The blobs among these digests that the repository shows: to everybody, and with ``leased`` to its pushers."""
+    seen = Q(Exists(ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))))
+    if leased:
+        seen |= Q(Exists(BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))))
+    return Blob.objects.filter(seen, digest__in=wanted)
+
+
+def drop(repository: Repository, digest: str) -> None:
+    """Take a blob away from those who push here.
+
+    Raises DigestInvalid, BlobUnknown, Unsupported (a live manifest names it).
+    """
+    parse_digest(digest)
+    with transaction.atomic():
+        if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():
+            raise errors.Unsupported("a manifest of this repository still uses the blob: delete the manifest first")
+        leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).first()
+        if leased is None:
+            raise errors.BlobUnknown
+        leased.delete()
+        review([leased.blob_id], timezone.now())
+
+
+def lease(repository: Repository, blob: Blob) -> None:
+    """Let those who push to the repository name the (held) blob for a whole LEASE. Call it inside a transaction."""
+    until = timezone.now() + LEASE
+    BlobLease.objects.bulk_create(
+        [BlobLease(repository=repository, blob=blob, expires_at=until)],
+        update_conflicts=True,
+        unique_fields=["repository", "blob"],
+        update_fields=["expires_at"],
+    )
+    review([blob.pk], until)
+
+
+def review(blobs: Iterable[int], after: datetime) -> None:
+    """Have the collector look at these blobs after that time. Call it inside a transaction."""
+    BlobReview.objects.bulk_create(
+        [BlobReview(blob_id=blob, review_after=after) for blob in sorted(set(blobs))],
+        update_conflicts=True,
+        unique_fields=["blob"],
+        update_fields=["review_after"],
+    )
+
+
+def parse_digest(text: str) -> digests.Digest:
+    """Read a digest from a client. Raises DigestInvalid."""
+    try:
+        return digests.parse(text)
+    except digests.InvalidDigest as error:
+        raise errors.DigestInvalid(str(error)) from error

@@ -1,0 +1,52 @@
+"""Work in the background: Celery over Redis, or over files when this installation is one machine.
+
+The broker of files is kombu's own: it needs nothing installed or running. It loses what a crashed worker had taken,
+and looks for work once in a while instead of being told; both are bearable, because each task may run twice, late or
+never without harm (a sweep finds what is due).
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from celery.schedules import crontab
+from django.conf import settings
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry.settings")
+
+app = Celery("kcr")
+app.conf.update(
+    broker_url=settings.REDIS_URL or "filesystem://",
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_time_limit=3600,
+    broker_connection_retry_on_startup=True,
+    worker_hijack_root_logger=False,
+    worker_enable_remote_control=False,
+    beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
+    timezone="UTC",
+    beat_schedule={
+        "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
+        "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
+        "rotate the signing key": {
+            "task": "registry.tasks.rotate_signing_key",
+            "schedule": crontab(minute="5", hour="3"),
+        },
+    },
+)
+if not settings.REDIS_URL:
+    queue = settings.DATA_DIR / "broker"
+    for folder in ("messages", "processed", "control"):
+        (queue / folder).mkdir(parents=True, exist_ok=True)
+    app.conf.broker_transport_options = {
+        "data_folder_in": str(queue / "messages"),
+        "data_folder_out": str(queue / "messages"),
+        "processed_folder": str(queue / "processed"),
+        "control_folder": str(queue / "control"),
+        "store_processed": False,
+        "polling_interval": 1.0,
+    }
+app.autodiscover_tasks()

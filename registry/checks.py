@@ -1,0 +1,29 @@
+"""What must be right before the server starts (``manage.py check``)."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+
+from registry.oci import names
+
+
+@checks.register()
+def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """KCR_DOMAIN and KCR_REGION make host names."""
+    wrong = [name for name in ("DOMAIN", "REGION") if not names.is_name(getattr(settings, name))]
+    return [checks.Error(f"KCR_{name} is not part of a host name", id="registry.E001") for name in wrong]
+
+
+@checks.register()
+def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """The data directory can be written to."""
+    directory = settings.DATA_DIR
+    while not directory.exists():
+        directory = directory.parent
+    if os.access(directory, os.W_OK):
+        return []
+    return [checks.Error(f"KCR_DATA_DIR {settings.DATA_DIR} cannot be written to", id="registry.E002")]

@@ -1,0 +1,65 @@
+"""Settings come from the environment and from nowhere else: this module reads and checks them.
+
+Every name begins with ``KCR_``; README.md lists them all (a test compares).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+from django.core.exceptions import ImproperlyConfigured
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TRUE = frozenset({"on", "true", "yes", "1"})
+_FALSE = frozenset({"off", "false", "no", "0"})
+
+
+def text(name: str, default: str = "") -> str:
+    """The setting as it was written, without surrounding space; the default when it is absent or empty."""
+    return os.environ.get(name, "").strip() or default
+
+
+def switch(name: str, *, default: bool) -> bool:
+    """An on/off setting. Raises ImproperlyConfigured for any other word."""
+    value = text(name).lower()
+    if value and value not in _TRUE | _FALSE:
+        raise ImproperlyConfigured(f"{name} must be on or off, not {value!r}")
+    return value in _TRUE if value else default
+
+
+def number(name: str, default: int, *, least: int = 0) -> int:
+    """A whole number of at least ``least``. Raises ImproperlyConfigured."""
+    value = text(name)
+    if value and not (value.isascii() and value.isdigit() and int(value) >= least):
+        raise ImproperlyConfigured(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value) if value else default
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A list separated by commas."""
+    return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def secret(name: str, path: Path) -> str:
+    """A secret from the environment, or from a file that is made, readable by its owner only, when it is missing.
+
+    There is no default that two installations could share.
+    """
+    if value := text(name):
+        if len(value) < 32:
+            raise ImproperlyConfigured(f"{name} must have at least 32 characters")
+        return value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if value := path.read_text().strip():
+            return value
+        raise ImproperlyConfigured(f"{path} is empty: set {name}, or delete the file") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(value := secrets.token_urlsafe(48))
+    return value

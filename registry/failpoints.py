@@ -1,0 +1,29 @@
+"""Named places at which tests make a process die, fail or wait; nothing at all in production.
+
+``KCR_FAILPOINT=name:die`` ends the process there at once (no clean-up, as kill -9), ``name:fail`` raises OSError(EIO),
+``name:full`` raises OSError(ENOSPC), ``name:wait`` sleeps for a second.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+_NAME, _, _ACTION = os.environ.get("KCR_FAILPOINT", "").partition(":")
+
+
+def failpoint(name: str) -> None:
+    """Do what ``KCR_FAILPOINT`` says for this place."""
+    if name == _NAME:
+        _act()
+
+
+def _act() -> None:
+    if _ACTION == "die":
+        os._exit(137)
+    if _ACTION in {"fail", "full"}:
+        code = errno.EIO if _ACTION == "fail" else errno.ENOSPC
+        raise OSError(code, os.strerror(code))
+    if _ACTION == "wait":
+        time.sleep(1)

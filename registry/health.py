@@ -1,0 +1,57 @@
+"""Whether this process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import connection
+from django.http import JsonResponse
+
+from registry.celery import app
+from registry.storage import blob_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+logger = logging.getLogger(__name__)
+
+
+def alive(request: HttpRequest) -> JsonResponse:
+    """``/healthz``: the process answers."""
+    return JsonResponse({"status": "ok"})
+
+
+def ready(request: HttpRequest) -> JsonResponse:
+    """``/readyz``: database, storage and broker answer; 503 and which one when not."""
+    states = {name: _state(name, probe) for name, probe in _PROBES.items()}
+    is_ready = all(state == "ok" for state in states.values())
+    return JsonResponse({"status": "ok" if is_ready else "unavailable", **states}, status=200 if is_ready else 503)
+
+
+def _state(name: str, probe: Callable[[], object]) -> str:
+    try:
+        probe()
+    except Exception:
+        logger.exception("%s is not ready", name)
+        return "unavailable"
+    return "ok"
+
+
+def _database() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
+def _broker() -> None:
+    with app.connection_for_read() as broker:
+        broker.ensure_connection(max_retries=1, timeout=2)
+
+
+_PROBES: dict[str, Callable[[], object]] = {
+    "database": _database,
+    "storage": lambda: blob_storage().check_room(),
+    "broker": _broker,
+}

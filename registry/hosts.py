@@ -1,0 +1,84 @@
+"""From a host and a path to a project, repository and image, and back: the only place that knows both forms of names.
+
+    project host   {project}.{region}.{domain}   /v2/{repository}/{image}/…
+    bare host      the host of KCR_PUBLIC_URL     /v2/{project}/{repository}/{image}/…
+
+Both name the same image. A token is for one of them: its audience is ``Host.service``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from registry.errors import NameInvalid, PathUnknown
+from registry.oci import names
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host name of the registry. ``project`` is "" for the bare host."""
+
+    project: str = ""
+
+    @property
+    def service(self) -> str:
+        """The host as clients write it, port included: the ``service`` of challenges and the audience of tokens."""
+        port = f":{settings.PUBLIC.port}" if settings.PUBLIC.port else ""
+        if self.project:
+            return f"{self.project}.{settings.REGION}.{settings.DOMAIN}{port}"
+        return f"{settings.PUBLIC.hostname}{port}"
+
+    def parse(self, wire_name: str) -> names.ImageName:
+        """The image that a name means on this host. Raises NameInvalid."""
+        try:
+            if self.project:
+                return names.image_name(self.project, wire_name)
+            project, _, path = wire_name.partition("/")
+            return names.image_name(project, path)
+        except names.InvalidName as error:
+            form = "repository/image" if self.project else "project/repository/image"
+            raise NameInvalid(f"{error}; on this host: {form}") from error
+
+    def find(self, wire_name: str) -> names.ImageName | None:
+        """The image that a name means on this host, or None when it means nothing."""
+        try:
+            return self.parse(wire_name)
+        except NameInvalid:
+            return None
+
+    def spell(self, name: names.ImageName | str) -> str:
+        """The name (or full path) of an image as it is written on this host."""
+        return str(name).removeprefix(f"{self.project}/") if self.project else str(name)
+
+    def uri(self, name: names.ImageName | str) -> str:
+        """What to give to docker: host and name."""
+        return f"{self.service}/{self.spell(name)}"
+
+
+BARE = Host()
+
+
+def of_header(header: str) -> Host:
+    """The host that a Host header (already allowed by ALLOWED_HOSTS) names. Raises PathUnknown for none of ours."""
+    hostname = header.rsplit(":", 1)[0] if not header.endswith("]") else header
+    suffix = f".{settings.REGION}.{settings.DOMAIN}"
+    hostname = hostname.lower().rstrip(".")
+    if hostname.endswith(suffix) and hostname != settings.PUBLIC.hostname:
+        project = hostname.removesuffix(suffix)
+        if names.is_project(project):
+            return Host(project)
+        raise PathUnknown("there is no registry at this host: project hosts are {project}" + suffix)
+    if not settings.BARE_HOST_NAMES:
+        raise PathUnknown(f"names are served at project hosts only: {{project}}{suffix}")
+    return BARE
+
+
+def of_service(service: str) -> Host | None:
+    """The host whose ``service`` this is, if it is one of ours."""
+    if service == BARE.service:
+        return BARE if settings.BARE_HOST_NAMES else None
+    project = service.partition(".")[0]
+    host = Host(project)
+    return host if names.is_project(project) and service == host.service else None

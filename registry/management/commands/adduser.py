@@ -1,0 +1,51 @@
+"""``manage.py adduser EMAIL --organization NAME``"""
+
+import sys
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import organizations
+from accounts.models import OrganizationRole, ProjectRole
+from registry.management.json_command import JsonCommand
+
+
+class Command(JsonCommand):
+    help = "Add a user to an organization, and give roles in its projects."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("email")
+        parser.add_argument("--organization", required=True)
+        parser.add_argument("--name", default="", help="the name that people read")
+        parser.add_argument("--role", choices=OrganizationRole.values, help="in the organization (default: member)")
+        parser.add_argument(
+            "--project",
+            action="append",
+            default=[],
+            metavar="PROJECT:ROLE",
+            help=f"a role in a project: {', '.join(ProjectRole.values)}; may be repeated",
+        )
+        parser.add_argument(
+            "--password-stdin", action="store_true", help="read the console password from standard input"
+        )
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        roles = [_role(text) for text in options["project"]]
+        organization = organizations.find_organization(options["organization"])
+        user, created = organizations.add_user(
+            organization,
+            options["email"],
+            role=options["role"],
+            name=options["name"],
+            password=sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
+        )
+        for project, role in roles:
+            organizations.set_project_role(organizations.find_project(project), user, role)
+        return {"user": user.email, "created": created}
+
+
+def _role(text: str) -> tuple[str, ProjectRole]:
+    project, _, role = text.partition(":")
+    if role not in ProjectRole.values:
+        raise organizations.Refused(f"--project takes PROJECT:ROLE, the role one of {', '.join(ProjectRole.values)}")
+    return project, ProjectRole(role)

@@ -1,0 +1,28 @@
+"""``manage.py createproject ORGANIZATION PROJECT``"""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import organizations
+from registry import hosts
+from registry.management.json_command import JsonCommand
+from registry.oci import names
+
+
+class Command(JsonCommand):
+    help = "Make a project. Its ID becomes part of every image URI and never changes."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("organization")
+        parser.add_argument("project", help="3 to 40 of a-z 0-9 -, starts with a letter; unique in the installation")
+        parser.add_argument("--display-name", default="", help="the name that people read")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        if not names.is_project(options["project"]):
+            raise organizations.Refused(
+                "a project ID has 3 to 40 of a-z 0-9 -, starts with a letter and ends with none of -"
+            )
+        organization = organizations.find_organization(options["organization"])
+        project, created = organizations.create_project(organization, options["project"], options["display_name"])
+        return {"project": project.name, "created": created, "host": hosts.Host(project.name).service}

@@ -1,0 +1,142 @@
+"""``manage.py quickstart``: everything on one machine, from nothing, in one process tree."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+from django.utils.crypto import get_random_string
+
+from accounts import keys, organizations
+from accounts.models import OrganizationRole, Project, User
+from registry import env, hosts
+
+ORGANIZATION, PROJECT = "home", "demo"
+ADMIN_EMAIL = "admin@kcr.localhost"
+RESTART_SECONDS = (1, 2, 5, 10, 30)
+STABLE_SECONDS = 60
+STOP_SECONDS = 40
+
+
+@dataclass
+class Child:
+    """One process of the tree."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    crashes: int = field(default=0)
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that Ctrl-C reaches the parent alone, which stops all in order."""
+        self.process = subprocess.Popen(self.command, start_new_session=True)
+        self.started_at, self.restart_at = time.monotonic(), 0.0
+
+    def seconds_until_restart(self) -> int:
+        """How long to wait after this crash: longer each time, from the start again after a good minute."""
+        self.crashes = 0 if time.monotonic() - self.started_at > STABLE_SECONDS else self.crashes
+        seconds = RESTART_SECONDS[min(self.crashes, len(RESTART_SECONDS) - 1)]
+        self.crashes += 1
+        return seconds
+
+
+class Command(BaseCommand):
+    help = "Prepare the database, make a first project and admin, and run web server, worker and beat until Ctrl-C."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGINT or SIGTERM; returns when every child has ended."""
+        self.stopping = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.stop)
+        call_command("check", fail_level="ERROR", verbosity=0)
+        call_command("migrate", verbosity=0, interactive=False)
+        call_command("collectstatic", verbosity=0, interactive=False)
+        self.introduce()
+        self.supervise(
+            [
+                Child("web server", [sys.executable, sys.argv[0], "serve"]),
+                Child("worker", [*_celery(), "worker", "--concurrency=1", "--loglevel=WARNING"]),
+                Child(
+                    "beat", [*_celery(), "beat", "--loglevel=WARNING", f"--pidfile={settings.DATA_DIR / 'beat.pid'}"]
+                ),
+            ]
+        )
+
+    def stop(self, *args: Any) -> None:
+        """End the loop at its next turn."""
+        self.stopping = True
+
+    def introduce(self) -> None:
+        """Make the first organization, project and admin when there is nobody, and show the first commands."""
+        if not User.objects.exists():
+            email = env.text("KCR_ADMIN_EMAIL", ADMIN_EMAIL)
+            password = env.text("KCR_ADMIN_PASSWORD")
+            shown = password or get_random_string(20)
+            organization, _ = organizations.create_organization(ORGANIZATION)
+            organizations.create_project(organization, PROJECT, "First project")
+            user, _ = organizations.add_user(organization, email, role=OrganizationRole.OWNER, password=shown)
+            key = keys.create(user, "quickstart")
+            self.stdout.write("A first project and its owner have been made. This is shown once:\n")
+            self.stdout.write(f"  console   {user.email}  {'(your password)' if password else shown}")
+            self.stdout.write(f"  registry  {key.key.identifier}  {key.secret}\n\n")
+        project = Project.objects.order_by("pk").first()
+        host = hosts.BARE.service
+        self.stdout.write(f"KCR serves console and registry at {settings.PUBLIC_URL} (Ctrl-C stops it)\n")
+        self.stdout.write(f"  docker login {host}\n")
+        self.stdout.write(f"  docker push {host}/{project or 'PROJECT'}/REPOSITORY/IMAGE:TAG\n")
+        self.stdout.flush()
+
+    def supervise(self, children: list[Child]) -> None:
+        """Keep the children running until told to stop; then stop them all and wait."""
+        for child in children:
+            child.start()
+        while not self.stopping:
+            for child in children:
+                self.look_after(child)
+            time.sleep(0.2)
+        self.stdout.write("Stopping…")
+        for child in children:
+            if child.process and child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
+        for child in children:
+            _wait(child, deadline)
+        self.stdout.write("Stopped.")
+
+    def look_after(self, child: Child) -> None:
+        """Start a crashed child again, after a pause, and say so."""
+        if child.restart_at:
+            if time.monotonic() >= child.restart_at:
+                child.start()
+        elif child.process and child.process.poll() is not None:
+            seconds = child.seconds_until_restart()
+            child.restart_at = time.monotonic() + seconds
+            self.stderr.write(f"The {child.name} ended ({_ending(child.process.returncode)}); again in {seconds} s.")
+
+
+def _celery() -> list[str]:
+    return [sys.executable, "-m", "celery", "--app=registry", "--quiet"]
+
+
+def _ending(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+
+
+def _wait(child: Child, deadline: float) -> None:
+    if child.process is None:
+        return
+    try:
+        child.process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        os.killpg(child.process.pid, signal.SIGKILL)
+        child.process.wait()

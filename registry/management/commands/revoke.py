@@ -1,0 +1,24 @@
+"""``manage.py revoke PROJECT/REPOSITORY EMAIL``"""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import organizations
+from accounts.actors import command_actor
+from registry import repositories
+from registry.management.json_command import JsonCommand
+
+
+class Command(JsonCommand):
+    help = "Take a user's role on one repository away; their tokens lose it at the next request."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("path", metavar="PROJECT/REPOSITORY")
+        parser.add_argument("email")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        repository = repositories.find(options["path"])
+        user = organizations.find_user(options["email"])
+        changed = repositories.set_role(command_actor("revoke"), repository, user, None)
+        return {"repository": str(repository), "user": user.email, "role": None, "changed": changed}

@@ -1,0 +1,54 @@
+"""``manage.py serve``: the web server of this installation. Why gunicorn and why so: ARCHITECTURE.md, "The server"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from gunicorn.app.base import BaseApplication
+
+from registry.background import Flusher
+
+
+def _start_flusher(worker: object) -> None:
+    Flusher().start()
+
+
+class Server(BaseApplication):
+    """gunicorn with the settings that a registry needs."""
+
+    def load_config(self) -> None:
+        """Set what differs from gunicorn's defaults."""
+        options = {
+            "bind": settings.LISTEN.split(","),
+            "worker_class": "gthread",
+            "workers": settings.WEB_WORKERS,
+            "threads": settings.WEB_THREADS,  # made when they are needed, not before
+            "worker_connections": 4 * settings.WEB_THREADS,
+            "keepalive": 30,  # an idle connection holds no thread
+            "timeout": 60,  # of the worker's heartbeat, never of a request
+            "graceful_timeout": 30,
+            "limit_request_line": 8190,  # a token request may ask for many scopes
+            "control_socket_disable": True,
+            "errorlog": "-",
+            "loglevel": "warning",
+            "post_worker_init": _start_flusher,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """The application, in each worker."""
+        from registry.wsgi import application  # noqa: PLC0415  loaded after the fork: threads do not survive it
+
+        return application
+
+
+class Command(BaseCommand):
+    help = "Serve console and registry at KCR_LISTEN."
+    requires_migrations_checks = True
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or SIGINT; transfers under way get 30 seconds."""
+        Server().run()

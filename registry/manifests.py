@@ -1,0 +1,280 @@
+"""Manifests: found, pushed, deleted. M and D of ARCHITECTURE.md, "Storage".
+
+The Image row is the lock of everything under it. Locks are taken in one order everywhere: repository, image, blobs by
+id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from registry import access, blobs, errors, history, quotas, tags
+from registry.failpoints import failpoint
+from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
+from registry.oci import digests, documents, names
+from registry.signals import manifest_deleted, manifest_pushed
+from registry.transactions import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from accounts.actors import Actor
+    from registry.models import Blob
+
+MAX_TAGS_PER_PUSH = 16
+MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients read answers of up to 4 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """What a push left: the manifest, and the tags that name it by this push."""
+
+    manifest: Manifest
+    tags: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some manifests of a list, and whether more follow."""
+
+    manifests: list[Manifest]
+    has_more: bool
+
+
+def find(actor: Actor, name: names.ImageName, reference: str) -> Manifest:
+    """The manifest that a tag or digest names, for an actor who may pull it. One query when all is well.
+
+    Raises ManifestUnknown, Denied (the image has expired), and what ``access.require`` raises.
+    """
+    check_reference(reference)
+    found = Manifest.objects.referenced(name, reference)
+    manifest = access.permitted(found, actor, access.Action.PULL, "image__repository").first()
+    if manifest is None:
+        access.require(actor, access.Action.PULL, name)
+        raise errors.ManifestUnknown(f"{name} has no {'digest' if digests.is_digest(reference) else 'tag'} {reference}")
+    _check_expiry(manifest.image)
+    return manifest
+
+
+def check_reference(reference: str) -> None:
+    """Raises DigestInvalid or ManifestUnknown for what can be neither a tag nor a digest."""
+    if digests.is_digest(reference):
+        blobs.parse_digest(reference)
+    elif not names.is_tag(reference):
+        raise errors.ManifestUnknown("a tag has up to 128 letters, digits, . _ or -, and starts with none of . and -")
+
+
+@retried
+def push(
+    actor: Actor,
+    repository: Repository,
+    name: names.ImageName,
+    reference: str,
+    content: bytes,
+    *,
+    content_type: str,
+    more_tags: Sequence[str] = (),
+) -> Push:
+    """M: store a manifest under its digest and let tags name it.
+
+    Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
+    image has expired). Pushing the same again changes nothing.
+    """
+    check_reference(reference)
+    by_digest = digests.is_digest(reference)
+    algorithm = digests.parse(reference).algorithm if by_digest else digests.DEFAULT_ALGORITHM
+    digest = str(digests.of(content, algorithm))
+    if by_digest and digest != reference:
+        raise errors.DigestInvalid(f"the manifest's digest is {digest}")
+    wanted = list(dict.fromkeys([*([] if by_digest else [reference]), *more_tags]))
+    _check_tags(wanted)
+    try:
+        document = documents.parse(content, content_type)
+    except documents.InvalidDocument as error:
+        raise errors.ManifestInvalid(str(error)) from error
+    try:
+        with transaction.atomic():
+            image = _lock_image(repository, name)
+            manifest = _store(actor, image, document, digest, content)
+            failpoint("push.stored")
+            for tag in wanted:
+                tags.point(actor, image, tag, manifest)
+            transaction.on_commit(
+                partial(manifest_pushed.send, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
+            )
+            failpoint("push.before_commit")
+    except IntegrityError as error:  # the collector took a blob between our look and the commit
+        raise errors.ManifestBlobUnknown from error
+    return Push(manifest, wanted)
+
+
+@retried
+def delete(actor: Actor, repository: Repository, name: names.ImageName, reference: str) -> Deletion:
+    """D: delete a tag, or a digest with every tag that names it, as one act that can be undone.
+
+    A digest takes with it its untagged children that no other live index names, and untagged referrers of what goes.
+    Raises ManifestUnknown, Unsupported (a live index still names the digest).
+    """
+    check_reference(reference)
+    with transaction.atomic():
+        image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
+        if image is None:
+            raise errors.ManifestUnknown(f"{name} has not been pushed")
+        image.repository = repository
+        if not digests.is_digest(reference):
+            return tags.delete(actor, image, reference)
+        manifest = Manifest.objects.live().filter(image=image, digest=reference).first()
+        if manifest is None:
+            raise errors.ManifestUnknown(f"{name} has no digest {reference}")
+        if ManifestChild.objects.filter(child=manifest, parent__deletion=None).exists():
+            raise errors.Unsupported("an index of this image still names this digest: delete the index first")
+        group = _group(manifest)
+        named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))
+        event = history.record(
+            actor, Event.Action.IMAGE_DELETE, image, digest=reference, tags=[tag.name for tag in named]
+        )
+        deletion = history.open_deletion(Deletion.Kind.MANIFEST, reference, event)
+        Tag.objects.filter(pk__in=[tag.pk for tag in named]).update(
+            ended_at=timezone.now(), closed_by=event, deletion=deletion
+        )
+        Manifest.objects.filter(pk__in=group).update(deletion=deletion)
+        transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=manifest.pk, actor=actor))
+    return deletion
+
+
+def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int) -> Page:
+    """Live manifests of the image that refer to ``subject``, in the order they came; ``after`` is the last one's id.
+
+    An image or repository that is still to come has none. Raises DigestInvalid, and what ``access.require`` raises.
+    """
+    blobs.parse_digest(subject)
+    images = Image.objects.live().filter(path=str(name))
+    image = access.permitted(images, actor, access.Action.PULL, "repository").first()
+    if image is None:
+        actions, _ = access.allowed_actions(actor, name)
+        if access.Action.PULL not in actions:
+            access.require(actor, access.Action.PULL, name)
+        return Page([], has_more=False)
+    found = Manifest.objects.referring_to(image, subject).filter(pk__gt=after).defer("content")
+    if artifact_type:
+        found = found.filter(artifact_type=artifact_type)
+    page: list[Manifest] = []
+    weight = 0
+    for manifest in found[: limit + 1].iterator(chunk_size=100):
+        weight += sum(len(key) + len(value) for key, value in manifest.annotations.items())
+        if len(page) == limit or (page and weight > MAX_REFERRERS_WEIGHT):
+            return Page(page, has_more=True)
+        page.append(manifest)
+    return Page(page, has_more=False)
+
+
+def _check_expiry(image: Image) -> None:
+    if image.is_expired:
+        raise errors.Denied(f"{image.path} expired on {image.expires_at:%Y-%m-%d}: it is not pulled or pushed any more")
+
+
+def _check_tags(wanted: list[str]) -> None:
+    if len(wanted) > MAX_TAGS_PER_PUSH:
+        raise errors.TooManyTags
+    for tag in wanted:
+        if not names.is_tag(tag):
+            raise errors.ManifestInvalid(
+                "a tag has up to 128 letters, digits, . _ or -, and starts with none of . and -"
+            )
+
+
+def _lock_image(repository: Repository, name: names.ImageName) -> Image:
+    """The image's row, locked; made when this is its first push. Holds the repository against deletion."""
+    held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
+    if held is None:
+        raise errors.NameUnknown
+    live = Image.objects.live().filter(path=str(name))
+    image = live.select_for_update(no_key=True).first()
+    if image is None:
+        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
+        image = live.select_for_update(no_key=True).first()
+    if image is None:
+        quotas.check_images(held)
+        image = Image.objects.create(repository=held, name=name.image, path=str(name))
+    image.repository = held
+    _check_expiry(image)
+    return image
+
+
+def _store(actor: Actor, image: Image, document: documents.Document, digest: str, content: bytes) -> Manifest:
+    """The manifest's row with its references, live. A deleted one is revived by pushing it again."""
+    manifest = Manifest.objects.filter(image=image, digest=digest).first()
+    if manifest is not None and manifest.media_type != document.media_type:
+        raise errors.ManifestInvalid(
+            f"{digest} was pushed here as {manifest.media_type}; a digest has one type for ever"
+        )
+    if manifest is not None and manifest.deletion_id is None:
+        return manifest
+    named, children = _referenced(image, document)
+    if manifest is None:
+        manifest = Manifest.objects.create(
+            image=image,
+            digest=digest,
+            media_type=document.media_type,
+            artifact_type=document.referrer_type,
+            subject=document.subject.digest if document.subject else "",
+            annotations=document.annotations,
+            content=content,
+            size=len(content),
+            total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),
+        )
+        ManifestBlob.objects.bulk_create(
+            ManifestBlob(manifest=manifest, blob=blob, repository_id=image.repository_id) for blob in named
+        )
+        ManifestChild.objects.bulk_create(ManifestChild(parent=manifest, child=child) for child in children)
+    else:
+        manifest.deletion = None
+        manifest.pushed_at = timezone.now()
+        manifest.save(update_fields=["deletion", "pushed_at"])
+    image.pushed_at = timezone.now()
+    image.save(update_fields=["pushed_at"])
+    history.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
+    return manifest
+
+
+def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob], list[Manifest]]:
+    """What the document names, held against the collector. Raises ManifestBlobUnknown, ManifestInvalid (sizes)."""
+    wanted = {descriptor.digest: descriptor for descriptor in document.blobs}
+    wanted_children = {descriptor.digest: descriptor for descriptor in document.children}
+    named = list(blobs.nameable(image.repository, wanted).held())
+    children = list(
+        Manifest.objects.live().filter(image=image, digest__in=wanted_children).defer("content", "annotations")
+    )
+    sizes = {blob.digest: blob.size for blob in named} | {child.digest: child.size for child in children}
+    wanted |= wanted_children
+    if missing := sorted(wanted.keys() - sizes.keys()):
+        raise errors.ManifestBlobUnknown(detail={"digests": missing})
+    for digest, descriptor in wanted.items():
+        if descriptor.size != sizes[digest]:
+            raise errors.ManifestInvalid(f"{digest} has {sizes[digest]} bytes, but the manifest says {descriptor.size}")
+    return named, children
+
+
+def _group(manifest: Manifest) -> list[int]:
+    """The ids of what goes with a manifest: untagged children of no other live index, untagged referrers; and so on."""
+    group, fresh = {manifest.pk}, {manifest.pk}
+    while fresh:
+        children = Manifest.objects.live().filter(parent_references__parent__in=fresh)
+        still_named = ManifestChild.objects.filter(parent__deletion=None).exclude(parent__in=group)
+        digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
+        referring = Manifest.objects.live().filter(image=manifest.image, subject__in=digests_gone)
+        untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=manifest.image).values("manifest"))
+        found = set(
+            untagged.filter(pk__in=children.exclude(pk__in=still_named.values("child")).values("pk")).values_list(
+                "pk", flat=True
+            )
+        )
+        found |= set(untagged.filter(pk__in=referring.values("pk")).values_list("pk", flat=True))
+        fresh = found - group
+        group |= fresh
+    return sorted(group)

@@ -1,0 +1,38 @@
+"""The registry's tables.
+
+    Project ──< Repository ──< Image ──< Manifest ──< ManifestBlob >── Blob ── BlobReview
+                    │            │          └──< ManifestChild (parent, child)
+                    │            └──< Tag (an interval: from when until when a name meant a manifest)
+                    ├──< BlobLease >── Blob        a pusher may name this blob in a manifest until then
+                    ├──< UploadSession             bytes on their way in
+                    └──< permission rows (guardian)
+    Deletion  one act of deleting: everything it took points to it, until it is restored or purged
+    Event     the history: append-only
+    ObjectTrash  keys of stored bytes that no row names any more
+
+Reads are QuerySet methods; writes are the functions of the modules beside this package. An object key is written once
+and never used again, so bytes may be deleted without asking who might be pushing them anew.
+"""
+
+from .blobs import Blob, BlobLease, BlobReview, ObjectTrash, UploadSession
+from .history import Deletion, Event
+from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
+from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission
+
+__all__ = [
+    "Blob",
+    "BlobLease",
+    "BlobReview",
+    "Deletion",
+    "Event",
+    "Image",
+    "Manifest",
+    "ManifestBlob",
+    "ManifestChild",
+    "ObjectTrash",
+    "Repository",
+    "RepositoryGroupPermission",
+    "RepositoryUserPermission",
+    "Tag",
+    "UploadSession",
+]

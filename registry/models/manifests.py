@@ -1,0 +1,161 @@
+"""Manifests with what they refer to, and the tags that named them, when."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.db import models
+from django.utils import timezone
+
+from registry.oci import digests, names
+
+from .blobs import Blob
+from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
+from .history import Deletion, Event
+from .repositories import Image, Repository
+
+
+class ManifestQuerySet(models.QuerySet["Manifest"]):
+    """Reads of manifests."""
+
+    def live(self) -> Self:
+        """Manifests that are not deleted."""
+        return self.filter(deletion=None)
+
+    def referenced(self, name: names.ImageName, reference: str) -> Self:
+        """The live manifest that a tag or digest names in an image, with everything that permission asks for."""
+        found = self.live().filter(image__path=str(name), image__deletion=None)
+        if digests.is_digest(reference):
+            found = found.filter(digest=reference)
+        else:
+            found = found.filter(tags__name=reference, tags__ended_at=None)
+        return found.select_related("image__repository__project")
+
+    def referring_to(self, image: Image, subject: str) -> Self:
+        """Live manifests of the image whose subject this is, oldest first."""
+        return self.live().filter(image=image, subject=subject).order_by("pk")
+
+
+class Manifest(models.Model):
+    """A manifest or index, byte for byte as pushed, in its row (at most 4 MiB).
+
+    One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
+    document, its config and layers; for an index the sum of its children.
+    """
+
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests")
+    digest = models.CharField(max_length=DIGEST_LENGTH)
+    media_type = models.CharField(max_length=MEDIA_TYPE_LENGTH)
+    artifact_type = models.CharField(max_length=MEDIA_TYPE_LENGTH, blank=True)
+    subject = models.CharField(max_length=GENERAL_DIGEST_LENGTH, blank=True)
+    annotations = models.JSONField(default=dict)
+    content = models.BinaryField()
+    size = models.PositiveIntegerField()
+    total_size = models.BigIntegerField()
+    pushed_at = models.DateTimeField(default=timezone.now)
+    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="manifests")
+
+    objects = ManifestQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["image", "digest"], name="one_manifest_a_digest")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["image", "subject", "id"],
+                name="referrers_of_subject",
+                condition=models.Q(deletion=None) & ~models.Q(subject=""),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.image}@{self.digest}"
+
+
+class ManifestBlobQuerySet(models.QuerySet["ManifestBlob"]):
+    """Reads of references to blobs."""
+
+    def live(self) -> Self:
+        """References by manifests that are not deleted."""
+        return self.filter(manifest__deletion=None)
+
+    def of_repository(self, name: names.ImageName) -> Self:
+        """References within the live repository of an image's name."""
+        return self.filter(
+            repository__project__name=name.project, repository__name=name.repository, repository__deletion=None
+        )
+
+
+class ManifestBlob(models.Model):
+    """A manifest refers to a blob. Rows of deleted manifests stay: the trash keeps its bytes by this foreign key."""
+
+    manifest = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="blob_references")
+    blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="references")
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="+")
+
+    objects = ManifestBlobQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["manifest", "blob"], name="one_reference_a_blob")]
+        indexes: ClassVar = [models.Index(fields=["repository", "blob"], name="blobs_of_repository")]
+
+    def __str__(self) -> str:
+        return f"{self.manifest} -> {self.blob}"
+
+
+class ManifestChild(models.Model):
+    """An index names a manifest of the same image."""
+
+    parent = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="child_references")
+    child = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="parent_references")
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["parent", "child"], name="one_reference_a_child")]
+
+    def __str__(self) -> str:
+        return f"{self.parent} -> {self.child}"
+
+
+class TagQuerySet(models.QuerySet["Tag"]):
+    """Reads of tags."""
+
+    def live(self) -> Self:
+        """What the names mean now."""
+        return self.filter(ended_at=None)
+
+    def names_after(self, image: Image, last: str, limit: int) -> list[str]:
+        """Up to ``limit`` live tag names of an image in byte order, after ``last`` (which need not exist)."""
+        found = self.live().filter(image=image, name__gt=last).order_by("name")
+        return list(found.values_list("name", flat=True)[:limit])
+
+
+class Tag(models.Model):
+    """From ``started_at`` until ``ended_at`` (None: still) this name meant this manifest.
+
+    Moving a tag closes one row and opens another, so nothing is ever overwritten: usage history, the past and
+    recovery are one indexed query each.
+    """
+
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="tags")
+    name = NameField(max_length=names.MAX_TAG)
+    manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="tags")
+    started_at = models.DateTimeField(default=timezone.now)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    opened_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
+    closed_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
+    deletion = models.ForeignKey(Deletion, on_delete=models.SET_NULL, null=True, blank=True, related_name="tags")
+
+    objects = TagQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["image", "name"], condition=models.Q(ended_at=None), name="one_live_meaning_a_tag"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
+            models.Index(fields=["manifest"], name="live_tags_of_manifest", condition=models.Q(ended_at=None)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.image}:{self.name}"

@@ -1,0 +1,114 @@
+"""Repositories, their images, and who has rights on single repositories."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
+
+from accounts.models import Project
+from registry.oci import names
+
+from .fields import NameField
+from .history import Deletion
+from .locks import KeyShareQuerySet
+
+
+class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
+    """Reads of repositories."""
+
+    def live(self) -> Self:
+        """Repositories that are not deleted."""
+        return self.filter(deletion=None)
+
+    def named(self, name: names.ImageName) -> Self:
+        """The live repository of an image's name, with its project."""
+        return self.live().filter(project__name=name.project, name=name.repository).select_related("project")
+
+
+class Repository(models.Model):
+    """The boundary of permission: images that the same people may push and pull. Its name never changes."""
+
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="repositories")
+    name = NameField(max_length=names.MAX_REPOSITORY)
+    description = models.CharField(max_length=100, blank=True)
+    is_public = models.BooleanField(default=False)
+    tag_overwrite = models.BooleanField(default=True)
+    scan_on_push = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    updated_at = models.DateTimeField(default=timezone.now)
+    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="repositories")
+
+    objects = RepositoryQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project", "name"], condition=models.Q(deletion=None), name="one_live_repository_a_name"
+            )
+        ]
+        permissions: ClassVar = [
+            ("pull_repository", "Can pull from the repository"),
+            ("push_repository", "Can push to the repository"),
+        ]
+        verbose_name_plural = "repositories"
+
+    def __str__(self) -> str:
+        return f"{self.project.name}/{self.name}"
+
+
+class RepositoryUserPermission(UserObjectPermissionBase):
+    """guardian's row for a user's right on one repository."""
+
+    content_object = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="user_permissions")
+
+
+class RepositoryGroupPermission(GroupObjectPermissionBase):
+    """guardian's row for a group's right on one repository. Groups are not used yet; guardian asks for both tables."""
+
+    content_object = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="group_permissions")
+
+
+class ImageQuerySet(models.QuerySet["Image"]):
+    """Reads of images."""
+
+    def live(self) -> Self:
+        """Images that are not deleted."""
+        return self.filter(deletion=None)
+
+
+class Image(models.Model):
+    """What tags belong to; its row is the lock of everything under it.
+
+    ``path`` is project/repository/image in full: names never change, and one index serves look-ups and listings.
+    """
+
+    repository = models.ForeignKey(Repository, on_delete=models.PROTECT, related_name="images")
+    name = NameField(max_length=names.MAX_NAME)
+    path = NameField(max_length=names.MAX_NAME)
+    description = models.CharField(max_length=100, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    pushed_at = models.DateTimeField(default=timezone.now)
+    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="images")
+
+    objects = ImageQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["path"], condition=models.Q(deletion=None), name="one_live_image_a_path")
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+    @property
+    def is_expired(self) -> bool:
+        """Whether the date has come from which push and pull are refused."""
+        return self.expires_at is not None and self.expires_at <= timezone.now()

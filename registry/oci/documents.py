@@ -1,0 +1,256 @@
+"""Manifests and indexes, read strictly (image-spec 1.1, manifest.md and image-index.md).
+
+A registry, a garbage collector, a scanner and a client must see the same document in the same bytes. What readers
+disagree on (doubled keys, keys that differ by case only, NaN, other encodings) is therefore refused, not interpreted.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import digests, media_types
+
+MAX_BYTES = 4 * 1024 * 1024
+MAX_DEPTH = 32
+MAX_DESCRIPTORS = 4_000
+MAX_ANNOTATION_BYTES = 256 * 1024
+MAX_NUMBER_DIGITS = 20
+MAX_SIZE = 2**63 - 1
+
+_DESCRIPTOR_KEYS = (
+    *("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"),
+    *("architecture", "os", "os.version", "os.features", "variant", "features"),
+)
+_DOCUMENT_KEYS = ("schemaVersion", "artifactType", "config", "layers", "manifests", "subject")
+_KNOWN_KEYS = {key.lower(): key for key in [*_DOCUMENT_KEYS, *_DESCRIPTOR_KEYS]}
+
+
+class InvalidDocument(ValueError):
+    """The bytes are not a manifest or index; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A reference to content (image-spec, descriptor.md). ``size`` in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: dict[str, str] = field(default_factory=dict)
+    platform: dict[str, Any] = field(default_factory=dict)
+    artifact_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A manifest or an index. ``config`` is None and ``layers`` empty for an index, ``manifests`` empty otherwise."""
+
+    media_type: str
+    artifact_type: str
+    config: Descriptor | None
+    layers: tuple[Descriptor, ...]
+    manifests: tuple[Descriptor, ...]
+    subject: Descriptor | None
+    annotations: dict[str, str]
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """What must be a blob of the repository: config, layers that live here, index entries that are no manifests."""
+        config = (self.config,) if self.config else ()
+        layers = tuple(layer for layer in self.layers if not media_types.is_foreign(layer.media_type))
+        return config + layers + tuple(d for d in self.manifests if d.media_type not in media_types.ACCEPTED)
+
+    @property
+    def children(self) -> tuple[Descriptor, ...]:
+        """What must be a manifest of the image: the entries of an index."""
+        return tuple(d for d in self.manifests if d.media_type in media_types.ACCEPTED)
+
+    @property
+    def referrer_type(self) -> str:
+        """The artifactType under which a subject lists this document (distribution-spec, "Listing Referrers")."""
+        return self.artifact_type or (self.config.media_type if self.config else "")
+
+
+def parse(content: bytes, content_type: str) -> Document:
+    """Read and check a document as it was pushed.
+
+    ``content_type`` is the request's media type without parameters, or "" when it had none.
+    Raises InvalidDocument; its message is written for the person who pushed.
+    """
+    tree = _load(content)
+    if not isinstance(tree, dict):
+        raise InvalidDocument("a manifest is a JSON object")
+    media_type = _media_type(tree, content_type)
+    if type(tree.get("schemaVersion")) is not int or tree["schemaVersion"] != 2:
+        raise InvalidDocument("schemaVersion must be 2")
+    is_index = media_type in media_types.INDEXES
+    if is_index and ("config" in tree or "layers" in tree):
+        raise InvalidDocument("an index has manifests, not config or layers")
+    if not is_index and "manifests" in tree:
+        raise InvalidDocument("an image manifest has config and layers, not manifests")
+    document = Document(
+        media_type=media_type,
+        artifact_type=_text(tree, "artifactType"),
+        config=None if is_index else _descriptor(_required(tree, "config"), "config", local=True),
+        layers=() if is_index else _descriptors(tree, "layers"),
+        manifests=_descriptors(tree, "manifests") if is_index else (),
+        subject=_descriptor(tree["subject"], "subject", local=False) if tree.get("subject") is not None else None,
+        annotations=_annotations(tree, "annotations"),
+    )
+    if len(document.layers) + len(document.manifests) > MAX_DESCRIPTORS:
+        raise InvalidDocument(f"a manifest may name at most {MAX_DESCRIPTORS:,} layers or manifests")
+    return document
+
+
+def _load(content: bytes) -> Any:
+    try:
+        tree = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_refuse_constant,
+            parse_int=_integer,
+            parse_float=_refuse_float_overflow,
+        )
+    except InvalidDocument:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocument("the manifest is not valid JSON in UTF-8") from error
+    _check_depth(tree)
+    return tree
+
+
+def _check_depth(tree: Any) -> None:
+    level = [tree]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
+        ]
+        if not level:
+            return
+    raise InvalidDocument(f"the manifest is nested deeper than {MAX_DEPTH} levels")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise InvalidDocument("an object has the same key twice")
+        # Go clients match keys without regard to case and take the last one.
+        if _KNOWN_KEYS.get(key.lower(), key) != key:
+            raise InvalidDocument(
+                f"write {_KNOWN_KEYS[key.lower()]} exactly so: some clients would read this key as it"
+            )
+        result[key] = value
+    return result
+
+
+def _refuse_constant(_name: str) -> Any:
+    raise InvalidDocument("NaN and Infinity are not JSON")
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_NUMBER_DIGITS:
+        raise InvalidDocument("a number is out of range")
+    return int(text)
+
+
+def _refuse_float_overflow(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise InvalidDocument("a number is out of range")
+    return number
+
+
+def _media_type(tree: dict[str, Any], content_type: str) -> str:
+    inner = _text(tree, "mediaType")
+    if inner and content_type and inner != content_type:
+        raise InvalidDocument(f"Content-Type is {content_type}, but the document says mediaType {inner}")
+    media_type = content_type or inner
+    if not media_type:
+        raise InvalidDocument("neither Content-Type nor mediaType says what this is")
+    if media_type not in media_types.ACCEPTED:
+        raise InvalidDocument(f"manifests of type {media_type} are not accepted: use {media_types.OCI_MANIFEST}")
+    return media_type
+
+
+def _required(tree: dict[str, Any], key: str) -> Any:
+    if tree.get(key) is None:
+        raise InvalidDocument(f"{key} is missing")
+    return tree[key]
+
+
+def _text(tree: dict[str, Any], key: str) -> str:
+    value = tree.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 255:
+        raise InvalidDocument(f"{key} must be a string of at most 255 characters")
+    return _clean(value, key)
+
+
+def _clean(value: str, where: str) -> str:
+    """Refuse what cannot be stored or written back as UTF-8: lone surrogates and NUL."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidDocument(f"{where} holds a lone surrogate") from error
+    if "\0" in value:
+        raise InvalidDocument(f"{where} holds a NUL character")
+    return value
+
+
+def _annotations(tree: dict[str, Any], where: str) -> dict[str, str]:
+    value = tree.get("annotations")
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise InvalidDocument(f"{where} must be an object of strings")
+    if sum(len(key) + len(text) for key, text in value.items()) > MAX_ANNOTATION_BYTES:
+        raise InvalidDocument(f"{where} are larger than {MAX_ANNOTATION_BYTES // 1024} KiB")
+    return {_clean(key, where): _clean(text, where) for key, text in value.items()}
+
+
+def _descriptors(tree: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
+    value = _required(tree, key)
+    if not isinstance(value, list):
+        raise InvalidDocument(f"{key} must be a list")
+    return tuple(_descriptor(item, f"{key}[{index}]", local=True) for index, item in enumerate(value))
+
+
+def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
+    """Read one descriptor; a ``local`` one names content of this registry, so its digest must be one we verify."""
+    if not isinstance(value, dict):
+        raise InvalidDocument(f"{where} must be an object")
+    media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
+    if not isinstance(media_type, str) or not 0 < len(media_type) <= 255:
+        raise InvalidDocument(f"{where}.mediaType must be a string of 1 to 255 characters")
+    if type(size) is not int or not 0 <= size <= MAX_SIZE:
+        raise InvalidDocument(f"{where}.size must be a number of bytes")
+    _check_digest(digest, where, local=local and not media_types.is_foreign(media_type))
+    if value.get("urls") and not media_types.is_foreign(media_type):
+        raise InvalidDocument(f"{where}.urls is allowed for foreign layers only")
+    platform = value.get("platform") or {}
+    if not isinstance(platform, dict):
+        raise InvalidDocument(f"{where}.platform must be an object")
+    return Descriptor(
+        media_type=_clean(media_type, where),
+        digest=str(digest),
+        size=size,
+        annotations=_annotations(value, f"{where}.annotations"),
+        platform=platform,
+        artifact_type=_text(value, "artifactType"),
+    )
+
+
+def _check_digest(digest: Any, where: str, *, local: bool) -> None:
+    if not isinstance(digest, str) or not digests.is_wellformed(digest):
+        raise InvalidDocument(f"{where}.digest must be a digest")
+    if local:
+        try:
+            digests.parse(digest)
+        except digests.InvalidDigest as error:
+            raise InvalidDocument(f"{where}.digest: {error}") from error

@@ -1,0 +1,71 @@
+"""Names and tags (distribution-spec 1.1, "Pulling manifests"), and the unique ID of a project.
+
+The pattern for names is the specification's own and runs in linear time; its popular shorter forms do not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
+_REPOSITORY = re.compile(_COMPONENT, re.ASCII)
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+_PROJECT = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?", re.ASCII)
+
+MAX_NAME = 200
+MAX_REPOSITORY = 64
+MAX_PROJECT = 40
+MAX_TAG = 128
+
+
+class InvalidName(ValueError):
+    """The text is not a name in the specification's grammar."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """Where an image lives, whichever host it was named through. ``str()`` gives project/repository/image."""
+
+    project: str
+    repository: str
+    image: str
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.repository}/{self.image}"
+
+
+def is_name(text: str) -> bool:
+    """Whether the text is a name of the specification, of at most 200 characters."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
+def is_tag(text: str) -> bool:
+    """Whether the text is a tag: a word character, then up to 127 of ``a-z A-Z 0-9 . _ -``."""
+    return _TAG.fullmatch(text) is not None
+
+
+def is_repository(text: str) -> bool:
+    """Whether the text can name a repository: one component of 2 to 64 characters."""
+    return 2 <= len(text) <= MAX_REPOSITORY and _REPOSITORY.fullmatch(text) is not None
+
+
+def is_project(text: str) -> bool:
+    """Whether the text can be a project's unique ID: 3 to 40 of ``a-z 0-9 -``; it is a DNS label as well.
+
+    A name that looks like an encoded international domain (``xn--``) is refused.
+    """
+    return 3 <= len(text) <= MAX_PROJECT and not text.startswith("xn--") and _PROJECT.fullmatch(text) is not None
+
+
+def image_name(project: str, path: str) -> ImageName:
+    """Split ``repository/image`` (the image may hold further slashes). Raises InvalidName."""
+    repository, _, image = path.partition("/")
+    name = ImageName(project, repository, image)
+    if not (is_project(project) and is_repository(repository) and is_name(str(name))):
+        raise InvalidName(
+            "a name here is repository/image: lower-case letters and digits, separated by single"
+            " . _ - or /, at least two parts, the repository 2 to 64 characters, at most 200 in all"
+        )
+    return name

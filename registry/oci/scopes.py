@@ -1,0 +1,50 @@
+"""Scopes of the Docker token specification ("Token Scope Documentation"): ``type:name:action,action``.
+
+A name may hold a colon (host:port), so the type ends at the first and the actions begin at the last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+MAX_SCOPES = 20
+MAX_LENGTH = 4096
+
+
+class InvalidScope(ValueError):
+    """Too many scopes, or one that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is asked for; ``str()`` gives the form on the wire."""
+
+    type: str
+    name: str
+    actions: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}:{','.join(sorted(self.actions))}"
+
+
+def parse(texts: Iterable[str]) -> list[Scope]:
+    """Read scopes, given repeatedly or separated by spaces, or both; the same resource is asked for once.
+
+    ``repository(plugin)`` counts as ``repository``. Raises InvalidScope.
+    """
+    words = [word for text in texts for word in text.split()]
+    if len(words) > MAX_SCOPES or sum(len(word) for word in words) > MAX_LENGTH:
+        raise InvalidScope(f"at most {MAX_SCOPES} scopes of {MAX_LENGTH} characters in all")
+    asked: dict[tuple[str, str], frozenset[str]] = {}
+    for word in words:
+        type_, _, rest = word.partition(":")
+        name, colon, actions = rest.rpartition(":")
+        if not type_ or not name or not colon:
+            raise InvalidScope("a scope has the form type:name:actions")
+        resource = (type_.partition("(")[0], name)
+        asked[resource] = asked.get(resource, frozenset()) | frozenset(filter(None, actions.split(",")))
+    return [Scope(type_, name, actions) for (type_, name), actions in asked.items()]

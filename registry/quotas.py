@@ -1,0 +1,39 @@
+"""Quotas: exact, because each count is taken under the lock that every addition needs.
+
+repositories of a project: the Project row; images of a repository: the Repository row; tags of an image: the Image row.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.errors import Denied
+from registry.models import Image, Repository, Tag
+
+if TYPE_CHECKING:
+    from accounts.models import Project
+
+
+def check_repositories(project: Project) -> None:
+    """Raises Denied when the (locked) project is full."""
+    _check(Repository.objects.live().filter(project=project).count(), project.repository_limit, project, "repositories")
+
+
+def check_images(repository: Repository) -> None:
+    """Raises Denied when the (locked) repository is full."""
+    _check(
+        Image.objects.live().filter(repository=repository).count(), repository.project.image_limit, repository, "images"
+    )
+
+
+def check_tags(image: Image) -> None:
+    """Raises Denied when the (locked) image is full."""
+    _check(Tag.objects.live().filter(image=image).count(), image.repository.project.tag_limit, image, "tags")
+
+
+def _check(used: int, limit: int, full: object, what: str) -> None:
+    if used >= limit:
+        raise Denied(
+            f"{full} is full: {used:,} of {limit:,} {what}. Delete {what}, or ask an operator to raise the quota.",
+            detail={"quota": what, "used": used, "limit": limit},
+        )

@@ -1,0 +1,107 @@
+"""What may happen to repositories: made, and rights on them given and taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from accounts import grants, organizations
+from accounts.grants import RepositoryRole
+from accounts.models import Project, ProjectMembership, User
+from registry import history, quotas
+from registry.errors import Denied, NameInvalid, NameUnknown
+from registry.models import Event, Repository, RepositoryUserPermission
+from registry.oci import names
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
+
+MAX_DESCRIPTION = 100
+
+
+def create(
+    actor: Actor,
+    project: Project,
+    name: str,
+    *,
+    description: str = "",
+    is_public: bool = False,
+    tag_overwrite: bool = True,
+    scan_on_push: bool = True,
+) -> tuple[Repository, bool]:
+    """Return the live repository of this name, and whether it was made now (an existing one stays as it is).
+
+    Raises NameInvalid, Denied (the project is full).
+    """
+    if not names.is_repository(name):
+        raise NameInvalid("a repository's name has 2 to 64 lower-case letters and digits, separated by single . _ or -")
+    if len(description) > MAX_DESCRIPTION:
+        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    with transaction.atomic():
+        project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        existing = Repository.objects.live().select_related("project").filter(project=project, name=name).first()
+        if existing:
+            return existing, False
+        quotas.check_repositories(project)
+        repository = Repository.objects.create(
+            project=project,
+            name=name,
+            description=description,
+            is_public=is_public,
+            tag_overwrite=tag_overwrite,
+            scan_on_push=scan_on_push,
+            created_by_id=actor.user_id,
+        )
+        history.record(
+            actor,
+            Event.Action.REPOSITORY_CREATE,
+            repository,
+            public=is_public,
+            tag_overwrite=tag_overwrite,
+            scan_on_push=scan_on_push,
+        )
+    return repository, True
+
+
+def find(path: str) -> Repository:
+    """The live repository ``project/repository``. Raises NameUnknown."""
+    project, _, name = path.partition("/")
+    repository = Repository.objects.live().filter(project__name=project, name=name).select_related("project").first()
+    if repository is None:
+        raise NameUnknown(f"there is no repository {path}")
+    return repository
+
+
+def role_of(repository: Repository, user: User) -> RepositoryRole | None:
+    """The role that the user was given on this very repository."""
+    held = RepositoryUserPermission.objects.filter(content_object=repository, user=user)
+    codenames = set(held.values_list("permission__codename", flat=True))
+    if "push_repository" in codenames:
+        return RepositoryRole.MEMBER
+    return RepositoryRole.VIEWER if "pull_repository" in codenames else None
+
+
+def set_role(actor: Actor, repository: Repository, user: User, role: RepositoryRole | None) -> bool:
+    """Give exactly this role on the repository, or none; returns whether anything changed.
+
+    Raises Denied: people of other organizations can be given nothing, members of the project have more already.
+    """
+    if role and not organizations.belongs(user, repository.project.organization):
+        raise Denied(f"{user} is not in the organization {repository.project.organization.name}")
+    membership = ProjectMembership.objects.filter(project=repository.project, user=user).first()
+    if role and membership:
+        raise Denied(
+            f"{user} is {membership.get_role_display()} of the project {repository.project.name} and may pull already:"
+            " change the role in the project instead"
+        )
+    with transaction.atomic():
+        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
+        before = role_of(repository, user)
+        if before == role:
+            return False
+        grants.set_role(user, repository, role)
+        history.record(
+            actor, Event.Action.ROLE_CHANGE, repository, user=user.email, before=before or "", after=role or ""
+        )
+    return True

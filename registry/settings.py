@@ -1,0 +1,184 @@
+"""All settings of the installation, from the environment (registry/env.py); README.md explains each ``KCR_`` name."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_network
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+from registry import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# ── Where this installation lives ────────────────────────────────────────────────────────────────────────────────────
+DATA_DIR = Path(env.text("KCR_DATA_DIR", str(BASE_DIR / "data"))).absolute()
+PUBLIC_URL = env.text("KCR_PUBLIC_URL", "http://localhost:8080").rstrip("/")
+PUBLIC = urlsplit(PUBLIC_URL)
+if PUBLIC.scheme not in {"http", "https"} or not PUBLIC.hostname or PUBLIC.path or PUBLIC.query:
+    raise ImproperlyConfigured(f"KCR_PUBLIC_URL must look like https://registry.example.com, not {PUBLIC_URL!r}")
+LISTEN = env.text("KCR_LISTEN", "127.0.0.1:8080")
+WEB_WORKERS = env.number("KCR_WEB_WORKERS", min(4, os.cpu_count() or 1), least=1)
+WEB_THREADS = env.number("KCR_WEB_THREADS", 256, least=16)
+DOMAIN = env.text("KCR_DOMAIN", "kcr.localhost").lower()
+REGION = env.text("KCR_REGION", "kr-central-2").lower()
+BARE_HOST_NAMES = env.switch("KCR_BARE_HOST_NAMES", default=True)
+TRUSTED_PROXIES = [ip_network(word) for word in env.words("KCR_TRUSTED_PROXIES")]
+ALLOWED_HOSTS = [
+    PUBLIC.hostname,
+    f".{REGION}.{DOMAIN}",
+    *env.words("KCR_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"),
+]
+
+# ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+SECRET_KEY = env.secret("KCR_SECRET_KEY", DATA_DIR / "secret_key")
+SECRET_KEY_FALLBACKS = env.words("KCR_SECRET_KEY_FALLBACKS")
+
+# ── Code ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+DEBUG = False
+ROOT_URLCONF = "registry.urls"
+WSGI_APPLICATION = "registry.wsgi.application"
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "guardian",
+    "rest_framework",
+    "accounts",
+    "registry",
+    "scanning",
+    "console",
+]
+MIDDLEWARE = [
+    "registry.middleware.RequestMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+DATABASE_URL = env.text("KCR_DATABASE_URL")
+if DATABASE_URL:
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
+    if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+        raise ImproperlyConfigured("KCR_DATABASE_URL must be a postgres:// address; leave it empty for SQLite")
+    DATABASES["default"]["OPTIONS"] = {
+        **DATABASES["default"].get("OPTIONS", {}),
+        "pool": {"min_size": 0, "max_size": 32, "timeout": 5},
+        "connect_timeout": 5,
+    }
+else:
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.sqlite3",
+            "CONN_MAX_AGE": None,
+            "NAME": str(DATA_DIR / "kcr.sqlite3"),
+            "OPTIONS": {
+                # A write transaction takes the lock when it begins: a later upgrade would fail instead of waiting.
+                "transaction_mode": "IMMEDIATE",
+                "timeout": 30,
+                # FULL: an answered push survives a power cut. NORMAL may forget it.
+                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+            },
+        }
+    }
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ── Bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+MAX_BLOB_SIZE = env.number("KCR_MAX_BLOB_SIZE", 64 * 1024**3, least=1)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    "blobs": {
+        "BACKEND": "registry.storage.filesystem.FileSystemBlobStorage",
+        "OPTIONS": {"location": DATA_DIR / "storage"},
+    },
+}
+STATIC_URL = "static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+
+# ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "guardian.backends.ObjectPermissionBackend",
+]
+ANONYMOUS_USER_NAME = None  # guardian: no row stands for "nobody"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+RECOVERY_DAYS = env.number("KCR_RECOVERY_DAYS", 14)
+
+# ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+APPEND_SLASH = False
+IS_HTTPS = PUBLIC.scheme == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SESSION_COOKIE_NAME = "kcr_session"
+CSRF_COOKIE_HTTPONLY = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+# ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
+REDIS_URL = env.text("KCR_REDIS_URL")
+
+# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "registry.logs.JsonFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},
+        "django.request": {"level": "ERROR"},
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+    },
+}
+
+# ── The registry API ─────────────────────────────────────────────────────────────────────────────────────────────────
+REST_FRAMEWORK = {
+    "EXCEPTION_HANDLER": "registry.v2.errors.answer",
+    "UNAUTHENTICATED_USER": None,
+    "UNAUTHENTICATED_TOKEN": None,
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}

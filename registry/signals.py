@@ -1,0 +1,10 @@
+"""What other parts of the house may want to hear from the registry: its only voice upward.
+
+Sent after the transaction has been committed. Receivers take the sender's keyword arguments and must bear being
+called twice.
+"""
+
+from django.dispatch import Signal
+
+manifest_pushed = Signal()  # manifest_id, tags (names that name it since this push), actor
+manifest_deleted = Signal()  # manifest_id, actor

@@ -1,0 +1,65 @@
+"""What a place for blobs must do, beyond Django's storage API. The same tests run over every kind of place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from django.core.files import File
+
+Chunks = Iterable[bytes]
+
+
+class Busy(Exception):
+    """Somebody else is writing to this upload at this moment."""
+
+
+class Full(Exception):
+    """No room is left, or less than the reserve."""
+
+
+class Missing(Exception):
+    """The bytes are not there, or fewer than there should be."""
+
+
+class TooLarge(Exception):
+    """More bytes came than were allowed."""
+
+
+class BlobStorage(Protocol):
+    """A place for blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
+
+    def append(self, upload: UUID, offset: int, chunks: Chunks, *, limit: int, seen: Callable[[bytes], object]) -> int:
+        """Write the chunks at ``offset``, dropping whatever a cut request left behind it; return the new offset.
+
+        The bytes are durable when this returns. ``seen`` is called with every chunk, in order. Whatever the chunks'
+        iterator raises passes through and leaves the upload at ``offset``.
+        Raises Busy, Full, TooLarge (the upload would exceed ``limit``), Missing (fewer than ``offset`` are there).
+        """
+
+    def staged(self, upload: UUID, offset: int) -> Chunks:
+        """The upload's first ``offset`` bytes. Raises Missing."""
+
+    def publish(self, upload: UUID, offset: int, key: str) -> None:
+        """Make the upload's first ``offset`` bytes durable under ``key``; doing it again changes nothing.
+
+        Raises Missing when they are under neither name.
+        """
+
+    def discard(self, upload: UUID) -> None:
+        """Forget an upload's bytes; nothing happens when there are none."""
+
+    def open(self, name: str, mode: str = "rb") -> File[bytes]:
+        """Open a blob for reading. Raises FileNotFoundError."""
+
+    def holds(self, key: str, size: int) -> bool:
+        """Whether the blob's bytes are there, all of them."""
+
+    def delete(self, name: str) -> None:
+        """Delete a blob; nothing happens when there is none."""
+
+    def check_room(self) -> None:
+        """Raises Full when no new upload should begin."""

@@ -1,0 +1,152 @@
+"""Blobs as files. The order of steps is what makes a crash harmless; the numbers are those of ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.core.files.storage import FileSystemStorage
+
+from registry.failpoints import failpoint
+
+from .contract import Busy, Chunks, Full, Missing, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from uuid import UUID
+
+BLOCK = 1024 * 1024
+RESERVE_BYTES = 1024**3
+RESERVE_SHARE = 0.02
+
+
+class FileSystemBlobStorage(FileSystemStorage):
+    """Files under one directory of one file system: staging and blobs must be able to rename into each other."""
+
+    def append(self, upload: UUID, offset: int, chunks: Chunks, *, limit: int, seen: Callable[[bytes], object]) -> int:
+        """See contract.BlobStorage.append."""
+        with _full_disk(), self._writing(upload) as descriptor:
+            if os.fstat(descriptor).st_size < offset:
+                raise Missing(f"upload {upload} is shorter than its offset {offset}")
+            os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            end = offset
+            for chunk in chunks:
+                end += len(chunk)
+                if end > limit:
+                    raise TooLarge
+                seen(chunk)
+                _write(descriptor, chunk)
+                failpoint("append.written")
+            os.fsync(descriptor)  # 2: durable before the offset is said anywhere
+        failpoint("append.synced")
+        return end
+
+    def staged(self, upload: UUID, offset: int) -> Iterator[bytes]:
+        """See contract.BlobStorage.staged."""
+        try:
+            file = self._staging(upload).open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise Missing(f"upload {upload} has no bytes") from error
+        with file:
+            left = offset
+            while left:
+                block = file.read(min(BLOCK, left))
+                if not block:
+                    raise Missing(f"upload {upload} is shorter than its offset {offset}")
+                left -= len(block)
+                yield block
+
+    def publish(self, upload: UUID, offset: int, key: str) -> None:
+        """See contract.BlobStorage.publish."""
+        source, target = self._staging(upload), Path(self.path(key))
+        with _full_disk():
+            _make_directories(target.parent)
+            try:
+                if source.stat().st_size != offset:
+                    raise Missing(f"upload {upload} does not have {offset} bytes")
+                source.rename(target)
+            except FileNotFoundError as error:
+                if not target.exists() or target.stat().st_size != offset:
+                    raise Missing(f"upload {upload} has no bytes") from error
+            failpoint("publish.renamed")
+            _sync_directory(target.parent)
+        failpoint("publish.synced")
+
+    def discard(self, upload: UUID) -> None:
+        """See contract.BlobStorage.discard."""
+        self._staging(upload).unlink(missing_ok=True)
+
+    def holds(self, key: str, size: int) -> bool:
+        """See contract.BlobStorage.holds."""
+        try:
+            return Path(self.path(key)).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def check_room(self) -> None:
+        """See contract.BlobStorage.check_room."""
+        _make_directories(self._staging_directory)
+        room = os.statvfs(self._staging_directory)
+        free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        if free < min(RESERVE_BYTES, total * RESERVE_SHARE):
+            raise Full(f"{free} bytes are left in {self.location}")
+
+    @property
+    def _staging_directory(self) -> Path:
+        return Path(self.location) / "staging"
+
+    def _staging(self, upload: UUID) -> Path:
+        return self._staging_directory / str(upload)
+
+    @contextmanager
+    def _writing(self, upload: UUID) -> Iterator[int]:
+        """The upload's file, open and locked against every other writer of this machine."""
+        _make_directories(self._staging_directory)
+        descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Busy from error
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Say Full where the system says that there is no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise Full(str(error)) from error
+        raise
+
+
+def _write(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _make_directories(directory: Path) -> None:
+    """Make the directory and its parents, each durable in its own parent."""
+    if directory.is_dir():
+        return
+    _make_directories(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _sync_directory(directory.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""Transactions that a database may ask to be tried again."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from django.db import OperationalError, connection
+
+from registry.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 3
+_TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock detected
+
+
+def retried(function: Callable[P, T]) -> Callable[P, T]:
+    """Run the function up to three times when PostgreSQL ends its transaction for the sake of another one.
+
+    The function must open its own transaction and read nothing that the first try consumed. Raises Unavailable.
+    """
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(TRIES):
+            try:
+                return function(*args, **kwargs)
+            except OperationalError as error:
+                if connection.in_atomic_block or getattr(error.__cause__, "sqlstate", "") not in _TRY_AGAIN:
+                    raise
+        raise Unavailable
+
+    return run

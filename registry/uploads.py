@@ -1,0 +1,264 @@
+"""Blobs on their way in.
+
+An upload is a session row first, bytes second. Bytes move outside any transaction; what they mean changes in one short
+transaction at the end. The letters are those of ARCHITECTURE.md, "Storage": P finishes an upload, S sweeps what was
+left.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from registry import blobs, errors
+from registry.failpoints import failpoint
+from registry.models import Blob, ObjectTrash, UploadSession
+from registry.oci import digests
+from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
+from registry.transactions import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.db.models import QuerySet
+
+    from accounts.actors import Actor
+    from registry.models import Repository
+
+SESSION_LIFE = timedelta(hours=24)
+DONE_SESSION_LIFE = timedelta(hours=1)
+TRASH_DELAY = timedelta(hours=2)
+OPEN_SESSIONS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A request's bytes for an upload: ``start`` is where the client says that they belong (None: at the end)."""
+
+    chunks: Iterable[bytes]
+    start: int | None = None
+
+
+NOWHERE = -1  # a start that cannot be read: no upload ever stands there
+
+
+def start(actor: Actor, repository: Repository, image_name: str, algorithm: str = "") -> UploadSession:
+    """Open an upload into the repository. ``algorithm`` is a hint at the digest that will come.
+
+    Raises DigestInvalid (unknown algorithm), TooManyRequests (100 uploads are open), StorageFull.
+    """
+    algorithm = algorithm or digests.DEFAULT_ALGORITHM
+    if algorithm not in digests.HEX_LENGTHS:
+        raise errors.DigestInvalid(f"digest algorithm must be one of {', '.join(digests.HEX_LENGTHS)}")
+    if actor.user_id is None:
+        raise errors.Unauthorized
+    if UploadSession.objects.open().filter(user=actor.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
+        raise errors.TooManyRequests(
+            f"{OPEN_SESSIONS} of your uploads are open already: finish or cancel some", detail={"seconds": 60}
+        )
+    with _storage_errors():
+        blob_storage().check_room()
+    return UploadSession.objects.create(
+        repository=repository,
+        image_name=image_name,
+        user_id=actor.user_id,
+        algorithm=algorithm,
+        expires_at=timezone.now() + SESSION_LIFE,
+    )
+
+
+def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession:
+    """The actor's own open upload of this image. Raises BlobUploadUnknown."""
+    session = _own(actor, repository, image_name, upload).filter(state=UploadSession.State.OPEN).first()
+    if session is None:
+        raise errors.BlobUploadUnknown
+    return session
+
+
+def append(session: UploadSession, piece: Piece) -> UploadSession:
+    """Add bytes; they are durable when this returns.
+
+    Raises RangeInvalid (not where the upload stands, or somebody else is writing), SizeInvalid (the body was cut: the
+    upload stays where it was), BlobTooLarge, StorageFull.
+    """
+    running = _write(session, piece)
+    fresh = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN).update(
+        offset=running.end, prefix_digest=running.digest, expires_at=timezone.now() + SESSION_LIFE
+    )
+    if not fresh:
+        raise _standing_at(UploadSession.objects.get(pk=session.pk).offset)
+    session.offset, session.prefix_digest = running.end, running.digest
+    return session
+
+
+def finish(actor: Actor, repository: Repository, image_name: str, upload: str, digest: str, piece: Piece) -> Blob:
+    """Add the last bytes, check the digest, and make the blob visible to those who may push here.
+
+    Finishing again what was finished (the answer was lost) returns the same blob.
+    Raises DigestInvalid (the bytes are discarded), BlobUploadUnknown, and what ``append`` raises.
+    """
+    claimed = blobs.parse_digest(digest)
+    session = _own(actor, repository, image_name, upload).first()
+    if session is None:
+        raise errors.BlobUploadUnknown
+    if session.state == UploadSession.State.DONE:
+        blob = Blob.objects.filter(digest=session.digest).first()
+        if session.digest != digest or blob is None:
+            raise errors.BlobUploadUnknown
+        return blob
+    running = _write(session, piece, algorithm=claimed.algorithm)
+    storage = blob_storage()
+    with _storage_errors():
+        if (running.digest or _digest_of(storage.staged(session.pk, running.end), claimed.algorithm)) != digest:
+            discard(session)
+            raise errors.DigestInvalid(f"the bytes that arrived do not have the digest {digest}")
+        storage.publish(session.pk, running.end, session.storage_key)
+    return _make_visible(session, digest, running.end)
+
+
+def discard(session: UploadSession) -> None:
+    """End an open upload: forget its row, and its bytes under either name."""
+    with transaction.atomic():
+        row = UploadSession.objects.select_for_update().filter(pk=session.pk).first()
+        if row is None or row.state == UploadSession.State.DONE:
+            return
+        _trash(row.storage_key)
+        row.delete()
+    blob_storage().discard(session.pk)
+
+
+def is_of_nothing(digest: str) -> bool:
+    """Whether this is the digest of an empty blob, which needs no bytes."""
+    return digests.is_of_nothing(blobs.parse_digest(digest))
+
+
+def sweep(limit: int = 1_000) -> int:
+    """S: end uploads whose time is over, finished ones included; returns how many."""
+    overdue = list(UploadSession.objects.overdue().order_by("expires_at")[:limit])
+    for session in overdue:
+        if session.state == UploadSession.State.DONE:
+            session.delete()
+        else:
+            discard(session)
+    return len(overdue)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Where an upload stands after a write: its end, and the digest of everything up to there ("" if not known)."""
+
+    end: int
+    digest: str
+
+
+def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> QuerySet[UploadSession]:
+    """The actor's upload of this id and image, open or done; nobody else's, and none through another name."""
+    try:
+        identifier = UUID(upload)
+    except ValueError as error:
+        raise errors.BlobUploadUnknown from error
+    return UploadSession.objects.filter(
+        pk=identifier, repository=repository, image_name=image_name, user=actor.user_id, expires_at__gt=timezone.now()
+    )
+
+
+def _write(session: UploadSession, piece: Piece, algorithm: str = "") -> _Written:
+    """Append the bytes to the stored ones, hashing them on the way when they are the first."""
+    if piece.start is not None and piece.start != session.offset:
+        raise _standing_at(session.offset)
+    algorithm = algorithm or session.algorithm
+    running = digests.new_hash(algorithm)
+    close_old_connections()  # a slow client must not keep a database connection from others
+    with _storage_errors(session.offset):
+        end = blob_storage().append(
+            session.pk, session.offset, piece.chunks, limit=settings.MAX_BLOB_SIZE, seen=running.update
+        )
+    if session.offset == 0:
+        return _Written(end, f"{algorithm}:{running.hexdigest()}")
+    if end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):
+        return _Written(end, session.prefix_digest)
+    return _Written(end, "")
+
+
+def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
+    running = digests.new_hash(algorithm)
+    for chunk in chunks:
+        running.update(chunk)
+    return f"{algorithm}:{running.hexdigest()}"
+
+
+@retried
+def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
+    """P: the bytes are durable under the session's key; say so in one transaction."""
+    failpoint("finish.published")
+    damaged = _damaged_key(digest)
+    now = timezone.now()
+    with transaction.atomic():
+        locked = UploadSession.objects.select_for_update().filter(pk=session.pk).first()
+        if locked is None:
+            raise errors.BlobUploadUnknown
+        blob = _insert(digest, size, locked.storage_key)
+        if blob.storage_key == damaged:
+            blob.storage_key = locked.storage_key
+            blob.save(update_fields=["storage_key"])
+            _trash(damaged)
+        elif blob.storage_key != locked.storage_key:
+            _trash(locked.storage_key)
+        locked.state, locked.digest, locked.offset = UploadSession.State.DONE, digest, size
+        locked.expires_at = now + DONE_SESSION_LIFE
+        locked.save(update_fields=["state", "digest", "offset", "expires_at"])
+        blobs.lease(locked.repository, blob)
+        failpoint("finish.before_commit")
+    failpoint("finish.committed")
+    return blob
+
+
+def _insert(digest: str, size: int, storage_key: str) -> Blob:
+    """The blob's row, held: ours, or the one that was first. A collector may take that one while we look: once more."""
+    for _ in range(3):
+        Blob.objects.bulk_create([Blob(digest=digest, size=size, storage_key=storage_key)], ignore_conflicts=True)
+        if blob := Blob.objects.filter(digest=digest).held().first():
+            return blob
+    raise errors.Unavailable
+
+
+def _damaged_key(digest: str) -> str | None:
+    """The storage key of a blob whose row is there but whose bytes are not: pushing it again repairs it."""
+    blob = Blob.objects.filter(digest=digest).first()
+    if blob is None or blob_storage().holds(blob.storage_key, blob.size):
+        return None
+    return blob.storage_key
+
+
+def _trash(storage_key: str) -> None:
+    ObjectTrash.objects.bulk_create(
+        [ObjectTrash(storage_key=storage_key, delete_after=timezone.now() + TRASH_DELAY)], ignore_conflicts=True
+    )
+
+
+def _standing_at(offset: int) -> errors.RangeInvalid:
+    return errors.RangeInvalid(
+        f"the upload has {offset} bytes: the next chunk must start there", detail={"offset": offset}
+    )
+
+
+@contextmanager
+def _storage_errors(offset: int = 0) -> Iterator[None]:
+    """Say in the registry's words what the storage says in its own."""
+    try:
+        yield
+    except Busy as error:
+        raise errors.RangeInvalid("another request is writing to this upload", detail={"offset": offset}) from error
+    except TooLarge as error:
+        raise errors.BlobTooLarge(f"a blob may have at most {settings.MAX_BLOB_SIZE:,} bytes here") from error
+    except Full as error:
+        raise errors.StorageFull from error
+    except Missing as error:
+        raise errors.BlobUploadUnknown("the upload's bytes are gone: start again") from error

@@ -1,0 +1,124 @@
+"""What every view of the registry API has in common: who, which host, which image, which action."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.views import APIView
+
+from registry import access, errors, hosts
+from registry.access import Action
+
+from .authentication import RegistryAuthentication, challenge
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rest_framework.authentication import BaseAuthentication
+    from rest_framework.request import Request
+
+    from accounts.actors import Actor
+    from accounts.tokens import Token
+    from registry.oci.names import ImageName
+
+_SCOPE_OF = {Action.PULL: "pull", Action.PUSH: "pull,push", Action.DELETE: "delete"}
+
+
+class AcceptAnything(BaseContentNegotiation):
+    """A registry answers with the type that was pushed, whatever Accept says."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        """Bodies are read by ``registry.v2.http``, never parsed."""
+        return None
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        """Answers are rendered by ``registry.v2.http``."""
+        return renderers[0], renderers[0].media_type
+
+
+class RegistryView(APIView):
+    """A view of the registry API. ``actions`` says what each method does; a method without one is refused."""
+
+    actions: ClassVar[dict[str, Action]] = {}
+    authentication_classes: Sequence[type[BaseAuthentication]] = (RegistryAuthentication,)
+    permission_classes = ()
+    content_negotiation_class = AcceptAnything
+
+    host: hosts.Host = hosts.BARE
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts."""
+        return cast("Actor", self.request.user)
+
+    @property
+    def token(self) -> Token | None:
+        """The token that the actor came with; None for Basic."""
+        return cast("Token | None", self.request.auth)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Find out the host, and who asks. Raises Unauthorized when nobody does."""
+        if request.method not in self.actions and hasattr(self, (request.method or "").lower()):
+            raise errors.Unsupported
+        self.host = hosts.of_header(request.get_host())
+        super().initial(request, *args, **kwargs)
+        if cast("Actor | None", request.user) is None:
+            raise errors.Unauthorized
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Add what every answer carries."""
+        response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
+
+    def get_exception_handler_context(self) -> dict[str, Any]:
+        """What the mapper may look at."""
+        return {"view": self, "request": self.request}
+
+    def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
+        """Headers that this view adds to an error: the challenge of a 401."""
+        if isinstance(error, errors.Unauthorized):
+            return {"WWW-Authenticate": challenge(self.host, self.scope(), error.reason)}
+        if error.status == 405:
+            return {"Allow": ", ".join(sorted(self.actions))}
+        return {}
+
+    def scope(self) -> str:
+        """The scope of the token that this request needs."""
+        return ""
+
+
+class ImageView(RegistryView):
+    """A view of one image: ``self.name`` is where it lives, spelled on the wire as ``self.wire_name``."""
+
+    wire_name: str
+    name: ImageName
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Read the name, and refuse a token that was not issued for it, or not for this action."""
+        self.wire_name = kwargs["name"]
+        super().initial(request, *args, **kwargs)
+        self.name = self.host.parse(self.wire_name)
+        action = self.actions.get(request.method or "")
+        if action and not self.covers(self.wire_name, action):
+            access.require(self.actor, action, self.name)
+            raise errors.ScopeInsufficient
+
+    def covers(self, wire_name: str, action: Action) -> bool:
+        """Whether the request's credentials were made for this action on this name; Basic ones are for everything."""
+        return self.token is None or self.token.allows("repository", wire_name, action)
+
+    def scope(self) -> str:
+        """``repository:<name>:<actions>`` of this request."""
+        action = self.actions.get(self.request.method or "")
+        return f"repository:{self.wire_name}:{_SCOPE_OF[action]}" if action else ""
+
+
+class UnknownView(RegistryView):
+    """Every path that the API does not have: an error in JSON, for every method, after the same question who asks."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Ask who it is, as everywhere; then say that there is nothing."""
+        super().initial(request, *args, **kwargs)
+        raise errors.PathUnknown

@@ -1,0 +1,41 @@
+"""Blobs: pulled, looked for, dropped (distribution-spec 1.1, "Pulling blobs", "Deleting Blobs")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import close_old_connections
+
+from registry import access, blobs
+from registry.access import Action
+
+from . import http
+from .base import ImageView
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse, HttpResponseBase
+    from rest_framework.request import Request
+
+
+class BlobView(ImageView):
+    """``/v2/<name>/blobs/<digest>``."""
+
+    actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL, "DELETE": Action.DELETE}
+
+    def get(self, request: Request, name: str, digest: str) -> HttpResponseBase:
+        """The blob's bytes, or one range of them. HEAD by a pusher keeps the blob nameable for a manifest to come."""
+        pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
+        blob = (blobs.find_for_push if pushes else blobs.find)(self.actor, self.name, digest)
+        opened = blobs.open_bytes(blob)
+        close_old_connections()  # a slow reader must not keep a database connection from others
+        etag = f'"{digest}"'
+        if request.headers.get("If-None-Match") == etag:
+            opened.close()
+            return http.empty(304, ETag=etag)
+        return http.file(request, opened, blob.size, etag, Docker_Content_Digest=digest)
+
+    def delete(self, request: Request, name: str, digest: str) -> HttpResponse:
+        """Take the blob from the repository; 405 while a manifest uses it."""
+        repository = access.require(self.actor, Action.DELETE, self.name)
+        blobs.drop(repository, digest)
+        return http.empty(202, Docker_Content_Digest=digest)

@@ -1,0 +1,59 @@
+"""Manifests: pulled, pushed, deleted (distribution-spec 1.1, "Pulling manifests", "Pushing Manifests", "Deleting")."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.urls import reverse
+
+from registry import access, manifests
+from registry.access import Action
+from registry.oci import media_types
+
+from . import http
+from .base import ImageView
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+    from rest_framework.request import Request
+
+
+class ManifestView(ImageView):
+    """``/v2/<name>/manifests/<reference>``: the reference is a tag or a digest."""
+
+    actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL, "PUT": Action.PUSH, "DELETE": Action.DELETE}
+
+    def get(self, request: Request, name: str, reference: str) -> HttpResponse:
+        """The exact bytes that were pushed, with the type that they were pushed as."""
+        manifest = manifests.find(self.actor, self.name, reference)
+        headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
+        if request.headers.get("If-None-Match") == headers["ETag"]:
+            return http.empty(304, **headers)
+        return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
+
+    def put(self, request: Request, name: str, reference: str) -> HttpResponse:
+        """Store a manifest; ``?tag=`` (repeated) sets more tags in the same act."""
+        repository = access.require(self.actor, Action.PUSH, self.name)
+        push = manifests.push(
+            self.actor,
+            repository,
+            self.name,
+            reference,
+            http.manifest_body(request),
+            content_type=media_types.without_parameters(request.META.get("CONTENT_TYPE", "")),
+            more_tags=request.GET.getlist("tag"),
+        )
+        digest = push.manifest.digest
+        location = reverse("v2:manifest", kwargs={"name": name, "reference": digest})
+        response = http.empty(201, Location=location, Docker_Content_Digest=digest)
+        if push.manifest.subject:
+            response.headers["OCI-Subject"] = push.manifest.subject
+        if request.GET.getlist("tag"):
+            response.headers["OCI-Tag"] = ", ".join(push.tags)
+        return response
+
+    def delete(self, request: Request, name: str, reference: str) -> HttpResponse:
+        """A tag alone, or a digest with all its tags; the console can bring both back."""
+        repository = access.require(self.actor, Action.DELETE, self.name)
+        manifests.delete(self.actor, repository, self.name, reference)
+        return http.empty(202)

@@ -1,0 +1,127 @@
+"""Uploads of blobs (distribution-spec 1.1, "Pushing blobs"): every shape in which clients send them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.urls import reverse
+
+from registry import access, blobs, errors, uploads
+from registry.access import Action
+from registry.oci import ranges
+
+from . import http
+from .base import ImageView
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+    from rest_framework.request import Request
+
+    from registry.models import Blob, Repository, UploadSession
+
+
+class UploadView(ImageView):
+    """What both views of uploads answer."""
+
+    def standing(self, session: UploadSession, status: int) -> HttpResponse:
+        """How far the upload is, and where to go on. The address is relative: no proxy can make it wrong."""
+        return http.empty(status, Docker_Upload_UUID=session.pk, **self.position(str(session.pk), session.offset))
+
+    def position(self, upload: str, offset: int) -> dict[str, str]:
+        """Location and Range of an upload of ``offset`` bytes; 0-0 means none (the specification has no other word)."""
+        location = reverse("v2:upload", kwargs={"name": self.wire_name, "upload": upload})
+        return {"Location": location, "Range": f"0-{max(0, offset - 1)}"}
+
+    def created(self, blob: Blob) -> HttpResponse:
+        """The blob is here now."""
+        location = reverse("v2:blob", kwargs={"name": self.wire_name, "digest": blob.digest})
+        return http.empty(201, Location=location, Docker_Content_Digest=blob.digest)
+
+
+class UploadsView(UploadView):
+    """``POST /v2/<name>/blobs/uploads/``: open an upload, push a blob at once, or mount one from another repository."""
+
+    actions: ClassVar = {"POST": Action.PUSH}
+
+    def post(self, request: Request, name: str) -> HttpResponse:
+        """201 when the blob is here afterwards, 202 with a new upload in every other case."""
+        repository = access.require(self.actor, Action.PUSH, self.name)
+        if request.GET.get("mount"):
+            blob = self._mount(request, repository)
+            if blob is not None:
+                return self.created(blob)
+        digest = request.GET.get("digest", "")
+        algorithm = blobs.parse_digest(digest).algorithm if digest else request.GET.get("digest-algorithm", "")
+        session = uploads.start(self.actor, repository, self.name.image, algorithm)
+        if digest and (http.declared_length(request) != 0 or uploads.is_of_nothing(digest)):
+            piece = uploads.Piece(http.body(request))
+            return self.created(uploads.finish(self.actor, repository, self.name.image, str(session.pk), digest, piece))
+        return self.standing(session, 202)
+
+    def _mount(self, request: Request, repository: Repository) -> Blob | None:
+        """The blob of another repository, when the credentials were made for that one as well."""
+        source = request.GET.get("from", "")
+        if not self.covers(source, Action.PULL):
+            return None
+        return blobs.mount(self.actor, repository, self.host.find(source), request.GET["mount"])
+
+    def scope(self) -> str:
+        """Mounting needs a right on the source too."""
+        source = self.host.find(self.request.GET.get("from", ""))
+        return super().scope() + (f" repository:{self.host.spell(source)}:pull" if source else "")
+
+
+class UploadSessionView(UploadView):
+    """``/v2/<name>/blobs/uploads/<upload>``: one upload on its way."""
+
+    actions: ClassVar = {
+        "GET": Action.PUSH,
+        "HEAD": Action.PUSH,
+        "PATCH": Action.PUSH,
+        "PUT": Action.PUSH,
+        "DELETE": Action.PUSH,
+    }
+
+    def get(self, request: Request, name: str, upload: str) -> HttpResponse:
+        """How far the upload is."""
+        return self.standing(self._find(upload), 204)
+
+    def patch(self, request: Request, name: str, upload: str) -> HttpResponse:
+        """Add bytes: a chunk with Content-Range, or a stream without."""
+        return self.standing(uploads.append(self._find(upload), _piece(request)), 202)
+
+    def put(self, request: Request, name: str, upload: str) -> HttpResponse:
+        """Finish, perhaps with the last bytes, perhaps with all of them."""
+        repository = access.require(self.actor, Action.PUSH, self.name)
+        digest = request.GET.get("digest", "")
+        return self.created(uploads.finish(self.actor, repository, self.name.image, upload, digest, _piece(request)))
+
+    def delete(self, request: Request, name: str, upload: str) -> HttpResponse:
+        """Cancel; whoever may push may do that."""
+        uploads.discard(self._find(upload))
+        return http.empty(204)
+
+    def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
+        """A 416 says where to go on."""
+        if isinstance(error, errors.RangeInvalid):
+            return self.position(self.kwargs["upload"], error.detail["offset"])
+        return super().error_headers(error)
+
+    def _find(self, upload: str) -> UploadSession:
+        repository = access.require(self.actor, Action.PUSH, self.name)
+        return uploads.find(self.actor, repository, self.name.image, upload)
+
+
+def _piece(request: Request) -> uploads.Piece:
+    """The request's bytes and where they belong. Raises SizeInvalid when its headers contradict each other."""
+    header = request.headers.get("Content-Range")
+    if header is None:
+        return uploads.Piece(http.body(request))
+    try:
+        start, end = ranges.of_chunk(header)
+    except ranges.Unsatisfiable:
+        return uploads.Piece(http.body(request), uploads.NOWHERE)
+    length = http.declared_length(request)
+    if length is not None and length != end - start + 1:
+        raise errors.SizeInvalid(f"Content-Range {header} is not {length} bytes long")
+    return uploads.Piece(http.body(request), start)

@@ -1,0 +1,27 @@
+"""Where docker finds what. Names hold slashes, so each route says where they end; the last one answers all the rest."""
+
+from django.urls import re_path
+
+from .base import UnknownView
+from .blobs import BlobView
+from .catalog import CatalogView, RootView
+from .manifests import ManifestView
+from .referrers import ReferrersView
+from .tags import TagsView
+from .uploads import UploadSessionView, UploadsView
+
+app_name = "v2"
+
+NAME = r"(?P<name>.+)"
+
+urlpatterns = [
+    re_path(r"^/?$", RootView.as_view(), name="root"),
+    re_path(r"^/_catalog$", CatalogView.as_view(), name="catalog"),
+    re_path(rf"^/{NAME}/tags/list$", TagsView.as_view(), name="tags"),
+    re_path(rf"^/{NAME}/blobs/uploads/?$", UploadsView.as_view(), name="uploads"),
+    re_path(rf"^/{NAME}/blobs/uploads/(?P<upload>[^/]+)$", UploadSessionView.as_view(), name="upload"),
+    re_path(rf"^/{NAME}/blobs/(?P<digest>[^/]+)$", BlobView.as_view(), name="blob"),
+    re_path(rf"^/{NAME}/manifests/(?P<reference>[^/]+)$", ManifestView.as_view(), name="manifest"),
+    re_path(rf"^/{NAME}/referrers/(?P<digest>[^/]+)$", ReferrersView.as_view(), name="referrers"),
+    re_path(r"^/.*", UnknownView.as_view(), name="unknown"),
+]

@@ -1,0 +1,1 @@
+"""What is inside images: vulnerability scans and their notices. No views."""
