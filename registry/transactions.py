@@ -1,4 +1,4 @@
-"""Transactions that a database may ask to be tried again."""
+"""Transactions that a database may ask to be tried again, and connections that others may need."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ T = TypeVar("T")
 
 TRIES = 3
 _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock detected
+
+
+def release_connection() -> None:
+    """Give the database connection back before slow work: a slow client must not keep one from others.
+
+    A connection of one thread of its own (SQLite's) is kept; one from a pool goes back to it.
+    """
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def retried(function: Callable[P, T]) -> Callable[P, T]:

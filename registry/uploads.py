@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from registry import blobs, errors
@@ -22,7 +22,7 @@ from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, UploadSession
 from registry.oci import digests
 from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
-from registry.transactions import retried
+from registry.transactions import release_connection, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -175,7 +175,7 @@ def _write(session: UploadSession, piece: Piece, algorithm: str = "") -> _Writte
         raise _standing_at(session.offset)
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
-    close_old_connections()  # a slow client must not keep a database connection from others
+    release_connection()
     with _storage_errors(session.offset):
         end = blob_storage().append(
             session.pk, session.offset, piece.chunks, limit=settings.MAX_BLOB_SIZE, seen=running.update

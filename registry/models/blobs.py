@@ -43,7 +43,7 @@ class BlobLeaseQuerySet(models.QuerySet["BlobLease"]):
 
 
 class BlobLease(models.Model):
-    """Until then those who may push to the repository see the blob, and nothing collects it; no image refers to it by this."""
+    """Until then those who may push here see the blob, and nothing collects it; not an image reference."""
 
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="leases")
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="leases")

@@ -106,7 +106,7 @@ class Image(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.path
+        return str(self.path)
 
     @property
     def is_expired(self) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from django.db import close_old_connections
-
 from registry import access, blobs
 from registry.access import Action
+from registry.transactions import release_connection
 
 from . import http
 from .base import ImageView
@@ -27,7 +26,7 @@ class BlobView(ImageView):
         pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
         blob = (blobs.find_for_push if pushes else blobs.find)(self.actor, self.name, digest)
         opened = blobs.open_bytes(blob)
-        close_old_connections()  # a slow reader must not keep a database connection from others
+        release_connection()
         etag = f'"{digest}"'
         if request.headers.get("If-None-Match") == etag:
             opened.close()

@@ -1,0 +1,322 @@
+"""Docker, and the containerd inside it: two machines, one registry."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.images import MEBIBYTE, Image, Index
+from tests.programs import DockerClient, DockerDaemon, Result
+from tests.server import AccessKey, People, Server
+
+pytestmark = pytest.mark.real
+
+
+def pushed_digest(result: Result) -> str:
+    """The digest that ``docker push`` reported."""
+    found = re.search(r"digest: (sha256:[0-9a-f]{64}) size: \d+", result.output)
+    assert found, result
+    return found[1]
+
+
+def load(client: DockerClient, image: Image) -> str:
+    """Give a machine an image that it did not pull; the image's ID."""
+    archive = image.write_docker_archive(client.configuration / "image.tar", "loaded:latest")
+    client("load", "--input", str(archive))
+    archive.unlink()
+    return image.config.digest
+
+
+def logged_in(daemon: DockerDaemon, key: AccessKey, host: str) -> DockerClient:
+    """The ``docker`` command of the key's owner, logged in."""
+    client = daemon.client(key.id)
+    client.login(host, key.id, key.secret)
+    return client
+
+
+def test_push_a_large_image_and_pull_it_on_another_machine(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
+) -> None:
+    image = Image.random("large", layers=4, layer_size=27 * MEBIBYTE)
+    reference = f"{registry_server.host}/demo/web/large:1.0"
+    member = logged_in(docker, people.member, registry_server.host)
+    reader = logged_in(other_docker, people.reader, registry_server.host)
+
+    digest = pushed_digest(member.push(load(member, image), reference))
+    pulled = reader("pull", reference)
+
+    assert f"Digest: {digest}" in pulled.output
+    there, here = member.image(reference), reader.image(reference)
+    assert here["Id"] == there["Id"] == image.config.digest
+    assert here["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
+    assert here["RepoDigests"] == there["RepoDigests"] == [f"{registry_server.host}/demo/web/large@{digest}"]
+
+
+def test_a_repeated_push_sends_no_layer(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    reference = f"{registry_server.host}/demo/web/repeated:1"
+    member = logged_in(docker, people.member, registry_server.host)
+
+    first = member.push(load(member, image), reference)
+    second = member.push(image.config.digest, reference)
+
+    assert second.output.count("Layer already exists") == len(image.layers)
+    assert pushed_digest(first) == pushed_digest(second)
+
+
+def test_a_second_image_of_the_repository_takes_the_layers_that_are_there(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    pusher = logged_in(docker, people.pusher, registry_server.host)
+
+    pusher.push(load(pusher, image), f"{registry_server.host}/demo/web/original:1")
+    second = pusher.push(image.config.digest, f"{registry_server.host}/demo/web/team/copy:1")
+
+    taken = re.findall(r"Layer already exists|Mounted from demo/web/\S+", second.output)
+    assert len(taken) == len(image.layers), second
+
+
+def test_layers_are_mounted_from_another_repository(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    member = logged_in(docker, people.member, registry_server.host)
+
+    member.push(load(member, image), f"{registry_server.host}/demo/web/mounted:1")
+    second = member.push(image.config.digest, f"{registry_server.host}/demo/public/mounted:1")
+
+    assert second.output.count("Mounted from demo/web/mounted") == len(image.layers), second
+
+
+def test_both_forms_of_a_name_are_the_same_image(
+    docker: DockerDaemon,
+    other_docker: DockerDaemon,
+    registry_server: Server,
+    project_host: str,
+    people: People,
+    image: Image,
+) -> None:
+    bare, own = f"{registry_server.host}/demo/web/both", f"{project_host}/web/both"
+    for host in (registry_server.host, project_host):
+        pusher = logged_in(docker, people.pusher, host)
+        viewer = logged_in(other_docker, people.viewer, host)
+
+    digest = pushed_digest(pusher.push(load(pusher, image), f"{bare}:bare"))
+    again = pushed_digest(pusher.push(image.config.digest, f"{own}:own"))
+    viewer("pull", f"{own}:bare")
+    viewer("pull", f"{bare}:own")
+    viewer("pull", f"{own}@{digest}")
+
+    assert again == digest
+    assert viewer.image(f"{own}:bare")["Id"] == viewer.image(f"{bare}:own")["Id"] == image.config.digest
+    assert set(viewer.image(f"{own}:bare")["RepoDigests"]) == {f"{own}@{digest}", f"{bare}@{digest}"}
+
+
+def test_anyone_pulls_from_a_public_repository(
+    docker: DockerDaemon,
+    other_docker: DockerDaemon,
+    registry_server: Server,
+    project_host: str,
+    people: People,
+    image: Image,
+) -> None:
+    admin = logged_in(docker, people.admin, registry_server.host)
+    anyone = other_docker.client("anyone")
+
+    digest = pushed_digest(admin.push(load(admin, image), f"{registry_server.host}/demo/public/open:1"))
+
+    for name in (f"{registry_server.host}/demo/public/open", f"{project_host}/public/open"):
+        anyone("pull", f"{name}:1")
+        assert f"{name}@{digest}" in anyone.image(f"{name}:1")["RepoDigests"]
+
+
+def test_nobody_pulls_from_a_private_repository_without_login(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    reference = f"{registry_server.host}/demo/web/closed:1"
+    member = logged_in(docker, people.member, registry_server.host)
+    member.push(load(member, image), reference)
+
+    refused = other_docker.client("anyone")("pull", reference, succeeds=False)
+
+    assert re.search("login|log in|unauthorized|denied", refused.errors), refused
+
+
+def test_nobody_pushes_to_a_public_repository_without_login(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    assert people
+    anyone = docker.client("anyone")
+
+    refused = anyone.push(load(anyone, image), f"{registry_server.host}/demo/public/gift:1", succeeds=False)
+
+    assert re.search("login|log in|unauthorized|denied", refused.errors), refused
+
+
+@pytest.mark.parametrize(("person", "image_name"), [("viewer", "web/looked-at"), ("reader", "public/looked-at")])
+def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image, person: str, image_name: str
+) -> None:
+    key: AccessKey = getattr(people, person)
+    client = logged_in(docker, key, registry_server.host)
+    reason = registry_server.client(key).request("POST", f"/v2/demo/{image_name}/blobs/uploads/")
+
+    refused = client.push(load(client, image), f"{registry_server.host}/demo/{image_name}:1", succeeds=False)
+
+    assert f"denied: {reason.message}" in refused.errors
+
+
+def test_a_key_that_may_only_pull(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    name = "demo/web/only-pulled"
+    key = registry_server.access_key(people.email("member"), "--name", "pull only", "--pull-only")
+    client = logged_in(other_docker, key, registry_server.host)
+    member = logged_in(docker, people.member, registry_server.host)
+    member.push(load(member, image), f"{registry_server.host}/{name}:1")
+    reason = registry_server.client(key).request("POST", f"/v2/{name}/blobs/uploads/")
+
+    client("pull", f"{registry_server.host}/{name}:1")
+    refused = client.push(image.config.digest, f"{registry_server.host}/{name}:2", succeeds=False)
+
+    assert f"denied: {reason.message}" in refused.errors
+
+
+def test_docker_takes_its_platform_of_an_index(docker: DockerDaemon, registry_server: Server, people: People) -> None:
+    index = Index.random("docker index")
+    reference = f"{registry_server.host}/demo/web/for-docker:1"
+    registry_server.client(people.pusher).push("demo/web/for-docker", index, "1")
+    viewer = logged_in(docker, people.viewer, registry_server.host)
+
+    for image in index.images:
+        viewer("pull", "--platform", f"linux/{image.architecture}", reference)
+        assert viewer.image(reference)["Id"] == image.config.digest
+
+
+def test_a_push_to_a_repository_that_does_not_exist_says_so(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    member = logged_in(docker, people.member, registry_server.host)
+    reason = registry_server.client(people.member).request("POST", "/v2/demo/missing/app/blobs/uploads/")
+
+    refused = member.push(load(member, image), f"{registry_server.host}/demo/missing/app:1", succeeds=False)
+
+    assert reason.message in refused.errors
+
+
+def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    member = logged_in(docker, people.member, registry_server.host)
+    member.push(load(member, image), f"{registry_server.host}/demo/web/secret:1")
+    stranger = logged_in(other_docker, people.stranger, registry_server.host)
+
+    answers = {
+        stranger("pull", f"{registry_server.host}/demo/{repository}/{name}:1", succeeds=False)
+        .text.replace(repository, "REPOSITORY")
+        .replace(name, "IMAGE")
+        for repository, name in (("web", "secret"), ("web", "absent"), ("missing", "secret"))
+    }
+
+    assert len(answers) == 1, answers
+
+
+def test_a_wrong_secret_is_no_login(docker: DockerDaemon, registry_server: Server, people: People) -> None:
+    client = docker.client("forgetful")
+
+    refused = client.login(registry_server.host, people.member.id, "wrong", succeeds=False)
+
+    assert re.search("unauthorized|401", refused.errors), refused
+
+
+def test_a_revoked_grant_ends_at_the_next_pull(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    reference = f"{registry_server.host}/demo/web/left:1"
+    member = logged_in(docker, people.member, registry_server.host)
+    member.push(load(member, image), reference)
+    leaver = logged_in(other_docker, people.add("leaver", grant="viewer"), registry_server.host)
+    leaver("pull", reference)
+    leaver("image", "rm", reference)
+
+    people.revoke("leaver")
+
+    leaver("pull", reference, succeeds=False)
+
+
+def test_a_tag_that_may_not_be_overwritten(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    reference = f"{registry_server.host}/demo/fixed/app:1"
+    other = Image.random("the other image", layers=1)
+    member = logged_in(docker, people.member, registry_server.host)
+    first = pushed_digest(member.push(load(member, image), reference))
+
+    same = pushed_digest(member.push(image.config.digest, reference))
+    refused = member.push(load(member, other), reference, succeeds=False)
+
+    assert same == first
+    assert "denied" in refused.errors
+    assert "overwrit" in refused.errors, refused
+    kept = registry_server.client(people.member).manifest("demo/fixed/app", "1")
+    assert kept.headers["Docker-Content-Digest"] == first
+
+
+def test_two_machines_push_the_same_layers_at_once(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
+) -> None:
+    image = Image.random("race", layers=5, layer_size=2 * MEBIBYTE)
+    clients = [
+        logged_in(docker, people.member, registry_server.host),
+        logged_in(other_docker, people.pusher, registry_server.host),
+    ]
+    for client in clients:
+        load(client, image)
+
+    with ThreadPoolExecutor() as threads:
+        pushes = [
+            threads.submit(client.push, image.config.digest, f"{registry_server.host}/demo/web/race:{number}")
+            for number, client in enumerate(clients)
+        ]
+        digests = {pushed_digest(push.result()) for push in pushes}
+
+    assert len(digests) == 1
+
+
+def test_containerd_pulls_and_pushes(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    source, target = (f"{registry_server.host}/demo/web/{name}:1" for name in ("from-docker", "from-containerd"))
+    member = logged_in(docker, people.member, registry_server.host)
+    digest = pushed_digest(member.push(load(member, image), source))
+    login = ("--plain-http", "--user", f"{people.pusher.id}:{people.pusher.secret}")
+
+    other_docker.containerd("images", "pull", *login, source)
+    other_docker.containerd("images", "push", *login, target, source)
+
+    pushed = registry_server.client(people.viewer).manifest("demo/web/from-containerd", "1")
+    assert pushed.headers["Docker-Content-Digest"] == digest
+    assert digest in other_docker.containerd("images", "ls", f"name=={source}").output
+
+
+def test_containerd_pulls_zstd_layers(other_docker: DockerDaemon, registry_server: Server, people: People) -> None:
+    image = Image.random("containerd zstd", compression="zstd", layer_size=300_000)
+    reference = f"{registry_server.host}/demo/web/zstd-for-containerd:1"
+    registry_server.client(people.pusher).push("demo/web/zstd-for-containerd", image, "1")
+    login = f"{people.viewer.id}:{people.viewer.secret}"
+
+    other_docker.containerd("images", "pull", "--plain-http", "--user", login, reference)
+
+    assert image.manifest.digest in other_docker.containerd("images", "ls", f"name=={reference}").output
+
+
+def test_containerd_pulls_without_login(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    open_one, closed = (f"{registry_server.host}/demo/{name}/for-containerd:1" for name in ("public", "web"))
+    member = logged_in(docker, people.member, registry_server.host)
+    for reference in (open_one, closed):
+        member.push(load(member, image), reference)
+
+    other_docker.containerd("images", "pull", "--plain-http", open_one)
+    other_docker.containerd("images", "pull", "--plain-http", closed, succeeds=False)

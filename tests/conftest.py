@@ -1,0 +1,54 @@
+"""What tests share: a database of this process, an empty storage for each test, the world of personas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from accounts import keys, tokens
+from tests.docker_client import PROJECT_HOST, DockerClient
+from tests.personas import World, make_world
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """SQLite in a file, as in production: databases in memory know neither WAL nor other processes."""
+    from django.conf import settings
+
+    database = settings.DATABASES["default"]
+    if database["ENGINE"].endswith("sqlite3"):
+        database["TEST"]["NAME"] = str(settings.DATA_DIR / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def storage_folder(settings: object, tmp_path: Path) -> Path:
+    """Each test stores blobs in a folder of its own, and knows no keys of the test before."""
+    folder = tmp_path / "storage"
+    settings.STORAGES = settings.STORAGES | {  # type: ignore[attr-defined]
+        "blobs": {
+            "BACKEND": "registry.storage.filesystem.FileSystemBlobStorage",
+            "OPTIONS": {"location": folder},
+        },
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+    tokens._keys.forget()
+    keys.last_used.__init__()  # type: ignore[misc]
+    return folder
+
+
+@pytest.fixture
+def world(db: None) -> World:
+    """The people, projects and repositories of tests.personas."""
+    return make_world()
+
+
+@pytest.fixture
+def docker(world: World) -> Callable[..., DockerClient]:
+    """``docker("viewer")``: that person's client; ``docker(None)``: one without login."""
+
+    def make(name: str | None, host: str = PROJECT_HOST) -> DockerClient:
+        return DockerClient(world.people[name] if name else None, host)
+
+    return make

@@ -1,0 +1,240 @@
+"""A Docker client without a network: the token handshake, pushes in every shape, pulls, each with what to expect.
+
+    docker = DockerClient(world.member)
+    docker.push("web/app", "1.0")                      # makes an image, pushes blobs and manifest
+    docker.pull("web/app", "1.0")                      # (manifest, media type), every blob fetched and verified
+    docker.get("web/app/manifests/none", expect=404)   # any request, with a token for what the challenge asks
+
+Names are those of the client's host: ``demo.kr-central-2.kcr.localhost:8080`` unless another one is given, so the
+repository web of project demo is ``web/…`` here and ``demo/web/…`` on the bare host ``localhost:8080``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from django.http import HttpResponseBase
+from django.test import Client
+
+from registry.oci import media_types
+from tests.personas import Persona
+
+PROJECT_HOST = "demo.kr-central-2.kcr.localhost:8080"
+BARE_HOST = "localhost:8080"
+SHAPES = ("patch", "chunks", "put", "post")
+
+
+def sha256(data: bytes) -> str:
+    """The digest of the data."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def descriptor(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
+    """A descriptor of the data."""
+    return {"mediaType": media_type, "digest": sha256(data), "size": len(data), **more}
+
+
+@dataclass
+class Image:
+    """An image to push: config, layers, and the manifest that names them."""
+
+    config: bytes = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
+    layers: list[bytes] = field(default_factory=lambda: [b"a layer"])
+    media_type: str = media_types.OCI_MANIFEST
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> bytes:
+        """The manifest's bytes; ``more`` adds or replaces keys."""
+        document = {
+            "schemaVersion": 2,
+            "mediaType": self.media_type,
+            "config": descriptor(self.config, "application/vnd.oci.image.config.v1+json"),
+            "layers": [descriptor(layer, "application/vnd.oci.image.layer.v1.tar+gzip") for layer in self.layers],
+            **self.more,
+        }
+        return json.dumps(document).encode()
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest."""
+        return sha256(self.manifest)
+
+
+@dataclass
+class Answer:
+    """What the registry said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON."""
+        return json.loads(self.body)
+
+    @property
+    def codes(self) -> list[str]:
+        """The error codes of an error."""
+        return [error["code"] for error in self.json()["errors"]]
+
+    @property
+    def message(self) -> str:
+        """The words of an error."""
+        return str(self.json()["errors"][0]["message"])
+
+
+class DockerClient:
+    """A client of one person (None: without login) on one host."""
+
+    def __init__(self, persona: Persona | None = None, host: str = PROJECT_HOST, *, address: str = "10.0.0.1") -> None:
+        self.persona, self.host = persona, host
+        self.http = Client(SERVER_NAME=host.partition(":")[0], REMOTE_ADDR=address, headers={"host": host})
+        self.tokens: dict[str, str] = {}
+
+    # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────
+    def get(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """GET below /v2/."""
+        return self.request("GET", path, expect, **options)
+
+    def head(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """HEAD below /v2/."""
+        return self.request("HEAD", path, expect, **options)
+
+    def post(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """POST below /v2/."""
+        return self.request("POST", path, expect, **options)
+
+    def put(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """PUT below /v2/."""
+        return self.request("PUT", path, expect, **options)
+
+    def patch(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """PATCH below /v2/."""
+        return self.request("PATCH", path, expect, **options)
+
+    def delete(self, path: str, expect: int | None = None, **options: Any) -> Answer:
+        """DELETE below /v2/."""
+        return self.request("DELETE", path, expect, **options)
+
+    def request(
+        self, method: str, path: str, expect: int | None = None, *, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Answer:
+        """One request, with a token for the scope of the challenge when there is one; as docker does it, once again.
+
+        ``path`` is below /v2/, or a whole path as in a Location.
+        """
+        path = path if path.startswith("/") else f"/v2/{path}"
+        headers = dict(headers or {})
+        answer = self.raw(method, path, body=body, headers=headers | self._authorization(headers, ""))
+        if answer.status == 401 and "Authorization" not in headers:
+            scope = _scope_of(answer.headers.get("WWW-Authenticate", ""))
+            self.tokens[scope] = self.token(scope)
+            answer = self.raw(method, path, body=body, headers=headers | self._authorization(headers, scope))
+        if expect is not None:
+            assert answer.status == expect, f"{method} {path}: {answer.status}, not {expect}: {answer.body[:500]!r}"
+        return answer
+
+    def raw(self, method: str, path: str, *, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+        """One request exactly as given."""
+        headers = dict(headers or {})
+        content_type = headers.pop("Content-Type", "")
+        response = self.http.generic(method, path, body, content_type=content_type, headers=headers)
+        return Answer(response.status_code, dict(response.headers), _body_of(response))
+
+    def token(self, scope: str = "", expect: int = 200, **parameters: str) -> str:
+        """A token from the token service, by GET and Basic."""
+        answer = self.token_answer(scope, **parameters)
+        assert answer.status == expect, answer.body
+        return str(answer.json().get("token", ""))
+
+    def token_answer(self, scope: str = "", **parameters: str) -> Answer:
+        """The token service's whole answer."""
+        query = {"service": self.host, **({"scope": scope} if scope else {}), **parameters}
+        text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        return self.raw("GET", f"/token?{text}", headers=self.basic())
+
+    def basic(self) -> dict[str, str]:
+        """The Authorization header with key and secret; none without login."""
+        if self.persona is None:
+            return {}
+        text = f"{self.persona.key.identifier}:{self.persona.secret}"
+        return {"Authorization": "Basic " + base64.b64encode(text.encode()).decode()}
+
+    def _authorization(self, headers: dict[str, str], scope: str) -> dict[str, str]:
+        if "Authorization" in headers or scope not in self.tokens:
+            return {}
+        return {"Authorization": f"Bearer {self.tokens[scope]}"}
+
+    # ── Blobs ────────────────────────────────────────────────────────────────────────────────────────────────────
+    def start(self, name: str, expect: int = 202, query: str = "") -> Answer:
+        """Open an upload."""
+        return self.post(f"{name}/blobs/uploads/{query}", expect)
+
+    def push_blob(self, name: str, data: bytes, shape: str = "patch", digest: str = "") -> str:
+        """Push a blob the way that some client does it (SHAPES); returns its digest."""
+        digest = digest or sha256(data)
+        octets = {"Content-Type": media_types.BLOB}
+        if shape == "post":
+            self.post(f"{name}/blobs/uploads/?digest={digest}", 201, body=data, headers=octets)
+            return digest
+        location = self.start(name).headers["Location"]
+        rest = data if shape == "put" else b""
+        if shape == "patch":
+            location = self.patch(location, 202, body=data, headers=octets).headers["Location"]
+        elif shape == "chunks":
+            middle = len(data) // 2
+            for start, end in ((0, middle), (middle, len(data))):
+                if start < end:
+                    ranged = octets | {"Content-Range": f"{start}-{end - 1}"}
+                    location = self.patch(location, 202, body=data[start:end], headers=ranged).headers["Location"]
+        joiner = "&" if "?" in location else "?"
+        self.put(f"{location}{joiner}digest={digest}", 201, body=rest, headers=octets)
+        return digest
+
+    # ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def push(self, name: str, reference: str, image: Image | None = None, *, shape: str = "patch") -> Image:
+        """Push an image's blobs and then its manifest."""
+        image = image or Image()
+        for data in (image.config, *image.layers):
+            self.push_blob(name, data, shape)
+        self.push_manifest(name, reference, image.manifest, image.media_type)
+        return image
+
+    def push_manifest(
+        self, name: str, reference: str, manifest: bytes, media_type: str = media_types.OCI_MANIFEST, expect: int = 201
+    ) -> Answer:
+        """PUT a manifest."""
+        return self.put(
+            f"{name}/manifests/{reference}", expect, body=manifest, headers={"Content-Type": media_type}
+        )
+
+    def pull(self, name: str, reference: str) -> tuple[bytes, str]:
+        """Fetch a manifest and every blob that it names, verified; returns its bytes and media type."""
+        answer = self.get(f"{name}/manifests/{reference}", 200)
+        assert answer.headers["Docker-Content-Digest"] == sha256(answer.body)
+        document = answer.json()
+        for part in [document.get("config"), *document.get("layers", [])]:
+            if part:
+                assert sha256(self.get(f"{name}/blobs/{part['digest']}", 200).body) == part["digest"]
+        return answer.body, answer.headers["Content-Type"]
+
+    def tags(self, name: str) -> list[str]:
+        """All tags of an image."""
+        return list(self.get(f"{name}/tags/list", 200).json()["tags"])
+
+
+def _scope_of(challenge: str) -> str:
+    match = re.search(r'scope="([^"]*)"', challenge)
+    return match[1] if match else ""
+
+
+def _body_of(response: HttpResponseBase) -> bytes:
+    body = b"".join(response) if response.streaming else response.content  # type: ignore[attr-defined,arg-type]
+    return bytes(body)

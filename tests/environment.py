@@ -1,0 +1,28 @@
+"""A pytest plugin, loaded first: gives the tests an environment of their own before any setting is read.
+
+``KCR_TEST_DATABASE=postgresql`` runs them on a PostgreSQL server that is started here and stopped in the end.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+for name in [name for name in os.environ if name.startswith("KCR_") and not name.startswith("KCR_TEST_")]:
+    del os.environ[name]
+_folder = tempfile.mkdtemp(prefix="kcr-tests-")
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+os.environ["KCR_DATA_DIR"] = _folder
+(Path(_folder) / "static").mkdir()
+os.environ["KCR_PUBLIC_URL"] = "http://localhost:8080"
+
+
+def pytest_configure() -> None:
+    """Start the database that was asked for, once in each process."""
+    if os.environ.get("KCR_TEST_DATABASE") == "postgresql" and "KCR_DATABASE_URL" not in os.environ:
+        from tests.programs import PostgresServer
+
+        server = PostgresServer()
+        os.environ["KCR_DATABASE_URL"] = server.__enter__().url
+        atexit.register(server.__exit__, None, None, None)

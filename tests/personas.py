@@ -1,0 +1,95 @@
+"""The people of the tests, and what they may touch. Say ``world.viewer``, not "a user with pull permission".
+
+    organization acme
+      project demo     repositories web (private), public (public), fixed (private, no tag overwrite)
+                       owner (organization), admin, member, reader (project)
+                       pusher (Repository Member of web), viewer (Repository Viewer of web)
+                       stranger (same organization, no role)
+      project lab      repository secret (private); nobody of the above but the owner has a role there
+    organization other, project rival, repository rivals (private)
+                       outsider (member of project rival)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from accounts import keys, organizations
+from accounts.actors import SYSTEM, Actor
+from accounts.grants import RepositoryRole
+from accounts.models import AccessKey, Organization, OrganizationRole, Project, ProjectRole, User
+from registry import repositories
+from registry.models import Repository
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class Persona:
+    """Somebody with an access key. ``actor`` is what the rules see."""
+
+    user: User
+    key: AccessKey
+    secret: str
+
+    @property
+    def actor(self) -> Actor:
+        """The actor that a Basic login with the key makes."""
+        return keys.actor(self.key)
+
+
+@dataclass
+class World:
+    """Everything of the module's picture, made in the database."""
+
+    people: dict[str, Persona] = field(default_factory=dict)
+    repositories: dict[str, Repository] = field(default_factory=dict)
+    projects: dict[str, Project] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Persona:
+        """``world.viewer``"""
+        try:
+            return self.people[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+    def repository(self, name: str) -> Repository:
+        """The repository called ``name`` (names are unique in this world)."""
+        return self.repositories[name]
+
+
+def make_key(user: User, name: str = "tests", **limits: object) -> Persona:
+    """A further key for somebody."""
+    new = keys.create(user, name, **limits)  # type: ignore[arg-type]
+    return Persona(user, new.key, new.secret)
+
+
+def make_world() -> World:
+    """Make organizations, projects, repositories and people."""
+    world = World()
+    acme, _ = organizations.create_organization("acme")
+    other, _ = organizations.create_organization("other")
+    for organization, name in ((acme, "demo"), (acme, "lab"), (other, "rival")):
+        world.projects[name], _ = organizations.create_project(organization, name)
+    for project, name, options in (
+        ("demo", "web", {}),
+        ("demo", "public", {"is_public": True}),
+        ("demo", "fixed", {"tag_overwrite": False}),
+        ("lab", "secret", {}),
+        ("rival", "rivals", {}),
+    ):
+        world.repositories[name], _ = repositories.create(SYSTEM, world.projects[project], name, **options)
+    _add(world, acme, "owner", OrganizationRole.OWNER)
+    for role in ProjectRole:
+        organizations.set_project_role(world.projects["demo"], _add(world, acme, role.value), role)
+    repositories.set_role(SYSTEM, world.repository("web"), _add(world, acme, "pusher"), RepositoryRole.MEMBER)
+    repositories.set_role(SYSTEM, world.repository("web"), _add(world, acme, "viewer"), RepositoryRole.VIEWER)
+    _add(world, acme, "stranger")
+    organizations.set_project_role(world.projects["rival"], _add(world, other, "outsider"), ProjectRole.MEMBER)
+    return world
+
+
+def _add(world: World, organization: Organization, name: str, role: OrganizationRole | None = None) -> User:
+    user, _ = organizations.add_user(organization, f"{name}@{organization.name}.test", role=role)
+    world.people[name] = make_key(user)
+    return user

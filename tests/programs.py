@@ -1,0 +1,491 @@
+"""The programs that people use with a registry, started for tests and stopped again.
+
+Docker daemons, podman, buildah, skopeo, containerd's ctr, PostgreSQL and Redis: each gets folders,
+configuration and credentials of its own below a temporary folder, so that nothing of the machine is read or
+changed.
+A program that is missing skips the test with the reason; with ``KCR_TEST_REQUIRE_ALL=1`` it fails it.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NoReturn, Self
+
+import pytest
+
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
+#: Settings of the caller that would change what a client does.
+FOREIGN_SETTINGS = re.compile(
+    r"(KCR|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
+    re.IGNORECASE,
+)
+
+
+class ProgramFailedError(AssertionError):
+    """A program ended other than expected; the message holds its command line and all that it said."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a program ended and what it printed."""
+
+    arguments: tuple[str, ...]
+    status: int
+    output: str
+    errors: str
+
+    @property
+    def text(self) -> str:
+        """Everything that the program printed."""
+        return self.output + self.errors
+
+    def document(self) -> Any:
+        """The JSON that the program printed on standard output."""
+        return json.loads(self.output)
+
+    def __str__(self) -> str:
+        return (
+            f"{' '.join(self.arguments)}\nexit status {self.status}\n"
+            f"--- standard output\n{self.output}\n--- standard error\n{self.errors}"
+        )
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip the running test with the reason, or fail it where everything is required."""
+    if os.environ.get("KCR_TEST_REQUIRE_ALL") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def search_path() -> str:
+    """The caller's ``PATH`` with the folders of system programs, which an ordinary user's lacks."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS))
+
+
+def require(name: str) -> str:
+    """The path of a program; see ``unavailable`` when there is none."""
+    found = shutil.which(name, path=search_path())
+    return found or unavailable(f"this test needs the program {name}, which is not on this machine")
+
+
+def require_postgres(name: str) -> str:
+    """The path of a program of PostgreSQL, which Debian keeps off the ``PATH``."""
+    found = sorted(POSTGRES_PROGRAMS.glob(f"*/bin/{name}"), key=lambda path: float(path.parents[1].name))
+    return str(found[-1]) if found else require(name)
+
+
+def environment_for(home: Path, **settings: str) -> dict[str, str]:
+    """The caller's environment without settings for clients and proxies, with a home of its own."""
+    kept = {name: value for name, value in os.environ.items() if not FOREIGN_SETTINGS.fullmatch(name)}
+    return {**kept, "PATH": search_path(), "HOME": str(home), "LC_ALL": "C.UTF-8", **settings}
+
+
+def run(
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    text_input: str = "",
+    succeeds: bool | None = True,
+    timeout: float = 120,
+) -> Result:
+    """Run a program to its end.
+
+    ``succeeds`` says how it has to end: True with status 0, False with any other, None either way.
+    Raises ProgramFailedError when it ends otherwise, or after ``timeout`` seconds.
+    """
+    try:
+        ended = subprocess.run(
+            arguments,
+            env=dict(environment) if environment is not None else None,
+            cwd=directory,
+            input=text_input,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = b"\n".join(part for part in (late.stdout, late.stderr) if part).decode(errors="replace")
+        raise ProgramFailedError(f"{' '.join(arguments)}\nnot done after {timeout} seconds\n{said}") from late
+    result = Result(tuple(arguments), ended.returncode, ended.stdout, ended.stderr)
+    if succeeds is not None and succeeds != (result.status == 0):
+        raise ProgramFailedError(f"expected {'success' if succeeds else 'a failure'}: {result}")
+    return result
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listened on a moment ago.
+
+    It is not one of those that the system gives to outgoing connections, which could take it meanwhile.
+    """
+    while True:
+        port = secrets.choice(range(15_000, 32_000))
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount everything that is mounted in a folder, innermost first."""
+    with contextlib.suppress(FileNotFoundError):
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        points = [Path(line.split(" ")[4].replace(r"\040", " ")) for line in lines]
+        for point in sorted((point for point in points if folder in point.parents), reverse=True):
+            run(["umount", "--lazy", str(point)], succeeds=None)
+
+
+def overlay_works(folder: Path) -> bool:
+    """Whether an overlay file system can be mounted in a folder (root only, not on an overlay)."""
+    parts = {name: folder / "overlay-probe" / name for name in ("lower", "upper", "work", "merged")}
+    for part in parts.values():
+        part.mkdir(parents=True)
+    options = f"lowerdir={parts['lower']},upperdir={parts['upper']},workdir={parts['work']}"
+    arguments = ["mount", "-t", "overlay", "overlay", "-o", options, str(parts["merged"])]
+    works = run(arguments, succeeds=None).status == 0
+    unmount_below(folder)
+    shutil.rmtree(folder / "overlay-probe")
+    return works
+
+
+class TemporaryFolder:
+    """A folder that vanishes with everything mounted in it."""
+
+    def __init__(self, name: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=f"kcr-{name}-"))
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Make what the folder is for."""
+
+    def close(self) -> None:
+        """Remove the folder."""
+        unmount_below(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Daemon(TemporaryFolder):
+    """A program that runs until it is stopped; its log is in its folder."""
+
+    stop_signal = signal.SIGTERM
+    start_timeout = 60.0
+    stop_timeout = 30.0
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = self.folder / "log"
+
+    def launch(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        user: str | None = None,
+        **more: Any,
+    ) -> None:
+        """Start the program in the background, as another user if one is named."""
+        if user is not None:
+            account = pwd.getpwnam(user)
+            more.update(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                arguments,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **more,
+            )
+
+    def is_running(self) -> bool:
+        """Whether the program was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def await_ready(self, ready: Callable[[], bool]) -> bool:
+        """Wait until ``ready`` says yes; False when the program ends before that, or the time is up."""
+        end = time.monotonic() + self.start_timeout
+        while self.is_running() and time.monotonic() < end:
+            if ready():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def said(self, *, lines: int = 60) -> str:
+        """The end of the program's log."""
+        with contextlib.suppress(FileNotFoundError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    def stop(self) -> int | None:
+        """Ask the program to end and wait for it; its exit status, None when it was not running."""
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        if process.poll() is None:
+            process.send_signal(self.stop_signal)
+        try:
+            return process.wait(self.stop_timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def close(self) -> None:
+        """Stop the program and remove its folder."""
+        self.stop()
+        super().close()
+
+
+@dataclass(frozen=True)
+class DockerClient:
+    """The ``docker`` command of one person: a daemon and a folder for that person's logins."""
+
+    daemon: "DockerDaemon"
+    configuration: Path
+
+    def __call__(self, *arguments: str, text_input: str = "", succeeds: bool | None = True) -> Result:
+        """Run ``docker`` with arguments; see ``run``."""
+        environment = environment_for(
+            self.configuration, DOCKER_HOST=self.daemon.address, DOCKER_CONFIG=str(self.configuration)
+        )
+        command = [require("docker"), *arguments]
+        return run(command, environment=environment, text_input=text_input, succeeds=succeeds)
+
+    def login(self, host: str, name: str, secret: str, *, succeeds: bool = True) -> Result:
+        """Log in to a registry; ``succeeds`` says whether that has to work."""
+        arguments = ("login", "--username", name, "--password-stdin", host)
+        return self(*arguments, text_input=secret, succeeds=succeeds)
+
+    def image(self, reference: str) -> dict[str, Any]:
+        """What the daemon knows about an image."""
+        found: dict[str, Any] = self("image", "inspect", reference).document()[0]
+        return found
+
+    def push(self, image: str, reference: str, *, succeeds: bool = True) -> Result:
+        """Push an image of the daemon under a name."""
+        self("tag", image, reference)
+        return self("push", reference, succeeds=succeeds)
+
+
+class DockerDaemon(Daemon):
+    """A Docker daemon with its own containerd, images and socket; without network for containers.
+
+    Plain HTTP works with registries on 127.0.0.0/8, which the daemon takes for insecure by itself.
+    """
+
+    def start(self) -> None:
+        """Start the daemon and wait for it; the test is skipped where a daemon cannot run."""
+        if os.geteuid() != 0:
+            unavailable("only root can run a Docker daemon")
+        require("docker")
+        require("containerd")
+        driver = "overlay2" if overlay_works(self.folder) else "vfs"
+        # fmt: off
+        arguments = [
+            require("dockerd"), "--host", self.address, "--data-root", str(self.folder / "data"),
+            "--exec-root", str(self.folder / "exec"), "--pidfile", str(self.folder / "pid"),
+            "--storage-driver", driver, "--iptables=false", "--bridge=none",
+            "--config-file", str(self.folder / "daemon.json"),
+        ]
+        # fmt: on
+        (self.folder / "daemon.json").write_text("{}")
+        self.launch(arguments, environment_for(self.folder))
+        client = self.client("nobody")
+        if not self.await_ready(lambda: client("version", succeeds=None).status == 0):
+            unavailable(f"the Docker daemon does not start on this machine:\n{self.said()}")
+
+    @property
+    def address(self) -> str:
+        """The address of the daemon's socket."""
+        return f"unix://{self.folder / 'docker.sock'}"
+
+    def client(self, person: str) -> DockerClient:
+        """The ``docker`` command of a person, who keeps the logins made with it."""
+        configuration = self.folder / "people" / person
+        configuration.mkdir(parents=True, exist_ok=True)
+        return DockerClient(self, configuration)
+
+    def containerd(self, *arguments: str, succeeds: bool | None = True) -> Result:
+        """Run containerd's ``ctr`` with the daemon's containerd, in a namespace apart from Docker's."""
+        sockets = self.folder / "exec" / "containerd" / "containerd.sock"
+        command = [require("ctr"), "--address", str(sockets), "--namespace", "kcr", *arguments]
+        return run(command, environment=environment_for(self.folder), succeeds=succeeds)
+
+
+class ContainersHome(TemporaryFolder):
+    """One person's podman, buildah and skopeo: storage, configuration and logins in one folder.
+
+    Only the cache of blob locations, which has no setting for root, is the machine's.
+    """
+
+    storage_options = ""
+
+    def start(self) -> None:
+        """Write the configuration."""
+        if os.geteuid() != 0:
+            unavailable("podman and buildah are tested as root only")
+        settings = self.folder / ".config" / "containers"
+        settings.mkdir(parents=True)
+        driver = "overlay" if overlay_works(self.folder) else "vfs"
+        (settings / "storage.conf").write_text(
+            f'[storage]\ndriver = "{driver}"\ngraphroot = "{self.folder / "storage"}"\n'
+            f'runroot = "{self.folder / "run"}"\n[storage.options]\n{self.storage_options}\n'
+        )
+        (settings / "containers.conf").write_text(
+            f'[engine]\ntmp_dir = "{self.folder / "tmp"}"\nimage_copy_tmp_dir = "{self.folder}"\n'
+            'events_logger = "none"\ncgroup_manager = "cgroupfs"\n'
+        )
+        (settings / "registries.conf").write_text("unqualified-search-registries = []\n")
+        (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+        (self.folder / "auth.json").write_text("{}")  # podman refuses to start without the file
+        (self.folder / "runtime").mkdir(mode=0o700)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the three programs use this folder and nothing else."""
+        settings = self.folder / ".config" / "containers"
+        return environment_for(
+            self.folder,
+            TMPDIR=str(self.folder),
+            XDG_CONFIG_HOME=str(self.folder / ".config"),
+            XDG_RUNTIME_DIR=str(self.folder / "runtime"),
+            CONTAINERS_CONF=str(settings / "containers.conf"),
+            CONTAINERS_STORAGE_CONF=str(settings / "storage.conf"),
+            CONTAINERS_REGISTRIES_CONF=str(settings / "registries.conf"),
+            REGISTRY_AUTH_FILE=str(self.folder / "auth.json"),
+        )
+
+    def run(self, program: str, *arguments: str, text_input: str = "", succeeds: bool | None = True) -> Result:
+        """Run one of the programs; see ``run``."""
+        command = [require(program), *arguments]
+        return run(command, environment=self.environment, text_input=text_input, succeeds=succeeds)
+
+    def login(self, program: str, host: str, name: str, secret: str, *, succeeds: bool = True) -> Result:
+        """Log in to a registry; the login holds for all three programs."""
+        arguments = ("login", "--tls-verify=false", "--username", name, "--password-stdin", host)
+        return self.run(program, *arguments, text_input=secret, succeeds=succeeds)
+
+    def skopeo(self, *arguments: str, succeeds: bool | None = True) -> Result:
+        """Run ``skopeo``."""
+        return self.run("skopeo", *arguments, succeeds=succeeds)
+
+    def podman(self, *arguments: str, succeeds: bool | None = True) -> Result:
+        """Run ``podman``."""
+        return self.run("podman", *arguments, succeeds=succeeds)
+
+    def buildah(self, *arguments: str, succeeds: bool | None = True) -> Result:
+        """Run ``buildah``."""
+        return self.run("buildah", *arguments, succeeds=succeeds)
+
+
+class PartialPullsHome(ContainersHome):
+    """A home whose podman fetches only the missing files of a zstd:chunked layer, in multi-range requests."""
+
+    storage_options = 'pull_options = {enable_partial_images = "true", use_hard_links = "false"}'
+
+
+class PostgresServer(Daemon):
+    """A PostgreSQL server on a free port with one empty database.
+
+    The database sorts by the rules of English, not by bytes, so that a query which forgets its collation is
+    noticed.
+    """
+
+    stop_signal = signal.SIGINT  # PostgreSQL's "fast" shutdown
+
+    def __init__(self, name: str = "postgres") -> None:
+        super().__init__(name)
+        self.port = free_port()
+        self.user = "postgres" if os.geteuid() == 0 else None
+
+    @property
+    def url(self) -> str:
+        """The address of the database."""
+        return f"postgres://kcr@127.0.0.1:{self.port}/kcr"
+
+    def start(self) -> None:
+        """Make the cluster and the database, and start the server."""
+        server, initialize, create = (require_postgres(name) for name in ("postgres", "initdb", "createdb"))
+        data = self.folder / "data"
+        if self.user is not None:
+            shutil.chown(self.folder, self.user)
+        environment = environment_for(self.folder)
+        # fmt: off
+        self.launch([
+            initialize, "--pgdata", str(data), "--username", "kcr", "--auth", "trust", "--encoding", "UTF8",
+            "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US", "--no-sync",
+        ], environment, user=self.user, cwd=self.folder)
+        made = self.process.wait() if self.process is not None else 1
+        if made != 0:
+            pytest.fail(f"initdb ended with {made}:\n{self.said()}")
+        self.launch([
+            server, "-D", str(data), "-p", str(self.port), "-k", str(self.folder),
+            "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200",
+        ], environment, user=self.user, cwd=self.folder)
+        # fmt: on
+        command = [create, "--host", "127.0.0.1", "--port", str(self.port), "--username", "kcr", "kcr"]
+        if not self.await_ready(lambda: run(command, environment=environment, succeeds=None).status == 0):
+            pytest.fail(f"PostgreSQL does not start:\n{self.said()}")
+
+
+class RedisServer(Daemon):
+    """A Redis server on a free port that keeps nothing."""
+
+    def __init__(self, name: str = "redis") -> None:
+        super().__init__(name)
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        """The address of the server's first database."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start the server and wait for its first answer."""
+        # fmt: off
+        self.launch([
+            require("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+            "--appendonly", "no", "--dir", str(self.folder),
+        ], environment_for(self.folder))
+        # fmt: on
+        if not self.await_ready(self.answers):
+            pytest.fail(f"Redis does not start:\n{self.said()}")
+
+    def answers(self) -> bool:
+        """Whether the server answers a ping."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,
+        ):
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+        return False

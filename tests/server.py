@@ -1,0 +1,168 @@
+"""A real KCR, started as its operator starts it, on a free port of the loopback address."""
+
+import http.client
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.images import RegistryClient
+from tests.programs import Daemon, environment_for, free_port, run
+
+SOURCE = Path(__file__).resolve().parents[1]
+REGION = "kr-central-2"
+DOMAIN = "kcr.localhost"
+ORGANIZATION = "acme"
+PROJECT = "demo"
+NO_SETTINGS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    """What a person logs in with."""
+
+    id: str
+    secret: str
+
+
+class Server(Daemon):
+    """A KCR of its own: data, port, database.
+
+    ``settings`` are further ``KCR_`` variables, such as ``KCR_DATABASE_URL``. Leaving the context ends the
+    server and fails when it does not end with status 0.
+    """
+
+    start_timeout = 60.0
+    stop_timeout = 40.0
+
+    def __init__(self, name: str = "server", settings: Mapping[str, str] = NO_SETTINGS) -> None:
+        super().__init__(name)
+        self.port = free_port()
+        self.settings = dict(settings)
+
+    @property
+    def host(self) -> str:
+        """The bare host, where names begin with the project."""
+        return f"localhost:{self.port}"
+
+    @property
+    def address_host(self) -> str:
+        """The bare host by its address."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The address of the console."""
+        return f"http://{self.host}"
+
+    def project_host(self, project: str = PROJECT) -> str:
+        """The host of a project, where names begin with the repository."""
+        return f"{project}.{REGION}.{DOMAIN}:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the server and of ``manage.py``."""
+        return environment_for(
+            self.folder,
+            KCR_DATA_DIR=str(self.folder / "data"),
+            KCR_LISTEN=self.address_host,
+            KCR_PUBLIC_URL=self.url,
+            KCR_DOMAIN=DOMAIN,
+            KCR_REGION=REGION,
+            **self.settings,
+        )
+
+    def start(self) -> None:
+        """Make the database and start serving; returns when the server says that it is ready."""
+        run(self.command("migrate"), environment=self.environment, directory=SOURCE)
+        self.serve()
+
+    def serve(self) -> None:
+        """Start the server on the data that it has."""
+        self.launch(self.command("serve"), self.environment, cwd=SOURCE)
+        if not self.await_ready(self.is_ready):
+            pytest.fail(f"the server is not ready after {self.start_timeout} seconds:\n{self.said()}")
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of ``manage.py``."""
+        return [sys.executable, str(SOURCE / "manage.py"), *arguments]
+
+    def is_ready(self) -> bool:
+        """Whether the server says that it is ready."""
+        try:
+            answer = RegistryClient(self.host).exchange("GET", f"{self.url}/readyz")
+        except (OSError, http.client.HTTPException):
+            return False
+        return answer.status == http.client.OK
+
+    def manage(self, *arguments: str) -> Any:
+        """Run a command of ``manage.py``; the JSON that it prints, None when it prints nothing."""
+        output = run(self.command(*arguments), environment=self.environment, directory=SOURCE).output
+        return json.loads(output) if output.strip() else None
+
+    def end(self) -> None:
+        """End the server as its operator does and fail when it complains."""
+        status = self.stop()
+        if status not in (None, 0):
+            pytest.fail(f"the server ended with status {status}:\n{self.said()}")
+
+    def close(self) -> None:
+        """End the server and remove its data."""
+        try:
+            self.end()
+        finally:
+            super().close()
+
+    def access_key(self, email: str, *options: str) -> AccessKey:
+        """A new access key of a person; ``options`` are those of ``createaccesskey``."""
+        made = self.manage("createaccesskey", email, *options)
+        return AccessKey(made["id"], made["secret"])
+
+    def client(self, key: AccessKey | None = None, *, project: str | None = None) -> RegistryClient:
+        """A client of the registry's API, on the bare host or on a project's."""
+        host = self.project_host(project) if project else self.host
+        return RegistryClient(host, key.id, key.secret) if key else RegistryClient(host)
+
+
+class People:
+    """The people of the tests, each with an access key under the name of what that person may do.
+
+    Project ``demo`` has the repositories ``web`` (private), ``public`` and ``fixed`` (private, no tag
+    overwrite). ``admin``, ``member`` and ``reader`` belong to the project, ``pusher`` and ``viewer`` hold a
+    grant on ``web``, ``stranger`` is of the same organization and holds nothing.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        server.manage("createorganization", ORGANIZATION)
+        server.manage("createproject", ORGANIZATION, PROJECT)
+        server.manage("createrepository", f"{PROJECT}/web")
+        server.manage("createrepository", f"{PROJECT}/public", "--public")
+        server.manage("createrepository", f"{PROJECT}/fixed", "--no-tag-overwrite")
+        self.admin = self.add("admin", "--project", f"{PROJECT}:admin")
+        self.member = self.add("member", "--project", f"{PROJECT}:member")
+        self.reader = self.add("reader", "--project", f"{PROJECT}:reader")
+        self.pusher = self.add("pusher", grant="member")
+        self.viewer = self.add("viewer", grant="viewer")
+        self.stranger = self.add("stranger")
+
+    def add(self, name: str, *options: str, grant: str | None = None) -> AccessKey:
+        """A new person of the organization, perhaps with a grant on ``web``; the person's access key."""
+        email = self.email(name)
+        self.server.manage("adduser", email, "--organization", ORGANIZATION, *options)
+        if grant is not None:
+            self.server.manage("grant", f"{PROJECT}/web", email, grant)
+        return self.server.access_key(email, "--name", "tests")
+
+    def revoke(self, name: str) -> None:
+        """Take a person's grant on ``web`` away."""
+        self.server.manage("revoke", f"{PROJECT}/web", self.email(name))
+
+    @staticmethod
+    def email(name: str) -> str:
+        """The address with which a person signs in."""
+        return f"{name}@acme.test"
