@@ -223,7 +223,7 @@ def _store(actor: Actor, image: Image, document: documents.Document, digest: str
             media_type=document.media_type,
             artifact_type=document.referrer_type,
             subject=document.subject.digest if document.subject else "",
-            annotations=document.annotations,
+            annotations=document.annotations if document.subject else {},
             content=content,
             size=len(content),
             total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),

@@ -40,7 +40,8 @@ class Manifest(models.Model):
     """A manifest or index, byte for byte as pushed, in its row (at most 4 MiB).
 
     One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
-    document, its config and layers; for an index the sum of its children.
+    document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
+    have a subject only: its referrers list shows them.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests")

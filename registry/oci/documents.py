@@ -15,7 +15,6 @@ from . import digests, media_types
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_DESCRIPTORS = 4_000
-MAX_ANNOTATION_BYTES = 256 * 1024
 MAX_NUMBER_DIGITS = 20
 MAX_SIZE = 2**63 - 1
 
@@ -209,8 +208,6 @@ def _annotations(tree: dict[str, Any], where: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise InvalidDocument(f"{where} must be an object of strings")
-    if sum(len(key) + len(text) for key, text in value.items()) > MAX_ANNOTATION_BYTES:
-        raise InvalidDocument(f"{where} are larger than {MAX_ANNOTATION_BYTES // 1024} KiB")
     return {_clean(key, where): _clean(text, where) for key, text in value.items()}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 from collections.abc import Generator, Iterator
 
@@ -12,15 +13,21 @@ from tests.programs import ContainersHome, DockerDaemon, PostgresServer, RedisSe
 from tests.server import People, Server
 
 
+@pytest.fixture(scope="session", autouse=True)
+def stopping_cleans_up() -> None:
+    """SIGTERM ends the run as Ctrl-C does, so that no daemon and no mount stays behind."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
 def registry_server() -> Iterator[Server]:
     """A running KCR without people; see ``people``.
 
-    It runs as it comes, on SQLite; with ``KCR_TEST_DATABASE=postgres`` on PostgreSQL and Redis.
+    It runs as it comes, on SQLite; with ``KCR_TEST_DATABASE=postgresql`` on PostgreSQL and Redis.
     """
     with contextlib.ExitStack() as parts:
         settings = {}
-        if os.environ.get("KCR_TEST_DATABASE") == "postgres":
+        if os.environ.get("KCR_TEST_DATABASE") == "postgresql":
             settings["KCR_DATABASE_URL"] = parts.enter_context(PostgresServer()).url
             settings["KCR_REDIS_URL"] = parts.enter_context(RedisServer()).url
         yield parts.enter_context(Server("clients", settings))
