@@ -12,12 +12,14 @@ class Actor:
     ``user_id`` None: nobody in particular (anonymous), or the system itself when ``is_system``.
     ``key_id``: the access key that was used; it must still be alive whenever a right is asked for.
     ``project_id``: the only project in which the key has rights (None: all of the user's).
+    ``key_expires_at``: when that key ends, in seconds since 1970 (None: never), so that its holder can be warned.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
     ``address`` and ``client`` (the user agent) are for the history.
     """
 
     user_id: int | None = None
     key_id: int | None = None
+    key_expires_at: float | None = None
     label: str = "anonymous"
     pull_only: bool = False
     project_id: int | None = None

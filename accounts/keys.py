@@ -173,6 +173,7 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
     return Actor(
         user_id=key.user_id,
         key_id=key.pk,
+        key_expires_at=key.expires_at.timestamp() if key.expires_at else None,
         label=key.user.email,
         pull_only=key.pull_only,
         project_id=key.project_id,

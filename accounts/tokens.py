@@ -81,6 +81,7 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "access": [grant.as_claim() for grant in grants],
         "user": actor.user_id,
         "key": actor.key_id,
+        "key_expires_at": actor.key_expires_at,
         "project": actor.project_id,
         "pull_only": actor.pull_only,
         "system": actor.is_system,
@@ -105,11 +106,15 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
             issuer=settings.PUBLIC_URL,
             options={"require": _CLAIMS},
         )
-        grants = tuple(
-            Grant(entry["type"], entry["name"], frozenset(entry["actions"]), entry["id"]) for entry in claims["access"]
-        )
+        return _token(claims, address, client)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
         raise InvalidToken("the token is not valid here, or not any more") from error
+
+
+def _token(claims: dict[str, Any], address: str, client: str) -> Token:
+    grants = tuple(
+        Grant(entry["type"], entry["name"], frozenset(entry["actions"]), entry["id"]) for entry in claims["access"]
+    )
     scope: dict[int, frozenset[str]] = {}
     for grant in grants:
         if grant.repository_id is not None:
@@ -117,6 +122,7 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
     actor = Actor(
         user_id=claims["user"],
         key_id=claims["key"],
+        key_expires_at=claims["key_expires_at"],
         label=claims["sub"],
         pull_only=claims["pull_only"],
         project_id=claims["project"],
@@ -231,10 +237,12 @@ class _KeyRing:
         rows = list(SigningKey.objects.order_by("created_at", "pk"))
         if not rows and make:
             rows = [_new_signing_key()]
-        known = self._signing[0] if self._signing else None
         self._public = {row.identifier: serialization.load_pem_public_key(row.public_key.encode()) for row in rows}
-        if make and rows and known != rows[-1].identifier:
-            self._signing = (rows[-1].identifier, _decrypt(rows[-1].private_key))
+        newest = rows[-1] if rows else None
+        if newest is None or (self._signing and self._signing[0] != newest.identifier):
+            self._signing = None
+        if make and newest and self._signing is None:
+            self._signing = (newest.identifier, _decrypt(newest.private_key))
         self._loaded_at = time.monotonic()
 
 

@@ -5,6 +5,8 @@ from django.urls import include, path, re_path
 from registry import health
 from registry.v2.token import TokenView
 
+handler400 = "registry.v2.errors.bad_request"
+
 urlpatterns = [
     re_path(r"^v2(?=/|$)", include("registry.v2.urls")),
     path("token", TokenView.as_view(), name="token"),

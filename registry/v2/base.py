@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from rest_framework.negotiation import BaseContentNegotiation
@@ -23,6 +25,17 @@ if TYPE_CHECKING:
     from registry.oci.names import ImageName
 
 _SCOPE_OF = {Action.PULL: "pull", Action.PUSH: "pull,push", Action.DELETE: "delete"}
+
+
+WARN_BEFORE = 7 * 24 * 3600
+
+
+def _warning(actor: Actor | None) -> str:
+    """What there is to say to the person behind a client (distribution-spec 1.1, "Warnings"), "" for nothing."""
+    if actor is None or actor.key_expires_at is None or actor.key_expires_at - time.time() > WARN_BEFORE:
+        return ""
+    day = datetime.fromtimestamp(actor.key_expires_at, UTC).date()
+    return f'299 - "your access key expires on {day}: make a new one in time"'
 
 
 class AcceptAnything(BaseContentNegotiation):
@@ -70,6 +83,8 @@ class RegistryView(APIView):
         """Add what every answer carries."""
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        if warning := _warning(getattr(request, "_user", None)):
+            response.headers["Warning"] = warning
         return response
 
     def get_exception_handler_context(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import MethodNotAllowed
 
@@ -46,6 +47,13 @@ def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
     if isinstance(error, errors.TooManyRequests | errors.Unavailable):
         response.headers["Retry-After"] = str(error.detail.get("seconds", RETRY_AFTER_SECONDS))
     return response
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's answer to what never reaches a view, such as a Host header that is not ours; JSON for docker."""
+    if request.path.startswith(("/v2", "/token")):
+        return reply(request, _translate(exception))
+    return defaults.bad_request(request, exception)
 
 
 def _translate(error: Exception) -> errors.RegistryError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.utils.crypto import get_random_string
 
 from accounts import keys, organizations
@@ -61,6 +62,7 @@ class Command(BaseCommand):
         call_command("check", fail_level="ERROR", verbosity=0)
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
+        check_addresses()
         self.introduce()
         self.supervise(
             [
@@ -124,8 +126,25 @@ class Command(BaseCommand):
             self.stderr.write(f"The {child.name} ended ({_ending(child.process.returncode)}); again in {seconds} s.")
 
 
+def check_addresses() -> None:
+    """Raises CommandError when somebody else listens at KCR_LISTEN: the server would only crash, again and again."""
+    for address in settings.LISTEN.split(","):
+        host, _, port = address.rpartition(":")
+        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host.strip("[]"), int(port)))
+            except (OSError, ValueError) as error:
+                raise CommandError(
+                    f"KCR cannot listen at {address}: {error}. Another address: KCR_LISTEN=127.0.0.1:8090"
+                    " KCR_PUBLIC_URL=http://localhost:8090"
+                ) from error
+
+
 def _celery() -> list[str]:
-    return [sys.executable, "-m", "celery", "--app=registry", "--quiet"]
+    quiet = ["-W", "ignore"] if os.geteuid() == 0 else []  # Celery's remark on being root is the operator's to make
+    return [sys.executable, *quiet, "-m", "celery", "--app=registry", "--quiet"]
 
 
 def _ending(status: int) -> str:
