@@ -124,7 +124,13 @@ class DockerClient:
         return self.request("DELETE", path, expect, **options)
 
     def request(
-        self, method: str, path: str, expect: int | None = None, *, body: bytes = b"", headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        expect: int | None = None,
+        *,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         """One request, with a token for the scope of the challenge when there is one; as docker does it, once again.
 
@@ -211,9 +217,7 @@ class DockerClient:
         self, name: str, reference: str, manifest: bytes, media_type: str = media_types.OCI_MANIFEST, expect: int = 201
     ) -> Answer:
         """PUT a manifest."""
-        return self.put(
-            f"{name}/manifests/{reference}", expect, body=manifest, headers={"Content-Type": media_type}
-        )
+        return self.put(f"{name}/manifests/{reference}", expect, body=manifest, headers={"Content-Type": media_type})
 
     def pull(self, name: str, reference: str) -> tuple[bytes, str]:
         """Fetch a manifest and every blob that it names, verified; returns its bytes and media type."""

@@ -1,13 +1,13 @@
 """The people of the tests, and what they may touch. Say ``world.viewer``, not "a user with pull permission".
 
-    organization acme
-      project demo     repositories web (private), public (public), fixed (private, no tag overwrite)
-                       owner (organization), admin, member, reader (project)
-                       pusher (Repository Member of web), viewer (Repository Viewer of web)
-                       stranger (same organization, no role)
-      project lab      repository secret (private); nobody of the above but the owner has a role there
-    organization other, project rival, repository rivals (private)
-                       outsider (member of project rival)
+organization acme
+  project demo     repositories web (private), public (public), fixed (private, no tag overwrite)
+                   owner (organization), admin, member, reader (project)
+                   pusher (Repository Member of web), viewer (Repository Viewer of web)
+                   stranger (same organization, no role)
+  project lab      repository secret (private); nobody of the above but the owner has a role there
+organization other, project rival, repository rivals (private)
+                   outsider (member of project rival)
 """
 
 from __future__ import annotations
