@@ -141,6 +141,16 @@ def free_port() -> int:
             return port
 
 
+def wait_until(ready: Callable[[], bool], *, timeout: float) -> bool:
+    """Ask again and again; True as soon as the answer is yes, False after ``timeout`` seconds."""
+    end = time.monotonic() + timeout
+    while not ready():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def unmount_below(folder: Path) -> None:
     """Unmount everything that is mounted in a folder, innermost first."""
     with contextlib.suppress(FileNotFoundError):
@@ -408,7 +418,7 @@ class ContainersHome(TemporaryFolder):
 
 
 class PartialPullsHome(ContainersHome):
-    """A home whose podman fetches only the missing files of a zstd:chunked layer, in multi-range requests."""
+    """A home whose podman asks only for the missing files of a zstd:chunked layer, in multi-range requests."""
 
     storage_options = 'pull_options = {enable_partial_images = "true", use_hard_links = "false"}'
 

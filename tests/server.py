@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import os
+import signal
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,13 @@ class Server(Daemon):
         if status not in (None, 0):
             pytest.fail(f"the server ended with status {status}:\n{self.said()}")
 
+    def crash(self) -> None:
+        """Kill the server and all its processes, as a power cut would."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
     def close(self) -> None:
         """End the server and remove its data."""
         try:
@@ -143,12 +153,15 @@ class People:
         server.manage("createrepository", f"{PROJECT}/web")
         server.manage("createrepository", f"{PROJECT}/public", "--public")
         server.manage("createrepository", f"{PROJECT}/fixed", "--no-tag-overwrite")
-        self.admin = self.add("admin", "--project", f"{PROJECT}:admin")
-        self.member = self.add("member", "--project", f"{PROJECT}:member")
-        self.reader = self.add("reader", "--project", f"{PROJECT}:reader")
-        self.pusher = self.add("pusher", grant="member")
-        self.viewer = self.add("viewer", grant="viewer")
-        self.stranger = self.add("stranger")
+        with ThreadPoolExecutor(max_workers=2) as threads:  # each of them takes several commands
+            admin = threads.submit(self.add, "admin", "--project", f"{PROJECT}:admin")
+            member = threads.submit(self.add, "member", "--project", f"{PROJECT}:member")
+            reader = threads.submit(self.add, "reader", "--project", f"{PROJECT}:reader")
+            pusher = threads.submit(self.add, "pusher", grant="member")
+            viewer = threads.submit(self.add, "viewer", grant="viewer")
+            stranger = threads.submit(self.add, "stranger")
+        self.admin, self.member, self.reader = admin.result(), member.result(), reader.result()
+        self.pusher, self.viewer, self.stranger = pusher.result(), viewer.result(), stranger.result()
 
     def add(self, name: str, *options: str, grant: str | None = None) -> AccessKey:
         """A new person of the organization, perhaps with a grant on ``web``; the person's access key."""

@@ -45,7 +45,7 @@ class BlobLeaseQuerySet(models.QuerySet["BlobLease"]):
 class BlobLease(models.Model):
     """Until then those who may push here see the blob, and nothing collects it; not an image reference."""
 
-    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="leases")
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="leases", db_index=False)
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="leases")
     expires_at = models.DateTimeField()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -11,6 +11,9 @@ from django.utils import timezone
 from accounts.models import AccessKey, Project
 
 from .fields import GENERAL_DIGEST_LENGTH, NameField
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Event(models.Model):
@@ -88,3 +91,17 @@ class Deletion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path} {self.name}".rstrip()
+
+
+# What is not deleted is nearly everything: an index over it would only mislead a planner. See ``deletion_key``.
+LIVE = models.Q(deletion=None)
+DELETED = models.Q(deletion__isnull=False)
+
+
+def deletion_key(
+    related_name: str, on_delete: Callable[..., None] = models.PROTECT
+) -> models.ForeignKey[Deletion | None, Deletion | None]:
+    """The act that deleted a row, None while it is live. Give the model an index of its own, over DELETED rows only."""
+    return models.ForeignKey(
+        Deletion, on_delete=on_delete, null=True, blank=True, related_name=related_name, db_index=False
+    )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import ClassVar, Self
 
 from django.db import models
+from django.db.models import F
 from django.utils import timezone
 
 from registry.oci import digests, names
 
 from .blobs import Blob
 from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
-from .history import Deletion, Event
+from .history import DELETED, LIVE, Event, deletion_key
 from .repositories import Image, Repository
 
 
@@ -28,7 +29,7 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         if digests.is_digest(reference):
             found = found.filter(digest=reference)
         else:
-            found = found.filter(tags__name=reference, tags__ended_at=None)
+            found = found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
         return found.select_related("image__repository__project")
 
     def referring_to(self, image: Image, subject: str) -> Self:
@@ -44,7 +45,7 @@ class Manifest(models.Model):
     have a subject only: its referrers list shows them.
     """
 
-    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests")
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
     digest = models.CharField(max_length=DIGEST_LENGTH)
     media_type = models.CharField(max_length=MEDIA_TYPE_LENGTH)
     artifact_type = models.CharField(max_length=MEDIA_TYPE_LENGTH, blank=True)
@@ -54,18 +55,16 @@ class Manifest(models.Model):
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)
-    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="manifests")
+    deletion = deletion_key("manifests")
 
     objects = ManifestQuerySet.as_manager()
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint(fields=["image", "digest"], name="one_manifest_a_digest")]
         indexes: ClassVar = [
-            models.Index(
-                fields=["image", "subject", "id"],
-                name="referrers_of_subject",
-                condition=models.Q(deletion=None) & ~models.Q(subject=""),
-            )
+            models.Index(fields=["image", "subject", "id"], name="referrers", condition=LIVE),
+            models.Index(fields=["image", "subject", "artifact_type", "id"], name="referrers_by_type", condition=LIVE),
+            models.Index(fields=["deletion"], name="deleted_manifests", condition=DELETED),
         ]
 
     def __str__(self) -> str:
@@ -89,9 +88,9 @@ class ManifestBlobQuerySet(models.QuerySet["ManifestBlob"]):
 class ManifestBlob(models.Model):
     """A manifest refers to a blob. Rows of deleted manifests stay: the trash keeps its bytes by this foreign key."""
 
-    manifest = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="blob_references")
+    manifest = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="blob_references", db_index=False)
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="references")
-    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="+")
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="+", db_index=False)
 
     objects = ManifestBlobQuerySet.as_manager()
 
@@ -106,7 +105,7 @@ class ManifestBlob(models.Model):
 class ManifestChild(models.Model):
     """An index names a manifest of the same image."""
 
-    parent = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="child_references")
+    parent = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="child_references", db_index=False)
     child = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="parent_references")
 
     class Meta:
@@ -136,14 +135,14 @@ class Tag(models.Model):
     recovery are one indexed query each.
     """
 
-    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="tags")
+    image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="tags", db_index=False)
     name = NameField(max_length=names.MAX_TAG)
     manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="tags")
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
     opened_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
     closed_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
-    deletion = models.ForeignKey(Deletion, on_delete=models.SET_NULL, null=True, blank=True, related_name="tags")
+    deletion = deletion_key("tags", on_delete=models.SET_NULL)
 
     objects = TagQuerySet.as_manager()
 
@@ -155,7 +154,7 @@ class Tag(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
-            models.Index(fields=["manifest"], name="live_tags_of_manifest", condition=models.Q(ended_at=None)),
+            models.Index(fields=["deletion"], name="deleted_tags", condition=DELETED),
         ]
 
     def __str__(self) -> str:

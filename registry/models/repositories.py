@@ -13,7 +13,7 @@ from accounts.models import Project
 from registry.oci import names
 
 from .fields import NameField
-from .history import Deletion
+from .history import DELETED, deletion_key
 from .locks import KeyShareQuerySet
 
 
@@ -43,7 +43,7 @@ class Repository(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     updated_at = models.DateTimeField(default=timezone.now)
-    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="repositories")
+    deletion = deletion_key("repositories")
 
     objects = RepositoryQuerySet.as_manager()
 
@@ -53,6 +53,7 @@ class Repository(models.Model):
                 fields=["project", "name"], condition=models.Q(deletion=None), name="one_live_repository_a_name"
             )
         ]
+        indexes: ClassVar = [models.Index(fields=["deletion"], name="deleted_repositories", condition=DELETED)]
         permissions: ClassVar = [
             ("pull_repository", "Can pull from the repository"),
             ("push_repository", "Can push to the repository"),
@@ -96,7 +97,7 @@ class Image(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     pushed_at = models.DateTimeField(default=timezone.now)
-    deletion = models.ForeignKey(Deletion, on_delete=models.PROTECT, null=True, blank=True, related_name="images")
+    deletion = deletion_key("images")
 
     objects = ImageQuerySet.as_manager()
 
@@ -104,6 +105,7 @@ class Image(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["path"], condition=models.Q(deletion=None), name="one_live_image_a_path")
         ]
+        indexes: ClassVar = [models.Index(fields=["deletion"], name="deleted_images", condition=DELETED)]
 
     def __str__(self) -> str:
         return str(self.path)

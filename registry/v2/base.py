@@ -74,10 +74,14 @@ class RegistryView(APIView):
         """Find out the host, and who asks. Raises Unauthorized when nobody does."""
         if request.method not in self.actions and hasattr(self, (request.method or "").lower()):
             raise errors.Unsupported
-        self.host = hosts.of_header(request.get_host())
+        self.host = self.find_host(request)
         super().initial(request, *args, **kwargs)
         if cast("Actor | None", request.user) is None:
             raise errors.Unauthorized
+
+    def find_host(self, request: Request) -> hosts.Host:
+        """The host that the request names. Raises PathUnknown."""
+        return hosts.of_header(request.get_host())
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add what every answer carries."""

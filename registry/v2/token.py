@@ -51,6 +51,10 @@ class TokenView(RegistryView):
     actions: ClassVar = {"GET": Action.PULL, "POST": Action.PULL}
     authentication_classes = (NobodyYet,)
 
+    def find_host(self, request: Request) -> hosts.Host:
+        """Tokens for all hosts are had at one address."""
+        return hosts.BARE
+
     def get(self, request: Request) -> HttpResponse:
         """Credentials by Basic, or none at all for what is public."""
         asked = _asked(request.GET.get("service", ""), request.GET.getlist("scope"))

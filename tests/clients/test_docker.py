@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.images import MEBIBYTE, Image, Index
-from tests.programs import DockerClient, DockerDaemon, Result
+from tests.images import DOCKER_LIST, MEBIBYTE, Image, Index
+from tests.programs import DockerClient, DockerDaemon, Result, wait_until
 from tests.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
@@ -193,6 +193,28 @@ def test_docker_takes_its_platform_of_an_index(docker: DockerDaemon, registry_se
         assert viewer.image(reference)["Id"] == image.config.digest
 
 
+def test_docker_makes_an_index_and_pulls_all_tags(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
+) -> None:
+    index = Index.random("made by docker")
+    name = f"{registry_server.host}/demo/web/made-by-docker"
+    pusher = logged_in(docker, people.pusher, registry_server.host)
+    for image in index.images:
+        pusher.push(load(pusher, image), f"{name}:{image.architecture}")
+
+    pusher("manifest", "create", "--insecure", f"{name}:all", f"{name}:amd64", f"{name}:arm64")
+    pusher("manifest", "push", "--insecure", f"{name}:all")
+    viewer = logged_in(other_docker, people.viewer, registry_server.host)
+    viewer("pull", "--all-tags", name)
+
+    stored = registry_server.client(people.viewer).manifest("demo/web/made-by-docker", "all")
+    assert stored.headers["Content-Type"] == DOCKER_LIST
+    assert [entry["platform"]["architecture"] for entry in stored.document()["manifests"]] == ["amd64", "arm64"]
+    found = {tag: viewer.image(f"{name}:{tag}")["Id"] for tag in ("amd64", "arm64", "all")}
+    amd64, arm64 = (image.config.digest for image in index.images)
+    assert found == {"amd64": amd64, "arm64": arm64, "all": amd64}
+
+
 def test_a_push_to_a_repository_that_does_not_exist_says_so(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
@@ -281,6 +303,28 @@ def test_two_machines_push_the_same_layers_at_once(
         digests = {pushed_digest(push.result()) for push in pushes}
 
     assert len(digests) == 1
+
+
+def test_a_push_survives_a_crash_of_the_server(
+    docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
+) -> None:
+    image = Image.random("crash", layers=1, layer_size=64 * MEBIBYTE)
+    name = "demo/web/crash"
+    reference = f"{registry_server.host}/{name}:1"
+    member = logged_in(docker, people.member, registry_server.host)
+    load(member, image)
+
+    with ThreadPoolExecutor() as threads:
+        push = threads.submit(member.push, image.config.digest, reference)
+        begun = wait_until(lambda: f"POST /v2/{name}/blobs/uploads/ 202" in registry_server.said(), timeout=30)
+        registry_server.crash()
+        registry_server.serve()
+        digest = pushed_digest(push.result())
+
+    assert begun
+    viewer = logged_in(other_docker, people.viewer, registry_server.host)
+    assert f"Digest: {digest}" in viewer("pull", reference).output
+    assert viewer.image(reference)["Id"] == image.config.digest
 
 
 def test_containerd_pulls_and_pushes(

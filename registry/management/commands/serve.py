@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import Any
 
 from django.conf import settings
@@ -9,6 +10,12 @@ from django.core.management.base import BaseCommand
 from gunicorn.app.base import BaseApplication
 
 from registry.background import Flusher
+
+
+def _allow_many_files() -> None:
+    """Each thread may hold a socket, a blob and a database; the usual limit of 1,024 files is made for less."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _start_flusher(worker: object) -> None:
@@ -51,4 +58,5 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT; transfers under way get 30 seconds."""
+        _allow_many_files()
         Server().run()
