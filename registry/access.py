@@ -7,10 +7,11 @@ each time, at this moment; keys and tokens only ever narrow them.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db.models import BooleanField, Case, Exists, Model, OuterRef, Q, QuerySet, Value, When
 
+from accounts.actors import Actor
 from accounts.models import (
     AccessKey,
     OrganizationMembership,
@@ -22,11 +23,11 @@ from accounts.models import (
 )
 from registry import errors
 from registry.models import Repository, RepositoryUserPermission
+from registry.models.compiled import number_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from accounts.actors import Actor
     from registry.oci.names import ImageName
 
 Row = TypeVar("Row", bound=Model)
@@ -68,6 +69,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
 }
 ALLOWED_TO_PULL_ONLY_KEYS = frozenset({Action.PULL})
 
+_USER, _KEY, _PROJECT = number_mark(1), number_mark(2), number_mark(3)
 _IN_PROJECT = {Role.ADMIN: ProjectRole.ADMIN, Role.MEMBER: ProjectRole.MEMBER, Role.READER: ProjectRole.READER}
 _IN_REPOSITORY = {Role.REPOSITORY_MEMBER: "push_repository", Role.REPOSITORY_VIEWER: "pull_repository"}
 
@@ -92,6 +94,30 @@ def permitted(rows: QuerySet[Row], actor: Actor, action: Action, repository: str
         reached = [identifier for identifier, actions in actor.scope.items() if action in actions]
         rows = rows.filter(**{f"{repository or 'pk'}__in": reached})
     return rows.filter(_holding(actor, ALLOWED[action], repository, _step(repository, "project")), _alive(actor))
+
+
+def marked(actor: Actor) -> Actor:
+    """An actor of the same kind with marks for its ids: for queries that are compiled once (models.compiled).
+
+    The token's scope is left out; ask ``reaches`` about the row that was found.
+    """
+    return Actor(
+        user_id=_USER if actor.user_id is not None else None,
+        key_id=_KEY if actor.key_id is not None else None,
+        project_id=_PROJECT if actor.project_id is not None else None,
+        pull_only=actor.pull_only,
+        is_system=actor.is_system,
+    )
+
+
+def marks(actor: Actor) -> dict[int | str, Any]:
+    """What belongs in the places of the marks of ``marked(actor)``."""
+    return {_USER: actor.user_id, _KEY: actor.key_id, _PROJECT: actor.project_id}
+
+
+def reaches(actor: Actor, action: Action, repository_id: int) -> bool:
+    """Whether the actor's token, if there is one, was issued for this action on this repository."""
+    return actor.scope is None or action in actor.scope.get(repository_id, ())
 
 
 def allowed_actions(actor: Actor, name: ImageName) -> tuple[frozenset[Action], int | None]:

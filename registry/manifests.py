@@ -7,15 +7,18 @@ id.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
+from django.db.models import Case, When
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from registry import access, blobs, errors, history, quotas, tags
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
+from registry.models.compiled import CompiledQuery, text_mark
 from registry.oci import digests, documents, names
 from registry.signals import manifest_deleted, manifest_pushed
 from registry.transactions import retried
@@ -28,6 +31,18 @@ if TYPE_CHECKING:
 
 MAX_TAGS_PER_PUSH = 16
 MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients read answers of up to 4 MiB
+
+
+_PATH, _REFERENCE = text_mark("path"), text_mark("reference")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A manifest as it is pulled: the exact bytes that were pushed, and as what."""
+
+    digest: str
+    media_type: str
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +61,31 @@ class Page:
     has_more: bool
 
 
-def find(actor: Actor, name: names.ImageName, reference: str) -> Manifest:
+def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
     """The manifest that a tag or digest names, for an actor who may pull it. One query when all is well.
 
     Raises ManifestUnknown, Denied (the image has expired), and what ``access.require`` raises.
     """
     check_reference(reference)
-    found = Manifest.objects.referenced(name, reference)
-    manifest = access.permitted(found, actor, access.Action.PULL, "image__repository").first()
-    if manifest is None:
+    by_digest = digests.is_digest(reference)
+    query = _query_of_find(access.marked(actor), by_digest=by_digest)
+    row = query.first(access.marks(actor) | {_PATH: str(name), _REFERENCE: reference})
+    if row is None or not access.reaches(actor, access.Action.PULL, row[4]):
         access.require(actor, access.Action.PULL, name)
-        raise errors.ManifestUnknown(f"{name} has no {'digest' if digests.is_digest(reference) else 'tag'} {reference}")
-    _check_expiry(manifest.image)
-    return manifest
+        raise errors.ManifestUnknown(f"{name} has no {'digest' if by_digest else 'tag'} {reference}")
+    if row[3]:
+        raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
+    return Found(digest=row[0], media_type=row[1], content=bytes(row[2]))
+
+
+@cache
+def _query_of_find(marked: Actor, *, by_digest: bool) -> CompiledQuery:
+    found = Manifest.objects.referenced(_PATH, _REFERENCE, by_digest=by_digest).annotate(
+        has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0)
+    )
+    permitted = access.permitted(found, marked, access.Action.PULL, "image__repository")
+    columns = ("digest", "media_type", "content", "has_expired", "image__repository")
+    return CompiledQuery(permitted.values_list(*columns)[:1])
 
 
 def check_reference(reference: str) -> None:

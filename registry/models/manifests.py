@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import F
 from django.utils import timezone
 
-from registry.oci import digests, names
+from registry.oci import names
 
 from .blobs import Blob
 from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
@@ -23,14 +23,12 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         """Manifests that are not deleted."""
         return self.filter(deletion=None)
 
-    def referenced(self, name: names.ImageName, reference: str) -> Self:
-        """The live manifest that a tag or digest names in an image, with everything that permission asks for."""
-        found = self.live().filter(image__path=str(name), image__deletion=None)
-        if digests.is_digest(reference):
-            found = found.filter(digest=reference)
-        else:
-            found = found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
-        return found.select_related("image__repository__project")
+    def referenced(self, path: str, reference: str, *, by_digest: bool) -> Self:
+        """The live manifest that a digest, or else a tag, names in the live image of this path."""
+        found = self.live().filter(image__path=path, image__deletion=None)
+        if by_digest:
+            return found.filter(digest=reference)
+        return found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
 
     def referring_to(self, image: Image, subject: str) -> Self:
         """Live manifests of the image whose subject this is, oldest first."""
