@@ -17,4 +17,4 @@ COPY --chown=root:root static static
 USER kcr
 VOLUME /data
 EXPOSE 8080
-CMD ["sh", "-c", "python manage.py collectstatic --noinput --verbosity 0 && exec python manage.py serve"]
+CMD ["python", "manage.py", "serve"]

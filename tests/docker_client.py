@@ -97,6 +97,7 @@ class DockerClient:
         self.persona, self.host = persona, host
         self.http = Client(SERVER_NAME=host.partition(":")[0], REMOTE_ADDR=address, headers={"host": host})
         self.tokens: dict[str, str] = {}
+        self.scopes: dict[tuple[str, str], str] = {}
 
     # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────
     def get(self, path: str, expect: int | None = None, **options: Any) -> Answer:
@@ -131,27 +132,32 @@ class DockerClient:
         *,
         body: bytes = b"",
         headers: dict[str, str] | None = None,
+        stream: Any = None,
     ) -> Answer:
         """One request, with a token for the scope of the challenge when there is one; as docker does it, once again.
 
-        ``path`` is below /v2/, or a whole path as in a Location.
+        ``path`` is below /v2/, or a whole path as in a Location. A token is used again for requests of its kind.
         """
         path = path if path.startswith("/") else f"/v2/{path}"
         headers = dict(headers or {})
-        answer = self.raw(method, path, body=body, headers=headers | self._authorization(headers, ""))
+        kind = method, re.split(r"/(?:manifests|tags|referrers|blobs(?!/uploads/?\?))/", path)[0]
+        known = self._authorization(headers, self.scopes.get(kind, ""))
+        answer = self.raw(method, path, body=body, headers=headers | known, stream=stream)
         if answer.status == 401 and "Authorization" not in headers:
-            scope = _scope_of(answer.headers.get("WWW-Authenticate", ""))
+            scope = self.scopes[kind] = _scope_of(answer.headers.get("WWW-Authenticate", ""))
             self.tokens[scope] = self.token(scope)
-            answer = self.raw(method, path, body=body, headers=headers | self._authorization(headers, scope))
+            known = self._authorization(headers, scope)
+            answer = self.raw(method, path, body=body, headers=headers | known, stream=stream)
         if expect is not None:
             assert answer.status == expect, f"{method} {path}: {answer.status}, not {expect}: {answer.body[:500]!r}"
         return answer
 
-    def raw(self, method: str, path: str, *, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
-        """One request exactly as given."""
-        headers = dict(headers or {})
-        content_type = headers.pop("Content-Type", "")
-        response = self.http.generic(method, path, body, content_type=content_type, headers=headers)
+    def raw(
+        self, method: str, path: str, *, body: bytes = b"", headers: dict[str, str] | None = None, stream: Any = None
+    ) -> Answer:
+        """One request exactly as given. ``stream`` (anything with ``read``) is a body of unknown length: chunked."""
+        environ = {} if stream is None else {"wsgi.input": stream, "wsgi.input_terminated": True}
+        response = self.http.generic(method, path, body, content_type="", headers=headers or {}, **environ)
         return Answer(response.status_code, dict(response.headers), _body_of(response))
 
     def token(self, scope: str = "", expect: int = 200, **parameters: str) -> str:

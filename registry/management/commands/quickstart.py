@@ -61,7 +61,6 @@ class Command(BaseCommand):
             signal.signal(number, self.stop)
         call_command("check", fail_level="ERROR", verbosity=0)
         call_command("migrate", verbosity=0, interactive=False)
-        call_command("collectstatic", verbosity=0, interactive=False)
         check_addresses()
         self.introduce()
         self.supervise(

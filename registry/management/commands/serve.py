@@ -6,7 +6,9 @@ import resource
 from typing import Any
 
 from django.conf import settings
+from django.core.management import call_command
 from django.core.management.base import BaseCommand
+from django.db import connection
 from gunicorn.app.base import BaseApplication
 
 from registry.background import Flusher
@@ -16,6 +18,13 @@ def _allow_many_files() -> None:
     """Each thread may hold a socket, a blob and a database; the usual limit of 1,024 files is made for less."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _forget_connections() -> None:
+    """The workers are forks: a connection pool's threads would be missing in them."""
+    connection.close()
+    if connection.vendor == "postgresql":
+        connection.close_pool()  # type: ignore[attr-defined]
 
 
 def _start_flusher(worker: object) -> None:
@@ -39,7 +48,7 @@ class Server(BaseApplication):
             "limit_request_line": 8190,  # a token request may ask for many scopes
             "control_socket_disable": True,
             "errorlog": "-",
-            "loglevel": "warning",
+            "loglevel": "error",  # its warnings are about clients that try TLS first
             "post_worker_init": _start_flusher,
         }
         for name, value in options.items():
@@ -58,5 +67,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT; transfers under way get 30 seconds."""
+        call_command("collectstatic", verbosity=0, interactive=False)
         _allow_many_files()
+        _forget_connections()
         Server().run()
