@@ -140,7 +140,7 @@ class DockerClient:
         """
         path = path if path.startswith("/") else f"/v2/{path}"
         headers = dict(headers or {})
-        kind = method, re.split(r"/(?:manifests|tags|referrers|blobs(?!/uploads/?\?))/", path)[0]
+        kind = method, re.split(r"/(?:manifests|tags|referrers|blobs(?!/uploads/?\?.*from=))/", path)[0]
         known = self._authorization(headers, self.scopes.get(kind, ""))
         answer = self.raw(method, path, body=body, headers=headers | known, stream=stream)
         if answer.status == 401 and "Authorization" not in headers:

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import re
 
-_DOWNLOAD = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.ASCII)
+MAX_RANGES = 1_000
+
+_DOWNLOAD = re.compile(r"([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19})", re.ASCII)
 _CHUNK = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 
 class Unsatisfiable(ValueError):
-    """The range has no byte of the content, or a chunk's range cannot be read."""
+    """No range has a byte of the content, or a chunk's range cannot be read."""
 
 
-def of_download(header: str, size: int) -> tuple[int, int] | None:
-    """First and last byte (inclusive) that a Range header asks for; None means all of the content.
+def of_download(header: str, size: int) -> list[tuple[int, int]]:
+    """First and last byte (inclusive) of each range that a Range header asks for; an empty list means everything.
 
-    Several ranges at once, other units and what is not a range at all are answered with everything, as RFC 9110
-    allows. Raises Unsatisfiable.
+    Everything is also the answer to other units, to what is no range at all, to more than MAX_RANGES, and to ranges
+    that together are longer than the content. Raises Unsatisfiable.
     """
-    match = _DOWNLOAD.fullmatch(header.replace(" ", ""))
-    if match is None:
-        return None
+    unit, _, text = header.replace(" ", "").partition("=")
+    matches = [_DOWNLOAD.fullmatch(part) for part in text.split(",", MAX_RANGES)]
+    if unit != "bytes" or not all(matches):
+        return []
+    asked = [_limits(match, size) for match in matches if match]
+    found = [(start, end) for start, end in asked if start <= end and start < size]
+    if not found:
+        raise Unsatisfiable(f"the content has {size} bytes")
+    return found if sum(end - start + 1 for start, end in found) <= size else []
+
+
+def _limits(match: re.Match[str], size: int) -> tuple[int, int]:
     first, last, suffix = match.groups()
     if suffix is not None:
-        start, end = max(0, size - int(suffix)), size - 1
-    else:
-        start, end = int(first), min(int(last) if last else size - 1, size - 1)
-    if start >= size or start > end:
-        raise Unsatisfiable(f"the content has {size} bytes")
-    return start, end
+        return max(0, size - int(suffix)), size - 1 if int(suffix) else -1
+    return int(first), min(int(last) if last else size - 1, size - 1)
 
 
 def of_chunk(header: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from registry import access, blobs
 from registry.access import Action
 from registry.transactions import release_connection
 
-from . import http
+from . import downloads, http
 from .base import ImageView
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class BlobView(ImageView):
         if request.headers.get("If-None-Match") == etag:
             opened.close()
             return http.empty(304, ETag=etag)
-        return http.file(request, opened, blob.size, etag, Docker_Content_Digest=digest)
+        return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)
 
     def delete(self, request: Request, name: str, digest: str) -> HttpResponse:
         """Take the blob from the repository; 405 while a manifest uses it."""

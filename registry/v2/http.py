@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import FileResponse, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpResponse, JsonResponse
 from django.urls import reverse
 
 from registry import errors
-from registry.oci import documents, media_types, ranges
+from registry.oci import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from django.core.files import File
     from rest_framework.request import Request
 
 BLOCK = 1024 * 1024
@@ -38,7 +37,7 @@ def body(request: Request) -> Iterator[bytes]:
     stream, left = request.META["wsgi.input"], declared_length(request)
     if left is None and not request.META.get("wsgi.input_terminated"):
         return
-    with _transfer():
+    with transfer():
         yield from _blocks(stream, left)
 
 
@@ -136,7 +135,7 @@ def named(headers: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def _transfer() -> Iterator[None]:
+def transfer() -> Iterator[None]:
     """Take one of the threads that transfers may hold. Raises TooManyRequests when they are all taken."""
     if not TRANSFERS.acquire(blocking=False):
         raise errors.TooManyRequests("too many transfers at once: wait a little", detail={"seconds": 5})
@@ -144,64 +143,3 @@ def _transfer() -> Iterator[None]:
         yield
     finally:
         TRANSFERS.release()
-
-
-class Part:
-    """Some bytes of an open file, as WSGI's file wrapper reads it: the server may send them straight from the disk."""
-
-    def __init__(self, file: File[bytes], start: int, length: int) -> None:
-        self._file, self._left = file, length
-        self.fileno, self.close = file.fileno, file.close
-        file.seek(start)
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes (all that are left when negative)."""
-        block: bytes = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(block)
-        return block
-
-
-class FileReply(FileResponse):
-    """Bytes of a file. FileResponse's own blocks of 4 KiB are ten times slower where the server has no sendfile."""
-
-    block_size = BLOCK
-
-    def __init__(self, part: Part, **options: Any) -> None:
-        self._transfer = ExitStack()
-        self._transfer.enter_context(_transfer())
-        super().__init__(part, **options)
-
-    def close(self) -> None:
-        """The last byte is out, or the client gone."""
-        super().close()
-        self._transfer.close()
-
-
-def file(request: Request, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:
-    """A file of ``size`` bytes or the one range that was asked for (RFC 9110, section 14); closes it in the end.
-
-    Raises nothing: a range that has no byte of the file is answered with 416.
-    """
-    start, end, status = 0, size - 1, 200
-    asked = request.headers.get("Range", "")
-    if asked and request.headers.get("If-Range", etag) == etag:
-        try:
-            if found := ranges.of_download(asked, size):
-                (start, end), status = found, 206
-        except ranges.Unsatisfiable:
-            opened.close()
-            return empty(416, Content_Range=f"bytes */{size}")
-    reply: HttpResponseBase
-    if request.method == "HEAD":
-        opened.close()
-        reply = HttpResponse(status=status, headers=named(headers))
-    else:
-        reply = FileReply(Part(opened, start, end - start + 1), status=status, headers=named(headers))
-    if status == 206:
-        reply.headers["Content-Range"] = f"bytes {start}-{end}/{size}"
-    reply.headers["Accept-Ranges"] = "bytes"
-    reply.headers["Content-Disposition"] = "attachment"
-    reply.headers["Content-Length"] = str(end - start + 1)
-    reply.headers["Content-Type"] = media_types.BLOB
-    reply.headers["ETag"] = etag
-    return reply

@@ -1,0 +1,110 @@
+"""A blob's bytes on their way out: all of them, one range, or several (RFC 9110, section 14)."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from django.http import FileResponse, HttpResponse, HttpResponseBase
+
+from registry.oci import media_types, ranges
+
+from . import http
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.core.files import File
+    from rest_framework.request import Request
+
+
+class Part:
+    """Some bytes of an open file, as WSGI's file wrapper reads it: the server may send them straight from the disk."""
+
+    media_type = media_types.BLOB
+
+    def __init__(self, opened: File[bytes], start: int, length: int) -> None:
+        self.length = self._left = length
+        self._opened = opened
+        self.fileno, self.close = opened.fileno, opened.close
+        opened.seek(start)
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        block: bytes = self._opened.read(min(size, self._left))
+        self._left -= len(block)
+        return block
+
+
+class Multipart:
+    """Several ranges of an open file as one multipart/byteranges body (RFC 9110, section 14.6)."""
+
+    def __init__(self, opened: File[bytes], found: list[tuple[int, int]], size: int) -> None:
+        boundary = secrets.token_hex(16)
+        self.media_type = f"multipart/byteranges; boundary={boundary}"
+        self.close = opened.close
+        heads = [
+            f"\r\n--{boundary}\r\nContent-Type: {media_types.BLOB}\r\n"
+            f"Content-Range: bytes {start}-{end}/{size}\r\n\r\n".encode()
+            for start, end in found
+        ]
+        tail = f"\r\n--{boundary}--\r\n".encode()
+        self.length = sum(map(len, heads)) + sum(end - start + 1 for start, end in found) + len(tail)
+        self._blocks = self._all(opened, list(zip(heads, found, strict=True)), tail)
+
+    def read(self, _size: int) -> bytes:
+        """The next bytes; none at the end."""
+        return next(self._blocks, b"")
+
+    @staticmethod
+    def _all(opened: File[bytes], pieces: list[tuple[bytes, tuple[int, int]]], tail: bytes) -> Iterator[bytes]:
+        for head, (start, end) in pieces:
+            yield head
+            part = Part(opened, start, end - start + 1)
+            while block := part.read(http.BLOCK):
+                yield block
+        yield tail
+
+
+class Download(FileResponse):
+    """Bytes of a file. FileResponse's own blocks of 4 KiB are ten times slower where the server has no sendfile."""
+
+    block_size = http.BLOCK
+
+    def __init__(self, part: Part | Multipart, **options: Any) -> None:
+        self._transfer = ExitStack()
+        self._transfer.enter_context(http.transfer())
+        super().__init__(part, **options)
+
+    def close(self) -> None:
+        """The last byte is out, or the client gone."""
+        super().close()
+        self._transfer.close()
+
+
+def reply(request: Request, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:
+    """The file's ``size`` bytes, or the ranges of them that were asked for; closes the file in the end."""
+    asked = request.headers.get("Range", "") if request.headers.get("If-Range", etag) == etag else ""
+    try:
+        found = ranges.of_download(asked, size)
+    except ranges.Unsatisfiable:
+        opened.close()
+        return http.empty(416, Content_Range=f"bytes */{size}")
+    start, end = found[0] if found else (0, size - 1)
+    part = Multipart(opened, found, size) if len(found) > 1 else Part(opened, start, end - start + 1)
+    status, named = 206 if found else 200, http.named(headers)
+    answer: HttpResponseBase
+    if request.method == "HEAD":
+        opened.close()
+        answer = HttpResponse(status=status, headers=named)
+    else:
+        answer = Download(part, status=status, headers=named)
+    if len(found) == 1:
+        answer.headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+    answer.headers["Accept-Ranges"] = "bytes"
+    answer.headers["Content-Disposition"] = "attachment"
+    answer.headers["Content-Length"] = str(part.length)
+    answer.headers["Content-Type"] = part.media_type
+    answer.headers["ETag"] = etag
+    return answer
