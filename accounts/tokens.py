@@ -13,6 +13,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -97,20 +98,29 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
     The key is found by ``kid`` in our own set only; a header with anything but alg, kid and typ is refused.
     """
     try:
-        header = json.loads(base64url_decode(text.partition(".")[0].encode()))
-        if not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
-            raise InvalidToken("unexpected token header")
-        claims = jwt.decode(
-            text,
-            _keys.public(str(header.get("kid", ""))),
-            algorithms=[ALGORITHM],
-            audience=service,
-            issuer=settings.PUBLIC_URL,
-            options={"require": _CLAIMS},
-        )
+        claims = _claims(text, service)
+        if claims["exp"] <= time.time():
+            raise InvalidToken("the token has expired")
         return _token(claims, address, client)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
         raise InvalidToken("the token is not valid here, or not any more") from error
+
+
+@lru_cache(maxsize=4096)
+def _claims(text: str, service: str) -> dict[str, Any]:
+    """The claims of a token that we signed for the service. A client sends the same one many times: look once."""
+    header = json.loads(base64url_decode(text.partition(".")[0].encode()))
+    if not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
+        raise InvalidToken("unexpected token header")
+    claims: dict[str, Any] = jwt.decode(
+        text,
+        _keys.public(str(header.get("kid", ""))),
+        algorithms=[ALGORITHM],
+        audience=service,
+        issuer=settings.PUBLIC_URL,
+        options={"require": _CLAIMS},
+    )
+    return claims
 
 
 def _token(claims: dict[str, Any], address: str, client: str) -> Token:
@@ -206,7 +216,8 @@ class _KeyRing:
         self.forget()
 
     def forget(self) -> None:
-        """Read the keys again at the next use."""
+        """Read the keys again at the next use, and trust no token that was seen before."""
+        _claims.cache_clear()
         self._public: dict[str, Any] = {}
         self._signing: tuple[str, Any] | None = None
         self._loaded_at = float("-inf")
