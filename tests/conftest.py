@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from accounts import keys, tokens
+from accounts.models import Organization
 from tests.docker_client import PROJECT_HOST, DockerClient
 from tests.personas import World, make_world
 
@@ -38,10 +40,18 @@ def storage_folder(settings: object, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def made_world(django_db_setup: None, django_db_blocker: object) -> World:
+    """The world, made once: each test's changes to it are rolled back."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        return make_world()
+
+
 @pytest.fixture
-def world(db: None) -> World:
+def world(made_world: World, db: None) -> World:
     """The people, projects and repositories of tests.personas."""
-    return make_world()
+    assert Organization.objects.exists(), "a transactional test has emptied the database: give it one of its own"
+    return deepcopy(made_world)
 
 
 @pytest.fixture

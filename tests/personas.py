@@ -48,10 +48,10 @@ class World:
 
     def __getattr__(self, name: str) -> Persona:
         """``world.viewer``"""
-        try:
-            return self.people[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
+        people: dict[str, Persona] = self.__dict__.get("people", {})
+        if name not in people:
+            raise AttributeError(name)
+        return people[name]
 
     def repository(self, name: str) -> Repository:
         """The repository called ``name`` (names are unique in this world)."""

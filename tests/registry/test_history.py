@@ -1,0 +1,115 @@
+"""What is written down from the first push on: events, tag intervals, deletion groups."""
+
+import pytest
+
+from registry.models import Deletion, Event, Manifest, Tag
+from tests.docker_client import Image, sha256
+
+pytestmark = pytest.mark.django_db
+
+
+def actions() -> list[str]:
+    """What happened since the world was made, in order."""
+    setup = {Event.Action.REPOSITORY_CREATE, Event.Action.ROLE_CHANGE}
+    return list(Event.objects.exclude(action__in=setup).order_by("pk").values_list("action", flat=True))
+
+
+def test_every_push_says_who_did_what_from_where(docker, world):
+    image = docker("pusher").push("web/app", "1.0")
+    push, add = Event.objects.filter(path="demo/web/app").order_by("pk")
+    assert (push.action, push.digest, push.actor) == ("image.push", image.digest, "pusher@acme.test")
+    assert (add.action, add.tag, add.digest) == ("tag.add", "1.0", image.digest)
+    assert (add.user, add.key, add.address) == (world.pusher.user, world.pusher.key, "10.0.0.1")
+    assert add.repository == world.repository("web")
+
+
+def test_pushing_the_same_again_changes_nothing(docker):
+    docker("member").push("web/app", "1.0")
+    before = actions()
+    docker("member").push("web/app", "1.0")
+    assert actions() == before
+    assert Tag.objects.count() == 1
+
+
+def test_moving_a_tag_closes_one_meaning_and_opens_another(docker):
+    old = docker("member").push("web/app", "stable")
+    new = docker("member").push("web/app", "stable", Image(layers=[b"newer"]))
+    first, second = Tag.objects.order_by("pk")
+    assert (first.manifest.digest, second.manifest.digest) == (old.digest, new.digest)
+    assert first.ended_at == second.started_at
+    assert first.closed_by == second.opened_by
+    assert second.ended_at is None
+    assert second.opened_by.action == "tag.move"
+    assert second.opened_by.detail == {"before": old.digest}
+
+
+def test_a_refused_push_leaves_no_trace(docker):
+    docker("member").push("fixed/app", "1.0")
+    before, manifests = actions(), Manifest.objects.count()
+    other = Image(layers=[b"other"])
+    for data in (other.config, *other.layers):
+        docker("member").push_blob("fixed/app", data)
+    answer = docker("member").push_manifest("fixed/app", "1.0", other.manifest, expect=403)
+    assert answer.codes == ["DENIED"]
+    assert "overwrit" in answer.message
+    assert actions() == before
+    assert Manifest.objects.count() == manifests
+
+
+def test_deleting_a_tag_keeps_what_it_named(docker):
+    image = docker("member").push("web/app", "1.0")
+    docker("member").push_manifest("web/app", "latest", image.manifest)
+    docker("member").delete("web/app/manifests/1.0", 202)
+    assert docker("viewer").tags("web/app") == ["latest"]
+    docker("viewer").pull("web/app", image.digest)
+    deletion = Deletion.objects.get()
+    assert (deletion.kind, deletion.path, deletion.name) == ("tag", "demo/web/app", "1.0")
+    assert [tag.name for tag in deletion.tags.all()] == ["1.0"]
+    assert deletion.purge_after > deletion.at
+
+
+def test_deleting_a_digest_is_one_act_with_all_its_tags_children_and_signatures(docker):
+    member = docker("member")
+    child = member.push("web/app", "child")
+    entry = {"mediaType": child.media_type, "digest": child.digest, "size": len(child.manifest)}
+    index_type = "application/vnd.oci.image.index.v1+json"
+    index = (
+        '{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (index_type, str(entry).replace("'", '"'))
+    ).encode()
+    member.push_manifest("web/app", "1.0", index, index_type)
+    member.push_manifest("web/app", "latest", index, index_type)
+    member.delete("web/app/manifests/child", 202)  # the tag only: from now on the child hangs on the index alone
+    subject = {"mediaType": index_type, "digest": sha256(index), "size": len(index)}
+    signature = member.push("web/app", Image(more={"subject": subject}).digest, Image(more={"subject": subject}))
+    member.delete(f"web/app/manifests/{sha256(index)}", 202)
+
+    deletion = Deletion.objects.get(kind="manifest")
+    assert {manifest.digest for manifest in deletion.manifests.all()} == {
+        sha256(index),
+        child.digest,
+        signature.digest,
+    }
+    assert sorted(tag.name for tag in deletion.tags.all()) == ["1.0", "latest"]
+    assert deletion.event.detail == {"tags": ["1.0", "latest"]}
+    for digest in (sha256(index), child.digest, signature.digest):
+        member.get(f"web/app/manifests/{digest}", 404)
+    assert member.get(f"web/app/referrers/{sha256(index)}", 200).json()["manifests"] == []
+
+
+def test_a_child_that_another_index_or_a_tag_names_stays(docker):
+    member = docker("member")
+    child = member.push("web/app", "child")
+    entry = f'{{"mediaType":"{child.media_type}","digest":"{child.digest}","size":{len(child.manifest)}}}'
+    index_type = "application/vnd.oci.image.index.v1+json"
+    index = f'{{"schemaVersion":2,"mediaType":"{index_type}","manifests":[{entry}]}}'.encode()
+    member.push_manifest("web/app", "1.0", index, index_type)
+    member.delete(f"web/app/manifests/{sha256(index)}", 202)
+    member.pull("web/app", "child")
+
+
+def test_pushing_what_was_deleted_brings_it_back(docker):
+    image = docker("member").push("web/app", "1.0")
+    docker("member").delete(f"web/app/manifests/{image.digest}", 202)
+    docker("member").push("web/app", "2.0", image)
+    assert docker("viewer").tags("web/app") == ["2.0"]
+    docker("viewer").pull("web/app", image.digest)
