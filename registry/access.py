@@ -146,7 +146,7 @@ def require(actor: Actor, action: Action, name: ImageName) -> Repository:
 
 def require_alive(actor: Actor) -> None:
     """Raises TokenInvalid when the key or the user behind the actor has ended."""
-    if not User.objects.filter(_alive(actor)).exists() and not (actor.is_anonymous or actor.is_system):
+    if actor.user_id is not None and not User.objects.filter(_alive(actor), pk=actor.user_id).exists():
         raise errors.TokenInvalid("the access key or user behind this login has ended: log in again")
 
 

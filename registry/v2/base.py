@@ -54,6 +54,7 @@ class RegistryView(APIView):
     """A view of the registry API. ``actions`` says what each method does; a method without one is refused."""
 
     actions: ClassVar[dict[str, Action]] = {}
+    http_method_names = ("get", "head", "post", "put", "patch", "delete")
     authentication_classes: Sequence[type[BaseAuthentication]] = (RegistryAuthentication,)
     permission_classes = ()
     content_negotiation_class = AcceptAnything
@@ -72,8 +73,9 @@ class RegistryView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Find out the host, and who asks. Raises Unauthorized when nobody does."""
-        if request.method not in self.actions and hasattr(self, (request.method or "").lower()):
-            raise errors.Unsupported
+        method = (request.method or "").lower()
+        if request.method not in self.actions and method in self.http_method_names and hasattr(self, method):
+            raise errors.Unsupported  # nobody has said who may do this
         self.host = self.find_host(request)
         super().initial(request, *args, **kwargs)
         if cast("Actor | None", request.user) is None:
@@ -108,6 +110,15 @@ class RegistryView(APIView):
         return ""
 
 
+class PersonalView(RegistryView):
+    """A view that asks only who somebody is, and whether they still are."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Refuse a token whose key or user has ended."""
+        super().initial(request, *args, **kwargs)
+        access.require_alive(self.actor)
+
+
 class ImageView(RegistryView):
     """A view of one image: ``self.name`` is where it lives, spelled on the wire as ``self.wire_name``."""
 
@@ -134,7 +145,7 @@ class ImageView(RegistryView):
         return f"repository:{self.wire_name}:{_SCOPE_OF[action]}" if action else ""
 
 
-class UnknownView(RegistryView):
+class UnknownView(PersonalView):
     """Every path that the API does not have: an error in JSON, for every method, after the same question who asks."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

@@ -9,7 +9,7 @@ from registry.access import Action
 from registry.images import names_after
 
 from . import http
-from .base import RegistryView
+from .base import PersonalView
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -19,7 +19,7 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 
 
-class RootView(RegistryView):
+class RootView(PersonalView):
     """``GET /v2/``: 200 for those who are signed in; the challenge tells the others where to get a token."""
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
@@ -29,7 +29,7 @@ class RootView(RegistryView):
         return http.content(request, b"{}", "application/json")
 
 
-class CatalogView(RegistryView):
+class CatalogView(PersonalView):
     """``GET /v2/_catalog``: the images that the caller may pull, on this host, by name."""
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
