@@ -1,13 +1,21 @@
-"""Logs as one JSON object a line."""
+"""Logs: one JSON object a line for programs, short lines for a person at a terminal."""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request"}
+
+
+def formatter() -> logging.Formatter:
+    """The one for whoever reads standard error."""
+    if sys.stderr.isatty():
+        return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+    return JsonFormatter()
 
 
 class JsonFormatter(logging.Formatter):

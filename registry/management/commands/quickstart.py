@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from django.conf import settings
@@ -59,7 +60,7 @@ class Command(BaseCommand):
         self.stopping = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.stop)
-        call_command("check", fail_level="ERROR", verbosity=0)
+        call_command("check", fail_level="ERROR", stdout=StringIO())
         call_command("migrate", verbosity=0, interactive=False)
         check_addresses()
         self.introduce()
