@@ -83,16 +83,17 @@ def may(actor: Actor, action: Action, thing: Repository | Project) -> bool:
 
 def visible(actor: Actor, action: Action = Action.PULL) -> QuerySet[Repository]:
     """The live repositories to which the actor may do this."""
-    return permitted(Repository.objects.live(), actor, action)
+    return permitted(Repository.objects.all(), actor, action)
 
 
 def permitted(rows: QuerySet[Row], actor: Actor, action: Action, repository: str = "") -> QuerySet[Row]:
-    """Those of the rows whose repository (at this look-up path; "" for repositories) the actor may do this to."""
+    """Those of the rows whose live repository (at this look-up path; "" for repositories) the actor may do this to."""
     if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:
         return rows.none()
     if actor.scope is not None:
         reached = [identifier for identifier, actions in actor.scope.items() if action in actions]
         rows = rows.filter(**{f"{repository or 'pk'}__in": reached})
+    rows = rows.filter(**{_step(repository, "deletion"): None})
     return rows.filter(_holding(actor, ALLOWED[action], repository, _step(repository, "project")), _alive(actor))
 
 

@@ -28,7 +28,7 @@ class BlobView(ImageView):
         opened = blobs.open_bytes(blob)
         release_connection()
         etag = f'"{digest}"'
-        if request.headers.get("If-None-Match") == etag:
+        if http.has_already(request, etag):
             opened.close()
             return http.empty(304, ETag=etag)
         return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)

@@ -85,7 +85,8 @@ class Download(FileResponse):
 
 def reply(request: Request, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:
     """The file's ``size`` bytes, or the ranges of them that were asked for; closes the file in the end."""
-    asked = request.headers.get("Range", "") if request.headers.get("If-Range", etag) == etag else ""
+    wants_range = request.method == "GET" and request.headers.get("If-Range", etag) == etag
+    asked = request.headers.get("Range", "") if wants_range else ""
     try:
         found = ranges.of_download(asked, size)
     except ranges.Unsatisfiable:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from django.urls import reverse
+from django.utils.http import parse_etags
 
 from registry import errors
 from registry.oci import documents
@@ -108,6 +109,12 @@ def next_link(route: str, arguments: dict[str, Any], **parameters: Any) -> dict[
     """The Link header of a list that goes on (RFC 8288)."""
     query = urlencode({key: value for key, value in parameters.items() if value != ""})
     return {"Link": f'<{reverse(route, kwargs=arguments)}?{query}>; rel="next"'}
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Whether If-None-Match says that the client has this already (RFC 9110, section 13.1.2)."""
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    return any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in known))
 
 
 def empty(status: int, **headers: Any) -> HttpResponse:

@@ -27,7 +27,7 @@ class ManifestView(ImageView):
         """The exact bytes that were pushed, with the type that they were pushed as."""
         manifest = manifests.find(self.actor, self.name, reference)
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
-        if request.headers.get("If-None-Match") == headers["ETag"]:
+        if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers)
         return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
 

@@ -1,0 +1,519 @@
+"""The policy: what each role allows, that one question and the list of answers agree, and that rights are asked live."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils import timezone
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from accounts import keys, organizations
+from accounts.actors import ANONYMOUS, SYSTEM, Actor
+from accounts.grants import RepositoryRole
+from accounts.models import AccessKey, OrganizationMembership, OrganizationRole, ProjectRole, User
+from registry import access, errors, history, repositories
+from registry.access import Action
+from registry.models import Deletion, Event, Image, Repository
+from registry.oci.names import ImageName
+from registry.v2.base import RegistryView
+from tests import docker_client
+from tests.docker_client import BARE_HOST, PROJECT_HOST, DockerClient, sha256
+from tests.personas import Persona, World, make_key
+
+LETTERS = {
+    "P": Action.PULL,
+    "U": Action.PUSH,
+    "D": Action.DELETE,
+    "V": Action.VIEW,
+    "M": Action.MANAGE,
+    "A": Action.ADMINISTER,
+}
+REPOSITORIES = {
+    "web": ImageName("demo", "web", "app"),
+    "public": ImageName("demo", "public", "app"),
+    "fixed": ImageName("demo", "fixed", "app"),
+    "secret": ImageName("lab", "secret", "app"),
+    "rivals": ImageName("rival", "rivals", "app"),
+}
+
+# PRODUCT.md, "Permissions": Pull, pUsh, Delete by the registry API, View in the console, Manage, Administer members.
+TABLE = """
+who                              web     public  fixed   secret  rivals
+anonymous                        -       P       -       -       -
+owner                            PUDVMA  PUDVMA  PUDVMA  PUDVMA  -
+admin                            PUDVMA  PUDVMA  PUDVMA  -       -
+member                           PUDVM   PUDVM   PUDVM   -       -
+reader                           PV      PV      PV      -       -
+pusher                           PU      P       -       -       -
+viewer                           P       P       -       -       -
+stranger                         -       P       -       -       -
+outsider                         -       P       -       -       PUDVM
+system                           P       P       P       P       P
+owner,pull_only                  P       P       P       P       -
+pusher,pull_only                 P       P       -       -       -
+stranger,pull_only               -       P       -       -       -
+owner,project=lab                -       P       -       PUDVMA  -
+owner,project=demo               PUDVMA  PUDVMA  PUDVMA  -       -
+owner,project=demo,pull_only     P       P       P       -       -
+pusher,project=demo              PU      P       -       -       -
+pusher,project=lab               -       P       -       -       -
+viewer,project=rival             -       P       -       -       -
+member,expired                   -       -       -       -       -
+member,revoked                   -       -       -       -       -
+member,inactive                  -       -       -       -       -
+"""
+HEADER, *ROWS = [line.split() for line in TABLE.split("\n") if line]
+
+
+def persona_of(world: World, words: str) -> Persona | None:
+    """``owner,project=lab``: the owner with a key that is good in lab only. None: without login."""
+    name, *conditions = words.split(",")
+    limits = {}
+    for condition in conditions:
+        word, _, project = condition.partition("=")
+        limits |= {"project": world.projects[project]} if project else {word: True}
+    ended = {word for word in ("expired", "revoked", "inactive") if limits.pop(word, False)}
+    persona = make_key(world.people[name].user, "limited", **limits) if limits else world.people.get(name)
+    if "expired" in ended:
+        AccessKey.objects.filter(pk=persona.key.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    if "revoked" in ended:
+        keys.revoke(persona.key)
+    if "inactive" in ended:
+        User.objects.filter(pk=persona.user.pk).update(is_active=False)
+    return persona
+
+
+def actor_of(world: World, words: str) -> Actor:
+    if words == "system":
+        return SYSTEM
+    persona = persona_of(world, words)
+    return persona.actor if persona else ANONYMOUS
+
+
+@contextmanager
+def undone():
+    """What happens inside did not happen."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_roles_and_limits_of_keys_allow_what_the_product_says(world, row):
+    actor = actor_of(world, row[0])
+    given = {}
+    for name in HEADER[1:]:
+        repository = world.repository(name)
+        letters = [letter for letter, action in LETTERS.items() if access.may(actor, action, repository)]
+        given[name] = "".join(letters) or "-"
+    assert given == dict(zip(HEADER[1:], row[1:], strict=True))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_the_list_of_what_is_visible_agrees_with_each_single_answer(world, row):
+    """may, visible, permitted, allowed_actions and require are five ways to ask one question."""
+    actor = actor_of(world, row[0])
+    every = list(Repository.objects.live().filter(pk__in=[one.pk for one in world.repositories.values()]))
+    Image.objects.bulk_create(Image(repository=one, name="app", path=f"{one}/app") for one in every)
+    for action in Action:
+        may = {one.name for one in every if access.may(actor, action, one)}
+        assert {one.name for one in access.visible(actor, action)} == may
+        images = access.permitted(Image.objects.all(), actor, action, "repository")
+        assert {image.repository.name for image in images} == may
+        for name, path in REPOSITORIES.items() if action in {Action.PULL, Action.PUSH} else ():
+            if name in may:
+                assert access.require(actor, action, path).pk == world.repository(name).pk
+            else:
+                with pytest.raises((errors.NameUnknown, errors.Denied, errors.Unauthorized)):
+                    access.require(actor, action, path)
+    for name, path in REPOSITORIES.items():
+        actions, identifier = access.allowed_actions(actor, path)
+        assert actions == {action for action in Action if access.may(actor, action, world.repository(name))}
+        assert identifier == world.repository(name).pk
+
+
+@pytest.mark.parametrize(
+    ("who", "project", "expected"),
+    [
+        ("anonymous", "demo", ""),
+        ("owner", "demo", "PUDVMA"),
+        ("owner", "lab", "PUDVMA"),
+        ("owner", "rival", ""),
+        ("admin", "demo", "PUDVMA"),
+        ("member", "demo", "PUDVM"),
+        ("reader", "demo", "PV"),
+        ("pusher", "demo", ""),
+        ("viewer", "demo", ""),
+        ("stranger", "demo", ""),
+        ("outsider", "demo", ""),
+        ("outsider", "rival", "PUDVM"),
+        ("admin,pull_only", "demo", "P"),
+        ("owner,project=lab", "demo", ""),
+        ("owner,project=lab", "lab", "PUDVMA"),
+        ("admin,revoked", "demo", ""),
+    ],
+)
+def test_roles_in_a_project(world, who, project, expected):
+    """Roles on single repositories give nothing in the project: its pages do not exist for their holders."""
+    actor = actor_of(world, who)
+    given = [letter for letter, action in LETTERS.items() if access.may(actor, action, world.projects[project])]
+    assert "".join(given) == expected
+
+
+# ── Any mixture ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Mixture:
+    """Roles of one user, and the limits of the key and token that they come with."""
+
+    is_owner: bool
+    in_demo: ProjectRole | None
+    on_web: RepositoryRole | None
+    on_public: RepositoryRole | None
+    on_secret: RepositoryRole | None
+    web_is_public: bool
+    pull_only: bool
+    limited_to: str | None
+    ended: str
+    scope: dict[str, frozenset[Action]] | None
+
+    def expected(self, name: str) -> set[Action]:
+        """What PRODUCT.md allows on the repository, said once more and differently than registry.access says it."""
+        project = {"web": "demo", "public": "demo", "fixed": "demo", "secret": "lab", "rivals": "rival"}[name]
+        if self.ended:
+            return set()
+        letters = "P" if name == "public" or (name == "web" and self.web_is_public) else ""
+        if self.limited_to in {None, project}:
+            if self.is_owner and project != "rival":
+                letters += "PUDVMA"
+            if project == "demo":
+                letters += {ProjectRole.ADMIN: "PUDVMA", ProjectRole.MEMBER: "PUDVM", ProjectRole.READER: "PV"}.get(
+                    self.in_demo, ""
+                )
+            role = {"web": self.on_web, "public": self.on_public, "secret": self.on_secret}.get(name)
+            letters += {RepositoryRole.MEMBER: "PU", RepositoryRole.VIEWER: "P"}.get(role, "")
+        actions = {LETTERS[letter] for letter in letters if not self.pull_only or letter == "P"}
+        return actions if self.scope is None else actions & self.scope.get(name, frozenset())
+
+
+mixtures = st.builds(
+    Mixture,
+    is_owner=st.booleans(),
+    in_demo=st.none() | st.sampled_from(list(ProjectRole)),
+    on_web=st.none() | st.sampled_from(list(RepositoryRole)),
+    on_public=st.none() | st.sampled_from(list(RepositoryRole)),
+    on_secret=st.none() | st.sampled_from(list(RepositoryRole)),
+    web_is_public=st.booleans(),
+    pull_only=st.booleans(),
+    limited_to=st.none() | st.sampled_from(["demo", "lab", "rival"]),
+    ended=st.sampled_from(["", "", "", "", "revoked", "expired", "inactive"]),
+    scope=st.none()
+    | st.dictionaries(st.sampled_from(sorted(REPOSITORIES)), st.frozensets(st.sampled_from(list(Action)))),
+)
+
+
+@hypothesis_settings(
+    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(mixture=mixtures)
+def test_any_mixture_of_roles_and_limits_gives_what_the_product_says(world, mixture):
+    """Also what the catalog is made of: the images that may be pulled, and no other."""
+    with undone():
+        actor = make_actor(world, mixture)
+        Image.objects.bulk_create(
+            Image(repository=one, name="app", path=f"{one}/app") for one in world.repositories.values()
+        )
+        for action in Action:
+            expected = {name for name in REPOSITORIES if action in mixture.expected(name)}
+            assert {one.name for one in access.visible(actor, action)} == expected
+            images = access.permitted(Image.objects.all(), actor, action, "repository")
+            assert {image.repository.name for image in images} == expected
+        for name in ("web", "secret"):
+            for action in (Action.PULL, Action.PUSH):
+                assert access.may(actor, action, world.repository(name)) == (action in mixture.expected(name))
+            actions, _ = access.allowed_actions(replace(actor, scope=None), REPOSITORIES[name])
+            assert actions == replace(mixture, scope=None).expected(name)
+
+
+def make_actor(world: World, mixture: Mixture) -> Actor:
+    user = world.stranger.user
+    if mixture.is_owner:
+        OrganizationMembership.objects.filter(user=user).update(role=OrganizationRole.OWNER)
+    for name, role in (("web", mixture.on_web), ("public", mixture.on_public), ("secret", mixture.on_secret)):
+        repositories.set_role(SYSTEM, world.repository(name), user, role)
+    organizations.set_project_role(world.projects["demo"], user, mixture.in_demo)
+    Repository.objects.filter(pk=world.repository("web").pk).update(is_public=mixture.web_is_public)
+    limit = world.projects[mixture.limited_to] if mixture.limited_to else None
+    persona = make_key(user, "mixture", pull_only=mixture.pull_only, project=limit)
+    now = timezone.now()
+    if mixture.ended == "revoked":
+        AccessKey.objects.filter(pk=persona.key.pk).update(revoked_at=now)
+    elif mixture.ended == "expired":
+        AccessKey.objects.filter(pk=persona.key.pk).update(expires_at=now - timedelta(seconds=1))
+    elif mixture.ended == "inactive":
+        User.objects.filter(pk=user.pk).update(is_active=False)
+    scope = None
+    if mixture.scope is not None:
+        scope = {world.repository(name).pk: actions for name, actions in mixture.scope.items()}
+    return replace(persona.actor, scope=scope)
+
+
+# ── The catalog ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if not {"system", "expired", "revoked", "inactive"} & set(row[0].split(","))],
+    ids=lambda row: row[0],
+)
+def test_the_catalog_names_only_what_may_be_pulled(world, docker, row):
+    who, *allowed = row
+    for repository in world.repositories.values():
+        Image.objects.create(repository=repository, name="app", path=f"{repository}/app")
+    pullable = [REPOSITORIES[name] for name, letters in zip(HEADER[1:], allowed, strict=True) if "P" in letters]
+    persona = persona_of(world, who)
+    bare = DockerClient(persona, BARE_HOST).get("_catalog", 200).json()["repositories"]
+    assert bare == sorted(str(path) for path in pullable)
+    here = DockerClient(persona, PROJECT_HOST).get("_catalog", 200).json()["repositories"]
+    assert here == sorted(f"{path.repository}/{path.image}" for path in pullable if path.project == "demo")
+
+
+# ── Rights are asked at each request ─────────────────────────────────────────────────────────────────────────────────
+READ = {
+    "HEAD manifest by tag": ("HEAD", "manifests/1.0"),
+    "GET manifest by tag": ("GET", "manifests/1.0"),
+    "GET manifest by digest": ("GET", "manifests/{digest}"),
+    "HEAD blob": ("HEAD", "blobs/{layer}"),
+    "GET blob": ("GET", "blobs/{layer}"),
+    "GET tags": ("GET", "tags/list"),
+    "GET referrers": ("GET", "referrers/{digest}"),
+}
+WRITE = {
+    "POST upload": ("POST", "blobs/uploads/"),
+    "mount": ("POST", "blobs/uploads/?mount={layer}&from={name}"),
+    "GET upload": ("GET", "blobs/uploads/{upload}"),
+    "PATCH upload": ("PATCH", "blobs/uploads/{upload}"),
+    "PUT upload": ("PUT", "blobs/uploads/{upload}?digest={nothing}"),
+    "DELETE upload": ("DELETE", "blobs/uploads/{upload}"),
+    "PUT manifest": ("PUT", "manifests/1.0"),
+}
+DELETE = {"DELETE manifest": ("DELETE", "manifests/1.0")}
+
+
+class Visitor:
+    """Somebody whose token was issued before something was taken away, asking everything at once."""
+
+    def __init__(self, client: DockerClient, name: str, image: docker_client.Image, *, may_push: bool) -> None:
+        self.client, self.name, self.image = client, name, image
+        self.bearer = {"Authorization": f"Bearer {client.token(f'repository:{name}:pull,push,delete')}"}
+        self.upload = ""
+        if may_push:
+            location = client.raw("POST", f"/v2/{name}/blobs/uploads/", headers=self.bearer).headers["Location"]
+            self.upload = location.rpartition("/")[2]
+
+    def statuses(self, requests: dict[str, tuple[str, str]], headers: dict[str, str] | None = None) -> dict[str, int]:
+        """What each request is answered; nothing of it lasts."""
+        found = {}
+        for words, (method, path) in requests.items():
+            whole = f"/v2/{self.name}/" + path.format(
+                name=self.name,
+                digest=self.image.digest,
+                layer=sha256(self.image.layers[0]),
+                upload=self.upload or "00000000-0000-4000-8000-000000000000",
+                nothing=sha256(b""),
+            )
+            body, more = b"", {}
+            if words == "PUT manifest":
+                body, more = self.image.manifest, {"Content-Type": self.image.media_type}
+            with undone():
+                answer = self.client.raw(method, whole, body=body, headers=(headers or self.bearer) | more)
+            found[words] = answer.status
+        return found
+
+
+def _remove_grant(world: World, name: str) -> None:
+    repositories.set_role(SYSTEM, world.repository("web"), world.people[name].user, None)
+
+
+def _make_viewer(world: World, name: str) -> None:
+    repositories.set_role(SYSTEM, world.repository("web"), world.people[name].user, RepositoryRole.VIEWER)
+
+
+def _make_reader(world: World, name: str) -> None:
+    organizations.set_project_role(world.projects["demo"], world.people[name].user, ProjectRole.READER)
+
+
+def _leave_project(world: World, name: str) -> None:
+    organizations.set_project_role(world.projects["demo"], world.people[name].user, None)
+
+
+def _leave_organization(world: World, name: str) -> None:
+    OrganizationMembership.objects.filter(user=world.people[name].user).update(role=OrganizationRole.MEMBER)
+
+
+def _revoke_key(world: World, name: str) -> None:
+    keys.revoke(world.people[name].key)
+
+
+def _expire_key(world: World, name: str) -> None:
+    AccessKey.objects.filter(pk=world.people[name].key.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+
+
+def _delete_key(world: World, name: str) -> None:
+    AccessKey.objects.filter(pk=world.people[name].key.pk).delete()
+
+
+def _deactivate(world: World, name: str) -> None:
+    User.objects.filter(pk=world.people[name].user.pk).update(is_active=False)
+
+
+def _delete_user(world: World, name: str) -> None:
+    User.objects.filter(pk=world.people[name].user.pk).delete()
+
+
+OK = "2xx"
+TAKEN_AWAY = [
+    # who, what happens, reading afterwards, pushing and deleting afterwards
+    ("pusher", _remove_grant, 404, 404),
+    ("viewer", _remove_grant, 404, 404),
+    ("pusher", _make_viewer, OK, 403),
+    ("member", _make_reader, OK, 403),
+    ("member", _leave_project, 404, 404),
+    ("reader", _leave_project, 404, 404),
+    ("owner", _leave_organization, 404, 404),
+    ("pusher", _revoke_key, 401, 401),
+    ("member", _revoke_key, 401, 401),
+    ("member", _expire_key, 401, 401),
+    ("member", _delete_key, 401, 401),
+    ("member", _deactivate, 401, 401),
+    ("member", _delete_user, 401, 401),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "take_away", "reading", "writing"), TAKEN_AWAY, ids=lambda value: getattr(value, "__name__", str(value))
+)
+def test_what_was_taken_away_is_gone_at_the_next_request(world, docker, name, take_away, reading, writing):
+    """The token is still alive; it helps nobody (SECURITY.md 8, 9). Basic is refused alike."""
+    image = docker("member").push("web/app", "1.0")
+    pushes, deletes = name not in {"viewer", "reader"}, name in {"owner", "admin", "member"}
+    visitor = Visitor(docker(name), "web/app", image, may_push=pushes)
+    may = READ | (WRITE if pushes else {}) | (DELETE if deletes else {})
+    before = visitor.statuses(may)
+    assert {words for words, status in before.items() if status >= 300} == set(), before
+    take_away(world, name)
+    for headers in (visitor.bearer, docker(name).basic()):
+        after = visitor.statuses(READ, headers)
+        assert set(after.values()) == {200} if reading == OK else set(after.values()) == {reading}, after
+        if pushes:
+            after = visitor.statuses(WRITE | DELETE, headers)
+            assert set(after.values()) == {writing}, after
+
+
+@pytest.mark.parametrize("take_away", [_revoke_key, _expire_key, _delete_key, _deactivate, _delete_user])
+@pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/public/app/tags/list", "/v2/missing/app/tags/list"])
+def test_a_token_of_an_ended_key_is_no_token_anywhere(world, docker, take_away, path):
+    docker("member").push("public/app", "1.0")
+    client = docker("member")
+    token = client.token("registry:catalog:* repository:public/app:pull repository:missing/app:pull")
+    take_away(world, "member")
+    answer = client.raw("GET", path, headers={"Authorization": f"Bearer {token}"})
+    assert answer.status == 401
+    assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def test_a_repository_made_private_is_gone_for_anonymous_tokens(world, docker):
+    image = docker("member").push("public/app", "1.0")
+    anonymous = Visitor(docker(None), "public/app", image, may_push=False)
+    stranger = Visitor(docker("stranger"), "public/app", image, may_push=False)
+    reader = Visitor(docker("reader"), "public/app", image, may_push=False)
+    for visitor in (anonymous, stranger, reader):
+        assert set(visitor.statuses(READ).values()) == {200}
+    Repository.objects.filter(pk=world.repository("public").pk).update(is_public=False)
+    assert set(anonymous.statuses(READ).values()) == {401}
+    assert set(stranger.statuses(READ).values()) == {404}
+    assert set(reader.statuses(READ).values()) == {200}
+    catalog = docker(None).get("_catalog", 200).json()
+    assert catalog == {"repositories": []}
+
+
+def delete_repository(repository: Repository, *, with_images: bool) -> None:
+    """As the console will do it: one act, to which everything points that it took."""
+    event = history.record(SYSTEM, Event.Action.REPOSITORY_DELETE, repository)
+    deletion = history.open_deletion(Deletion.Kind.REPOSITORY, repository.name, event)
+    Repository.objects.filter(pk=repository.pk).update(deletion=deletion)
+    if with_images:
+        Image.objects.filter(repository=repository).update(deletion=deletion)
+
+
+@pytest.mark.parametrize("with_images", [True, False], ids=["with its images", "its row alone"])
+@pytest.mark.parametrize("name", ["member", "pusher", "viewer", "stranger", None])
+def test_a_deleted_repository_gives_nothing_to_old_tokens(world, docker, name, with_images):
+    where = "web" if name in {"pusher", "viewer"} else "public"
+    image = docker("member").push(f"{where}/app", "1.0")
+    pushes = name in {"member", "pusher"}
+    visitor = Visitor(docker(name), f"{where}/app", image, may_push=pushes)
+    assert set(visitor.statuses(READ).values()) == {200}
+    delete_repository(world.repository(where), with_images=with_images)
+    requests = READ | WRITE | DELETE
+    if name == "member":  # who may read a repository that is still to come is told: no referrers
+        requests.pop("GET referrers")
+    after = visitor.statuses(requests)
+    assert set(after.values()) == {401 if name is None else 404}, after
+    for catalog in (docker(name).get("_catalog", 200), docker(name, BARE_HOST).get("_catalog", 200)):
+        assert f"{where}/app" not in str(catalog.json())
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("owner", 401), ("member", 401), ("reader", 401), ("pusher", 404), ("viewer", 404)]
+)
+def test_a_repository_made_again_under_the_same_name_honours_no_old_token(world, docker, name, status):
+    """Who has a right on the new one needs a new token; a role on the old one was a role on the old one."""
+    pushes = name in {"owner", "member", "pusher"}
+    old = docker("member").push("web/app", "1.0", docker_client.Image(layers=[b"old"]))
+    visitor = Visitor(docker(name), "web/app", old, may_push=pushes)
+    assert set(visitor.statuses(READ).values()) == {200}
+    delete_repository(world.repository("web"), with_images=True)
+    repositories.create(SYSTEM, world.projects["demo"], "web")
+    new = docker("member").push("web/app", "1.0", docker_client.Image(layers=[b"new"]))
+    for image in (old, new):
+        visitor.image = image
+        after = visitor.statuses(READ)
+        assert set(after.values()) == {status}, after
+        if pushes:
+            after = visitor.statuses(WRITE)
+            assert set(after.values()) == {status}, after
+    if status == 401:
+        assert docker(name).pull("web/app", "1.0")[0] == new.manifest
+
+
+def test_a_token_for_a_name_that_had_no_repository_yet_is_none_for_the_one_that_comes(world, docker):
+    client = docker("member")
+    token = client.token("repository:later/app:pull,push")
+    repositories.create(SYSTEM, world.projects["demo"], "later")
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert client.raw("POST", "/v2/later/app/blobs/uploads/", headers=bearer).status == 401
+    docker("member").push("later/app", "1.0")
+
+
+# ── The rule that protects the rules ─────────────────────────────────────────────────────────────────────────────────
+class Forgetful(RegistryView):
+    """A view whose author forgot to say what its methods do."""
+
+    def get(self, request):
+        return HttpResponse("everything")
+
+    def delete(self, request):
+        return HttpResponse("gone")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_a_view_that_declares_no_action_is_refused(docker, method):
+    headers = {"host": PROJECT_HOST, **docker("owner").basic()}
+    request = RequestFactory().generic(method, "/v2/", headers=headers)
+    assert Forgetful.as_view()(request).status_code == 405

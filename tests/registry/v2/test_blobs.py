@@ -1,0 +1,409 @@
+"""Blobs: pulled whole and in ranges, looked for, dropped; who sees which; and what happens when their bytes are lost."""
+
+import email
+import hashlib
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from registry.models import Blob, BlobLease, ObjectTrash
+from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+from tests.personas import make_key
+
+NAME = "web/app"
+DATA = b"0123456789"
+PATH = f"{NAME}/blobs/{sha256(DATA)}"
+NOTHING = f"{NAME}/blobs/{sha256(b'')}"
+NEVER_PUSHED = sha256(b"never pushed")
+IMAGE = Image(config=DATA, layers=[])
+
+
+@pytest.fixture
+def member(docker):
+    """Somebody who has pushed DATA and no manifest yet."""
+    client = docker("member")
+    client.push_blob(NAME, DATA, "post")
+    return client
+
+
+@pytest.fixture
+def stored(storage_folder):
+    """The file that holds a blob."""
+    return lambda data: storage_folder / Blob.objects.get(digest=sha256(data)).storage_key
+
+
+# ── Whole ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_blob_is_pulled_with_everything_that_clients_look_at(member):
+    whole, looked_for = member.get(PATH, 200), member.head(PATH, 200)
+    assert whole.body == DATA
+    assert looked_for.body == b""
+    for answer in (whole, looked_for):
+        assert answer.headers["Content-Length"] == "10"
+        assert answer.headers["Docker-Content-Digest"] == sha256(DATA)
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["Accept-Ranges"] == "bytes"
+        assert answer.headers["ETag"] == f'"{sha256(DATA)}"'
+        assert answer.headers["Content-Disposition"] == "attachment"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+        assert "Content-Range" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"x" * (1024 * 1024), b"<html>" * 500_000], ids=lambda data: str(len(data))
+)
+def test_blobs_of_every_size_come_back(docker, data):
+    docker("member").push_blob(NAME, data)
+    answer = docker("member").get(f"{NAME}/blobs/{sha256(data)}", 200)
+    assert answer.body == data
+    assert answer.headers["Content-Length"] == str(len(data))
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+
+
+def test_a_blob_that_is_not_there_is_unknown(member):
+    assert member.get(f"{NAME}/blobs/{NEVER_PUSHED}", 404).codes == ["BLOB_UNKNOWN"]
+    assert member.head(f"{NAME}/blobs/{NEVER_PUSHED}", 404).body == b""
+    sha512 = hashlib.sha512(DATA).hexdigest()
+    assert member.get(f"{NAME}/blobs/sha512:{sha512}", 404).codes == ["BLOB_UNKNOWN"]
+
+
+# ── Ranges ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+RANGES = {
+    "bytes=0-0": ("bytes 0-0/10", b"0"),
+    "bytes=2-5": ("bytes 2-5/10", b"2345"),
+    "bytes=0-9": ("bytes 0-9/10", DATA),
+    "bytes=5-": ("bytes 5-9/10", b"56789"),
+    "bytes=0-": ("bytes 0-9/10", DATA),
+    "bytes=9-": ("bytes 9-9/10", b"9"),
+    "bytes=-3": ("bytes 7-9/10", b"789"),
+    "bytes=-1": ("bytes 9-9/10", b"9"),
+    "bytes=-10": ("bytes 0-9/10", DATA),
+    "bytes=-100": ("bytes 0-9/10", DATA),
+    "bytes=8-100": ("bytes 8-9/10", b"89"),
+    "bytes=0-999999999999999999": ("bytes 0-9/10", DATA),
+    "bytes=0-1,500-600": ("bytes 0-1/10", b"01"),
+}
+
+
+def test_one_range_is_answered_exactly(member, subtests):
+    for asked, (content_range, body) in RANGES.items():
+        with subtests.test(asked):
+            answer = member.get(PATH, 206, headers={"Range": asked})
+            assert answer.headers["Content-Range"] == content_range
+            assert answer.headers["Content-Length"] == str(len(body))
+            assert answer.headers["Content-Type"] == "application/octet-stream"
+            assert answer.headers["Docker-Content-Digest"] == sha256(DATA)
+            assert answer.headers["ETag"] == f'"{sha256(DATA)}"'
+            assert answer.body == body
+
+
+RANGES_OF_NOTHING = {
+    DATA: [
+        "bytes=10-",
+        "bytes=10-20",
+        "bytes=500-0",
+        "bytes=-0",
+        "bytes=500-600,700-800",
+        "bytes=9999999999999999999-",
+    ],
+    b"": ["bytes=0-", "bytes=0-0", "bytes=-5"],
+}
+
+
+@pytest.mark.parametrize("data", RANGES_OF_NOTHING)
+def test_a_range_without_a_byte_of_the_blob_is_refused(member, subtests, data):
+    member.push_blob(NAME, data, "post")
+    for asked in RANGES_OF_NOTHING[data]:
+        with subtests.test(asked):
+            answer = member.get(f"{NAME}/blobs/{sha256(data)}", 416, headers={"Range": asked})
+            assert answer.headers["Content-Range"] == f"bytes */{len(data)}"
+
+
+NO_RANGES = [
+    "",
+    "bytes",
+    "bytes=",
+    "bytes=-",
+    "bytes=abc",
+    "bytes=a-b",
+    "bytes=0x1-0x2",
+    "bytes=1_0-2_0",
+    "bytes=+1-2",
+    "bytes=\N{ARABIC-INDIC DIGIT ONE}-\N{ARABIC-INDIC DIGIT TWO}",
+    "bytes=0-1\n",
+    "bytes=0-1-2",
+    "items=0-1",
+    "0-1",
+    "bytes 0-1/10",
+    f"bytes=0-{'9' * 5000}",
+    f"bytes=-{'9' * 5000}",
+    f"bytes={'0-0,' * 100_000}0-0",
+]
+
+
+def test_what_is_no_range_is_answered_with_everything(member, subtests):
+    for asked in NO_RANGES:
+        with subtests.test(ascii(asked[:40])):
+            answer = member.get(PATH, 200, headers={"Range": asked})
+            assert answer.body == DATA
+            assert answer.headers["Content-Length"] == "10"
+            assert "Content-Range" not in answer.headers
+
+
+def parts_of(answer: Answer) -> list[tuple[str, bytes]]:
+    """Content-Range and bytes of each part of a multipart/byteranges answer."""
+    head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
+    parts = email.message_from_bytes(head + answer.body)
+    assert parts.get_content_type() == "multipart/byteranges"
+    return [(str(part["Content-Range"]), bytes(part.get_payload(decode=True))) for part in parts.get_payload()]
+
+
+SEVERAL_RANGES = {
+    "bytes=0-1,4-5": [("bytes 0-1/10", b"01"), ("bytes 4-5/10", b"45")],
+    "bytes=0-0, 2-2 ,-1": [("bytes 0-0/10", b"0"), ("bytes 2-2/10", b"2"), ("bytes 9-9/10", b"9")],
+    "bytes=8-,0-1": [("bytes 8-9/10", b"89"), ("bytes 0-1/10", b"01")],
+    "bytes=0-1,7-20,500-600": [("bytes 0-1/10", b"01"), ("bytes 7-9/10", b"789")],
+}
+
+
+def test_several_ranges_are_all_answered_or_everything_is(member, subtests):
+    """zstd:chunked podman takes what it gets as all that it asked for: the first range alone would break it."""
+    for asked, expected in SEVERAL_RANGES.items():
+        with subtests.test(asked):
+            answer = member.get(PATH, headers={"Range": asked})
+            assert answer.status in (200, 206)
+            assert answer.headers["Content-Length"] == str(len(answer.body))
+            assert "Content-Range" not in answer.headers
+            if answer.status == 206:
+                assert parts_of(answer) == expected
+            else:
+                assert answer.body == DATA
+
+
+def test_overlapping_ranges_are_no_way_to_ask_for_more_than_everything(member):
+    answer = member.get(PATH, 200, headers={"Range": "bytes=" + ",".join(["0-9"] * 500)})
+    assert answer.body == DATA
+
+
+def test_head_looks_for_the_whole_blob_whatever_range_is_asked_for(member, subtests):
+    """RFC 9110, section 14.2: a Range header means something for GET alone."""
+    for asked in ("bytes=2-5", "bytes=10-", "bytes=0-1,4-5"):
+        with subtests.test(asked):
+            answer = member.head(PATH, 200, headers={"Range": asked})
+            assert answer.headers["Content-Length"] == "10"
+            assert "Content-Range" not in answer.headers
+
+
+# ── Conditions ───────────────────────────────────────────────────────────────────────────────────────────────────────
+ETAG = f'"{sha256(DATA)}"'
+
+
+def test_who_has_the_blob_already_is_told_so(member, subtests):
+    for condition in (ETAG, f"W/{ETAG}", f'"another", {ETAG}', "*"):
+        for method in ("GET", "HEAD"):
+            with subtests.test(f"{method} {condition}"):
+                answer = member.request(method, PATH, 304, headers={"If-None-Match": condition})
+                assert answer.body == b""
+                assert answer.headers["ETag"] == ETAG
+
+
+def test_who_has_it_already_is_not_sent_a_range_of_it(member):
+    member.get(PATH, 304, headers={"If-None-Match": ETAG, "Range": "bytes=0-1"})
+
+
+def test_who_has_something_else_is_sent_the_blob(member, subtests):
+    for condition in ('"another"', sha256(DATA), "", '""', f'"{NEVER_PUSHED}"'):
+        with subtests.test(condition):
+            assert member.get(PATH, 200, headers={"If-None-Match": condition}).body == DATA
+
+
+def test_the_rest_of_the_same_blob_is_sent_when_it_is_the_same(member):
+    answer = member.get(PATH, 206, headers={"Range": "bytes=5-", "If-Range": ETAG})
+    assert answer.body == b"56789"
+
+
+def test_the_whole_blob_is_sent_when_the_rest_would_be_of_another(member, subtests):
+    for condition in ('"another"', f"W/{ETAG}", sha256(DATA), "Wed, 21 Oct 2015 07:28:00 GMT", f'"{NEVER_PUSHED}"'):
+        with subtests.test(condition):
+            answer = member.get(PATH, 200, headers={"Range": "bytes=5-", "If-Range": condition})
+            assert answer.body == DATA
+            assert "Content-Range" not in answer.headers
+
+
+def test_a_range_outside_of_the_blob_is_no_error_when_it_would_be_of_another(member):
+    assert member.get(PATH, 200, headers={"Range": "bytes=500-", "If-Range": '"another"'}).body == DATA
+
+
+# ── Who sees it ──────────────────────────────────────────────────────────────────────────────────────────────────────
+HIDDEN = (404, "BLOB_UNKNOWN")
+NOWHERE = (404, "NAME_UNKNOWN")
+NOBODY = (401, "UNAUTHORIZED")
+SEEN = (200, "")
+
+
+def sees(client: DockerClient, path: str) -> tuple[int, str]:
+    """Status and error code of a pull; HEAD must agree."""
+    answer = client.get(path)
+    assert client.head(path).status == answer.status
+    return answer.status, "" if answer.status == 200 else answer.codes[0]
+
+
+@pytest.mark.parametrize(
+    ("person", "without_image", "with_image", "deleted", "deleted_and_no_lease"),
+    [
+        ("owner", SEEN, SEEN, SEEN, HIDDEN),
+        ("admin", SEEN, SEEN, SEEN, HIDDEN),
+        ("member", SEEN, SEEN, SEEN, HIDDEN),
+        ("pusher", SEEN, SEEN, SEEN, HIDDEN),
+        ("reader", HIDDEN, SEEN, HIDDEN, HIDDEN),
+        ("viewer", HIDDEN, SEEN, HIDDEN, HIDDEN),
+        ("stranger", NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+        ("outsider", NOWHERE, NOWHERE, NOWHERE, NOWHERE),
+        (None, NOBODY, NOBODY, NOBODY, NOBODY),
+    ],
+)
+def test_a_blob_is_seen_through_an_image_and_by_its_pushers_before(
+    docker, member, person, without_image, with_image, deleted, deleted_and_no_lease
+):
+    client = docker(person)
+    assert sees(client, PATH) == without_image
+    member.push_manifest(NAME, "1.0", IMAGE.manifest)
+    assert sees(client, PATH) == with_image
+    member.delete(f"{NAME}/manifests/{IMAGE.digest}", 202)
+    assert sees(client, PATH) == deleted
+    BlobLease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert sees(client, PATH) == deleted_and_no_lease
+
+
+def test_a_key_that_only_pulls_sees_what_its_owner_sees_as_a_puller(member, world):
+    puller = DockerClient(make_key(world.member.user, "pull only", pull_only=True))
+    assert sees(puller, PATH) == HIDDEN
+    member.push_manifest(NAME, "1.0", IMAGE.manifest)
+    assert sees(puller, PATH) == SEEN
+
+
+def test_a_blob_is_there_for_all_images_of_its_repository_and_for_no_other(docker, member):
+    member.push_manifest(NAME, "1.0", IMAGE.manifest)
+    assert sees(docker("viewer"), f"web/other/image/blobs/{sha256(DATA)}") == SEEN
+    assert sees(member, f"public/app/blobs/{sha256(DATA)}") == HIDDEN
+    assert sees(member, f"fixed/app/blobs/{sha256(DATA)}") == HIDDEN
+    owner = docker("owner", BARE_HOST)
+    assert sees(owner, f"lab/secret/app/blobs/{sha256(DATA)}") == HIDDEN
+    assert sees(owner, f"demo/{PATH}") == SEEN
+
+
+def test_anyone_pulls_what_is_public(docker):
+    docker("member").push("public/app", "1.0", IMAGE, shape="post")
+    assert docker(None).get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
+    assert docker("stranger").get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
+
+
+def test_a_pusher_who_finds_a_blob_keeps_it_for_the_manifest_to_come(docker, member):
+    """What was answered with 200 can be named in a manifest for many hours, even if it was about to be collected."""
+    pusher = docker("pusher")
+    bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}
+    soon = timezone.now() + timedelta(minutes=1)
+    BlobLease.objects.update(expires_at=soon)
+    docker("member").head(PATH, 200)
+    assert BlobLease.objects.get().expires_at == soon, "somebody who only pulls writes nothing"
+    pusher.head(PATH, 200, headers=bearer)
+    assert BlobLease.objects.get().expires_at > soon + timedelta(hours=12)
+
+
+def test_a_pusher_who_finds_a_blob_of_an_image_keeps_it_when_the_image_goes(docker, member):
+    member.push_manifest(NAME, "1.0", IMAGE.manifest)
+    BlobLease.objects.all().delete()
+    pusher = docker("pusher")
+    bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}
+    pusher.head(PATH, 200, headers=bearer)
+    member.delete(f"{NAME}/manifests/{IMAGE.digest}", 202)
+    pusher.push_manifest("web/other", "1.0", IMAGE.manifest)
+
+
+# ── Dropped ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_dropped_blob_is_gone_at_once(member):
+    answer = member.delete(PATH, 202)
+    assert answer.body == b""
+    assert sees(member, PATH) == HIDDEN
+    assert member.delete(PATH, 404).codes == ["BLOB_UNKNOWN"]
+    member.push_manifest(NAME, "1.0", IMAGE.manifest, expect=400)
+    member.push_blob(NAME, DATA)
+    assert sees(member, PATH) == SEEN
+
+
+def test_a_blob_that_an_image_uses_is_not_dropped(member):
+    member.push_manifest("web/other", "1.0", IMAGE.manifest)
+    assert member.delete(PATH, 405).codes == ["UNSUPPORTED"]
+    assert sees(member, PATH) == SEEN
+    member.delete(f"web/other/manifests/{IMAGE.digest}", 202)
+    member.delete(PATH, 202)
+    assert sees(member, PATH) == HIDDEN
+
+
+def test_a_dropped_blob_stays_in_other_repositories(member):
+    member.push("public/app", "1.0", IMAGE, shape="post")
+    member.delete(PATH, 202)
+    assert sees(member, PATH) == HIDDEN
+    assert member.get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
+
+
+def test_what_was_never_there_cannot_be_dropped(member):
+    assert member.delete(f"{NAME}/blobs/{NEVER_PUSHED}", 404).codes == ["BLOB_UNKNOWN"]
+    assert member.delete(f"public/app/blobs/{sha256(DATA)}", 404).codes == ["BLOB_UNKNOWN"]
+
+
+@pytest.mark.parametrize(
+    ("person", "status", "code"),
+    [
+        ("pusher", 403, "DENIED"),
+        ("viewer", 403, "DENIED"),
+        ("reader", 403, "DENIED"),
+        ("stranger", 404, "NAME_UNKNOWN"),
+        ("outsider", 404, "NAME_UNKNOWN"),
+        (None, 401, "UNAUTHORIZED"),
+    ],
+)
+def test_blobs_are_dropped_by_members_of_the_project_only(docker, member, person, status, code):
+    assert docker(person).delete(PATH, status).codes == [code]
+    assert sees(member, PATH) == SEEN
+
+
+# ── Lost bytes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+DAMAGES = {
+    "gone": lambda file: file.unlink(),
+    "shorter": lambda file: file.write_bytes(DATA[:-1]),
+    "empty": lambda file: file.write_bytes(b""),
+    "longer": lambda file: file.write_bytes(DATA + b"!"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("shape", ["patch", "post"])
+def test_a_damaged_blob_is_not_there_until_it_is_pushed_again(docker, member, stored, shape, damage):
+    member.push_manifest(NAME, "1.0", IMAGE.manifest)
+    file = stored(DATA)
+    DAMAGES[damage](file)
+    for client in (member, docker("viewer")):
+        assert sees(client, PATH) == HIDDEN
+    member.push_blob(NAME, DATA, shape)
+    assert stored(DATA) != file, "keys are never used again"
+    assert docker("viewer").get(PATH, 200).body == DATA
+    assert docker("viewer").pull(NAME, "1.0")[0] == IMAGE.manifest
+    if damage != "gone":
+        assert str(file).endswith(ObjectTrash.objects.get().storage_key)
+
+
+def test_a_damaged_blob_is_repaired_for_every_repository_at_once(docker, member, stored):
+    member.push("public/app", "1.0", IMAGE, shape="post")
+    stored(DATA).unlink()
+    assert sees(docker(None), f"public/app/blobs/{sha256(DATA)}") == HIDDEN
+    member.push_blob(NAME, DATA)
+    assert docker(None).get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
+
+
+def test_a_pusher_who_looks_for_a_damaged_blob_is_told_to_push_it(docker, member, stored):
+    stored(DATA).unlink()
+    pusher = docker("pusher")
+    bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}
+    pusher.head(PATH, 404, headers=bearer)

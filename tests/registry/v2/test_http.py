@@ -1,0 +1,565 @@
+"""What all answers have in common, the shape of every error, and text that nobody should send."""
+
+import re
+from dataclasses import dataclass, field
+
+import pytest
+
+from registry.oci import media_types
+from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+
+NAME = "web/app"
+IMAGE = Image(layers=[])
+BLOB = sha256(IMAGE.config)
+UPLOADS = f"{NAME}/blobs/uploads/"
+RANDOM_ID = "8c5e6f0a-7d4b-4b6e-9c41-0c9d53a1f7aa"
+NEVER_PUSHED = sha256(b"never pushed")
+CODES = {
+    *("BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"),
+    *("MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED"),
+    *("DENIED", "UNSUPPORTED", "TOOMANYREQUESTS"),
+}
+
+
+@pytest.fixture
+def member(docker):
+    """Somebody who has pushed IMAGE as 1.0."""
+    client = docker("member")
+    client.push(NAME, "1.0", IMAGE, shape="post")
+    return client
+
+
+@dataclass
+class Case:
+    """A request and the answer that it gets."""
+
+    method: str
+    path: str
+    status: int
+    code: str = ""
+    person: str | None = "member"
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path} by {self.person}"
+
+    def ask(self, client: DockerClient) -> Answer:
+        """Make the request."""
+        return client.request(self.method, self.path, self.status, body=self.body, headers=self.headers)
+
+
+# ── Good answers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+OCTETS = {"Content-Type": media_types.BLOB}
+GOOD = [
+    Case("GET", "/v2/", 200),
+    Case("GET", "_catalog", 200),
+    Case("GET", f"{NAME}/tags/list", 200),
+    Case("GET", f"{NAME}/manifests/1.0", 200),
+    Case("HEAD", f"{NAME}/manifests/1.0", 200),
+    Case("PUT", f"{NAME}/manifests/2.0", 201, body=IMAGE.manifest, headers={"Content-Type": media_types.OCI_MANIFEST}),
+    Case("DELETE", f"{NAME}/manifests/2.0", 202),
+    Case("GET", f"{NAME}/referrers/{BLOB}", 200),
+    Case("GET", f"{NAME}/blobs/{BLOB}", 200),
+    Case("HEAD", f"{NAME}/blobs/{BLOB}", 200),
+    Case("GET", f"{NAME}/blobs/{BLOB}", 206, headers={"Range": "bytes=0-1"}),
+    Case("GET", f"{NAME}/blobs/{BLOB}", 304, headers={"If-None-Match": f'"{BLOB}"'}),
+    Case("POST", UPLOADS, 202),
+    Case("POST", f"{UPLOADS}?digest={sha256(b'more')}", 201, body=b"more", headers=OCTETS),
+    Case("DELETE", f"{NAME}/blobs/{sha256(b'more')}", 202),
+    Case("GET", "public/never-pushed/referrers/" + BLOB, 200, person=None),
+]
+
+
+def test_every_answer_says_what_it_is(docker, member, subtests):
+    for case in GOOD:
+        with subtests.test(str(case)):
+            answer = case.ask(docker(case.person))
+            assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert re.fullmatch(r"[0-9a-f]{16}", answer.headers["X-Request-Id"])
+            assert "Set-Cookie" not in answer.headers
+            if case.method != "HEAD" and answer.status != 304:
+                assert answer.headers.get("Content-Length", str(len(answer.body))) == str(len(answer.body))
+
+
+def test_each_answer_has_an_id_of_its_own(member):
+    assert len({member.get("/v2/", 200).headers["X-Request-Id"] for _ in range(5)}) == 5
+
+
+# ── Errors ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+ERRORS = [
+    Case("GET", "/v2/", 401, "UNAUTHORIZED", headers={"Authorization": "Bearer nonsense"}),
+    Case("GET", "/v2/", 401, "UNAUTHORIZED", headers={"Authorization": "Basic nonsense"}),
+    Case("GET", f"{NAME}/tags/list", 401, "UNAUTHORIZED", person=None),
+    Case("GET", f"{NAME}/blobs/{NEVER_PUSHED}", 404, "BLOB_UNKNOWN"),
+    Case("GET", f"{NAME}/blobs/sha256:nonsense", 400, "DIGEST_INVALID"),
+    Case("DELETE", f"{NAME}/blobs/{NEVER_PUSHED}", 404, "BLOB_UNKNOWN"),
+    Case("DELETE", f"{NAME}/blobs/{BLOB}", 405, "UNSUPPORTED"),
+    Case("DELETE", f"{NAME}/blobs/{BLOB}", 403, "DENIED", person="pusher"),
+    Case("GET", f"{UPLOADS}{RANDOM_ID}", 404, "BLOB_UPLOAD_UNKNOWN"),
+    Case("PATCH", f"{UPLOADS}{RANDOM_ID}", 404, "BLOB_UPLOAD_UNKNOWN", body=b"x"),
+    Case("PUT", f"{UPLOADS}{RANDOM_ID}", 400, "DIGEST_INVALID", body=b"x"),
+    Case("PUT", f"{UPLOADS}{RANDOM_ID}?digest={BLOB}", 404, "BLOB_UPLOAD_UNKNOWN", body=b"x"),
+    Case("POST", UPLOADS, 403, "DENIED", person="viewer"),
+    Case("POST", f"{UPLOADS}?digest-algorithm=md5", 400, "DIGEST_INVALID"),
+    Case("POST", f"{UPLOADS}?digest={NEVER_PUSHED}", 400, "DIGEST_INVALID", body=b"x"),
+    Case("GET", f"{NAME}/manifests/none", 404, "MANIFEST_UNKNOWN"),
+    Case("GET", f"{NAME}/manifests/{NEVER_PUSHED}", 404, "MANIFEST_UNKNOWN"),
+    Case("GET", f"{NAME}/manifests/sha256:nonsense", 400, "DIGEST_INVALID"),
+    Case("PUT", f"{NAME}/manifests/2.0", 400, "MANIFEST_INVALID", body=b"{}"),
+    Case("PUT", f"{NAME}/manifests/2.0", 413, "MANIFEST_INVALID", headers={"Content-Length": str(10**9)}),
+    Case("PUT", f"{NAME}/manifests/2.0", 403, "DENIED", person="reader", body=b"{}"),
+    Case("DELETE", f"{NAME}/manifests/1.0", 403, "DENIED", person="pusher"),
+    Case("GET", "nowhere/app/manifests/1.0", 404, "NAME_UNKNOWN"),
+    Case("GET", f"{NAME}/manifests/1.0", 404, "NAME_UNKNOWN", person="stranger"),
+    Case("GET", "web/never-pushed/tags/list", 404, "NAME_UNKNOWN"),
+    Case("GET", "WEB/app/tags/list", 400, "NAME_INVALID"),
+    Case("GET", "web/tags/list", 400, "NAME_INVALID"),
+    Case("GET", f"{NAME}/tags/list?n=-1", 400, "UNSUPPORTED"),
+    Case("GET", "_catalog?n=x", 400, "UNSUPPORTED"),
+    Case("GET", f"{NAME}/referrers/nonsense", 400, "DIGEST_INVALID"),
+    Case("GET", "nothing/of/the/kind", 404, "UNSUPPORTED"),
+    Case("POST", f"{NAME}/manifests/1.0", 405, "UNSUPPORTED"),
+]
+
+
+@pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
+def test_every_error_is_said_in_the_specifications_words(docker, member, subtests, host):
+    for case in ERRORS:
+        on_host = case
+        if host == BARE_HOST and not case.path.startswith(("/", "_")):
+            on_host = Case(**(vars(case) | {"path": f"demo/{case.path}"}))
+        with subtests.test(str(on_host)):
+            answer = on_host.ask(docker(case.person, host))
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.codes == [case.code]
+            assert answer.json().keys() == {"errors"}
+            for error in answer.json()["errors"]:
+                assert error.keys() == {"code", "message", "detail"}
+                assert error["code"] in CODES
+                assert isinstance(error["message"], str)
+                assert error["message"]
+                assert error["detail"]["request_id"] == answer.headers["X-Request-Id"]
+            assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
+            assert ("Allow" in answer.headers) == (answer.status == 405)
+
+
+def test_head_is_answered_as_get_but_without_a_body(docker, member, subtests):
+    for case in [*GOOD, *ERRORS]:
+        if case.method == "GET" and "Range" not in case.headers:
+            with subtests.test(str(case)):
+                client = docker(case.person)
+                full, bare = case.ask(client), Case(**(vars(case) | {"method": "HEAD"})).ask(client)
+                assert bare.body == b""
+                differing = {"X-Request-Id", "Content-Length"}
+                for name in full.headers.keys() - differing:
+                    assert bare.headers.get(name) == full.headers[name]
+
+
+# ── Paths and methods ────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "web/app",
+        "web/app/",
+        "web/app/tags",
+        "web/app/tags/list/",
+        "web/app/tags/list/more",
+        "web/app/manifests",
+        "web/app/manifests/",
+        "web/app/manifests/1.0/more",
+        "web/app/blobs/",
+        "web/app/referrers/",
+        "_catalog/",
+        "_catalog/more",
+        "tags/list",
+        "manifests/1.0",
+        "/v2//manifests/1.0",
+        "/v2//",
+        "_ping",
+        "web/app/_trust/tuf/root.json",
+    ],
+)
+def test_an_unknown_path_is_an_error_in_json_for_those_who_are_signed_in(docker, path, method):
+    answer = docker("member").request(method, path, 404, body=b"x")
+    if method != "HEAD":
+        assert answer.codes == ["UNSUPPORTED"]
+    assert docker(None).raw(method, path if path.startswith("/") else f"/v2/{path}").status == 401
+
+
+ALLOWED = {
+    "/v2/": {"GET", "HEAD"},
+    "/v2": {"GET", "HEAD"},
+    "_catalog": {"GET", "HEAD"},
+    f"{NAME}/tags/list": {"GET", "HEAD"},
+    f"{NAME}/manifests/1.0": {"GET", "HEAD", "PUT", "DELETE"},
+    f"{NAME}/manifests/{IMAGE.digest}": {"GET", "HEAD", "PUT", "DELETE"},
+    f"{NAME}/referrers/{IMAGE.digest}": {"GET", "HEAD"},
+    f"{NAME}/blobs/{BLOB}": {"GET", "HEAD", "DELETE"},
+    UPLOADS: {"POST"},
+    f"{UPLOADS}{RANDOM_ID}": {"GET", "HEAD", "PATCH", "PUT", "DELETE"},
+}
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LINK", "PROPFIND", "INITIAL", "get"]
+
+
+@pytest.mark.parametrize("path", ALLOWED)
+def test_other_methods_are_refused_with_those_that_are_allowed(member, subtests, path):
+    for method in METHODS:
+        if method not in ALLOWED[path]:
+            with subtests.test(method):
+                answer = member.request(method, path, 405)
+                assert {name.strip() for name in answer.headers["Allow"].split(",")} == ALLOWED[path]
+                if method != "HEAD":
+                    assert answer.codes == ["UNSUPPORTED"]
+
+
+# ── Challenges ───────────────────────────────────────────────────────────────────────────────────────────────────────
+CHALLENGES = {
+    ("GET", f"{NAME}/manifests/1.0"): "repository:web/app:pull",
+    ("HEAD", f"{NAME}/manifests/1.0"): "repository:web/app:pull",
+    ("PUT", f"{NAME}/manifests/1.0"): "repository:web/app:pull,push",
+    ("DELETE", f"{NAME}/manifests/1.0"): "repository:web/app:delete",
+    ("GET", f"{NAME}/blobs/{BLOB}"): "repository:web/app:pull",
+    ("DELETE", f"{NAME}/blobs/{BLOB}"): "repository:web/app:delete",
+    ("POST", UPLOADS): "repository:web/app:pull,push",
+    ("POST", f"{UPLOADS}?mount={BLOB}&from=public/x"): "repository:web/app:pull,push repository:public/x:pull",
+    ("POST", f"{UPLOADS}?mount={BLOB}&from=NONSENSE"): "repository:web/app:pull,push",
+    ("PATCH", f"{UPLOADS}{RANDOM_ID}"): "repository:web/app:pull,push",
+    ("PUT", f"{UPLOADS}{RANDOM_ID}"): "repository:web/app:pull,push",
+    ("DELETE", f"{UPLOADS}{RANDOM_ID}"): "repository:web/app:pull,push",
+    ("GET", f"{NAME}/tags/list"): "repository:web/app:pull",
+    ("GET", f"{NAME}/referrers/{BLOB}"): "repository:web/app:pull",
+    ("GET", "web/team%2Fapp/tags/list"): "repository:web/team/app:pull",
+    ("GET", "nowhere/app/tags/list"): "repository:nowhere/app:pull",
+}
+
+
+def test_a_challenge_says_what_token_is_needed(docker, member, subtests):
+    for (method, path), scope in CHALLENGES.items():
+        with subtests.test(f"{method} {path}"):
+            answer = docker(None).raw(method, f"/v2/{path}")
+            expected = f'Bearer realm="http://localhost:8080/token",service="{PROJECT_HOST}",scope="{scope}"'
+            assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, expected)
+            too_little = {"Authorization": f"Bearer {member.token('repository:web/another:pull')}"}
+            answer = member.raw(method, f"/v2/{path}", headers=too_little)
+            if not path.startswith("nowhere"):
+                expected += ',error="insufficient_scope"'
+                assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, expected)
+
+
+def test_a_challenge_cannot_be_written_by_the_client(docker):
+    """Names are part of the scope: a quotation mark must not end it."""
+    answer = docker(None).raw("GET", "/v2/web/a%22,error=%22x/tags/list")
+    assert answer.status in (400, 401)
+    assert answer.headers.get("WWW-Authenticate", "").count('"') % 2 == 0
+    assert 'error="x' not in answer.headers.get("WWW-Authenticate", "")
+
+
+def test_the_host_of_a_challenge_is_ours_whatever_the_client_calls_it(docker):
+    spellings = {
+        "DEMO.kr-central-2.KCR.localhost:8080": PROJECT_HOST,
+        "demo.kr-central-2.kcr.localhost": PROJECT_HOST,
+        "demo.kr-central-2.kcr.localhost.:8080": PROJECT_HOST,
+        "localhost:9999": BARE_HOST,
+        "127.0.0.1": BARE_HOST,
+    }
+    for spelling, service in spellings.items():
+        answer = docker(None, spelling).raw("GET", "/v2/")
+        assert answer.status == 401
+        assert f'realm="http://localhost:8080/token",service="{service}"' in answer.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.test", "demo.kr-central-2.kcr.localhost.evil.test", "kr-central-2.kcr.localhost"]
+)
+def test_a_host_that_is_not_ours_is_refused(docker, host):
+    answer = docker(None, host).raw("GET", "/v2/")
+    assert answer.status in (400, 404)
+    assert answer.codes[0] in CODES
+    assert "WWW-Authenticate" not in answer.headers
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Host", "Forwarded"])
+def test_a_host_that_somebody_claims_elsewhere_is_ignored(docker, header):
+    answer = docker(None).raw("GET", "/v2/", headers={header: "evil.test"})
+    assert answer.status == 401
+    assert "evil" not in answer.headers["WWW-Authenticate"]
+
+
+# ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_escaped_slash_is_a_slash(docker, member):
+    """Permission is asked for the name as it is routed, never as it was spelled."""
+    assert docker("viewer").get("web%2Fapp/manifests/1.0", 200).body == IMAGE.manifest
+    assert docker("viewer").get("web%2fapp/manifests%2f1.0", 200).body == IMAGE.manifest
+    assert docker("stranger").get("web%2Fapp/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
+    assert docker("stranger").get("public%2F..%2Fweb%2Fapp/manifests/1.0", 400).codes == ["NAME_INVALID"]
+
+
+def test_names_may_have_two_hundred_characters(member):
+    longest = "web/" + "a" * (200 - len("demo/web/"))
+    member.push_manifest(longest, "1.0", IMAGE.manifest)
+    assert member.get(f"{longest}/manifests/1.0", 200).body == IMAGE.manifest
+    assert member.get(f"{longest}a/manifests/1.0", 400).codes == ["NAME_INVALID"]
+
+
+WRONG_NAMES = [
+    *("web", "WEB/app", "web/App", "web/app/", "web//app", "/web/app", "web/.app", "web/app.", "web/-app", "web/a..b"),
+    *("web/a___b", "web/a._b", "web/_app", "web/app_", "w/app", "web/a b", "web/a%22b", "web/a%00b", "web/a%0ab"),
+    *(
+        "web/app%0a",
+        "web/app%00",
+        "web/..",
+        "web/.",
+        "../web/app",
+        "web/%2e%2e/app",
+        "web/%252e%252e/app",
+        "web%252fapp",
+    ),
+    *("web/%EC%95%B1", "web/a%D9%A3", "web/%ED%A0%80", "web/%FF", "web/a:b", "web/a@b", "web/a%5Cb", "web/a%25b"),
+    *(
+        "web/a;b",
+        "web/a%3Fb",
+        "web/a%23b",
+        "web/a+b",
+        "web/a~b",
+        "web/%EF%BC%A1",
+        f"web/{'a' * 192}",
+        f"web/{'a/' * 20_000}b",
+    ),
+]
+
+
+def test_what_is_no_name_is_refused_on_every_route(member, subtests):
+    for name in WRONG_NAMES:
+        with subtests.test(name[:60]):
+            for method, path in (
+                ("GET", f"{name}/tags/list"),
+                ("GET", f"{name}/manifests/1.0"),
+                ("PUT", f"{name}/manifests/1.0"),
+                ("GET", f"{name}/blobs/{BLOB}"),
+                ("POST", f"{name}/blobs/uploads/"),
+                ("GET", f"{name}/referrers/{BLOB}"),
+            ):
+                answer = member.request(method, f"/v2/{path}", 400, headers=member.basic())
+                assert answer.codes == ["NAME_INVALID"]
+
+
+# ── Digests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+HEX = BLOB.removeprefix("sha256:")
+WRONG_DIGESTS = [
+    *(
+        "nonsense:",
+        ":",
+        "sha256:",
+        "sha256",
+        "sha256:nonsense",
+        f"SHA256:{HEX}",
+        f"sha256:{HEX.upper()}",
+        f"sha256:{HEX[:-1]}",
+    ),
+    *(
+        f"sha256:{HEX}0",
+        f"sha512:{HEX}",
+        f"md5:{'a' * 32}",
+        f"sha384:{'a' * 96}",
+        f"{BLOB}%0a",
+        f"{BLOB}%00",
+        f"%20{BLOB}",
+    ),
+    *(
+        f"sha256:%00{HEX[1:]}",
+        f"sha256:{'%D9%A3' * 64}",
+        f"sha256:..%5C..%5C{HEX[10:]}",
+        f"sha256:{'%2e' * 64}",
+        f"sha256%3A{HEX}x",
+    ),
+    *(
+        f"sha256:{'%ED%A0%80' * 20}",
+        f"sha256+b64:{HEX}",
+        f"sha256:{HEX}:{HEX}",
+        f"sha256:{'a' * 100_000}",
+        f"sha256:0x{HEX[2:]}",
+    ),
+]
+
+
+def test_what_is_no_digest_is_refused_wherever_it_stands(member, subtests):
+    for digest in WRONG_DIGESTS:
+        with subtests.test(digest[:90]):
+            requests = [
+                ("GET", f"{NAME}/blobs/{digest}"),
+                ("DELETE", f"{NAME}/blobs/{digest}"),
+                ("GET", f"{NAME}/referrers/{digest}"),
+                ("POST", f"{UPLOADS}?digest={digest}"),
+                ("PUT", f"{UPLOADS}{RANDOM_ID}?digest={digest}"),
+            ]
+            if ":" in digest or "%3A" in digest:  # else it is a tag
+                requests += [(method, f"{NAME}/manifests/{digest}") for method in ("GET", "PUT", "DELETE")]
+            for method, path in requests:
+                answer = member.request(method, path, 400, body=b"x", headers=member.basic())
+                assert answer.codes == ["DIGEST_INVALID"], (method, path)
+
+
+def test_no_path_leads_out_of_the_registry(member, subtests):
+    """CVE-2024-4956 and its kin: dots, encoded once and twice, on every route."""
+    for dots in (
+        "..",
+        "%2e%2e",
+        "%252e%252e",
+        "..%2f..%2f..%2fetc%2fpasswd",
+        "..%252f..%252fetc%252fpasswd",
+        "..%5c..%5cetc",
+    ):
+        for path in (
+            f"/v2/{dots}",
+            f"/v2/{dots}/tags/list",
+            f"/v2/web/{dots}/manifests/1.0",
+            f"/v2/{NAME}/manifests/{dots}",
+            f"/v2/{NAME}/blobs/{dots}",
+            f"/v2/{NAME}/blobs/sha256:{dots}",
+            f"/v2/{NAME}/blobs/uploads/{dots}",
+            f"/v2/{NAME}/referrers/{dots}",
+        ):
+            with subtests.test(path):
+                answer = member.request("GET", path, headers=member.basic())
+                assert answer.status in (400, 404)
+                assert answer.codes[0] in CODES
+
+
+# ── Anything anywhere ────────────────────────────────────────────────────────────────────────────────────────────────
+HOSTILE = {
+    "NUL": "%00",
+    "end of line": "a%0a",
+    "carriage return": "a%0d%0aX-Evil:%201",
+    "dots": "..",
+    "encoded dots": "%2e%2e",
+    "encoded slash, twice": "%252f",
+    "surrogate": "%ED%A0%80",
+    "half a letter": "%E3%81",
+    "another digit": "%D9%A3",
+    "a megabyte": "a" * 1_000_000,
+    "quotes": "%22%27%60",
+    "SQL": "'%20OR%201=1%20--",
+    "percent": "%25",
+    "broken percent": "%zz",
+    "HTML": "%3Cscript%3E",
+    "other direction": "%E2%80%AE",
+}
+# Where text of the client's own choosing goes, and the good outcomes that are no errors.
+FIELDS = [
+    ("GET", "{}/tags/list", ()),
+    ("GET", "{}/manifests/1.0", ()),
+    ("GET", "web/{}/manifests/1.0", ()),
+    ("GET", NAME + "/manifests/{}", ()),
+    ("PUT", NAME + "/manifests/{}", ()),
+    ("DELETE", NAME + "/manifests/{}", ()),
+    ("PUT", NAME + "/manifests/1.0?tag={}", ()),
+    ("GET", NAME + "/blobs/{}", ()),
+    ("GET", NAME + "/blobs/sha256:{}", ()),
+    ("GET", NAME + "/referrers/{}", ()),
+    ("GET", UPLOADS + "{}", ()),
+    ("PATCH", UPLOADS + "{}", ()),
+    ("PUT", UPLOADS + "{}?digest=" + BLOB, ()),
+    ("POST", UPLOADS + "?digest={}", ()),
+    ("POST", UPLOADS + "?digest-algorithm={}", ()),
+    ("GET", NAME + "/tags/list?n={}", ()),
+    ("GET", "_catalog?n={}", ()),
+    ("POST", UPLOADS + "?mount={}&from=public/app", (202,)),
+    ("POST", UPLOADS + "?mount=" + BLOB + "&from={}", (202,)),
+    ("POST", UPLOADS + "?mount={}", (202,)),
+    ("GET", NAME + "/tags/list?last={}", (200,)),
+    ("GET", "_catalog?last={}", (200,)),
+    ("GET", NAME + "/referrers/" + BLOB + "?last={}", ()),
+    ("GET", NAME + "/referrers/" + BLOB + "?artifactType={}", (200,)),
+    ("GET", NAME + "/tags/list?unknown={}", (200,)),
+    ("GET", "/v2/?{}", (200,)),
+    ("GET", "/v2/{}", ()),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "template", "allowed"), FIELDS, ids=[f"{method} {path[:60]}" for method, path, _ in FIELDS]
+)
+def test_hostile_text_is_refused_in_words(member, subtests, method, template, allowed):
+    manifest = {"body": IMAGE.manifest, "headers": {"Content-Type": media_types.OCI_MANIFEST}}
+    for case, text in HOSTILE.items():
+        with subtests.test(case):
+            options = manifest if method == "PUT" and "manifests" in template else {"headers": {}}
+            answer = member.request(
+                method, template.format(text), **(options | {"headers": options["headers"] | member.basic()})
+            )
+            assert "X-Evil" not in answer.headers
+            if answer.status not in allowed:
+                assert 400 <= answer.status < 500
+                assert answer.codes[0] in CODES
+
+
+HEADERS = [
+    "Range",
+    "If-Range",
+    "If-None-Match",
+    "Content-Range",
+    "Content-Type",
+    "Accept",
+    "User-Agent",
+    "X-Request-Id",
+]
+HOSTILE_HEADERS = {
+    "NUL": "\0",
+    "end of line": "bytes=0-1\n",
+    "Latin-1": "é",
+    "a megabyte": "a" * 1_000_000,
+    "many commas": "," * 100_000,
+    "digits": "bytes=" + "9" * 100_000 + "-",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_hostile_headers_break_nothing(member, subtests, name):
+    location = member.start(NAME).headers["Location"]
+    for case, value in HOSTILE_HEADERS.items():
+        with subtests.test(case):
+            headers = member.basic() | {name: value}
+            assert member.request("GET", f"{NAME}/blobs/{BLOB}", headers=headers).status in (200, 206, 416)
+            assert member.request("GET", f"{NAME}/manifests/1.0", headers=headers).status == 200
+            assert member.request("PATCH", location, headers=headers).status in (202, 416)
+            answer = member.request("PUT", f"{NAME}/manifests/1.0", body=IMAGE.manifest, headers=headers)
+            assert answer.status == (400 if name == "Content-Type" else 201)
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        "",
+        "Basic",
+        "Basic ",
+        "Basic é",
+        "Basic " + "A" * 100_000,
+        "Basic AA==",
+        "Basic Og==",
+        "Basic bm8gY29sb24=",
+        "Basic 7aCAOg==",
+        "Bearer",
+        "Bearer a.b.c",
+        "Bearer " + "." * 100_000,
+        "Bearer \0",
+        "Digest x",
+        "nonsense",
+    ],
+    ids=lambda text: ascii(text[:30]),
+)
+def test_hostile_credentials_are_nobodys(docker, credentials):
+    for path in ("/v2/", f"/v2/{NAME}/manifests/1.0"):
+        answer = docker(None).raw("GET", path, headers={"Authorization": credentials})
+        assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
+
+
+def test_a_line_may_not_be_hidden_behind_a_route(member):
+    """``$`` in a regular expression matches before an end of line as well."""
+    for path in ("/v2/%0a", "/v2/_catalog%0a", f"/v2/{NAME}/tags/list%0a", f"/v2/{NAME}/blobs/uploads/%0a"):
+        for method in ("GET", "POST"):
+            assert member.request(method, path, headers=member.basic()).status in (400, 404, 405)

@@ -1,0 +1,924 @@
+"""Manifests and indexes: what is accepted, what is refused and why, what comes back, and what deleting takes along."""
+
+import hashlib
+import json
+from datetime import timedelta
+from io import BytesIO
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from registry.models import BlobLease, Event, Manifest, ManifestBlob, ManifestChild, Tag
+from registry.models import Image as StoredImage
+from registry.oci import media_types
+from tests.docker_client import BARE_HOST, Image, descriptor, sha256
+
+NAME = "web/app"
+CONFIG = b'{"architecture":"amd64","os":"linux"}'
+LAYER = b"a layer"
+ABSENT_BLOB = b"never pushed"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
+FOREIGN_TYPES = (
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+)
+OCI, OCI_INDEX = media_types.OCI_MANIFEST, media_types.OCI_INDEX
+DOCKER, DOCKER_LIST = media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST
+MIB = 1024 * 1024
+ABSENT = object()
+
+
+def document(**changes: Any) -> bytes:
+    """A good image manifest with changes; ABSENT takes a key away."""
+    tree = {
+        "schemaVersion": 2,
+        "mediaType": OCI,
+        "config": descriptor(CONFIG, CONFIG_TYPE),
+        "layers": [layer()],
+    } | changes
+    return json.dumps({key: value for key, value in tree.items() if value is not ABSENT}).encode()
+
+
+def layer(**changes: Any) -> dict[str, Any]:
+    """A good layer's descriptor with changes; ABSENT takes a key away."""
+    tree = descriptor(LAYER, LAYER_TYPE) | changes
+    return {key: value for key, value in tree.items() if value is not ABSENT}
+
+
+def index(*entries: Any, **changes: Any) -> bytes:
+    """An index of these descriptors with changes."""
+    parts = {"mediaType": OCI_INDEX, "config": ABSENT, "layers": ABSENT, "manifests": list(entries)}
+    return document(**(parts | changes))
+
+
+def with_text(extra: str) -> bytes:
+    """A good manifest with more JSON text before its last brace."""
+    return document()[:-1] + b", " + extra.encode("utf-8", "surrogatepass") + b"}"
+
+
+def replaced(old: str, new: str) -> bytes:
+    """A good manifest with one text in place of another."""
+    text = document().decode()
+    assert old in text
+    return text.replace(old, new).encode()
+
+
+def nested(lists: int) -> Any:
+    """So many lists inside each other, with a number in the innermost one."""
+    value: Any = 1
+    for _ in range(lists):
+        value = [value]
+    return value
+
+
+def padded(size: int) -> bytes:
+    """A good manifest of exactly that many bytes."""
+    short = document(annotations={"padding": ""})
+    content = document(annotations={"padding": "x" * (size - len(short))})
+    assert len(content) == size
+    return content
+
+
+GOOD = document()
+
+
+@pytest.fixture
+def member(docker):
+    """Somebody who has pushed CONFIG and LAYER to web."""
+    client = docker("member")
+    for data in (CONFIG, LAYER):
+        client.push_blob(NAME, data, "post")
+    return client
+
+
+def stored() -> list[int]:
+    """How many manifests, references, tags, images and words of their history there are."""
+    rows = [model.objects.count() for model in (Manifest, ManifestBlob, ManifestChild, Tag, StoredImage)]
+    return [*rows, Event.objects.exclude(image=None).count()]
+
+
+# ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+NOT_JSON_OBJECTS = {
+    "nothing": b"",
+    "white space": b" \n",
+    "half of it": GOOD[:-10],
+    "a brace": b"{",
+    "text behind": GOOD + b"x",
+    "twice": GOOD + GOOD,
+    "NUL behind": GOOD + b"\0",
+    "a comma at the end": GOOD[:-1] + b",}",
+    "a comment": b"/* hello */" + GOOD,
+    "single quotes": b"{'schemaVersion': 2}",
+    "null": b"null",
+    "true": b"true",
+    "a number": b"2",
+    "a string": b'"manifest"',
+    "a list": b"[" + GOOD + b"]",
+    "UTF-8 with a byte order mark": b"\xef\xbb\xbf" + GOOD,
+    "UTF-16": GOOD.decode().encode("utf-16"),
+    "UTF-16 without a mark": GOOD.decode().encode("utf-16-le"),
+    "UTF-32": GOOD.decode().encode("utf-32"),
+    "Latin-1": with_text('"custom": "é"').decode().encode("latin-1"),
+    "a surrogate in UTF-8": with_text('"custom": "\ud800"'),
+    "a line break in a string": with_text('"custom": "a\nb"'),
+}
+NUMBERS = {
+    "NaN": with_text('"custom": NaN'),
+    "Infinity": with_text('"custom": Infinity'),
+    "-Infinity": with_text('"custom": -Infinity'),
+    "1e400": with_text('"custom": 1e400'),
+    "-1e400": with_text('"custom": -1e400'),
+    "5,000 digits": with_text(f'"custom": {"9" * 5_000}'),
+    "100,000 digits": with_text(f'"custom": {"9" * 100_000}'),
+    "-5,000 digits": with_text(f'"custom": -{"9" * 5_000}'),
+    "a leading zero": with_text('"custom": 012'),
+}
+KEYS = {
+    "the same key twice": with_text('"schemaVersion": 2'),
+    "layers twice": with_text('"layers": []'),
+    "an unknown key twice": with_text('"custom": 1, "custom": 2'),
+    "the same key twice in a descriptor": replaced('"size": 7', '"size": 7, "size": 8'),
+    "the same annotation twice": with_text('"annotations": {"a": "1", "a": "2"}'),
+    "the same key spelled with an escape": with_text('"\\u006cayers": []'),
+    "Layers": with_text('"Layers": []'),
+    "LAYERS": with_text('"LAYERS": []'),
+    "layerS": with_text('"layerS": []'),
+    "Config": with_text('"Config": {}'),
+    "Manifests": with_text('"Manifests": []'),
+    "Subject": with_text('"Subject": null'),
+    "MediaType": with_text('"MediaType": "application/json"'),
+    "mediatype": with_text('"mediatype": "application/json"'),
+    "SchemaVersion": with_text('"SchemaVersion": 1'),
+    "ArtifactType": with_text('"ArtifactType": "application/json"'),
+    "Annotations": with_text('"Annotations": {}'),
+    "only by another case": replaced('"layers"', '"Layers"'),
+    "Digest in a descriptor": document(layers=[layer(Digest=sha256(CONFIG))]),
+    "Size in a descriptor": document(layers=[layer(Size=1)]),
+    "URLs in a descriptor": document(layers=[layer(URLs=["https://elsewhere.test/"])]),
+    "MediaType in a descriptor": document(layers=[layer(MediaType="text/plain")]),
+    # Go's encoding/json folds one more letter of our keys: to it, a long s is an s.
+    "layers with a long s": with_text('"layer\N{LATIN SMALL LETTER LONG S}": []'),
+    "manifests with a long s": with_text('"manife\N{LATIN SMALL LETTER LONG S}ts": []'),
+    "subject with a long s": with_text('"\N{LATIN SMALL LETTER LONG S}ubject": null'),
+    "size with a long s": document(layers=[layer() | {"\N{LATIN SMALL LETTER LONG S}ize": 1}]),
+    "digest with a long s": document(layers=[layer() | {"dige\N{LATIN SMALL LETTER LONG S}t": sha256(CONFIG)}]),
+}
+DEPTHS = {
+    "33 levels": document(custom=nested(32)),
+    "500 levels": document(custom=nested(500)),
+    "100,000 lists": with_text('"custom": ' + "[" * 100_000 + "]" * 100_000),
+    "100,000 objects": with_text('"custom": ' + '{"a":' * 100_000 + "1" + "}" * 100_000),
+    "100,000 brackets and no end": with_text('"custom": ' + "[" * 100_000),
+}
+TEXTS = {
+    "a surrogate as artifactType": with_text('"artifactType": "\\ud800"'),
+    "a surrogate in an annotation": with_text('"annotations": {"a": "\\udfff"}'),
+    "a surrogate in an annotation's key": with_text('"annotations": {"\\ud800": "a"}'),
+    "a surrogate in a layer's type": document(layers=[layer(mediaType="application/\ud800")]),
+    "a surrogate in a layer's annotation": document(layers=[layer(annotations={"a": "\ud800"})]),
+    "a surrogate in a platform": document(layers=[layer(platform={"os": "\ud800", "architecture": "amd64"})]),
+    "a surrogate in a digest": document(layers=[layer(digest="sha256:\ud800")]),
+    "NUL in an annotation": document(annotations={"a": "b\0c"}),
+    "NUL as artifactType": document(artifactType="application/\0"),
+    "NUL in a platform": document(layers=[layer(platform={"os": "linux\0", "architecture": "amd64"})]),
+    "NUL in a layer's type": document(layers=[layer(mediaType="application/\0")]),
+    "a long artifactType": document(artifactType="application/" + "x" * 300),
+    "a long type of a layer": document(layers=[layer(mediaType="application/" + "x" * 300)]),
+    "artifactType is a number": document(artifactType=5),
+}
+SHAPES = {
+    "no schemaVersion": document(schemaVersion=ABSENT),
+    "schemaVersion 1": document(schemaVersion=1),
+    "schemaVersion 3": document(schemaVersion=3),
+    "schemaVersion true": document(schemaVersion=True),
+    "schemaVersion 2.0": document(schemaVersion=2.0),
+    'schemaVersion "2"': document(schemaVersion="2"),
+    "schemaVersion null": document(schemaVersion=None),
+    "no config": document(config=ABSENT),
+    "config null": document(config=None),
+    "config a list": document(config=[descriptor(CONFIG, CONFIG_TYPE)]),
+    "config a digest": document(config=sha256(CONFIG)),
+    "no layers": document(layers=ABSENT),
+    "layers null": document(layers=None),
+    "layers an object": document(layers=layer()),
+    "a layer null": document(layers=[None]),
+    "a layer a digest": document(layers=[sha256(LAYER)]),
+    "manifests besides layers": document(manifests=[]),
+    "manifests besides layers, with an image": document(manifests=[descriptor(GOOD, OCI)]),
+    "subject a digest": document(subject=sha256(LAYER)),
+    "subject empty": document(subject={}),
+    "subject with a malformed digest": document(subject=layer(digest="nonsense")),
+    "subject without a size": document(subject=layer(size=ABSENT)),
+    "annotations a list": document(annotations=["a"]),
+    "an annotation is a number": document(annotations={"a": 1}),
+    "an annotation is null": document(annotations={"a": None}),
+    "a layer's annotation is a number": document(layers=[layer(annotations={"a": 1})]),
+    "4,001 layers": document(layers=[layer()] * 4_001),
+}
+DESCRIPTORS = {
+    "no mediaType": layer(mediaType=ABSENT),
+    "mediaType null": layer(mediaType=None),
+    "mediaType empty": layer(mediaType=""),
+    "mediaType a number": layer(mediaType=1),
+    "no digest": layer(digest=ABSENT),
+    "digest null": layer(digest=None),
+    "digest empty": layer(digest=""),
+    "digest a number": layer(digest=1),
+    "digest a list": layer(digest=[sha256(LAYER)]),
+    "digest without algorithm": layer(digest=sha256(LAYER).removeprefix("sha256:")),
+    "digest of a path": layer(digest="sha256:../../../../etc/passwd"),
+    "digest in capitals": layer(digest="sha256:" + sha256(LAYER)[7:].upper()),
+    "algorithm in capitals": layer(digest=sha256(LAYER).replace("sha256", "SHA256")),
+    "digest too short": layer(digest=sha256(LAYER)[:-1]),
+    "digest too long": layer(digest=sha256(LAYER) + "0"),
+    "digest with an end of line": layer(digest=sha256(LAYER) + "\n"),
+    "digest with NUL": layer(digest=sha256(LAYER) + "\0"),
+    "digest of other digits": layer(digest="sha256:" + "\N{ARABIC-INDIC DIGIT ONE}" * 64),
+    "md5": layer(digest="md5:" + hashlib.md5(LAYER).hexdigest()),
+    "sha512 of 64 digits": layer(digest=sha256(LAYER).replace("sha256", "sha512")),
+    "no size": layer(size=ABSENT),
+    "size null": layer(size=None),
+    "size negative": layer(size=-1),
+    "size in quotes": layer(size="7"),
+    "size 7.0": layer(size=7.0),
+    "size true": layer(size=True),
+    "size 2^63": layer(size=2**63),
+    "size too small": layer(size=6),
+    "size too large": layer(size=8),
+    "size zero": layer(size=0),
+    "urls": layer(urls=["https://elsewhere.test/layer"]),
+    "platform a list": layer(platform=["linux"]),
+    "platform a word": layer(platform="linux"),
+}
+
+
+@pytest.mark.parametrize(
+    "cases",
+    [NOT_JSON_OBJECTS, NUMBERS, KEYS, DEPTHS, TEXTS, SHAPES],
+    ids=["not an object", "numbers", "keys", "depths", "texts", "shapes"],
+)
+def test_what_readers_might_disagree_on_is_refused(member, subtests, cases):
+    for case, content in cases.items():
+        with subtests.test(case):
+            before = stored()
+            answer = member.push_manifest(NAME, "1.0", content, expect=400)
+            assert answer.codes == ["MANIFEST_INVALID"]
+            assert stored() == before
+    member.push_manifest(NAME, "1.0", GOOD)
+
+
+PLACES = {
+    "config": lambda wrong: (document(config=wrong, layers=[]), OCI),
+    "first layer": lambda wrong: (document(layers=[wrong, descriptor(CONFIG, LAYER_TYPE)]), OCI),
+    "last layer": lambda wrong: (document(layers=[descriptor(CONFIG, LAYER_TYPE), wrong]), OCI),
+    "entry of an index": lambda wrong: (index(wrong), OCI_INDEX),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_descriptor_that_is_not_right_is_refused_wherever_it_stands(member, subtests, place):
+    for case, wrong in DESCRIPTORS.items():
+        with subtests.test(case):
+            before = stored()
+            answer = member.push_manifest(NAME, "1.0", *PLACES[place](wrong), expect=400)
+            assert answer.codes == ["MANIFEST_INVALID"]
+            assert stored() == before
+
+
+def test_wrong_sizes_of_an_indexs_images_are_refused(member):
+    member.push_manifest(NAME, sha256(GOOD), GOOD)
+    for size in (len(GOOD) - 1, len(GOOD) + 1, 0):
+        wrong = index(descriptor(GOOD, OCI) | {"size": size})
+        assert member.push_manifest(NAME, "all", wrong, OCI_INDEX, expect=400).codes == ["MANIFEST_INVALID"]
+
+
+INDEXES = {
+    "no manifests": index(manifests=ABSENT),
+    "manifests null": index(manifests=None),
+    "manifests an object": index(manifests={}),
+    "an entry null": index(None),
+    "config besides": index(config=descriptor(CONFIG, CONFIG_TYPE)),
+    "layers besides": index(layers=[]),
+    "schemaVersion 1": index(schemaVersion=1),
+    "4,001 entries": index(*[layer()] * 4_001),
+}
+
+
+def test_an_index_that_is_none_is_refused(member, subtests):
+    for case, content in INDEXES.items():
+        with subtests.test(case):
+            before = stored()
+            answer = member.push_manifest(NAME, "1.0", content, OCI_INDEX, expect=400)
+            assert answer.codes == ["MANIFEST_INVALID"]
+            assert stored() == before
+
+
+TYPES = {
+    "the document says another": (document(mediaType=DOCKER), OCI),
+    "the header says another": (document(), DOCKER),
+    "an index said to be an image": (index(), OCI),
+    "an image said to be an index": (document(mediaType=OCI_INDEX), OCI_INDEX),
+    "an image said to be a list": (document(mediaType=ABSENT), DOCKER_LIST),
+    "nobody says it": (document(mediaType=ABSENT), ""),
+    "JSON": (document(mediaType=ABSENT), "application/json"),
+    "bytes": (document(mediaType=ABSENT), "application/octet-stream"),
+    "JSON, but the document knows better": (document(), "application/json"),
+    "schema 1": (document(mediaType=ABSENT), "application/vnd.docker.distribution.manifest.v1+json"),
+    "signed schema 1": (document(mediaType=ABSENT), "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    "schema 1 in the document": (document(mediaType="application/vnd.docker.distribution.manifest.v1+json"), ""),
+    "an unknown type in the document": (document(mediaType="application/vnd.example+json"), ""),
+    "an artifact manifest": (document(mediaType=ABSENT), "application/vnd.oci.artifact.manifest.v1+json"),
+    "a number in the document": (document(mediaType=5), OCI),
+    "a type with more behind": (document(mediaType=ABSENT), OCI + "x"),
+}
+
+
+def test_a_document_is_of_the_one_type_that_both_header_and_document_say(member, subtests):
+    for case, (content, media_type) in TYPES.items():
+        with subtests.test(case):
+            before = stored()
+            assert member.push_manifest(NAME, "1.0", content, media_type, expect=400).codes == ["MANIFEST_INVALID"]
+            assert stored() == before
+
+
+@pytest.mark.parametrize("deleted", [False, True], ids=["", "even after it was deleted"])
+def test_a_digest_has_one_type_for_ever(member, deleted):
+    """CVE-2021-41190: the same bytes must not be an image to one reader and an index to another."""
+    content = document(mediaType=ABSENT)
+    member.push_manifest(NAME, "1.0", content, OCI)
+    if deleted:
+        member.delete(f"{NAME}/manifests/{sha256(content)}", 202)
+    assert member.push_manifest(NAME, "1.0", content, DOCKER, expect=400).codes == ["MANIFEST_INVALID"]
+    member.push_manifest(NAME, "1.0", content, OCI)
+    assert member.get(f"{NAME}/manifests/1.0", 200).headers["Content-Type"] == OCI
+
+
+def test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice(member):
+    for layers in ([layer(size=8), layer()], [layer(), layer(size=8)]):
+        content = document(layers=layers)
+        assert member.push_manifest(NAME, "1.0", content, expect=400).codes == ["MANIFEST_INVALID"]
+
+
+# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+EMPTY_CONFIG = descriptor(b"{}", media_types.EMPTY_CONFIG)
+NEVER_HERE = descriptor(ABSENT_BLOB, LAYER_TYPE)
+ACCEPTED = {
+    "an image": (document(), OCI),
+    "without mediaType": (document(mediaType=ABSENT), OCI),
+    "without Content-Type": (document(), ""),
+    "Content-Type with a parameter": (document(), f"{OCI}; charset=utf-8"),
+    "Content-Type in capitals": (document(), OCI.upper()),
+    "a Docker image": (document(mediaType=DOCKER), DOCKER),
+    "no layers": (document(layers=[]), OCI),
+    "the same layer twice": (document(layers=[layer(), layer()]), OCI),
+    "the config as a layer": (document(layers=[descriptor(CONFIG, LAYER_TYPE)]), OCI),
+    "4,000 layers": (document(layers=[layer()] * 4_000), OCI),
+    "an empty config": (document(config=EMPTY_CONFIG, artifactType="application/vnd.example", layers=[]), OCI),
+    "an empty blob": (document(layers=[descriptor(b"", LAYER_TYPE)]), OCI),
+    "an unknown artifactType": (document(artifactType="application/vnd.example.nobody.knows+cbor"), OCI),
+    "unknown types": (
+        document(
+            config=descriptor(CONFIG, "application/vnd.cncf.helm.config.v1+json"),
+            layers=[layer(mediaType="application/vnd.cncf.helm.chart.content.v1.tar+gzip")],
+        ),
+        OCI,
+    ),
+    "zstd": (document(layers=[layer(mediaType="application/vnd.oci.image.layer.v1.tar+zstd")]), OCI),
+    "in-toto": (document(layers=[layer(mediaType="application/vnd.in-toto+json")]), OCI),
+    "wasm": (document(layers=[layer(mediaType="application/wasm")]), OCI),
+    "foreign layers that are not here": (
+        document(
+            layers=[layer()]
+            + [
+                NEVER_HERE | {"mediaType": media_type, "urls": ["https://elsewhere.test/layer"]}
+                for media_type in FOREIGN_TYPES
+            ]
+        ),
+        OCI,
+    ),
+    "a foreign layer without urls": (document(layers=[NEVER_HERE | {"mediaType": FOREIGN_TYPES[0]}]), OCI),
+    "a foreign layer of an unknown algorithm": (
+        document(layers=[NEVER_HERE | {"mediaType": FOREIGN_TYPES[1], "digest": "blake3:" + "a" * 64}]),
+        OCI,
+    ),
+    "no urls at all, in words": (document(layers=[layer(urls=[])]), OCI),
+    "custom fields": (document(custom={"a": [1, 2.5, None, True, {"b": "c"}]}, more="fields"), OCI),
+    "custom fields in a descriptor": (document(layers=[layer(custom={"a": 1}, data="YSBsYXllcg==")]), OCI),
+    "annotations": (document(annotations={"org.opencontainers.image.title": "ἀρχή 시작 🚢", "": ""}), OCI),
+    "annotations whose keys are like ours": (
+        document(annotations={"Layers": "12", "OS": "linux", "Size": "7", "URLs": "none"}),
+        OCI,
+    ),
+    "32 levels": (document(custom=nested(31)), OCI),
+    "a large number that nobody reads": (document(custom=2**63), OCI),
+    "white space and order of one's own": (b"\n" + json.dumps(json.loads(GOOD), indent=4).encode() + b"\n\n", OCI),
+    "escapes of one's own": (GOOD.replace(b'"layers"', b'"\\u006cayers"'), OCI),
+    "an empty index": (index(), OCI_INDEX),
+    "an empty Docker list": (index(mediaType=DOCKER_LIST), DOCKER_LIST),
+    "an index of blobs, as BuildKit's cache": (index(layer(), descriptor(CONFIG, CONFIG_TYPE)), OCI_INDEX),
+    "an artifact as an index": (index(artifactType="application/vnd.example"), OCI_INDEX),
+}
+
+
+def test_what_is_accepted_comes_back_byte_for_byte(docker, member, subtests):
+    for data in (b"", b"{}"):
+        member.push_blob(NAME, data, "post")
+    viewer = docker("viewer")
+    for case, (content, media_type) in ACCEPTED.items():
+        with subtests.test(case):
+            answer = member.push_manifest(NAME, "1.0", content, media_type)
+            assert answer.headers["Docker-Content-Digest"] == sha256(content)
+            assert answer.headers["Location"] == f"/v2/{NAME}/manifests/{sha256(content)}"
+            assert answer.headers["Content-Length"] == "0"
+            assert "OCI-Subject" not in answer.headers
+            assert "OCI-Tag" not in answer.headers
+            for path in (f"{NAME}/manifests/1.0", answer.headers["Location"]):
+                pulled = viewer.get(path, 200)
+                assert pulled.body == content
+                expected = media_type.partition(";")[0].lower() or json.loads(content)["mediaType"]
+                assert pulled.headers["Content-Type"] == expected
+
+
+@pytest.mark.parametrize("size", [65_536, 65_537, 4 * MIB])
+@pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
+def test_manifests_of_up_to_4_mib_come_back_byte_for_byte(member, size, chunked):
+    content = padded(size)
+    body = {"stream": BytesIO(content)} if chunked else {"body": content}
+    member.put(f"{NAME}/manifests/1.0", 201, headers={"Content-Type": OCI}, **body)
+    answer = member.get(f"{NAME}/manifests/1.0", 200)
+    assert answer.body == content
+    assert answer.headers["Content-Length"] == str(size)
+
+
+# ── Too large, or cut ────────────────────────────────────────────────────────────────────────────────────────────────
+class Endless(BytesIO):
+    """A body that does not end, and knows how much of it was taken."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None
+        assert size > 0, "whoever reads without a bound never comes back"
+        self.taken += size
+        return b" " * size
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
+def test_a_byte_more_than_4_mib_is_too_large(member, chunked):
+    content = padded(4 * MIB + 1)
+    body = {"stream": BytesIO(content)} if chunked else {"body": content}
+    answer = member.put(f"{NAME}/manifests/1.0", 413, headers={"Content-Type": OCI}, **body)
+    assert answer.codes == ["MANIFEST_INVALID"]
+    assert not any(stored())
+
+
+def test_of_a_manifest_without_an_end_not_much_is_read(member):
+    body = Endless()
+    member.put(f"{NAME}/manifests/1.0", 413, headers={"Content-Type": OCI}, stream=body)
+    assert body.taken <= 4 * MIB + 64 * 1024
+
+
+def test_of_a_manifest_that_says_it_is_too_large_nothing_is_read(member):
+    body = Endless()
+    headers = {"Content-Type": OCI, "Content-Length": str(1024 * MIB)}
+    member.put(f"{NAME}/manifests/1.0", 413, headers=headers, stream=body)
+    assert body.taken == 0
+
+
+@pytest.mark.parametrize("length", [len(GOOD) + 1, 4 * MIB])
+def test_a_manifest_that_breaks_off_is_refused(member, length):
+    headers = {"Content-Type": OCI, "Content-Length": str(length)}
+    answer = member.put(f"{NAME}/manifests/1.0", 400, headers=headers, stream=BytesIO(GOOD))
+    assert answer.codes == ["SIZE_INVALID"]
+    assert not any(stored())
+
+
+# ── What it names must be here ───────────────────────────────────────────────────────────────────────────────────────
+def test_each_missing_blob_is_an_error_of_its_own(member):
+    missing = [b"one", b"two", b"three"]
+    content = document(layers=[layer(), *(descriptor(data, LAYER_TYPE) for data in missing), NEVER_HERE, NEVER_HERE])
+    answer = member.push_manifest(NAME, "1.0", content, expect=400)
+    assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"] * 4
+    details = {error["detail"]["digest"] for error in answer.json()["errors"]}
+    assert details == {sha256(data) for data in (*missing, ABSENT_BLOB)}
+    assert not any(stored())
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type"),
+    [
+        (document(config=descriptor(ABSENT_BLOB, CONFIG_TYPE)), OCI),
+        (document(layers=[NEVER_HERE]), OCI),
+        (document(mediaType=DOCKER, layers=[NEVER_HERE]), DOCKER),
+        (document(layers=[layer(digest="sha512:" + hashlib.sha512(LAYER).hexdigest())]), OCI),
+        (index(NEVER_HERE), OCI_INDEX),
+        (index(descriptor(GOOD, OCI)), OCI_INDEX),
+        (index(descriptor(LAYER, OCI)), OCI_INDEX),
+    ],
+    ids=[
+        "config",
+        "layer",
+        "Docker",
+        "by another algorithm",
+        "BuildKit's cache",
+        "an index's image",
+        "a blob for an image",
+    ],
+)
+def test_what_a_manifest_names_must_be_here(member, content, media_type):
+    answer = member.push_manifest(NAME, "1.0", content, media_type, expect=400)
+    assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
+    assert not any(stored())
+
+
+def test_what_is_stored_for_other_repositories_only_cannot_be_named(docker, member):
+    """Knowing a digest is no right to the bytes."""
+    docker("owner", BARE_HOST).push("lab/secret/app", "1.0", Image(layers=[b"a secret"]), shape="post")
+    docker("member").push("public/app", "1.0", Image(layers=[b"in public"]), shape="post")
+    before = [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
+    for data in (b"a secret", b"in public"):
+        content = document(layers=[descriptor(data, LAYER_TYPE)])
+        assert member.push_manifest(NAME, "1.0", content, expect=400).codes == ["MANIFEST_BLOB_UNKNOWN"]
+    assert before == [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
+
+
+def test_a_layer_of_the_repository_serves_all_its_images(docker, member):
+    docker("pusher").push_manifest("web/quite/another", "1.0", GOOD)
+    assert docker("viewer").pull("web/quite/another", "1.0")[0] == GOOD
+
+
+def test_a_layer_whose_time_is_over_cannot_be_named(member):
+    BlobLease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert set(member.push_manifest(NAME, "1.0", GOOD, expect=400).codes) == {"MANIFEST_BLOB_UNKNOWN"}
+    for data in (CONFIG, LAYER):
+        member.push_blob(NAME, data)
+    member.push_manifest(NAME, "1.0", GOOD)
+
+
+# ── Indexes ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("index_type", "image_type"), [(OCI_INDEX, OCI), (DOCKER_LIST, DOCKER), (OCI_INDEX, DOCKER), (DOCKER_LIST, OCI)]
+)
+def test_an_image_for_several_platforms_comes_back(docker, member, index_type, image_type):
+    images = [document(mediaType=image_type, annotations={"for": platform}) for platform in ("amd64", "arm64")]
+    for image in images:
+        member.push_manifest(NAME, sha256(image), image, image_type)
+    platforms = [{"os": "linux", "architecture": name} for name in ("amd64", "arm64")]
+    entries = [descriptor(image, image_type, platform=at) for image, at in zip(images, platforms, strict=True)]
+    content = index(*entries, mediaType=index_type, custom="one's own")
+    member.push_manifest(NAME, "1.0", content, index_type)
+    pulled = docker("viewer").get(f"{NAME}/manifests/1.0", 200)
+    assert (pulled.body, pulled.headers["Content-Type"]) == (content, index_type)
+    for entry in pulled.json()["manifests"]:
+        assert docker("viewer").pull(NAME, entry["digest"])[1] == image_type
+
+
+def test_an_index_may_name_an_index(member):
+    member.push_manifest(NAME, sha256(GOOD), GOOD)
+    inner = index(descriptor(GOOD, OCI))
+    member.push_manifest(NAME, sha256(inner), inner, OCI_INDEX)
+    member.push_manifest(NAME, "1.0", index(descriptor(inner, OCI_INDEX), descriptor(GOOD, OCI)), OCI_INDEX)
+
+
+def test_an_index_without_all_its_images_is_refused(member):
+    """Sparse indexes: the specification leaves it open, and half an index is no image for somebody."""
+    member.push_manifest(NAME, sha256(GOOD), GOOD)
+    absent = [document(annotations={"for": platform}) for platform in ("arm64", "s390x")]
+    content = index(descriptor(GOOD, OCI), *(descriptor(image, OCI) for image in absent))
+    answer = member.push_manifest(NAME, "1.0", content, OCI_INDEX, expect=400)
+    assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"] * 2
+    assert {error["detail"]["digest"] for error in answer.json()["errors"]} == {sha256(image) for image in absent}
+    assert member.tags(NAME) == []
+
+
+def test_an_index_names_images_of_its_own_name_only(member):
+    member.push_manifest("web/other", "1.0", GOOD)
+    answer = member.push_manifest(NAME, "1.0", index(descriptor(GOOD, OCI)), OCI_INDEX, expect=400)
+    assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
+
+
+# ── Subjects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "subject",
+    [GOOD, b"never pushed", "blake3:" + "a" * 64, "sha512:" + "a" * 128],
+    ids=["pushed", "absent", "of an unknown algorithm", "sha512"],
+)
+@pytest.mark.parametrize("media_type", [OCI, OCI_INDEX])
+def test_a_subject_may_be_missing_and_is_confirmed(member, subject, media_type):
+    member.push_manifest(NAME, "1.0", GOOD)
+    digest = subject if isinstance(subject, str) else sha256(subject)
+    named = {"mediaType": OCI, "digest": digest, "size": 123}
+    content = document(subject=named) if media_type == OCI else index(subject=named)
+    answer = member.push_manifest(NAME, sha256(content), content, media_type)
+    assert answer.headers["OCI-Subject"] == digest
+    again = member.push_manifest(NAME, "signature", content, media_type)
+    assert again.headers["OCI-Subject"] == digest
+
+
+def test_a_subject_of_null_is_none(member):
+    assert "OCI-Subject" not in member.push_manifest(NAME, "1.0", document(subject=None)).headers
+
+
+# ── By tag and by digest ─────────────────────────────────────────────────────────────────────────────────────────────
+SHA512 = "sha512:" + hashlib.sha512(GOOD).hexdigest()
+
+
+@pytest.mark.parametrize("digest", [sha256(GOOD), SHA512], ids=["sha256", "sha512"])
+def test_a_manifest_is_pushed_by_its_digest(docker, member, digest):
+    answer = member.push_manifest(NAME, digest, GOOD)
+    assert answer.headers["Docker-Content-Digest"] == digest
+    assert answer.headers["Location"] == f"/v2/{NAME}/manifests/{digest}"
+    pulled = docker("viewer").get(answer.headers["Location"], 200)
+    assert pulled.body == GOOD
+    assert pulled.headers["Docker-Content-Digest"] == digest
+    assert docker("viewer").head(answer.headers["Location"], 200).headers["Docker-Content-Digest"] == digest
+    assert member.tags(NAME) == []
+    member.delete(answer.headers["Location"], 202)
+    member.get(answer.headers["Location"], 404)
+
+
+def test_a_manifest_is_found_by_the_digest_that_it_was_pushed_by_only(member):
+    member.push_manifest(NAME, SHA512, GOOD)
+    assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 404).codes == ["MANIFEST_UNKNOWN"]
+    member.push_manifest(NAME, sha256(GOOD), GOOD)
+    for digest in (SHA512, sha256(GOOD)):
+        assert member.get(f"{NAME}/manifests/{digest}", 200).body == GOOD
+
+
+WRONG_DIGESTS = [
+    sha256(b"something else"),
+    "sha512:" + hashlib.sha512(b"something else").hexdigest(),
+    "sha256:baddigeststring",
+    sha256(GOOD).upper(),
+    "sha256:" + sha256(GOOD)[7:].upper(),
+    sha256(GOOD)[:-1],
+    f"{sha256(GOOD)}0",
+    f"{sha256(GOOD)}%0a",
+    f"{sha256(GOOD)}%00",
+    "md5:" + hashlib.md5(GOOD).hexdigest(),
+    "sha256:",
+    ":",
+    "1.0:latest",
+    "sha256:..%5c..%5cetc%5cpasswd",
+]
+
+
+def test_a_digest_that_is_not_the_bodys_is_refused(member, subtests):
+    for digest in WRONG_DIGESTS:
+        with subtests.test(digest):
+            answer = member.put(f"{NAME}/manifests/{digest}", 400, body=GOOD, headers={"Content-Type": OCI})
+            assert answer.codes == ["DIGEST_INVALID"]
+    assert not any(stored())
+
+
+BAD_TAGS = [
+    ".hidden",
+    "-option",
+    "a" * 129,
+    "a!b",
+    "a b",
+    "%ec%8b%9c%ec%9e%91",
+    "1.0%0a",
+    "1.0%00",
+    "..",
+    "a%25b",
+    "a@b",
+]
+
+
+def test_what_is_no_tag_is_neither_pushed_nor_pulled_nor_deleted(member, subtests):
+    for tag in BAD_TAGS:
+        with subtests.test(tag):
+            pushed = member.put(f"{NAME}/manifests/{tag}", body=GOOD, headers={"Content-Type": OCI})
+            assert pushed.status in (400, 404)
+            assert pushed.codes[0] in ("MANIFEST_INVALID", "MANIFEST_UNKNOWN")
+            assert member.get(f"{NAME}/manifests/{tag}", 404).codes == ["MANIFEST_UNKNOWN"]
+            assert member.delete(f"{NAME}/manifests/{tag}", 404).codes == ["MANIFEST_UNKNOWN"]
+    assert not any(stored())
+
+
+def test_all_that_the_grammar_allows_is_a_tag(member, subtests):
+    for tag in ("a", "0", "_", "A" * 128, "1.0-rc.1_x", "sha256-" + "a" * 64, "v1..2", "x.sig", "latest"):
+        with subtests.test(tag):
+            member.push_manifest(NAME, tag, GOOD)
+            assert member.get(f"{NAME}/manifests/{tag}", 200).body == GOOD
+
+
+def test_pushing_the_same_again_changes_nothing(docker, member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    events, rows = Event.objects.count(), Tag.objects.count()
+    for reference in ("1.0", sha256(GOOD)):
+        answer = member.push_manifest(NAME, reference, GOOD)
+        assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
+    docker("pusher").push_manifest(NAME, "1.0", GOOD)
+    assert (Event.objects.count(), Tag.objects.count(), Manifest.objects.count()) == (events, rows, 1)
+
+
+# ── Pulled ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_manifest_is_pulled_with_everything_that_clients_look_at(docker, member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    for reference in ("1.0", sha256(GOOD)):
+        for method in ("GET", "HEAD"):
+            answer = docker("viewer").request(method, f"{NAME}/manifests/{reference}", 200)
+            assert answer.headers["Content-Type"] == OCI
+            assert answer.headers["Content-Length"] == str(len(GOOD))
+            assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
+            assert answer.headers["ETag"] == f'"{sha256(GOOD)}"'
+            assert answer.body == (GOOD if method == "GET" else b"")
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "text/html", DOCKER, "application/vnd.docker.distribution.manifest.v1+json"]
+)
+def test_what_was_pushed_is_sent_whatever_the_client_would_rather_have(member, accept):
+    member.push_manifest(NAME, "1.0", GOOD)
+    answer = member.get(f"{NAME}/manifests/1.0", 200, headers={"Accept": accept})
+    assert (answer.body, answer.headers["Content-Type"]) == (GOOD, OCI)
+
+
+def test_who_has_the_manifest_already_is_told_so(member, subtests):
+    member.push_manifest(NAME, "1.0", GOOD)
+    etag = member.head(f"{NAME}/manifests/1.0", 200).headers["ETag"]
+    for condition in (etag, f"W/{etag}", f'"another", {etag}', "*"):
+        for method in ("GET", "HEAD"):
+            with subtests.test(f"{method} {condition}"):
+                answer = member.request(method, f"{NAME}/manifests/1.0", 304, headers={"If-None-Match": condition})
+                assert answer.body == b""
+                assert answer.headers["ETag"] == etag
+                assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
+
+
+def test_who_has_what_the_tag_was_before_is_sent_what_it_is_now(member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    etag = member.head(f"{NAME}/manifests/1.0", 200).headers["ETag"]
+    newer = document(layers=[])
+    member.push_manifest(NAME, "1.0", newer)
+    assert member.get(f"{NAME}/manifests/1.0", 200, headers={"If-None-Match": etag}).body == newer
+    assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 200).body == GOOD, "what a tag was before is still there"
+
+
+@pytest.mark.parametrize("reference", ["2.0", sha256(b"never pushed"), "sha512:" + "a" * 128])
+def test_what_is_not_there_is_unknown(member, reference):
+    assert member.get(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
+    member.push_manifest(NAME, "1.0", GOOD)
+    assert member.get(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
+    assert member.head(f"{NAME}/manifests/{reference}", 404).body == b""
+
+
+def test_a_digest_is_known_under_the_name_that_it_was_pushed_to_only(member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    for reference in ("1.0", sha256(GOOD)):
+        assert member.get(f"web/other/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
+
+
+def test_an_unknown_repository_is_said_to_be_one(docker):
+    for method in ("GET", "PUT", "DELETE"):
+        answer = docker("member").request(method, "nowhere/app/manifests/1.0", 404, body=GOOD)
+        assert answer.codes == ["NAME_UNKNOWN"]
+
+
+RIGHTS = {
+    "owner": (200, 201, 202),
+    "admin": (200, 201, 202),
+    "member": (200, 201, 202),
+    "pusher": (200, 201, 403),
+    "reader": (200, 403, 403),
+    "viewer": (200, 403, 403),
+    "stranger": (404, 404, 404),
+    "outsider": (404, 404, 404),
+    None: (401, 401, 401),
+}
+
+
+@pytest.mark.parametrize("person", RIGHTS)
+def test_who_may_do_what(docker, member, subtests, person):
+    member.push_manifest(NAME, "1.0", GOOD)
+    client = docker(person)
+    pull, push, delete = RIGHTS[person]
+    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN"}
+    for method, status in (("HEAD", pull), ("GET", pull), ("PUT", push), ("DELETE", delete)):
+        for reference in ("1.0", sha256(GOOD)):
+            with subtests.test(f"{method} {reference}"):
+                path = f"{NAME}/manifests/{reference}"
+                answer = client.request(method, path, status, body=GOOD, headers={"Content-Type": OCI})
+                if status in codes and method != "HEAD":
+                    assert answer.codes == [codes[status]]
+
+
+# ── Deleted ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_deleting_a_tag_leaves_the_digest_and_the_other_tags(member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    member.push_manifest(NAME, "latest", GOOD)
+    assert member.delete(f"{NAME}/manifests/1.0", 202).body == b""
+    assert member.get(f"{NAME}/manifests/1.0", 404).codes == ["MANIFEST_UNKNOWN"]
+    assert member.get(f"{NAME}/manifests/latest", 200).body == GOOD
+    assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 200).body == GOOD
+    assert member.tags(NAME) == ["latest"]
+    assert member.delete(f"{NAME}/manifests/1.0", 404).codes == ["MANIFEST_UNKNOWN"]
+    member.delete(f"{NAME}/manifests/latest", 202)
+    assert member.tags(NAME) == []
+    assert member.pull(NAME, sha256(GOOD))[0] == GOOD
+
+
+def test_deleting_a_digest_takes_all_its_tags_at_once(docker, member):
+    newer = document(layers=[])
+    for tag in ("1", "1.0", "latest"):
+        member.push_manifest(NAME, tag, GOOD)
+    member.push_manifest(NAME, "2.0", newer)
+    assert member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 202).body == b""
+    for reference in ("1", "1.0", "latest", sha256(GOOD)):
+        for client in (member, docker("viewer")):
+            assert client.get(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
+            client.head(f"{NAME}/manifests/{reference}", 404)
+    assert member.tags(NAME) == ["2.0"]
+    assert member.pull(NAME, "2.0")[0] == newer
+    assert member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 404).codes == ["MANIFEST_UNKNOWN"]
+
+
+def test_deleting_something_unknown_deletes_nothing(member):
+    assert member.delete(f"{NAME}/manifests/1.0", 404).codes == ["MANIFEST_UNKNOWN"]
+    member.push_manifest(NAME, "1.0", GOOD)
+    for reference in ("2.0", sha256(b"never pushed")):
+        assert member.delete(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
+    assert member.delete(f"{NAME}/manifests/sha256:nonsense", 400).codes == ["DIGEST_INVALID"]
+    assert member.pull(NAME, "1.0")[0] == GOOD
+
+
+@pytest.mark.parametrize("tagged", [False, True], ids=["by digest", "by tag"])
+def test_what_was_deleted_is_revived_by_pushing_it_again(docker, member, tagged):
+    member.push_manifest(NAME, "1.0", GOOD)
+    member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 202)
+    member.push_manifest(NAME, "1.0" if tagged else sha256(GOOD), GOOD)
+    assert docker("viewer").pull(NAME, sha256(GOOD))[0] == GOOD
+    assert member.tags(NAME) == (["1.0"] if tagged else [])
+
+
+def test_an_image_of_a_living_index_is_not_deleted(docker, member):
+    member.push_manifest(NAME, "amd64", GOOD)
+    member.push_manifest(NAME, "all", index(descriptor(GOOD, OCI)), OCI_INDEX)
+    refused = member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 405)
+    assert refused.codes == ["UNSUPPORTED"]
+    member.delete(f"{NAME}/manifests/amd64", 202)
+    assert docker("viewer").pull(NAME, sha256(GOOD))[0] == GOOD
+
+
+def test_a_deleted_index_takes_its_untagged_images_along(member):
+    tagged, untagged = document(annotations={"for": "amd64"}), document(annotations={"for": "arm64"})
+    member.push_manifest(NAME, "amd64", tagged)
+    member.push_manifest(NAME, sha256(untagged), untagged)
+    all_of_them = index(descriptor(tagged, OCI), descriptor(untagged, OCI))
+    member.push_manifest(NAME, "all", all_of_them, OCI_INDEX)
+    member.delete(f"{NAME}/manifests/{sha256(all_of_them)}", 202)
+    assert member.get(f"{NAME}/manifests/{sha256(untagged)}", 404).codes == ["MANIFEST_UNKNOWN"]
+    assert member.pull(NAME, "amd64")[0] == tagged
+    # Pushed again: what is missing is asked for, and then all is as before.
+    answer = member.push_manifest(NAME, "all", all_of_them, OCI_INDEX, expect=400)
+    assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
+    assert answer.json()["errors"][0]["detail"]["digest"] == sha256(untagged)
+    member.push_manifest(NAME, sha256(untagged), untagged)
+    member.push_manifest(NAME, "all", all_of_them, OCI_INDEX)
+    assert member.get(f"{NAME}/manifests/all", 200).body == all_of_them
+
+
+def test_an_image_of_two_indexes_goes_with_the_second(member):
+    member.push_manifest(NAME, sha256(GOOD), GOOD)
+    indexes = [index(descriptor(GOOD, OCI), annotations={"number": number}) for number in ("1", "2")]
+    for number, content in enumerate(indexes):
+        member.push_manifest(NAME, f"all-{number}", content, OCI_INDEX)
+    member.delete(f"{NAME}/manifests/{sha256(indexes[0])}", 202)
+    assert member.pull(NAME, sha256(GOOD))[0] == GOOD
+    assert member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 405).codes == ["UNSUPPORTED"]
+    member.delete(f"{NAME}/manifests/{sha256(indexes[1])}", 202)
+    member.get(f"{NAME}/manifests/{sha256(GOOD)}", 404)
+
+
+# ── Expired images ───────────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_expired_image_is_neither_pulled_nor_pushed_and_the_reason_is_given(docker, member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    member.push_manifest("web/other", "1.0", GOOD)
+    StoredImage.objects.filter(name="app").update(expires_at=timezone.now() - timedelta(seconds=1))
+    for reference in ("1.0", sha256(GOOD)):
+        for client in (member, docker("viewer"), docker("owner")):
+            refused = client.get(f"{NAME}/manifests/{reference}", 403)
+            assert refused.codes == ["DENIED"]
+            assert "expired" in refused.message
+            client.head(f"{NAME}/manifests/{reference}", 403)
+        refused = member.push_manifest(NAME, reference, GOOD, expect=403)
+        assert refused.codes == ["DENIED"]
+        assert "expired" in refused.message
+    assert member.push_manifest(NAME, "2.0", document(layers=[]), expect=403).codes == ["DENIED"]
+    assert docker("viewer").pull("web/other", "1.0")[0] == GOOD, "other images of the repository have their own date"
+    StoredImage.objects.update(expires_at=timezone.now() + timedelta(days=1))
+    assert docker("viewer").pull(NAME, "1.0")[0] == GOOD
+    member.push_manifest(NAME, "2.0", document(layers=[]))
+
+
+def test_that_an_image_has_expired_is_told_to_nobody_who_may_not_see_it(docker, member):
+    member.push_manifest(NAME, "1.0", GOOD)
+    StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert docker("stranger").get(f"{NAME}/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
+    assert docker(None).get(f"{NAME}/manifests/1.0", 401).codes == ["UNAUTHORIZED"]

@@ -1,0 +1,318 @@
+"""Referrers: which signatures, SBOMs and attestations there are for a digest."""
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from registry.models import Manifest
+from registry.oci import media_types
+from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, descriptor, sha256
+
+NAME = "web/app"
+IMAGE = Image(layers=[])
+SIGNATURE, SBOM = "application/vnd.example.signature", "application/vnd.example.sbom+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+PATH = f"{NAME}/referrers/{IMAGE.digest}"
+MIB = 1024 * 1024
+SUBJECT = descriptor(IMAGE.manifest, IMAGE.media_type)
+
+
+@pytest.fixture
+def member(docker):
+    """Somebody who has pushed IMAGE as 1.0."""
+    client = docker("member")
+    client.push(NAME, "1.0", IMAGE, shape="post")
+    return client
+
+
+def artifact(artifact_type: str = SIGNATURE, subject: dict[str, Any] = SUBJECT, **more: Any) -> bytes:
+    """A manifest that says something about the subject."""
+    extra = {"subject": subject} | ({"artifactType": artifact_type} if artifact_type else {}) | more
+    return Image(layers=[], more=extra).manifest
+
+
+def index_artifact(**more: Any) -> bytes:
+    """An index that says something about IMAGE."""
+    tree = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [], "subject": SUBJECT} | more
+    return json.dumps(tree).encode()
+
+
+def attach(client: DockerClient, content: bytes, media_type: str = media_types.OCI_MANIFEST, name: str = NAME) -> str:
+    """Push it by its digest."""
+    client.push_manifest(name, sha256(content), content, media_type)
+    return sha256(content)
+
+
+def digests(answer: Answer) -> list[str]:
+    """What an answer lists."""
+    return [entry["digest"] for entry in answer.json()["manifests"]]
+
+
+def next_page(answer: Answer) -> str:
+    """The address in a Link header, "" without one."""
+    if "Link" not in answer.headers:
+        return ""
+    address, _, relation = answer.headers["Link"].partition(";")
+    assert relation.strip() == 'rel="next"'
+    return address.strip("<>")
+
+
+def all_pages(client: DockerClient, path: str) -> list[Answer]:
+    """Every page of a list, Link after Link."""
+    found = []
+    while path:
+        found.append(client.get(path, 200))
+        path = next_page(found[-1])
+        assert len(found) < 200, "pages without an end"
+    return found
+
+
+# ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_referrers_are_listed_as_an_index_with_all_that_clients_look_at(docker, member):
+    content = artifact(annotations={"org.example.signed-by": "시작", "b": "c"})
+    attach(member, content)
+    answer = docker("viewer").get(PATH, 200)
+    assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert "OCI-Filters-Applied" not in answer.headers
+    assert "Link" not in answer.headers
+    assert answer.json() == {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": sha256(content),
+                "size": len(content),
+                "artifactType": SIGNATURE,
+                "annotations": {"org.example.signed-by": "시작", "b": "c"},
+            }
+        ],
+    }
+    looked_for = docker("viewer").head(PATH, 200)
+    assert looked_for.body == b""
+    assert looked_for.headers["Content-Type"] == answer.headers["Content-Type"]
+    assert looked_for.headers["Content-Length"] == answer.headers["Content-Length"]
+
+
+TYPES = {
+    "its own": (artifact(SBOM), media_types.OCI_MANIFEST, SBOM),
+    "of its config": (artifact(""), media_types.OCI_MANIFEST, CONFIG_TYPE),
+    "of its config, its own being empty": (artifact("", artifactType=""), media_types.OCI_MANIFEST, CONFIG_TYPE),
+    "an index's own": (index_artifact(artifactType=SBOM), media_types.OCI_INDEX, SBOM),
+    "none": (index_artifact(), media_types.OCI_INDEX, None),
+}
+
+
+@pytest.mark.parametrize("case", TYPES)
+def test_the_type_of_a_referrer(member, case):
+    content, media_type, expected = TYPES[case]
+    attach(member, content, media_type)
+    (entry,) = member.get(PATH, 200).json()["manifests"]
+    assert entry.get("artifactType") == expected
+    assert entry["mediaType"] == media_type
+
+
+def test_what_has_no_annotations_lists_none(member):
+    attach(member, artifact())
+    assert not member.get(PATH, 200).json()["manifests"][0].get("annotations")
+
+
+def test_images_of_an_index_do_not_refer_to_it_nor_it_to_them(member):
+    content = index_artifact(subject=None, manifests=[SUBJECT])
+    attach(member, content, media_types.OCI_INDEX)
+    assert digests(member.get(f"{NAME}/referrers/{sha256(content)}", 200)) == []
+    assert digests(member.get(PATH, 200)) == []
+
+
+def test_a_referrer_may_have_referrers(member):
+    sbom = attach(member, artifact(SBOM))
+    subject = {"mediaType": media_types.OCI_MANIFEST, "digest": sbom, "size": len(artifact(SBOM))}
+    signature = attach(member, artifact(subject=subject))
+    assert digests(member.get(PATH, 200)) == [sbom]
+    assert digests(member.get(f"{NAME}/referrers/{sbom}", 200)) == [signature]
+
+
+def test_tagged_referrers_are_listed_once(member):
+    content = artifact()
+    for tag in ("sha256-abc.sig", "another"):
+        member.push_manifest(NAME, tag, content)
+    assert digests(member.get(PATH, 200)) == [sha256(content)]
+
+
+def test_what_refers_to_a_digest_elsewhere_is_not_listed(member):
+    member.push_manifest("web/other", "1.0", IMAGE.manifest)
+    attach(member, artifact(), name="web/other")
+    assert digests(member.get(PATH, 200)) == []
+    assert len(digests(member.get(f"web/other/referrers/{IMAGE.digest}", 200))) == 1
+
+
+@pytest.mark.parametrize("digest", [sha256(b"still to come"), "sha512:" + "a" * 128], ids=["sha256", "sha512"])
+def test_a_subject_that_is_still_to_come_has_its_referrers_already(member, digest):
+    subject = {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": 5}
+    content = artifact(subject=subject)
+    attach(member, content)
+    assert digests(member.get(f"{NAME}/referrers/{digest}", 200)) == [sha256(content)]
+
+
+# ── Filter ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_filter_is_applied_and_said_to_be(member):
+    signature, sbom = attach(member, artifact()), attach(member, artifact(SBOM))
+    image, untyped = attach(member, artifact("")), attach(member, index_artifact(), media_types.OCI_INDEX)
+    for artifact_type, expected in (
+        (SIGNATURE, [signature]),
+        (SBOM, [sbom]),
+        (CONFIG_TYPE, [image]),
+        ("application/vnd.nobody.has.this", []),
+        (SIGNATURE.upper(), []),
+    ):
+        answer = member.get(f"{PATH}?artifactType={quote(artifact_type, safe='')}", 200)
+        assert digests(answer) == expected
+        assert answer.headers["OCI-Filters-Applied"] == "artifactType"
+    everything = member.get(f"{PATH}?artifactType=", 200)
+    assert set(digests(everything)) == {signature, sbom, image, untyped}
+    assert "OCI-Filters-Applied" not in everything.headers
+
+
+# ── Nothing there ────────────────────────────────────────────────────────────────────────────────────────────────────
+NOTHING = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
+
+
+@pytest.mark.parametrize("query", ["", f"?artifactType={SIGNATURE}"])
+@pytest.mark.parametrize(
+    ("person", "name"),
+    [
+        ("member", "web/never-pushed"),
+        ("viewer", "web/never-pushed"),
+        ("member", "not-made-yet/app"),
+        ("reader", "not-made-yet/app"),
+        (None, "public/never-pushed"),
+    ],
+)
+def test_what_is_still_to_come_has_an_empty_list(docker, person, name, query):
+    """The conformance suite asks before it pushes anything, and oras asks for a digest of zeros."""
+    answer = docker(person).get(f"{name}/referrers/sha256:{'0' * 64}{query}", 200)
+    assert answer.json() == NOTHING
+    assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    assert ("OCI-Filters-Applied" in answer.headers) == bool(query)
+
+
+def test_a_digest_without_referrers_has_an_empty_list(member):
+    assert member.get(PATH, 200).json() == NOTHING
+    assert member.get(f"{NAME}/referrers/{sha256(b'never pushed')}", 200).json() == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("person", "status", "code"),
+    [("stranger", 404, "NAME_UNKNOWN"), ("outsider", 404, "NAME_UNKNOWN"), (None, 401, "UNAUTHORIZED")],
+)
+def test_who_may_not_pull_learns_nothing(docker, member, person, status, code):
+    attach(member, artifact())
+    client = docker(person)
+    for name in (NAME, "web/never-pushed", "not-made-yet/app"):
+        assert client.get(f"{name}/referrers/{IMAGE.digest}", status).codes == [code]
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        "nonsense",
+        "1.0",
+        "sha256:",
+        "sha256:abc",
+        IMAGE.digest.upper(),
+        f"{IMAGE.digest}0",
+        f"{IMAGE.digest}%0a",
+        "md5:" + "a" * 32,
+    ],
+)
+def test_a_malformed_digest_is_refused(member, digest):
+    assert member.get(f"{NAME}/referrers/{digest}", 400).codes == ["DIGEST_INVALID"]
+
+
+# ── Deleted ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_deleted_referrers_are_not_listed_until_they_are_pushed_again(docker, member):
+    signature, sbom = attach(member, artifact()), attach(member, artifact(SBOM))
+    member.delete(f"{NAME}/manifests/{signature}", 202)
+    assert digests(docker("viewer").get(PATH, 200)) == [sbom]
+    assert digests(docker("viewer").get(f"{PATH}?artifactType={SIGNATURE}", 200)) == []
+    attach(member, artifact())
+    assert set(digests(docker("viewer").get(PATH, 200))) == {sbom, signature}
+
+
+def test_referrers_without_a_tag_go_with_their_subject_and_tagged_ones_stay(member):
+    signature, sbom = attach(member, artifact()), artifact(SBOM)
+    member.push_manifest(NAME, "sbom", sbom)
+    member.delete(f"{NAME}/manifests/{IMAGE.digest}", 202)
+    assert digests(member.get(PATH, 200)) == [sha256(sbom)]
+    member.get(f"{NAME}/manifests/{signature}", 404)
+    assert member.get(f"{NAME}/manifests/sbom", 200).body == sbom
+
+
+# ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def add_referrers(count: int) -> list[str]:
+    """So many more referrers of IMAGE, every third one an SBOM; their digests in order."""
+    image = Manifest.objects.get(digest=IMAGE.digest).image
+    rows = Manifest.objects.bulk_create(
+        Manifest(
+            image=image,
+            digest=sha256(str(number).encode()),
+            media_type=media_types.OCI_MANIFEST,
+            artifact_type=SBOM if number % 3 == 0 else SIGNATURE,
+            subject=IMAGE.digest,
+            content=b"{}",
+            size=2,
+            total_size=2,
+        )
+        for number in range(count)
+    )
+    return [row.digest for row in rows]
+
+
+@pytest.mark.parametrize("count", [99, 100, 101, 250])
+def test_following_the_links_gives_every_referrer_once(member, count):
+    expected = add_referrers(count)
+    answers = all_pages(member, PATH)
+    assert [digest for answer in answers for digest in digests(answer)] == expected
+    assert len(answers) == -(-count // 100)
+    for answer in answers:
+        assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+        assert answer.json()["schemaVersion"] == 2
+
+
+def test_links_keep_the_filter(docker, member):
+    expected = add_referrers(10)[::3]
+    client = docker("viewer", BARE_HOST)
+    answers = all_pages(client, f"demo/{PATH}?n=1&artifactType={quote(SBOM, safe='')}")
+    assert [digest for answer in answers for digest in digests(answer)] == expected
+    assert all(answer.headers["OCI-Filters-Applied"] == "artifactType" for answer in answers)
+    assert len(answers) == 4
+
+
+def test_a_link_is_relative(member):
+    add_referrers(3)
+    assert next_page(member.get(f"{PATH}?n=2", 200)).startswith(f"/v2/{PATH}?")
+
+
+@pytest.mark.parametrize("last", ["nonsense", "-1", "1.0", "%2B1", "1_0", "%D9%A3", "9" * 30, "1%00", "1%0a", ""])
+def test_a_last_that_comes_from_no_link_is_refused(member, last):
+    assert member.get(f"{PATH}?last={last}", 400).codes == ["UNSUPPORTED"]
+
+
+@pytest.mark.parametrize(
+    "letter", ["x", "\N{HANGUL SYLLABLE GA}", '"', "\x01"], ids=["ASCII", "Korean", "quotes", "control"]
+)
+def test_no_page_is_larger_than_what_clients_read(member, letter):
+    """Clients read 4 MiB of an answer; annotations may be almost as long as that."""
+    weight = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
+    expected = []
+    for number in range(3):
+        tree = json.loads(artifact()) | {
+            "annotations": {"number": str(number), "long": letter * (3 * MIB // 2 // weight)}
+        }
+        expected.append(attach(member, json.dumps(tree, ensure_ascii=False).encode()))
+    answers = all_pages(member, PATH)
+    assert [digest for answer in answers for digest in digests(answer)] == expected
+    assert max(len(answer.body) for answer in answers) <= 4 * MIB

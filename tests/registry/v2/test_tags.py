@@ -1,0 +1,411 @@
+"""Tags: listed in pages, set several at a time, not overwritten where that is off, and no more of them than allowed."""
+
+import json
+from urllib.parse import quote
+
+import pytest
+
+from accounts.models import Project
+from registry.models import Event, Manifest, Tag
+from registry.models import Image as StoredImage
+from registry.oci import media_types
+from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+
+NAME = "web/app"
+LIST = f"{NAME}/tags/list"
+IMAGE = Image(layers=[])
+NEWER = Image(layers=[], more={"annotations": {"version": "newer"}})
+
+
+@pytest.fixture
+def member(docker):
+    """Somebody who has pushed IMAGE as 1.0."""
+    client = docker("member")
+    client.push(NAME, "1.0", IMAGE, shape="post")
+    return client
+
+
+def tag(*names: str) -> None:
+    """Let more names mean the one manifest that there is."""
+    manifest = Manifest.objects.get()
+    Tag.objects.bulk_create(Tag(image=manifest.image, name=name, manifest=manifest) for name in names)
+
+
+def next_page(answer: Answer) -> str:
+    """The address in a Link header, "" without one."""
+    if "Link" not in answer.headers:
+        return ""
+    address, _, relation = answer.headers["Link"].partition(";")
+    assert relation.strip() == 'rel="next"'
+    assert address[0] + address[-1] == "<>"
+    return address[1:-1]
+
+
+def pages(client: DockerClient, path: str) -> list[list[str]]:
+    """Every page of a list of tags, Link after Link."""
+    found = []
+    while path:
+        answer = client.get(path, 200)
+        found.append(answer.json()["tags"])
+        path = next_page(answer)
+        assert len(found) < 100, "pages without an end"
+    return found
+
+
+# ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_tags_are_listed_in_byte_order(docker, member):
+    names = ["Z", "A", "_", "a", "z", "B1", "b1", "1", "10", "2", "v1", "v1.0", "v1-0", "v1_0", "v10", "a-", "a.", "aA"]
+    tag(*names)
+    answer = docker("viewer").get(LIST, 200)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.json() == {"name": NAME, "tags": sorted(["1.0", *names], key=str.encode)}
+    assert "Link" not in answer.headers
+
+
+def test_the_name_is_the_one_that_was_asked_for(docker, member):
+    assert docker("member").get(LIST, 200).json()["name"] == NAME
+    assert docker("member", BARE_HOST).get(f"demo/{LIST}", 200).json() == {"name": f"demo/{NAME}", "tags": ["1.0"]}
+
+
+def test_a_list_without_tags_is_an_empty_list(docker, member):
+    docker("member").push_manifest("web/untagged", IMAGE.digest, IMAGE.manifest)
+    assert member.get("web/untagged/tags/list", 200).json() == {"name": "web/untagged", "tags": []}
+    member.delete(f"{NAME}/manifests/1.0", 202)
+    assert member.get(LIST, 200).json() == {"name": NAME, "tags": []}
+    assert member.get(f"{LIST}?n=5", 200).json() == {"name": NAME, "tags": []}
+
+
+def test_moved_tags_are_listed_once_and_deleted_ones_not(member):
+    member.push_manifest(NAME, "latest", IMAGE.manifest)
+    for image in (NEWER, IMAGE, NEWER):
+        member.push_manifest(NAME, "latest", image.manifest)
+    assert member.tags(NAME) == ["1.0", "latest"]
+    member.delete(f"{NAME}/manifests/latest", 202)
+    assert member.tags(NAME) == ["1.0"]
+
+
+def test_a_list_may_be_looked_for(member):
+    answer = member.head(LIST, 200)
+    assert answer.body == b""
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("person", "status", "code"),
+    [("reader", 404, "NAME_UNKNOWN"), ("stranger", 404, "NAME_UNKNOWN"), (None, 401, "UNAUTHORIZED")],
+)
+@pytest.mark.parametrize("name", ["web/never-pushed", "nowhere/app"])
+def test_what_was_never_pushed_has_no_list(docker, name, person, status, code):
+    assert docker(person).get(f"{name}/tags/list", status).codes == [code]
+
+
+@pytest.mark.parametrize(
+    ("person", "status"),
+    [
+        ("owner", 200),
+        ("pusher", 200),
+        ("viewer", 200),
+        ("reader", 200),
+        ("stranger", 404),
+        ("outsider", 404),
+        (None, 401),
+    ],
+)
+def test_who_sees_the_list(docker, member, person, status):
+    assert docker(person).get(LIST).status == status
+
+
+def test_anyone_sees_the_list_of_what_is_public(docker):
+    docker("member").push("public/app", "1.0", IMAGE, shape="post")
+    assert docker(None).tags("public/app") == ["1.0"]
+
+
+# ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+MANY = sorted([*(f"v{number}" for number in range(24)), "1.0"], key=str.encode)
+
+
+@pytest.fixture
+def many(member):
+    """Somebody who has pushed MANY tags."""
+    tag(*(name for name in MANY if name != "1.0"))
+    return member
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 24, 25, 26, 1_000])
+def test_following_the_links_gives_every_tag_once(many, size):
+    found = pages(many, f"{LIST}?n={size}")
+    assert [name for page in found for name in page] == MANY
+    assert all(len(page) == size for page in found[:-1])
+    assert 0 < len(found[-1]) <= size
+
+
+@pytest.mark.parametrize("host", [None, BARE_HOST])
+def test_a_link_is_relative_and_leads_on_at_the_same_host(docker, many, host):
+    client, name = (docker("viewer", host), f"demo/{NAME}") if host else (docker("viewer"), NAME)
+    link = next_page(client.get(f"{name}/tags/list?n=3", 200))
+    assert link.startswith(f"/v2/{name}/tags/list?")
+    assert client.get(link, 200).json()["tags"] == MANY[3:6]
+
+
+LASTS = {
+    "1.0": MANY[1:],
+    "v0": MANY[MANY.index("v0") + 1 :],
+    "v23": MANY[MANY.index("v23") + 1 :],
+    "v9": [],
+    "v1x": [name for name in MANY if name > "v1x"],
+    "0": MANY,
+    "": MANY,
+    "zzz": [],
+    "V5": MANY[1:],
+    "!": MANY,
+    "\N{HANGUL SYLLABLE GA}": [],
+    "v1/../v2": [name for name in MANY if name > "v1/../v2"],
+    "%": MANY,
+    "v_": [],
+    "v'; DROP TABLE tags --": [name for name in MANY if name > "v'"],
+}
+
+
+def test_a_page_begins_after_last_which_need_not_exist(many, subtests):
+    for last, expected in LASTS.items():
+        with subtests.test(last):
+            assert many.get(f"{LIST}?last={quote(last)}", 200).json()["tags"] == expected
+            answer = many.get(f"{LIST}?n=2&last={quote(last)}", 200)
+            assert answer.json()["tags"] == expected[:2]
+            assert ("Link" in answer.headers) == (len(expected) > 2)
+
+
+def test_a_page_of_nothing_is_empty_and_leads_nowhere(many):
+    answer = many.get(f"{LIST}?n=0", 200)
+    assert answer.json() == {"name": NAME, "tags": []}
+    assert "Link" not in answer.headers
+
+
+WRONG_NUMBERS = [
+    *(
+        "-1",
+        "%2B5",
+        "1_0",
+        "1e3",
+        "0x10",
+        "1.0",
+        "1,000",
+        "ten",
+        "%201",
+        "1%20",
+        "1%0a",
+        "1%00",
+        "",
+        "%D9%A3",
+        "%EF%BC%95",
+    ),
+    *("%C2%BD", "%C2%B2", str(10**9), str(10**10), "9" * 5_000, "null", "true", "NaN", "Infinity"),
+]
+
+
+@pytest.mark.parametrize(
+    "path", [LIST, "_catalog", f"{NAME}/referrers/{IMAGE.digest}"], ids=["tags", "catalog", "referrers"]
+)
+def test_a_number_that_is_none_is_refused(many, subtests, path):
+    for number in WRONG_NUMBERS:
+        with subtests.test(number[:40]):
+            assert many.get(f"{path}?n={number}", 400).codes == ["UNSUPPORTED"]
+
+
+@pytest.mark.parametrize("last", ["a%00b", "x" * 5_000])
+def test_a_last_that_no_tag_can_be_is_refused(many, last):
+    assert many.get(f"{LIST}?last={last}", 400).codes == ["UNSUPPORTED"]
+
+
+@pytest.mark.parametrize("query", ["", "?n=1001", "?n=999999999"])
+def test_no_page_has_more_than_a_thousand_tags(member, query):
+    names = [f"v{number:04}" for number in range(1_004)]
+    tag(*names)
+    answer = member.get(f"{LIST}{query}", 200)
+    assert answer.json()["tags"] == ["1.0", *names[:999]]
+    rest = member.get(next_page(answer), 200)
+    assert rest.json()["tags"] == names[999:]
+    assert "Link" not in rest.headers
+
+
+def test_tags_that_come_and_go_meanwhile_disturb_no_list(many):
+    """Every tag that was there all the time is listed, once."""
+    found, path, number = [], f"{LIST}?n=4", 0
+    while path:
+        answer = many.get(path, 200)
+        found += answer.json()["tags"]
+        tag(f"0-before-{number}", f"v0-within-{number}", f"z-behind-{number}")
+        Tag.objects.filter(name=found[-1]).delete()
+        path, number = next_page(answer), number + 1
+        assert number < 100
+    assert [name for name in found if name in MANY] == MANY
+    assert len(found) == len(set(found))
+
+
+# ── Several at once ──────────────────────────────────────────────────────────────────────────────────────────────────
+def push_with_tags(
+    client: DockerClient, reference: str, *names: str, expect: int = 201, image: Image = IMAGE
+) -> Answer:
+    """PUT a manifest with ?tag=."""
+    query = "&".join(f"tag={quote(name)}" for name in names)
+    path = f"{NAME}/manifests/{reference}?{query}"
+    return client.put(path, expect, body=image.manifest, headers={"Content-Type": media_types.OCI_MANIFEST})
+
+
+def accepted(answer: Answer) -> list[str]:
+    """The tags that an answer confirms."""
+    return [name.strip() for name in answer.headers["OCI-Tag"].split(",")]
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 16])
+def test_one_push_sets_several_tags(docker, member, count):
+    names = [f"v{number}" for number in range(count)]
+    answer = push_with_tags(member, IMAGE.digest, *names)
+    assert accepted(answer) == names
+    assert answer.headers["Docker-Content-Digest"] == IMAGE.digest
+    assert member.tags(NAME) == sorted(["1.0", *names])
+    for name in names:
+        assert docker("viewer").get(f"{NAME}/manifests/{name}", 200).body == IMAGE.manifest
+
+
+def test_the_same_tag_twice_is_one_tag(member):
+    assert accepted(push_with_tags(member, IMAGE.digest, "a", "b", "a")) == ["a", "b"]
+    assert member.tags(NAME) == ["1.0", "a", "b"]
+
+
+def test_more_than_sixteen_tags_are_too_many(member):
+    assert push_with_tags(member, NEWER.digest, *(f"v{n}" for n in range(17)), expect=414, image=NEWER).codes
+    assert member.tags(NAME) == ["1.0"]
+    member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", ".x", "-x", "a" * 129, "a b", "a/b", "a:b", "a,b", "a\n", "a\0", "\N{HANGUL SYLLABLE GA}"]
+)
+def test_one_wrong_tag_spoils_them_all(member, wrong):
+    assert push_with_tags(member, NEWER.digest, "good", wrong, expect=400, image=NEWER).codes == ["MANIFEST_INVALID"]
+    assert member.tags(NAME) == ["1.0"]
+    member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
+
+
+def test_several_tags_may_move_at_once(member):
+    push_with_tags(member, IMAGE.digest, "a", "b")
+    push_with_tags(member, NEWER.digest, "b", "c", image=NEWER)
+    meanings = {name: member.get(f"{NAME}/manifests/{name}", 200).body for name in ("a", "b", "c", "1.0")}
+    assert meanings == {"a": IMAGE.manifest, "b": NEWER.manifest, "c": NEWER.manifest, "1.0": IMAGE.manifest}
+
+
+# ── No overwriting ───────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def fixed(docker):
+    """Somebody who has pushed IMAGE as 1.0 and latest to a repository that does not allow tags to be overwritten."""
+    client = docker("member")
+    client.push("fixed/app", "1.0", IMAGE, shape="post")
+    client.push_manifest("fixed/app", "latest", IMAGE.manifest)
+    return client
+
+
+@pytest.mark.parametrize("name", ["1.0", "latest"])
+@pytest.mark.parametrize("person", ["member", "admin", "owner"])
+def test_a_tag_is_not_overwritten_where_that_is_off(docker, fixed, person, name):
+    before = Event.objects.count()
+    refused = docker(person).push_manifest("fixed/app", name, NEWER.manifest, expect=403)
+    assert refused.codes == ["DENIED"]
+    assert f"app:{name}" in refused.message
+    assert "overwritten" in refused.message
+    assert fixed.get(f"fixed/app/manifests/{name}", 200).body == IMAGE.manifest
+    fixed.get(f"fixed/app/manifests/{NEWER.digest}", 404)
+    assert Event.objects.count() == before
+
+
+def test_pushing_what_the_tag_is_already_is_a_success_that_changes_nothing(fixed):
+    before = Event.objects.count(), Tag.objects.count()
+    assert fixed.push_manifest("fixed/app", "1.0", IMAGE.manifest).headers["Docker-Content-Digest"] == IMAGE.digest
+    assert (Event.objects.count(), Tag.objects.count()) == before
+
+
+def test_new_tags_and_digests_come_in_where_overwriting_is_off(fixed):
+    fixed.push_manifest("fixed/app", "2.0", NEWER.manifest)
+    third = Image(layers=[], more={"annotations": {"version": "third"}})
+    fixed.push_manifest("fixed/app", third.digest, third.manifest)
+    assert fixed.tags("fixed/app") == ["1.0", "2.0", "latest"]
+
+
+@pytest.mark.parametrize("names", [["new", "1.0"], ["1.0", "new"], ["latest"]])
+def test_one_tag_that_may_not_move_spoils_the_whole_push(fixed, names):
+    query = "&".join(f"tag={name}" for name in names)
+    path = f"fixed/app/manifests/{NEWER.digest}?{query}"
+    refused = fixed.put(path, 403, body=NEWER.manifest, headers={"Content-Type": media_types.OCI_MANIFEST})
+    assert refused.codes == ["DENIED"]
+    assert fixed.tags("fixed/app") == ["1.0", "latest"]
+    fixed.get(f"fixed/app/manifests/{NEWER.digest}", 404)
+
+
+def test_a_deleted_tag_is_free_where_overwriting_is_off(fixed):
+    fixed.delete("fixed/app/manifests/1.0", 202)
+    fixed.push_manifest("fixed/app", "1.0", NEWER.manifest)
+    assert fixed.get("fixed/app/manifests/1.0", 200).body == NEWER.manifest
+
+
+# ── Quotas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def limit(**limits: int) -> None:
+    """Lower the quotas of project demo."""
+    Project.objects.filter(name="demo").update(**limits)
+
+
+def test_a_full_image_takes_no_new_tag_but_every_other_push(docker, member):
+    member.push_manifest(NAME, "2.0", IMAGE.manifest)
+    limit(tag_limit=2)
+    refused = member.push_manifest(NAME, "3.0", NEWER.manifest, expect=403)
+    assert refused.codes == ["DENIED"]
+    assert "2 of 2 tags" in refused.message
+    detail = refused.json()["errors"][0]["detail"]
+    assert (detail["quota"], detail["used"], detail["limit"]) == ("tags", 2, 2)
+    member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # moves
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # stays
+    member.push_manifest(NAME, NEWER.digest, NEWER.manifest)  # has no tag
+    member.push_manifest("web/other", "1.0", IMAGE.manifest)  # another image
+    assert member.tags(NAME) == ["1.0", "2.0"]
+    member.delete(f"{NAME}/manifests/1.0", 202)
+    member.push_manifest(NAME, "3.0", NEWER.manifest)
+    assert docker("viewer").tags(NAME) == ["2.0", "3.0"]
+
+
+def test_several_tags_come_in_all_or_not_at_all(member):
+    limit(tag_limit=3)
+    assert push_with_tags(member, NEWER.digest, "1.0", "a", "b", "c", expect=403, image=NEWER).codes == ["DENIED"]
+    assert member.tags(NAME) == ["1.0"]
+    assert member.get(f"{NAME}/manifests/1.0", 200).body == IMAGE.manifest
+    push_with_tags(member, NEWER.digest, "1.0", "a", "b", image=NEWER)
+    assert member.tags(NAME) == ["1.0", "a", "b"]
+
+
+def test_a_full_repository_takes_no_new_image_but_every_push_into_the_others(docker, member):
+    limit(image_limit=1)
+    refused = member.push_manifest("web/other", "1.0", IMAGE.manifest, expect=403)
+    assert refused.codes == ["DENIED"]
+    assert "1 of 1 images" in refused.message
+    assert refused.json()["errors"][0]["detail"]["quota"] == "images"
+    assert StoredImage.objects.count() == 1
+    member.push_manifest(NAME, "2.0", NEWER.manifest)
+    docker("member").push("public/app", "1.0", IMAGE, shape="post")
+    limit(image_limit=2)
+    member.push_manifest("web/other", "1.0", IMAGE.manifest)
+
+
+def test_a_limit_below_what_is_there_already_takes_nothing_away(member):
+    limit(tag_limit=0, image_limit=0)
+    assert member.pull(NAME, "1.0")[0] == IMAGE.manifest
+    member.push_manifest(NAME, "1.0", NEWER.manifest)
+    assert member.push_manifest(NAME, "2.0", NEWER.manifest, expect=403).codes == ["DENIED"]
+
+
+def test_an_index_and_its_images_are_one_tag(member):
+    limit(tag_limit=1)
+    member.delete(f"{NAME}/manifests/1.0", 202)
+    entry = {"mediaType": IMAGE.media_type, "digest": IMAGE.digest, "size": len(IMAGE.manifest)}
+    tree = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
+    content = json.dumps(tree).encode()
+    member.push_manifest(NAME, "all", content, media_types.OCI_INDEX)
+    assert member.head(f"{NAME}/manifests/all", 200).headers["Docker-Content-Digest"] == sha256(content)
