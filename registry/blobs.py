@@ -73,13 +73,15 @@ def open_bytes(blob: Blob) -> File[bytes]:
 
 
 def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """H: the blob, for an actor who may name it in a manifest of this repository for a whole LEASE from now on.
+    """H: the blob; an actor who may push may name it in a manifest of this repository for a whole LEASE from now on.
 
     Two queries and no write while more than half of a lease is left. Raises DigestInvalid, BlobUnknown, and what
     ``access.require`` raises.
     """
     parse_digest(digest)
-    repository = access.require(actor, access.Action.PUSH, name)
+    repository = access.permitted(Repository.objects.named(name), actor, access.Action.PUSH).first()
+    if repository is None:
+        return find(actor, name, digest)
     leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
     seen = nameable(repository, [digest])
     blob = seen.annotate(leased_until=Subquery(leases.values("expires_at"))).first()
@@ -105,8 +107,11 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
     shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()
     if shown_by is None:
         return None
+    shown = nameable(shown_by, [digest], leased=_is_pusher(actor, shown_by))
+    blob = shown.first()
+    if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
+        return None
     with transaction.atomic():
-        shown = nameable(shown_by, [digest], leased=_is_pusher(actor, shown_by))
         blob = shown.held().first()
         if blob is not None:
             lease(repository, blob)

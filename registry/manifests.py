@@ -6,6 +6,7 @@ id.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -183,8 +184,8 @@ def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: 
     images = Image.objects.live().filter(path=str(name))
     image = access.permitted(images, actor, access.Action.PULL, "repository").first()
     if image is None:
-        actions, _ = access.allowed_actions(actor, name)
-        if access.Action.PULL not in actions:
+        actions, repository_id = access.allowed_actions(actor, name)
+        if repository_id is not None or access.Action.PULL not in actions:
             access.require(actor, access.Action.PULL, name)
         return Page([], has_more=False)
     found = Manifest.objects.referring_to(image, subject).filter(pk__gt=after).defer("content")
@@ -193,7 +194,7 @@ def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: 
     page: list[Manifest] = []
     weight = 0
     for manifest in found[: limit + 1].iterator(chunk_size=100):
-        weight += sum(len(key) + len(value) for key, value in manifest.annotations.items())
+        weight += len(json.dumps(manifest.annotations, ensure_ascii=False).encode())
         if len(page) == limit or (page and weight > MAX_REFERRERS_WEIGHT):
             return Page(page, has_more=True)
         page.append(manifest)
@@ -271,19 +272,16 @@ def _store(actor: Actor, image: Image, document: documents.Document, digest: str
 
 def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob], list[Manifest]]:
     """What the document names, held against the collector. Raises ManifestBlobUnknown, ManifestInvalid (sizes)."""
-    wanted = {descriptor.digest: descriptor for descriptor in document.blobs}
-    wanted_children = {descriptor.digest: descriptor for descriptor in document.children}
-    named = list(blobs.nameable(image.repository, wanted).held())
-    children = list(
-        Manifest.objects.live().filter(image=image, digest__in=wanted_children).defer("content", "annotations")
-    )
+    of_blobs = {descriptor.digest for descriptor in document.blobs}
+    of_children = {descriptor.digest for descriptor in document.children}
+    named = list(blobs.nameable(image.repository, of_blobs).held())
+    children = list(Manifest.objects.live().filter(image=image, digest__in=of_children).defer("content", "annotations"))
     sizes = {blob.digest: blob.size for blob in named} | {child.digest: child.size for child in children}
-    wanted |= wanted_children
-    if missing := sorted(wanted.keys() - sizes.keys()):
+    if missing := sorted((of_blobs | of_children) - sizes.keys()):
         raise errors.ManifestBlobUnknown(detail={"digests": missing})
-    for digest, descriptor in wanted.items():
-        if descriptor.size != sizes[digest]:
-            raise errors.ManifestInvalid(f"{digest} has {sizes[digest]} bytes, but the manifest says {descriptor.size}")
+    for descriptor in (*document.blobs, *document.children):
+        if descriptor.size != (size := sizes[descriptor.digest]):
+            raise errors.ManifestInvalid(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
     return named, children
 
 

@@ -74,6 +74,19 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
     )
 
 
+def push(actor: Actor, repository: Repository, image_name: str, digest: str, piece: Piece) -> Blob:
+    """A whole blob in one request; when it fails nothing is left, since nobody knows of the upload.
+
+    Raises what ``start`` and ``finish`` raise.
+    """
+    session = start(actor, repository, image_name, blobs.parse_digest(digest).algorithm)
+    try:
+        return finish(actor, repository, image_name, str(session.pk), digest, piece)
+    except Exception:
+        discard(session)
+        raise
+
+
 def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession:
     """The actor's own open upload of this image. Raises BlobUploadUnknown."""
     session = _own(actor, repository, image_name, upload).filter(state=UploadSession.State.OPEN).first()
@@ -93,7 +106,8 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
         offset=running.end, prefix_digest=running.digest, expires_at=timezone.now() + SESSION_LIFE
     )
     if not fresh:
-        raise _standing_at(UploadSession.objects.get(pk=session.pk).offset)
+        current = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN).first()
+        raise _standing_at(current.offset) if current else errors.BlobUploadUnknown
     session.offset, session.prefix_digest = running.end, running.digest
     return session
 
@@ -176,10 +190,14 @@ def _write(session: UploadSession, piece: Piece, algorithm: str = "") -> _Writte
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
     release_connection()
-    with _storage_errors(session.offset):
-        end = blob_storage().append(
-            session.pk, session.offset, piece.chunks, limit=settings.MAX_BLOB_SIZE, seen=running.update
-        )
+    try:
+        with _storage_errors(session.offset):
+            end = blob_storage().append(
+                session.pk, session.offset, piece.chunks, limit=settings.MAX_BLOB_SIZE, seen=running.update
+            )
+    except errors.BlobTooLarge:
+        discard(session)
+        raise
     if session.offset == 0:
         return _Written(end, f"{algorithm}:{running.hexdigest()}")
     if end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import digests, media_types
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 32
@@ -18,12 +21,19 @@ MAX_DESCRIPTORS = 4_000
 MAX_NUMBER_DIGITS = 20
 MAX_SIZE = 2**63 - 1
 
-_DESCRIPTOR_KEYS = (
-    *("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"),
-    *("architecture", "os", "os.version", "os.features", "variant", "features"),
+# The keys that readers know, by place. Go clients match them without regard to case.
+_DOCUMENT_KEYS = (
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
 )
-_DOCUMENT_KEYS = ("schemaVersion", "artifactType", "config", "layers", "manifests", "subject")
-_KNOWN_KEYS = {key.lower(): key for key in [*_DOCUMENT_KEYS, *_DESCRIPTOR_KEYS]}
+_DESCRIPTOR_KEYS = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
+_PLATFORM_KEYS = ("architecture", "os", "os.version", "os.features", "variant", "features")
 
 
 class InvalidDocument(ValueError):
@@ -81,6 +91,7 @@ def parse(content: bytes, content_type: str) -> Document:
     tree = _load(content)
     if not isinstance(tree, dict):
         raise InvalidDocument("a manifest is a JSON object")
+    _check_keys(tree, _DOCUMENT_KEYS, "the document")
     media_type = _media_type(tree, content_type)
     if type(tree.get("schemaVersion")) is not int or tree["schemaVersion"] != 2:
         raise InvalidDocument("schemaVersion must be 2")
@@ -116,13 +127,16 @@ def _load(content: bytes) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise InvalidDocument("the manifest is not valid JSON in UTF-8") from error
-    _check_depth(tree)
+    _check_tree(tree, has_escapes=b"\\u" in content)
     return tree
 
 
-def _check_depth(tree: Any) -> None:
+def _check_tree(tree: Any, *, has_escapes: bool) -> None:
+    """Refuse deep nesting, and texts that cannot be stored or written back: only escapes can bring those in."""
     level = [tree]
     for _ in range(MAX_DEPTH + 1):
+        if has_escapes:
+            _check_texts(text for item in level for text in _texts(item))
         level = [
             inner
             for outer in level
@@ -133,17 +147,27 @@ def _check_depth(tree: Any) -> None:
     raise InvalidDocument(f"the manifest is nested deeper than {MAX_DEPTH} levels")
 
 
+def _texts(item: Any) -> Iterable[str]:
+    return (item,) if isinstance(item, str) else item.keys() if isinstance(item, dict) else ()
+
+
+def _check_texts(texts: Iterable[str]) -> None:
+    for text in texts:
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise InvalidDocument("a text holds NUL or half of a surrogate pair")
+
+
+def _check_keys(tree: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    exact = {key.casefold(): key for key in known}
+    for key in tree:
+        if exact.get(key.casefold(), key) != key:
+            raise InvalidDocument(f"{where}: write {exact[key.casefold()]} exactly so: some clients read {key!r} as it")
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise InvalidDocument("an object has the same key twice")
-        # Go clients match keys without regard to case and take the last one.
-        if _KNOWN_KEYS.get(key.lower(), key) != key:
-            raise InvalidDocument(
-                f"write {_KNOWN_KEYS[key.lower()]} exactly so: some clients would read this key as it"
-            )
-        result[key] = value
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise InvalidDocument("an object has the same key twice")
     return result
 
 
@@ -188,17 +212,6 @@ def _text(tree: dict[str, Any], key: str) -> str:
         return ""
     if not isinstance(value, str) or len(value) > 255:
         raise InvalidDocument(f"{key} must be a string of at most 255 characters")
-    return _clean(value, key)
-
-
-def _clean(value: str, where: str) -> str:
-    """Refuse what cannot be stored or written back as UTF-8: lone surrogates and NUL."""
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidDocument(f"{where} holds a lone surrogate") from error
-    if "\0" in value:
-        raise InvalidDocument(f"{where} holds a NUL character")
     return value
 
 
@@ -208,7 +221,7 @@ def _annotations(tree: dict[str, Any], where: str) -> dict[str, str]:
         return {}
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise InvalidDocument(f"{where} must be an object of strings")
-    return {_clean(key, where): _clean(text, where) for key, text in value.items()}
+    return value
 
 
 def _descriptors(tree: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
@@ -222,6 +235,7 @@ def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
     """Read one descriptor; a ``local`` one names content of this registry, so its digest must be one we verify."""
     if not isinstance(value, dict):
         raise InvalidDocument(f"{where} must be an object")
+    _check_keys(value, _DESCRIPTOR_KEYS, where)
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     if not isinstance(media_type, str) or not 0 < len(media_type) <= 255:
         raise InvalidDocument(f"{where}.mediaType must be a string of 1 to 255 characters")
@@ -233,8 +247,9 @@ def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
     platform = value.get("platform") or {}
     if not isinstance(platform, dict):
         raise InvalidDocument(f"{where}.platform must be an object")
+    _check_keys(platform, _PLATFORM_KEYS, f"{where}.platform")
     return Descriptor(
-        media_type=_clean(media_type, where),
+        media_type=media_type,
         digest=str(digest),
         size=size,
         annotations=_annotations(value, f"{where}.annotations"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
 BLOCK = 1024 * 1024
+SMALL_BLOCK = 32 * 1024
 MAX_FORM = 64 * 1024
 MAX_NUMBER_DIGITS = 9
 MAX_TEXT = 255
@@ -29,7 +30,7 @@ MAX_TEXT = 255
 TRANSFERS = threading.BoundedSemaphore(settings.WEB_THREADS - settings.WEB_THREADS // 8)
 
 
-def body(request: Request) -> Iterator[bytes]:
+def body(request: Request, block_size: int = BLOCK) -> Iterator[bytes]:
     """The request's body, in blocks of at most 1 MiB, with or without Content-Length.
 
     Django's own ``read()`` gives nothing for a chunked body and says nothing of a cut one; so the server's stream is
@@ -39,13 +40,13 @@ def body(request: Request) -> Iterator[bytes]:
     if left is None and not request.META.get("wsgi.input_terminated"):
         return
     with transfer():
-        yield from _blocks(stream, left)
+        yield from _blocks(stream, left, block_size)
 
 
-def _blocks(stream: Any, left: int | None) -> Iterator[bytes]:
+def _blocks(stream: Any, left: int | None, block_size: int) -> Iterator[bytes]:
     while left is None or left > 0:
         try:
-            block = stream.read(BLOCK if left is None else min(BLOCK, left))
+            block = stream.read(block_size if left is None else min(block_size, left))
         except Exception as error:  # each server has its own exceptions for a body that breaks off
             raise errors.SizeInvalid("the body broke off") from error
         if not block:
@@ -72,7 +73,7 @@ def bounded_body(request: Request, limit: int) -> bytes | None:
     if (declared_length(request) or 0) > limit:
         return None
     content = bytearray()
-    for block in body(request):
+    for block in body(request, SMALL_BLOCK):
         content += block
         if len(content) > limit:
             return None

@@ -46,7 +46,7 @@ class ReferrersView(ImageView):
             headers |= http.next_link(
                 "v2:referrers", arguments, artifactType=artifact_type, n=len(page.manifests), last=page.manifests[-1].pk
             )
-        return http.content(request, json.dumps(index).encode(), media_types.OCI_INDEX, **headers)
+        return http.content(request, json.dumps(index, ensure_ascii=False).encode(), media_types.OCI_INDEX, **headers)
 
 
 def _descriptor(manifest: Manifest) -> dict[str, Any]:

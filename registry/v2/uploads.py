@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, ClassVar
 
 from django.urls import reverse
@@ -50,13 +51,14 @@ class UploadsView(UploadView):
             blob = self._mount(request, repository)
             if blob is not None:
                 return self.created(blob)
-        digest = request.GET.get("digest", "")
-        algorithm = blobs.parse_digest(digest).algorithm if digest else request.GET.get("digest-algorithm", "")
-        session = uploads.start(self.actor, repository, self.name.image, algorithm)
-        if digest and (http.declared_length(request) != 0 or uploads.is_of_nothing(digest)):
-            piece = uploads.Piece(http.body(request))
-            return self.created(uploads.finish(self.actor, repository, self.name.image, str(session.pk), digest, piece))
-        return self.standing(session, 202)
+        digest, chunks = request.GET.get("digest", ""), http.body(request)
+        if digest:
+            first = next(chunks, b"")
+            if first or uploads.is_of_nothing(digest):
+                piece = uploads.Piece(chain([first], chunks))
+                return self.created(uploads.push(self.actor, repository, self.name.image, digest, piece))
+        algorithm = request.GET.get("digest-algorithm", "")
+        return self.standing(uploads.start(self.actor, repository, self.name.image, algorithm), 202)
 
     def _mount(self, request: Request, repository: Repository) -> Blob | None:
         """The blob of another repository, when the credentials were made for that one as well."""

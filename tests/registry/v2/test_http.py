@@ -160,35 +160,23 @@ def test_head_is_answered_as_get_but_without_a_body(docker, member, subtests):
 
 
 # ── Paths and methods ────────────────────────────────────────────────────────────────────────────────────────────────
+UNKNOWN_PATHS = [
+    *("/v2/web/app", "/v2/web/app/", "/v2/web/app/tags", "/v2/web/app/tags/list/", "/v2/web/app/tags/list/more"),
+    *("/v2/web/app/manifests", "/v2/web/app/manifests/", "/v2/web/app/manifests/1.0/more", "/v2/web/app/blobs/"),
+    *("/v2/web/app/referrers/", "/v2/_catalog/", "/v2/_catalog/more", "/v2/tags/list", "/v2/manifests/1.0"),
+    *("/v2//manifests/1.0", "/v2//", "/v2/_ping", "/v2/web/app/_trust/tuf/root.json"),
+]
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "web/app",
-        "web/app/",
-        "web/app/tags",
-        "web/app/tags/list/",
-        "web/app/tags/list/more",
-        "web/app/manifests",
-        "web/app/manifests/",
-        "web/app/manifests/1.0/more",
-        "web/app/blobs/",
-        "web/app/referrers/",
-        "_catalog/",
-        "_catalog/more",
-        "tags/list",
-        "manifests/1.0",
-        "/v2//manifests/1.0",
-        "/v2//",
-        "_ping",
-        "web/app/_trust/tuf/root.json",
-    ],
-)
-def test_an_unknown_path_is_an_error_in_json_for_those_who_are_signed_in(docker, path, method):
-    answer = docker("member").request(method, path, 404, body=b"x")
-    if method != "HEAD":
-        assert answer.codes == ["UNSUPPORTED"]
-    assert docker(None).raw(method, path if path.startswith("/") else f"/v2/{path}").status == 401
+def test_an_unknown_path_is_an_error_in_json_for_those_who_are_signed_in(docker, subtests, method):
+    member, nobody = docker("member"), docker(None)
+    for path in UNKNOWN_PATHS:
+        with subtests.test(path):
+            answer = member.request(method, path, 404, body=b"x")
+            if method != "HEAD":
+                assert answer.codes == ["UNSUPPORTED"]
+            assert nobody.raw(method, path).status == 401
 
 
 ALLOWED = {
@@ -203,7 +191,7 @@ ALLOWED = {
     UPLOADS: {"POST"},
     f"{UPLOADS}{RANDOM_ID}": {"GET", "HEAD", "PATCH", "PUT", "DELETE"},
 }
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LINK", "PROPFIND", "INITIAL", "get"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "LINK", "PROPFIND", "INITIAL"]
 
 
 @pytest.mark.parametrize("path", ALLOWED)
@@ -274,7 +262,7 @@ def test_the_host_of_a_challenge_is_ours_whatever_the_client_calls_it(docker):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.test", "demo.kr-central-2.kcr.localhost.evil.test", "kr-central-2.kcr.localhost"]
+    "host", ["evil.test", "demo.kr-central-2.kcr.localhost.evil.test", "a.b.kr-central-2.kcr.localhost"]
 )
 def test_a_host_that_is_not_ours_is_refused(docker, host):
     answer = docker(None, host).raw("GET", "/v2/")
@@ -308,9 +296,8 @@ def test_names_may_have_two_hundred_characters(member):
 
 WRONG_NAMES = [
     *("web", "WEB/app", "web/App", "web/app/", "web//app", "/web/app", "web/.app", "web/app.", "web/-app", "web/a..b"),
-    *("web/a___b", "web/a._b", "web/_app", "web/app_", "w/app", "web/a b", "web/a%22b", "web/a%00b", "web/a%0ab"),
+    *("web/a___b", "web/a._b", "web/_app", "web/app_", "w/app", "web/a b", "web/a%22b", "web/a%00b"),
     *(
-        "web/app%0a",
         "web/app%00",
         "web/..",
         "web/.",
@@ -434,7 +421,8 @@ def test_no_path_leads_out_of_the_registry(member, subtests):
 HOSTILE = {
     "NUL": "%00",
     "end of line": "a%0a",
-    "carriage return": "a%0d%0aX-Evil:%201",
+    "carriage return": "a%0db",
+    "another header": "a%0d%0aX-Evil:%201",
     "dots": "..",
     "encoded dots": "%2e%2e",
     "encoded slash, twice": "%252f",
@@ -485,17 +473,17 @@ FIELDS = [
     ("method", "template", "allowed"), FIELDS, ids=[f"{method} {path[:60]}" for method, path, _ in FIELDS]
 )
 def test_hostile_text_is_refused_in_words(member, subtests, method, template, allowed):
-    manifest = {"body": IMAGE.manifest, "headers": {"Content-Type": media_types.OCI_MANIFEST}}
+    """By somebody who is signed in, and by nobody: what is refused is written into the challenge."""
+    body = IMAGE.manifest if method == "PUT" and "manifests" in template else b""
     for case, text in HOSTILE.items():
-        with subtests.test(case):
-            options = manifest if method == "PUT" and "manifests" in template else {"headers": {}}
-            answer = member.request(
-                method, template.format(text), **(options | {"headers": options["headers"] | member.basic()})
-            )
-            assert "X-Evil" not in answer.headers
-            if answer.status not in allowed:
-                assert 400 <= answer.status < 500
-                assert answer.codes[0] in CODES
+        for person, credentials in (("member", member.basic()), ("nobody", {"Authorization": ""})):
+            with subtests.test(f"{case} by {person}"):
+                headers = {"Content-Type": media_types.OCI_MANIFEST} | credentials
+                answer = member.request(method, template.format(text), body=body, headers=headers)
+                assert "X-Evil" not in answer.headers
+                if answer.status not in allowed or person == "nobody":
+                    assert 400 <= answer.status < 500
+                    assert answer.codes[0] in CODES
 
 
 HEADERS = [

@@ -1,0 +1,101 @@
+"""Scopes: what is written is read, in whatever form and order clients send it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.oci import scopes
+from registry.oci.scopes import Scope
+
+TYPES = st.text("abcxyz", min_size=1, max_size=8)
+NAMES = st.text("abc0189._-/:", min_size=1, max_size=20)
+ACTIONS = st.frozensets(st.text("abcdefpul*", min_size=1, max_size=6), max_size=4)
+SCOPES = st.builds(Scope, TYPES, NAMES, ACTIONS)
+
+
+def merged(wanted: list[Scope]) -> list[Scope]:
+    """The same scopes, each resource once, in the order in which they were first named."""
+    actions: dict[tuple[str, str], frozenset[str]] = {}
+    for scope in wanted:
+        resource = scope.type, scope.name
+        actions[resource] = actions.get(resource, frozenset()) | scope.actions
+    return [Scope(type_, name, all_of_them) for (type_, name), all_of_them in actions.items()]
+
+
+@given(SCOPES)
+def test_a_scope_is_read_as_it_was_written(scope):
+    assert scopes.parse([str(scope)]) == [scope]
+
+
+@given(st.lists(SCOPES, max_size=20), st.data())
+def test_scopes_may_be_repeated_or_separated_by_spaces(wanted, data):
+    texts, left = [], [str(scope) for scope in wanted]
+    while left:
+        count = data.draw(st.integers(1, len(left)))
+        texts.append(data.draw(st.sampled_from([" ", "  "])).join(left[:count]))
+        left = left[count:]
+    assert scopes.parse(texts) == merged(wanted)
+
+
+@given(st.lists(st.text(max_size=60), max_size=5) | st.lists(st.text("ab:,* ()/", max_size=30), max_size=5))
+def test_whatever_is_asked_the_answer_is_scopes_or_a_refusal(texts):
+    try:
+        found = scopes.parse(texts)
+    except scopes.InvalidScope:
+        return
+    assert len({(scope.type, scope.name) for scope in found}) == len(found) <= 20
+    for scope in found:
+        assert scope.type
+        assert scope.name
+        assert "" not in scope.actions
+        assert scopes.parse([str(scope)]) == [scope]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], []),
+        ([""], []),
+        (["  "], []),
+        (["repository:a/b:pull"], ["repository:a/b:pull"]),
+        (["repository:a/b:pull,push"], ["repository:a/b:pull,push"]),
+        (["repository:a/b:push,pull"], ["repository:a/b:pull,push"]),
+        (["repository:host:5000/a:pull"], ["repository:host:5000/a:pull"]),
+        (["repository(plugin):a/b:pull"], ["repository:a/b:pull"]),
+        (["repository:a/b:*"], ["repository:a/b:*"]),
+        (["registry:catalog:*"], ["registry:catalog:*"]),
+        (["repository:a/b:"], ["repository:a/b:"]),
+        (["repository:a/b:,pull,,"], ["repository:a/b:pull"]),
+        (["repository:a:pull repository:b:push"], ["repository:a:pull", "repository:b:push"]),
+        (["repository:a:pull", "repository:b:push"], ["repository:a:pull", "repository:b:push"]),
+        (["repository:a:pull", "repository:a:push"], ["repository:a:pull,push"]),
+        (["repository:a:pull repository(plugin):a:push"], ["repository:a:pull,push"]),
+    ],
+)
+def test_scopes(texts, expected):
+    assert [str(scope) for scope in scopes.parse(texts)] == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["repository", "repository:a", ":a:pull", "repository::pull", ":", "::", "a b", "(x):a:pull"]
+)
+def test_what_is_no_scope_is_refused(text):
+    with pytest.raises(scopes.InvalidScope, match="type:name:actions"):
+        scopes.parse([text])
+
+
+def test_twenty_scopes_are_read_and_no_more():
+    words = [f"repository:a/{number}:pull" for number in range(21)]
+    assert len(scopes.parse(words[:20])) == len(scopes.parse([" ".join(words[:20])])) == 20
+    for texts in (words, [" ".join(words)], ["repository:a:pull"] * 21):
+        with pytest.raises(scopes.InvalidScope):
+            scopes.parse(texts)
+
+
+def test_four_kibibytes_of_scopes_are_read_and_no_more():
+    longest = "repository:" + "a" * (4096 - len("repository::pull")) + ":pull"
+    assert len(scopes.parse([longest])) == 1
+    with pytest.raises(scopes.InvalidScope):
+        scopes.parse([longest.replace(":pull", "a:pull")])
+    with pytest.raises(scopes.InvalidScope):
+        scopes.parse([longest, "repository:b:pull"])
