@@ -22,7 +22,7 @@ def of_download(header: str, size: int) -> list[tuple[int, int]]:
     """
     unit, _, text = header.replace(" ", "").partition("=")
     matches = [_DOWNLOAD.fullmatch(part) for part in text.split(",", MAX_RANGES)]
-    if unit != "bytes" or not all(matches):
+    if unit != "bytes" or not all(matches) or len(matches) > MAX_RANGES:
         return []
     asked = [_limits(match, size) for match in matches if match]
     found = [(start, end) for start, end in asked if start <= end and start < size]

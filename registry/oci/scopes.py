@@ -43,8 +43,9 @@ def parse(texts: Iterable[str]) -> list[Scope]:
     for word in words:
         type_, _, rest = word.partition(":")
         name, colon, actions = rest.rpartition(":")
+        type_ = type_.partition("(")[0]
         if not type_ or not name or not colon:
             raise InvalidScope("a scope has the form type:name:actions")
-        resource = (type_.partition("(")[0], name)
+        resource = (type_, name)
         asked[resource] = asked.get(resource, frozenset()) | frozenset(filter(None, actions.split(",")))
     return [Scope(type_, name, actions) for (type_, name), actions in asked.items()]

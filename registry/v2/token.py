@@ -79,7 +79,9 @@ class TokenView(RegistryView):
 
     def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
         """Who is refused here must come with other credentials, not with a token."""
-        return {"WWW-Authenticate": 'Basic realm="kcr"'} if isinstance(error, errors.Unauthorized) else {}
+        if isinstance(error, errors.Unauthorized):
+            return {"WWW-Authenticate": 'Basic realm="kcr"'}
+        return super().error_headers(error)
 
 
 def _asked(service: str, scope: list[str]) -> Asked:

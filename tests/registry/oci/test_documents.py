@@ -23,6 +23,7 @@ OF_DESCRIPTORS = {"mediaType", "digest", "size", "urls", "annotations", "data", 
 OF_DOCUMENTS = {
     *("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"),
 }
+OF_PLATFORMS = {"architecture", "os", "os.version", "os.features", "variant", "features"}
 DIGESTS = st.binary(max_size=4).map(digests.of).map(str)
 PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 
@@ -70,7 +71,7 @@ def folded(key: str) -> str:
     return key.lower().replace(LONG_S, "s")
 
 
-KEYS = st.sampled_from(sorted(OF_DESCRIPTORS | OF_DOCUMENTS))
+KEYS = st.sampled_from(sorted(OF_DESCRIPTORS | OF_DOCUMENTS | OF_PLATFORMS))
 STRANGE_KEYS = (
     KEYS
     | KEYS.map(str.upper)
@@ -197,6 +198,7 @@ def objects_with_meaning(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
     for part in (tree.get("config"), tree.get("subject"), *(tree.get("layers") or []), *(tree.get("manifests") or [])):
         if isinstance(part, dict):
             yield part, OF_DESCRIPTORS
+            yield part.get("platform") or {}, OF_PLATFORMS
 
 
 @settings(max_examples=400)
