@@ -126,7 +126,9 @@ def _docker_registry(folder: Path) -> Iterator[Registry]:
         f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder / 'other'}}}}}\n"
         f"http: {{addr: '127.0.0.1:{port}'}}\n"
     )
-    process = subprocess.Popen(["docker-registry", "serve", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        ["docker-registry", "serve", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         time.sleep(2)
         yield Registry("docker-registry", port, "demo/web/bench")

@@ -1,0 +1,417 @@
+"""Access keys: made, recognised, used, ended."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from accounts import keys
+from accounts.models import AccessKey, Project, SignInFailure, User
+from tests.docker_client import BARE_HOST, DockerClient
+from tests.personas import PASSWORD, make_key
+
+
+def authenticate(identifier: str, secret: str, address: str = "10.0.0.9") -> AccessKey:
+    return keys.authenticate(identifier, secret, address=address, client="test/1")
+
+
+# ── Made ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_key_has_a_recognisable_name_and_secret(world):
+    new = keys.create(world.stranger.user, "laptop")
+    assert new.key.identifier.startswith("KCRK")
+    assert len(new.key.identifier) == 20
+    assert new.secret.startswith("kcrs_")
+    assert keys.looks_like_secret(new.secret)
+    assert (new.key.state, new.key.pull_only, new.key.project, new.key.expires_at) == ("alive", False, None, None)
+    assert str(new.key) == f"laptop ({new.key.identifier})"
+
+
+def test_no_two_keys_are_alike(world):
+    made = [keys.create(world.stranger.user, "one") for _ in range(5)]
+    assert len({new.secret for new in made} | {new.key.identifier for new in made}) == 10
+
+
+def test_the_secret_is_stored_hashed_only(world):
+    new = keys.create(world.stranger.user, "laptop")
+    row = AccessKey.objects.filter(pk=new.key.pk).values().get()
+    body = new.secret.removeprefix(keys.SECRET_PREFIX)
+    assert all(body not in str(value) and body[:20] not in str(value) for value in row.values())
+    assert len(row["secret_hash"]) == 64
+    assert row["secret_hash"] == keys.hash_secret(new.secret)
+    assert row["secret_hash"] != keys.hash_secret(new.secret, "another installation's secret, 32 or more")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda secret: "",
+        lambda secret: secret[:-1],
+        lambda secret: secret + "0",
+        lambda secret: secret.upper(),
+        lambda secret: secret.replace("kcrs_", "kcrr_"),
+        lambda secret: "kcrs_" + secret,
+        lambda secret: secret[:10] + ("a" if secret[10] != "a" else "b") + secret[11:],
+        lambda secret: secret[:-1] + ("0" if secret[-1] != "0" else "1"),
+        lambda secret: secret[:20] + "\n" + secret[21:],
+    ],
+)
+def test_the_checksum_tells_a_secret_from_what_only_looks_like_one(spoil):
+    assert not keys.looks_like_secret(spoil(keys.new_secret(keys.SECRET_PREFIX)))
+
+
+@hypothesis_settings(max_examples=100, deadline=None, database=None)
+@given(st.text())
+def test_no_text_is_a_secret_by_chance(text):
+    assert not keys.looks_like_secret(text)
+    assert not keys.looks_like_secret(keys.SECRET_PREFIX + text)
+
+
+def test_a_user_has_ten_living_keys_at_most(world):
+    user = world.stranger.user
+    made = [keys.create(user, f"key {number}").key for number in range(keys.KEYS_PER_USER - 1)]
+    assert keys.KEYS_PER_USER == 10
+    with pytest.raises(keys.KeyRefused, match="has 10 access keys already"):
+        keys.create(user, "one too many")
+    keys.create(world.viewer.user, "of somebody else")
+    keys.revoke(made[0])
+    keys.create(user, "in place of a revoked one")
+    AccessKey.objects.filter(pk=made[1].pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    keys.create(user, "in place of an expired one")
+    with pytest.raises(keys.KeyRefused):
+        keys.create(user, "one too many again")
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t\n", "x" * 65])
+def test_a_key_needs_a_name(world, name):
+    with pytest.raises(keys.KeyRefused, match="a name of at most 64"):
+        keys.create(world.stranger.user, name)
+
+
+def test_a_key_is_not_made_to_be_over(world):
+    for moment in (timezone.now(), timezone.now() - timedelta(days=1)):
+        with pytest.raises(keys.KeyRefused, match="has passed"):
+            keys.create(world.stranger.user, "late", expires_at=moment)
+
+
+def test_two_keys_of_one_identifier_cannot_be(world):
+    first = world.stranger.key
+    with pytest.raises(IntegrityError), transaction.atomic():
+        AccessKey.objects.create(user=world.viewer.user, identifier=first.identifier, secret_hash="0" * 64)
+
+
+# ── Used ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_key_opens_in_one_query(world, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        key = authenticate(world.member.key.identifier, world.member.secret)
+        actor = keys.actor(key, address="10.0.0.9", client="test/1")
+    assert (actor.user_id, actor.key_id, actor.label) == (world.member.user.pk, key.pk, "member@acme.test")
+    assert (actor.address, actor.client, actor.is_anonymous, actor.is_system) == ("10.0.0.9", "test/1", False, False)
+
+
+def test_an_actor_carries_the_limits_of_the_key(world):
+    soon = timezone.now() + timedelta(days=3)
+    persona = make_key(world.owner.user, "ci", project=world.projects["lab"], pull_only=True, expires_at=soon)
+    actor = persona.actor
+    assert (actor.project_id, actor.pull_only) == (world.projects["lab"].pk, True)
+    assert actor.key_expires_at == soon.timestamp()
+
+
+ENDS = {
+    "revoked": keys.revoke,
+    "expired": lambda key: AccessKey.objects.filter(pk=key.pk).update(expires_at=timezone.now()),
+    "inactive": lambda key: User.objects.filter(pk=key.user_id).update(is_active=False),
+}
+
+
+@pytest.mark.parametrize("state", ENDS)
+def test_an_ended_key_says_how_it_ended_to_its_holder(world, state):
+    key, secret = world.member.key, world.member.secret
+    assert AccessKey.objects.alive().filter(pk=key.pk).exists()
+    ENDS[state](key)
+    assert AccessKey.objects.get(pk=key.pk).state == state
+    assert not AccessKey.objects.alive().filter(pk=key.pk).exists()
+    with pytest.raises(keys.WrongCredentials) as right:
+        authenticate(key.identifier, secret)
+    with pytest.raises(keys.WrongCredentials) as wrong:
+        authenticate(key.identifier, secret + "x")
+    assert str(right.value) != str(wrong.value)
+    assert key.identifier not in str(wrong.value)
+
+
+def test_an_ended_key_that_is_still_in_use_locks_nobody_out(world):
+    """A CI job with a revoked key tries all night; its colleagues at the same address go on."""
+    keys.revoke(world.member.key)
+    for _ in range(12):
+        with pytest.raises(keys.WrongCredentials):
+            authenticate(world.member.key.identifier, world.member.secret)
+    assert authenticate(world.viewer.key.identifier, world.viewer.secret)
+
+
+def test_a_key_with_time_left_is_alive(world):
+    persona = make_key(world.viewer.user, "short", expires_at=timezone.now() + timedelta(minutes=1))
+    assert persona.key.state == "alive"
+    assert AccessKey.objects.alive().filter(pk=persona.key.pk).exists()
+    assert authenticate(persona.key.identifier, persona.secret).pk == persona.key.pk
+
+
+def test_revoking_twice_keeps_the_first_moment(world):
+    keys.revoke(world.member.key)
+    first = AccessKey.objects.get(pk=world.member.key.pk).revoked_at
+    keys.revoke(world.member.key)
+    assert AccessKey.objects.get(pk=world.member.key.pk).revoked_at == first
+
+
+def test_revoking_one_key_leaves_the_others(world):
+    other = make_key(world.member.user, "other")
+    keys.revoke(world.member.key)
+    assert authenticate(other.key.identifier, other.secret).pk == other.key.pk
+
+
+# ── Limits, as docker meets them ─────────────────────────────────────────────────────────────────────────────────────
+def test_a_pull_only_key_pulls_and_is_told_why_it_does_not_push(world, docker):
+    image = docker("owner").push("web/app", "1.0")
+    client = DockerClient(make_key(world.owner.user, "ci", pull_only=True))
+    assert client.pull("web/app", "1.0")[0] == image.manifest
+    for answer in (
+        client.post("web/app/blobs/uploads/", 403),
+        client.push_manifest("web/app", "2.0", image.manifest, expect=403),
+        client.delete("web/app/manifests/1.0", 403),
+        client.raw("POST", "/v2/web/app/blobs/uploads/", headers=client.basic()),
+    ):
+        assert answer.status == 403
+        assert answer.codes == ["DENIED"]
+        assert "this access key may only pull" in answer.message
+    client.post("missing/app/blobs/uploads/", 404)
+
+
+def test_a_pull_only_key_tells_no_more_than_its_holder_may_know(world):
+    client = DockerClient(make_key(world.stranger.user, "ci", pull_only=True))
+    client.get("web/app/tags/list", 404)
+    client.post("web/app/blobs/uploads/", 404)
+    denied = client.post("public/app/blobs/uploads/", 403)
+    assert "only pull" not in denied.message  # its holder could not push with another key either
+
+
+def test_a_key_for_one_project_knows_no_other(world, docker):
+    docker("owner", BARE_HOST).push("lab/secret/app", "1.0")
+    docker("owner", BARE_HOST).push("demo/web/app", "1.0")
+    docker("owner", BARE_HOST).push("demo/public/app", "1.0")
+    client = DockerClient(make_key(world.owner.user, "lab", project=world.projects["lab"]), BARE_HOST)
+    client.push("lab/secret/app", "2.0")
+    for method, path in (("GET", "tags/list"), ("POST", "blobs/uploads/"), ("DELETE", "manifests/1.0")):
+        assert client.request(method, f"demo/web/app/{path}", 404).codes == ["NAME_UNKNOWN"]
+    client.get("demo/public/app/tags/list", 200)  # as anybody
+    client.post("demo/public/app/blobs/uploads/", 403)
+    assert client.get("_catalog", 200).json()["repositories"] == ["demo/public/app", "lab/secret/app"]
+
+
+def test_a_key_vanishes_with_its_project(world):
+    lab = world.projects["lab"]
+    persona = make_key(world.owner.user, "lab", project=lab)
+    world.repository("secret").delete()
+    Project.objects.filter(pk=lab.pk).delete()
+    with pytest.raises(keys.WrongCredentials):
+        authenticate(persona.key.identifier, persona.secret)
+
+
+@pytest.mark.parametrize(("days", "warned"), [(None, False), (8, False), (6, True)])
+def test_a_key_that_expires_soon_warns_its_holder(world, docker, days, warned):
+    docker("member").push("web/app", "1.0")
+    end = timezone.now() + timedelta(days=days) if days else None
+    client = DockerClient(make_key(world.member.user, "short", expires_at=end))
+    for answer in (
+        client.get("web/app/manifests/1.0", 200),
+        client.raw("GET", "/v2/", headers=client.basic()),
+        client.get("web/app/manifests/none", 404),
+    ):
+        warning = answer.headers.get("Warning", "")
+        assert bool(warning) == warned
+        if end and warned:
+            assert warning.startswith('299 - "')
+            assert str(end.date()) in warning
+
+
+# ── The installation's secret changes ────────────────────────────────────────────────────────────────────────────────
+def test_keys_survive_a_new_installation_secret_while_the_old_one_is_a_fallback(world, settings):
+    old, new = settings.SECRET_KEY, "a new secret of this installation"
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = new, ["one that nobody used", old]
+    assert authenticate(world.member.key.identifier, world.member.secret)
+    later = make_key(world.member.user, "later")
+    settings.SECRET_KEY_FALLBACKS = []
+    assert authenticate(later.key.identifier, later.secret)
+    with pytest.raises(keys.WrongCredentials):
+        authenticate(world.member.key.identifier, world.member.secret)
+
+
+# ── Last used ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def is_write(sql: str) -> bool:
+    return sql.split(None, 1)[0] in {"INSERT", "UPDATE", "DELETE"}
+
+
+def test_last_used_is_gathered_without_a_write_and_written_by_the_flusher(world, docker):
+    docker("member").push("web/app", "1.0")
+    client = DockerClient(make_key(world.viewer.user, "ci"), address="192.0.2.7")
+    key = client.persona.key
+    headers = client.basic() | {"User-Agent": "docker/27.0"}
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(3):
+            assert client.raw("GET", "/v2/web/app/manifests/1.0", headers=headers).status == 200
+        client.token()
+    assert [query["sql"] for query in queries if is_write(query["sql"])] == []
+    key.refresh_from_db()
+    assert key.last_used_at is None
+    before = timezone.now()
+    keys.last_used.flush()
+    key.refresh_from_db()
+    assert before - timedelta(minutes=1) < key.last_used_at <= timezone.now()
+    assert (key.last_used_address, key.last_used_client) == ("192.0.2.7", "")
+    with CaptureQueriesContext(connection) as queries:
+        client.raw("GET", "/v2/", headers=headers)
+        keys.last_used.flush()
+    assert [query["sql"] for query in queries if is_write(query["sql"])] == []  # once a minute is enough
+
+
+def test_last_used_says_who_and_from_where(world):
+    client = DockerClient(world.viewer, address="192.0.2.7")
+    client.raw("GET", "/v2/", headers=client.basic() | {"User-Agent": "docker/" + "9" * 300})
+    keys.last_used.flush()
+    key = AccessKey.objects.get(pk=world.viewer.key.pk)
+    assert key.last_used_address == "192.0.2.7"
+    assert key.last_used_client.startswith("docker/99")
+    assert len(key.last_used_client) == 200
+
+
+def test_a_wrong_secret_is_no_use(world):
+    with pytest.raises(keys.WrongCredentials):
+        authenticate(world.viewer.key.identifier, "wrong")
+    keys.last_used.flush()
+    assert AccessKey.objects.get(pk=world.viewer.key.pk).last_used_at is None
+
+
+def test_an_older_note_of_another_process_changes_nothing(world):
+    later = timezone.now() + timedelta(minutes=5)
+    AccessKey.objects.filter(pk=world.viewer.key.pk).update(last_used_at=later, last_used_address="192.0.2.1")
+    authenticate(world.viewer.key.identifier, world.viewer.secret)
+    keys.last_used.flush()
+    key = AccessKey.objects.get(pk=world.viewer.key.pk)
+    assert (key.last_used_at, key.last_used_address) == (later, "192.0.2.1")
+
+
+def test_a_key_that_was_deleted_meanwhile_disturbs_no_flush(world, caplog):
+    authenticate(world.viewer.key.identifier, world.viewer.secret)
+    authenticate(world.member.key.identifier, world.member.secret)
+    world.viewer.key.delete()
+    with caplog.at_level(logging.ERROR):
+        keys.last_used.flush()
+    assert AccessKey.objects.get(pk=world.member.key.pk).last_used_at
+    assert caplog.records == []
+
+
+# ── Guessing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_unknown_and_known_keys_are_refused_in_the_same_words(world):
+    said = set()
+    for identifier in (world.member.key.identifier, "KCRKAAAAAAAAAAAAAAAA", "", "x" * 1_000, "' OR 1=1 --"):
+        with pytest.raises(keys.WrongCredentials) as refused:
+            authenticate(identifier, "wrong", address=f"10.0.1.{len(said)}")
+        said.add(str(refused.value))
+    assert len(said) == 1
+
+
+def test_a_failure_is_kept_without_what_was_typed(world):
+    """People type their password into the field for the name."""
+    with pytest.raises(keys.WrongCredentials):
+        authenticate("my very own password", "wrong")
+    failure = SignInFailure.objects.get()
+    assert "password" not in str(vars(failure))
+    assert (len(failure.account), failure.address) == (64, "10.0.0.9")
+
+
+def test_failures_are_forgotten_when_they_no_longer_count(world):
+    for address in ("10.0.0.1", "10.0.0.2"):
+        with pytest.raises(keys.WrongCredentials):
+            authenticate("KCRKX", "wrong", address=address)
+    SignInFailure.objects.filter(address="10.0.0.1").update(at=timezone.now() - timedelta(minutes=6))
+    assert keys.forget_failures() == 1
+    assert SignInFailure.objects.get().address == "10.0.0.2"
+
+
+def test_the_wait_is_until_the_tenth_latest_failure_is_old(world):
+    now = timezone.now()
+    for minutes in range(10):
+        SignInFailure.objects.create(account="x" * 64, address="10.0.0.9", at=now - timedelta(seconds=20 * minutes))
+    with pytest.raises(keys.TooManyFailures) as refused:
+        authenticate(world.member.key.identifier, world.member.secret)
+    assert 90 < refused.value.seconds <= 121  # 300 - 9 * 20
+
+
+# ── The console's password ───────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def with_password(world) -> User:
+    user = world.member.user
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+def test_the_console_password_opens_the_console(with_password):
+    for email in ("member@acme.test", "Member@ACME.test"):
+        assert keys.authenticate_password(email, PASSWORD, address="10.0.0.9") == with_password
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [
+        ("member@acme.test", PASSWORD + "x"),
+        ("member@acme.test", ""),
+        ("nobody@acme.test", PASSWORD),
+        ("viewer@acme.test", ""),  # has no password at all
+        ("viewer@acme.test", "!"),
+        ("", ""),
+        ("x" * 1_000 + "@acme.test", PASSWORD),
+    ],
+)
+def test_a_wrong_password_is_told_nothing(with_password, email, password):
+    with pytest.raises(keys.WrongCredentials, match="wrong e-mail address or password"):
+        keys.authenticate_password(email, password, address="10.0.0.9")
+
+
+def test_an_inactive_user_has_no_password(with_password):
+    User.objects.filter(pk=with_password.pk).update(is_active=False)
+    with pytest.raises(keys.WrongCredentials, match="wrong e-mail address or password"):
+        keys.authenticate_password(with_password.email, PASSWORD, address="10.0.0.9")
+
+
+def test_long_passwords_count_to_their_last_letter(world):
+    """CVE-2024-9683: a password was cut at 72 bytes."""
+    user = world.member.user
+    user.set_password("p" * 100 + "a")
+    user.save()
+    with pytest.raises(keys.WrongCredentials):
+        keys.authenticate_password(user.email, "p" * 100 + "b", address="10.0.0.9")
+    assert keys.authenticate_password(user.email, "p" * 100 + "a", address="10.0.0.9") == user
+
+
+def test_guesses_of_passwords_and_of_keys_are_one_account_of_an_address(with_password, world):
+    for _ in range(5):
+        with pytest.raises(keys.WrongCredentials):
+            keys.authenticate_password("nobody@acme.test", "wrong", address="10.0.0.9")
+    for number in range(5):
+        with pytest.raises(keys.WrongCredentials):
+            authenticate(f"KCRK{number}", "wrong")
+    with pytest.raises(keys.TooManyFailures):
+        keys.authenticate_password(with_password.email, PASSWORD, address="10.0.0.9")
+    with pytest.raises(keys.TooManyFailures):
+        authenticate(world.member.key.identifier, world.member.secret)
+    assert keys.authenticate_password(with_password.email, PASSWORD, address="10.0.0.8") == with_password
+
+
+def test_passwords_are_hashed_with_argon2(with_password):
+    assert with_password.password.startswith("argon2$argon2id$")

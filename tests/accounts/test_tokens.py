@@ -1,0 +1,276 @@
+"""Tokens and the keys that sign them. What a token opens, and forged ones: tests/registry/v2/test_token.py."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from django.utils import timezone
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from accounts import keys, tokens
+from accounts.actors import ANONYMOUS, SYSTEM, Actor
+from accounts.models import RefreshToken, SigningKey
+from accounts.tokens import Grant
+from tests.personas import make_key
+
+SERVICE = "registry.example.com"
+GRANTS = [
+    Grant("repository", "web/app", frozenset({"pull", "push"}), 7),
+    Grant("repository", "web/other", frozenset({"delete"}), 7),
+    Grant("repository", "later/app", frozenset({"pull"}), None),
+    Grant("registry", "catalog", frozenset({"*"})),
+]
+
+
+@pytest.fixture
+def signing(db) -> None:
+    """One signing key, and no other."""
+    SigningKey.objects.all().delete()
+    tokens._keys.forget()
+    tokens.rotate_signing_key()
+
+
+def new_process() -> None:
+    """Another process knows nothing yet but what is in the database."""
+    tokens._keys.forget()
+
+
+# ── What a token says ────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_token_says_what_it_was_told(signing):
+    actor = Actor(
+        user_id=3, key_id=4, key_expires_at=5.5, label="mina@acme.test", pull_only=True, project_id=6, is_system=False
+    )
+    token = tokens.verify(tokens.issue(actor, SERVICE, GRANTS), SERVICE, address="192.0.2.1", client="docker/27")
+    assert token.grants == tuple(GRANTS)
+    assert token.actor == Actor(
+        user_id=3,
+        key_id=4,
+        key_expires_at=5.5,
+        label="mina@acme.test",
+        pull_only=True,
+        project_id=6,
+        address="192.0.2.1",
+        client="docker/27",
+        scope={7: frozenset({"pull", "push", "delete"})},
+    )
+
+
+@pytest.mark.parametrize("actor", [ANONYMOUS, SYSTEM], ids=["anonymous", "system"])
+def test_nobody_and_the_system_stay_what_they_are(signing, actor):
+    token = tokens.verify(tokens.issue(actor, SERVICE, []), SERVICE)
+    assert (token.actor.is_anonymous, token.actor.is_system) == (actor.is_anonymous, actor.is_system)
+    assert token.actor.scope == {}
+
+
+def test_a_token_allows_what_it_names_and_nothing_like_it(signing):
+    token = tokens.verify(tokens.issue(ANONYMOUS, SERVICE, GRANTS), SERVICE)
+    assert token.allows("repository", "web/app", "pull")
+    assert token.allows("registry", "catalog", "*")
+    for type_, name, action in (
+        ("repository", "web/app", "delete"),
+        ("repository", "web", "pull"),
+        ("repository", "web/app/more", "pull"),
+        ("repository", "WEB/app", "pull"),
+        ("registry", "web/app", "pull"),
+        ("registry", "catalog", "pull"),
+        ("repository", "web/app", ""),
+    ):
+        assert not token.allows(type_, name, action)
+
+
+def test_a_token_lives_a_quarter_of_an_hour(signing, monkeypatch):
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    now = time.time()
+    assert tokens.verify(text, SERVICE)
+    monkeypatch.setattr(tokens.time, "time", lambda: now + tokens.LIFETIME.total_seconds() + 1)
+    with pytest.raises(tokens.InvalidToken, match=r"not any more|expired"):
+        tokens.verify(text, SERVICE)
+    assert tokens.LIFETIME.total_seconds() == 15 * 60
+
+
+def test_a_token_that_was_seen_before_is_still_for_one_service_only(signing):
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    assert tokens.verify(text, SERVICE)
+    for service in ("another.example.com", "", SERVICE + ":443", SERVICE.upper()):
+        with pytest.raises(tokens.InvalidToken):
+            tokens.verify(text, service)
+
+
+@hypothesis_settings(
+    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_no_letter_of_a_token_can_be_changed(signing, data):
+    text = tokens.issue(ANONYMOUS, SERVICE, GRANTS)
+    place = data.draw(st.integers(0, len(text) - 2))  # the last letter holds bits that are not used
+    letter = data.draw(st.sampled_from("ABCxyz019-_.= ~"))
+    if text[place] != letter:
+        with pytest.raises(tokens.InvalidToken):
+            tokens.verify(text[:place] + letter + text[place + 1 :], SERVICE)
+
+
+@hypothesis_settings(
+    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text() | st.binary().map(lambda data: data.decode("latin-1")))
+def test_no_text_is_a_token_by_chance(signing, text):
+    for candidate in (text, f"{text}.{text}", f"{text}.{text}.{text}"):
+        with pytest.raises(tokens.InvalidToken):
+            tokens.verify(candidate, SERVICE)
+
+
+# ── Signing keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_token_makes_the_first_key(db):
+    SigningKey.objects.all().delete()
+    new_process()
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    assert SigningKey.objects.count() == 1
+    new_process()
+    assert tokens.verify(text, SERVICE)
+    tokens.issue(ANONYMOUS, SERVICE, [])
+    assert SigningKey.objects.count() == 1
+
+
+def test_the_private_half_is_encrypted_at_rest(signing):
+    row = SigningKey.objects.get()
+    assert "ENCRYPTED PRIVATE KEY" in row.private_key
+    with pytest.raises(TypeError, match="encrypted"):
+        serialization.load_pem_private_key(row.private_key.encode(), None)
+    with pytest.raises(ValueError, match=r"(?i)password|decrypt"):
+        serialization.load_pem_private_key(row.private_key.encode(), b"guess")
+    assert "PRIVATE" not in row.public_key
+
+
+def test_rotation_signs_with_a_new_key_and_honours_the_old_one(signing):
+    before = tokens.issue(ANONYMOUS, SERVICE, [])
+    assert tokens.rotate_signing_key()
+    after = tokens.issue(ANONYMOUS, SERVICE, [])
+    kids = [jwt.get_unverified_header(text)["kid"] for text in (before, after)]
+    assert len(set(kids)) == 2
+    assert kids == list(SigningKey.objects.order_by("pk").values_list("identifier", flat=True))
+    new_process()
+    for text in (before, after):
+        assert tokens.verify(text, SERVICE)
+
+
+def test_a_process_learns_of_a_key_that_another_one_made(signing):
+    """A token of the new key comes to a process that has only read the old one."""
+    tokens.issue(ANONYMOUS, SERVICE, [])
+    known = tokens._keys
+    tokens._keys = type(known)()  # the other process
+    try:
+        tokens.rotate_signing_key()
+        text = tokens.issue(ANONYMOUS, SERVICE, [])
+    finally:
+        tokens._keys = known
+    known._loaded_at -= 2  # two seconds later
+    assert tokens.verify(text, SERVICE)
+
+
+def test_a_busy_process_signs_with_the_new_key_before_long(signing):
+    old = jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))["kid"]
+    new = tokens._new_signing_key().identifier  # by another process
+    tokens._keys._loaded_at -= tokens._keys.RELOAD_SECONDS + 1
+    tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
+    assert jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))["kid"] == new != old
+
+
+def test_keys_that_no_token_can_need_are_forgotten(signing):
+    ancient = SigningKey.objects.get()
+    SigningKey.objects.update(created_at=timezone.now() - 3 * tokens.SIGNING_KEY_LIFETIME)
+    tokens.rotate_signing_key()
+    assert not SigningKey.objects.filter(pk=ancient.pk).exists()
+
+
+def test_the_monthly_rotation_waits_for_its_month(signing):
+    assert not tokens.rotate_signing_key(only_if_due=True)
+    SigningKey.objects.update(created_at=timezone.now() - tokens.SIGNING_KEY_LIFETIME - timedelta(minutes=1))
+    assert tokens.rotate_signing_key(only_if_due=True)
+    assert not tokens.rotate_signing_key(only_if_due=True)
+    assert SigningKey.objects.count() == 2
+
+
+def test_a_token_of_a_key_that_is_gone_is_none(signing):
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    SigningKey.objects.all().delete()
+    new_process()
+    with pytest.raises(tokens.InvalidToken):
+        tokens.verify(text, SERVICE)
+
+
+def test_a_new_installation_secret_reads_keys_of_the_old_one(signing, settings):
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new secret of this installation", [old]
+    new_process()
+    assert tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
+    settings.SECRET_KEY_FALLBACKS = []
+    new_process()
+    assert tokens.verify(text, SERVICE)  # checking needs no private key
+    with pytest.raises(RuntimeError, match="KCR_SECRET_KEY_FALLBACKS"):
+        tokens.issue(ANONYMOUS, SERVICE, [])
+    tokens.rotate_signing_key()
+    assert tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
+
+
+def test_the_algorithm_is_one(signing):
+    header = jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))
+    assert header == {"alg": "EdDSA", "typ": "JWT", "kid": SigningKey.objects.get().identifier}
+    assert json.loads(json.dumps(header)) == header
+
+
+# ── Refresh tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
+def redeem(token: str, service: str = SERVICE):
+    return tokens.redeem_refresh(token, service, address="10.0.0.9", client="test/1")
+
+
+def test_a_refresh_token_leads_to_its_key(world):
+    token = tokens.issue_refresh(world.member.key, SERVICE)
+    assert token.startswith("kcrr_")
+    assert redeem(token) == world.member.key
+    assert redeem(token) == world.member.key
+    row = RefreshToken.objects.get()
+    assert token[5:] not in str(vars(row))
+    assert row.expires_at - row.created_at == pytest.approx(tokens.REFRESH_LIFETIME, abs=timedelta(seconds=10))
+
+
+def test_a_refresh_token_survives_a_new_installation_secret(world, settings):
+    token = tokens.issue_refresh(world.member.key, SERVICE)
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new secret of this installation", [old]
+    assert redeem(token) == world.member.key
+    settings.SECRET_KEY_FALLBACKS = []
+    with pytest.raises(tokens.InvalidToken):
+        redeem(token)
+
+
+def test_a_refresh_token_of_one_key_dies_with_it_alone(world):
+    other = make_key(world.member.user, "other")
+    mine, others = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(other.key, SERVICE)
+    keys.revoke(world.member.key)
+    with pytest.raises(tokens.InvalidToken):
+        redeem(mine)
+    assert redeem(others) == other.key
+
+
+@pytest.mark.parametrize("token", ["", "kcrr_", "\0", "\udc80", "x" * 100_000, "kcrs_" + "a" * 60])
+def test_what_is_no_refresh_token(world, token):
+    tokens.issue_refresh(world.member.key, SERVICE)
+    with pytest.raises(tokens.InvalidToken):
+        redeem(token)
+
+
+def test_refresh_tokens_that_have_run_out_are_forgotten(world):
+    old, new = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(world.member.key, SERVICE)
+    RefreshToken.objects.filter(token_hash=keys.hash_secret(old)).update(expires_at=timezone.now())
+    assert tokens.forget_expired() == 1
+    with pytest.raises(tokens.InvalidToken):
+        redeem(old)
+    assert redeem(new) == world.member.key

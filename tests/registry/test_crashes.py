@@ -1,0 +1,150 @@
+"""A process may die at any step; what was answered stays, what was not leaves nothing half."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integrity import assert_integrity, violations
+from tests.live import LiveServer, sha256
+from tests.server import SOURCE
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+FAILPOINTS = sorted(
+    {
+        name
+        for path in (SOURCE / "registry").rglob("*.py")
+        for name in re.findall(r'failpoint\("([a-z_.]+)"\)', path.read_text())
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with LiveServer("crashes", {"KCR_WEB_WORKERS": "1"}) as running:
+        yield running.people()
+
+
+def push_everything(server: LiveServer, data: bytes, tag: str) -> list[int]:
+    """Push a blob in two pieces and a manifest that names it; the statuses, as far as it came."""
+    api = server.api()
+    try:
+        location = api.start()
+        half = len(data) // 2
+        statuses = [api.ask("PATCH", location, data[:half])[0]]
+        statuses.append(api.ask("PUT", f"{location}?digest={sha256(data)}", iter([data[half:]]))[0])
+        return [*statuses, api.push_manifest(tag, data)]
+    except (http.client.HTTPException, OSError):
+        return [0]
+
+
+def test_the_failpoints_of_the_code_are_these():
+    assert FAILPOINTS == [
+        "append.synced",
+        "append.written",
+        "finish.before_commit",
+        "finish.committed",
+        "finish.published",
+        "publish.renamed",
+        "publish.synced",
+        "push.before_commit",
+        "push.stored",
+    ]
+
+
+@pytest.mark.parametrize("name", FAILPOINTS)
+def test_a_process_that_dies_leaves_nothing_half(server, name):
+    data = random.Random(name).randbytes(3_000_000)
+    tag = name.replace(".", "-")
+    server.restart(KCR_FAILPOINT=f"{name}:die")
+    assert push_everything(server, data, tag) == [0]
+    server.restart()
+
+    assert_integrity(server.data)
+    api = server.api()
+    status, _, body = api.ask("GET", f"blobs/{sha256(data)}")
+    assert (status, sha256(body) == sha256(data)) in {(404, False), (200, True)}
+    assert api.ask("GET", f"manifests/{tag}")[0] == 404
+    assert push_everything(server, data, tag) == [202, 201, 201]
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+    assert_integrity(server.data)
+
+
+@pytest.mark.parametrize("name", ["append.written", "append.synced", "publish.renamed", "publish.synced"])
+@pytest.mark.parametrize("how", ["fail", "full"])
+def test_a_disk_that_fails_or_is_full_commits_nothing(server, name, how):
+    data = random.Random(name + how).randbytes(2_000_000)
+    server.restart(KCR_FAILPOINT=f"{name}:{how}")
+    statuses = push_everything(server, data, "disk")
+    assert max(statuses) >= 500
+    assert_integrity(server.data)
+    assert server.api().ask("HEAD", f"blobs/{sha256(data)}")[0] == 404
+    server.restart()
+    assert push_everything(server, data, "disk") == [202, 201, 201]
+    assert_integrity(server.data)
+
+
+def test_an_upload_goes_on_after_the_server_was_killed(server):
+    data = random.Random(1).randbytes(2_000_000)
+    api = server.api()
+    location = api.start()
+    assert api.ask("PATCH", location, data[:1_500_000])[0] == 202
+    server.restart()
+    api = server.api()
+    status, headers, _ = api.ask("GET", location)
+    assert (status, headers["Range"]) == (204, "0-1499999")
+    assert api.ask("PATCH", location, data[1_500_000:], Content_Range="1500000-1999999")[0] == 202
+    assert api.ask("PUT", f"{location}?digest={sha256(data)}")[0] == 201
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def test_killing_at_any_moment_leaves_nothing_half(server):
+    chance = random.Random(7)
+    for turn in range(4):
+        data = chance.randbytes(40_000_000)
+        pushing = threading.Thread(target=push_everything, args=(server, data, f"turn-{turn}"))
+        pushing.start()
+        time.sleep(chance.uniform(0.02, 0.5))
+        server.restart()
+        pushing.join()
+        assert_integrity(server.data)
+        status, _, body = server.api().ask("GET", f"blobs/{sha256(data)}")
+        assert status == 404 or sha256(body) == sha256(data)
+
+
+def test_the_rules_of_integrity_bite(server):
+    """Break each of them and be told."""
+    data = b"something to break" * 100
+    assert push_everything(server, data, "bite") == [202, 201, 201]
+    server.crash()
+    database = sqlite3.connect(server.data / "kcr.sqlite3")
+    key = database.execute("SELECT storage_key FROM registry_blob WHERE digest = ?", [sha256(data)]).fetchone()[0]
+    path: Path = server.data / "storage" / key
+    assert violations(server.data) == []
+
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert "not whole" in violations(server.data)[0]
+    path.write_bytes(b"X" + whole[1:])
+    assert "others" in violations(server.data)[0]
+    path.write_bytes(whole)
+    stray = path.with_name("00000000-0000-4000-8000-000000000000")
+    stray.write_bytes(b"")
+    assert "nobody owns" in violations(server.data)[0]
+    stray.unlink()
+    staged = server.data / "storage" / "staging" / stray.name
+    staged.write_bytes(b"")
+    assert "no upload owns" in violations(server.data)[0]
+    staged.unlink()
+    with database:
+        database.execute("DELETE FROM registry_manifestblob WHERE manifest_id = (SELECT MAX(id) FROM registry_manifest)")
+    assert any("other blobs" in broken for broken in violations(server.data))
+    database.close()
