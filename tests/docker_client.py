@@ -16,14 +16,17 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from django.http import HttpResponseBase
 from django.test import Client
 
 from registry.oci import media_types
-from tests.personas import Persona
+
+if TYPE_CHECKING:
+    from django.http import HttpResponseBase
+
+    from tests.personas import Persona
 
 PROJECT_HOST = "demo.kr-central-2.kcr.localhost:8080"
 BARE_HOST = "localhost:8080"
@@ -96,7 +99,7 @@ class DockerClient:
     def __init__(self, persona: Persona | None = None, host: str = PROJECT_HOST, *, address: str = "10.0.0.1") -> None:
         self.persona, self.host = persona, host
         self.http = Client(SERVER_NAME=host.partition(":")[0], REMOTE_ADDR=address, headers={"host": host})
-        self.tokens: dict[str, str] = {}
+        self.tokens: dict[str, str] = persona.tokens.setdefault(host, {}) if persona else {}
         self.scopes: dict[tuple[str, str], str] = {}
 
     # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -136,16 +139,19 @@ class DockerClient:
     ) -> Answer:
         """One request, with a token for the scope of the challenge when there is one; as docker does it, once again.
 
-        ``path`` is below /v2/, or a whole path as in a Location. A token is used again for requests of its kind.
+        ``path`` is below /v2/, or a whole path as in a Location. Tokens are used again.
         """
         path = path if path.startswith("/") else f"/v2/{path}"
         headers = dict(headers or {})
         kind = method, re.split(r"/(?:manifests|tags|referrers|blobs(?!/uploads/?\?.*from=))/", path)[0]
         known = self._authorization(headers, self.scopes.get(kind, ""))
         answer = self.raw(method, path, body=body, headers=headers | known, stream=stream)
-        if answer.status == 401 and "Authorization" not in headers:
+        is_fresh = "Authorization" in headers
+        while answer.status == 401 and not is_fresh:
             scope = self.scopes[kind] = _scope_of(answer.headers.get("WWW-Authenticate", ""))
-            self.tokens[scope] = self.token(scope)
+            is_fresh = self._authorization(headers, scope) in ({}, known)
+            if is_fresh:
+                self.tokens[scope] = self.token(scope)
             known = self._authorization(headers, scope)
             answer = self.raw(method, path, body=body, headers=headers | known, stream=stream)
         if expect is not None:

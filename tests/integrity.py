@@ -6,9 +6,12 @@ import hashlib
 import sqlite3
 import uuid
 from contextlib import closing
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.oci import documents
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def violations(data: Path) -> list[str]:
@@ -35,10 +38,14 @@ def _blobs(database: sqlite3.Connection, storage: Path) -> list[str]:
         path = storage / key
         if not path.exists() or path.stat().st_size != size:
             broken.append(f"{digest}: its bytes are not whole at {key}")
-        elif size < 32 * 1024 * 1024 and digest.startswith("sha256:"):
-            if hashlib.sha256(path.read_bytes()).hexdigest() != digest.removeprefix("sha256:"):
-                broken.append(f"{digest}: its bytes are others")
+        elif size < 32 * 1024 * 1024 and not _is(digest, path.read_bytes()):
+            broken.append(f"{digest}: its bytes are others")
     return broken
+
+
+def _is(digest: str, content: bytes) -> bool:
+    algorithm, _, encoded = digest.partition(":")
+    return hashlib.new(algorithm, content).hexdigest() == encoded
 
 
 def _files(database: sqlite3.Connection, storage: Path) -> list[str]:
@@ -82,4 +89,6 @@ def _tags(database: sqlite3.Connection) -> list[str]:
         "SELECT name FROM registry_tag t JOIN registry_manifest m ON m.id = t.manifest_id"
         " WHERE t.ended_at IS NULL AND m.deletion_id IS NOT NULL"
     )
-    return [f"two live meanings: {row}" for row in doubled] + [f"a live tag of a deleted manifest: {row}" for row in dead]
+    return [f"two live meanings: {row}" for row in doubled] + [
+        f"a live tag of a deleted manifest: {row}" for row in dead
+    ]

@@ -13,24 +13,28 @@ organization other, project rival, repository rivals (private)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from accounts import keys, organizations
 from accounts.actors import SYSTEM, Actor
 from accounts.grants import RepositoryRole
 from accounts.models import AccessKey, Organization, OrganizationRole, Project, ProjectRole, User
 from registry import repositories
-from registry.models import Repository
+
+if TYPE_CHECKING:
+    from registry.models import Repository
 
 PASSWORD = "correct horse battery"
 
 
 @dataclass
 class Persona:
-    """Somebody with an access key. ``actor`` is what the rules see."""
+    """Somebody with an access key. ``actor`` is what the rules see; ``tokens`` what their clients have, by host."""
 
     user: User
     key: AccessKey
     secret: str
+    tokens: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def actor(self) -> Actor:

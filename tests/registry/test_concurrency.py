@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sqlite3
 import threading
@@ -105,18 +106,23 @@ def test_a_tag_that_ten_move_at_once_has_one_meaning(server):
     assert at_once(10, lambda number: clients[number].push_manifest("moved", layers[number])) == [201] * 10
     check(server)
     events = server.manage(
-        "shell", "-v0", "-c",
+        "shell",
+        "-v0",
+        "-c",
         "import json; from registry.models import Tag; t = Tag.objects.filter(name='moved').order_by('pk');"
         "print(json.dumps([[x.started_at.timestamp(), x.ended_at and x.ended_at.timestamp()] for x in t]))",
     )
     assert len(events) == 10
     assert [ended for _, ended in events].count(None) == 1
-    assert all(before[1] == after[0] for before, after in zip(events, events[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(events))
 
 
 @pytest.mark.parametrize(("limit", "what"), [("tag_limit", "tags"), ("image_limit", "images")])
 def test_at_the_quota_minus_one_exactly_one_lands(server, limit, what):
-    count = {"tags": "Tag.objects.filter(ended_at=None, image__name='app')", "images": "Image.objects.filter(deletion=None)"}
+    count = {
+        "tags": "Tag.objects.filter(ended_at=None, image__name='app')",
+        "images": "Image.objects.filter(deletion=None)",
+    }
     set_limit = (
         "from accounts.models import Project; from registry.models import Tag, Image;"
         f"Project.objects.update({limit}={count[what]}.count() + 1)"

@@ -8,13 +8,16 @@ import re
 import sqlite3
 import threading
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integrity import assert_integrity, violations
 from tests.live import LiveServer, sha256
 from tests.server import SOURCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -145,6 +148,8 @@ def test_the_rules_of_integrity_bite(server):
     assert "no upload owns" in violations(server.data)[0]
     staged.unlink()
     with database:
-        database.execute("DELETE FROM registry_manifestblob WHERE manifest_id = (SELECT MAX(id) FROM registry_manifest)")
+        database.execute(
+            "DELETE FROM registry_manifestblob WHERE manifest_id = (SELECT MAX(id) FROM registry_manifest)"
+        )
     assert any("other blobs" in broken for broken in violations(server.data))
     database.close()

@@ -74,7 +74,7 @@ def test_deleting_a_digest_is_one_act_with_all_its_tags_children_and_signatures(
     entry = {"mediaType": child.media_type, "digest": child.digest, "size": len(child.manifest)}
     index_type = "application/vnd.oci.image.index.v1+json"
     index = (
-        '{"schemaVersion":2,"mediaType":"%s","manifests":[%s]}' % (index_type, str(entry).replace("'", '"'))
+        '{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}'.format(index_type, str(entry).replace("'", '"'))
     ).encode()
     member.push_manifest("web/app", "1.0", index, index_type)
     member.push_manifest("web/app", "latest", index, index_type)

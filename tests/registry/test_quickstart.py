@@ -1,0 +1,141 @@
+"""``manage.py quickstart`` as a newcomer and as Ctrl-C meet it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.live import LiveServer
+from tests.programs import run
+from tests.server import SOURCE
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+
+class Quickstart(LiveServer):
+    """The whole tree: web server, worker, beat."""
+
+    def start(self) -> None:
+        """Nothing but the one command."""
+        self.launch(self.command("quickstart"), self.environment, cwd=SOURCE)
+        assert self.await_ready(self.is_ready), self.said()
+
+    def tree(self) -> dict[int, str]:
+        """Process id and command line of everything that this quickstart started."""
+        found, mark = {}, f"KCR_DATA_DIR={self.data}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue
+        return found
+
+    def await_said(self, words: str) -> bool:
+        """Whether the log says this within half a minute."""
+        return eventually(lambda: words in self.said(lines=1000))
+
+
+def eventually(true) -> bool:
+    """Whether ``true()`` becomes true within half a minute."""
+    end = time.monotonic() + 30
+    while not (found := true()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return bool(found)
+
+
+@pytest.fixture
+def quickstart():
+    with Quickstart("quickstart") as running:
+        yield running
+
+
+def test_the_first_start_makes_a_project_and_shows_its_key_once(quickstart):
+    shown = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", quickstart.said(lines=1000))
+    assert shown
+    quickstart.manage("createrepository", "demo/web")
+    client = quickstart.client()
+    client.basic = None
+    identifier, secret = shown.groups()
+    from tests.images import RegistryClient
+
+    answer = RegistryClient(quickstart.host, identifier, secret).request("GET", "/v2/")
+    assert answer.status == 200
+
+    quickstart.end()
+    quickstart.log.write_text("")
+    quickstart.start()
+    assert quickstart.await_said("docker login")
+    assert "kcrs_" not in quickstart.said(lines=1000)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_the_whole_tree(quickstart, number):
+    assert eventually(lambda: len(quickstart.tree()) >= 4)
+    quickstart.process.send_signal(number)
+    assert quickstart.process.wait(40) == 0
+    assert quickstart.tree() == {}
+    assert "Stopped." in quickstart.said(lines=1000)
+
+
+@pytest.mark.parametrize(
+    "part", ["serve", "celery --app=registry --quiet worker", "celery --app=registry --quiet beat"]
+)
+def test_a_part_that_crashes_is_started_again_and_that_is_said(quickstart, part):
+    assert eventually(lambda: any(part in line for line in quickstart.tree().values()))
+    killed = {pid for pid, line in quickstart.tree().items() if part in line}
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    assert quickstart.await_said("SIGKILL); again in 1 s")
+    assert eventually(lambda: {p for p, line in quickstart.tree().items() if part in line} - killed)
+    assert eventually(quickstart.is_ready)
+
+
+def test_work_that_is_queued_is_done_by_the_worker(quickstart):
+    quickstart.manage("createrepository", "demo/web")
+    made = quickstart.manage(
+        "shell",
+        "-v0",
+        "-c",
+        "from datetime import timedelta; from django.utils import timezone; from registry.models import *;"
+        "from accounts.models import User; from registry.tasks import sweep_uploads;"
+        "s = UploadSession.objects.create(repository=Repository.objects.get(), image_name='a', algorithm='sha256',"
+        " user=User.objects.get(), expires_at=timezone.now() - timedelta(days=1));"
+        "sweep_uploads.delay(); print(UploadSession.objects.count())",
+    )
+    assert made in {0, 1}
+    count = ("shell", "-v0", "-c", "from registry.models import UploadSession as U; print(U.objects.count())")
+    assert eventually(lambda: quickstart.manage(*count) == 0)
+
+
+def test_a_port_that_is_taken_is_said_in_words(quickstart):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        environment = {**quickstart.environment, "KCR_LISTEN": f"127.0.0.1:{port}"}
+        with pytest.raises(AssertionError, match="KCR cannot listen at"):
+            run(quickstart.command("quickstart"), environment=environment, directory=SOURCE)
+
+
+def test_a_download_under_way_is_finished_before_the_end(quickstart):
+    quickstart.manage("createrepository", "demo/web")
+    quickstart.key = quickstart.access_key("admin@kcr.localhost")
+    api = quickstart.api()
+    data = os.urandom(8 * 1024 * 1024)
+    assert api.push_blob(data) == 201
+    from tests.live import sha256
+
+    with api.open("GET", f"blobs/{sha256(data)}") as answer:
+        received = answer.read(1000)
+        quickstart.process.send_signal(signal.SIGTERM)
+        time.sleep(1)
+        received += answer.read()
+    assert received == data
+    assert quickstart.process.wait(40) == 0
