@@ -13,17 +13,20 @@ help: ## Show these lines
 run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with everything they need
 	@$(PYTHON) manage.py quickstart
 
-test: $(VENV)/.development ## Run all tests, then those that need no program once more on PostgreSQL
+test: $(VENV)/.development ## Run all tests, and those about data once more on PostgreSQL
 	$(PYTHON) -m pytest --numprocesses=2 -m "not real"
 	$(PYTHON) -m pytest -m real
-	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest -m "not real and not sqlite_only"
+	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not sqlite_only" $(ABOUT_DATA)
+
+ABOUT_DATA = tests/accounts tests/registry/test_history.py tests/registry/test_access.py \
+	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))
 
 check: $(VENV)/.development ## Look at the code without running it: format, rules, types, layers, migrations
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
-	$(PYTHON) -m djade --check $$(git ls-files 'templates/*.html')
+	git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade --check
 	$(PYTHON) -m pylint --disable=all --enable=W0133 accounts registry scanning console
 	env $(SAFE) $(PYTHON) manage.py makemigrations --check --dry-run
 	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
@@ -34,7 +37,7 @@ SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/check
 fix: $(VENV)/.development ## Format the code and mend what the tools can mend
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
-	-$(PYTHON) -m djade $$(git ls-files 'templates/*.html')
+	-git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade
 
 bench: $(VENV)/.development ## Measure this installation beside others; prints ratios, proves nothing
 	$(PYTHON) -m bench
@@ -46,12 +49,13 @@ lock: $(VENV)/.development ## Take the newest allowed versions of all dependenci
 LOCK = --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 $(PYTHON):
-	@[ -n "$(PYTHON3)" ] && "$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "KCR needs Python 3.11 or newer (found: $$($(PYTHON3) --version 2>&1))"; exit 1; }
+	@[ -n "$(PYTHON3)" ] || { echo "KCR needs Python 3.11 or newer (found: none)"; exit 1; }
+	@"$(PYTHON3)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "KCR needs Python 3.11 or newer (found: $$("$(PYTHON3)" --version 2>&1))"; exit 1; }
 	"$(PYTHON3)" -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.txt | $(PYTHON)
-	@[ -f $(VENV)/.development ] || $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@[ $(VENV)/.development -nt $< ] || $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.development: requirements-dev.txt | $(PYTHON)

@@ -102,7 +102,7 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
         if claims["exp"] <= time.time():
             raise InvalidToken("the token has expired")
         return _token(claims, address, client)
-    except (jwt.PyJWTError, KeyError, TypeError, ValueError) as error:
+    except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidToken("the token is not valid here, or not any more") from error
 
 
@@ -110,7 +110,7 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
 def _claims(text: str, service: str) -> dict[str, Any]:
     """The claims of a token that we signed for the service. A client sends the same one many times: look once."""
     header = json.loads(base64url_decode(text.partition(".")[0].encode()))
-    if not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
+    if not isinstance(header, dict) or not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
         raise InvalidToken("unexpected token header")
     claims: dict[str, Any] = jwt.decode(
         text,

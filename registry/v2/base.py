@@ -142,7 +142,9 @@ class ImageView(RegistryView):
     def scope(self) -> str:
         """``repository:<name>:<actions>`` of this request."""
         action = self.actions.get(self.request.method or "")
-        return f"repository:{self.wire_name}:{_SCOPE_OF[action]}" if action else ""
+        if action is None or self.host.find(self.wire_name) is None:
+            return ""  # a header must not hold what anybody wrote
+        return f"repository:{self.wire_name}:{_SCOPE_OF[action]}"
 
 
 class UnknownView(PersonalView):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.http import FileResponse, HttpResponse, HttpResponseBase
 
+from registry import errors
 from registry.oci import media_types, ranges
 
 from . import http
@@ -74,7 +75,11 @@ class Download(FileResponse):
 
     def __init__(self, part: Part | Multipart, **options: Any) -> None:
         self._transfer = ExitStack()
-        self._transfer.enter_context(http.transfer())
+        try:
+            self._transfer.enter_context(http.transfer())
+        except errors.TooManyRequests:
+            part.close()
+            raise
         super().__init__(part, **options)
 
     def close(self) -> None:

@@ -201,7 +201,7 @@ def objects_with_meaning(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
             yield part.get("platform") or {}, OF_PLATFORMS
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(nearly_good_documents(), CONTENT_TYPES)
 def test_what_is_accepted_is_read_alike_by_those_who_ignore_case(tree, content_type):
     """Go clients take the last key that is equal but for case; a collector or scanner must not see anything else."""

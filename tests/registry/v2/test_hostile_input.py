@@ -5,21 +5,26 @@ Each field gets each value, from somebody without login and from somebody who ma
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 
 from registry.models import BlobLease, Image, Manifest, Tag, UploadSession
 from tests import docker_client
-from tests.docker_client import PROJECT_HOST, Answer, DockerClient, sha256
+from tests.docker_client import PROJECT_HOST, Answer, DockerClient, descriptor, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-MEGABYTES = "a" * 10_000_000
+TEN_MEGABYTES = "ten megabytes"
 PUSHED = docker_client.Image(layers=[b"a layer"])
 DIGEST = sha256(b"a layer")
 BAD_REQUESTS = range(400, 500)
@@ -36,7 +41,8 @@ VALUES = {
     "overlong dots": "%C0%AE%C0%AE%C0%AF",
     "a slash that is encoded twice": "+%252f",
     "dots that are encoded twice": "%252e%252e%252f",
-    "ten megabytes": MEGABYTES,
+    "as much as the server lets through": "a" * 8_000,
+    TEN_MEGABYTES: "a" * 10_000_000,
     "a lone surrogate": "+%ED%A0%80",
     "an escaped lone surrogate": "+%5Cud800",
     "a digit of another alphabet": "+%D9%A3",
@@ -185,14 +191,14 @@ def complaints(answer: Answer) -> Iterator[str]:
 CHALLENGE = re.compile(r'(Basic|Bearer) ([a-z]+="[^"\\\x00-\x1f]*",)*[a-z]+="[^"\\\x00-\x1f]*"')
 
 
-def ask(client: DockerClient, method: str, path: str, headers: dict[str, str]) -> Answer:
+def ask(client: DockerClient, method: str, path: str, headers: dict[str, str], **more: str) -> Answer:
     client.http.raise_request_exception = False
     body = b""
     if method == "PUT" and "/manifests/" in path:
         body, headers = PUSHED.manifest, headers | {"Content-Type": PUSHED.media_type}
     elif method in {"PUT", "PATCH"}:
         body = b"a layer"
-    return client.raw(method, path, body=body, headers=headers)
+    return client.raw(method, path, body=body, headers=headers | more)
 
 
 @pytest.mark.parametrize("where", URL_FIELDS)
@@ -205,15 +211,292 @@ def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, whe
         path = field.path.replace("{}", value).replace("{upload}", upload)
         if path == good:
             continue
-        wrong |= {f"{name}, by nobody": problem for problem in complaints(ask(nobody, field.method, path, {}))}
+        if name != TEN_MEGABYTES:
+            wrong[f"{name}, by nobody"] = list(complaints(ask(nobody, field.method, path, {})))
         answer = ask(member, field.method, path, member.basic())
-        wrong |= {name: problem for problem in complaints(answer)}
+        wrong[name] = list(complaints(answer))
         if not field.expected(answer.status):
-            wrong[name] = f"{answer.status} {answer.body[:200]!r}"
+            wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
         refused = refused and answer.status >= 400
-    assert wrong == {}
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
     if refused:
         assert state(storage_folder) == before
     if field.exists:  # control: it is the value that was refused
         answer = ask(member, field.method, good, member.basic())
         assert answer.status < 300 or (answer.status == 405 and "blob" in where), answer.body
+
+
+# ── Headers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# As they come from a server: bytes, read as Latin-1.
+HEADER_VALUES = {
+    "NUL": "+\0",
+    "a newline at the end": "+\n",
+    "a header behind": "+\r\nX-Evil: 1",
+    "dots": "../../../../etc/passwd",
+    "encoded dots": "%2e%2e%2f",
+    "as much as the server lets through": "a" * 8_000,
+    "a lone surrogate": "+\xed\xa0\x80",
+    "a digit of another alphabet": "+\xd9\xa3",
+    "a superscript digit": "+\xb2",
+    "no UTF-8": "+\xff\xfe",
+    "a quotation mark": '+"',
+    "a comma": "+,",
+    "minus one": "-1",
+    "signs": "++5",
+    "a number of 5,000 digits": "9" * 5_000,
+    "a number with underscores": "1_000",
+    "hexadecimal": "0x10",
+    "nothing": "",
+}
+JSON_FORM = "application/x-www-form-urlencoded"
+HEADERS = {
+    # header: method, path, a good value, the expected statuses, body
+    "Content-Type": ("PUT", "/v2/web/app/manifests/1.0", PUSHED.media_type, BAD_REQUESTS.__contains__),
+    "Content-Range": ("PATCH", "/v2/web/app/blobs/uploads/{upload}", "0-6", BAD_REQUESTS.__contains__),
+    "Content-Length": ("PATCH", "/v2/web/app/blobs/uploads/{upload}", "7", anything),
+    "Transfer-Encoding": ("PATCH", "/v2/web/app/blobs/uploads/{upload}", "chunked", anything),
+    "Range": ("GET", f"/v2/web/app/blobs/{DIGEST}", "bytes=0-1", exactly(200, 206, 416)),
+    "If-Range": ("GET", f"/v2/web/app/blobs/{DIGEST}", f'"{DIGEST}"', exactly(200)),
+    "If-None-Match": ("GET", "/v2/web/app/manifests/1.0", f'"{PUSHED.digest}"', exactly(200, 304)),
+    "If-Modified-Since": ("GET", "/v2/web/app/manifests/1.0", "Thu, 01 Jan 1970 00:00:00 GMT", exactly(200)),
+    "Accept": ("GET", "/v2/web/app/manifests/1.0", PUSHED.media_type, exactly(200)),
+    "Accept-Language": ("GET", "/v2/web/app/manifests/1.0", "ko", exactly(200)),
+    "Accept-Encoding": ("GET", "/v2/web/app/manifests/1.0", "gzip", exactly(200)),
+    "Cookie": ("GET", "/v2/web/app/manifests/1.0", "kcr_session=abc", exactly(200)),
+    "Origin": ("GET", "/v2/web/app/manifests/1.0", "https://example.com", exactly(200)),
+    "User-Agent": ("GET", "/v2/web/app/manifests/1.0", "docker/27.0", exactly(200)),
+    "X-Forwarded-For": ("GET", "/v2/web/app/manifests/1.0", "192.0.2.1", exactly(200)),
+    "X-Request-Id": ("GET", "/v2/web/app/manifests/1.0", "abc", exactly(200)),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_any_text_in_any_header(docker, upload, header, settings):
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+    method, path, good, expected = HEADERS[header]
+    member, wrong = docker("member"), {}
+    for name, value in HEADER_VALUES.items():
+        text = good + value[1:] if value.startswith("+") else value
+        answer = ask(member, method, path.replace("{upload}", upload), member.basic(), **{header: text})
+        wrong[name] = list(complaints(answer))
+        is_legal = header == "Content-Type" and value in {"", "+\n"}  # the document says what it is
+        if not expected(answer.status) and not is_legal:
+            wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
+        assert answer.headers.get("X-Request-Id") != text
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic", "bearer", "Digest", ""])
+@pytest.mark.parametrize("path", ["/v2/", "/v2/web/app/manifests/1.0", "/v2/public/app/tags/list"])
+def test_any_text_in_the_authorization(docker, upload, scheme, path):
+    values = {
+        **HEADER_VALUES,
+        "base 64 of NUL": base64.b64encode(b"\0:\0").decode(),
+        "base 64 of a lone surrogate": base64.b64encode(b"a\xed\xa0\x80:b").decode(),
+        "base 64 of newlines": base64.b64encode(b"\n:\n").decode(),
+        "base 64 without a colon": base64.b64encode(b"KCRK").decode(),
+        "base 64 of ten kilobytes": base64.b64encode(b"a:" * 5_000).decode(),
+        "half of base 64": "YWI6Yw=",
+        "base 64 of another alphabet": "YWI6Y2Q_",
+    }
+    wrong = {}
+    for number, (name, value) in enumerate(values.items()):
+        client = DockerClient(None, address=f"10.0.2.{number}")
+        text = f"{scheme} {value.removeprefix('+')}".strip()
+        answer = ask(client, "GET", path, {"Authorization": text})
+        wrong[name] = list(complaints(answer))
+        if answer.status != 401:
+            wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
+
+
+# ── Forms of the token service ───────────────────────────────────────────────────────────────────────────────────────
+FORM = {
+    "grant_type": 400,
+    "service": 400,
+    "username": 401,
+    "password": 401,
+    "scope": None,
+    "client_id": None,
+    "access_type": None,
+}
+
+
+@pytest.mark.parametrize("field", [*FORM, "refresh_token"])
+def test_any_text_in_any_field_of_a_form(world, field):
+    wrong = {}
+    for number, (name, value) in enumerate(VALUES.items()):
+        good = {
+            "grant_type": "password",
+            "service": PROJECT_HOST,
+            "username": world.member.key.identifier,
+            "password": world.member.secret,
+            "scope": "repository:web/app:pull",
+            "client_id": "docker",
+            "access_type": "online",
+        }
+        if field == "refresh_token":
+            good["grant_type"] = "refresh_token"
+        text = good.get(field, "kcrr_a") + value[1:] if value.startswith("+") else value
+        form = "&".join(f"{key}={quote(one, safe='')}" for key, one in good.items() if key != field)
+        client = DockerClient(None, address=f"10.0.2.{number}")
+        client.http.raise_request_exception = False
+        answer = client.raw(
+            "POST", "/token", body=f"{form}&{field}={text}".encode(), headers={"Content-Type": JSON_FORM}
+        )
+        wrong[name] = list(complaints(answer))
+        expected = 401 if field == "refresh_token" else FORM[field]
+        # NUL in a name or secret is dropped: what is left must still be right.
+        # Ten wrong secrets for one key, and further ones are not heard.
+        if expected and answer.status not in {expected, 400, 429} and name != "NUL":
+            wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
+
+
+# ── Documents ────────────────────────────────────────────────────────────────────────────────────────────────────────
+TEXTS = {
+    "NUL": "a\0",
+    "a newline at the end": "a\n",
+    "dots": "../../../../etc/passwd",
+    "encoded dots": "%2e%2e%2f",
+    "a lone surrogate": "a\ud800",
+    "surrogates in the wrong order": "\udc00\ud800",
+    "a digit of another alphabet": "a\u0663",
+    "ten megabytes": "a" * 10_000_000,
+    "a hundred kilobytes": "a" * 100_000,
+    "markup": "<img src=x onerror=alert(1)>",
+    "a private letter": "\ue000",
+    "a letter beyond the basic plane": "\U0001f433",
+    "nothing": "",
+}
+CONFIG, LAYER = PUSHED.config, PUSHED.layers[0]
+SUBJECT = descriptor(b"subject", PUSHED.media_type)
+
+
+def document(**more: object) -> dict[str, object]:
+    return json.loads(docker_client.Image(layers=[LAYER], more={"subject": SUBJECT, **more}).manifest)
+
+
+PLACES = {
+    # where a text may stand in a manifest, and whether it must be refused whatever it is
+    "mediaType": (lambda text: document(mediaType=text), True),
+    "artifactType": (lambda text: document(artifactType=text), False),
+    "value of an annotation": (lambda text: document(annotations={"key": text}), False),
+    "key of an annotation": (lambda text: document(annotations={text: "value"}), False),
+    "an unknown key": (lambda text: document(**{f"x{text}": 1}), False),
+    "an unknown value": (lambda text: document(unknown={"deep": [text]}), False),
+    "mediaType of the config": (lambda text: document(config=descriptor(CONFIG, text)), False),
+    "digest of the config": (lambda text: document(config={**descriptor(CONFIG, "a/b"), "digest": text}), True),
+    "digest of a layer": (lambda text: document(layers=[{**descriptor(LAYER, "a/b"), "digest": text}]), True),
+    "digest with more behind": (
+        lambda text: document(layers=[{**descriptor(LAYER, "a/b"), "digest": DIGEST + text}]),
+        True,
+    ),
+    "mediaType of a layer": (lambda text: document(layers=[descriptor(LAYER, text)]), False),
+    "annotation of a layer": (lambda text: document(layers=[descriptor(LAYER, "a/b", annotations={"a": text})]), False),
+    "url of a layer": (lambda text: document(layers=[descriptor(LAYER, "a/b", urls=[text])]), True),
+    "platform": (lambda text: document(config=descriptor(CONFIG, "a/b", platform={"os": text})), False),
+    "digest of the subject": (lambda text: document(subject={**SUBJECT, "digest": text}), True),
+    "mediaType of the subject": (lambda text: document(subject={**SUBJECT, "mediaType": text}), False),
+    "size": (lambda text: document(config={**descriptor(CONFIG, "a/b"), "size": text}), True),
+    "schemaVersion": (lambda text: document(schemaVersion=text), True),
+    "config": (lambda text: document(config=text), True),
+    "layers": (lambda text: document(layers=text), True),
+    "annotations": (lambda text: document(annotations=text), True),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_any_text_anywhere_in_a_manifest(docker, upload, place):
+    """Refused, or stored and given back: to those who pull it, and in the list of referrers."""
+    make, must_refuse = PLACES[place]
+    member, wrong = docker("member"), {}
+    member.http.raise_request_exception = False
+    headers = {"Content-Type": PUSHED.media_type} | member.basic()
+    for name, text in TEXTS.items():
+        content = json.dumps(make(text)).encode()
+        answer = member.raw("PUT", "/v2/web/app/manifests/hostile", body=content, headers=headers)
+        wrong[name] = list(complaints(answer))
+        is_legal = text == "" and place in {"digest with more behind", "mediaType"}
+        if (must_refuse and not is_legal and answer.status not in BAD_REQUESTS) or answer.status not in {201, 400, 413}:
+            wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
+        if answer.status == 201:
+            assert member.get("web/app/manifests/hostile", 200).body == content
+        assert member.get(f"web/app/referrers/{SUBJECT['digest']}").status == 200
+    assert {name: problems for name, problems in wrong.items() if problems} == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"{", b"[]", b'"text"', b"null", b"1", b"\0", b"\xff\xfe{\x00}\x00", b"\xef\xbb\xbf{}", b"[" * 100_000),
+        *(b'{"a":' * 5_000, b'{"schemaVersion":' + b"9" * 5_000 + b"}", b'{"schemaVersion":1e400}', b'{"a":NaN}'),
+        *(b'{"schemaVersion":2,"schemaVersion":2}', b"a" * 5_000_000, b"{" + b" " * 5_000_000),
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_what_is_no_manifest(docker, upload, body):
+    answer = docker("member").put("web/app/manifests/1.0", body=body, headers={"Content-Type": PUSHED.media_type})
+    assert answer.status in {400, 413}
+    assert answer.codes == ["MANIFEST_INVALID"]
+    assert docker("member").get("web/app/manifests/1.0", 200).body == PUSHED.manifest
+
+
+# ── Uploads that end badly (SECURITY.md 36, 38) ──────────────────────────────────────────────────────────────────────
+class Stream(io.RawIOBase):
+    """A body that the client stops sending."""
+
+    def __init__(self, *chunks: bytes | Exception) -> None:
+        self.chunks = list(chunks)
+
+    def read(self, size: int = -1) -> bytes:
+        chunk = self.chunks.pop(0) if self.chunks else b""
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+def test_a_body_that_breaks_off_changes_nothing(docker, upload, method):
+    member = docker("member")
+    path = f"web/app/blobs/uploads/{upload}"
+    query = f"?digest={sha256(b'first and second')}" if method == "PUT" else ""
+    member.patch(path, 202, body=b"first and ")
+    answer = member.request(method, path + query, stream=Stream(b"sec", ConnectionError("gone")))
+    assert answer.status == 400
+    assert answer.codes == ["SIZE_INVALID"]
+    assert member.get(path, 204).headers["Range"] == "0-9"
+    member.get(f"web/app/blobs/{sha256(b'first and second')}", 404)
+    member.put(f"{path}?digest={sha256(b'first and second')}", 201, body=b"second")
+    assert member.get(f"web/app/blobs/{sha256(b'first and second')}", 200).body == b"first and second"
+
+
+def test_a_body_that_is_shorter_than_it_was_said_to_be_changes_nothing(docker, upload):
+    member = docker("member")
+    path = f"web/app/blobs/uploads/{upload}"
+    answer = member.patch(path, stream=Stream(b"short"), headers={"Content-Length": "50"})
+    assert answer.status == 400
+    assert answer.codes == ["SIZE_INVALID"]
+    assert member.get(path, 204).headers["Range"] == "0-0"
+    member.put(f"{path}?digest={sha256(b'whole')}", 201, body=b"whole")
+
+
+@pytest.mark.parametrize("shape", ["at the end", "in one PUT", "in one POST"])
+def test_bytes_of_another_digest_are_discarded(docker, upload, storage_folder, shape):
+    member, wrong = docker("member"), sha256(b"not these")
+    files = {path for path in storage_folder.rglob("*") if path.is_file()}
+    path = f"/v2/web/app/blobs/uploads/{upload}"
+    if shape == "in one POST":
+        answer = member.post(f"web/app/blobs/uploads/?digest={wrong}", body=b"these")
+    else:
+        if shape == "at the end":
+            member.patch(path, 202, body=b"these")
+        answer = member.put(f"{path}?digest={wrong}", body=b"" if shape == "at the end" else b"these")
+        member.get(path, 404)
+    assert answer.status == 400
+    assert answer.codes == ["DIGEST_INVALID"]
+    for digest in (wrong, sha256(b"these")):
+        member.get(f"web/app/blobs/{digest}", 404)
+    assert {path for path in storage_folder.rglob("*") if path.is_file()} == files
+    member.push_blob("web/app", b"not these")
+    assert member.get(f"web/app/blobs/{wrong}", 200).body == b"not these"

@@ -1,11 +1,14 @@
 """What all answers have in common, the shape of every error, and text that nobody should send."""
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import pytest
 
 from registry.oci import media_types
+from registry.v2 import http
 from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
 
 NAME = "web/app"
@@ -429,7 +432,7 @@ HOSTILE = {
     "surrogate": "%ED%A0%80",
     "half a letter": "%E3%81",
     "another digit": "%D9%A3",
-    "a megabyte": "a" * 1_000_000,
+    "very long": "a" * 100_000,
     "quotes": "%22%27%60",
     "SQL": "'%20OR%201=1%20--",
     "percent": "%25",
@@ -475,8 +478,11 @@ FIELDS = [
 def test_hostile_text_is_refused_in_words(member, subtests, method, template, allowed):
     """By somebody who is signed in, and by nobody: what is refused is written into the challenge."""
     body = IMAGE.manifest if method == "PUT" and "manifests" in template else b""
+    people = {"member": member.basic()}
+    if "{}/" in template or "from={}" in template:
+        people["nobody"] = {"Authorization": ""}
     for case, text in HOSTILE.items():
-        for person, credentials in (("member", member.basic()), ("nobody", {"Authorization": ""})):
+        for person, credentials in people.items():
             with subtests.test(f"{case} by {person}"):
                 headers = {"Content-Type": media_types.OCI_MANIFEST} | credentials
                 answer = member.request(method, template.format(text), body=body, headers=headers)
@@ -484,6 +490,47 @@ def test_hostile_text_is_refused_in_words(member, subtests, method, template, al
                 if answer.status not in allowed or person == "nobody":
                     assert 400 <= answer.status < 500
                     assert answer.codes[0] in CODES
+
+
+# ── Many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_while_all_transfers_are_taken_the_rest_is_answered(member):
+    """Slow readers and writers may hold most threads, never all."""
+    location = member.start(NAME).headers["Location"]
+    with ExitStack() as taken:
+        while http.TRANSFERS.acquire(blocking=False):
+            taken.callback(http.TRANSFERS.release)
+        for method, path in (("GET", f"{NAME}/blobs/{BLOB}"), ("PATCH", location)):
+            refused = member.request(method, path, 429, body=b"x")
+            assert refused.codes == ["TOOMANYREQUESTS"]
+            assert int(refused.headers["Retry-After"]) > 0
+        for path in ("/v2/", f"{NAME}/tags/list", f"{NAME}/manifests/1.0", f"{NAME}/referrers/{BLOB}", location):
+            assert member.get(path).status in (200, 204)
+        member.head(f"{NAME}/blobs/{BLOB}", 200)
+    assert member.get(f"{NAME}/blobs/{BLOB}", 200).body == IMAGE.config
+    assert member.patch(location, 202, body=b"x").headers["Range"] == "0-0"
+
+
+def test_every_transfer_gives_its_place_back(member):
+    class Broken(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("connection reset by peer")
+
+    free = http.TRANSFERS._value
+    location = member.start(NAME).headers["Location"]
+    for headers in (
+        {},
+        {"Range": "bytes=0-1"},
+        {"Range": "bytes=0-1,4-5"},
+        {"Range": "bytes=999-"},
+        {"If-None-Match": "*"},
+    ):
+        for method in ("GET", "HEAD"):
+            member.request(method, f"{NAME}/blobs/{BLOB}", headers=headers)
+    member.patch(location, 400, stream=Broken())
+    member.patch(location, 202, body=b"x")
+    member.put(f"{NAME}/manifests/2.0", 413, body=b" " * (5 * 1024 * 1024))
+    member.put(f"{NAME}/manifests/2.0", 400, stream=Broken())
+    assert http.TRANSFERS._value == free
 
 
 HEADERS = [
