@@ -153,6 +153,8 @@ SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+# The proxy that ends TLS redirects to it, and decides about other hosts of its domain and about preloading.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")

@@ -1,0 +1,389 @@
+"""Commands for scripts: JSON on standard output, safe to repeat, refusals in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command, get_commands, load_command_class
+from django.core.management.base import CommandError
+from django.utils import timezone
+
+from accounts import keys
+from accounts.models import (
+    AccessKey,
+    Organization,
+    OrganizationMembership,
+    Project,
+    ProjectMembership,
+    SigningKey,
+    User,
+)
+from registry.management.commands.quickstart import Command as Quickstart
+from registry.models import Event, Repository, RepositoryUserPermission
+from tests.docker_client import BARE_HOST, DockerClient
+from tests.personas import PASSWORD, Persona
+from tests.programs import environment_for
+
+SOURCE = Path(__file__).resolve().parents[2]
+JSON_COMMANDS = {
+    *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
+    "rotatesigningkey",
+}
+OTHERS = {"quickstart", "serve"}
+
+
+def run(*arguments: str) -> dict[str, object]:
+    """The one JSON object that the command prints."""
+    output, errors = io.StringIO(), io.StringIO()
+    call_command(*arguments, stdout=output, stderr=errors)
+    assert errors.getvalue() == ""
+    (line,) = output.getvalue().splitlines()
+    document = json.loads(line)
+    assert isinstance(document, dict)
+    return document
+
+
+def everything() -> dict[str, list[object]]:
+    """What a refused command must not change."""
+    models = (
+        *(Organization, Project, User, OrganizationMembership, ProjectMembership, AccessKey, SigningKey),
+        *(Repository, RepositoryUserPermission, Event),
+    )
+    return {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
+
+
+# ── What they do ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_from_nothing_to_a_push(db, monkeypatch):
+    """The road of README.md, twice: the second time changes nothing."""
+    identifiers = set()
+    for created in (True, False):
+        assert run("createorganization", "mill", "--display-name", "The Mill") == {
+            "organization": "mill",
+            "created": created,
+        }
+        assert run("createproject", "mill", "shop") == {
+            "project": "shop",
+            "created": created,
+            "host": "shop.kr-central-2.kcr.localhost:8080",
+        }
+        assert run("adduser", "Mina@mill.test", "--organization", "mill", "--project", "shop:member") == {
+            "user": "mina@mill.test",
+            "created": created,
+        }
+        assert run("adduser", "omar@mill.test", "--organization", "mill") == {
+            "user": "omar@mill.test",
+            "created": created,
+        }
+        assert run("createrepository", "shop/web", "--no-tag-overwrite", "--scan", "manual") == {
+            "repository": "shop/web",
+            "created": created,
+            "public": False,
+            "tag_overwrite": False,
+            "scan": "manual",
+        }
+        assert run("grant", "shop/web", "omar@mill.test", "viewer") == {
+            "repository": "shop/web",
+            "user": "omar@mill.test",
+            "role": "viewer",
+            "changed": created,
+        }
+        made = run("createaccesskey", "mina@mill.test", "--name", "laptop")
+        assert made.keys() == {"id", "secret"}
+        assert keys.looks_like_secret(made["secret"])
+        identifiers.add(made["id"])
+    assert len(identifiers) == 2
+    assert Event.objects.filter(path="shop/web").count() == 2
+    push = DockerClient(
+        Persona(User.objects.get(email="mina@mill.test"), AccessKey(identifier=made["id"]), made["secret"]), BARE_HOST
+    )
+    image = push.push("shop/web/app", "1.0")
+    other = run("createaccesskey", "omar@mill.test")
+    pull = DockerClient(
+        Persona(User.objects.get(email="omar@mill.test"), AccessKey(identifier=other["id"]), other["secret"]), BARE_HOST
+    )
+    assert pull.pull("shop/web/app", "1.0")[0] == image.manifest
+    for changed in (True, False):
+        assert run("revoke", "shop/web", "omar@mill.test") == {
+            "repository": "shop/web",
+            "user": "omar@mill.test",
+            "role": None,
+            "changed": changed,
+        }
+    pull.get("shop/web/app/tags/list", 404)
+
+
+def test_a_repository_that_is_there_stays_as_it_is(world):
+    again = run("createrepository", "demo/fixed", "--public", "--description", "other")
+    assert again == {
+        "repository": "demo/fixed",
+        "created": False,
+        "public": False,
+        "tag_overwrite": False,
+        "scan": "auto",
+    }
+    assert Repository.objects.get(name="fixed").description == ""
+
+
+def test_options_of_a_new_repository(world):
+    run("createrepository", "demo/new", "--public", "--description", "The new one")
+    repository = Repository.objects.get(name="new")
+    assert (repository.is_public, repository.tag_overwrite, repository.scan_on_push) == (True, True, True)
+    assert repository.description == "The new one"
+    event = Event.objects.latest("pk")
+    assert (event.action, event.path, event.actor) == ("repository.create", "demo/new", "manage.py createrepository")
+
+
+def test_a_user_gets_roles_and_a_password_from_standard_input(world, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
+    roles = ("--project", "demo:reader", "--project", "lab:admin", "--role", "owner")
+    run("adduser", "mina@acme.test", "--organization", "acme", "--name", "Mina", "--password-stdin", *roles)
+    user = User.objects.get(email="mina@acme.test")
+    assert user.check_password(PASSWORD)
+    assert user.name == "Mina"
+    assert OrganizationMembership.objects.get(user=user).role == "owner"
+    given = ProjectMembership.objects.filter(user=user).values_list("project__name", "role")
+    assert dict(given) == {"demo": "reader", "lab": "admin"}
+
+
+def test_a_grant_can_be_changed(world):
+    assert run("grant", "demo/web", "VIEWER@acme.test", "member")["changed"]
+    assert not run("grant", "demo/web", "viewer@acme.test", "member")["changed"]
+    event = Event.objects.latest("pk")
+    assert (event.actor, event.detail["before"], event.detail["after"]) == ("manage.py grant", "viewer", "member")
+
+
+def test_options_of_an_access_key(world):
+    made = run(
+        "createaccesskey", "owner@acme.test", "--name", "ci", "--project", "lab", "--pull-only", "--expires-days", "30"
+    )
+    key = AccessKey.objects.get(identifier=made["id"])
+    assert (key.name, key.project, key.pull_only) == ("ci", world.projects["lab"], True)
+    assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
+    assert made["secret"] not in str(vars(key))
+    forever = run("createaccesskey", "owner@acme.test")
+    assert AccessKey.objects.get(identifier=forever["id"]).expires_at is None
+
+
+def test_the_signing_key_is_rotated(world, docker):
+    token = docker("member").token()
+    before = SigningKey.objects.count()
+    assert run("rotatesigningkey") == {"rotated": True}
+    assert SigningKey.objects.count() == before + 1
+    assert docker("member").raw("GET", "/v2/", headers={"Authorization": f"Bearer {token}"}).status == 200
+
+
+# ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+REFUSALS = [
+    # command line, words of the refusal
+    ("createorganization a", "2 to 64 letters"),
+    ("createorganization a/b", "2 to 64 letters"),
+    ("createproject nothing shop", "there is no organization nothing"),
+    ("createproject acme ab", "a project ID has 3 to 40"),
+    ("createproject acme Shop", "a project ID has 3 to 40"),
+    ("createproject acme 1shop", "a project ID has 3 to 40"),
+    ("createproject acme shop-", "a project ID has 3 to 40"),
+    ("createproject acme xn--shop", "a project ID has 3 to 40"),
+    ("createproject other demo", "is taken"),
+    ("adduser mina --organization acme", "valid email"),
+    ("adduser mina@acme.test --organization nothing", "there is no organization nothing"),
+    ("adduser mina@acme.test --organization acme --project demo", "PROJECT:ROLE"),
+    ("adduser mina@acme.test --organization acme --project demo:boss", "admin, member, reader"),
+    ("adduser mina@acme.test --organization acme --project nothing:admin", "there is no project nothing"),
+    ("adduser mina@acme.test --organization acme --project rival:admin", "is not in the organization other"),
+    ("createrepository demo", "a repository's name has 2 to 64"),
+    ("createrepository demo/", "a repository's name has 2 to 64"),
+    ("createrepository demo/Web", "a repository's name has 2 to 64"),
+    ("createrepository demo/team/web", "a repository's name has 2 to 64"),
+    ("createrepository nothing/web", "there is no project nothing"),
+    ("createrepository /web", "there is no project"),
+    (f"createrepository demo/new --description {'x' * 101}", "at most 100"),
+    ("grant demo/nothing viewer@acme.test viewer", "there is no repository demo/nothing"),
+    ("grant demo viewer@acme.test viewer", "there is no repository demo"),
+    ("grant demo/web nobody@acme.test viewer", "there is no user nobody@acme.test"),
+    ("grant demo/web reader@acme.test member", "change the role in the project instead"),
+    ("grant demo/web outsider@other.test viewer", "is not in the organization acme"),
+    ("revoke demo/nothing viewer@acme.test", "there is no repository demo/nothing"),
+    ("revoke demo/web nobody@acme.test", "there is no user nobody@acme.test"),
+    ("createaccesskey nobody@acme.test", "there is no user nobody@acme.test"),
+    ("createaccesskey viewer@acme.test --project nothing", "there is no project nothing"),
+    ("createaccesskey viewer@acme.test --expires-days 0", "has passed"),
+    ("createaccesskey viewer@acme.test --expires-days -1", "has passed"),
+    ("createaccesskey viewer@acme.test --expires-days 999999999", "expir"),
+    (f"createaccesskey viewer@acme.test --name {'x' * 65}", "at most 64"),
+    # Texts for which there is no room in the database.
+    (f"createorganization mill --display-name {'x' * 101}", "100"),
+    (f"createproject acme shop --display-name {'x' * 101}", "100"),
+    (f"adduser mina@acme.test --organization acme --name {'x' * 101}", "100"),
+    (f"adduser {'m' * 60}@{'acme.' * 50}test --organization acme", "(?i)email|254"),
+]
+
+
+@pytest.mark.parametrize(("line", "words"), REFUSALS, ids=lambda value: value[:60])
+def test_a_refusal_says_why_and_changes_nothing(world, line, words):
+    before, output = everything(), io.StringIO()
+    with pytest.raises(CommandError, match=words) as refused:
+        call_command(*line.split(), stdout=output)
+    assert refused.value.returncode == 1
+    assert output.getvalue() == ""
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("createorganization", "createproject acme", "adduser", "adduser mina@acme.test", "createrepository"),
+        *("createrepository demo/web --scan never", "grant demo/web viewer@acme.test boss", "grant demo/web"),
+        *("revoke demo/web", "createaccesskey", "createaccesskey viewer@acme.test --expires-days soon"),
+        "adduser mina@acme.test --organization acme --role boss",
+    ],
+)
+def test_a_command_line_that_cannot_be_read_changes_nothing(world, line):
+    before = everything()
+    with pytest.raises(CommandError):
+        call_command(*line.split())
+    assert everything() == before
+
+
+def test_a_weak_password_is_refused(world, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("password\n"))
+    before = everything()
+    with pytest.raises(CommandError, match="too common"):
+        call_command("adduser", "mina@acme.test", "--organization", "acme", "--password-stdin")
+    assert everything() == before
+
+
+def test_an_eleventh_key_is_refused(world):
+    for _ in range(keys.KEYS_PER_USER - 1):
+        run("createaccesskey", "viewer@acme.test")
+    with pytest.raises(CommandError, match="has 10 access keys already"):
+        call_command("createaccesskey", "viewer@acme.test")
+
+
+def test_a_full_project_takes_no_repository(world):
+    Project.objects.filter(name="demo").update(repository_limit=3)
+    with pytest.raises(CommandError, match="3 of 3 repositories"):
+        call_command("createrepository", "demo/one-more")
+    assert not run("createrepository", "demo/web")["created"]
+
+
+# ── The first start ──────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def nobody(db) -> None:
+    """An installation without people."""
+    User.objects.all().delete()
+
+
+def introduce() -> str:
+    output = io.StringIO()
+    Quickstart(stdout=output).introduce()
+    return output.getvalue()
+
+
+def test_the_first_start_makes_an_owner_and_shows_the_secrets_once(nobody, monkeypatch):
+    said = introduce()
+    password = re.search(r"console +admin@kcr\.localhost +(\S+)", said)[1]
+    identifier, secret = re.search(r"registry +(KCRK\S+) +(kcrs_\S+)", said).groups()
+    owner = User.objects.get()
+    assert owner.check_password(password)
+    assert AccessKey.objects.get().identifier == identifier
+    assert OrganizationMembership.objects.get(user=owner).role == "owner"
+    run("createrepository", "demo/first")
+    persona = Persona(owner, AccessKey(identifier=identifier), secret)
+    DockerClient(persona, BARE_HOST).push("demo/first/app", "1.0")
+    again = introduce()
+    assert "docker login localhost:8080" in again
+    assert "docker push localhost:8080/" in again
+    assert password not in again
+    assert "kcrs_" not in again
+    assert (User.objects.count(), AccessKey.objects.count()) == (1, 1)
+
+
+def test_two_installations_share_no_password(nobody):
+    first = introduce()
+    User.objects.all().delete()
+    second = introduce()
+    secrets = [re.findall(r"(?:localhost +|kcrs_)(\S{20,})", said) for said in (first, second)]
+    assert len(secrets[0]) == len(secrets[1]) == 2
+    assert not set(secrets[0]) & set(secrets[1])
+
+
+def test_the_first_owner_may_be_named(nobody, monkeypatch):
+    monkeypatch.setenv("KCR_ADMIN_EMAIL", "Mina@acme.test")
+    monkeypatch.setenv("KCR_ADMIN_PASSWORD", PASSWORD)
+    said = introduce()
+    assert "mina@acme.test  (your password)" in said
+    assert PASSWORD not in said
+    assert User.objects.get(email="mina@acme.test").check_password(PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("KCR_ADMIN_PASSWORD", "password", "too common"), ("KCR_ADMIN_EMAIL", "mina", "valid email")],
+)
+def test_a_first_owner_that_cannot_be_is_refused_in_words(nobody, monkeypatch, name, value, words):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(CommandError, match=words):
+        introduce()
+    assert not User.objects.exists()
+
+
+# ── All of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def ours() -> set[str]:
+    return {name for name, app in get_commands().items() if app == "registry"}
+
+
+def test_every_command_is_known_here_and_in_the_readme():
+    assert ours() == JSON_COMMANDS | OTHERS
+    readme = (SOURCE / "README.md").read_text()
+    assert {name for name in ours() if not re.search(rf"`{name}\b", readme)} == set()
+
+
+@pytest.mark.parametrize("name", sorted(JSON_COMMANDS | OTHERS))
+def test_every_command_explains_itself(name):
+    text = load_command_class("registry", name).create_parser("manage.py", name).format_help()
+    assert len(load_command_class("registry", name).help) > 20
+    assert f"manage.py {name}" in text
+
+
+@pytest.mark.real
+@pytest.mark.sqlite_only
+def test_commands_as_a_script_meets_them(tmp_path):
+    """Real processes: one line of JSON and status 0, or words on standard error and status 1; never a traceback."""
+    environment = environment_for(tmp_path, KCR_DATA_DIR=str(tmp_path / "data"))
+
+    def manage(line: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(SOURCE / "manage.py"), *line.split()],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    assert manage("migrate --verbosity 0").returncode == 0
+    for line, status in (
+        ("createorganization acme", 0),
+        ("createorganization acme", 0),
+        ("createproject acme demo", 0),
+        ("createrepository demo/web --public", 0),
+        ("createrepository nothing/web", 1),
+        ("adduser mina@acme.test --organization acme", 0),
+        ("grant demo/web mina@acme.test viewer", 0),
+        ("grant demo/web nobody@acme.test viewer", 1),
+        ("createaccesskey mina@acme.test", 0),
+        ("rotatesigningkey", 0),
+    ):
+        ended = manage(line)
+        assert ended.returncode == status, f"{line}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        if status == 0:
+            assert len(ended.stdout.splitlines()) == 1
+            assert json.loads(ended.stdout)
+            assert ended.stderr == ""
+        else:
+            assert ended.stdout == ""
+            assert ended.stderr.startswith("CommandError: there is no")

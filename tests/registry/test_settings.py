@@ -1,0 +1,275 @@
+"""Settings: from the environment only, each documented, bad values refused in words, nothing secret by default."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from registry import checks, env
+from registry.celery import app
+
+SOURCE = Path(__file__).resolve().parents[2]
+CODE = ("accounts", "console", "registry", "scanning")
+
+
+def sources() -> Iterator[Path]:
+    for folder in CODE:
+        yield from (SOURCE / folder).rglob("*.py")
+
+
+def load(monkeypatch: pytest.MonkeyPatch, folder: Path, **values: str) -> dict[str, object]:
+    """The settings of a new process with these values in its environment."""
+    monkeypatch.setenv("KCR_DATA_DIR", str(folder))
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return runpy.run_path(str(SOURCE / "registry" / "settings.py"))
+
+
+# ── Documented ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def names_in_code() -> set[str]:
+    """Every text in the code that is the name of a setting."""
+    found = set()
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and re.fullmatch(r"KCR_[A-Z_]+", node.value)
+            ):
+                found.add(node.value)
+    return found
+
+
+def names_in(text: str) -> set[str]:
+    return {name for name in re.findall(r"\bKCR_[A-Z_]*[A-Z]", text) if not name.startswith("KCR_TEST_")}
+
+
+def table_of_the_readme() -> dict[str, str]:
+    """name -> row of the table under "Settings"."""
+    section = (SOURCE / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
+    return {
+        name: row for row in section.splitlines() if row.startswith("| `KCR_") for name in names_in(row.split("|")[1])
+    }
+
+
+def test_every_setting_is_explained_and_nothing_else_is():
+    assert set(table_of_the_readme()) == names_in_code()
+
+
+def test_every_setting_that_is_written_about_exists():
+    for path in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docker-compose.yml", "Dockerfile", "Makefile"):
+        assert names_in((SOURCE / path).read_text()) <= names_in_code(), path
+
+
+def test_settings_are_read_in_one_way_only():
+    """registry.env alone knows the environment; what reads a setting asks it."""
+    for path in sources():
+        if path.name != "env.py":
+            text = path.read_text()
+            assert "getenv" not in text, path
+            for line in text.splitlines():
+                assert "environ" not in line or "DJANGO_SETTINGS_MODULE" in line or "wsgi" in line, f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "written"),
+    [
+        ("KCR_PUBLIC_URL", "PUBLIC_URL", str),
+        ("KCR_LISTEN", "LISTEN", str),
+        ("KCR_DOMAIN", "DOMAIN", str),
+        ("KCR_REGION", "REGION", str),
+        ("KCR_BARE_HOST_NAMES", "BARE_HOST_NAMES", lambda value: "on" if value else "off"),
+        ("KCR_MAX_BLOB_SIZE", "MAX_BLOB_SIZE", str),
+        ("KCR_RECOVERY_DAYS", "RECOVERY_DAYS", str),
+        ("KCR_WEB_THREADS", "WEB_THREADS", str),
+    ],
+)
+def test_defaults_are_those_of_the_readme(monkeypatch, tmp_path, name, attribute, written):
+    monkeypatch.delenv("KCR_PUBLIC_URL", raising=False)
+    default = written(load(monkeypatch, tmp_path)[attribute])
+    assert f"`{default}`" in table_of_the_readme()[name].split("|")[2]
+
+
+# ── Good and bad values ──────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("KCR_PUBLIC_URL", value)
+            for value in ("registry.example.com", "ftp://example.com", "http://", "//example.com")
+        ),
+        *(
+            ("KCR_PUBLIC_URL", value)
+            for value in ("https://example.com/kcr", "https://example.com?a=b", "https://example.com#a")
+        ),
+        *(
+            ("KCR_PUBLIC_URL", value)
+            for value in ("http://example.com:port", "http://example.com:99999", "http://[::1")
+        ),
+        ("KCR_PUBLIC_URL", "https://user:secret@example.com"),
+        *(("KCR_WEB_WORKERS", value) for value in ("0", "-1", "two", "1.5", "٣", "1_0", "+2")),
+        ("KCR_WEB_THREADS", "15"),
+        *(("KCR_BARE_HOST_NAMES", value) for value in ("maybe", "2", "onn")),
+        *(("KCR_TRUSTED_PROXIES", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,x")),
+        *(("KCR_SECRET_KEY", value) for value in ("short", "x" * 31)),
+        *(
+            ("KCR_DATABASE_URL", value)
+            for value in ("mysql://a:b@c/d", "sqlite:///kcr.sqlite3", "nonsense", "localhost/kcr")
+        ),
+        *(("KCR_MAX_BLOB_SIZE", value) for value in ("0", "64G", "1e9", "-5")),
+        *(("KCR_RECOVERY_DAYS", value) for value in ("-1", "two weeks", "14d")),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_its_name(monkeypatch, tmp_path, name, value):
+    with pytest.raises(ImproperlyConfigured, match=rf"{name}\b"):
+        load(monkeypatch, tmp_path, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        ("KCR_PUBLIC_URL", "https://registry.example.com/", "PUBLIC_URL", "https://registry.example.com"),
+        ("KCR_PUBLIC_URL", " http://localhost:8090 ", "PUBLIC_URL", "http://localhost:8090"),
+        ("KCR_BARE_HOST_NAMES", "OFF", "BARE_HOST_NAMES", False),
+        ("KCR_BARE_HOST_NAMES", "no", "BARE_HOST_NAMES", False),
+        ("KCR_BARE_HOST_NAMES", "1", "BARE_HOST_NAMES", True),
+        ("KCR_BARE_HOST_NAMES", "", "BARE_HOST_NAMES", True),
+        ("KCR_WEB_WORKERS", "3", "WEB_WORKERS", 3),
+        ("KCR_DOMAIN", "KCR.Dev", "DOMAIN", "kcr.dev"),
+        ("KCR_RECOVERY_DAYS", "0", "RECOVERY_DAYS", 0),
+        ("KCR_SECRET_KEY", "s" * 32, "SECRET_KEY", "s" * 32),
+        ("KCR_SECRET_KEY_FALLBACKS", "one, two ,", "SECRET_KEY_FALLBACKS", ["one", "two"]),
+    ],
+)
+def test_a_value_is_taken_as_it_is_meant(monkeypatch, tmp_path, name, value, attribute, expected):
+    assert load(monkeypatch, tmp_path, **{name: value})[attribute] == expected
+
+
+def test_a_database_address_is_used(monkeypatch, tmp_path):
+    loaded = load(monkeypatch, tmp_path, KCR_DATABASE_URL="postgres://kcr:p%40ss@db.example.com:5433/registry")
+    database = loaded["DATABASES"]["default"]
+    assert database["ENGINE"] == "django.db.backends.postgresql"
+    named = {key: database[key] for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD")}
+    assert named == {"HOST": "db.example.com", "PORT": 5433, "NAME": "registry", "USER": "kcr", "PASSWORD": "p@ss"}
+
+
+def test_several_proxies_and_hosts(monkeypatch, tmp_path):
+    loaded = load(
+        monkeypatch, tmp_path, KCR_TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1", KCR_ALLOWED_HOSTS="a.test, b.test"
+    )
+    assert [str(network) for network in loaded["TRUSTED_PROXIES"]] == ["10.0.0.0/8", "192.0.2.1/32"]
+    assert loaded["ALLOWED_HOSTS"][-2:] == ["a.test", "b.test"]
+
+
+@pytest.mark.parametrize("attribute", ["DOMAIN", "REGION"])
+@pytest.mark.parametrize("value", ["", "a b", "a/b", "a_b", "-a", "a..b", ".a", "a.", "ä", "a:1", "*"])
+def test_a_domain_that_makes_no_host_name_is_found_by_the_check(settings, attribute, value):
+    setattr(settings, attribute, value)
+    assert [found.id for found in checks.names_of_hosts(None)] == ["registry.E001"]
+    assert f"KCR_{attribute}" in checks.names_of_hosts(None)[0].msg
+
+
+@pytest.mark.parametrize(
+    ("domain", "region"), [("kcr.dev", "kr-central-2"), ("kcr.localhost", "eu.west.1"), ("kcr", "x")]
+)
+def test_a_domain_that_makes_host_names_passes_the_check(settings, domain, region):
+    settings.DOMAIN, settings.REGION = domain, region
+    assert checks.names_of_hosts(None) == []
+
+
+def test_a_data_directory_that_can_be_made_passes_the_check(settings, tmp_path):
+    settings.DATA_DIR = tmp_path / "not" / "yet"
+    assert checks.data_directory(None) == []
+    assert not settings.DATA_DIR.exists()
+
+
+# ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_two_installations_have_two_secrets_and_each_keeps_its_own(monkeypatch, tmp_path):
+    first = load(monkeypatch, tmp_path / "one" / "data")["SECRET_KEY"]
+    second = load(monkeypatch, tmp_path / "two" / "data")["SECRET_KEY"]
+    assert first != second
+    assert min(len(first), len(second)) >= 50
+    assert load(monkeypatch, tmp_path / "one" / "data")["SECRET_KEY"] == first
+    assert (tmp_path / "one" / "data" / "secret_key").read_text() == first
+
+
+def test_the_secret_is_readable_by_its_owner_only(monkeypatch, tmp_path):
+    load(monkeypatch, tmp_path)
+    assert stat.S_IMODE((tmp_path / "secret_key").stat().st_mode) == 0o600
+
+
+def test_a_secret_from_the_environment_leaves_no_file(monkeypatch, tmp_path):
+    load(monkeypatch, tmp_path, KCR_SECRET_KEY="s" * 40)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_secret_is_no_secret(monkeypatch, tmp_path):
+    """A full disk left an empty file: nobody must hash keys with nothing."""
+    path = tmp_path / "secret_key"
+    path.touch()
+    with pytest.raises(ImproperlyConfigured, match=r"is empty: set KCR_SECRET_KEY, or delete the file"):
+        env.secret("KCR_SECRET_KEY", path)
+    monkeypatch.setenv("KCR_SECRET_KEY", "   ")
+    with pytest.raises(ImproperlyConfigured):
+        env.secret("KCR_SECRET_KEY", path)
+
+
+def test_no_secret_stands_in_the_source():
+    """Nothing in the repository that an installation could be opened with (CVE-2026-4404: a default password)."""
+    for path in (*sources(), *(SOURCE / name for name in ("docker-compose.yml", "Dockerfile", "README.md"))):
+        text = path.read_text()
+        assert not re.search(r"kcrs_[a-z2-7]{52}|django-insecure|BEGIN [A-Z ]*PRIVATE KEY", text), path
+        for name in ("KCR_SECRET_KEY", "POSTGRES_PASSWORD", "REDIS_PASSWORD"):
+            assert not re.search(rf"{name}: *['\"]?[A-Za-z0-9]", text), path
+
+
+# ── Safe by default ──────────────────────────────────────────────────────────────────────────────────────────────────
+def test_defaults_are_safe(monkeypatch, tmp_path):
+    plain = load(monkeypatch, tmp_path)
+    assert plain["DEBUG"] is False
+    assert "*" not in plain["ALLOWED_HOSTS"]
+    assert plain["LISTEN"].startswith("127.0.0.1:")
+    assert plain["PASSWORD_HASHERS"][0].endswith("Argon2PasswordHasher")
+    assert plain["SECURE_PROXY_SSL_HEADER"] is None
+    assert len(plain["AUTH_PASSWORD_VALIDATORS"]) == 4
+    assert plain["CSRF_COOKIE_HTTPONLY"]
+    assert plain["X_FRAME_OPTIONS"] == "DENY"
+    assert not any("pickle" in str(value).lower() for value in plain.values())
+
+
+def test_https_makes_cookies_secure(monkeypatch, tmp_path):
+    https = load(monkeypatch, tmp_path, KCR_PUBLIC_URL="https://registry.example.com")
+    assert https["SESSION_COOKIE_SECURE"]
+    assert https["CSRF_COOKIE_SECURE"]
+    assert https["SECURE_HSTS_SECONDS"] >= 31_536_000
+    plain = load(monkeypatch, tmp_path, KCR_PUBLIC_URL="http://localhost:8080")
+    assert not plain["SESSION_COOKIE_SECURE"]  # a cookie that is never sent back would lock everybody out
+
+
+def test_background_work_travels_as_json_only():
+    """CVE-2026-32590: pickled state is code (SECURITY.md 34)."""
+    assert app.conf.accept_content == ["json"]
+    assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
+
+
+@pytest.mark.parametrize(
+    "word", ["pickle", "marshal", "shelve", "yaml.load", "eval(", "exec(", "os.system", "shell=True"]
+)
+def test_nothing_in_the_code_turns_data_into_code(word):
+    assert [
+        str(path.relative_to(SOURCE))
+        for path in sources()
+        if re.search(rf"(?<![\w.]){re.escape(word)}", path.read_text())
+    ] == []
+
+
+def test_the_tests_have_a_data_directory_of_their_own():
+    assert SOURCE not in Path(django_settings.DATA_DIR).parents
