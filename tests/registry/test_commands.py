@@ -276,8 +276,9 @@ def test_a_full_project_takes_no_repository(world):
 # ── The first start ──────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def nobody(db) -> None:
-    """An installation without people."""
-    User.objects.all().delete()
+    """An installation on its first day."""
+    for model in (RepositoryUserPermission, Event, Repository, User, Project, Organization):
+        model.objects.all().delete()
 
 
 def introduce() -> str:
@@ -307,7 +308,7 @@ def test_the_first_start_makes_an_owner_and_shows_the_secrets_once(nobody, monke
 
 def test_two_installations_share_no_password(nobody):
     first = introduce()
-    User.objects.all().delete()
+    User.objects.all().delete()  # and begin again
     second = introduce()
     secrets = [re.findall(r"(?:localhost +|kcrs_)(\S{20,})", said) for said in (first, second)]
     assert len(secrets[0]) == len(secrets[1]) == 2
