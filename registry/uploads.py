@@ -101,14 +101,11 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     Raises RangeInvalid (not where the upload stands, or somebody else is writing), SizeInvalid (the body was cut: the
     upload stays where it was), BlobTooLarge, StorageFull.
     """
-    running = _write(session, piece)
-    fresh = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN).update(
-        offset=running.end, prefix_digest=running.digest, expires_at=timezone.now() + SESSION_LIFE
-    )
-    if not fresh:
-        current = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN).first()
-        raise _standing_at(current.offset) if current else errors.BlobUploadUnknown
-    session.offset, session.prefix_digest = running.end, running.digest
+    with _written(session, piece) as written:
+        UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN).update(
+            offset=written.end, prefix_digest=written.digest, expires_at=timezone.now() + SESSION_LIFE
+        )
+    session.refresh_from_db()
     return session
 
 
@@ -127,20 +124,20 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
         if session.digest != digest or blob is None:
             raise errors.BlobUploadUnknown
         return blob
-    running = _write(session, piece, algorithm=claimed.algorithm)
-    storage = blob_storage()
-    with _storage_errors():
-        if (running.digest or _digest_of(storage.staged(session.pk, running.end), claimed.algorithm)) != digest:
+    with _written(session, piece, claimed.algorithm) as written:
+        storage = blob_storage()
+        if (written.digest or _digest_of(storage.staged(session.pk, written.end), claimed.algorithm)) != digest:
             discard(session)
             raise errors.DigestInvalid(f"the bytes that arrived do not have the digest {digest}")
-        storage.publish(session.pk, running.end, session.storage_key)
-    return _make_visible(session, digest, running.end)
+        storage.publish(session.pk, written.end, session.storage_key)
+        return _make_visible(session, digest, written.end)
 
 
-def discard(session: UploadSession) -> None:
-    """End an open upload: forget its row, and its bytes under either name."""
+def discard(session: UploadSession, *, if_overdue: bool = False) -> None:
+    """End an open upload (or only one whose time is over): forget its row, and its bytes under either name."""
+    rows = UploadSession.objects.overdue() if if_overdue else UploadSession.objects.all()
     with transaction.atomic():
-        row = UploadSession.objects.select_for_update().filter(pk=session.pk).first()
+        row = rows.select_for_update().filter(pk=session.pk).first()
         if row is None or row.state == UploadSession.State.DONE:
             return
         _trash(row.storage_key)
@@ -160,7 +157,7 @@ def sweep(limit: int = 1_000) -> int:
         if session.state == UploadSession.State.DONE:
             session.delete()
         else:
-            discard(session)
+            discard(session, if_overdue=True)
     return len(overdue)
 
 
@@ -183,26 +180,44 @@ def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> 
     )
 
 
-def _write(session: UploadSession, piece: Piece, algorithm: str = "") -> _Written:
-    """Append the bytes to the stored ones, hashing them on the way when they are the first."""
-    if piece.start is not None and piece.start != session.offset:
-        raise _standing_at(session.offset)
+@contextmanager
+def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Iterator[_Written]:
+    """Append the bytes to the stored ones, hashing them on the way when they are the first.
+
+    Nobody else writes to the upload before the block has ended, which says in the database what became of them; and
+    where the upload stands is asked only now that nobody else does.
+    """
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
-    release_connection()
     try:
-        with _storage_errors(session.offset):
-            end = blob_storage().append(
-                session.pk, session.offset, piece.chunks, limit=settings.MAX_BLOB_SIZE, seen=running.update
-            )
+        with _storage_errors(session.offset), blob_storage().writing(session.pk) as append_bytes:
+            _look_again(session)
+            if piece.start is not None and piece.start != session.offset:
+                raise _standing_at(session.offset)
+            release_connection()
+            end = append_bytes(session.offset, piece.chunks, settings.MAX_BLOB_SIZE, running.update)
+            if session.offset == 0:
+                yield _Written(end, f"{algorithm}:{running.hexdigest()}")
+            elif end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):
+                yield _Written(end, session.prefix_digest)
+            else:
+                yield _Written(end, "")
     except errors.BlobTooLarge:
         discard(session)
         raise
-    if session.offset == 0:
-        return _Written(end, f"{algorithm}:{running.hexdigest()}")
-    if end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):
-        return _Written(end, session.prefix_digest)
-    return _Written(end, "")
+
+
+def _look_again(session: UploadSession) -> None:
+    """Read an open session anew. Raises BlobUploadUnknown, or RangeInvalid when it has moved on since it was found."""
+    before = session.offset
+    try:
+        session.refresh_from_db(fields=["offset", "prefix_digest", "state"])
+    except UploadSession.DoesNotExist as error:
+        raise errors.BlobUploadUnknown from error
+    if session.state != UploadSession.State.OPEN:
+        raise errors.BlobUploadUnknown
+    if session.offset != before:
+        raise _standing_at(session.offset)
 
 
 def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:

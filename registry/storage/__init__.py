@@ -10,9 +10,9 @@ from typing import cast
 
 from django.core.files.storage import storages
 
-from .contract import BlobStorage, Busy, Chunks, Full, Missing, TooLarge
+from .contract import Append, BlobStorage, Busy, Chunks, Full, Missing, TooLarge
 
-__all__ = ["BlobStorage", "Busy", "Chunks", "Full", "Missing", "TooLarge", "blob_storage"]
+__all__ = ["Append", "BlobStorage", "Busy", "Chunks", "Full", "Missing", "TooLarge", "blob_storage"]
 
 
 def blob_storage() -> BlobStorage:

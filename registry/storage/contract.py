@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from django.core.files import File
@@ -29,16 +30,23 @@ class TooLarge(Exception):
     """More bytes came than were allowed."""
 
 
-class BlobStorage(Protocol):
-    """A place for blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
+class Append(Protocol):
+    """Writes to one upload."""
 
-    def append(self, upload: UUID, offset: int, chunks: Chunks, *, limit: int, seen: Callable[[bytes], object]) -> int:
+    def __call__(self, offset: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
         """Write the chunks at ``offset``, dropping whatever a cut request left behind it; return the new offset.
 
         The bytes are durable when this returns. ``seen`` is called with every chunk, in order. Whatever the chunks'
         iterator raises passes through and leaves the upload at ``offset``.
-        Raises Busy, Full, TooLarge (the upload would exceed ``limit``), Missing (fewer than ``offset`` are there).
+        Raises Full, TooLarge (the upload would exceed ``limit``), Missing (fewer than ``offset`` bytes are there).
         """
+
+
+class BlobStorage(Protocol):
+    """A place for blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
+
+    def writing(self, upload: UUID) -> AbstractContextManager[Append]:
+        """Be the only writer of an upload until the block ends. Raises Busy when somebody else is."""
 
     def staged(self, upload: UUID, offset: int) -> Chunks:
         """The upload's first ``offset`` bytes. Raises Missing."""

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from django.core.files.storage import FileSystemStorage
 
 from registry.failpoints import failpoint
 
-from .contract import Busy, Chunks, Full, Missing, TooLarge
+from .contract import Append, Busy, Chunks, Full, Missing, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,24 +28,18 @@ RESERVE_SHARE = 0.02
 class FileSystemBlobStorage(FileSystemStorage):
     """Files under one directory of one file system: staging and blobs must be able to rename into each other."""
 
-    def append(self, upload: UUID, offset: int, chunks: Chunks, *, limit: int, seen: Callable[[bytes], object]) -> int:
-        """See contract.BlobStorage.append."""
-        with _full_disk(), self._writing(upload) as descriptor:
-            if os.fstat(descriptor).st_size < offset:
-                raise Missing(f"upload {upload} is shorter than its offset {offset}")
-            os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            end = offset
-            for chunk in chunks:
-                end += len(chunk)
-                if end > limit:
-                    raise TooLarge
-                seen(chunk)
-                _write(descriptor, chunk)
-                failpoint("append.written")
-            os.fsync(descriptor)  # 2: durable before the offset is said anywhere
-        failpoint("append.synced")
-        return end
+    @contextmanager
+    def writing(self, upload: UUID) -> Iterator[Append]:
+        """See contract.BlobStorage.writing."""
+        _make_directories(self._staging_directory)
+        descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield partial(_append, descriptor)
+        except BlockingIOError as error:
+            raise Busy from error
+        finally:
+            os.close(descriptor)
 
     def staged(self, upload: UUID, offset: int) -> Iterator[bytes]:
         """See contract.BlobStorage.staged."""
@@ -103,19 +98,25 @@ class FileSystemBlobStorage(FileSystemStorage):
     def _staging(self, upload: UUID) -> Path:
         return self._staging_directory / str(upload)
 
-    @contextmanager
-    def _writing(self, upload: UUID) -> Iterator[int]:
-        """The upload's file, open and locked against every other writer of this machine."""
-        _make_directories(self._staging_directory)
-        descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Busy from error
-            yield descriptor
-        finally:
-            os.close(descriptor)
+
+def _append(descriptor: int, offset: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
+    """See contract.Append."""
+    with _full_disk():
+        if os.fstat(descriptor).st_size < offset:
+            raise Missing(f"the upload is shorter than its offset {offset}")
+        os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        end = offset
+        for chunk in chunks:
+            end += len(chunk)
+            if end > limit:
+                raise TooLarge
+            seen(chunk)
+            _write(descriptor, chunk)
+            failpoint("append.written")
+        os.fsync(descriptor)  # 2: durable before the offset is said anywhere
+    failpoint("append.synced")
+    return end
 
 
 @contextmanager

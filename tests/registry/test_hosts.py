@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 import pytest
-from django.test import Client
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from registry import hosts
 from registry.errors import NameInvalid, PathUnknown
 from registry.hosts import BARE, Host
+from registry.middleware import RequestMiddleware
 from registry.oci.names import ImageName
 from tests.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 
@@ -225,6 +228,25 @@ def test_no_header_says_another_host_or_path(docker, header):
     assert listed.json() == {"name": "web/app", "tags": ["1.0"]}
     location = client.raw("POST", "/v2/web/app/blobs/uploads/", headers=client.basic() | header).headers["Location"]
     assert location.startswith("/v2/web/app/blobs/uploads/")
+
+
+@pytest.mark.parametrize(
+    ("address", "trusted", "secure"),
+    [
+        ("10.8.0.1", ["10.8.0.0/24"], True),
+        ("192.0.2.1", ["10.8.0.0/24"], False),
+        ("10.8.0.1", [], False),
+    ],
+)
+def test_who_says_https_must_be_a_trusted_proxy(settings, address, trusted, secure):
+    """README.md: X-Forwarded-For and -Proto are believed from the networks of KCR_TRUSTED_PROXIES."""
+    settings.TRUSTED_PROXIES = [ip_network(network) for network in trusted]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if trusted else None
+    seen = []
+    middleware = RequestMiddleware(lambda request: seen.append(request.is_secure()) or HttpResponse())
+    headers = {"host": BARE_HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.1"}
+    middleware(RequestFactory().get("/", headers=headers, REMOTE_ADDR=address))
+    assert seen == [secure]
 
 
 def test_locations_and_links_are_relative(docker):

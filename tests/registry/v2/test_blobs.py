@@ -353,19 +353,11 @@ def test_what_was_never_there_cannot_be_dropped(member):
     assert member.delete(f"public/app/blobs/{sha256(DATA)}", 404).codes == ["BLOB_UNKNOWN"]
 
 
-@pytest.mark.parametrize(
-    ("person", "status", "code"),
-    [
-        ("pusher", 403, "DENIED"),
-        ("viewer", 403, "DENIED"),
-        ("reader", 403, "DENIED"),
-        ("stranger", 404, "NAME_UNKNOWN"),
-        ("outsider", 404, "NAME_UNKNOWN"),
-        (None, 401, "UNAUTHORIZED"),
-    ],
-)
-def test_blobs_are_dropped_by_members_of_the_project_only(docker, member, person, status, code):
-    assert docker(person).delete(PATH, status).codes == [code]
+def test_blobs_are_dropped_by_members_of_the_project_only(docker, member):
+    for person in ("pusher", "viewer", "reader"):
+        refused = docker(person).delete(PATH, 403)
+        assert refused.codes == ["DENIED"]
+        assert "Project Member" in refused.message
     assert sees(member, PATH) == SEEN
 
 
@@ -378,8 +370,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("shape", ["patch", "post"])
+@pytest.mark.parametrize(("damage", "shape"), [*((damage, "patch") for damage in DAMAGES), ("gone", "post")])
 def test_a_damaged_blob_is_not_there_until_it_is_pushed_again(docker, member, stored, shape, damage):
     member.push_manifest(NAME, "1.0", IMAGE.manifest)
     file = stored(DATA)

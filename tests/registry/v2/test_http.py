@@ -242,12 +242,24 @@ def test_a_challenge_says_what_token_is_needed(docker, member, subtests):
                 assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, expected)
 
 
-def test_a_challenge_cannot_be_written_by_the_client(docker):
-    """Names are part of the scope: a quotation mark must not end it."""
-    answer = docker(None).raw("GET", "/v2/web/a%22,error=%22x/tags/list")
-    assert answer.status in (400, 401)
-    assert answer.headers.get("WWW-Authenticate", "").count('"') % 2 == 0
-    assert 'error="x' not in answer.headers.get("WWW-Authenticate", "")
+def test_a_challenge_cannot_be_written_by_the_client(docker, subtests):
+    """Names are part of the scope: nothing in them may end it, or the line."""
+    for name in (
+        "a%22,error=%22x",
+        "a%22,realm=%22http://evil.test/token",
+        "a%0db",
+        "a%0d%0aX-Evil:%20x",
+        "a%5C",
+        "a%00b",
+    ):
+        with subtests.test(name):
+            answer = docker(None).raw("GET", f"/v2/web/{name}/tags/list")
+            assert answer.status in (400, 401, 404)
+            challenge = answer.headers.get("WWW-Authenticate", "")
+            assert re.fullmatch(r'(Bearer [a-z]+="[^"\\]*"(,[a-z]+="[^"\\]*")*)?', challenge)
+            assert challenge.count("realm=") <= 1
+            assert "error=" not in challenge
+            assert "X-Evil" not in answer.headers
 
 
 def test_the_host_of_a_challenge_is_ours_whatever_the_client_calls_it(docker):
@@ -394,104 +406,6 @@ def test_what_is_no_digest_is_refused_wherever_it_stands(member, subtests):
                 assert answer.codes == ["DIGEST_INVALID"], (method, path)
 
 
-def test_no_path_leads_out_of_the_registry(member, subtests):
-    """CVE-2024-4956 and its kin: dots, encoded once and twice, on every route."""
-    for dots in (
-        "..",
-        "%2e%2e",
-        "%252e%252e",
-        "..%2f..%2f..%2fetc%2fpasswd",
-        "..%252f..%252fetc%252fpasswd",
-        "..%5c..%5cetc",
-    ):
-        for path in (
-            f"/v2/{dots}",
-            f"/v2/{dots}/tags/list",
-            f"/v2/web/{dots}/manifests/1.0",
-            f"/v2/{NAME}/manifests/{dots}",
-            f"/v2/{NAME}/blobs/{dots}",
-            f"/v2/{NAME}/blobs/sha256:{dots}",
-            f"/v2/{NAME}/blobs/uploads/{dots}",
-            f"/v2/{NAME}/referrers/{dots}",
-        ):
-            with subtests.test(path):
-                answer = member.request("GET", path, headers=member.basic())
-                assert answer.status in (400, 404)
-                assert answer.codes[0] in CODES
-
-
-# ── Anything anywhere ────────────────────────────────────────────────────────────────────────────────────────────────
-HOSTILE = {
-    "NUL": "%00",
-    "end of line": "a%0a",
-    "carriage return": "a%0db",
-    "another header": "a%0d%0aX-Evil:%201",
-    "dots": "..",
-    "encoded dots": "%2e%2e",
-    "encoded slash, twice": "%252f",
-    "surrogate": "%ED%A0%80",
-    "half a letter": "%E3%81",
-    "another digit": "%D9%A3",
-    "very long": "a" * 100_000,
-    "quotes": "%22%27%60",
-    "SQL": "'%20OR%201=1%20--",
-    "percent": "%25",
-    "broken percent": "%zz",
-    "HTML": "%3Cscript%3E",
-    "other direction": "%E2%80%AE",
-}
-# Where text of the client's own choosing goes, and the good outcomes that are no errors.
-FIELDS = [
-    ("GET", "{}/tags/list", ()),
-    ("GET", "{}/manifests/1.0", ()),
-    ("GET", "web/{}/manifests/1.0", ()),
-    ("GET", NAME + "/manifests/{}", ()),
-    ("PUT", NAME + "/manifests/{}", ()),
-    ("DELETE", NAME + "/manifests/{}", ()),
-    ("PUT", NAME + "/manifests/1.0?tag={}", ()),
-    ("GET", NAME + "/blobs/{}", ()),
-    ("GET", NAME + "/blobs/sha256:{}", ()),
-    ("GET", NAME + "/referrers/{}", ()),
-    ("GET", UPLOADS + "{}", ()),
-    ("PATCH", UPLOADS + "{}", ()),
-    ("PUT", UPLOADS + "{}?digest=" + BLOB, ()),
-    ("POST", UPLOADS + "?digest={}", ()),
-    ("POST", UPLOADS + "?digest-algorithm={}", ()),
-    ("GET", NAME + "/tags/list?n={}", ()),
-    ("GET", "_catalog?n={}", ()),
-    ("POST", UPLOADS + "?mount={}&from=public/app", (202,)),
-    ("POST", UPLOADS + "?mount=" + BLOB + "&from={}", (202,)),
-    ("POST", UPLOADS + "?mount={}", (202,)),
-    ("GET", NAME + "/tags/list?last={}", (200,)),
-    ("GET", "_catalog?last={}", (200,)),
-    ("GET", NAME + "/referrers/" + BLOB + "?last={}", ()),
-    ("GET", NAME + "/referrers/" + BLOB + "?artifactType={}", (200,)),
-    ("GET", NAME + "/tags/list?unknown={}", (200,)),
-    ("GET", "/v2/?{}", (200,)),
-    ("GET", "/v2/{}", ()),
-]
-
-
-@pytest.mark.parametrize(
-    ("method", "template", "allowed"), FIELDS, ids=[f"{method} {path[:60]}" for method, path, _ in FIELDS]
-)
-def test_hostile_text_is_refused_in_words(member, subtests, method, template, allowed):
-    """By somebody who is signed in, and by nobody: what is refused is written into the challenge."""
-    body = IMAGE.manifest if method == "PUT" and "manifests" in template else b""
-    people = {"member": member.basic()}
-    if "{}/" in template or "from={}" in template:
-        people["nobody"] = {"Authorization": ""}
-    for case, text in HOSTILE.items():
-        for person, credentials in people.items():
-            with subtests.test(f"{case} by {person}"):
-                headers = {"Content-Type": media_types.OCI_MANIFEST} | credentials
-                answer = member.request(method, template.format(text), body=body, headers=headers)
-                assert "X-Evil" not in answer.headers
-                if answer.status not in allowed or person == "nobody":
-                    assert 400 <= answer.status < 500
-                    assert answer.codes[0] in CODES
-
-
 # ── Many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_while_all_transfers_are_taken_the_rest_is_answered(member):
     """Slow readers and writers may hold most threads, never all."""
@@ -531,39 +445,6 @@ def test_every_transfer_gives_its_place_back(member):
     member.put(f"{NAME}/manifests/2.0", 413, body=b" " * (5 * 1024 * 1024))
     member.put(f"{NAME}/manifests/2.0", 400, stream=Broken())
     assert http.TRANSFERS._value == free
-
-
-HEADERS = [
-    "Range",
-    "If-Range",
-    "If-None-Match",
-    "Content-Range",
-    "Content-Type",
-    "Accept",
-    "User-Agent",
-    "X-Request-Id",
-]
-HOSTILE_HEADERS = {
-    "NUL": "\0",
-    "end of line": "bytes=0-1\n",
-    "Latin-1": "é",
-    "a megabyte": "a" * 1_000_000,
-    "many commas": "," * 100_000,
-    "digits": "bytes=" + "9" * 100_000 + "-",
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_hostile_headers_break_nothing(member, subtests, name):
-    location = member.start(NAME).headers["Location"]
-    for case, value in HOSTILE_HEADERS.items():
-        with subtests.test(case):
-            headers = member.basic() | {name: value}
-            assert member.request("GET", f"{NAME}/blobs/{BLOB}", headers=headers).status in (200, 206, 416)
-            assert member.request("GET", f"{NAME}/manifests/1.0", headers=headers).status == 200
-            assert member.request("PATCH", location, headers=headers).status in (202, 416)
-            answer = member.request("PUT", f"{NAME}/manifests/1.0", body=IMAGE.manifest, headers=headers)
-            assert answer.status == (400 if name == "Content-Type" else 201)
 
 
 @pytest.mark.parametrize(

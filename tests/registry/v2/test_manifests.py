@@ -781,34 +781,6 @@ def test_an_unknown_repository_is_said_to_be_one(docker):
         assert answer.codes == ["NAME_UNKNOWN"]
 
 
-RIGHTS = {
-    "owner": (200, 201, 202),
-    "admin": (200, 201, 202),
-    "member": (200, 201, 202),
-    "pusher": (200, 201, 403),
-    "reader": (200, 403, 403),
-    "viewer": (200, 403, 403),
-    "stranger": (404, 404, 404),
-    "outsider": (404, 404, 404),
-    None: (401, 401, 401),
-}
-
-
-@pytest.mark.parametrize("person", RIGHTS)
-def test_who_may_do_what(docker, member, subtests, person):
-    member.push_manifest(NAME, "1.0", GOOD)
-    client = docker(person)
-    pull, push, delete = RIGHTS[person]
-    codes = {401: "UNAUTHORIZED", 403: "DENIED", 404: "NAME_UNKNOWN"}
-    for method, status in (("HEAD", pull), ("GET", pull), ("PUT", push), ("DELETE", delete)):
-        for reference in ("1.0", sha256(GOOD)):
-            with subtests.test(f"{method} {reference}"):
-                path = f"{NAME}/manifests/{reference}"
-                answer = client.request(method, path, status, body=GOOD, headers={"Content-Type": OCI})
-                if status in codes and method != "HEAD":
-                    assert answer.codes == [codes[status]]
-
-
 # ── Deleted ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_deleting_a_tag_leaves_the_digest_and_the_other_tags(member):
     member.push_manifest(NAME, "1.0", GOOD)

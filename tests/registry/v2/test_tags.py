@@ -99,22 +99,6 @@ def test_what_was_never_pushed_has_no_list(docker, name, person, status, code):
     assert docker(person).get(f"{name}/tags/list", status).codes == [code]
 
 
-@pytest.mark.parametrize(
-    ("person", "status"),
-    [
-        ("owner", 200),
-        ("pusher", 200),
-        ("viewer", 200),
-        ("reader", 200),
-        ("stranger", 404),
-        ("outsider", 404),
-        (None, 401),
-    ],
-)
-def test_who_sees_the_list(docker, member, person, status):
-    assert docker(person).get(LIST).status == status
-
-
 def test_anyone_sees_the_list_of_what_is_public(docker):
     docker("member").push("public/app", "1.0", IMAGE, shape="post")
     assert docker(None).tags("public/app") == ["1.0"]
@@ -131,7 +115,7 @@ def many(member):
     return member
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 24, 25, 26, 1_000])
+@pytest.mark.parametrize("size", [1, 7, 24, 25, 26])
 def test_following_the_links_gives_every_tag_once(many, size):
     found = pages(many, f"{LIST}?n={size}")
     assert [name for page in found for name in page] == MANY
@@ -257,7 +241,7 @@ def accepted(answer: Answer) -> list[str]:
     return [name.strip() for name in answer.headers["OCI-Tag"].split(",")]
 
 
-@pytest.mark.parametrize("count", [1, 2, 10, 16])
+@pytest.mark.parametrize("count", [1, 16])
 def test_one_push_sets_several_tags(docker, member, count):
     names = [f"v{number}" for number in range(count)]
     answer = push_with_tags(member, IMAGE.digest, *names)
@@ -279,11 +263,11 @@ def test_more_than_sixteen_tags_are_too_many(member):
     member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
 
 
-@pytest.mark.parametrize(
-    "wrong", ["", ".x", "-x", "a" * 129, "a b", "a/b", "a:b", "a,b", "a\n", "a\0", "\N{HANGUL SYLLABLE GA}"]
-)
-def test_one_wrong_tag_spoils_them_all(member, wrong):
-    assert push_with_tags(member, NEWER.digest, "good", wrong, expect=400, image=NEWER).codes == ["MANIFEST_INVALID"]
+def test_one_wrong_tag_spoils_them_all(member, subtests):
+    for wrong in ("", ".x", "-x", "a" * 129, "a b", "a/b", "a:b", "a,b", "a\n", "a\0", "\N{HANGUL SYLLABLE GA}"):
+        with subtests.test(ascii(wrong[:9])):
+            refused = push_with_tags(member, NEWER.digest, "good", wrong, expect=400, image=NEWER)
+            assert refused.codes == ["MANIFEST_INVALID"]
     assert member.tags(NAME) == ["1.0"]
     member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
 
@@ -305,15 +289,16 @@ def fixed(docker):
     return client
 
 
-@pytest.mark.parametrize("name", ["1.0", "latest"])
-@pytest.mark.parametrize("person", ["member", "admin", "owner"])
-def test_a_tag_is_not_overwritten_where_that_is_off(docker, fixed, person, name):
+def test_no_tag_is_overwritten_by_anybody_where_that_is_off(docker, fixed, subtests):
     before = Event.objects.count()
-    refused = docker(person).push_manifest("fixed/app", name, NEWER.manifest, expect=403)
-    assert refused.codes == ["DENIED"]
-    assert f"app:{name}" in refused.message
-    assert "overwritten" in refused.message
-    assert fixed.get(f"fixed/app/manifests/{name}", 200).body == IMAGE.manifest
+    for person in ("member", "admin", "owner"):
+        for name in ("1.0", "latest"):
+            with subtests.test(f"{name} by {person}"):
+                refused = docker(person).push_manifest("fixed/app", name, NEWER.manifest, expect=403)
+                assert refused.codes == ["DENIED"]
+                assert f"app:{name}" in refused.message
+                assert "overwritten" in refused.message
+                assert fixed.get(f"fixed/app/manifests/{name}", 200).body == IMAGE.manifest
     fixed.get(f"fixed/app/manifests/{NEWER.digest}", 404)
     assert Event.objects.count() == before
 
