@@ -17,9 +17,17 @@ from .models import (
     User,
 )
 
+MAX_EMAIL = 254
+MAX_DISPLAY_NAME = 100
+
 
 class Refused(ValueError):
     """The change cannot be made; the message says why and what to do."""
+
+
+def _check_length(display_name: str) -> None:
+    if len(display_name) > MAX_DISPLAY_NAME:
+        raise Refused(f"the name that people read has at most {MAX_DISPLAY_NAME} characters")
 
 
 def find_organization(name: str) -> Organization:
@@ -47,7 +55,8 @@ def find_user(email: str) -> User:
 
 
 def create_organization(name: str, display_name: str = "") -> tuple[Organization, bool]:
-    """Return the organization, and whether it was made now."""
+    """Return the organization, and whether it was made now. Raises Refused."""
+    _check_length(display_name)
     if not 2 <= len(name) <= 64 or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
         raise Refused("an organization's name has 2 to 64 letters, digits, - or _")
     return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
@@ -58,6 +67,7 @@ def create_project(organization: Organization, name: str, display_name: str = ""
 
     Raises Refused when another organization has a project of this name.
     """
+    _check_length(display_name)
     project, created = Project.objects.get_or_create(
         name=name, defaults={"organization": organization, "display_name": display_name}
     )
@@ -79,8 +89,11 @@ def add_user(
 
     An existing user keeps name and password; their role changes only when one is given. Raises Refused.
     """
+    _check_length(name)
     try:
         validate_email(email)
+        if len(email) > MAX_EMAIL:
+            raise ValidationError(f"an email address has at most {MAX_EMAIL} characters")
         if password is not None:
             validate_password(password, User(email=email, name=name))
     except ValidationError as error:

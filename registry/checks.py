@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from django.conf import settings
 from django.core import checks
 
-from registry.oci import names
+_HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
 
 @checks.register()
 def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """KCR_DOMAIN and KCR_REGION make host names."""
-    wrong = [name for name in ("DOMAIN", "REGION") if not names.is_name(getattr(settings, name))]
+    wrong = [name for name in ("DOMAIN", "REGION") if not _HOST_NAME.fullmatch(getattr(settings, name))]
     return [checks.Error(f"KCR_{name} is not part of a host name", id="registry.E001") for name in wrong]
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import secrets
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -42,6 +44,27 @@ def number(name: str, default: int, *, least: int = 0) -> int:
 def words(name: str, default: str = "") -> list[str]:
     """A list separated by commas."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def networks(name: str) -> list[IPv4Network | IPv6Network]:
+    """Networks separated by commas, such as 10.0.0.0/8. Raises ImproperlyConfigured."""
+    try:
+        return [ip_network(word) for word in words(name)]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must hold networks such as 10.0.0.0/8: {error}") from error
+
+
+def public_url(name: str, default: str) -> SplitResult:
+    """Scheme, host and port, nothing else. Raises ImproperlyConfigured."""
+    value = text(name, default).rstrip("/")
+    try:
+        parts = urlsplit(value)
+        is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_good = False
+    if not is_good or value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
+        raise ImproperlyConfigured(f"{name} must look like https://registry.example.com, not {value!r}")
+    return parts
 
 
 def secret(name: str, path: Path) -> str:

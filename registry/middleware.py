@@ -31,6 +31,8 @@ class RequestMiddleware:
         """Answer the request."""
         started = time.perf_counter()
         request.id = uuid.uuid4().hex[:16]  # type: ignore[attr-defined]
+        if not _is_trusted(request.META.get("REMOTE_ADDR", "")):
+            request.META.pop("HTTP_X_FORWARDED_PROTO", None)
         request.META["REMOTE_ADDR"] = _client_address(request)
         response = self.get_response(request)
         response.headers["X-Request-Id"] = request.id  # type: ignore[attr-defined]
@@ -50,6 +52,14 @@ class RequestMiddleware:
         return response
 
 
+def _is_trusted(hop: str) -> bool:
+    """Whether this is the address of a trusted proxy (KCR_TRUSTED_PROXIES)."""
+    try:
+        return any(ip_address(hop) in network for network in settings.TRUSTED_PROXIES)
+    except ValueError:
+        return False
+
+
 def _client_address(request: HttpRequest) -> str:
     """The nearest address that is no trusted proxy (KCR_TRUSTED_PROXIES)."""
     hops = [request.META.get("REMOTE_ADDR", "")]
@@ -57,9 +67,9 @@ def _client_address(request: HttpRequest) -> str:
         hops = [*request.headers.get("X-Forwarded-For", "").split(","), *hops]
     for hop in reversed(hops):
         try:
-            address = ip_address(hop.strip())
+            address = str(ip_address(hop.strip()))
         except ValueError:
             break
-        if not any(address in network for network in settings.TRUSTED_PROXIES):
-            return str(address)
+        if not _is_trusted(address):
+            return address
     return str(request.META.get("REMOTE_ADDR", ""))

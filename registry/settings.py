@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_network
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
@@ -16,17 +14,15 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ── Where this installation lives ────────────────────────────────────────────────────────────────────────────────────
 DATA_DIR = Path(env.text("KCR_DATA_DIR", str(BASE_DIR / "data"))).absolute()
-PUBLIC_URL = env.text("KCR_PUBLIC_URL", "http://localhost:8080").rstrip("/")
-PUBLIC = urlsplit(PUBLIC_URL)
-if PUBLIC.scheme not in {"http", "https"} or not PUBLIC.hostname or PUBLIC.path or PUBLIC.query:
-    raise ImproperlyConfigured(f"KCR_PUBLIC_URL must look like https://registry.example.com, not {PUBLIC_URL!r}")
+PUBLIC = env.public_url("KCR_PUBLIC_URL", "http://localhost:8080")
+PUBLIC_URL = PUBLIC.geturl()
 LISTEN = env.text("KCR_LISTEN", "127.0.0.1:8080")
 WEB_WORKERS = env.number("KCR_WEB_WORKERS", min(4, os.cpu_count() or 1), least=1)
 WEB_THREADS = env.number("KCR_WEB_THREADS", 256, least=16)
 DOMAIN = env.text("KCR_DOMAIN", "kcr.localhost").lower()
 REGION = env.text("KCR_REGION", "kr-central-2").lower()
 BARE_HOST_NAMES = env.switch("KCR_BARE_HOST_NAMES", default=True)
-TRUSTED_PROXIES = [ip_network(word) for word in env.words("KCR_TRUSTED_PROXIES")]
+TRUSTED_PROXIES = env.networks("KCR_TRUSTED_PROXIES")
 ALLOWED_HOSTS = [
     PUBLIC.hostname,
     f".{REGION}.{DOMAIN}",
@@ -83,9 +79,9 @@ TEMPLATES = [
 # ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 DATABASE_URL = env.text("KCR_DATABASE_URL")
 if DATABASE_URL:
-    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
-    if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured("KCR_DATABASE_URL must be a postgres:// address; leave it empty for SQLite")
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
     DATABASES["default"]["OPTIONS"] = {
         **DATABASES["default"].get("OPTIONS", {}),
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5},

@@ -102,10 +102,12 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     upload stays where it was), BlobTooLarge, StorageFull.
     """
     with _written(session, piece) as written:
-        UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN).update(
+        standing = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
+        if not standing.update(
             offset=written.end, prefix_digest=written.digest, expires_at=timezone.now() + SESSION_LIFE
-        )
-    session.refresh_from_db()
+        ):
+            raise errors.BlobUploadUnknown
+    session.offset, session.prefix_digest = written.end, written.digest
     return session
 
 
@@ -116,14 +118,19 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
     Raises DigestInvalid (the bytes are discarded), BlobUploadUnknown, and what ``append`` raises.
     """
     claimed = blobs.parse_digest(digest)
-    session = _own(actor, repository, image_name, upload).first()
-    if session is None:
-        raise errors.BlobUploadUnknown
-    if session.state == UploadSession.State.DONE:
-        blob = Blob.objects.filter(digest=session.digest).first()
-        if session.digest != digest or blob is None:
-            raise errors.BlobUploadUnknown
+    own = _own(actor, repository, image_name, upload)
+    try:
+        return _finish(find(actor, repository, image_name, upload), claimed, piece)
+    except errors.BlobUploadUnknown:
+        done = own.filter(state=UploadSession.State.DONE, digest=digest)
+        blob = Blob.objects.filter(digest__in=done.values("digest")).first()
+        if blob is None:
+            raise
         return blob
+
+
+def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Blob:
+    digest = str(claimed)
     with _written(session, piece, claimed.algorithm) as written:
         storage = blob_storage()
         if (written.digest or _digest_of(storage.staged(session.pk, written.end), claimed.algorithm)) != digest:
@@ -209,15 +216,13 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
 
 def _look_again(session: UploadSession) -> None:
     """Read an open session anew. Raises BlobUploadUnknown, or RangeInvalid when it has moved on since it was found."""
-    before = session.offset
-    try:
-        session.refresh_from_db(fields=["offset", "prefix_digest", "state"])
-    except UploadSession.DoesNotExist as error:
-        raise errors.BlobUploadUnknown from error
-    if session.state != UploadSession.State.OPEN:
+    current = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN).first()
+    if current is None:
+        blob_storage().discard(session.pk)  # the writer's file, which nobody would ever sweep
         raise errors.BlobUploadUnknown
-    if session.offset != before:
-        raise _standing_at(session.offset)
+    if session.offset != current.offset:
+        raise _standing_at(current.offset)
+    session.prefix_digest = current.prefix_digest
 
 
 def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:

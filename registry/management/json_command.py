@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 
 from accounts.keys import KeyRefused
 from accounts.organizations import Refused
@@ -22,7 +23,8 @@ class JsonCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print the answer as JSON; a refusal ends with status 1."""
         try:
-            answer = self.run(**options)
+            with transaction.atomic():
+                answer = self.run(**options)
         except (Refused, KeyRefused, RegistryError) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(json.dumps(answer))

@@ -123,8 +123,15 @@ def test_killing_at_any_moment_leaves_nothing_half(server):
         assert status == 404 or sha256(body) == sha256(data)
 
 
-def test_the_rules_of_integrity_bite(server):
+@pytest.fixture
+def server_to_break():
+    with LiveServer("broken") as running:
+        yield running.people()
+
+
+def test_the_rules_of_integrity_bite(server_to_break):
     """Break each of them and be told."""
+    server = server_to_break
     data = b"something to break" * 100
     assert push_everything(server, data, "bite") == [202, 201, 201]
     server.crash()

@@ -9,6 +9,8 @@ from django.utils import timezone
 from accounts import keys, organizations
 from registry.management.json_command import JsonCommand
 
+MAX_DAYS = 36_500
+
 
 class Command(JsonCommand):
     help = "Make an access key for docker login: prints its id (the user name) and its secret (the password), once."
@@ -22,6 +24,8 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         days = options["expires_days"]
+        if days is not None and days > MAX_DAYS:
+            raise keys.KeyRefused(f"a key expires after at most {MAX_DAYS} days, or never")
         new = keys.create(
             organizations.find_user(options["email"]),
             options["name"],

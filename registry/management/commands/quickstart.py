@@ -86,7 +86,10 @@ class Command(BaseCommand):
             shown = password or get_random_string(20)
             organization, _ = organizations.create_organization(ORGANIZATION)
             organizations.create_project(organization, PROJECT, "First project")
-            user, _ = organizations.add_user(organization, email, role=OrganizationRole.OWNER, password=shown)
+            try:
+                user, _ = organizations.add_user(organization, email, role=OrganizationRole.OWNER, password=shown)
+            except organizations.Refused as error:
+                raise CommandError(f"KCR_ADMIN_EMAIL and KCR_ADMIN_PASSWORD: {error}") from error
             key = keys.create(user, "quickstart")
             self.stdout.write("A first project and its owner have been made. This is shown once:\n")
             self.stdout.write(f"  console   {user.email}  {'(your password)' if password else shown}")

@@ -95,7 +95,7 @@ URL_FIELDS = {
             ("a blob", "GET", f"blobs/{DIGEST}"),
             ("a blob to delete", "DELETE", f"blobs/{DIGEST}"),
             ("an upload", "POST", "blobs/uploads/"),
-            ("an open upload", "PATCH", "blobs/uploads/00000000-0000-4000-8000-000000000000"),
+            ("an open upload", "PATCH", "blobs/uploads/{upload}"),
             ("referrers", "GET", f"referrers/{DIGEST}"),
         )
     },

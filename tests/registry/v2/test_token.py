@@ -675,6 +675,8 @@ FORGERIES = {
     "a kid that is a list": lambda f: f.raw({"alg": "EdDSA", "kid": [f.kid]}),
     "a kid that is null": lambda f: f.raw({"alg": "EdDSA", "kid": None}),
     "a kid with NUL": lambda f: f.sign(header={"kid": f.kid + "\0"}),
+    "jku under our own signature": lambda f: f.sign(header={"jku": "https://example.com/jwks.json"}),
+    "jwk under our own signature": lambda f: f.sign(header={"jwk": f.foreign_jwk}),
     "an unknown crit": lambda f: f.sign(header={"crit": ["exp2"], "exp2": 1}),
     "an empty crit": lambda f: f.sign(header={"crit": []}),
     "crit b64": lambda f: f.raw({"alg": "EdDSA", "kid": f.kid, "crit": ["b64"], "b64": False}),
