@@ -126,11 +126,11 @@ def allowed_actions(actor: Actor, name: ImageName) -> tuple[frozenset[Action], i
 
     For a name without a repository: what the roles in the project would allow, so that those who may know are told.
     """
+    # The same questions whether the repository is there or not: the time of the answer must not tell.
     found = Repository.objects.named(name)
-    roles = _roles(actor, found, "", "project")
-    if roles is not None:
-        return _actions(actor, roles), found.values_list("pk", flat=True).get()
-    return _actions(actor, _roles(actor, Project.objects.filter(name=name.project), None, "")), None
+    roles, repository_id = _roles(actor, found, "", "project"), found.values_list("pk", flat=True).first()
+    in_project = _roles(actor, Project.objects.filter(name=name.project), None, "")
+    return _actions(actor, in_project if repository_id is None else roles), repository_id
 
 
 def require(actor: Actor, action: Action, name: ImageName) -> Repository:
@@ -157,7 +157,8 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
         return errors.Unauthorized()
     require_alive(actor)
     roles = _roles(actor, Repository.objects.named(name), "", "project")
-    if roles is None and _actions(actor, _roles(actor, Project.objects.filter(name=name.project), None, "")):
+    in_project = _roles(actor, Project.objects.filter(name=name.project), None, "")
+    if roles is None and _actions(actor, in_project):
         return errors.NameUnknown(
             f"the project {name.project} has no repository {name.repository}: create it in the console"
             f" or with: manage.py createrepository {name.project}/{name.repository}"

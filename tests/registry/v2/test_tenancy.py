@@ -8,6 +8,8 @@ import re
 import uuid
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from accounts.actors import SYSTEM
 from registry import repositories
@@ -189,6 +191,33 @@ def test_the_token_service_tells_no_difference(world, secret, name, actions):
     assert there.json().keys() == nowhere.json().keys()
     assert claims_of(there.json()["token"]) == claims_of(nowhere.json()["token"])
     assert claims_of(there.json()["token"])["access"] == []
+
+
+@pytest.mark.parametrize("name", ["anonymous", "stranger", "outsider", "viewer"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v2/{}/app/tags/list",
+        "/v2/{}/app/manifests/1.0",
+        f"/token?service={PROJECT_HOST}&scope=repository:{{}}/app:pull",
+    ],
+)
+def test_the_database_is_asked_the_same_about_both(world, secret, name, path):
+    """Else the time that an answer takes tells what is there (SECURITY.md 2). Asked in queries, not in milliseconds."""
+    client = DockerClient(without_right(world, name))
+    token = client.token("repository:fixed/app:pull repository:ghost/app:pull")
+    for credentials in (client.basic(), {"Authorization": f"Bearer {token}"}):
+        asked = []
+        for repository in ("fixed", "ghost"):
+            with CaptureQueriesContext(connection) as queries:
+                client.raw("GET", path.format(repository), headers=credentials)
+            asked.append([without_values(query["sql"]) for query in queries])
+        assert asked[0] == asked[1]
+
+
+def without_values(sql: str) -> str:
+    """The question without the texts, numbers and moments that it asks about."""
+    return re.sub(r"'[^']*'|\b\d[\d:. -]*", "?", sql)
 
 
 # ── A digest is no key ───────────────────────────────────────────────────────────────────────────────────────────────
