@@ -9,7 +9,6 @@ MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 ACCEPTED = MANIFESTS | INDEXES
 
-EMPTY_CONFIG = "application/vnd.oci.empty.v1+json"
 BLOB = "application/octet-stream"
 
 # Layers that live elsewhere by their own declaration: never required here, never fetched by us.
