@@ -364,7 +364,7 @@ def test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice(member
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-EMPTY_CONFIG = descriptor(b"{}", media_types.EMPTY_CONFIG)
+EMPTY_CONFIG = descriptor(b"{}", "application/vnd.oci.empty.v1+json")
 NEVER_HERE = descriptor(ABSENT_BLOB, LAYER_TYPE)
 ACCEPTED = {
     "an image": (document(), OCI),
