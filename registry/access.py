@@ -7,9 +7,11 @@ each time, at this moment; keys and tokens only ever narrow them.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import cache
+from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.db.models import BooleanField, Case, Exists, Model, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, Model, OuterRef, Q, QuerySet, Value, When
 
 from accounts.actors import Actor
 from accounts.models import (
@@ -23,7 +25,7 @@ from accounts.models import (
 )
 from registry import errors
 from registry.models import Repository, RepositoryUserPermission
-from registry.models.compiled import number_mark
+from registry.models.compiled import CompiledQuery, number_mark, text_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,6 +72,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
 ALLOWED_TO_PULL_ONLY_KEYS = frozenset({Action.PULL})
 
 _USER, _KEY, _PROJECT = number_mark(1), number_mark(2), number_mark(3)
+_PROJECT_NAME, _REPOSITORY_NAME = text_mark("project"), text_mark("repository")
 _IN_PROJECT = {Role.ADMIN: ProjectRole.ADMIN, Role.MEMBER: ProjectRole.MEMBER, Role.READER: ProjectRole.READER}
 _IN_REPOSITORY = {Role.REPOSITORY_MEMBER: "push_repository", Role.REPOSITORY_VIEWER: "pull_repository"}
 
@@ -78,7 +81,7 @@ def may(actor: Actor, action: Action, thing: Repository | Project) -> bool:
     """Whether the actor may do this to a live repository or a project. One query."""
     if isinstance(thing, Repository):
         return visible(actor, action).filter(pk=thing.pk).exists()
-    return action in _actions(actor, _roles(actor, Project.objects.filter(pk=thing.pk), None, ""))
+    return action in actions_in_project(actor, thing.name)
 
 
 def visible(actor: Actor, action: Action = Action.PULL) -> QuerySet[Repository]:
@@ -127,10 +130,14 @@ def allowed_actions(actor: Actor, name: ImageName) -> tuple[frozenset[Action], i
     For a name without a repository: what the roles in the project would allow, so that those who may know are told.
     """
     # The same questions whether the repository is there or not: the time of the answer must not tell.
-    found = Repository.objects.named(name)
-    roles, repository_id = _roles(actor, found, "", "project"), found.values_list("pk", flat=True).first()
-    in_project = _roles(actor, Project.objects.filter(name=name.project), None, "")
-    return _actions(actor, in_project if repository_id is None else roles), repository_id
+    repository_id, roles = _roles(actor, name.project, name.repository)
+    in_project = actions_in_project(actor, name.project)
+    return in_project if repository_id is None else _actions(actor, roles), repository_id
+
+
+def actions_in_project(actor: Actor, project: str) -> frozenset[Action]:
+    """What the actor's roles in the project of this name allow, grants on single repositories aside. One query."""
+    return _actions(actor, _roles(actor, project, "")[1])
 
 
 def require(actor: Actor, action: Action, name: ImageName) -> Repository:
@@ -156,9 +163,9 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
     if actor.is_anonymous:
         return errors.Unauthorized()
     require_alive(actor)
-    roles = _roles(actor, Repository.objects.named(name), "", "project")
-    in_project = _roles(actor, Project.objects.filter(name=name.project), None, "")
-    if roles is None and _actions(actor, in_project):
+    repository_id, roles = _roles(actor, name.project, name.repository)
+    in_project = actions_in_project(actor, name.project)
+    if repository_id is None and in_project:
         return errors.NameUnknown(
             f"the project {name.project} has no repository {name.repository}: create it in the console"
             f" or with: manage.py createrepository {name.project}/{name.repository}"
@@ -166,7 +173,7 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
     actions = _actions(actor, roles)
     if not actions:
         return errors.NameUnknown(f"there is no repository for {name.repository}/{name.image}, or you may not see it")
-    if action not in actions and actor.pull_only and ALLOWED[action] & (roles or frozenset()):
+    if action not in actions and actor.pull_only and ALLOWED[action] & roles:
         return errors.Denied(f"this access key may only pull: use another one to {action} {name}")
     if action not in actions:
         return errors.Denied(
@@ -175,31 +182,40 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
     return errors.ScopeInsufficient()
 
 
-def _in_words(roles: Iterable[Role] | None) -> str:
-    held = set(roles or ())
+def _in_words(roles: Iterable[Role]) -> str:
+    held = set(roles)
     return " or ".join(role for role in Role if role in held)
 
 
-def _actions(actor: Actor, roles: frozenset[Role] | None) -> frozenset[Action]:
+def _actions(actor: Actor, roles: frozenset[Role]) -> frozenset[Action]:
     limit = ALLOWED_TO_PULL_ONLY_KEYS if actor.pull_only else frozenset(Action)
-    return frozenset(action for action in limit if ALLOWED[action] & (roles or frozenset()))
+    return frozenset(action for action in limit if ALLOWED[action] & roles)
 
 
-def _roles(actor: Actor, rows: QuerySet[Row], repository: str | None, project: str) -> frozenset[Role] | None:
-    """Every role of the actor for the one row that ``rows`` may hold; None when there is none. One query."""
+def _roles(actor: Actor, project: str, repository: str) -> tuple[int | None, frozenset[Role]]:
+    """The id of the repository (of the project, when ``repository`` is ""), and every role of the actor for it.
+
+    No id and no roles when there is none. One query, compiled once.
+    """
+    query = _query_of_roles(marked(actor), of_project=not repository)
+    row = query.first(marks(actor) | {_PROJECT_NAME: project, _REPOSITORY_NAME: repository})
+    return (None, frozenset()) if row is None else (row[0], frozenset(compress(Role, row[1:])))
+
+
+@cache
+def _query_of_roles(marked: Actor, *, of_project: bool) -> CompiledQuery:
+    rows: QuerySet[Any] = Project.objects.filter(name=_PROJECT_NAME)
+    paths: tuple[str | None, str] = None, ""
+    if not of_project:
+        rows = Repository.objects.live().filter(project__name=_PROJECT_NAME, name=_REPOSITORY_NAME)
+        paths = "", "project"
     flags = {
-        role.name.lower(): Case(
-            When(_holding(actor, {role}, repository, project) & _alive(actor), then=Value(True)),
-            default=Value(False),
-            output_field=BooleanField(),
+        f"is_{role.name.lower()}": Case(
+            When(_holding(marked, {role}, *paths) & _alive(marked), then=Value(1)), default=Value(0)
         )
         for role in Role
     }
-    found = rows.annotate(**{f"is_{name}": flag for name, flag in flags.items()}).values(
-        *(f"is_{name}" for name in flags)
-    )
-    row = found.first()
-    return None if row is None else frozenset(role for role in Role if row[f"is_{role.name.lower()}"])
+    return CompiledQuery(rows.annotate(**flags).values_list("pk", *flags)[:1])
 
 
 def _alive(actor: Actor) -> Q:
