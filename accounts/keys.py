@@ -28,6 +28,8 @@ from .actors import Actor
 from .models import AccessKey, SignInFailure, User
 
 if TYPE_CHECKING:
+    import uuid
+
     from .models import Project
 
 KEYS_PER_USER = 10
@@ -93,8 +95,12 @@ def create(
     project: Project | None = None,
     pull_only: bool = False,
     expires_at: datetime | None = None,
+    form_id: uuid.UUID | None = None,
 ) -> NewKey:
-    """Make a key. Raises KeyRefused when the user has ten already, or the limits make no sense."""
+    """Make a key; a form that is sent twice makes one.
+
+    Raises KeyRefused when the user has ten already, or the limits make no sense.
+    """
     if not name.strip() or len(name) > 64:
         raise KeyRefused("give the key a name of at most 64 characters")
     if expires_at and expires_at <= timezone.now():
@@ -104,6 +110,8 @@ def create(
         User.objects.select_for_update().get(pk=user.pk)
         if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
             raise KeyRefused(f"{user} has {KEYS_PER_USER} access keys already: revoke one first")
+        if form_id and AccessKey.objects.filter(form_id=form_id).exists():
+            raise KeyRefused("this key has been made already; its secret was shown then, and only then")
         key = AccessKey.objects.create(
             user=user,
             name=name.strip(),
@@ -112,6 +120,7 @@ def create(
             project=project,
             pull_only=pull_only,
             expires_at=expires_at,
+            form_id=form_id,
         )
     return NewKey(key, secret)
 

@@ -1,7 +1,7 @@
 """Tables of who: organizations, projects, users, memberships, access keys, tokens.
 
 Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
-      └──< OrganizationMembership >────────────────┘
+      └──< OrganizationMembership >────────────────┴──< ConsoleSession
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -61,6 +62,13 @@ class UserManager(BaseUserManager["User"]):
         return self.get(email=(username or "").lower())
 
 
+class Theme(models.TextChoices):
+    """How the console looks."""
+
+    LIGHT = "light"
+    DARK = "dark"
+
+
 class User(AbstractBaseUser, PermissionsMixin):
     """A person. Django's own permissions and groups are not used: roles are (registry.access)."""
 
@@ -68,6 +76,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     name = models.CharField(max_length=100, blank=True)
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    language = models.CharField(max_length=10, blank=True, help_text="empty: what the browser asks for")
+    time_zone = models.CharField(max_length=64, blank=True, help_text="empty: UTC")
+    theme = models.CharField(max_length=5, choices=Theme, blank=True, help_text="empty: what the browser asks for")
+    reset_sent_at = models.DateTimeField(null=True, blank=True)
 
     objects = UserManager()
 
@@ -150,6 +162,8 @@ class AccessKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_address = models.CharField(max_length=45, blank=True)
     last_used_client = models.CharField(max_length=200, blank=True)
+    warnings_sent = models.PositiveSmallIntegerField(default=0, help_text="mails that said that it ends soon")
+    form_id = models.UUIDField(null=True, blank=True, unique=True, help_text="a form that is sent twice makes one key")
 
     objects = AccessKeyQuerySet.as_manager()
 
@@ -164,6 +178,19 @@ class AccessKey(models.Model):
         if self.expires_at and self.expires_at <= timezone.now():
             return "expired"
         return "alive" if self.user.is_active else "inactive"
+
+
+class ConsoleSession(AbstractBaseSession):
+    """A browser that is, or was, signed in (accounts.sessions writes it)."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, related_name="sessions")
+    address = models.CharField(max_length=45, blank=True)
+    client = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return f"{self.client} at {self.address}"
 
 
 class RefreshTokenQuerySet(models.QuerySet["RefreshToken"]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import close_old_connections, connection
 
 from accounts.keys import last_used
+from registry.counts import counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS = 5.0
-BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush,)
+BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush, counts.flush)
 
 
 class Flusher(threading.Thread):

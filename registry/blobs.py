@@ -72,6 +72,15 @@ def open_bytes(blob: Blob) -> File[bytes]:
     return storage.open(blob.storage_key)
 
 
+def read(repository: Repository, digest: str, limit: int) -> bytes | None:
+    """A small blob that the repository shows or has leased; None when it is missing, damaged or over ``limit`` bytes."""
+    blob = nameable(repository, [digest]).filter(size__lte=limit).first()
+    if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
+        return None
+    with blob_storage().open(blob.storage_key) as file:
+        return bytes(file.read())
+
+
 def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     """H: the blob; an actor who may push may name it in a manifest of this repository for a whole LEASE from now on.
 

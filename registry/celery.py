@@ -30,6 +30,7 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
+        "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
         "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",

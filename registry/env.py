@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import secrets
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -65,6 +65,37 @@ def public_url(name: str, default: str) -> SplitResult:
     if not is_good or value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         raise ImproperlyConfigured(f"{name} must look like https://registry.example.com, not {value!r}")
     return parts
+
+
+class Mail(NamedTuple):
+    """How to reach a mail server, in the order of Django's settings."""
+
+    host: str
+    port: int
+    use_ssl: bool
+    use_tls: bool
+    user: str
+    password: str
+
+
+def mail(name: str) -> Mail | None:
+    """``smtp://user:password@host:587`` (with STARTTLS), ``smtps://`` (TLS from the start), ``smtp+plain://`` (none).
+
+    None when it is not set. Raises ImproperlyConfigured.
+    """
+    value = text(name)
+    if not value:
+        return None
+    ports = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
+    try:
+        parts = urlsplit(value)
+        port = parts.port or ports.get(parts.scheme, 0)
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if not parts.hostname or not port or parts.path not in {"", "/"}:
+        raise ImproperlyConfigured(f"{name} must look like smtp://user:password@mail.example.com:587")
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    return Mail(parts.hostname, port, parts.scheme == "smtps", parts.scheme == "smtp", user, password)
 
 
 def secret(name: str, path: Path) -> str:

@@ -127,6 +127,14 @@ class Denied(RegistryError):
     message = "you may see this, but not do that"
 
 
+class Changed(RegistryError):
+    """Somebody else was faster: what the caller was looking at is not what is there now."""
+
+    code = "DENIED"
+    status = 409
+    message = "somebody else changed this meanwhile: look again"
+
+
 class Unsupported(RegistryError):
     code = "UNSUPPORTED"
     status = 405

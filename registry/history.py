@@ -12,26 +12,28 @@ from registry.models import Deletion, Event, Image, Repository
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+    from accounts.models import Project
 
 
 def record(
     actor: Actor,
     action: Event.Action,
-    thing: Image | Repository,
+    thing: Image | Repository | Project,
     *,
     tag: str = "",
     digest: str = "",
     **detail: Any,
 ) -> Event:
-    """Write down that the actor did this to the image or repository. ``detail`` holds before and after, as JSON."""
+    """Write down that the actor did this. ``detail`` holds before and after, as JSON."""
     image = thing if isinstance(thing, Image) else None
-    repository = thing.repository if isinstance(thing, Image) else thing
+    repository = image.repository if image else thing if isinstance(thing, Repository) else None
+    project = repository.project if repository else thing
     return Event.objects.create(
         action=action,
-        project_id=repository.project_id,
+        project_id=project.pk,
         repository=repository,
         image=image,
-        path=image.path if image else f"{repository.project.name}/{repository.name}",
+        path=str(thing),
         tag=tag,
         digest=digest,
         detail=detail,

@@ -20,7 +20,7 @@ from registry import access, blobs, errors, history, quotas, tags
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
 from registry.models.compiled import CompiledQuery, text_mark
-from registry.oci import digests, documents, names
+from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_deleted, manifest_pushed
 from registry.transactions import retried
 
@@ -44,6 +44,7 @@ class Found:
     digest: str
     media_type: str
     content: bytes
+    image_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
         raise errors.ManifestUnknown(f"{name} has no {'digest' if by_digest else 'tag'} {reference}")
     if row[3]:
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
-    return Found(digest=row[0], media_type=row[1], content=bytes(row[2]))
+    return Found(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
 
 
 @cache
@@ -85,7 +86,7 @@ def _query_of_find(marked: Actor, *, by_digest: bool) -> CompiledQuery:
         has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0)
     )
     permitted = access.permitted(found, marked, access.Action.PULL, "image__repository")
-    columns = ("digest", "media_type", "content", "has_expired", "image__repository")
+    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image")
     return CompiledQuery(permitted.values_list(*columns)[:1])
 
 
@@ -125,10 +126,11 @@ def push(
         document = documents.parse(content, content_type)
     except documents.InvalidDocument as error:
         raise errors.ManifestInvalid(str(error)) from error
+    platform = _platform(repository, document)
     try:
         with transaction.atomic():
             image = _lock_image(repository, name)
-            manifest = _store(actor, image, document, digest, content)
+            manifest = _store(actor, image, document, digest, content, platform)
             failpoint("push.stored")
             for tag in wanted:
                 tags.point(actor, image, tag, manifest)
@@ -234,7 +236,17 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
     return image
 
 
-def _store(actor: Actor, image: Image, document: documents.Document, digest: str, content: bytes) -> Manifest:
+def _platform(repository: Repository, document: documents.Document) -> str:
+    """What the configuration of an image says it runs on; "" for everything else, or when it cannot be read."""
+    if document.config is None or document.config.media_type not in configs.IMAGE_CONFIGS:
+        return ""
+    content = blobs.read(repository, document.config.digest, configs.MAX_BYTES)
+    return configs.parse(content).platform if content else ""
+
+
+def _store(
+    actor: Actor, image: Image, document: documents.Document, digest: str, content: bytes, platform: str
+) -> Manifest:
     """The manifest's row with its references, live. A deleted one is revived by pushing it again."""
     manifest = Manifest.objects.filter(image=image, digest=digest).first()
     if manifest is not None and manifest.media_type != document.media_type:
@@ -252,6 +264,8 @@ def _store(actor: Actor, image: Image, document: documents.Document, digest: str
             artifact_type=document.referrer_type,
             subject=document.subject.digest if document.subject else "",
             annotations=document.annotations if document.subject else {},
+            platforms=platform
+            or " ".join(dict.fromkeys(child.platforms for child in children if child.platforms))[:500],
             content=content,
             size=len(content),
             total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.utils import timezone
 
 from accounts import grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
 from registry import history, quotas
-from registry.errors import Denied, NameInvalid, NameUnknown
+from registry.errors import Changed, Denied, NameInvalid, NameUnknown
 from registry.models import Event, Repository, RepositoryUserPermission
 from registry.oci import names
 
@@ -36,8 +38,7 @@ def create(
     """
     if not names.is_repository(name):
         raise NameInvalid("a repository's name has 2 to 64 lower-case letters and digits, separated by single . _ or -")
-    if len(description) > MAX_DESCRIPTION:
-        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    _check_description(description)
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         existing = Repository.objects.live().select_related("project").filter(project=project, name=name).first()
@@ -62,6 +63,63 @@ def create(
             scan_on_push=scan_on_push,
         )
     return repository, True
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may be changed about a repository."""
+
+    description: str
+    is_public: bool
+    tag_overwrite: bool
+    scan_on_push: bool
+
+
+def settings_of(repository: Repository) -> Settings:
+    """The settings as they are."""
+    return Settings(**{field.name: getattr(repository, field.name) for field in fields(Settings)})
+
+
+def update(actor: Actor, repository: Repository, wanted: Settings, *, seen: Settings | None = None) -> bool:
+    """Give the repository these settings; returns whether anything changed.
+
+    ``seen``: the settings that the person who changes them was looking at. Raises Changed when they are others by
+    now, NameInvalid (the description is too long), NameUnknown (it was deleted meanwhile).
+    """
+    _check_description(wanted.description)
+    with transaction.atomic():
+        locked = Repository.objects.live().select_for_update(no_key=True, of=("self",)).select_related("project")
+        current = locked.filter(pk=repository.pk).first()
+        if current is None:
+            raise NameUnknown(f"{repository} has been deleted meanwhile")
+        before, after = asdict(settings_of(current)), asdict(wanted)
+        if before == after:
+            return False
+        if seen is not None and before != asdict(seen):
+            raise Changed(_who_changed(current, Event.Action.REPOSITORY_UPDATE))
+        changed = [name for name in after if before[name] != after[name]]
+        for name in changed:
+            setattr(current, name, after[name])
+        current.updated_at = timezone.now()
+        current.save(update_fields=[*changed, "updated_at"])
+        history.record(
+            actor,
+            Event.Action.REPOSITORY_UPDATE,
+            current,
+            before={name: before[name] for name in changed},
+            after={name: after[name] for name in changed},
+        )
+    return True
+
+
+def _who_changed(repository: Repository, action: Event.Action) -> str:
+    event = Event.objects.filter(repository=repository, action=action).order_by("-pk").first()
+    return f"{event.actor} changed {repository} meanwhile" if event else f"{repository} was changed meanwhile"
+
+
+def _check_description(description: str) -> None:
+    if len(description) > MAX_DESCRIPTION:
+        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
 
 
 def find(path: str) -> Repository:

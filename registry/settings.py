@@ -43,7 +43,9 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_htmx",
     "guardian",
+    "lucide",
     "rest_framework",
     "accounts",
     "registry",
@@ -60,6 +62,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "console.middleware.ConsoleMiddleware",
 ]
 TEMPLATES = [
     {
@@ -71,6 +75,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
             ],
         },
     },
@@ -136,6 +141,10 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+SESSION_ENGINE = "accounts.sessions"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
+LOGIN_URL = "console:sign_in"
+PASSWORD_RESET_TIMEOUT = 24 * 3600
 RECOVERY_DAYS = env.number("KCR_RECOVERY_DAYS", 14)
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,11 +161,23 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
 # The proxy that ends TLS redirects to it, and decides about other hosts of its domain and about preloading.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W008", "security.W021"]
 
+# ── Mail ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+MAIL = env.mail("KCR_MAIL_URL")
+DEFAULT_FROM_EMAIL = env.text("KCR_MAIL_FROM", f"KCR <kcr@{PUBLIC.hostname}>")
+EMAIL_TIMEOUT = 20
+if MAIL:
+    EMAIL_HOST, EMAIL_PORT, EMAIL_USE_SSL, EMAIL_USE_TLS, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL
+else:  # nobody said how to send: mails are written to files
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = DATA_DIR / "mail"
+
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")
 
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ko", "한국어")]
+LOCALE_PATHS = [BASE_DIR / "console" / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from celery import shared_task
+from django.utils import timezone
 
 from accounts import keys, tokens
-from registry import uploads
+from accounts.sessions import SessionStore
+from registry import counts, uploads, usage
 
 
 @shared_task
@@ -16,8 +18,15 @@ def sweep_uploads() -> int:
 
 @shared_task
 def forget_expired() -> int:
-    """Forget refresh tokens that have run out and failures that no longer count."""
-    return tokens.forget_expired() + keys.forget_failures()
+    """Forget refresh tokens and sessions that have run out, failures that no longer count, and days long past."""
+    SessionStore.clear_expired()
+    return tokens.forget_expired() + keys.forget_failures() + counts.forget(timezone.now())
+
+
+@shared_task
+def measure_usage() -> int:
+    """Measure what repositories and projects store, where something has changed."""
+    return usage.refresh()
 
 
 @shared_task

@@ -8,6 +8,7 @@
                     └──< permission rows (guardian)
     Deletion  one act of deleting: everything it took points to it, until it is restored or purged
     Event     the history: append-only
+    TagDay, ProjectDay, RepositoryUsage, ProjectUsage  what is counted and measured for people to look at
     ObjectTrash  keys of stored bytes that no row names any more
 
 Reads are QuerySet methods; writes are the functions of the modules beside this package. An object key is written once
@@ -18,6 +19,7 @@ from .blobs import Blob, BlobLease, BlobReview, ObjectTrash, UploadSession
 from .history import Deletion, Event
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
 from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission
+from .usage import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
 __all__ = [
     "Blob",
@@ -30,9 +32,13 @@ __all__ = [
     "ManifestBlob",
     "ManifestChild",
     "ObjectTrash",
+    "ProjectDay",
+    "ProjectUsage",
     "Repository",
     "RepositoryGroupPermission",
+    "RepositoryUsage",
     "RepositoryUserPermission",
     "Tag",
+    "TagDay",
     "UploadSession",
 ]

@@ -32,6 +32,7 @@ class Event(models.Model):
         ROLE_CHANGE = "repository.role"
         IMAGE_PUSH = "image.push"
         IMAGE_UPDATE = "image.update"
+        EXPIRY_CHANGE = "image.expiry"
         IMAGE_DELETE = "image.delete"
         IMAGE_RECOVER = "image.recover"
         TAG_ADD = "tag.add"

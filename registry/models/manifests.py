@@ -40,7 +40,8 @@ class Manifest(models.Model):
 
     One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
     document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
-    have a subject only: its referrers list shows them.
+    have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
+    index, say: os/architecture[/variant], separated by spaces.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
@@ -50,6 +51,7 @@ class Manifest(models.Model):
     subject = models.CharField(max_length=GENERAL_DIGEST_LENGTH, blank=True)
     annotations = models.JSONField(default=dict)
     content = models.BinaryField()
+    platforms = models.CharField(max_length=500, blank=True)
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)

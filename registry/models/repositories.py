@@ -13,7 +13,7 @@ from accounts.models import Project
 from registry.oci import names
 
 from .fields import NameField
-from .history import DELETED, deletion_key
+from .history import DELETED, LIVE, deletion_key
 from .locks import KeyShareQuerySet
 
 
@@ -96,7 +96,9 @@ class Image(models.Model):
     description = models.CharField(max_length=100, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+    updated_at = models.DateTimeField(default=timezone.now)
     pushed_at = models.DateTimeField(default=timezone.now)
+    pulled_at = models.DateTimeField(null=True, blank=True)
     deletion = deletion_key("images")
 
     objects = ImageQuerySet.as_manager()
@@ -105,7 +107,11 @@ class Image(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["path"], condition=models.Q(deletion=None), name="one_live_image_a_path")
         ]
-        indexes: ClassVar = [models.Index(fields=["deletion"], name="deleted_images", condition=DELETED)]
+        indexes: ClassVar = [
+            models.Index(fields=["repository", "path"], name="images_by_name", condition=LIVE),
+            models.Index(fields=["repository", "-pushed_at", "-id"], name="images_by_push", condition=LIVE),
+            models.Index(fields=["deletion"], name="deleted_images", condition=DELETED),
+        ]
 
     def __str__(self) -> str:
         return str(self.path)

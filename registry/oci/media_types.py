@@ -9,6 +9,8 @@ MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
 ACCEPTED = MANIFESTS | INDEXES
 
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 BLOB = "application/octet-stream"
 
 # Layers that live elsewhere by their own declaration: never required here, never fetched by us.

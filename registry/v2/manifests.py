@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from registry import access, manifests
 from registry.access import Action
+from registry.counts import Kind, counts
 from registry.oci import media_types
 
 from . import http
@@ -29,6 +30,7 @@ class ManifestView(ImageView):
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers)
+        counts.note(manifest.image_id, reference, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
         return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:
@@ -43,6 +45,8 @@ class ManifestView(ImageView):
             content_type=media_types.without_parameters(request.META.get("CONTENT_TYPE", "")),
             more_tags=request.GET.getlist("tag"),
         )
+        for tag in push.tags:
+            counts.note(push.manifest.image_id, tag, Kind.PUSH)
         digest = push.manifest.digest
         location = reverse("v2:manifest", kwargs={"name": name, "reference": digest})
         response = http.empty(201, Location=location, Docker_Content_Digest=digest)

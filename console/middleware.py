@@ -1,0 +1,56 @@
+"""What every page of the console has in common: language, time zone, the host it lives on, what it may load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.shortcuts import redirect
+from django.utils import timezone, translation
+
+from registry import hosts
+from registry.errors import PathUnknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponse
+
+POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+DOCKERS = ("/v2", "/token", "/healthz", "/readyz")
+
+
+class ConsoleMiddleware:
+    """Innermost. The registry API passes untouched: it speaks English, on every host."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        if request.path.startswith(DOCKERS):
+            return self.get_response(request)
+        if _is_project_host(request):
+            return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
+        user = request.user if request.user.is_authenticated else None
+        language = user.language if user else request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
+        if language not in dict(settings.LANGUAGES):
+            language = translation.get_language_from_request(request)
+        with translation.override(language), timezone.override(ZoneInfo((user and user.time_zone) or "UTC")):
+            if user:
+                request.session.note_seen()  # type: ignore[attr-defined]  # accounts.sessions
+            response = self.get_response(request)
+        response.headers.setdefault("Content-Security-Policy", POLICY)
+        response.headers.setdefault("Content-Language", language)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["Vary"] = "Cookie, Accept-Language, HX-Request"
+        return response
+
+
+def _is_project_host(request: HttpRequest) -> bool:
+    """Whether this is a project's own host: images are served there, people's cookies are not."""
+    try:
+        return bool(hosts.of_header(request.get_host()).project)
+    except PathUnknown:  # bare names are off; the console stays
+        return False

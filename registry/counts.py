@@ -1,0 +1,128 @@
+"""Pulls and pushes, counted by tag and day without a write in the request.
+
+A request notes in memory; a thread of the web process writes every few seconds (registry.background). What a crash
+takes is a few seconds of statistics.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from registry.models import Image, Manifest, ManifestChild, ProjectDay, Tag, TagDay
+from registry.oci import digests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+KEPT_DAYS = 400
+
+
+class Kind(StrEnum):
+    """PULL: the manifest was fetched. CHECK: it was only asked whether it is there (HEAD). PUSH: a tag was pushed."""
+
+    PULL = "pulls"
+    CHECK = "checks"
+    PUSH = "pushes"
+
+    @property
+    def moment(self) -> str:
+        """The column that holds when it happened last, "" when nobody asks."""
+        return {Kind.PULL: "pulled_at", Kind.CHECK: "checked_at"}.get(self, "")
+
+
+@dataclass(slots=True)
+class _Note:
+    """What was gathered about one reference on one day."""
+
+    counts: Counter[Kind] = field(default_factory=Counter)
+    last: dict[Kind, datetime] = field(default_factory=dict)
+
+
+class Counts:
+    """What this process has noted and not yet written."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._notes: dict[tuple[int, str, date], _Note] = {}
+
+    def note(self, image_id: int, reference: str, kind: Kind) -> None:
+        """Remember one use of a tag or digest; costs no query."""
+        now = timezone.now()
+        with self._lock:
+            note = self._notes.setdefault((image_id, reference, now.date()), _Note())
+            note.counts[kind] += 1
+            note.last[kind] = now
+
+    def flush(self) -> int:
+        """Write what was gathered; returns how many references had been used."""
+        with self._lock:
+            notes, self._notes = self._notes, {}
+        if not notes:
+            return 0
+        # Tags first: what was checked a moment ago tells which tag a digest was pulled for.
+        with transaction.atomic():
+            projects = _projects({image_id for image_id, _, _ in notes})
+            for (image_id, reference, day), note in sorted(
+                notes.items(), key=lambda item: digests.is_digest(item[0][1])
+            ):
+                if image_id in projects:
+                    _write(projects[image_id], image_id, reference, day, note)
+        return len(notes)
+
+
+counts = Counts()
+
+
+def forget(now: datetime) -> int:
+    """Delete days that nobody looks at any more; returns how many rows."""
+    oldest = now.date().toordinal() - KEPT_DAYS
+    return TagDay.objects.filter(day__lt=date.fromordinal(oldest)).delete()[0]
+
+
+def _projects(image_ids: Iterable[int]) -> dict[int, int]:
+    found = Image.objects.filter(pk__in=image_ids).values_list("pk", "repository__project")
+    return dict(found)
+
+
+def _write(project_id: int, image_id: int, reference: str, day: date, note: _Note) -> None:
+    used = dict(note.counts)
+    tag: str | None = reference
+    if digests.is_digest(reference):
+        used.pop(Kind.CHECK, None)
+        tag = _tag_pulled_as(image_id, reference)
+    if tag is None or not used:
+        return
+    row, _ = TagDay.objects.get_or_create(image_id=image_id, tag=tag, day=day)
+    times = {f"{kind.moment}": at for kind, at in note.last.items() if kind in used and kind.moment}
+    TagDay.objects.filter(pk=row.pk).update(**{kind: F(kind) + count for kind, count in used.items()}, **times)
+    whole, _ = ProjectDay.objects.get_or_create(project_id=project_id, day=day)
+    added = {kind: F(kind) + count for kind, count in used.items() if kind is not Kind.CHECK}
+    if added:
+        ProjectDay.objects.filter(pk=whole.pk).update(**added)
+    if pulled_at := times.get("pulled_at"):
+        Image.objects.filter(pk=image_id).exclude(pulled_at__gte=pulled_at).update(pulled_at=pulled_at)
+
+
+def _tag_pulled_as(image_id: int, digest: str) -> str | None:
+    """The tag for which docker fetched this digest (it asks for a tag by HEAD, then fetches the digest).
+
+    Of several that name it, the one that was asked for last. "": none names it. None: a part of an index, which was
+    counted when the index was fetched.
+    """
+    manifest = Manifest.objects.filter(image=image_id, digest=digest).values_list("pk", flat=True).first()
+    if manifest is None or ManifestChild.objects.filter(child=manifest).exists():
+        return None
+    tags = list(Tag.objects.live().filter(manifest=manifest).order_by("name").values_list("name", flat=True))
+    if len(tags) < 2:
+        return tags[0] if tags else ""
+    checked = TagDay.objects.filter(image=image_id, tag__in=tags).exclude(checked_at=None)
+    return checked.order_by("-checked_at").values_list("tag", flat=True).first() or tags[0]

@@ -1,0 +1,94 @@
+"""What is inside a manifest, for people: layers and the commands that made them, configuration, parts, referrers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from registry import blobs
+from registry.models import Manifest
+from registry.oci import configs, documents, media_types
+from registry.oci.configs import Config
+
+MAX_REFERRERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer: ``size`` in bytes as it is transferred; ``created_by`` as its builder wrote it, perhaps ""."""
+
+    digest: str
+    media_type: str
+    size: int
+    created_by: str
+    annotations: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An entry of an index. ``manifest`` is None for one that is not here any more."""
+
+    digest: str
+    media_type: str
+    platform: str
+    artifact_type: str
+    manifest: Manifest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a manifest holds. An index has ``parts``; everything else has ``layers``.
+
+    ``has_config``: the configuration is an image's and could be read.
+    """
+
+    document: documents.Document
+    layers: list[Layer] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
+    config: Config = field(default_factory=Config)
+    has_config: bool = False
+    referrers: list[Manifest] = field(default_factory=list)
+
+
+def contents(manifest: Manifest) -> Contents:
+    """Look inside a live manifest with its image. At most four queries and one small file."""
+    document = documents.parse(bytes(manifest.content), manifest.media_type)
+    referrers = list(Manifest.objects.referring_to(manifest.image, manifest.digest).defer("content")[:MAX_REFERRERS])
+    if manifest.media_type in media_types.INDEXES:
+        return Contents(document, parts=_parts(manifest, document), referrers=referrers)
+    content = None
+    if document.config and document.config.media_type in configs.IMAGE_CONFIGS:
+        content = blobs.read(manifest.image.repository, document.config.digest, configs.MAX_BYTES)
+    config = configs.parse(content) if content is not None else Config()
+    return Contents(
+        document,
+        layers=_layers(document, config),
+        config=config,
+        has_config=content is not None,
+        referrers=referrers,
+    )
+
+
+def _layers(document: documents.Document, config: Config) -> list[Layer]:
+    commands = [step.created_by or step.comment for step in config.history if step.made_layer]
+    if len(commands) != len(document.layers):  # a history that does not fit would name the wrong commands
+        commands = [""] * len(document.layers)
+    return [
+        Layer(layer.digest, layer.media_type, layer.size, command, layer.annotations)
+        for layer, command in zip(document.layers, commands, strict=True)
+    ]
+
+
+def _parts(manifest: Manifest, document: documents.Document) -> list[Part]:
+    digests = [entry.digest for entry in document.manifests]
+    here = Manifest.objects.live().filter(image=manifest.image, digest__in=digests).defer("content")
+    known = {child.digest: child for child in here}
+    return [
+        Part(
+            entry.digest,
+            entry.media_type,
+            configs.platform(entry.platform),
+            entry.artifact_type or entry.annotations.get("vnd.docker.reference.type", ""),
+            known.get(entry.digest),
+        )
+        for entry in document.manifests
+    ]

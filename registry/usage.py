@@ -1,0 +1,66 @@
+"""What repositories and projects store: measured in the background, whenever their history has gone on."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts.models import Project
+from registry.models import Blob, Event, ManifestBlob, ProjectDay, ProjectUsage, Repository, RepositoryUsage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.models import QuerySet
+
+RESTS = 20  # a measurement that took a second is not repeated for twenty
+
+
+def refresh() -> int:
+    """Measure what has changed since it was measured last; returns how many repositories and projects."""
+    return _refresh_repositories() + _refresh_projects()
+
+
+def _refresh_repositories() -> int:
+    latest = Event.objects.filter(repository=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    return _refresh(
+        RepositoryUsage,
+        Repository.objects.live().annotate(latest=Coalesce(Subquery(latest), 0)),
+        lambda repository: ManifestBlob.objects.filter(repository=repository),
+    )
+
+
+def _refresh_projects() -> int:
+    latest = Event.objects.filter(project=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    return _refresh(
+        ProjectUsage,
+        Project.objects.annotate(latest=Coalesce(Subquery(latest), 0)),
+        lambda project: ManifestBlob.objects.filter(repository__project=project, repository__deletion=None),
+    )
+
+
+def _refresh(table: Any, rows: QuerySet[Any], references: Callable[[Any], QuerySet[ManifestBlob]]) -> int:
+    """Measure those of the rows whose latest event is younger than their measurement."""
+    behind = rows.filter(Q(usage=None) | Q(usage__event_id__lt=F("latest"))).select_related("usage")
+    measured = 0
+    for row in behind.iterator(chunk_size=500):
+        known = getattr(row, "usage", None)
+        if known is None or timezone.now() >= known.measured_at + timedelta(seconds=RESTS * known.seconds):
+            _measure(table, row, references(row))
+            measured += 1
+    return measured
+
+
+def _measure(table: Any, row: Any, references: Any) -> None:
+    started = time.perf_counter()
+    blobs = Blob.objects.filter(pk__in=references.live().values("blob"))
+    size = blobs.aggregate(size=Coalesce(Sum("size"), 0))["size"]
+    values = {"size": size, "event_id": row.latest, "measured_at": timezone.now()}
+    table.objects.update_or_create(pk=row.pk, defaults=values | {"seconds": time.perf_counter() - started})
+    if isinstance(row, Project):
+        ProjectDay.objects.update_or_create(project=row, day=timezone.now().date(), defaults={"size": size})
