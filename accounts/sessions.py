@@ -8,6 +8,7 @@ from typing import Any
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from .models import ConsoleSession, User
 
@@ -58,3 +59,8 @@ def of_user(user: User) -> list[ConsoleSession]:
 def end(user: User, session_keys: list[str]) -> int:
     """End these sessions of the user; returns how many there were."""
     return ConsoleSession.objects.filter(user=user, session_key__in=session_keys).delete()[0]
+
+
+def public_id(session_key: str) -> str:
+    """A name for a session that may be shown: it does not open the session."""
+    return salted_hmac("kcr.session", session_key).hexdigest()[:16]

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponse
 
-POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
+    " object-src 'none'"
+)
 DOCKERS = ("/v2", "/token", "/healthz", "/readyz")
 
 

@@ -1,11 +1,83 @@
-"""The console's pages."""
+"""The console's pages. ``-`` ends a name: no repository or image has such a part."""
 
-from django.urls import path
+from django.urls import URLPattern, URLResolver, include, path, register_converter
+from django.urls.converters import StringConverter
 
-from .views import start
+from .views import (
+    appearance,
+    digests,
+    home,
+    images,
+    keys,
+    members,
+    organizations,
+    profile,
+    projects,
+    repositories,
+    search,
+    signing_in,
+    tags,
+)
 
 app_name = "console"
 
+
+class ImageConverter(StringConverter):
+    """An image's name, slashes included, up to the ``-`` that ends it or the end of the address."""
+
+    regex = r"[a-z0-9][a-z0-9._/-]*?(?=/-/|/$)"
+
+
+register_converter(ImageConverter, "image")
+
+_image: list[URLPattern | URLResolver] = [
+    path("-/untagged", images.untagged, name="untagged"),
+    path("-/settings", images.settings, name="image_settings"),
+    path("-/commands", images.commands, name="image_commands"),
+    path("-/tag-history", tags.history, name="tag_history"),
+    path("-/tags/add", tags.add, name="tag_add"),
+    path("-/tags/delete", tags.delete, name="tags_delete"),
+    path("-/manifests/<str:reference>", digests.show, name="manifest"),
+    path("-/manifests/<str:reference>/delete", digests.delete, name="manifest_delete"),
+    path("-/delete", images.delete, name="image_delete"),
+    path("", images.tags, name="image"),
+]
+
+_repository: list[URLPattern | URLResolver] = [
+    path("-/settings", repositories.settings, name="repository_settings"),
+    path("-/permissions", repositories.permissions, name="permissions"),
+    path("-/commands", repositories.commands, name="repository_commands"),
+    path("-/delete", repositories.delete, name="repository_delete"),
+    path("-/images/delete", repositories.delete_images, name="images_delete"),
+    path("", repositories.show, name="repository"),
+    path("<image:image>/", include(_image)),
+]
+
+_project: list[URLPattern | URLResolver] = [
+    path("", projects.overview, name="overview"),
+    path("repositories/", repositories.listed, name="repositories"),
+    path("repositories/new", repositories.create, name="repository_new"),
+    path("repositories/<str:repository>/", include(_repository)),
+    path("members", members.show, name="members"),
+    path("usage", projects.usage, name="usage"),
+    path("settings", projects.settings, name="project_settings"),
+]
+
 urlpatterns = [
-    path("", start.show, name="start"),
+    path("", home.show, name="home"),
+    path("search", search.show, name="search"),
+    path("sign-in", signing_in.sign_in, name="sign_in"),
+    path("sign-out", signing_in.sign_out, name="sign_out"),
+    path("password/forgotten", signing_in.forgotten, name="forgotten"),
+    path("password/new/<str:uid>/<str:token>", signing_in.new_password, name="new_password"),
+    path("language", appearance.language, name="language"),
+    path("appearance", appearance.change, name="appearance"),
+    path("profile", profile.show, name="profile"),
+    path("profile/password", profile.password, name="password"),
+    path("profile/sessions", profile.sessions, name="sessions"),
+    path("profile/keys", keys.show, name="keys"),
+    path("profile/keys/new", keys.create, name="key_new"),
+    path("organizations/<str:organization>/", organizations.show, name="organization"),
+    path("organizations/<str:organization>/projects/new", organizations.create_project, name="project_new"),
+    path("projects/<str:project>/", include(_project)),
 ]

@@ -73,7 +73,7 @@ def open_bytes(blob: Blob) -> File[bytes]:
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:
-    """A small blob that the repository shows or has leased; None when it is missing, damaged or over ``limit`` bytes."""
+    """A blob of at most ``limit`` bytes that the repository shows or has leased; None: there is none, or damaged."""
     blob = nameable(repository, [digest]).filter(size__lte=limit).first()
     if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
         return None

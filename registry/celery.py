@@ -32,6 +32,7 @@ app.conf.update(
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
         "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
+        "warn of keys that end": {"task": "accounts.tasks.warn_of_expiry", "schedule": crontab(minute="41")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),

@@ -1,4 +1,4 @@
-"""The people of a project: their roles change here, so that the history knows."""
+"""The people of organizations and projects: roles change here, so that rights end together and the history knows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from accounts import organizations
-from accounts.models import Project, ProjectMembership, ProjectRole, User
+from accounts.models import (
+    Organization,
+    OrganizationMembership,
+    OrganizationRole,
+    Project,
+    ProjectMembership,
+    ProjectRole,
+    User,
+)
+from accounts.organizations import Refused
 from registry import history, repositories
 from registry.models import Event, RepositoryUserPermission
 
@@ -27,9 +36,37 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
         if held == role:
             return False
         organizations.set_project_role(project, user, role)
-        for grant in RepositoryUserPermission.objects.filter(content_object__project=project, user=user).select_related(
-            "content_object__project__organization"
-        ):
-            repositories.set_role(actor, grant.content_object, user, None)
+        _take_grants(actor, user, content_object__project=project)
         history.record(actor, Event.Action.ROLE_CHANGE, project, user=user.email, before=held or "", after=role or "")
     return True
+
+
+def set_organization_role(actor: Actor, organization: Organization, user: User, role: OrganizationRole | None) -> bool:
+    """Give exactly this role in the organization; None takes the user out, with every right below it.
+
+    Returns whether anything changed. Raises Refused: an organization keeps one owner at least.
+    """
+    with transaction.atomic():
+        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+        memberships = OrganizationMembership.objects.filter(organization=organization)
+        held = memberships.filter(user=user).first()
+        if held is None or held.role == role:
+            return False
+        others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
+        if held.role == OrganizationRole.OWNER and not others.exists():
+            raise Refused(f"{user} is the last owner of {organization}: make somebody else an owner first")
+        if role:
+            held.role = role
+            held.save(update_fields=["role"])
+            return True
+        for project in Project.objects.filter(organization=organization, memberships__user=user):
+            set_role(actor, project, user, None)
+        _take_grants(actor, user, content_object__project__organization=organization)
+        held.delete()
+    return True
+
+
+def _take_grants(actor: Actor, user: User, **where: object) -> None:
+    found = RepositoryUserPermission.objects.filter(user=user, **where)
+    for grant in found.select_related("content_object__project__organization"):
+        repositories.set_role(actor, grant.content_object, user, None)

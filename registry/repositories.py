@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -63,6 +64,12 @@ def create(
             scan_on_push=scan_on_push,
         )
     return repository, True
+
+
+def was_just_made(repository: Repository, actor: Actor, wanted: Settings) -> bool:
+    """Whether this very actor made it so within the last minute: a form that was sent twice."""
+    fresh = timezone.now() - repository.created_at < timedelta(minutes=1)
+    return fresh and repository.created_by_id == actor.user_id and settings_of(repository) == wanted
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Manifest(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["image", "subject", "id"], name="referrers", condition=LIVE),
             models.Index(fields=["image", "subject", "artifact_type", "id"], name="referrers_by_type", condition=LIVE),
+            models.Index(fields=["digest"], name="manifests_by_digest"),
             models.Index(fields=["deletion"], name="deleted_manifests", condition=DELETED),
         ]
 
@@ -154,6 +155,8 @@ class Tag(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
+            models.Index(fields=["image", "-started_at", "-id"], name="tags_by_time"),
+            models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
             models.Index(fields=["deletion"], name="deleted_tags", condition=DELETED),
         ]
 

@@ -1,0 +1,40 @@
+"""Mails about somebody's account, in HTML and text, in their own language."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.auth.tokens import default_token_generator
+from django.core.mail import EmailMultiAlternatives
+from django.template.loader import render_to_string
+from django.utils import translation
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
+from django.utils.translation import gettext as _
+
+if TYPE_CHECKING:
+    from .models import AccessKey, User
+
+
+def send(user: User, subject: str, template: str, **context: Any) -> None:
+    """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises what the mail server's client raises."""
+    context |= {"user": user, "subject": subject, "url": settings.PUBLIC_URL}
+    mail = EmailMultiAlternatives(subject, render_to_string(f"mail/{template}.txt", context), to=[user.email])
+    mail.attach_alternative(render_to_string(f"mail/{template}.html", context), "text/html")
+    mail.send()
+
+
+def send_password_link(user: User, *, invited_by: str = "") -> None:
+    """A link with which the user sets a new password; it works once, for a day."""
+    uid = urlsafe_base64_encode(force_bytes(user.pk))
+    link = f"{settings.PUBLIC_URL}/password/new/{uid}/{default_token_generator.make_token(user)}"
+    with translation.override(user.language or None):
+        subject = _("Welcome to KCR: set your password") if invited_by else _("Set a new password for KCR")
+        send(user, subject, "password", link=link, invited_by=invited_by)
+
+
+def send_expiry_warning(key: AccessKey) -> None:
+    """The key ends soon: make another one in time."""
+    with translation.override(key.user.language or None):
+        send(key.user, _("Your access key “%(name)s” expires soon") % {"name": key.name}, "key_expiry", key=key)

@@ -1,0 +1,67 @@
+"""Mails are sent in the background: a request does not wait for a mail server, and does not tell whom it knows."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from . import mails
+from .models import AccessKey, User
+
+logger = logging.getLogger(__name__)
+
+BETWEEN_LINKS = timedelta(minutes=1)
+WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
+
+
+def request_password_link(email: str, *, invited_by: str = "") -> bool:
+    """Have a link sent to the user of this address, if there is one; False when nothing can be sent at the moment."""
+    try:
+        send_password_link.delay(email, invited_by)
+    except OperationalError:
+        logger.exception("no mail could be queued")
+        return False
+    return True
+
+
+@shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
+def send_password_link(email: str, invited_by: str = "") -> bool:
+    """Send the link, once a minute at most; False when there is nobody, or a link is on its way already."""
+    now = timezone.now()
+    free = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - BETWEEN_LINKS)
+    found = User.objects.filter(free, email=email.lower(), is_active=True)
+    user = found.first()
+    if user is None or not found.update(reset_sent_at=now):
+        return False
+    try:
+        mails.send_password_link(user, invited_by=invited_by)
+    except OSError:
+        User.objects.filter(pk=user.pk).update(reset_sent_at=None)
+        raise
+    return True
+
+
+@shared_task
+def warn_of_expiry() -> int:
+    """Mail the holders of keys that end within 7 days, and again within 1; returns how many mails."""
+    sent = 0
+    for number, before in enumerate(WARN_BEFORE, 1):
+        due = AccessKey.objects.alive().filter(expires_at__lte=timezone.now() + before, warnings_sent__lt=number)
+        for pk in list(due.values_list("pk", flat=True)):
+            sent += _warn(pk, number)
+    return sent
+
+
+@transaction.atomic
+def _warn(pk: int, number: int) -> int:
+    """Count the warning and send it; what cannot be sent is not counted, and tried again at the next time."""
+    if not AccessKey.objects.filter(pk=pk, warnings_sent__lt=number).update(warnings_sent=number):
+        return 0
+    mails.send_expiry_warning(AccessKey.objects.select_related("user").get(pk=pk))
+    return 1

@@ -1,0 +1,1 @@
+"""What people may type, and what is wrong with it."""

@@ -1,0 +1,198 @@
+"""Forms about people: signing in, passwords, profile, keys, members."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+from zoneinfo import available_timezones
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.forms import SetPasswordMixin
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as later
+
+from accounts.models import OrganizationRole, ProjectRole
+
+from .parts import Form
+
+if TYPE_CHECKING:
+    from accounts.models import Project, User
+
+EXPIRIES = (7, 30, 90, 365)
+
+
+class SignIn(Form):
+    """E-mail address and password."""
+
+    email = forms.EmailField(
+        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"autocomplete": "username", "autofocus": True})
+    )
+    password = forms.CharField(
+        label=later("Password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+
+class Forgotten(Form):
+    """Where to send the link for a new password."""
+
+    email = forms.EmailField(
+        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"autocomplete": "email", "autofocus": True})
+    )
+
+
+class NewPassword(SetPasswordMixin, Form):  # type: ignore[type-arg]  # Django's class takes none at run time
+    """A new password, typed twice and checked by the validators of the settings."""
+
+    new_password1, new_password2 = SetPasswordMixin.create_password_fields(
+        label1=later("New password"), label2=later("New password, again")
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        self.user = user
+        super().__init__(*args, **kwargs)
+
+    def clean(self) -> dict[str, Any]:
+        """Check that both are the same and good enough."""
+        self.validate_passwords("new_password1", "new_password2")
+        self.validate_password_for_user(self.user, "new_password2")
+        return super().clean() or {}
+
+
+class ChangePassword(NewPassword):
+    """The same, for somebody who proves that it is them."""
+
+    field_order = ("old_password", "new_password1", "new_password2")
+    old_password = forms.CharField(
+        label=later("Current password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+    )
+
+    def clean_old_password(self) -> str:
+        """Compare it."""
+        typed: str = self.cleaned_data["old_password"]
+        if not self.user.check_password(typed):
+            raise forms.ValidationError(_("This is not your current password."))
+        return typed
+
+
+class Profile(Form):
+    """Name, language, time zone."""
+
+    name = forms.CharField(label=later("Name"), max_length=100, required=False)
+    language = forms.ChoiceField(label=later("Language"), required=False)
+    time_zone = forms.ChoiceField(
+        label=later("Time zone"), required=False, help_text=later("In which times are shown to you.")
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        languages: Any = self.fields["language"]
+        languages.choices = [("", _("As the browser asks")), *settings.LANGUAGES]
+        zones: Any = self.fields["time_zone"]
+        zones.choices = [("", "UTC"), *((zone, zone) for zone in sorted(available_timezones()) if "/" in zone)]
+
+
+class NewKey(Form):
+    """An access key and its limits."""
+
+    form_id = forms.UUIDField(widget=forms.HiddenInput)
+    name = forms.CharField(
+        label=later("Name"),
+        max_length=64,
+        help_text=later("What it is for, such as “laptop” or “CI of the shop”."),
+        widget=forms.TextInput({"autofocus": True}),
+    )
+    expires = forms.ChoiceField(label=later("Expires"), required=False)
+    expires_on = forms.DateField(
+        label=later("… or on this day"), required=False, widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+    )
+    project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
+        label=later("Project"),
+        queryset=None,
+        required=False,
+        empty_label=later("All projects that I can reach"),
+        to_field_name="name",
+    )
+    pull_only = forms.BooleanField(label=later("May only pull"), required=False)
+
+    def __init__(self, *args: Any, projects: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("initial", {"form_id": uuid.uuid4(), "expires": "90"})
+        super().__init__(*args, **kwargs)
+        expires: Any = self.fields["expires"]
+        expires.choices = [
+            *((str(days), _("in %(days)s days") % {"days": days}) for days in EXPIRIES),
+            ("", _("never")),
+        ]
+        project: Any = self.fields["project"]
+        project.queryset = projects
+
+    def expires_at(self) -> datetime | None:
+        """The moment that was chosen."""
+        chosen: date | None = self.cleaned_data["expires_on"]
+        if chosen:
+            return datetime.combine(chosen, time.max, tzinfo=timezone.get_current_timezone()).astimezone(UTC)
+        days = self.cleaned_data["expires"]
+        return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class OrganizationMember(Form):
+    """Somebody of the organization."""
+
+    email = forms.EmailField(label=later("E-mail"), max_length=254)
+    name = forms.CharField(label=later("Name"), max_length=100, required=False)
+    role = forms.ChoiceField(
+        label=later("Role"),
+        choices=[
+            (OrganizationRole.MEMBER, later("Member: may be given roles in projects and repositories")),
+            (OrganizationRole.OWNER, later("Owner: everything in all projects, people, new projects")),
+        ],
+        initial=OrganizationRole.MEMBER,
+    )
+
+
+class ProjectMember(Form):
+    """Somebody's role in a project."""
+
+    email = forms.EmailField(
+        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+    )
+    role = forms.ChoiceField(
+        label=later("Role"),
+        choices=[
+            (ProjectRole.MEMBER, later("Member: pushes, manages repositories")),
+            (ProjectRole.ADMIN, later("Admin: the same, and the people of the project")),
+            (ProjectRole.READER, later("Reader: views and pulls")),
+        ],
+        initial=ProjectRole.MEMBER,
+    )
+    field_of: ClassVar = {"Refused": "email"}
+
+
+class NewProject(Form):
+    """A project: its ID is for ever."""
+
+    name = forms.CharField(
+        label=later("Project ID"),
+        max_length=40,
+        help_text=later(
+            "3 to 40 lower-case letters, digits and -, a letter first. Part of every image's address; never changed."
+        ),
+        widget=forms.TextInput({"autofocus": True, "autocapitalize": "none", "spellcheck": "false"}),
+    )
+    display_name = forms.CharField(label=later("Name"), max_length=100, required=False)
+    description = forms.CharField(label=later("Description"), max_length=200, required=False)
+    field_of: ClassVar = {"Refused": "name", "NameInvalid": "name"}
+
+
+class ProjectSettings(Form):
+    """What may be changed about a project."""
+
+    display_name = forms.CharField(label=later("Name"), max_length=100, required=False)
+    description = forms.CharField(label=later("Description"), max_length=200, required=False)
+
+    @classmethod
+    def of(cls, project: Project) -> ProjectSettings:
+        """The form as it is now."""
+        return cls(initial={"display_name": project.display_name, "description": project.description})

@@ -1,0 +1,178 @@
+"""Forms about repositories, images and tags."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django import forms
+from django.core import signing
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as later
+
+from accounts.grants import RepositoryRole
+from registry.repositories import MAX_DESCRIPTION, Settings
+
+from .parts import Choices, Form
+
+if TYPE_CHECKING:
+    from registry.models import Image
+
+PRIVATE, PUBLIC = "private", "public"
+_ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
+
+
+class RepositorySettings(Form):
+    """The settings of a repository. ``seen`` is what the person was looking at, so that nobody overwrites silently."""
+
+    description = forms.CharField(
+        label=later("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
+    )
+    visibility = forms.ChoiceField(
+        label=later("Visibility"),
+        widget=Choices,
+        initial=PRIVATE,
+        choices=[
+            (PRIVATE, later("Private: people of the project, and those who are given a role on it")),
+            (PUBLIC, later("Public: everybody may pull, without logging in")),
+        ],
+    )
+    overwrite = forms.ChoiceField(
+        label=later("Tag overwrite"),
+        widget=Choices,
+        initial="yes",
+        choices=[
+            ("yes", later("Enabled: a tag may be pushed again with another image")),
+            ("no", later("Disabled: a tag means the same image for ever")),
+        ],
+    )
+    scan = forms.ChoiceField(
+        label=later("Image scan"),
+        widget=Choices,
+        initial="auto",
+        choices=[
+            ("auto", later("Automatic: each pushed image is scanned for vulnerabilities")),
+            ("manual", later("Manual: on request")),
+        ],
+    )
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
+
+    @classmethod
+    def of(cls, settings: Settings) -> RepositorySettings:
+        """The form as the settings are now."""
+        return cls(
+            initial={
+                "description": settings.description,
+                "visibility": PUBLIC if settings.is_public else PRIVATE,
+                "overwrite": "yes" if settings.tag_overwrite else "no",
+                "scan": "auto" if settings.scan_on_push else "manual",
+                "seen": signing.dumps(_values(settings)),
+            }
+        )
+
+    def wanted(self) -> Settings:
+        """The settings that were typed."""
+        return Settings(
+            description=self.cleaned_data["description"],
+            is_public=self.cleaned_data["visibility"] == PUBLIC,
+            tag_overwrite=self.cleaned_data["overwrite"] == "yes",
+            scan_on_push=self.cleaned_data["scan"] == "auto",
+        )
+
+    def seen_settings(self) -> Settings | None:
+        """The settings that the person was looking at; None when the form does not say, or was tampered with."""
+        try:
+            return Settings(*signing.loads(self.cleaned_data["seen"]))
+        except (signing.BadSignature, TypeError):
+            return None
+
+
+def _values(settings: Settings) -> list[Any]:
+    return [settings.description, settings.is_public, settings.tag_overwrite, settings.scan_on_push]
+
+
+class NewRepository(RepositorySettings):
+    """A repository: its name is for ever."""
+
+    field_order = ("name", "description", "visibility", "overwrite", "scan")
+    field_of: ClassVar = {"NameInvalid": "name"}
+    name = forms.CharField(
+        label=later("Name"),
+        max_length=64,
+        help_text=later(
+            "2 to 64 lower-case letters and digits, separated by single . _ or -. Cannot be changed later."
+        ),
+        widget=forms.TextInput({"autofocus": True, **_ONCE}),
+    )
+
+
+class Grant(Form):
+    """A role on one repository, for somebody of the organization outside the project."""
+
+    email = forms.EmailField(
+        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+    )
+    role = forms.ChoiceField(
+        label=later("Role"),
+        choices=[
+            (RepositoryRole.VIEWER, later("Repository Viewer: pulls")),
+            (RepositoryRole.MEMBER, later("Repository Member: pushes and pulls")),
+        ],
+    )
+    field_of: ClassVar = {"Refused": "email", "Denied": "email"}
+
+
+class ImageSettings(Form):
+    """Description and end of an image."""
+
+    description = forms.CharField(label=later("Description"), max_length=100, required=False)
+    expires_on = forms.DateField(
+        label=later("Expires on"),
+        required=False,
+        help_text=later(
+            "From the beginning of this day on, push and pull are refused, with the reason. Nothing is deleted."
+        ),
+        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
+    )
+    seen = forms.DateTimeField(widget=forms.HiddenInput, required=False)
+
+    @classmethod
+    def of(cls, image: Image) -> ImageSettings:
+        """The form as the image is now."""
+        ends = timezone.localtime(image.expires_at).date() if image.expires_at else None
+        return cls(initial={"description": image.description, "expires_on": ends, "seen": image.updated_at.isoformat()})
+
+    def expires_at(self) -> datetime | None:
+        """The moment that was chosen."""
+        chosen = self.cleaned_data["expires_on"]
+        return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
+
+
+class AddTag(Form):
+    """A name for a digest; ``seen``: the digest that the name had when the person looked, "" for none."""
+
+    tag = forms.CharField(label=later("Tag"), max_length=128, widget=forms.TextInput(_ONCE))
+    digest = forms.CharField(
+        label=later("Digest"), max_length=135, widget=forms.TextInput({"list": "digests", **_ONCE})
+    )
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
+    field_of: ClassVar = {"ManifestUnknown": "digest", "DigestInvalid": "digest", "Denied": "tag", "Changed": "tag"}
+
+
+class TypedName(Form):
+    """The name of what is to be deleted, typed by hand."""
+
+    typed = forms.CharField(label=later("Name"), max_length=200, widget=forms.TextInput(_ONCE))
+
+    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.name = name
+        self.fields["typed"].label = _("Type %(name)s to confirm") % {"name": name}
+
+    def clean_typed(self) -> str:
+        """Compare it."""
+        typed: str = self.cleaned_data["typed"].strip()
+        if typed != self.name:
+            raise forms.ValidationError(_("This is not “%(name)s”.") % {"name": self.name})
+        return typed

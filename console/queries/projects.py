@@ -1,0 +1,120 @@
+"""Pages about a whole project: overview and usage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from registry.models import Event, Image, ProjectDay, ProjectUsage, Repository, Tag
+
+if TYPE_CHECKING:
+    from accounts.models import Project
+
+DAYS = 30
+TOP = 8
+RECENT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What a project holds, how it is used, and what needs somebody."""
+
+    repositories: int
+    images: int
+    size: int | None
+    measured_at: Any
+    pulls: list[tuple[date, int]]
+    pushes: list[tuple[date, int]]
+    biggest: list[dict[str, Any]]
+    events: list[Event]
+    attention: list[dict[str, Any]]
+
+
+def overview(project: Project) -> Overview:
+    """The project on one page. Eight queries."""
+    usage = ProjectUsage.objects.filter(project=project).first()
+    days = _days(project)
+    live = Repository.objects.live().filter(project=project)
+    biggest: list[Any] = list(
+        live.filter(usage__size__gt=0).order_by("-usage__size").values("name", size=F("usage__size"))[:TOP]
+    )
+    largest = biggest[0]["size"] if biggest else 1
+    for each in biggest:
+        each["width"] = round(max(0.5, 100 * each["size"] / largest), 1)
+    repositories = live.count()
+    return Overview(
+        repositories=repositories,
+        images=Image.objects.live().filter(repository__project=project, repository__deletion=None).count(),
+        size=usage.size if usage else None,
+        measured_at=usage.measured_at if usage else None,
+        pulls=[(day, row.pulls if row else 0) for day, row in days],
+        pushes=[(day, row.pushes if row else 0) for day, row in days],
+        biggest=biggest,
+        events=list(Event.objects.filter(project=project).order_by("-pk")[:RECENT]),
+        attention=_attention(project, repositories),
+    )
+
+
+def _days(project: Project) -> list[tuple[date, ProjectDay | None]]:
+    today = timezone.now().date()
+    first = today - timedelta(days=DAYS - 1)
+    rows = {row.day: row for row in ProjectDay.objects.filter(project=project, day__gte=first)}
+    return [(day, rows.get(day)) for day in (first + timedelta(days=number) for number in range(DAYS))]
+
+
+def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
+    """What somebody should look at: full quotas, images that end soon."""
+    found: list[dict[str, Any]] = []
+    if repositories >= 0.8 * project.repository_limit:
+        found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
+    ending = Image.objects.live().filter(
+        repository__project=project,
+        repository__deletion=None,
+        expires_at__gt=timezone.now(),
+        expires_at__lt=timezone.now() + timedelta(days=14),
+    )
+    found += [
+        {"kind": "expiry", "image": image} for image in ending.select_related("repository").order_by("expires_at")[:5]
+    ]
+    return found
+
+
+def usage(project: Project) -> dict[str, Any]:
+    """How full the project is. Five queries."""
+    live = Repository.objects.live().filter(project=project)
+    images = Count("images", filter=Q(images__deletion=None))
+    fullest = list(live.annotate(number=images).filter(number__gt=0).order_by("-number", "name")[:TOP])
+    tags = (
+        Tag.objects.live()
+        .filter(image__repository__project=project, image__deletion=None, image__repository__deletion=None)
+        .values("image__path", "image__name", "image__repository__name")
+        .annotate(number=Count("pk"))
+        .order_by("-number", "image__path")[:TOP]
+    )
+    days = _days(project)
+    known = 0
+    sizes = []
+    for day, row in days:
+        known = row.size if row and row.size else known
+        sizes.append((day, known))
+    total = ProjectUsage.objects.filter(project=project).first()
+    apart = live.aggregate(size=Coalesce(Sum("usage__size"), 0))["size"]
+    return {
+        "repositories": live.count(),
+        "fullest": fullest,
+        "tags": list(tags),
+        "sizes": sizes,
+        "usage": total,
+        "shared": apart - total.size if total and apart > total.size else 0,
+    }
+
+
+def image_count() -> Subquery:
+    """How many live images a repository has, for annotating."""
+    live = Image.objects.live().filter(repository=OuterRef("pk")).order_by()
+    return Subquery(live.values("repository").annotate(number=Count("pk")).values("number"))

@@ -1,0 +1,86 @@
+"""Pages about repositories and the images in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
+
+from console.queries import listing, projects
+from registry import hosts
+from registry.models import Image, Repository, RepositoryUsage, Tag
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+    from accounts.models import Project
+    from console.queries.listing import Listing
+
+REPOSITORY_SORTS = {"name": "name", "modified": "-updated_at", "size": "-size"}
+IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
+
+
+def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """A page of a project's repositories. Three queries."""
+    live = Repository.objects.live().filter(project=project)
+    found, search = live, wanted.get("q", "").strip()
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(description__icontains=search))
+    if (visibility := wanted.get("visibility")) in {"public", "private"}:
+        found = found.filter(is_public=visibility == "public")
+    size = RepositoryUsage.objects.filter(repository=OuterRef("pk")).values("size")
+    found = found.annotate(
+        size=Coalesce(Subquery(size), 0), image_count=Coalesce(projects.image_count(), 0)
+    ).select_related("usage")
+    return {
+        "listing": listing.page(found, wanted, REPOSITORY_SORTS, search=search),
+        "total": live.count(),
+        "visibility": visibility or "",
+    }
+
+
+def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
+    """A page of a repository's images, each with its newest tagged manifest. Four queries."""
+    live = Image.objects.live().filter(repository=repository)
+    found, search = live, wanted.get("q", "").strip()
+    if search:
+        found = found.filter(name__icontains=search)
+    page: Listing[Any] = listing.page(found, wanted, IMAGE_SORTS, search=search)
+    shown = [image.pk for image in page.rows]
+    counts = dict(
+        Tag.objects.live().filter(image__in=shown).values_list("image").annotate(number=Count("pk")).order_by()
+    )
+    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-started_at", "-pk").values("pk")[:1]
+    latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
+    by_image = {tag.image_id: tag for tag in latest.select_related("manifest").defer("manifest__content")}
+    for image in page.rows:
+        image.repository = repository
+        image.tag_count = counts.get(image.pk, 0)
+        image.latest = by_image.get(image.pk)
+    return {"listing": page, "total": live.count()}
+
+
+def image_total(repository: Repository) -> int:
+    """How many images the repository has."""
+    return Image.objects.live().filter(repository=repository).count()
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What to type, with the address that this installation serves. ``uri`` ends before the tag."""
+
+    host: str
+    uri: str
+    other_uri: str
+
+
+def commands(repository: Repository, image: str = "IMAGE") -> Commands:
+    """The addresses of an image: on the bare host when it is served, and on the project's own."""
+    path = f"{repository}/{image}"
+    own = hosts.Host(repository.project.name)
+    if not settings.BARE_HOST_NAMES:
+        return Commands(own.service, own.uri(path), "")
+    return Commands(hosts.BARE.service, hosts.BARE.uri(path), own.uri(path))

@@ -1,0 +1,209 @@
+"""What views share: who asks, what they ask about, whether they may, and how to answer.
+
+Every view is made by one of three decorators, which say who may see it; a test refuses views without one:
+
+    @public                                     anybody
+    @personal                                   whoever is signed in; ``request.user``
+    @of_project(Action.VIEW, post=Action.MANAGE)  those who may do this to the project in the URL; gets a Place
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.http import require_http_methods
+
+from accounts.actors import Actor
+from accounts.models import Project
+from accounts.organizations import Refused
+from console.queries import frame
+from registry import access
+from registry.access import Action
+from registry.errors import RegistryError
+from registry.models import Image, Repository
+from registry.oci import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest
+
+    from accounts.models import User
+    from registry.models import Deletion
+
+P = ParamSpec("P")
+View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
+
+
+def actor(request: HttpRequest) -> Actor:
+    """Who acts in this request."""
+    user: User = request.user  # type: ignore[assignment]
+    return Actor(
+        user_id=user.pk,
+        label=user.email,
+        address=request.META.get("REMOTE_ADDR", ""),
+        client=f"console, {request.headers.get('User-Agent', '')}"[:200],
+    )
+
+
+@dataclass
+class Place:
+    """Where in the console a request is: the project, and the repository and image when the URL names them."""
+
+    request: HttpRequest
+    actor: Actor
+    project: Project
+    actions: frozenset[Action]
+    repository: Repository | None = None
+    image: Image | None = None
+
+    @property
+    def may_manage(self) -> bool:
+        """Whether buttons that change things are shown."""
+        return Action.MANAGE in self.actions
+
+    @property
+    def may_administer(self) -> bool:
+        """Whether members, quotas and notices may be changed."""
+        return Action.ADMINISTER in self.actions
+
+    @property
+    def home(self) -> Repository:
+        """The repository that the URL names."""
+        assert self.repository is not None
+        return self.repository
+
+    @property
+    def pushed(self) -> Image:
+        """The image that the URL names."""
+        assert self.image is not None
+        return self.image
+
+    def url(self, view: str, **more: Any) -> str:
+        """The address of another page at this place."""
+        return reverse(f"console:{view}", kwargs=self._names() | more)
+
+    def go(self, view: str, **more: Any) -> HttpResponse:
+        """Send the browser to another page at this place."""
+        return redirect(self.url(view, **more))
+
+    def say(self, text: str, *, undo: Deletion | None = None, level: int = messages.SUCCESS) -> None:
+        """Tell the person, on the next page that they see; with ``undo`` it can be taken back from there."""
+        way_back = f"{self.url('undo', repository=None, image=None)} {undo.pk}" if undo else ""
+        messages.add_message(self.request, level, text, extra_tags=way_back)
+
+    def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
+        """A page at this place."""
+        around = frame.around(self.actor, self.project)
+        return render(
+            self.request,
+            template,
+            {"place": self, "recovery_days": settings.RECOVERY_DAYS, **around, **context},
+            status=status,
+        )
+
+    def _names(self) -> dict[str, str]:
+        named = {"project": self.project.name}
+        if self.repository:
+            named["repository"] = self.repository.name
+        if self.image:
+            named["image"] = self.image.name
+        return named
+
+
+def public(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """A page for anybody."""
+    return _declare(view, "public")
+
+
+def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """A page for whoever is signed in."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if not request.user.is_authenticated:
+            return _to_sign_in(request)
+        return view(request, *args, **kwargs)
+
+    return _declare(answer, "personal")
+
+
+def of_project(action: Action, *, post: Action | None = None) -> Callable[..., Callable[..., HttpResponse]]:
+    """A page of the project in the URL, and perhaps of a repository and an image in it.
+
+    Whoever may not VIEW the project is told that it does not exist; who may see it, but not do this, is told why.
+    """
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def answer(request: HttpRequest, project: str, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return _to_sign_in(request)
+            place = _place(request, project, kwargs.pop("repository", None), kwargs.pop("image", None))
+            if (post if post and request.method == "POST" else action) not in place.actions:
+                raise PermissionDenied
+            try:
+                return view(place, **kwargs)
+            except (RegistryError, Refused) as error:
+                if request.method != "POST":
+                    raise Http404(str(error)) from error
+                messages.error(request, str(error))
+                return redirect(back(request, place.url("overview", repository=None, image=None)))
+
+        return _declare(answer, str(post or action))
+
+    return decorate
+
+
+def back(request: HttpRequest, otherwise: str) -> str:
+    """The page that the browser came from, when it is one of ours."""
+    came_from = request.headers.get("Referer", "")
+    own = {request.get_host()}
+    return came_from if url_has_allowed_host_and_scheme(came_from, own) else otherwise
+
+
+def alone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
+    """A page that belongs to no project."""
+    around = frame.around(actor(request)) if request.user.is_authenticated else {}
+    return render(request, template, {**around, **context}, status=status)
+
+
+def _declare(view: Callable[..., HttpResponse], who: str) -> Callable[..., HttpResponse]:
+    checked: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
+    checked.who = who
+    return checked  # type: ignore[no-any-return]
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+
+
+def _place(request: HttpRequest, project: str, repository: str | None, image: str | None) -> Place:
+    """Find what the URL names. Raises Http404, in the same way for what is missing and what may not be seen."""
+    who = actor(request)
+    actions = access.actions_in_project(who, project)
+    if Action.VIEW not in actions:
+        raise Http404
+    place = Place(request, who, Project.objects.select_related("organization").get(name=project), actions)
+    if repository is not None:
+        named = names.ImageName(project, repository, image or "")
+        place.repository = Repository.objects.named(named).first()
+        if place.repository is None:
+            raise Http404
+        place.repository.project = place.project
+    if image is not None:
+        place.image = Image.objects.live().filter(repository=place.repository, name=image).first()
+        if place.image is None:
+            raise Http404
+        place.image.repository = place.home
+    return place

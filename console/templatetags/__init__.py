@@ -1,0 +1,1 @@
+"""Words, numbers, times and pictures as every page shows them."""

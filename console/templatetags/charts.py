@@ -1,0 +1,119 @@
+"""Pictures, drawn on the server as SVG: their colours come from the theme, their words can be read aloud."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django import template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date
+
+    from registry.inspection import Layer
+
+register = template.Library()
+
+COLOURS = 6
+WIDTH, HEIGHT, LEFT, BOTTOM = 640, 150, 44, 20
+NEARLY_FULL = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a bar: ``x`` and ``width`` in hundredths of it."""
+
+    x: float
+    width: float
+    colour: str
+    value: Any
+
+
+def segments(sizes: Sequence[int], values: Sequence[Any], colours: Sequence[str] = ()) -> list[Segment]:
+    """Pieces of a bar of 100, as wide as their sizes; nothing that exists is invisible."""
+    total = sum(sizes) or 1
+    widths = [max(0.6, 100 * size / total) if size else 0.0 for size in sizes]
+    shrink = 100 / (sum(widths) or 1)
+    found, x = [], 0.0
+    for number, (width, value) in enumerate(zip(widths, values, strict=True)):
+        colour = colours[number] if colours else f"c{number % COLOURS + 1}"
+        found.append(Segment(round(x, 2), round(width * shrink, 2), colour, value))
+        x += width * shrink
+    return found
+
+
+@register.inclusion_tag("console/parts/_quota.html")
+def quota(words: str, used: int, limit: int) -> dict[str, Any]:
+    """How full something is; from four fifths on it warns."""
+    share = min(1.0, used / limit) if limit else 1.0
+    level = "full" if used >= limit else "warn" if share >= NEARLY_FULL else ""
+    return {"words": words, "used": used, "limit": limit, "width": round(100 * share, 1), "level": level}
+
+
+@register.inclusion_tag("console/parts/_layer_bar.html")
+def layer_bar(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The layers of an image, as wide as they are big."""
+    return {"segments": segments([layer.size for layer in layers], list(enumerate(layers, 1)))}
+
+
+@register.inclusion_tag("console/parts/_severities.html")
+def severities(counts: dict[str, int] | None) -> dict[str, Any]:
+    """Findings by severity; None: nothing is known."""
+    if counts is None:
+        return {"counts": None}
+    shown = [(name, number) for name, number in counts.items() if number]
+    return {
+        "counts": shown,
+        "segments": segments([number for _, number in shown], shown, [name for name, _ in shown]),
+        "total": sum(number for _, number in shown),
+    }
+
+
+@register.inclusion_tag("console/parts/_days.html")
+def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
+    """Columns of bytes, one a day."""
+    return days_chart(days, words, "c2") | {"is_size": True}
+
+
+@register.inclusion_tag("console/parts/_days.html", name="days_chart")
+def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1") -> dict[str, Any]:
+    """Columns, one a day."""
+    top = _round_up(max((number for _, number in days), default=0))
+    step = (WIDTH - LEFT) / max(1, len(days))
+    columns = [
+        {
+            "x": round(LEFT + index * step, 2),
+            "width": round(step * 0.72, 2),
+            "step": round(step, 2),
+            "height": round((HEIGHT - BOTTOM) * number / top, 2),
+            "y": round((HEIGHT - BOTTOM) * (1 - number / top), 2),
+            "day": day,
+            "number": number,
+            "is_named": index % 7 == len(days) % 7,
+        }
+        for index, (day, number) in enumerate(days)
+    ]
+    return {
+        "columns": columns,
+        "words": words,
+        "colour": colour,
+        "top": top,
+        "half": top // 2 if top > 1 else 0,
+        "total": sum(number for _, number in days),
+        "base": HEIGHT - BOTTOM,
+        "middle": (HEIGHT - BOTTOM) / 2,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+    }
+
+
+def _round_up(number: int) -> int:
+    """The next of 1, 2, 5, 10, 20, 50 …"""
+    step = 1
+    while True:
+        for factor in (1, 2, 5):
+            if number <= step * factor:
+                return max(1, step * factor)
+        step *= 10

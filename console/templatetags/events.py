@@ -1,0 +1,100 @@
+"""The history in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+
+from console.templatetags.kcr import icon, short
+from registry.models import Event
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+register = template.Library()
+
+Action = Event.Action
+ICONS = {
+    "repository": "boxes",
+    "image": "package",
+    "tag": "tag",
+    "collection": "recycle",
+    "deletion": "trash-2",
+    "scan": "shield-alert",
+}
+RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
+
+
+@register.simple_tag
+def event_icon(event: Event) -> SafeString:
+    """A picture of what happened."""
+    if event.action in RECOVERIES:
+        return icon("rotate-ccw")
+    if event.action.endswith(".delete"):
+        return icon("trash-2")
+    if event.action == Action.ROLE_CHANGE:
+        return icon("users")
+    return icon(ICONS.get(event.action.partition(".")[0], "info"))
+
+
+@register.simple_tag
+def event_words(event: Event) -> SafeString:
+    """One sentence: what was done to what. Names are escaped: anybody may have chosen them."""
+    detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
+    values = {
+        "path": format_html("<strong>{}</strong>", event.path),
+        "tag": format_html("<strong>{}:{}</strong>", event.path, event.tag),
+        "digest": format_html('<span class="mono" title="{}">{}</span>', event.digest, short(event.digest)),
+        "before": format_html('<span class="mono">{}</span>', short(_text(detail.get("before")))),
+        "was": _text(detail.get("before")) or _("nothing"),
+        "now": _text(detail.get("after")) or _("nothing"),
+        "user": _text(detail.get("user")),
+        "tags": ", ".join(str(tag) for tag in detail.get("tags", [])[:10]) or _("no tag"),
+        "changes": _changes(detail),
+    }
+    words = _sentences().get(event.action, event.get_action_display() + " {path}")
+    return format_html(words, **values)
+
+
+def _sentences() -> dict[str, str]:
+    return {
+        Action.REPOSITORY_CREATE: _("Created the repository {path}"),
+        Action.REPOSITORY_UPDATE: _("Changed {path}: {changes}"),
+        Action.REPOSITORY_DELETE: _("Deleted the repository {path}"),
+        Action.REPOSITORY_RECOVER: _("Recovered the repository {path}"),
+        Action.ROLE_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
+        Action.IMAGE_PUSH: _("Pushed {digest} to {path}"),
+        Action.IMAGE_UPDATE: _("Changed {path}: {changes}"),
+        Action.EXPIRY_CHANGE: _("Changed the expiry of {path}: {changes}"),
+        Action.IMAGE_DELETE: _("Deleted {digest} of {path} ({tags})"),
+        Action.IMAGE_RECOVER: _("Recovered {digest} of {path}"),
+        Action.TAG_ADD: _("Added {tag} for {digest}"),
+        Action.TAG_MOVE: _("Moved {tag} from {before} to {digest}"),
+        Action.TAG_DELETE: _("Deleted {tag} ({digest})"),
+        Action.TAG_RECOVER: _("Recovered {tag} for {digest}"),
+    }
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _changes(detail: dict[str, Any]) -> str:
+    """``description: "a" → "b", is_public: no → yes``"""
+    before, after = detail.get("before"), detail.get("after")
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return ""
+    return ", ".join(
+        f"{name}: {_value(before.get(name))} → {_value(after[name])}"
+        for name in after
+        if before.get(name) != after[name]
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return f"“{value}”"

@@ -1,0 +1,76 @@
+"""Images: which tag is what, since when?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from console.forms.repositories import ImageSettings
+from console.queries import images as queries
+from console.queries import repositories as repository_queries
+from console.shortcuts import Place, of_project
+from registry import images
+from registry.access import Action
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+
+@of_project(Action.VIEW)
+def tags(place: Place) -> HttpResponse:
+    """The tags of an image."""
+    page = queries.tags(place.pushed, place.request.GET)
+    return place.render(
+        "console/image.html",
+        side="repositories",
+        tab="tags",
+        page=page,
+        commands=repository_queries.commands(place.home, place.pushed.name),
+    )
+
+
+@of_project(Action.VIEW)
+def untagged(place: Place) -> HttpResponse:
+    """Manifests that no tag names."""
+    page = queries.untagged(place.pushed, place.request.GET)
+    return place.render("console/untagged.html", side="repositories", tab="untagged", page=page)
+
+
+@of_project(Action.VIEW)
+def commands(place: Place) -> HttpResponse:
+    """How to pull and push this image."""
+    context: dict[str, Any] = {
+        "commands": repository_queries.commands(place.home, place.pushed.name),
+        "page": queries.counts(place.pushed),
+    }
+    return place.render("console/image_commands.html", side="repositories", tab="commands", **context)
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def settings(place: Place) -> HttpResponse:
+    """Description and end."""
+    form = ImageSettings.of(place.pushed)
+    if place.request.method == "POST":
+        form = ImageSettings(place.request.POST)
+        if form.is_valid():
+            wanted: dict[str, Any] = {"description": form.cleaned_data["description"], "expires_at": form.expires_at()}
+            seen_at = form.cleaned_data["seen"]
+            if form.attempt(images.update, place.actor, place.pushed, seen_at=seen_at, **wanted) is not None:
+                place.say(_("%(name)s has been saved.") % {"name": place.pushed.name})
+                return place.go("image_settings")
+    context: dict[str, Any] = {"form": form, "page": queries.counts(place.pushed)}
+    return place.render("console/image_settings.html", side="repositories", tab="settings", **context)
+
+
+@of_project(Action.MANAGE)
+def delete(place: Place) -> HttpResponse:
+    """Delete the image, after a look at what goes."""
+    name = place.pushed.name
+    if place.request.method == "POST":
+        deletions = images.delete(place.actor, place.home, [name])
+        place.image = None
+        place.say(_("%(name)s has been deleted.") % {"name": name}, undo=deletions[0])
+        return place.go("repository")
+    chosen = queries.consequences(place.home, [name])
+    return place.render("console/images_delete.html", side="repositories", chosen=chosen)

@@ -1,0 +1,46 @@
+"""Who belongs to a project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import Http404
+from django.utils.translation import gettext as _
+
+from accounts.models import ProjectRole
+from console.forms.accounts import ProjectMember
+from console.queries import people
+from console.shortcuts import Place, of_project
+from registry import members
+from registry.access import Action
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+    from accounts.models import User
+
+
+@of_project(Action.VIEW, post=Action.ADMINISTER)
+def show(place: Place) -> HttpResponse:
+    """The members; POST adds somebody, changes a role, or takes somebody out."""
+    posted = place.request.POST
+    adds = posted.get("act") == "add"
+    form = ProjectMember(posted if adds else None)
+    if place.request.method == "POST" and (not adds or form.is_valid()):
+        user = people.find_member(place.project.organization, posted.get("email", "").strip())
+        if user is not None:
+            _set_role(place, user, posted.get("role", ""))
+            return place.go("members")
+        words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
+        if not adds:
+            raise Http404
+        form.add_error("email", words % {"organization": place.project.organization})
+    return place.render("console/members.html", side="members", form=form, page=people.project_members(place.project))
+
+
+def _set_role(place: Place, user: User, role: str) -> None:
+    if role not in {"", *ProjectRole.values}:
+        raise Http404
+    members.set_role(place.actor, place.project, user, ProjectRole(role) if role else None)
+    words = _("%(email)s is now %(role)s.") if role else _("%(email)s is not in the project any more.")
+    place.say(words % {"email": user.email, "role": ProjectRole(role).label if role else ""})

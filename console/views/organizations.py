@@ -1,0 +1,84 @@
+"""An organization: its people and projects. Owners change both; members see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+
+from accounts import organizations, tasks
+from accounts.models import Organization, OrganizationMembership, OrganizationRole
+from console.forms.accounts import NewProject, OrganizationMember
+from console.queries import people
+from console.shortcuts import actor, alone, personal
+from registry import members, projects
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+def _enter(request: HttpRequest, name: str, *, change: bool = False) -> tuple[Organization, bool]:
+    """The organization, and whether the person owns it. Raises Http404 for outsiders, PermissionDenied for members."""
+    own = OrganizationMembership.objects.filter(organization__name=name, user=request.user.pk)
+    membership = own.select_related("organization").first()
+    if membership is None:
+        raise Http404
+    is_owner = membership.role == OrganizationRole.OWNER
+    if (change or request.method == "POST") and not is_owner:
+        raise PermissionDenied
+    return membership.organization, is_owner
+
+
+@personal
+def show(request: HttpRequest, organization: str) -> HttpResponse:
+    """People and projects; POST adds somebody, changes a role, or takes somebody out."""
+    found, is_owner = _enter(request, organization)
+    form = OrganizationMember(request.POST if request.POST.get("act") == "add" else None)
+    if request.method == "POST" and request.POST.get("act") != "add":
+        return _change(request, found)
+    if request.method == "POST" and form.is_valid():
+        role = OrganizationRole(form.cleaned_data["role"])
+        email = form.cleaned_data["email"]
+        added = form.attempt(organizations.add_user, found, email, role=role, name=form.cleaned_data["name"])
+        if added and not added[0].has_usable_password():
+            tasks.request_password_link(email, invited_by=str(request.user))
+            messages.success(
+                request, _("%(email)s has been added; a mail with a link is on its way.") % {"email": email}
+            )
+        elif added:
+            messages.success(request, _("%(email)s has been added.") % {"email": email})
+        if added:
+            return redirect("console:organization", found.name)
+    context: dict[str, Any] = {"organization": found, "is_owner": is_owner, "page": people.organization(found)}
+    return alone(request, "console/organization.html", form=form, **context)
+
+
+def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
+    user = people.find_member(organization, request.POST.get("email", ""))
+    role = request.POST.get("role", "")
+    if user is None or role not in {"", *OrganizationRole.values}:
+        raise Http404
+    try:
+        members.set_organization_role(actor(request), organization, user, OrganizationRole(role) if role else None)
+    except organizations.Refused as error:
+        messages.error(request, str(error))
+    else:
+        words = _("%(email)s has a new role.") if role else _("%(email)s has been taken out.")
+        messages.success(request, words % {"email": user.email})
+    return redirect("console:organization", organization.name)
+
+
+@personal
+def create_project(request: HttpRequest, organization: str) -> HttpResponse:
+    """A new project of the organization."""
+    found, _is_owner = _enter(request, organization, change=True)
+    form = NewProject(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        made = form.attempt(projects.create, actor(request), found, **form.cleaned_data)
+        if made:
+            return redirect("console:overview", made.name)
+    return alone(request, "console/project_new.html", form=form, organization=found)

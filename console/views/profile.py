@@ -1,0 +1,82 @@
+"""What somebody may change about themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.contrib.auth import update_session_auth_hash
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from accounts import sessions as console_sessions
+from console.forms.accounts import ChangePassword, Profile
+from console.shortcuts import alone, personal
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from accounts.models import User
+
+
+@personal
+def show(request: HttpRequest) -> HttpResponse:
+    """Name, language, time zone."""
+    user = _user(request)
+    initial = {"name": user.name, "language": user.language, "time_zone": user.time_zone}
+    form = Profile(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        for name, value in form.cleaned_data.items():
+            setattr(user, name, value)
+        user.save(update_fields=list(form.cleaned_data))
+        messages.success(request, _("Your profile has been saved."))
+        return redirect("console:profile")
+    return alone(request, "console/profile.html", form=form, tab="profile")
+
+
+@personal
+def password(request: HttpRequest) -> HttpResponse:
+    """A new password; other sessions end, access keys stay."""
+    user = _user(request)
+    form = ChangePassword(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        user.set_password(form.cleaned_data["new_password1"])
+        user.save(update_fields=["password"])
+        update_session_auth_hash(request, user)
+        messages.success(request, _("Your password has been changed. Everywhere else you are signed out."))
+        return redirect("console:password")
+    return alone(request, "console/password.html", form=form, tab="password")
+
+
+@personal
+def sessions(request: HttpRequest) -> HttpResponse:
+    """Where somebody is signed in; POST ends one session, or all others."""
+    user = _user(request)
+    mine = console_sessions.of_user(user)
+    if request.method == "POST":
+        wanted = request.POST.get("session", "")
+        chosen = [
+            session.session_key
+            for session in mine
+            if session.session_key != request.session.session_key
+            and wanted in {"others", console_sessions.public_id(session.pk)}
+        ]
+        ended = console_sessions.end(user, chosen)
+        said = ngettext("%(count)s session has been ended.", "%(count)s sessions have been ended.", ended)
+        messages.success(request, said % {"count": ended})
+        return redirect("console:sessions")
+    rows = [
+        {
+            "session": session,
+            "id": console_sessions.public_id(session.pk),
+            "is_this": session.pk == request.session.session_key,
+        }
+        for session in mine
+    ]
+    return alone(request, "console/sessions.html", rows=rows, tab="sessions")
+
+
+def _user(request: HttpRequest) -> User:
+    user: User = request.user  # type: ignore[assignment]  # personal views only
+    return user

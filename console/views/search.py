@@ -1,0 +1,19 @@
+"""Search."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from console.queries import search as queries
+from console.shortcuts import actor, alone, personal
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+@personal
+def show(request: HttpRequest) -> HttpResponse:
+    """Everything that matches the words, of all that the person may see."""
+    words = request.GET.get("q", "").strip()[:200]
+    found = queries.search(actor(request), words)
+    return alone(request, "console/search.html", found=found, search_words=words)

@@ -1,0 +1,104 @@
+"""Signing in and out, and new passwords by mail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import login, logout
+from django.contrib.auth.tokens import default_token_generator
+from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_decode
+from django.utils.translation import gettext as _
+
+from accounts import keys, tasks
+from accounts.models import User
+from console.forms.accounts import Forgotten, NewPassword, SignIn
+from console.shortcuts import alone, public
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+@public
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """With e-mail address and password; guessing is slowed as it is for keys."""
+    wanted = request.POST.get("next") or request.GET.get("next", "")
+    if request.user.is_authenticated:
+        return redirect(_own(request, wanted))
+    form = SignIn(request.POST or None)
+    status = 200
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = keys.authenticate_password(
+                form.cleaned_data["email"], form.cleaned_data["password"], address=request.META["REMOTE_ADDR"]
+            )
+        except keys.WrongCredentials:
+            form.add_error(None, _("Wrong e-mail address or password."))
+        except keys.TooManyFailures as brake:
+            minutes = -(-brake.seconds // 60)
+            form.add_error(None, _("Too many wrong passwords. Try again in %(minutes)s min.") % {"minutes": minutes})
+            status = 429
+        else:
+            _begin(request, user)
+            return redirect(_own(request, wanted))
+    return render(request, "console/sign_in.html", {"form": form, "next": wanted}, status=status)
+
+
+@public
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """End this session."""
+    if request.method == "POST":
+        logout(request)
+    return redirect("console:sign_in")
+
+
+@public
+def forgotten(request: HttpRequest) -> HttpResponse:
+    """Have a link mailed; the answer is the same for every address."""
+    form = Forgotten(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        if tasks.request_password_link(form.cleaned_data["email"]):
+            return render(request, "console/forgotten.html", {"sent_to": form.cleaned_data["email"]})
+        form.add_error(None, _("No mail can be sent at the moment. Try again in a few minutes."))
+    return render(request, "console/forgotten.html", {"form": form})
+
+
+@public
+def new_password(request: HttpRequest, uid: str, token: str) -> HttpResponse:
+    """Set a password with the link of a mail."""
+    user = _user_of(uid)
+    if user is None or not default_token_generator.check_token(user, token):
+        return alone(request, "console/new_password.html", status=410)
+    form = NewPassword(user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        user.set_password(form.cleaned_data["new_password1"])
+        user.save(update_fields=["password"])
+        _begin(request, user)
+        messages.success(request, _("Your password has been set."))
+        return redirect("console:home")
+    return render(request, "console/new_password.html", {"form": form, "account": user})
+
+
+def _begin(request: HttpRequest, user: User) -> None:
+    login(request, user, backend=BACKEND)
+    request.session.note_origin(  # type: ignore[attr-defined]  # accounts.sessions
+        request.META["REMOTE_ADDR"], request.headers.get("User-Agent", "")
+    )
+
+
+def _own(request: HttpRequest, wanted: str) -> str:
+    """Where to go after signing in: a page of ours, never another host."""
+    is_ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=settings.IS_HTTPS)
+    return wanted if is_ours else "/"
+
+
+def _user_of(uid: str) -> User | None:
+    try:
+        pk = int(urlsafe_base64_decode(uid))
+    except (ValueError, OverflowError):
+        return None
+    return User.objects.filter(pk=pk, is_active=True).first() if pk < 2**63 else None

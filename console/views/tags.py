@@ -1,0 +1,60 @@
+"""Tags: added, moved, deleted, and what they used to mean."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from console.forms.repositories import AddTag
+from console.queries import images as queries
+from console.shortcuts import Place, of_project
+from registry import manifests
+from registry.access import Action
+from registry.oci.names import ImageName
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+
+@of_project(Action.MANAGE)
+def add(place: Place) -> HttpResponse:
+    """Let a tag name a digest: a new one, or another digest for an old one ("make this the tag again")."""
+    asked = {name: place.request.GET.get(name, "") for name in ("tag", "digest", "seen")}
+    form = AddTag(place.request.POST or None, initial=asked)
+    if place.request.method == "POST" and form.is_valid():
+        tag, digest = form.cleaned_data["tag"], form.cleaned_data["digest"]
+        seen = form.cleaned_data["seen"]
+        changed = form.attempt(manifests.point_tag, place.actor, place.home, name_of(place), tag, digest, seen=seen)
+        if changed is not None:
+            place.say(_("%(tag)s now means %(digest)s.") % {"tag": tag, "digest": digest[:19]})
+            return place.go("image")
+    context: dict[str, Any] = {"form": form, "digests": queries.recent_digests(place.pushed)}
+    return place.render("console/tag_add.html", side="repositories", **context)
+
+
+@of_project(Action.MANAGE)
+def delete(place: Place) -> HttpResponse:
+    """Delete the tags that were checked, after a look at what goes."""
+    wanted = place.request.POST.getlist("tag") or place.request.GET.getlist("tag")
+    if not wanted:
+        return place.go("image")
+    if place.request.method == "POST" and place.request.POST.get("sure"):
+        deletion = manifests.delete_many(place.actor, place.home, name_of(place), wanted)
+        words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(wanted))
+        place.say(words % {"count": len(wanted)}, undo=deletion)
+        return place.go("image")
+    return place.render("console/tags_delete.html", side="repositories", wanted=wanted)
+
+
+@of_project(Action.VIEW)
+def history(place: Place) -> HttpResponse:
+    """Every digest that the tags ever named."""
+    page = queries.tag_history(place.pushed, place.request.GET)
+    return place.render("console/tag_history.html", side="repositories", tab="tag_history", page=page)
+
+
+def name_of(place: Place) -> ImageName:
+    """The name of the image in the URL."""
+    return ImageName(place.project.name, place.home.name, place.pushed.name)

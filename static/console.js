@@ -1,0 +1,79 @@
+// What HTML cannot do alone: copying, dialogs that other elements open, one submit a form, "/" for the search.
+// Every page works without this file.
+"use strict";
+
+document.documentElement.classList.add("scripted");
+
+document.addEventListener("click", (event) => {
+  const copy = event.target.closest("[data-copy]");
+  if (copy) {
+    navigator.clipboard.writeText(copy.dataset.copy).then(() => {
+      copy.classList.add("copied");
+      copy.setAttribute("aria-label", copy.dataset.copied);
+      setTimeout(() => {
+        copy.classList.remove("copied");
+        copy.setAttribute("aria-label", copy.dataset.label);
+      }, 1500);
+    });
+    return;
+  }
+  const opener = event.target.closest("[data-open]");
+  if (opener) {
+    const dialog = document.getElementById(opener.dataset.open);
+    if (dialog) {
+      event.preventDefault();
+      dialog.showModal();
+    }
+    return;
+  }
+  const closer = event.target.closest("[data-close]");
+  if (closer) {
+    event.preventDefault();
+    const dialog = closer.closest("dialog");
+    if (dialog) dialog.close();
+    else closer.closest(".toast").remove();
+    return;
+  }
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  }
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    const search = document.getElementById("search");
+    if (search) {
+      event.preventDefault();
+      search.focus();
+    }
+  }
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post") return;
+  if (form.dataset.sent) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset.sent = "yes";
+  setTimeout(() => delete form.dataset.sent, 5000);
+});
+
+document.addEventListener("change", (event) => {
+  const all = event.target.closest("[data-check-all]");
+  if (all) {
+    for (const box of all.closest("form").querySelectorAll("tbody input[type=checkbox]")) box.checked = all.checked;
+  }
+  const form = event.target.closest("form");
+  const count = form && form.querySelector("[data-checked-count]");
+  if (count) count.textContent = form.querySelectorAll("tbody input[type=checkbox]:checked").length;
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
