@@ -264,8 +264,7 @@ def _store(
             artifact_type=document.referrer_type,
             subject=document.subject.digest if document.subject else "",
             annotations=document.annotations if document.subject else {},
-            platforms=platform
-            or " ".join(dict.fromkeys(child.platforms for child in children if child.platforms))[:500],
+            platforms=platform or " ".join(sorted({child.platforms for child in children if child.platforms}))[:500],
             content=content,
             size=len(content),
             total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),

@@ -27,20 +27,27 @@ def refresh() -> int:
 
 
 def _refresh_repositories() -> int:
-    latest = Event.objects.filter(repository=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    events = Event.objects.filter(repository=OuterRef("pk"))
     return _refresh(
         RepositoryUsage,
-        Repository.objects.live().annotate(latest=Coalesce(Subquery(latest), 0)),
+        _with_latest(Repository.objects.live(), events),
         lambda repository: ManifestBlob.objects.filter(repository=repository),
     )
 
 
 def _refresh_projects() -> int:
-    latest = Event.objects.filter(project=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    events = Event.objects.filter(project=OuterRef("pk"))
     return _refresh(
         ProjectUsage,
-        Project.objects.annotate(latest=Coalesce(Subquery(latest), 0)),
+        _with_latest(Project.objects.all(), events),
         lambda project: ManifestBlob.objects.filter(repository__project=project, repository__deletion=None),
+    )
+
+
+def _with_latest(rows: QuerySet[Any], events: QuerySet[Event]) -> QuerySet[Any]:
+    latest = events.order_by("-pk")
+    return rows.annotate(
+        latest=Coalesce(Subquery(latest.values("pk")[:1]), 0), latest_at=Subquery(latest.values("at")[:1])
     )
 
 
@@ -60,7 +67,7 @@ def _measure(table: Any, row: Any, references: Any) -> None:
     started = time.perf_counter()
     blobs = Blob.objects.filter(pk__in=references.live().values("blob"))
     size = blobs.aggregate(size=Coalesce(Sum("size"), 0))["size"]
-    values = {"size": size, "event_id": row.latest, "measured_at": timezone.now()}
+    values = {"size": size, "event_id": row.latest, "changed_at": row.latest_at, "measured_at": timezone.now()}
     table.objects.update_or_create(pk=row.pk, defaults=values | {"seconds": time.perf_counter() - started})
     if isinstance(row, Project):
         ProjectDay.objects.update_or_create(project=row, day=timezone.now().date(), defaults={"size": size})

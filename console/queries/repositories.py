@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from accounts.models import Project
     from console.queries.listing import Listing
 
-REPOSITORY_SORTS = {"name": "name", "modified": "-updated_at", "size": "-size"}
+REPOSITORY_SORTS = {"name": "name", "modified": "-changed_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
 
 
@@ -31,9 +31,11 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
         found = found.filter(Q(name__icontains=search) | Q(description__icontains=search))
     if (visibility := wanted.get("visibility")) in {"public", "private"}:
         found = found.filter(is_public=visibility == "public")
-    size = RepositoryUsage.objects.filter(repository=OuterRef("pk")).values("size")
+    known = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
     found = found.annotate(
-        size=Coalesce(Subquery(size), 0), image_count=Coalesce(projects.image_count(), 0)
+        size=Coalesce(Subquery(known.values("size")), 0),
+        changed_at=Coalesce(Subquery(known.values("changed_at")), "updated_at"),
+        image_count=Coalesce(projects.image_count(), 0),
     ).select_related("usage")
     return {
         "listing": listing.page(found, wanted, REPOSITORY_SORTS, search=search),

@@ -53,10 +53,11 @@ class ProjectDay(models.Model):
 
 
 class Measurement(models.Model):
-    """Bytes that live manifests need, each blob counted once; ``event_id``: all changes up to it were seen."""
+    """Bytes that live manifests need, each blob counted once; ``event_id``: the last change that was seen, and when."""
 
     size = models.PositiveBigIntegerField(default=0)
     event_id = models.BigIntegerField(default=0)
+    changed_at = models.DateTimeField(null=True)
     measured_at = models.DateTimeField()
     seconds = models.FloatField(default=0.0, help_text="how long measuring took")
 
