@@ -31,6 +31,12 @@ app.conf.update(
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
         "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
+        "run cleanup policies": {
+            "task": "registry.tasks.clean_repositories",
+            "schedule": crontab(minute="30", hour="2"),
+        },
+        "sweep cleanup policies": {"task": "registry.tasks.sweep_cleanups", "schedule": 600.0},
+        "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),

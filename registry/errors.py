@@ -127,6 +127,13 @@ class Denied(RegistryError):
     message = "you may see this, but not do that"
 
 
+class TagMoved(Denied):
+    """Somebody else changed the tag since it was looked at; ``detail["digest"]`` is what it names now ("": nothing)."""
+
+    status = 409
+    message = "the tag names another digest by now"
+
+
 class Unsupported(RegistryError):
     code = "UNSUPPORTED"
     status = 405

@@ -1,17 +1,60 @@
-"""Images as a list: what there is to pull."""
+"""Images: listed for those who may pull them; described, given an end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from django.db import transaction
 from django.db.models import F
 
-from registry import access
-from registry.models import Image
+from registry import access, history
+from registry.errors import NameInvalid, NameUnknown
+from registry.models import Event, Image
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+
+MAX_DESCRIPTION = 100
+SETTINGS = ("description", "expires_at")
+
+
+def update(actor: Actor, image: Image, **changes: str | datetime | None) -> bool:
+    """Change the description or the expiry (SETTINGS) of a live image; returns whether anything changed.
+
+    One event has before and after; moments are ISO 8601 there. Raises NameUnknown (it is deleted), NameInvalid.
+    """
+    if unknown := changes.keys() - set(SETTINGS):
+        raise TypeError(f"an image has no setting {', '.join(sorted(unknown))}")
+    if len(str(changes.get("description", ""))) > MAX_DESCRIPTION:
+        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    with transaction.atomic():
+        live = Image.objects.live().select_related("repository")
+        locked = live.select_for_update(of=("self",), no_key=True).filter(pk=image.pk).first()
+        if locked is None:
+            raise NameUnknown(f"there is no image {image} any more")
+        before = {name: getattr(locked, name) for name in changes}
+        after = {name: value for name, value in changes.items() if value != before[name]}
+        if not after:
+            return False
+        for name, value in after.items():
+            setattr(locked, name, value)
+            setattr(image, name, value)
+        locked.save(update_fields=list(after))
+        history.record(
+            actor,
+            Event.Action.IMAGE_UPDATE,
+            locked,
+            before={name: in_json(before[name]) for name in after},
+            after={name: in_json(value) for name, value in after.items()},
+        )
+    return True
+
+
+def in_json(value: str | datetime | None) -> str | None:
+    """A setting as events write it."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.utils import timezone
 
 from accounts import grants, organizations
 from accounts.grants import RepositoryRole
@@ -36,8 +37,7 @@ def create(
     """
     if not names.is_repository(name):
         raise NameInvalid("a repository's name has 2 to 64 lower-case letters and digits, separated by single . _ or -")
-    if len(description) > MAX_DESCRIPTION:
-        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    _check_description(description)
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         existing = Repository.objects.live().select_related("project").filter(project=project, name=name).first()
@@ -62,6 +62,46 @@ def create(
             scan_on_push=scan_on_push,
         )
     return repository, True
+
+
+SETTINGS = ("description", "is_public", "tag_overwrite", "scan_on_push")
+
+
+def update(actor: Actor, repository: Repository, **changes: str | bool) -> bool:
+    """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
+
+    Raises NameUnknown (it is deleted), NameInvalid (the description is too long).
+    """
+    if unknown := changes.keys() - set(SETTINGS):
+        raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
+    _check_description(str(changes.get("description", "")))
+    with transaction.atomic():
+        live = Repository.objects.live().select_related("project")
+        locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
+        if locked is None:
+            raise NameUnknown(f"there is no repository {repository} any more")
+        before = {name: getattr(locked, name) for name in changes}
+        after = {name: value for name, value in changes.items() if value != before[name]}
+        if not after:
+            return False
+        for name, value in after.items():
+            setattr(locked, name, value)
+            setattr(repository, name, value)
+        locked.updated_at = timezone.now()
+        locked.save(update_fields=[*after, "updated_at"])
+        history.record(
+            actor,
+            Event.Action.REPOSITORY_UPDATE,
+            locked,
+            before={name: before[name] for name in after},
+            after=after,
+        )
+    return True
+
+
+def _check_description(description: str) -> None:
+    if len(description) > MAX_DESCRIPTION:
+        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
 
 
 def find(path: str) -> Repository:

@@ -137,6 +137,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 RECOVERY_DAYS = env.number("KCR_RECOVERY_DAYS", 14)
+HISTORY_DAYS = env.number("KCR_HISTORY_DAYS", 0)
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 APPEND_SLASH = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from celery import shared_task
 
 from accounts import keys, tokens
-from registry import uploads
+from registry import cleanup, history, uploads
 
 
 @shared_task
@@ -24,3 +26,34 @@ def forget_expired() -> int:
 def rotate_signing_key() -> bool:
     """Make a new signing key once a month."""
     return tokens.rotate_signing_key(only_if_due=True)
+
+
+@shared_task
+def prune_history() -> int:
+    """Delete events that are older than the installation keeps them."""
+    return history.prune()
+
+
+@shared_task
+def clean_repository(policy_id: int) -> None:
+    """Run one cleanup policy, or go on with the run that is open."""
+    cleanup.run(policy_id)
+
+
+@shared_task
+def clean_repositories() -> int:
+    """Every night: start the cleanup policies."""
+    return _start_cleanups(timedelta(hours=20))
+
+
+@shared_task
+def sweep_cleanups() -> int:
+    """Start what the night forgot, and go on with what a worker that ended left."""
+    return _start_cleanups(timedelta(hours=28))
+
+
+def _start_cleanups(every: timedelta) -> int:
+    policies = cleanup.due(every)
+    for policy_id in policies:
+        clean_repository.delay(policy_id)
+    return len(policies)
