@@ -20,7 +20,6 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from registry import errors, history, manifests, policies
-from registry.failpoints import failpoint
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
 from registry.transactions import retried
@@ -131,7 +130,6 @@ def _judge_some(run_id: int) -> bool:
         if not images:
             _decide(current)
         current.save(update_fields=["considered", "doomed", "cursor", "heartbeat_at", "state"])
-        failpoint("cleanup.judged")
     return bool(images)
 
 
@@ -180,7 +178,6 @@ def _delete_some(run_id: int) -> bool:
         current.left += len(lines) - deleted
         current.heartbeat_at = timezone.now()
         current.save(update_fields=["deleted", "left", "heartbeat_at"])
-        failpoint("cleanup.deleted")
     return True
 
 

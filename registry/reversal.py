@@ -250,8 +250,9 @@ class Plan:
                 break
             value = before
             undone.append(event.pk)
-        newest, first_before, _ = found[0]
-        if now == value and (undone or now == first_before):
+        newest, theirs = found[0][0], [after for _, _, after in found]
+        was_put_back = any(now == before for _, before, _ in found if before not in theirs)
+        if now == value and (undone or was_put_back):
             return None
         what = "role" if kind == Kind.ROLE else name
         return Step(

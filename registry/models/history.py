@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import AccessKey, Project
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-# Events get their id in the order in which they are written and their time from the clock of the machine that writes.
+# Ids follow the order in which events are written; their times are from the clocks of the machines that write.
 CLOCKS_APART = timedelta(minutes=10)
 
 
@@ -27,15 +29,16 @@ class EventQuerySet(models.QuerySet["Event"]):
     def between(self, since: datetime | None, until: datetime | None) -> Self:
         """Events from ``since`` on and before ``until`` (None: without end).
 
-        The times are also said in ids: a page, which is read in the order of ids, does not look outside of them.
+        The times are also said in ids: a page, which is read in the order of ids, does not look outside of them. Of two
+        events the one with the lower id is at most CLOCKS_APART later.
         """
         found = self
         if since is not None:
-            first = Event.objects.filter(at__gte=since - CLOCKS_APART).order_by("at").values("pk")[:1]
-            found = found.filter(at__gte=since, pk__gte=models.Subquery(first))
+            before = Event.objects.filter(at__lt=since - CLOCKS_APART).order_by("-at").values("pk")[:1]
+            found = found.filter(at__gte=since, pk__gt=Coalesce(Subquery(before), 0))
         if until is not None:
-            last = Event.objects.filter(at__lt=until + CLOCKS_APART).order_by("-at").values("pk")[:1]
-            found = found.filter(at__lt=until, pk__lte=models.Subquery(last))
+            after = Event.objects.filter(at__gte=until + CLOCKS_APART).order_by("at").values("pk")[:1]
+            found = found.filter(at__lt=until, pk__lt=Coalesce(Subquery(after), models.BigIntegerField.MAX_BIGINT))
         return found
 
 
