@@ -33,6 +33,12 @@ app.conf.update(
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
         "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
         "warn of keys that end": {"task": "accounts.tasks.warn_of_expiry", "schedule": crontab(minute="41")},
+        "run cleanup policies": {
+            "task": "registry.tasks.clean_repositories",
+            "schedule": crontab(minute="30", hour="2"),
+        },
+        "sweep cleanup policies": {"task": "registry.tasks.sweep_cleanups", "schedule": 600.0},
+        "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),

@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, Max, Q
 from django.utils import timezone
 
-from registry.models import Image, Manifest, ManifestChild, ProjectDay, Tag, TagDay
+from registry.models import Image, Manifest, ManifestChild, ProjectDay, Repository, Tag, TagDay
 from registry.oci import digests
 
 if TYPE_CHECKING:
@@ -80,6 +80,22 @@ class Counts:
 
 
 counts = Counts()
+
+
+def counted_since(repository: Repository) -> datetime:
+    """From when on the pulls of the repository are known: what was not pulled before that is unknown, not unused."""
+    return max(repository.created_at, timezone.now() - timedelta(days=KEPT_DAYS))
+
+
+def last_pulls(repository: Repository) -> dict[int, datetime]:
+    """By the id of a tag's row, when that meaning was pulled last; those without a known pull are left out."""
+    tags = Tag.objects.filter(
+        Q(ended_at=None) | Q(image__days__pulled_at__lt=F("ended_at")),
+        image__repository=repository,
+        image__days__tag=F("name"),
+        image__days__pulled_at__gte=F("started_at"),
+    )
+    return dict(tags.order_by().values_list("pk").annotate(last=Max("image__days__pulled_at")))
 
 
 def forget(now: datetime) -> int:

@@ -127,10 +127,9 @@ class Denied(RegistryError):
     message = "you may see this, but not do that"
 
 
-class Changed(RegistryError):
+class Changed(Denied):
     """Somebody else was faster: what the caller was looking at is not what is there now."""
 
-    code = "DENIED"
     status = 409
     message = "somebody else changed this meanwhile: look again"
 

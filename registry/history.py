@@ -1,18 +1,165 @@
-"""The history: one event for every change, written in the transaction of the change."""
+"""The history: one event for every change, written in the transaction of the change; read by page; pruned.
+
+Pages and rows are found by id (``registry.models.history``), never by counting: a page costs the same among ten events
+and among ten million.
+"""
 
 from __future__ import annotations
 
+import heapq
+import json
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from registry.models import Deletion, Event, Image, Repository
+from registry.models import Deletion, Event, Image, Repository, Tag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
     from accounts.actors import Actor
-    from accounts.models import Project
+    from accounts.models import AccessKey, Project, User
+    from registry.models.history import EventQuerySet
+
+ROWS = 1_000  # read or deleted at a time
+CSV_HEADER = (
+    *("time", "action", "object", "tag", "digest", "who", "access key", "address", "client", "detail"),
+    "event",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+_undone: ContextVar[tuple[int, ...]] = ContextVar("undone", default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events of a project: everything that is given must hold.
+
+    ``actions``: one of these. ``user``, ``key``, ``actor`` (exactly the text that the history shows): who. ``since`` is
+    included, ``until`` is not.
+    """
+
+    project: Project
+    repository: Repository | None = None
+    image: Image | None = None
+    actions: tuple[Event.Action, ...] = ()
+    user: User | None = None
+    key: AccessKey | None = None
+    actor: str = ""
+    tag: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some events, newest first, and whether there are newer and older ones of the same kind."""
+
+    events: list[Event]
+    has_newer: bool
+    has_older: bool
+
+
+def page(wanted: Wanted, limit: int, *, before: int | None = None, after: int | None = None) -> Page:
+    """The newest events, those next ``before`` the event with this id, or those next ``after`` it; newest first."""
+    if after is not None:
+        found = _some(wanted, limit + 1, Q(pk__gt=after), newest_first=False)
+        events = found[:limit][::-1]
+        has_newer, has_older = len(found) > limit, bool(_some(wanted, 1, Q(pk__lte=after)))
+    else:
+        found = _some(wanted, limit + 1, Q() if before is None else Q(pk__lt=before))
+        events = found[:limit]
+        has_newer = before is not None and bool(_some(wanted, 1, Q(pk__gte=before)))
+        has_older = len(found) > limit
+    return Page(events, has_newer=has_newer, has_older=has_older)
+
+
+def rows(wanted: Wanted) -> Iterator[Event]:
+    """All these events, newest first, a few at a time: neither memory nor a database connection is held meanwhile."""
+    before = Q()
+    while found := _some(wanted, ROWS, before):
+        yield from found
+        before = Q(pk__lt=found[-1].pk)
+
+
+def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
+    """The events as rows of text for a CSV file, CSV_HEADER first. No cell begins like a formula of a spreadsheet."""
+    yield CSV_HEADER
+    for event in rows(wanted):
+        cells = (
+            *(event.at.isoformat(), event.action, event.path, event.tag, event.digest, event.actor),
+            *(event.key.name if event.key else "", event.address, event.client),
+            *(json.dumps(event.detail, ensure_ascii=False, sort_keys=True) if event.detail else "", str(event.pk)),
+        )
+        yield tuple(f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells)
+
+
+def prune() -> int:
+    """Delete events that are older than KCR_HISTORY_DAYS (0: none ever is), in short transactions; returns how many.
+
+    What opened a live tag, and what stands in Recovery, stays as long as the tag or the deletion does.
+    """
+    if not settings.HISTORY_DAYS:
+        return 0
+    end = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
+    pruned, beyond = 0, Q()
+    old = Event.objects.filter(at__lt=end).order_by("at", "pk")
+    while found := list(old.filter(beyond).values_list("at", "pk")[:ROWS]):
+        with transaction.atomic():
+            pruned += Event.objects.filter(~_is_needed(), pk__in=[pk for _, pk in found]).delete()[0]
+        at, pk = found[-1]
+        beyond = Q(at__gte=at) & (Q(at__gt=at) | Q(pk__gt=pk))
+    return pruned
+
+
+def _is_needed() -> Q:
+    """By a deletion, or by a tag that is live or may be recovered."""
+    deletions = Deletion.objects.filter(event=OuterRef("pk"))
+    tags = Tag.objects.filter(Q(ended_at=None) | Q(deletion__isnull=False))
+    opened, closed = tags.filter(opened_by=OuterRef("pk")), tags.filter(closed_by=OuterRef("pk"))
+    return Q(Exists(deletions)) | Q(Exists(opened)) | Q(Exists(closed))
+
+
+def _some(wanted: Wanted, limit: int, where: Q, *, newest_first: bool = True) -> list[Event]:
+    """Up to ``limit`` events. Each action is asked for by itself, since only so does an index give them in order."""
+    chosen = _chosen(wanted).filter(where).select_related("key").order_by("-pk" if newest_first else "pk")
+    actions = dict.fromkeys(wanted.actions)
+    if not actions:
+        return list(chosen[:limit])
+    found = (chosen.filter(action=action)[:limit] for action in actions)
+    merged = heapq.merge(*found, key=lambda event: event.pk, reverse=newest_first)
+    return [event for event, _ in zip(merged, range(limit), strict=False)]
+
+
+def _chosen(wanted: Wanted) -> EventQuerySet:
+    exact: dict[str, object] = {
+        "image": wanted.image,
+        "repository": None if wanted.image else wanted.repository,
+        "user": wanted.user,
+        "key": wanted.key,
+        "actor": wanted.actor or None,
+        "tag": wanted.tag or None,
+    }
+    given = {field: value for field, value in exact.items() if value is not None}
+    return Event.objects.filter(project=wanted.project, **given).between(wanted.since, wanted.until)
+
+
+@contextmanager
+def undoing(events: Iterable[int]) -> Iterator[None]:
+    """Every event that is recorded inside says in its detail, as ``undoes``, which ones it undoes."""
+    token = _undone.set(tuple(sorted(events)))
+    try:
+        yield
+    finally:
+        _undone.reset(token)
 
 
 def record(
@@ -25,6 +172,8 @@ def record(
     **detail: Any,
 ) -> Event:
     """Write down that the actor did this. ``detail`` holds before and after, as JSON."""
+    if undone := _undone.get():
+        detail["undoes"] = list(undone)
     image = thing if isinstance(thing, Image) else None
     repository = image.repository if image else thing if isinstance(thing, Repository) else None
     project = repository.project if repository else thing

@@ -1,22 +1,63 @@
-"""Images: listed, described, given an end."""
+"""Images: listed for those who may pull them; described, given an end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F
-from django.utils import timezone
 
-from registry import access, errors, history
+from registry import access, history
+from registry.errors import Changed, NameInvalid, NameUnknown
 from registry.models import Event, Image
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
+SETTINGS = ("description", "expires_at")
+
+
+def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **changes: str | datetime | None) -> bool:
+    """Change the description or the expiry (SETTINGS) of a live image; returns whether anything changed.
+
+    One event has before and after; moments are ISO 8601 there. ``seen``: the settings that the person was looking at.
+    Raises NameUnknown (it is deleted), NameInvalid, Changed (it is not what was seen).
+    """
+    if unknown := changes.keys() - set(SETTINGS):
+        raise TypeError(f"an image has no setting {', '.join(sorted(unknown))}")
+    if len(str(changes.get("description", ""))) > MAX_DESCRIPTION:
+        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    with transaction.atomic():
+        live = Image.objects.live().select_related("repository")
+        locked = live.select_for_update(of=("self",), no_key=True).filter(pk=image.pk).first()
+        if locked is None:
+            raise NameUnknown(f"there is no image {image} any more")
+        before = {name: getattr(locked, name) for name in changes}
+        after = {name: value for name, value in changes.items() if value != before[name]}
+        if not after:
+            return False
+        if seen is not None and {name: seen[name] for name in before} != before:
+            raise Changed(f"somebody changed {image} meanwhile: look again")
+        for name, value in after.items():
+            setattr(locked, name, value)
+            setattr(image, name, value)
+        locked.save(update_fields=list(after))
+        history.record(
+            actor,
+            Event.Action.EXPIRY_CHANGE if "expires_at" in after else Event.Action.IMAGE_UPDATE,
+            locked,
+            before={name: in_json(before[name]) for name in after},
+            after={name: in_json(value) for name, value in after.items()},
+        )
+    return True
+
+
+def in_json(value: str | datetime | None) -> str | None:
+    """A setting as events write it."""
+    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:
@@ -32,35 +73,3 @@ def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:
     # stops at the limit.
     found = found.annotate(home=F("repository_id") + 0).filter(home__in=visible.values("pk"))
     return list(found.order_by("path").values_list("path", flat=True)[:limit])
-
-
-def update(
-    actor: Actor, image: Image, *, description: str, expires_at: datetime | None, seen_at: datetime | None = None
-) -> bool:
-    """Describe the image and set the moment from which it is not pushed or pulled any more; whether anything changed.
-
-    ``seen_at``: ``updated_at`` of the image that the person was looking at. Raises Changed when it is another by now,
-    NameInvalid (the description is too long), ManifestUnknown (it was deleted meanwhile).
-    """
-    if len(description) > MAX_DESCRIPTION:
-        raise errors.NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
-    with transaction.atomic():
-        locked = Image.objects.live().select_for_update(no_key=True, of=("self",)).select_related("repository__project")
-        current = locked.filter(pk=image.pk).first()
-        if current is None:
-            raise errors.ManifestUnknown(f"{image} has been deleted meanwhile")
-        before = {"description": current.description, "expires_at": current.expires_at}
-        after = {"description": description, "expires_at": expires_at}
-        if before == after:
-            return False
-        if seen_at and current.updated_at != seen_at:
-            raise errors.Changed(f"{current} was changed meanwhile")
-        current.description, current.expires_at, current.updated_at = description, expires_at, timezone.now()
-        current.save(update_fields=["description", "expires_at", "updated_at"])
-        action = Event.Action.EXPIRY_CHANGE if before["expires_at"] != expires_at else Event.Action.IMAGE_UPDATE
-        history.record(actor, action, current, before=_in_words(before), after=_in_words(after))
-    return True
-
-
-def _in_words(values: dict[str, Any]) -> dict[str, str]:
-    return {name: value.isoformat() if isinstance(value, datetime) else value or "" for name, value in values.items()}

@@ -19,7 +19,7 @@ from django.utils import timezone
 from registry import access, blobs, errors, history, quotas, tags
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
-from registry.models.compiled import CompiledQuery, text_mark
+from registry.models.compiled import MOMENT_MARK, CompiledQuery, stored, text_mark
 from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_deleted, manifest_pushed
 from registry.transactions import retried
@@ -29,12 +29,13 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
     from registry.models import Blob
+    from registry.models.manifests import ManifestQuerySet
 
 MAX_TAGS_PER_PUSH = 16
 MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients read answers of up to 4 MiB
 
 
-_PATH, _REFERENCE = text_mark("path"), text_mark("reference")
+_PATH, _REFERENCE, _TAG = text_mark("path"), text_mark("reference"), text_mark("tag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,25 @@ class Page:
 
 
 def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
-    """The manifest that a tag or digest names, for an actor who may pull it. One query when all is well.
+    """The manifest that a tag, its past or a digest names, for an actor who may pull it. One query when all is well.
 
     Raises ManifestUnknown, Denied (the image has expired), and what ``access.require`` raises.
     """
     check_reference(reference)
     by_digest = digests.is_digest(reference)
-    query = _query_of_find(access.marked(actor), by_digest=by_digest)
-    row = query.first(access.marks(actor) | {_PATH: str(name), _REFERENCE: reference})
+    values = access.marks(actor) | {_PATH: str(name), _REFERENCE: reference}
+    past = None if by_digest else tags.past(reference)
+    if past is None:
+        query = _query_of_find(access.marked(actor), by_digest=by_digest)
+    else:
+        query = _query_of_past(access.marked(actor))
+        values |= {_TAG: past.tag, stored(MOMENT_MARK): stored(past.moment)}
+    row = query.first(values)
     if row is None or not access.reaches(actor, access.Action.PULL, row[4]):
         access.require(actor, access.Action.PULL, name)
-        raise errors.ManifestUnknown(f"{name} has no {'digest' if by_digest else 'tag'} {reference}")
+        raise (
+            errors.ManifestUnknown(f"{name} has no digest {reference}") if by_digest else tags.unknown(name, reference)
+        )
     if row[3]:
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
     return Found(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
@@ -82,10 +91,17 @@ def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
 
 @cache
 def _query_of_find(marked: Actor, *, by_digest: bool) -> CompiledQuery:
-    found = Manifest.objects.referenced(_PATH, _REFERENCE, by_digest=by_digest).annotate(
-        has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0)
-    )
-    permitted = access.permitted(found, marked, access.Action.PULL, "image__repository")
+    return _compiled(marked, Manifest.objects.referenced(_PATH, _REFERENCE, by_digest=by_digest))
+
+
+@cache
+def _query_of_past(marked: Actor) -> CompiledQuery:
+    return _compiled(marked, Manifest.objects.meant(_PATH, _REFERENCE, _TAG, MOMENT_MARK))
+
+
+def _compiled(marked: Actor, found: ManifestQuerySet) -> CompiledQuery:
+    expiring = found.annotate(has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0))
+    permitted = access.permitted(expiring, marked, access.Action.PULL, "image__repository")
     columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image")
     return CompiledQuery(permitted.values_list(*columns)[:1])
 
@@ -144,6 +160,53 @@ def push(
 
 
 @retried
+def point_tag(
+    actor: Actor, repository: Repository, name: names.ImageName, tag: str, digest: str, *, seen: str = ""
+) -> bool:
+    """Let a tag name a manifest that is there; returns whether anything changed.
+
+    ``seen`` is the digest that the tag named when the person decided, "" for a tag that was not there. Raises Changed
+    (it names another one by now), ManifestUnknown (with where the digest went), ManifestInvalid (no tag at all), Denied
+    (tag overwrite is off, the image is full or has expired), Unsupported (a form that is kept for the past). Nothing is
+    pushed, so ``manifest_pushed`` is not sent: what can be said of the manifest was found out when it came.
+    """
+    _check_tags([tag])
+    blobs.parse_digest(digest)
+    with transaction.atomic():
+        image = lock_live_image(repository, name)
+        _check_expiry(image)
+        current = Tag.objects.live().select_related("manifest").filter(image=image, name=tag).first()
+        names_now = current.manifest.digest if current else ""
+        if names_now not in {seen, digest}:
+            raise errors.Changed(
+                f"{name}:{tag} {f'names {names_now}' if names_now else 'is gone'} by now: look again, then decide",
+                detail={"digest": names_now},
+            )
+        manifest = (
+            Manifest.objects.select_related("deletion").defer("content").filter(image=image, digest=digest).first()
+        )
+        if manifest is None:
+            raise errors.ManifestUnknown(f"{name} has no digest {digest}")
+        if manifest.deletion is not None:
+            raise errors.ManifestUnknown(
+                f"{digest} was deleted: it is in Recovery until {manifest.deletion.purge_after:%Y-%m-%d %H:%M} UTC,"
+                " recover it first"
+            )
+        return tags.point(actor, image, tag, manifest)
+
+
+def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
+    """The live image's row, locked, in a live repository. Run it inside a transaction. Raises NameUnknown."""
+    held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
+    images = Image.objects.live().filter(path=str(name), repository=repository)
+    image = images.select_for_update(no_key=True).first()
+    if held is None or image is None:
+        raise errors.NameUnknown(f"there is no image {name} (any more)")
+    image.repository = held
+    return image
+
+
+@retried
 def delete(actor: Actor, repository: Repository, name: names.ImageName, reference: str) -> Deletion:
     """D: delete a tag, or a digest with every tag that names it, as one act that can be undone.
 
@@ -175,6 +238,14 @@ def delete(actor: Actor, repository: Repository, name: names.ImageName, referenc
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
         transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=manifest.pk, actor=actor))
     return deletion
+
+
+@retried
+def delete_many(actor: Actor, repository: Repository, name: names.ImageName, references: Sequence[str]) -> None:
+    """Delete several tags and digests of one image, all of them or none. Raises what ``delete`` raises."""
+    with transaction.atomic():
+        for reference in references:
+            delete(actor, repository, name, reference)
 
 
 def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int) -> Page:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
+SETTINGS = ("description", "is_public", "tag_overwrite", "scan_on_push")
 
 
 def create(
@@ -66,62 +66,56 @@ def create(
     return repository, True
 
 
-def was_just_made(repository: Repository, actor: Actor, wanted: Settings) -> bool:
+def was_just_made(repository: Repository, actor: Actor, wanted: dict[str, Any]) -> bool:
     """Whether this very actor made it so within the last minute: a form that was sent twice."""
-    fresh = timezone.now() - repository.created_at < timedelta(minutes=1)
-    return fresh and repository.created_by_id == actor.user_id and settings_of(repository) == wanted
+    is_fresh = timezone.now() - repository.created_at < timedelta(minutes=1)
+    return is_fresh and repository.created_by_id == actor.user_id and settings_of(repository) == wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What may be changed about a repository."""
-
-    description: str
-    is_public: bool
-    tag_overwrite: bool
-    scan_on_push: bool
-
-
-def settings_of(repository: Repository) -> Settings:
+def settings_of(repository: Repository) -> dict[str, Any]:
     """The settings as they are."""
-    return Settings(**{field.name: getattr(repository, field.name) for field in fields(Settings)})
+    return {name: getattr(repository, name) for name in SETTINGS}
 
 
-def update(actor: Actor, repository: Repository, wanted: Settings, *, seen: Settings | None = None) -> bool:
-    """Give the repository these settings; returns whether anything changed.
+def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **changes: str | bool) -> bool:
+    """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
 
-    ``seen``: the settings that the person who changes them was looking at. Raises Changed when they are others by
-    now, NameInvalid (the description is too long), NameUnknown (it was deleted meanwhile).
+    ``seen``: the settings that the person was looking at. Raises NameUnknown (it is deleted), NameInvalid (the
+    description is too long), Changed (the settings are not what was seen).
     """
-    _check_description(wanted.description)
+    if unknown := changes.keys() - set(SETTINGS):
+        raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
+    _check_description(str(changes.get("description", "")))
     with transaction.atomic():
-        locked = Repository.objects.live().select_for_update(no_key=True, of=("self",)).select_related("project")
-        current = locked.filter(pk=repository.pk).first()
-        if current is None:
-            raise NameUnknown(f"{repository} has been deleted meanwhile")
-        before, after = asdict(settings_of(current)), asdict(wanted)
-        if before == after:
+        live = Repository.objects.live().select_related("project")
+        locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
+        if locked is None:
+            raise NameUnknown(f"there is no repository {repository} any more")
+        before = {name: getattr(locked, name) for name in changes}
+        after = {name: value for name, value in changes.items() if value != before[name]}
+        if not after:
             return False
-        if seen is not None and before != asdict(seen):
-            raise Changed(_who_changed(current, Event.Action.REPOSITORY_UPDATE))
-        changed = [name for name in after if before[name] != after[name]]
-        for name in changed:
-            setattr(current, name, after[name])
-        current.updated_at = timezone.now()
-        current.save(update_fields=[*changed, "updated_at"])
+        if seen is not None and {name: seen[name] for name in before} != before:
+            raise Changed(_who_changed(locked))
+        for name, value in after.items():
+            setattr(locked, name, value)
+            setattr(repository, name, value)
+        locked.updated_at = timezone.now()
+        locked.save(update_fields=[*after, "updated_at"])
         history.record(
             actor,
             Event.Action.REPOSITORY_UPDATE,
-            current,
-            before={name: before[name] for name in changed},
-            after={name: after[name] for name in changed},
+            locked,
+            before={name: before[name] for name in after},
+            after=after,
         )
     return True
 
 
-def _who_changed(repository: Repository, action: Event.Action) -> str:
-    event = Event.objects.filter(repository=repository, action=action).order_by("-pk").first()
-    return f"{event.actor} changed {repository} meanwhile" if event else f"{repository} was changed meanwhile"
+def _who_changed(repository: Repository) -> str:
+    changes = Event.objects.filter(repository=repository, action=Event.Action.REPOSITORY_UPDATE)
+    event = changes.order_by("-pk").first()
+    return f"{event.actor if event else 'somebody'} changed {repository} meanwhile: look again"
 
 
 def _check_description(description: str) -> None:

@@ -146,6 +146,7 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 LOGIN_URL = "console:sign_in"
 PASSWORD_RESET_TIMEOUT = 24 * 3600
 RECOVERY_DAYS = env.number("KCR_RECOVERY_DAYS", 14)
+HISTORY_DAYS = env.number("KCR_HISTORY_DAYS", 0)
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 APPEND_SLASH = False

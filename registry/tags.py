@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from django.utils import timezone
 
 from registry import access, errors, history, quotas
 from registry.models import Deletion, Event, Image, Manifest, Tag
+from registry.oci import names
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from accounts.actors import Actor
     from registry.oci.names import ImageName
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What a tag meant at a moment (UTC), as ``docker pull app:stable--at-20260901t1200z`` asks for it."""
+
+    tag: str
+    moment: datetime
+
+
+def past(reference: str) -> Past | None:
+    """The past that a reference of that form asks for; None for other references and for moments still to come."""
+    try:
+        found = names.past_tag(reference)
+    except names.InvalidName:
+        return None
+    return Past(*found) if found and found[1] <= timezone.now() else None
+
+
+def unknown(name: ImageName, reference: str) -> errors.ManifestUnknown:
+    """Why the tag, or a tag's past, cannot be pulled. Only for those who may pull the image."""
+    try:
+        asked = names.past_tag(reference)
+    except names.InvalidName as error:
+        return errors.ManifestUnknown(str(error))
+    if asked is None:
+        return errors.ManifestUnknown(f"{name} has no tag {reference}")
+    tag, moment = asked
+    when = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    if moment > timezone.now():
+        return errors.ManifestUnknown(f"{when} is still to come: nobody knows what {tag} will name")
+    image = Image.objects.live().filter(path=str(name)).first()
+    meant = Tag.objects.select_related("manifest__deletion").at(image, tag, moment) if image else None
+    if meant is None:
+        return errors.ManifestUnknown(f"{name} had no tag {tag} at {when}, or what it named is gone for good")
+    digest, deletion = meant.manifest.digest, meant.manifest.deletion
+    if deletion is None:
+        return errors.ManifestUnknown(f"{name}:{tag} named {digest} at {when}: pull that")
+    return errors.ManifestUnknown(
+        f"{name}:{tag} named {digest} at {when}, which was deleted: it is in Recovery"
+        f" until {deletion.purge_after:%Y-%m-%d %H:%M} UTC"
+    )
 
 
 def names_after(actor: Actor, name: ImageName, last: str, limit: int) -> list[str]:
@@ -28,11 +76,16 @@ def names_after(actor: Actor, name: ImageName, last: str, limit: int) -> list[st
 def point(actor: Actor, image: Image, name: str, manifest: Manifest) -> bool:
     """Let a tag of the (locked) image name this manifest; returns whether anything changed.
 
-    Raises Denied: the repository allows no overwriting, or the image is full.
+    Raises Denied (the repository allows no overwriting, or the image is full), Unsupported (a new tag of the form that
+    is kept for the past; one from before there was that form stays a tag).
     """
     current = Tag.objects.live().select_related("manifest").filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:
         return False
+    if current is None and names.is_past_tag(name):
+        raise errors.Unsupported(
+            f"{name} is how the past of a tag is pulled, and cannot be pushed: choose a tag without --at- and a time"
+        )
     if current is None:
         quotas.check_tags(image)
         event = history.record(actor, Event.Action.TAG_ADD, image, tag=name, digest=manifest.digest)
@@ -45,7 +98,9 @@ def point(actor: Actor, image: Image, name: str, manifest: Manifest) -> bool:
         before = current.manifest.digest
         event = history.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
         _close(current, event)
-    Tag.objects.create(image=image, name=name, manifest=manifest, started_at=event.at, opened_by=event)
+    # Clocks of several machines differ: a meaning never begins before the one that it follows.
+    started_at = max(event.at, current.started_at) if current else event.at
+    Tag.objects.create(image=image, name=name, manifest=manifest, started_at=started_at, opened_by=event)
     return True
 
 
@@ -61,5 +116,5 @@ def delete(actor: Actor, image: Image, name: str) -> Deletion:
 
 
 def _close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
-    tag.ended_at, tag.closed_by, tag.deletion = event.at, event, deletion
+    tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
     tag.save(update_fields=["ended_at", "closed_by", "deletion"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from celery import shared_task
 from django.utils import timezone
 
 from accounts import keys, tokens
 from accounts.sessions import SessionStore
-from registry import counts, uploads, usage
+from registry import cleanup, counts, history, uploads, usage
 
 
 @shared_task
@@ -33,3 +35,34 @@ def measure_usage() -> int:
 def rotate_signing_key() -> bool:
     """Make a new signing key once a month."""
     return tokens.rotate_signing_key(only_if_due=True)
+
+
+@shared_task
+def prune_history() -> int:
+    """Delete events that are older than the installation keeps them."""
+    return history.prune()
+
+
+@shared_task
+def clean_repository(policy_id: int) -> None:
+    """Run one cleanup policy, or go on with the run that is open."""
+    cleanup.run(policy_id)
+
+
+@shared_task
+def clean_repositories() -> int:
+    """Every night: start the cleanup policies."""
+    return _start_cleanups(timedelta(hours=20))
+
+
+@shared_task
+def sweep_cleanups() -> int:
+    """Start what the night forgot, and go on with what a worker that ended left."""
+    return _start_cleanups(timedelta(hours=28))
+
+
+def _start_cleanups(every: timedelta) -> int:
+    policies = cleanup.due(every)
+    for policy_id in policies:
+        clean_repository.delay(policy_id)
+    return len(policies)

@@ -44,7 +44,7 @@ def _refresh_projects() -> int:
     )
 
 
-def _with_latest(rows: QuerySet[Any], events: QuerySet[Event]) -> QuerySet[Any]:
+def _with_latest(rows: Any, events: QuerySet[Event]) -> Any:
     latest = events.order_by("-pk")
     return rows.annotate(
         latest=Coalesce(Subquery(latest.values("pk")[:1]), 0), latest_at=Subquery(latest.values("at")[:1])

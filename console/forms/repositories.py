@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as later
 
 from accounts.grants import RepositoryRole
-from registry.repositories import MAX_DESCRIPTION, Settings
+from registry.repositories import MAX_DESCRIPTION
 
 from .parts import Choices, Form
 
@@ -59,37 +59,35 @@ class RepositorySettings(Form):
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
 
     @classmethod
-    def of(cls, settings: Settings) -> RepositorySettings:
-        """The form as the settings are now."""
+    def of(cls, settings: dict[str, Any]) -> RepositorySettings:
+        """The form as the settings are now (``repositories.settings_of``)."""
         return cls(
             initial={
-                "description": settings.description,
-                "visibility": PUBLIC if settings.is_public else PRIVATE,
-                "overwrite": "yes" if settings.tag_overwrite else "no",
-                "scan": "auto" if settings.scan_on_push else "manual",
-                "seen": signing.dumps(_values(settings)),
+                "description": settings["description"],
+                "visibility": PUBLIC if settings["is_public"] else PRIVATE,
+                "overwrite": "yes" if settings["tag_overwrite"] else "no",
+                "scan": "auto" if settings["scan_on_push"] else "manual",
+                "seen": signing.dumps(settings),
             }
         )
 
-    def wanted(self) -> Settings:
+    def wanted(self) -> dict[str, Any]:
         """The settings that were typed."""
-        return Settings(
-            description=self.cleaned_data["description"],
-            is_public=self.cleaned_data["visibility"] == PUBLIC,
-            tag_overwrite=self.cleaned_data["overwrite"] == "yes",
-            scan_on_push=self.cleaned_data["scan"] == "auto",
-        )
-
-    def seen_settings(self) -> Settings | None:
-        """The settings that the person was looking at; None when the form does not say, or was tampered with."""
-        try:
-            return Settings(*signing.loads(self.cleaned_data["seen"]))
-        except (signing.BadSignature, TypeError):
-            return None
+        return {
+            "description": self.cleaned_data["description"],
+            "is_public": self.cleaned_data["visibility"] == PUBLIC,
+            "tag_overwrite": self.cleaned_data["overwrite"] == "yes",
+            "scan_on_push": self.cleaned_data["scan"] == "auto",
+        }
 
 
-def _values(settings: Settings) -> list[Any]:
-    return [settings.description, settings.is_public, settings.tag_overwrite, settings.scan_on_push]
+def seen(form: Form) -> dict[str, Any] | None:
+    """What the person was looking at; None when the form does not say, or was tampered with."""
+    try:
+        found: dict[str, Any] = signing.loads(form.cleaned_data["seen"])
+    except signing.BadSignature:
+        return None
+    return found
 
 
 class NewRepository(RepositorySettings):
@@ -135,18 +133,32 @@ class ImageSettings(Form):
         ),
         widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
     )
-    seen = forms.DateTimeField(widget=forms.HiddenInput, required=False)
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
 
     @classmethod
     def of(cls, image: Image) -> ImageSettings:
         """The form as the image is now."""
         ends = timezone.localtime(image.expires_at).date() if image.expires_at else None
-        return cls(initial={"description": image.description, "expires_on": ends, "seen": image.updated_at.isoformat()})
+        return cls(
+            initial={"description": image.description, "expires_on": ends, "seen": signing.dumps(_in_json(image))}
+        )
+
+    def seen_settings(self) -> dict[str, Any] | None:
+        """What the person was looking at, as ``images.update`` takes it."""
+        found = seen(self)
+        return found and found | {"expires_at": found["expires_at"] and datetime.fromisoformat(found["expires_at"])}
 
     def expires_at(self) -> datetime | None:
         """The moment that was chosen."""
         chosen = self.cleaned_data["expires_on"]
         return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
+
+
+def _in_json(image: Image) -> dict[str, Any]:
+    return {
+        "description": image.description,
+        "expires_at": image.expires_at.isoformat() if image.expires_at else None,
+    }
 
 
 class AddTag(Form):

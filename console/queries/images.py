@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TAG_SORTS = {"pushed": "-started_at", "name": "name", "size": "-manifest__total_size"}
 UNTAGGED_SORTS = {"pushed": "-pushed_at", "size": "-total_size"}
-HISTORY_SORTS = {"from": "-started_at"}
+HISTORY_SORTS = {"from": "-pk"}
 DAYS = 30
 SUGGESTED = 50
 

@@ -55,7 +55,7 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
     counts = dict(
         Tag.objects.live().filter(image__in=shown).values_list("image").annotate(number=Count("pk")).order_by()
     )
-    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-started_at", "-pk").values("pk")[:1]
+    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
     by_image = {tag.image_id: tag for tag in latest.select_related("manifest").defer("manifest__content")}
     for image in page.rows:

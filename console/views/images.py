@@ -55,8 +55,8 @@ def settings(place: Place) -> HttpResponse:
         form = ImageSettings(place.request.POST)
         if form.is_valid():
             wanted: dict[str, Any] = {"description": form.cleaned_data["description"], "expires_at": form.expires_at()}
-            seen_at = form.cleaned_data["seen"]
-            if form.attempt(images.update, place.actor, place.pushed, seen_at=seen_at, **wanted) is not None:
+            seen = form.seen_settings()
+            if form.attempt(images.update, place.actor, place.pushed, seen=seen, **wanted) is not None:
                 place.say(_("%(name)s has been saved.") % {"name": place.pushed.name})
                 return place.go("image_settings")
     context: dict[str, Any] = {"form": form, "page": queries.counts(place.pushed)}

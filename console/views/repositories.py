@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.grants import RepositoryRole
-from console.forms.repositories import Grant, NewRepository, RepositorySettings, TypedName
+from console.forms.repositories import Grant, NewRepository, RepositorySettings, TypedName, seen
 from console.queries import images as image_queries
 from console.queries import people
 from console.queries import repositories as queries
@@ -36,16 +36,7 @@ def create(place: Place) -> HttpResponse:
     form = NewRepository(place.request.POST or None)
     if place.request.method == "POST" and form.is_valid():
         wanted, name = form.wanted(), form.cleaned_data["name"]
-        made = form.attempt(
-            repositories.create,
-            place.actor,
-            place.project,
-            name,
-            description=wanted.description,
-            is_public=wanted.is_public,
-            tag_overwrite=wanted.tag_overwrite,
-            scan_on_push=wanted.scan_on_push,
-        )
+        made = form.attempt(repositories.create, place.actor, place.project, name, **wanted)
         if made and (made[1] or repositories.was_just_made(made[0], place.actor, wanted)):
             return redirect(reverse("console:repository", args=[place.project.name, name]))
         if made:
@@ -81,8 +72,8 @@ def settings(place: Place) -> HttpResponse:
     if place.request.method == "POST":
         form = RepositorySettings(place.request.POST)
         if form.is_valid():
-            seen = form.seen_settings() or current
-            if form.attempt(repositories.update, place.actor, place.home, form.wanted(), seen=seen) is not None:
+            change = form.attempt(repositories.update, place.actor, place.home, seen=seen(form), **form.wanted())
+            if change is not None:
                 place.say(_("The settings of %(name)s have been saved.") % {"name": place.home.name})
                 return place.go("repository_settings")
     context: dict[str, Any] = {"form": form, "current": current}

@@ -5,6 +5,8 @@
                     │            └──< Tag (an interval: from when until when a name meant a manifest)
                     ├──< BlobLease >── Blob        a pusher may name this blob in a manifest until then
                     ├──< UploadSession             bytes on their way in
+                    ├─── CleanupPolicy             what may go by itself
+                    ├──< CleanupRun ──< CleanupLine  what a run of it decided about each tag
                     └──< permission rows (guardian)
     Deletion  one act of deleting: everything it took points to it, until it is restored or purged
     Event     the history: append-only
@@ -18,6 +20,7 @@ and never used again, so bytes may be deleted without asking who might be pushin
 from .blobs import Blob, BlobLease, BlobReview, ObjectTrash, UploadSession
 from .history import Deletion, Event
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
+from .policies import CleanupLine, CleanupPolicy, CleanupRun
 from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission
 from .usage import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
@@ -25,6 +28,9 @@ __all__ = [
     "Blob",
     "BlobLease",
     "BlobReview",
+    "CleanupLine",
+    "CleanupPolicy",
+    "CleanupRun",
     "Deletion",
     "Event",
     "Image",

@@ -6,6 +6,7 @@ values; a CompiledQuery keeps the SQL and puts the values where the marks were.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
@@ -21,6 +22,14 @@ def text_mark(name: str) -> str:
     return f"\ue000{name}"
 
 
+MOMENT_MARK = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def stored(moment: datetime) -> Any:
+    """A moment as this database takes it: for the value of MOMENT_MARK, and for the mark itself."""
+    return connection.ops.adapt_datetimefield_value(moment)
+
+
 def number_mark(number: int) -> int:
     """A mark for an id; ids are positive."""
     return -1_000_000 - number
@@ -32,7 +41,7 @@ class CompiledQuery:
     def __init__(self, marked: QuerySet[Model, tuple[Any, ...]]) -> None:
         self._sql, self._parameters = marked.query.sql_with_params()
 
-    def first(self, values: Mapping[int | str, Any]) -> tuple[Any, ...] | None:
+    def first(self, values: Mapping[Any, Any]) -> tuple[Any, ...] | None:
         """The first row, as the database gives it, with these values in the places of their marks."""
         parameters = [values.get(parameter, parameter) for parameter in self._parameters]
         with connection.cursor() as cursor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import AccessKey, Project
@@ -14,12 +17,36 @@ from .fields import GENERAL_DIGEST_LENGTH, NameField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
+
+# Ids follow the order in which events are written; their times are from the clocks of the machines that write.
+CLOCKS_APART = timedelta(minutes=10)
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    """Reads of the history. Every filter has an index that ends in the id, so the newest of it are found at once."""
+
+    def between(self, since: datetime | None, until: datetime | None) -> Self:
+        """Events from ``since`` on and before ``until`` (None: without end).
+
+        The times are also said in ids: a page, which is read in the order of ids, does not look outside of them. Of two
+        events the one with the lower id is at most CLOCKS_APART later.
+        """
+        found = self
+        if since is not None:
+            before = Event.objects.filter(at__lt=since - CLOCKS_APART).order_by("-at").values("pk")[:1]
+            found = found.filter(at__gte=since, pk__gt=Coalesce(Subquery(before), 0))
+        if until is not None:
+            after = Event.objects.filter(at__gte=until + CLOCKS_APART).order_by("at").values("pk")[:1]
+            found = found.filter(at__lt=until, pk__lt=Coalesce(Subquery(after), models.BigIntegerField.MAX_BIGINT))
+        return found
 
 
 class Event(models.Model):
     """One change, by whom and through which door. Rows are added in the transaction of the change, never altered.
 
-    Objects are named in words as well as by key, so that the history outlives them. ``detail`` holds before and after.
+    Objects are named in words as well as by key, so that the history outlives them. ``detail`` holds before and after,
+    and in ``undoes`` the ids of the events that this one undid.
     """
 
     class Action(models.TextChoices):
@@ -39,28 +66,44 @@ class Event(models.Model):
         TAG_MOVE = "tag.move"
         TAG_DELETE = "tag.delete"
         TAG_RECOVER = "tag.recover"
+        CLEANUP_POLICY = "cleanup.policy"
+        CLEANUP_RUN = "cleanup.run"
 
     at = models.DateTimeField(default=timezone.now)
     action = models.CharField(max_length=32, choices=Action)
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="events")
-    repository = models.ForeignKey("Repository", on_delete=models.SET_NULL, null=True, related_name="events")
-    image = models.ForeignKey("Image", on_delete=models.SET_NULL, null=True, related_name="events")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="events", db_index=False)
+    repository = models.ForeignKey(
+        "Repository", on_delete=models.SET_NULL, null=True, related_name="events", db_index=False
+    )
+    image = models.ForeignKey("Image", on_delete=models.SET_NULL, null=True, related_name="events", db_index=False)
     path = NameField(max_length=200)
     tag = NameField(max_length=128, blank=True)
     digest = models.CharField(max_length=GENERAL_DIGEST_LENGTH, blank=True)
     detail = models.JSONField(default=dict)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
-    key = models.ForeignKey(AccessKey, on_delete=models.SET_NULL, null=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    key = models.ForeignKey(AccessKey, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     actor = models.CharField(max_length=254)
     address = models.CharField(max_length=45, blank=True)
     client = models.CharField(max_length=200, blank=True)
 
+    objects = EventQuerySet.as_manager()
+
     class Meta:
         indexes: ClassVar = [
+            models.Index(fields=["at", "id"], name="events_by_time"),
             models.Index(fields=["project", "-id"], name="events_of_project"),
+            models.Index(fields=["project", "action", "-id"], name="project_events_by_action"),
+            models.Index(fields=["project", "actor", "-id"], name="project_events_by_actor"),
+            models.Index(fields=["project", "tag", "-id"], name="project_events_by_tag"),
             models.Index(fields=["repository", "-id"], name="events_of_repository"),
+            models.Index(fields=["repository", "action", "-id"], name="repository_events_by_action"),
             models.Index(fields=["image", "-id"], name="events_of_image"),
+            models.Index(fields=["image", "action", "-id"], name="image_events_by_action"),
+            models.Index(fields=["image", "tag", "-id"], name="image_events_by_tag"),
             models.Index(fields=["key", "-id"], name="events_of_key"),
+            models.Index(fields=["user", "-id"], name="events_of_user"),
         ]
 
     def __str__(self) -> str:

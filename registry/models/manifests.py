@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from registry.oci import names
@@ -14,6 +15,9 @@ from .blobs import Blob
 from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
 from .history import DELETED, LIVE, Event, deletion_key
 from .repositories import Image, Repository
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class ManifestQuerySet(models.QuerySet["Manifest"]):
@@ -29,6 +33,19 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         if by_digest:
             return found.filter(digest=reference)
         return found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
+
+    def meant(self, path: str, reference: str, name: str, moment: datetime) -> Self:
+        """What the tag ``name`` of this live image meant at that moment, if that is live.
+
+        A live tag that is spelled ``reference`` in full goes before.
+        """
+        tags = Tag.objects.filter(image=OuterRef("image"))
+        spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
+        begun = Subquery(tags.filter(name=name, started_at__lte=moment).order_by("-started_at", "-pk").values("pk")[:1])
+        still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)
+        return self.live().filter(
+            still, image__path=path, image__deletion=None, tags__image=F("image"), tags__pk=Coalesce(spelled, begun)
+        )
 
     def referring_to(self, image: Image, subject: str) -> Self:
         """Live manifests of the image whose subject this is, oldest first."""
@@ -123,6 +140,20 @@ class TagQuerySet(models.QuerySet["Tag"]):
         """What the names mean now."""
         return self.filter(ended_at=None)
 
+    def history(self, image: Image, name: str | None = None) -> Self:
+        """Every meaning of the tags, or of one, newest first; with the events that began and ended it.
+
+        For the page after a row: ``.filter(pk__lt=row.pk)``. Ids follow time: tags change under the image's lock.
+        """
+        found = self.filter(image=image) if name is None else self.filter(image=image, name=name)
+        return found.select_related("opened_by", "closed_by", "manifest").defer("manifest__content").order_by("-pk")
+
+    def at(self, image: Image, name: str, moment: datetime) -> Tag | None:
+        """What the tag meant at that moment, whatever became of it since; None: nothing."""
+        begun = self.filter(image=image, name=name, started_at__lte=moment)
+        found = begun.select_related("manifest").defer("manifest__content").order_by("-started_at", "-pk").first()
+        return found if found is None or found.ended_at is None or found.ended_at > moment else None
+
     def names_after(self, image: Image, last: str, limit: int) -> list[str]:
         """Up to ``limit`` live tag names of an image in byte order, after ``last`` (which need not exist)."""
         found = self.live().filter(image=image, name__gt=last).order_by("name")
@@ -155,7 +186,8 @@ class Tag(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
-            models.Index(fields=["image", "-started_at", "-id"], name="tags_by_time"),
+            models.Index(fields=["image", "name", "-id"], name="meanings_of_tag"),
+            models.Index(fields=["image", "-id"], name="meanings_of_image"),
             models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
             models.Index(fields=["deletion"], name="deleted_tags", condition=DELETED),
         ]

@@ -96,7 +96,6 @@ class Image(models.Model):
     description = models.CharField(max_length=100, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
-    updated_at = models.DateTimeField(default=timezone.now)
     pushed_at = models.DateTimeField(default=timezone.now)
     pulled_at = models.DateTimeField(null=True, blank=True)
     deletion = deletion_key("images")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _REPOSITORY = re.compile(_COMPONENT, re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
+_MOMENT = re.compile(rf"({_TAG.pattern})--at-([0-9]{{8}})t([0-9]{{4}}|[0-9]{{6}})z", re.ASCII | re.IGNORECASE)
 _PROJECT = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?", re.ASCII)
 
 MAX_NAME = 200
@@ -44,6 +46,25 @@ def is_name(text: str) -> bool:
 def is_tag(text: str) -> bool:
     """Whether the text is a tag: a word character, then up to 127 of ``a-z A-Z 0-9 . _ -``."""
     return _TAG.fullmatch(text) is not None
+
+
+def is_past_tag(text: str) -> bool:
+    """Whether the text has the form that is kept for the past of a tag: ``stable--at-20260901t1200z``."""
+    return is_tag(text) and _MOMENT.fullmatch(text) is not None
+
+
+def past_tag(text: str) -> tuple[str, datetime] | None:
+    """``stable--at-20260901t1200z`` (or ``t120000z``): the tag, and the moment in UTC; None for other texts.
+
+    Raises InvalidName for the form with a date or time that no calendar has.
+    """
+    match = _MOMENT.fullmatch(text) if is_tag(text) else None
+    if match is None:
+        return None
+    try:
+        return match[1], datetime.strptime(f"{match[2]}{match[3]:0<6}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise InvalidName(f"{text} names no moment: it is written tag--at-YYYYMMDDtHHMMz, in UTC") from error
 
 
 def is_repository(text: str) -> bool:

@@ -1,0 +1,179 @@
+"""Cleanup policies of repositories: set, shown before they run, replayed over the past. registry.cleanup runs them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, Subquery
+from django.utils import timezone
+
+from registry import counts, errors, history, rules
+from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
+from registry.oci import names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from accounts.actors import Actor
+
+RULES = ("is_active", "keep_last", "keep_patterns", "tag_days", "unpulled_days", "untagged_days", "most_percent")
+MAX_PATTERNS = 50
+MAX_NUMBER = 36_500
+IMAGES = 50  # looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a policy says of one tag, or of one digest without a tag, of an image."""
+
+    image: Image
+    verdict: rules.Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a policy would have deleted from an image."""
+
+    image: Image
+    deletion: rules.Replayed
+
+
+def set_policy(actor: Actor, repository: Repository, **changes: Any) -> CleanupPolicy:
+    """Give the repository this policy; rules (RULES) that are not named stay as they are.
+
+    Runs that are open or held followed other rules and end. Raises RequestInvalid (a rule makes no sense), NameUnknown.
+    """
+    _check(changes)
+    with transaction.atomic():
+        live = Repository.objects.live().select_related("project")
+        locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
+        if locked is None:
+            raise errors.NameUnknown(f"there is no repository {repository} any more")
+        policy = CleanupPolicy.objects.filter(repository=locked).first()
+        before = rules_of(policy) if policy else {}
+        policy = policy or CleanupPolicy(repository=locked)
+        for name, value in changes.items():
+            setattr(policy, name, value)
+        after = rules_of(policy)
+        if before == after:
+            return policy
+        policy.updated_at = timezone.now()
+        policy.save()
+        ended = CleanupRun.objects.filter(repository=locked).unfinished()
+        ended.update(state=CleanupRun.State.DISMISSED, finished_at=policy.updated_at, problem="the policy was changed")
+        history.record(actor, Event.Action.CLEANUP_POLICY, locked, before=before, after=after)
+    return policy
+
+
+def rules_of(policy: CleanupPolicy) -> dict[str, Any]:
+    """The policy as JSON."""
+    return {name: getattr(policy, name) for name in RULES}
+
+
+def _check(changes: dict[str, Any]) -> None:
+    if unknown := changes.keys() - set(RULES):
+        raise TypeError(f"a policy has no rule {', '.join(sorted(unknown))}")
+    for name in ("keep_last", "tag_days", "unpulled_days", "untagged_days"):
+        if (value := changes.get(name)) is not None and not 1 <= value <= MAX_NUMBER:
+            raise errors.RequestInvalid(f"{name} is a number from 1 to {MAX_NUMBER:,}, or nothing")
+    if not 0 <= changes.get("most_percent", 0) <= 100:
+        raise errors.RequestInvalid("most_percent is a number from 0 to 100")
+    patterns = changes.get("keep_patterns", [])
+    if len(patterns) > MAX_PATTERNS or not all(0 < len(pattern) <= names.MAX_TAG for pattern in patterns):
+        raise errors.RequestInvalid(
+            f"a policy has at most {MAX_PATTERNS} patterns of 1 to {names.MAX_TAG} characters, such as release-*"
+        )
+
+
+def preview(repository: Repository, policy: CleanupPolicy, now: datetime) -> list[Judged]:
+    """Exactly what a run would delete at that moment; the policy need not be saved."""
+    return [judged for judged in judge(repository, policy, now) if judged.verdict.goes]
+
+
+def judge(repository: Repository, policy: CleanupPolicy, now: datetime) -> Iterator[Judged]:
+    """The verdict on every tag of the repository, and on its digests without one if the policy has a rule for them."""
+    pulled = Pulls(repository)
+    for chunk in in_chunks(repository):
+        yield from judge_images(chunk, policy, now, pulled)
+
+
+def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Iterator[Replayed]:
+    """What nightly runs of the policy would have deleted in the last days, by image and then by night.
+
+    Told from the intervals of tags, so what was purged since is missing. The percentage that holds a run is left out.
+    Each line says whether the digest was pulled or tagged anew after it would have gone.
+    """
+    now = timezone.now()
+    nights = [now - timedelta(days=day) for day in range(days, -1, -1)]
+    pulled = Pulls(repository)
+    for image in itertools.chain.from_iterable(in_chunks(repository)):
+        intervals = [
+            rules.Interval(pk, name, digest, start, end, pulled.last.get(pk))
+            for pk, name, digest, start, end in Tag.objects.filter(image=image).values_list(
+                "pk", "name", "manifest__digest", "started_at", "ended_at"
+            )
+        ]
+        known = Manifest.objects.filter(image=image).annotate(alone=_may_go_alone())
+        lives = [
+            rules.Life(digest, start, end, alone and policy.untagged_days is not None)
+            for digest, start, end, alone in known.values_list("digest", "pushed_at", "deletion__at", "alone")
+        ]
+        for deletion in rules.replay(policy, intervals, lives, nights, pulled.counted_since):
+            yield Replayed(image, deletion)
+
+
+class Pulls:
+    """What is known of the pulls of a repository, asked once for many images."""
+
+    def __init__(self, repository: Repository) -> None:
+        self.last = counts.last_pulls(repository)
+        self.counted_since = counts.counted_since(repository)
+
+
+def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:
+    """The live images of the repository in the order of their ids, from the one after this id on."""
+    images = Image.objects.live().filter(repository=repository).order_by("pk")
+    while chunk := list(images.filter(pk__gt=after)[:IMAGES]):
+        yield chunk
+        after = chunk[-1].pk
+
+
+def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, pulled: Pulls) -> Iterator[Judged]:
+    """The verdicts on some images. Three queries."""
+    tags: dict[int, list[rules.Meaning]] = defaultdict(list)
+    live = Tag.objects.live().filter(image__in=images)
+    for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "started_at"):
+        wanted_at = pulled.last.get(pk, pulled.counted_since)
+        tags[image_id].append(rules.Meaning(pk, name, digest, since, wanted_at))
+    named = {rules.attached_to(tag.name) for meanings in tags.values() for tag in meanings} - {""}
+    subjects = set(Manifest.objects.live().filter(image__in=images, digest__in=named).values_list("image", "digest"))
+    untagged = _untagged(images) if policy.untagged_days is not None else {}
+    for image in images:
+        there = {digest for image_id, digest in subjects if image_id == image.pk}
+        for verdict in rules.judge(policy, tags.get(image.pk, ()), untagged.get(image.pk, ()), there, now):
+            yield Judged(image, verdict)
+
+
+def _untagged(images: Sequence[Image]) -> dict[int, list[rules.Untagged]]:
+    """Digests without a tag that may go by themselves, by image, and since when no tag names them."""
+    live_tags = Tag.objects.live().filter(manifest=OuterRef("pk"))
+    found = Manifest.objects.live().filter(image__in=images).filter(_may_go_alone(), ~Exists(live_tags))
+    ended = Tag.objects.filter(manifest=OuterRef("pk")).order_by("-ended_at").values("ended_at")[:1]
+    since = found.annotate(untagged_at=Subquery(ended)).order_by("pk")
+    untagged = defaultdict(list)
+    for image_id, digest, pushed_at, untagged_at in since.values_list("image", "digest", "pushed_at", "untagged_at"):
+        untagged[image_id].append(rules.Untagged(digest, max(pushed_at, untagged_at or pushed_at)))
+    return untagged
+
+
+def _may_go_alone() -> Q:
+    """No index names it, in Recovery or not; and it refers to no digest that is known in its image, deleted or not."""
+    named = ManifestChild.objects.filter(child=OuterRef("pk"))
+    subjects = Manifest.objects.filter(image=OuterRef("image"), digest=OuterRef("subject"))
+    return ~Q(Exists(named)) & ~Q(Exists(subjects))

@@ -1,0 +1,366 @@
+"""What it takes to undo events, told from the present state: the plan that ``registry.undo`` shows and carries out.
+
+A tag's past is in its intervals, each with the event that began it and the one that ended it: the plan walks back.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Exists, OuterRef
+
+from accounts.grants import RepositoryRole
+from accounts.models import User
+from registry import images, policies, repositories
+from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
+from registry.oci.names import ImageName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from registry.models.history import EventQuerySet
+
+CHUNK = 500
+Action = Event.Action
+_OF_TAGS = frozenset({Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER})
+_OF_GROUPS = frozenset({Action.IMAGE_DELETE, Action.REPOSITORY_DELETE, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER})
+_BY_HAND = {
+    Action.REPOSITORY_CREATE: "was made: delete it if it is not wanted",
+    Action.REPOSITORY_RECOVER: "was recovered: delete it again if it is not wanted",
+    Action.IMAGE_RECOVER: "was recovered: delete again what is not wanted",
+}
+
+
+class Kind(StrEnum):
+    """What a step does. RECOVERED: recovering a deletion brings it back already."""
+
+    RECOVER = "recover"
+    RECOVERED = "recovered"
+    POINT = "point"
+    REMOVE = "remove"
+    SET_REPOSITORY = "set repository"
+    SET_IMAGE = "set image"
+    SET_POLICY = "set policy"
+    ROLE = "role"
+    BY_HAND = "by hand"
+
+
+_SETTINGS = {
+    Action.REPOSITORY_UPDATE: Kind.SET_REPOSITORY,
+    Action.IMAGE_UPDATE: Kind.SET_IMAGE,
+    Action.EXPIRY_CHANGE: Kind.SET_IMAGE,
+    Action.CLEANUP_POLICY: Kind.SET_POLICY,
+    Action.ROLE_CHANGE: Kind.ROLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it changes, from what it is now (``before``) to what it is to be (``after``); in words as well.
+
+    ``thing`` is the id of the image, else of the repository. ``name`` is the setting, or the e-mail address of the one
+    whose role it is. ``problem`` says why it cannot be done, "" when it can. ``events`` are the ids of the undone ones.
+    """
+
+    kind: Kind
+    path: str
+    words: str
+    events: tuple[int, ...]
+    thing: int = 0
+    tag: str = ""
+    digest: str = ""
+    name: str = ""
+    deletion: int = 0
+    before: Any = ""
+    after: Any = ""
+    problem: str = ""
+
+
+class Plan:
+    """The steps that undo some events. Asked again after ``look_again``, it answers from the state of then."""
+
+    def __init__(self, events: EventQuerySet) -> None:
+        self._events = list(events.defer("client", "address").order_by("-pk"))
+        self._ids = frozenset(event.pk for event in self._events)
+        self._pushed: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._touched: dict[int, set[str]] = defaultdict(set)
+        for event in self._events:
+            if event.image_id is not None and event.action == Action.IMAGE_PUSH:
+                self._pushed[event.image_id][event.digest].append(event.pk)
+            elif event.image_id is not None and event.action in _OF_TAGS:
+                self._touched[event.image_id].add(event.tag)
+        self._touch_tags_of_groups()
+        self._walks: dict[int, list[_Walk]] = {}
+
+    def look_again(self) -> None:
+        """Forget what was read of tags."""
+        self._walks = {}
+
+    def is_ours(self, event: Event | None) -> bool:
+        """Whether the event is one of those to be undone, or one that undid some of them."""
+        return event is not None and (event.pk in self._ids or not self._ids.isdisjoint(event.detail.get("undoes", ())))
+
+    def image_ids(self) -> list[int]:
+        """Images whose tags or digests the events changed."""
+        return sorted(self._pushed.keys() | self._touched.keys())
+
+    # ── Deletions ────────────────────────────────────────────────────────────────────────────────────────────────
+    def deletions(self) -> list[Step]:
+        """Deletions that are still in Recovery, the last one first."""
+        found = [deletion for ids in _chunks(sorted(self._ids)) for deletion in Deletion.objects.filter(event__in=ids)]
+        return [
+            Step(
+                Kind.RECOVER,
+                deletion.path,
+                f"recover {deletion.kind} {deletion.path} {deletion.name}".rstrip(),
+                (deletion.event_id,),
+                deletion=deletion.pk,
+            )
+            for deletion in sorted(found, key=lambda deletion: deletion.pk, reverse=True)
+        ]
+
+    def _touch_tags_of_groups(self) -> None:
+        """Tags that a deletion or recovery of more than a tag took or brought."""
+        ids = [event.pk for event in self._events if event.action in _OF_GROUPS]
+        for some in _chunks(ids):
+            for column in ("opened_by__in", "closed_by__in"):
+                for image_id, name in Tag.objects.filter(**{column: some}).values_list("image", "name"):
+                    self._touched[image_id].add(name)
+
+    # ── Tags ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def tags(self, image_id: int | None = None) -> list[Step]:
+        """What becomes of each tag, of one image or of all."""
+        walks = (walk for pk in self._image_ids(image_id) for walk in self._walked(pk))
+        return [step for walk in walks if (step := self._step_of(walk)) is not None]
+
+    def _image_ids(self, image_id: int | None) -> list[int]:
+        return self.image_ids() if image_id is None else [image_id]
+
+    def _walked(self, image_id: int) -> list[_Walk]:
+        if image_id not in self._walks:
+            image = image_of(image_id)
+            found = []
+            for some in _chunks(sorted(self._touched.get(image_id, ()))):
+                meanings: dict[str, list[Tag]] = {name: [] for name in some}
+                for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=some):
+                    meanings[tag.name].append(tag)
+                found += [_Walk(self, image, name, rows) for name, rows in meanings.items() if rows]
+            self._walks[image_id] = found
+        return self._walks[image_id]
+
+    def _step_of(self, walk: _Walk) -> Step | None:
+        if walk.target == walk.present and walk.undone:
+            return None
+        if not walk.undone:
+            who = walk.last.actor if walk.last else "somebody, longer ago than the history goes,"
+            words = f"{walk.path}:{walk.name} stays what it is"
+            return Step(
+                Kind.BY_HAND, walk.path, words, (), walk.image.pk, walk.name, problem=f"{who} has changed it since"
+            )
+        kind = Kind.POINT if walk.target else Kind.REMOVE
+        aim = (
+            f"point {walk.path}:{walk.name} to {walk.target} again"
+            if walk.target
+            else f"remove {walk.path}:{walk.name}"
+        )
+        if walk.meaning is not None and not walk.present and walk.meaning.deletion_id is not None:
+            kind = Kind.RECOVERED if self._recovers(walk.meaning) else kind
+        return Step(
+            kind,
+            walk.path,
+            aim,
+            tuple(walk.undone),
+            thing=walk.image.pk,
+            tag=walk.name,
+            before=walk.present,
+            after=walk.target,
+            problem=self._problem_of(walk),
+        )
+
+    def _recovers(self, meaning: Tag) -> bool:
+        return self.is_ours(meaning.closed_by)
+
+    def _problem_of(self, walk: _Walk) -> str:
+        if walk.image.deletion_id is not None and not self._is_recovered(walk.image.deletion):
+            return "the image is deleted"
+        gone = walk.meaning.manifest.deletion if walk.meaning else None
+        if gone is not None and not self._is_recovered(gone):
+            return f"what it named is in Recovery until {gone.purge_after:%Y-%m-%d %H:%M} UTC: {gone}"
+        return ""
+
+    def _is_recovered(self, deletion: Deletion | None) -> bool:
+        """Whether undoing recovers it anyway."""
+        return deletion is not None and deletion.event_id in self._ids
+
+    # ── Digests ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def digests(self, image_id: int | None = None) -> list[Step]:
+        """Digests that came with the events and that nothing else names: they go with the tags."""
+        return [step for pk in self._image_ids(image_id) for step in self._digests_of(pk)]
+
+    def _digests_of(self, image_id: int) -> Iterator[Step]:
+        pushed = self._pushed.get(image_id, {})
+        leaving = {
+            step.tag for step in self.tags(image_id) if step.kind in {Kind.REMOVE, Kind.POINT} and not step.problem
+        }
+        children = ManifestChild.objects.filter(child=OuterRef("pk"), parent__deletion=None)
+        for digests in _chunks(sorted(pushed)):
+            roots = Manifest.objects.live().filter(~Exists(children), image=image_id, digest__in=digests)
+            others = self._pushed_by_others(image_id, digests, min(min(pushed[digest]) for digest in digests))
+            for manifest in roots.only("digest", "image__path").select_related("image").order_by("pk"):
+                names = set(Tag.objects.live().filter(manifest=manifest).values_list("name", flat=True)) - leaving
+                problem = f"{', '.join(sorted(names)[:5])} names it" if names else ""
+                if who := others.get(manifest.digest):
+                    problem = f"{who} has pushed it as well"
+                yield Step(
+                    Kind.REMOVE,
+                    manifest.image.path,
+                    f"delete {manifest.image.path}@{manifest.digest}",
+                    tuple(pushed[manifest.digest]),
+                    thing=image_id,
+                    digest=manifest.digest,
+                    problem=problem,
+                )
+
+    def _pushed_by_others(self, image_id: int, digests: Sequence[str], since: int) -> dict[str, str]:
+        rows = Event.objects.filter(image=image_id, action=Action.IMAGE_PUSH, digest__in=digests, pk__gte=since)
+        return {event.digest: event.actor for event in rows if not self.is_ours(event)}
+
+    # ── Settings and roles ───────────────────────────────────────────────────────────────────────────────────────
+    def settings(self) -> list[Step]:
+        """Settings, policies and roles that have to go back to what they were."""
+        changes: dict[tuple[Kind, int, str], list[tuple[Event, Any, Any]]] = defaultdict(list)
+        for event in self._events:
+            if event.action in _SETTINGS:
+                kind = _SETTINGS[Action(event.action)]
+                thing = event.image_id if kind == Kind.SET_IMAGE else event.repository_id
+                for name, before, after in _changes(kind, event):
+                    if thing is not None:
+                        changes[kind, thing, name].append((event, before, after))
+        steps = (self._step_of_setting(*where, found) for where, found in changes.items())
+        return [step for step in steps if step is not None]
+
+    def _step_of_setting(self, kind: Kind, thing: int, name: str, found: list[tuple[Event, Any, Any]]) -> Step | None:
+        now = value = _value(kind, thing, name)
+        undone = []
+        for event, before, after in found:  # the newest first
+            if value != after:
+                break
+            value = before
+            undone.append(event.pk)
+        newest, theirs = found[0][0], [after for _, _, after in found]
+        was_put_back = any(now == before for _, before, _ in found if before not in theirs)
+        if now == value and (undone or was_put_back):
+            return None
+        what = "role" if kind == Kind.ROLE else name
+        return Step(
+            kind,
+            newest.path,
+            f"set {what} of {name if kind == Kind.ROLE else newest.path} back to {value or 'none'}",
+            tuple(undone),
+            thing=thing,
+            name=name,
+            before=now,
+            after=value,
+            problem="" if undone else f"somebody else has changed {what} since",
+        )
+
+    def others(self) -> list[Step]:
+        """What these events did and no step undoes."""
+        return [
+            Step(
+                Kind.BY_HAND,
+                event.path,
+                event.path,
+                (event.pk,),
+                problem=f"{event.path} {_BY_HAND[Action(event.action)]}",
+            )
+            for event in self._events
+            if event.action in _BY_HAND
+        ]
+
+
+class _Walk:
+    """The way back of one tag. ``present``, ``target``: the digests that it names and is to name, "": none.
+
+    ``meaning`` is the interval of the target; ``undone`` the ids of the acts on the way; ``last`` the latest change.
+    """
+
+    def __init__(self, plan: Plan, image: Image, name: str, rows: list[Tag]) -> None:
+        """``rows``: every meaning of the tag, newest first."""
+        self.image, self.path, self.name = image, image.path, name
+        self.undone: list[int] = []
+        self.meaning = rows[0] if rows[0].ended_at is None else None
+        self.present = self.meaning.manifest.digest if self.meaning else ""
+        self.last = change = rows[0].opened_by if self.meaning else rows[0].closed_by
+        at = 0
+        while change is not None and plan.is_ours(change):
+            self.undone.append(change.pk)
+            if self.meaning is None:  # it was deleted: before that it had the meaning of the row
+                self.meaning, change = rows[at], rows[at].opened_by
+                continue
+            at += 1
+            former = rows[at] if at < len(rows) else None
+            was_moved = former is not None and former.closed_by_id == change.pk
+            self.meaning = former if was_moved else None
+            if former is None:
+                break
+            change = former.opened_by if was_moved else former.closed_by
+        self.target = self.meaning.manifest.digest if self.meaning else ""
+
+
+def image_of(image_id: int) -> Image:
+    """The image with its repository and project, and its deletion if there is one."""
+    return Image.objects.select_related("repository__project", "deletion").get(pk=image_id)
+
+
+def name_of(image: Image) -> ImageName:
+    """Where the image lives."""
+    return ImageName(image.repository.project.name, image.repository.name, image.name)
+
+
+def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
+
+
+def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
+    """Name, before and after of each setting that the event changed."""
+    before, after = event.detail.get("before"), event.detail.get("after")
+    if kind == Kind.ROLE:
+        yield event.detail["user"], before, after
+    elif isinstance(before, dict) and isinstance(after, dict):
+        defaults = policies.rules_of(CleanupPolicy(is_active=False)) if kind == Kind.SET_POLICY else {}
+        for name, value in after.items():
+            former = before.get(name, defaults.get(name))
+            if former != value:
+                yield name, former, value
+
+
+def _value(kind: Kind, thing: int, name: str) -> Any:
+    if kind == Kind.SET_IMAGE:
+        return images.in_json(getattr(image_of(thing), name))
+    return present(kind, Repository.objects.get(pk=thing), name)
+
+
+def present(kind: Kind, repository: Repository, name: str) -> Any:
+    """The value that a setting, rule or role of a repository has now, as events write it."""
+    if kind == Kind.ROLE:
+        user = User.objects.filter(email=name).first()
+        return (repositories.role_of(repository, user) or "") if user else ""
+    if kind == Kind.SET_POLICY:
+        policy = CleanupPolicy.objects.filter(repository=repository).first()
+        return getattr(policy or CleanupPolicy(is_active=False), name)
+    return getattr(repository, name)
+
+
+def from_json(name: str, value: Any) -> Any:
+    """A setting of an image from the words of an event (``images.in_json``)."""
+    return datetime.fromisoformat(value) if name == "expires_at" and value else value
+
+
+def role(value: Any) -> RepositoryRole | None:
+    """A role as events write it."""
+    return RepositoryRole(value) if value else None

@@ -1,0 +1,291 @@
+"""The history read: every filter, in both directions, as a file; pruned; never by looking at all of it."""
+
+import csv
+import io
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from accounts.actors import SYSTEM
+from registry import history, images, repositories
+from registry.history import Wanted
+from registry.models import Deletion, Event, Image, Tag
+from tests import docker_client
+
+pytestmark = pytest.mark.django_db
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Action = Event.Action
+
+
+@pytest.fixture
+def filled(world) -> list[Event]:
+    """300 events of everybody in two repositories and four images of demo, an hour apart; the newest first."""
+    chance = random.Random(4)
+    home = {name: world.repository(name) for name in ("web", "public", "secret")}
+    places = [
+        Image.objects.create(repository=home[name], name=f"i{number}", path=f"{home[name]}/i{number}")
+        for name in home
+        for number in range(2)
+    ]
+    people = [world.member, world.pusher, world.owner]
+    made = []
+    for hour in range(300):
+        who, image = chance.choice(people), chance.choice(places)
+        made.append(
+            Event(
+                at=START + timedelta(hours=hour),
+                action=chance.choice([Action.IMAGE_PUSH, Action.TAG_ADD, Action.TAG_MOVE, Action.IMAGE_DELETE]),
+                project=image.repository.project,
+                repository=image.repository,
+                image=image,
+                path=image.path,
+                tag=chance.choice(["", "stable", "latest"]),
+                user=who.user,
+                key=who.key,
+                actor=who.user.email,
+                detail={"number": hour},
+            )
+        )
+    Event.objects.all().delete()
+    return sorted(Event.objects.bulk_create(made), key=lambda event: event.pk, reverse=True)
+
+
+def every_filter(world, filled: list[Event]) -> dict[str, tuple[Wanted, list[Event]]]:
+    """A filter of every kind, and the events that it means."""
+    demo = Wanted(world.projects["demo"])
+    image = (
+        filled[0].image
+        if filled[0].project == demo.project
+        else next(e.image for e in filled if e.project == demo.project)
+    )
+    since, until = START + timedelta(hours=50), START + timedelta(hours=200)
+    cases = {
+        "project": (demo, lambda _: True),
+        "repository": (
+            replace(demo, repository=world.repository("web")),
+            lambda e: e.repository == world.repository("web"),
+        ),
+        "image": (replace(demo, image=image, repository=image.repository), lambda e: e.image == image),
+        "one action": (replace(demo, actions=(Action.TAG_MOVE,)), lambda e: e.action == Action.TAG_MOVE),
+        "two actions": (
+            replace(demo, actions=(Action.TAG_MOVE, Action.TAG_ADD, Action.TAG_MOVE)),
+            lambda e: e.action in {Action.TAG_MOVE, Action.TAG_ADD},
+        ),
+        "user": (replace(demo, user=world.member.user), lambda e: e.user == world.member.user),
+        "key": (replace(demo, key=world.member.key), lambda e: e.key == world.member.key),
+        "actor": (replace(demo, actor="owner@acme.test"), lambda e: e.actor == "owner@acme.test"),
+        "nobody": (replace(demo, actor="nobody"), lambda _: False),
+        "tag": (replace(demo, tag="stable"), lambda e: e.tag == "stable"),
+        "since": (replace(demo, since=since), lambda e: e.at >= since),
+        "until": (replace(demo, until=until), lambda e: e.at < until),
+        "a time before everything": (replace(demo, until=START), lambda _: False),
+        "a time after everything": (replace(demo, since=timezone.now() + timedelta(days=9)), lambda _: False),
+        "all of them": (
+            Wanted(
+                demo.project,
+                repository=world.repository("web"),
+                actions=(Action.TAG_ADD, Action.TAG_MOVE),
+                user=world.member.user,
+                tag="stable",
+                since=since,
+                until=until,
+            ),
+            lambda e: (
+                e.repository == world.repository("web")
+                and e.action in {Action.TAG_ADD, Action.TAG_MOVE}
+                and e.user == world.member.user
+                and e.tag == "stable"
+                and since <= e.at < until
+            ),
+        ),
+    }
+    return {
+        name: (wanted, [event for event in filled if event.project == demo.project and means(event)])
+        for name, (wanted, means) in cases.items()
+    }
+
+
+def test_every_filter_gives_its_events_page_by_page_in_both_directions(world, filled):
+    for name, (wanted, expected) in every_filter(world, filled).items():
+        there: list[Event] = []
+        page = history.page(wanted, 7)
+        assert not page.has_newer, name
+        pages = [page]
+        there += page.events
+        while page.has_older:
+            page = history.page(wanted, 7, before=page.events[-1].pk)
+            assert page.has_newer, name
+            pages.append(page)
+            there += page.events
+        assert there == expected, name
+        for former in reversed(pages[:-1]):
+            page = history.page(wanted, 7, after=page.events[0].pk)
+            assert (page.events, page.has_newer, page.has_older) == (former.events, former.has_newer, True), name
+
+
+def test_rows_are_all_of_them_however_many_are_read_at_a_time(world, filled, monkeypatch):
+    monkeypatch.setattr(history, "ROWS", 10)
+    for name, (wanted, expected) in every_filter(world, filled).items():
+        assert list(history.rows(wanted)) == expected, name
+
+
+def test_a_file_of_the_history_holds_no_formula(world, filled):
+    event = filled[-1]
+    Event.objects.filter(pk=event.pk).update(
+        project=world.projects["demo"], actor="=cmd()", client="-x", tag="@tag", detail={}
+    )
+    file = io.StringIO()
+    csv.writer(file).writerows(history.csv_rows(Wanted(world.projects["demo"], until=START + timedelta(minutes=1))))
+    header, row = csv.reader(io.StringIO(file.getvalue()))
+    assert tuple(header) == history.CSV_HEADER
+    told = dict(zip(header, row, strict=True))
+    assert (told["who"], told["client"], told["tag"], told["detail"]) == ("'=cmd()", "'-x", "'@tag", "")
+    assert (told["time"], told["event"], told["access key"]) == (START.isoformat(), str(event.pk), event.key.name)
+
+
+def test_a_page_asks_the_same_number_of_questions_however_full_it_is(world, filled, django_assert_num_queries):
+    wanted = Wanted(world.projects["demo"])
+    for limit in (1, 100):
+        with django_assert_num_queries(1):
+            assert [event.key.name for event in history.page(wanted, limit).events]
+    with django_assert_num_queries(2):
+        history.page(replace(wanted, actions=(Action.TAG_ADD, Action.TAG_MOVE)), 100)
+
+
+def plan(queryset) -> str:
+    """What the database would do, when tables are too large to be read."""
+    with connection.cursor() as cursor:
+        sql, parameters = queryset.query.sql_with_params()
+        if connection.vendor == "postgresql":
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+            cursor.execute("SET LOCAL enable_sort = off")
+            cursor.execute(f"EXPLAIN {sql}", parameters)
+        else:
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
+    """The newest are found by an index that is in their order; a million rows more would change nothing."""
+    for name, (wanted, _) in every_filter(world, filled).items():
+        found = history._chosen(wanted).order_by("-pk")[:10]
+        if wanted.actions:
+            found = history._chosen(wanted).filter(action=wanted.actions[0]).order_by("-pk")[:10]
+        told = plan(found)
+        assert "Sort" not in told, (name, told)
+        assert "TEMP B-TREE" not in told, (name, told)
+        assert "Seq Scan" not in told, (name, told)
+        assert "SCAN registry_event" not in told, (name, told)
+
+
+def test_the_index_of_a_filter_is_its_own(world, filled):
+    cases = every_filter(world, filled)
+    for name, index in {
+        "project": "events_of_project",
+        "image": "events_of_image",
+        "tag": "project_events_by_tag",
+        "actor": "project_events_by_actor",
+        "key": "events_of_key",
+        "user": "events_of_user",
+    }.items():
+        if connection.vendor == "postgresql":
+            pytest.skip("PostgreSQL chooses by what it counted; the plan above is the same for both")
+        assert index in plan(history._chosen(cases[name][0]).order_by("-pk")[:10]), name
+    by_action = history._chosen(cases["one action"][0]).filter(action=Action.TAG_MOVE).order_by("-pk")[:10]
+    assert "project_events_by_action" in plan(by_action)
+
+
+def test_events_whose_clocks_disagree_are_found_by_their_time(world, filled):
+    """Ids and times may be in another order for minutes: machines write them at once."""
+    late, early = filled[100], filled[101]
+    Event.objects.filter(pk=late.pk).update(at=early.at - timedelta(minutes=5))
+    for edge in (early.at - timedelta(minutes=6), early.at, late.at):
+        expected = list(Event.objects.filter(at__gte=edge).order_by("-pk"))
+        assert list(Event.objects.between(edge, None).order_by("-pk")) == expected
+        expected = list(Event.objects.filter(at__lt=edge).order_by("-pk"))
+        assert list(Event.objects.between(None, edge).order_by("-pk")) == expected
+
+
+# ── Pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_history_is_kept_for_ever_unless_it_is_said_how_long(filled, settings):
+    settings.HISTORY_DAYS = 0
+    assert history.prune() == 0
+    assert Event.objects.count() == 300
+
+
+def test_what_is_older_is_pruned_and_the_rest_stays(filled, settings, monkeypatch):
+    monkeypatch.setattr(history, "ROWS", 7)
+    settings.HISTORY_DAYS = (timezone.now() - START - timedelta(hours=200)).days
+    end = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
+    expected = {event.pk for event in filled if event.at >= end}
+    assert 0 < len(expected) < 300
+    assert history.prune() == 300 - len(expected)
+    assert set(Event.objects.values_list("pk", flat=True)) == expected
+    assert history.prune() == 0
+
+
+def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, settings):
+    member = docker("member")
+    member.push("web/app", "live", docker_client.Image(layers=[b"1"]))
+    member.push("web/app", "gone", docker_client.Image(layers=[b"2"]))
+    member.push("web/app", "moved", docker_client.Image(layers=[b"3"]))
+    member.push("web/app", "moved", docker_client.Image(layers=[b"4"]))
+    member.delete("web/app/manifests/gone", 202)
+    Event.objects.update(at=timezone.now() - timedelta(days=400))
+    settings.HISTORY_DAYS = 365
+    assert history.prune() > 0
+    assert Tag.objects.get(name="live").opened_by.tag == "live"
+    gone = Tag.objects.get(name="gone")
+    assert (gone.opened_by.action, gone.closed_by.action) == ("tag.add", "tag.delete")
+    assert Deletion.objects.get().event == gone.closed_by
+    before, now = Tag.objects.filter(name="moved").order_by("pk")
+    assert (before.opened_by, before.closed_by, now.opened_by) == (None, now.opened_by, now.opened_by)
+    assert now.opened_by.action == "tag.move"
+    assert Event.objects.filter(action="image.push").count() == 0
+
+
+# ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_settings_of_a_repository_change_with_one_event_of_before_and_after(world):
+    web = world.repository("web")
+    assert repositories.update(world.member.actor, web, is_public=True, description="shop", tag_overwrite=True)
+    event = Event.objects.latest("pk")
+    assert (event.action, event.path, event.user) == ("repository.update", "demo/web", world.member.user)
+    assert event.detail == {
+        "before": {"is_public": False, "description": ""},
+        "after": {"is_public": True, "description": "shop"},
+    }
+    web.refresh_from_db()
+    assert (web.is_public, web.description, web.tag_overwrite) == (True, "shop", True)
+    assert not repositories.update(world.member.actor, web, is_public=True)
+    assert Event.objects.latest("pk") == event
+
+
+def test_settings_that_make_no_sense_change_nothing(world):
+    before = Event.objects.count()
+    with pytest.raises(repositories.NameInvalid):
+        repositories.update(SYSTEM, world.repository("web"), description="x" * 101)
+    with pytest.raises(TypeError, match="name"):
+        repositories.update(SYSTEM, world.repository("web"), name="other")
+    assert Event.objects.count() == before
+
+
+def test_settings_of_an_image_change_with_one_event_of_before_and_after(docker, world):
+    docker("member").push("web/app", "1")
+    image = Image.objects.get(path="demo/web/app")
+    day = datetime(2027, 1, 1, tzinfo=UTC)
+    assert images.update(world.member.actor, image, expires_at=day, description="shop")
+    event = Event.objects.latest("pk")
+    assert (event.action, event.path, event.image) == ("image.update", "demo/web/app", image)
+    assert event.detail == {
+        "before": {"expires_at": None, "description": ""},
+        "after": {"expires_at": "2027-01-01T00:00:00+00:00", "description": "shop"},
+    }
+    image.refresh_from_db()
+    assert (image.expires_at, image.description) == (day, "shop")
+    assert not images.update(world.member.actor, image, expires_at=day)
+    with pytest.raises(images.NameInvalid):
+        images.update(SYSTEM, image, description="x" * 101)

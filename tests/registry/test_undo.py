@@ -1,0 +1,329 @@
+"""Undoing what a key did: back to what others had made of it, nothing of theirs touched, everything said."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from accounts import keys
+from accounts.actors import SYSTEM
+from accounts.grants import RepositoryRole
+from registry import errors, history, images, manifests, policies, repositories, undo
+from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
+from registry.models import Image as StoredImage
+from registry.oci.names import ImageName
+from registry.reversal import Kind
+from tests.docker_client import Image, descriptor
+from tests.personas import make_key
+
+try:
+    from registry.recovery import restore
+except ImportError:
+
+    def restore(actor, deletion_ids):
+        """Recover deletions, as far as these tests need it."""
+        for deletion in Deletion.objects.filter(pk__in=deletion_ids):
+            with transaction.atomic():
+                taken = list(Tag.objects.filter(deletion=deletion).select_related("image__repository", "manifest"))
+                Manifest.objects.filter(deletion=deletion).update(deletion=None)
+                for tag in taken:
+                    if Tag.objects.live().filter(image=tag.image, name=tag.name).exists():
+                        raise errors.Denied(f"the name {tag.name} is in use")
+                    event = history.record(
+                        actor, Event.Action.TAG_RECOVER, tag.image, tag=tag.name, digest=tag.manifest.digest
+                    )
+                    Tag.objects.create(
+                        image=tag.image, name=tag.name, manifest=tag.manifest, started_at=event.at, opened_by=event
+                    )
+                deletion.delete()
+
+
+pytestmark = pytest.mark.django_db
+NAME = ImageName("demo", "web", "app")
+A, B, C = (Image(layers=[name.encode()]) for name in "ABC")
+
+
+@pytest.fixture
+def thief(world):
+    """A key of the member that somebody else has got hold of; world.member is the member with the own key."""
+    world.people["thief"] = make_key(world.member.user, "leaked")
+    return world.people["thief"]
+
+
+@pytest.fixture
+def stable(docker, thief):
+    """web/app:stable names A; owner pushed B and C as well, as b and c."""
+    for tag, image in (("stable", A), ("b", B), ("c", C)):
+        docker("owner").push("web/app", tag, image)
+    return StoredImage.objects.get(path="demo/web/app")
+
+
+def acts(world, **whose):
+    return undo.acts(
+        world.projects["demo"], timezone.now() - timedelta(hours=1), **(whose or {"key_id": world.thief.key.pk})
+    )
+
+
+def undone(world, **whose) -> undo.Undone:
+    return undo.undo(world.owner.actor, acts(world, **whose), restore)
+
+
+def meaning() -> dict[str, str]:
+    """What each tag of web/app names: A, B, C or a digest."""
+    known = {A.digest: "A", B.digest: "B", C.digest: "C"}
+    found = Tag.objects.live().filter(image__path="demo/web/app").select_related("manifest")
+    return {tag.name: known.get(tag.manifest.digest, tag.manifest.digest) for tag in found}
+
+
+def problems(result: undo.Undone) -> list[str]:
+    return [step.problem for step in result.left]
+
+
+def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
+    thief = docker("thief")
+    thief.push("web/app", "stable", B)
+    thief.push("web/app", "stable", C)
+    thief.push("web/app", "b", A)
+    (first, second) = sorted(undo.preview(acts(world)), key=lambda step: step.tag)
+    assert (first.kind, first.tag, first.before, first.after) == (Kind.POINT, "b", A.digest, B.digest)
+    assert (second.tag, second.before, second.after, len(second.events)) == ("stable", C.digest, A.digest, 2)
+    assert meaning() == {"stable": "C", "b": "A", "c": "C"}
+
+    result = undone(world)
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+    assert result.left == []
+
+
+def test_the_history_says_who_undid_what(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    stolen = Event.objects.latest("pk")
+    undone(world)
+    event = Event.objects.latest("pk")
+    assert (event.action, event.tag, event.user) == ("tag.move", "stable", world.owner.user)
+    assert event.detail == {"before": B.digest, "undoes": [stolen.pk]}
+
+
+def test_doing_it_twice_changes_nothing_more(docker, stable, world):
+    thief = docker("thief")
+    thief.push("web/app", "stable", B)
+    thief.push("web/app", "new", Image(layers=[b"evil"]))
+    thief.delete("web/app/manifests/b", 202)
+    undone(world)
+    events = Event.objects.count()
+    again = undone(world)
+    assert Event.objects.count() == events
+    assert again == undo.Undone()
+    assert undo.preview(acts(world)) == []
+
+
+def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, world):
+    evil = docker("thief").push("web/app", "evil", Image(layers=[b"evil"]))
+    docker("thief").push_manifest("web/app", "evil2", A.manifest)
+    assert {(step.kind, step.tag or step.digest) for step in undo.preview(acts(world))} == {
+        (Kind.REMOVE, "evil"),
+        (Kind.REMOVE, "evil2"),
+        (Kind.REMOVE, evil.digest),
+    }
+    result = undone(world)
+    assert (len(result.done), result.left) == (3, [])
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+    assert docker("owner").get(f"web/app/manifests/{evil.digest}", 404)
+    assert Manifest.objects.get(digest=evil.digest).deletion is not None
+    docker("owner").pull("web/app", A.digest)
+
+
+def test_what_the_key_deleted_comes_back(docker, stable, world):
+    docker("thief").delete("web/app/manifests/stable", 202)
+    docker("thief").delete(f"web/app/manifests/{B.digest}", 202)
+    steps = undo.preview(acts(world))
+    assert [step.kind for step in steps] == [Kind.RECOVER, Kind.RECOVER]
+    result = undone(world)
+    assert (len(result.done), result.left) == (2, [])
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+    assert not Deletion.objects.exists()
+
+
+def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the_way(docker, stable, world):
+    thief = docker("thief")
+    thief.push("web/app", "stable", B)
+    thief.delete(f"web/app/manifests/{A.digest}", 202)
+    thief.delete(f"web/app/manifests/{B.digest}", 202)
+    assert meaning() == {"c": "C"}
+    result = undone(world)
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+    assert result.left == []
+
+
+def test_what_others_changed_since_is_left_and_said(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    docker("pusher").push("web/app", "stable", C)
+    (step,) = undo.preview(acts(world))
+    assert (step.tag, step.problem) == ("stable", "pusher@acme.test has changed it since")
+    result = undone(world)
+    assert (result.done, problems(result)) == ([], ["pusher@acme.test has changed it since"])
+    assert meaning()["stable"] == "C"
+
+
+def test_between_the_acts_the_will_of_others_counts(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    docker("pusher").push("web/app", "stable", C)
+    docker("thief").push("web/app", "stable", A)
+    assert undone(world).left == []
+    assert meaning()["stable"] == "C"
+
+
+def test_a_tag_that_came_and_went_is_not_made_anew(docker, stable, world):
+    docker("thief").push("web/app", "evil", A)
+    docker("thief").delete("web/app/manifests/evil", 202)
+    undone(world)
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+
+
+def test_a_former_digest_that_somebody_deleted_is_said(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    docker("owner").delete(f"web/app/manifests/{A.digest}", 202)
+    (step,) = undo.preview(acts(world))
+    assert "in Recovery until" in step.problem
+    assert "in Recovery until" in problems(undone(world))[0]
+    assert meaning()["stable"] == "B"
+
+
+def test_a_repository_without_overwriting_says_why_a_tag_stays(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    repositories.update(SYSTEM, world.repository("web"), tag_overwrite=False)
+    (problem,) = problems(undone(world))
+    assert "does not allow tags to be overwritten" in problem
+    assert meaning()["stable"] == "B"
+
+
+def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
+    evil, both = Image(layers=[b"evil"]), Image(layers=[b"both"])
+    docker("thief").push("web/app", "evil", evil)
+    docker("pusher").push_manifest("web/app", "wanted", evil.manifest)
+    docker("thief").push("web/app", "both", both)
+    docker("owner").delete(f"web/app/manifests/{both.digest}", 202)
+    docker("pusher").push("web/app", both.digest, both)
+    result = undone(world)
+    assert {step.tag for step in result.done} == {"evil"}
+    told = {step.tag or step.digest: step.problem for step in result.left}
+    assert told == {
+        evil.digest: "wanted names it",
+        both.digest: "pusher@acme.test has pushed it as well",
+        "both": "owner@acme.test has changed it since",
+    }
+    docker("owner").pull("web/app", evil.digest)
+    docker("owner").pull("web/app", both.digest)
+
+
+def test_an_index_goes_with_the_children_that_came_with_it(docker, stable, world):
+    child = docker("thief").push("web/app", "child", Image(layers=[b"child"]))
+    index_type = "application/vnd.oci.image.index.v1+json"
+    parts = [descriptor(child.manifest, child.media_type)]
+    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": parts}).encode()
+    docker("thief").push_manifest("web/app", "index", index, index_type)
+    result = undone(world)
+    assert result.left == []
+    assert not Manifest.objects.live().exclude(digest__in=[A.digest, B.digest, C.digest]).exists()
+
+
+def test_settings_policies_and_roles_go_back(docker, stable, world):
+    web, actor = world.repository("web"), world.thief.actor
+    repositories.update(SYSTEM, web, description="ours")
+    image = StoredImage.objects.get(path="demo/web/app")
+    policies.set_policy(SYSTEM, web, keep_last=5)
+    repositories.update(actor, web, is_public=True, description="theirs")
+    repositories.update(actor, web, description="theirs again")
+    images.update(actor, image, expires_at=datetime(2030, 1, 1, tzinfo=UTC), description="theirs")
+    policies.set_policy(actor, web, keep_last=1, most_percent=100)
+    repositories.set_role(actor, web, world.viewer.user, RepositoryRole.MEMBER)
+    repositories.set_role(actor, web, world.pusher.user, None)
+    result = undone(world)
+    assert result.left == []
+    web.refresh_from_db()
+    image.refresh_from_db()
+    assert (web.is_public, web.description) == (False, "ours")
+    assert (image.expires_at, image.description) == (None, "")
+    policy = CleanupPolicy.objects.get()
+    assert (policy.keep_last, policy.most_percent) == (5, 50)
+    assert repositories.role_of(web, world.viewer.user) == RepositoryRole.VIEWER
+    assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
+    assert undo.preview(acts(world)) == []
+    assert undone(world) == undo.Undone()
+
+
+def test_settings_that_others_changed_since_stay(world, thief):
+    web = world.repository("web")
+    repositories.update(thief.actor, web, is_public=True, description="theirs")
+    repositories.update(world.owner.actor, web, description="ours")
+    repositories.set_role(thief.actor, web, world.viewer.user, None)
+    repositories.set_role(world.owner.actor, web, world.viewer.user, RepositoryRole.MEMBER)
+    result = undone(world)
+    assert [step.name for step in result.done] == ["is_public"]
+    assert {step.name: step.problem for step in result.left} == {
+        "description": "somebody else has changed description since",
+        "viewer@acme.test": "somebody else has changed role since",
+    }
+    web.refresh_from_db()
+    assert (web.is_public, web.description) == (False, "ours")
+    assert repositories.role_of(web, world.viewer.user) == RepositoryRole.MEMBER
+
+
+def test_a_policy_that_the_key_made_is_switched_off(world, thief):
+    policies.set_policy(thief.actor, world.repository("web"), tag_days=1)
+    undone(world)
+    policy = CleanupPolicy.objects.get()
+    assert (policy.is_active, policy.tag_days) == (False, None)
+
+
+def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thief):
+    repositories.create(thief.actor, world.projects["demo"], "evil")
+    result = undone(world)
+    assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
+
+
+def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):
+    docker("member").push("web/app", "members", B)  # the same person with another key
+    docker("thief").push("public/app", "evil", B)
+    Event.objects.filter(path="demo/public/app").update(at=timezone.now() - timedelta(hours=2))
+    assert undone(world) == undo.Undone()
+    assert meaning()["members"] == "B"
+
+
+def test_everything_of_a_person_is_undone_whatever_key_they_used(docker, stable, world):
+    docker("member").push("web/app", "one", B)
+    docker("thief").push("web/app", "two", B)
+    keys.revoke(world.thief.key)
+    result = undone(world, user_id=world.member.user.pk)
+    assert {step.tag for step in result.done} == {"one", "two"}
+    assert meaning() == {"stable": "A", "b": "B", "c": "C"}
+
+
+def test_a_single_act_is_undone_by_itself(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    docker("thief").push("web/app", "c", B)
+    moved = Event.objects.filter(tag="stable", action="tag.move")
+    assert undo.undo(world.owner.actor, moved, restore).left == []
+    assert meaning() == {"stable": "A", "b": "B", "c": "B"}
+
+
+def test_undoing_can_be_undone(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    undone(world)
+    by_owner = Event.objects.filter(user=world.owner.user, detail__has_key="undoes")
+    undo.undo(world.admin.actor, by_owner, restore)
+    assert meaning()["stable"] == "B"
+
+
+def test_whose_acts_must_be_said(world, thief):
+    for whose in ({"key_id": None}, {"key_id": 1, "user_id": 1}):
+        with pytest.raises(TypeError):
+            acts(world, **whose)
+
+
+def test_a_tag_that_moves_between_the_look_and_the_step_stays(docker, stable, world):
+    """point_tag is told what was seen, so the step refuses when it is something else by then."""
+    docker("thief").push("web/app", "stable", B)
+    with pytest.raises(errors.Changed):
+        manifests.point_tag(world.owner.actor, world.repository("web"), NAME, "stable", A.digest, seen=C.digest)
