@@ -148,7 +148,7 @@ def drop(repository: Repository, digest: str) -> None:
         if leased is None:
             raise errors.BlobUnknown
         leased.delete()
-        review([leased.blob_id], timezone.now())
+        review([leased.blob_id], timezone.now(), repository.project_id)
 
 
 def lease(repository: Repository, blob: Blob) -> None:
@@ -160,16 +160,17 @@ def lease(repository: Repository, blob: Blob) -> None:
         unique_fields=["repository", "blob"],
         update_fields=["expires_at"],
     )
-    review([blob.pk], until)
+    review([blob.pk], until, repository.project_id)
 
 
-def review(blobs: Iterable[int], after: datetime) -> None:
-    """Have the collector look at these blobs after that time. Call it inside a transaction."""
+def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:
+    """Have the collector look at these blobs, which the project used last, after that time. Inside a transaction."""
     BlobReview.objects.bulk_create(
-        [BlobReview(blob_id=blob, review_after=after) for blob in sorted(set(blobs))],
+        [BlobReview(blob_id=blob, review_after=after, project_id=project_id) for blob in sorted(set(blobs))],
         update_conflicts=True,
         unique_fields=["blob"],
-        update_fields=["review_after"],
+        update_fields=["review_after", "project"],
+        batch_size=500,
     )
 
 

@@ -39,6 +39,17 @@ app.conf.update(
         },
         "sweep cleanup policies": {"task": "registry.tasks.sweep_cleanups", "schedule": 600.0},
         "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
+        "delete for good what nobody recovered": {"task": "registry.tasks.purge_deletions", "schedule": 600.0},
+        "collect garbage": {
+            "task": "registry.tasks.collect_garbage",
+            "schedule": crontab(minute="10", hour="4"),
+        },
+        "go on with collections": {"task": "registry.tasks.sweep_collections", "schedule": 60.0},
+        "delete unnamed bytes": {"task": "registry.tasks.reap_objects", "schedule": 300.0},
+        "look for forgotten blobs": {
+            "task": "registry.tasks.reconcile_blobs",
+            "schedule": crontab(minute="20", hour="5", day_of_week="0"),
+        },
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),

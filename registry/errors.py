@@ -134,6 +134,19 @@ class Changed(Denied):
     message = "somebody else changed this meanwhile: look again"
 
 
+class NameTaken(Denied):
+    status = 409
+    message = "the name is in use again"
+
+
+class RecoveryGone(RegistryError):
+    """What was to be recovered was recovered, or deleted for good, meanwhile."""
+
+    code = "MANIFEST_UNKNOWN"
+    status = 410
+    message = "this was recovered already, or deleted for good"
+
+
 class Unsupported(RegistryError):
     code = "UNSUPPORTED"
     status = 405

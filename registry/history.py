@@ -17,16 +17,21 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from registry.models import Deletion, Event, Image, Repository, Tag
+from registry.models.fields import GENERAL_DIGEST_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
+    from django.db.models import QuerySet
+
     from accounts.actors import Actor
     from accounts.models import AccessKey, Project, User
+    from registry.models import Manifest
     from registry.models.history import EventQuerySet
 
 ROWS = 1_000  # read or deleted at a time
@@ -169,9 +174,10 @@ def record(
     *,
     tag: str = "",
     digest: str = "",
+    path: str = "",
     **detail: Any,
 ) -> Event:
-    """Write down that the actor did this. ``detail`` holds before and after, as JSON."""
+    """Write down that the actor did this. ``detail`` holds before and after, as JSON; ``path``: of what is gone."""
     if undone := _undone.get():
         detail["undoes"] = list(undone)
     image = thing if isinstance(thing, Image) else None
@@ -182,7 +188,7 @@ def record(
         project_id=project.pk,
         repository=repository,
         image=image,
-        path=str(thing),
+        path=path or str(thing),
         tag=tag,
         digest=digest,
         detail=detail,
@@ -194,6 +200,13 @@ def record(
     )
 
 
+def take(deletion: Deletion, tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:
+    """Let the act take these live tags and manifests of locked images. Two statements, however many there are."""
+    now = deletion.event.at
+    tags.update(ended_at=Greatest(now, "started_at"), closed_by=deletion.event, deletion=deletion)
+    manifests.update(deletion=deletion)
+
+
 def open_deletion(kind: Deletion.Kind, name: str, event: Event) -> Deletion:
     """Begin one act of deleting; everything that it takes is to point to it."""
     now = timezone.now()
@@ -201,7 +214,7 @@ def open_deletion(kind: Deletion.Kind, name: str, event: Event) -> Deletion:
         kind=kind,
         project_id=event.project_id,
         path=event.path,
-        name=name,
+        name=name[:GENERAL_DIGEST_LENGTH],
         event=event,
         at=now,
         purge_after=now + timedelta(days=settings.RECOVERY_DAYS),

@@ -1,4 +1,4 @@
-"""Images: listed for those who may pull them; described, given an end."""
+"""Images: listed for those who may pull them; described, given an end, deleted."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from django.db import transaction
 from django.db.models import F
 
 from registry import access, history
-from registry.errors import Changed, NameInvalid, NameUnknown
-from registry.models import Event, Image
+from registry.errors import Changed, ManifestUnknown, NameInvalid, NameUnknown
+from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
+from registry.transactions import retried
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
@@ -58,6 +61,37 @@ def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **
 def in_json(value: str | datetime | None) -> str | None:
     """A setting as events write it."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
+
+
+@retried
+def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[Deletion]:
+    """Delete images of a repository with all their tags and digests, each as an act of its own.
+
+    Raises ManifestUnknown when one of the names is none; then nothing is deleted.
+    """
+    deletions = []
+    with transaction.atomic():
+        held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
+        images = Image.objects.live().filter(repository=repository, name__in=wanted).order_by("pk")
+        found = list(images.select_for_update(no_key=True))
+        if missing := sorted(set(wanted) - {image.name for image in found}):
+            raise ManifestUnknown(f"{repository} has no image {', '.join(missing)}")
+        for image in found:
+            image.repository = held or repository
+            tags = Tag.objects.live().filter(image=image)
+            manifests = Manifest.objects.live().filter(image=image)
+            event = history.record(
+                actor,
+                Event.Action.IMAGE_DELETE,
+                image,
+                tags=list(tags.order_by("name").values_list("name", flat=True)),
+                digests=manifests.count(),
+            )
+            deletion = history.open_deletion(Deletion.Kind.IMAGE, "", event)
+            history.take(deletion, tags, manifests)
+            Image.objects.filter(pk=image.pk).update(deletion=deletion)
+            deletions.append(deletion)
+    return deletions
 
 
 def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:

@@ -206,46 +206,71 @@ def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
     return image
 
 
-@retried
 def delete(actor: Actor, repository: Repository, name: names.ImageName, reference: str) -> Deletion:
-    """D: delete a tag, or a digest with every tag that names it, as one act that can be undone.
+    """D: delete a tag, or a digest with every tag that names it. See ``delete_many``."""
+    return delete_many(actor, repository, name, [reference])
 
-    A digest takes with it its untagged children that no other live index names, and untagged referrers of what goes.
-    Raises ManifestUnknown, Unsupported (a live index still names the digest).
+
+@retried
+def delete_many(actor: Actor, repository: Repository, name: names.ImageName, references: Sequence[str]) -> Deletion:
+    """D: delete tags and digests of one image, all or none, as one act that can be undone.
+
+    A tag goes alone. A digest takes with it every tag that names it, its untagged children that no other live index
+    names, and untagged referrers of what goes. Raises ManifestUnknown, Unsupported (a live index that stays names a
+    digest).
     """
-    check_reference(reference)
+    for reference in references:
+        check_reference(reference)
     with transaction.atomic():
         image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
         if image is None:
             raise errors.ManifestUnknown(f"{name} has not been pushed")
         image.repository = repository
-        if not digests.is_digest(reference):
-            return tags.delete(actor, image, reference)
-        manifest = Manifest.objects.live().filter(image=image, digest=reference).first()
-        if manifest is None:
-            raise errors.ManifestUnknown(f"{name} has no digest {reference}")
-        if ManifestChild.objects.filter(child=manifest, parent__deletion=None).exists():
-            raise errors.Unsupported("an index of this image still names this digest: delete the index first")
-        group = _group(manifest)
+        wanted = dict.fromkeys(references)
+        roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
+        group = _group(image, roots)
         named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))
-        event = history.record(
-            actor, Event.Action.IMAGE_DELETE, image, digest=reference, tags=[tag.name for tag in named]
-        )
-        deletion = history.open_deletion(Deletion.Kind.MANIFEST, reference, event)
-        Tag.objects.filter(pk__in=[tag.pk for tag in named]).update(
-            ended_at=timezone.now(), closed_by=event, deletion=deletion
-        )
+        going = {tag.name for tag in named}
+        alone = [tags.live(image, tag) for tag in wanted if not digests.is_digest(tag) and tag not in going]
+        by_manifest = {
+            root.pk: history.record(
+                actor,
+                Event.Action.IMAGE_DELETE,
+                image,
+                digest=root.digest,
+                tags=[tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1],
+            )
+            for root in roots
+        }
+        by_tag = {
+            tag.pk: history.record(actor, Event.Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest)
+            for tag in alone
+        }
+        event = next(iter([*by_manifest.values(), *by_tag.values()]))
+        kind = Deletion.Kind.MANIFEST if roots else Deletion.Kind.TAG
+        deletion = history.open_deletion(kind, ", ".join(wanted), event)
+        for tag in (*named, *alone):
+            tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
-        transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=manifest.pk, actor=actor))
+        for root in roots:
+            transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=root.pk, actor=actor))
     return deletion
 
 
-@retried
-def delete_many(actor: Actor, repository: Repository, name: names.ImageName, references: Sequence[str]) -> None:
-    """Delete several tags and digests of one image, all of them or none. Raises what ``delete`` raises."""
-    with transaction.atomic():
-        for reference in references:
-            delete(actor, repository, name, reference)
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """What deleting some digests would take: the digests, parts and referrers included, and every tag."""
+
+    digests: list[str]
+    tags: list[str]
+
+
+def consequences(image: Image, wanted: Sequence[str]) -> Consequences:
+    """What ``delete_many`` would take with these digests, as things stand. Raises what it raises."""
+    group = _group(image, _roots(image, wanted))
+    live = Tag.objects.live().filter(manifest__in=group).order_by("name")
+    found = Manifest.objects.filter(pk__in=group).order_by("pk")
+    return Consequences(list(found.values_list("digest", flat=True)), list(live.values_list("name", flat=True)))
 
 
 def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int) -> Page:
@@ -369,15 +394,31 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
     return named, children
 
 
-def _group(manifest: Manifest) -> list[int]:
-    """The ids of what goes with a manifest: untagged children of no other live index, untagged referrers; and so on."""
-    group, fresh = {manifest.pk}, {manifest.pk}
+def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
+    """The live manifests of these digests. Raises ManifestUnknown, Unsupported."""
+    found = {manifest.digest: manifest for manifest in Manifest.objects.live().filter(image=image, digest__in=wanted)}
+    for digest in wanted:
+        if digest not in found:
+            raise errors.ManifestUnknown(f"{image} has no digest {digest}")
+    roots = [found[digest] for digest in wanted]
+    needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
+    if child := needed.select_related("child", "parent").first():
+        raise errors.Unsupported(
+            f"the index {child.parent.digest} still names {child.child.digest}: delete the index first"
+        )
+    return roots
+
+
+def _group(image: Image, roots: Sequence[Manifest]) -> list[int]:
+    """The ids of what goes with these: untagged children of no other live index, untagged referrers; and so on."""
+    group = {root.pk for root in roots}
+    fresh = set(group)
     while fresh:
         children = Manifest.objects.live().filter(parent_references__parent__in=fresh)
         still_named = ManifestChild.objects.filter(parent__deletion=None).exclude(parent__in=group)
         digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
-        referring = Manifest.objects.live().filter(image=manifest.image, subject__in=digests_gone)
-        untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=manifest.image).values("manifest"))
+        referring = Manifest.objects.live().filter(image=image, subject__in=digests_gone)
+        untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=image).values("manifest"))
         found = set(
             untagged.filter(pk__in=children.exclude(pk__in=still_named.values("child")).values("pk")).values_list(
                 "pk", flat=True

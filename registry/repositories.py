@@ -13,8 +13,18 @@ from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
 from registry import history, quotas
 from registry.errors import Changed, Denied, NameInvalid, NameUnknown
-from registry.models import Event, Repository, RepositoryUserPermission
+from registry.models import (
+    Deletion,
+    Event,
+    Image,
+    Manifest,
+    Repository,
+    RepositoryUserPermission,
+    Tag,
+    UploadSession,
+)
 from registry.oci import names
+from registry.transactions import retried
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -110,6 +120,37 @@ def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None 
             after=after,
         )
     return True
+
+
+@retried
+def delete(actor: Actor, repository: Repository) -> Deletion:
+    """Delete a repository with everything in it, as one act; its name is free at once.
+
+    Pushes hold the repository's row against this, so it waits for those that have begun. Raises NameUnknown.
+    """
+    with transaction.atomic():
+        live = Repository.objects.live().select_for_update(of=("self",)).select_related("project")
+        current = live.filter(pk=repository.pk).first()
+        if current is None:
+            raise NameUnknown(f"there is no repository {repository} any more")
+        images = Image.objects.live().filter(repository=current)
+        locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
+        manifests = Manifest.objects.live().filter(image__repository=current, image__deletion=None)
+        event = history.record(
+            actor,
+            Event.Action.REPOSITORY_DELETE,
+            current,
+            images=len(locked),
+            tags=tags.count(),
+            digests=manifests.count(),
+        )
+        deletion = history.open_deletion(Deletion.Kind.REPOSITORY, "", event)
+        history.take(deletion, tags, manifests)
+        images.update(deletion=deletion)
+        Repository.objects.filter(pk=current.pk).update(deletion=deletion)
+        UploadSession.objects.open().filter(repository=current).update(expires_at=timezone.now())
+    return deletion
 
 
 def _who_changed(repository: Repository) -> str:

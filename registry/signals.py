@@ -7,4 +7,5 @@ called twice.
 from django.dispatch import Signal
 
 manifest_pushed = Signal()  # manifest_id, tags (names that name it since this push), actor
+manifest_recovered = Signal()  # manifest_id, actor
 manifest_deleted = Signal()  # manifest_id, actor

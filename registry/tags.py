@@ -73,8 +73,17 @@ def names_after(actor: Actor, name: ImageName, last: str, limit: int) -> list[st
     return Tag.objects.names_after(image, last, limit)
 
 
-def point(actor: Actor, image: Image, name: str, manifest: Manifest) -> bool:
+def point(
+    actor: Actor,
+    image: Image,
+    name: str,
+    manifest: Manifest,
+    *,
+    added: Event.Action = Event.Action.TAG_ADD,
+) -> bool:
     """Let a tag of the (locked) image name this manifest; returns whether anything changed.
+
+    ``added``: what the history says when nothing had the name.
 
     Raises Denied (the repository allows no overwriting, or the image is full), Unsupported (a new tag of the form that
     is kept for the past; one from before there was that form stays a tag).
@@ -88,7 +97,7 @@ def point(actor: Actor, image: Image, name: str, manifest: Manifest) -> bool:
         )
     if current is None:
         quotas.check_tags(image)
-        event = history.record(actor, Event.Action.TAG_ADD, image, tag=name, digest=manifest.digest)
+        event = history.record(actor, added, image, tag=name, digest=manifest.digest)
     elif not image.repository.tag_overwrite:
         raise errors.Denied(
             f"{image.path}:{name} exists, and {image.repository} does not allow tags to be overwritten:"
@@ -97,24 +106,22 @@ def point(actor: Actor, image: Image, name: str, manifest: Manifest) -> bool:
     else:
         before = current.manifest.digest
         event = history.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
-        _close(current, event)
+        close(current, event)
     # Clocks of several machines differ: a meaning never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at
     Tag.objects.create(image=image, name=name, manifest=manifest, started_at=started_at, opened_by=event)
     return True
 
 
-def delete(actor: Actor, image: Image, name: str) -> Deletion:
-    """Delete one tag of the (locked) image; what it named stays, and so do its other tags. Raises ManifestUnknown."""
+def live(image: Image, name: str) -> Tag:
+    """The live tag of this name. Raises ManifestUnknown."""
     current = Tag.objects.live().select_related("manifest").filter(image=image, name=name).first()
     if current is None:
         raise errors.ManifestUnknown(f"{image.path} has no tag {name}")
-    event = history.record(actor, Event.Action.TAG_DELETE, image, tag=name, digest=current.manifest.digest)
-    _close(current, event, history.open_deletion(Deletion.Kind.TAG, name, event))
-    assert current.deletion is not None
-    return current.deletion
+    return current
 
 
-def _close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
+def close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
+    """End what a tag of the (locked) image means."""
     tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
     tag.save(update_fields=["ended_at", "closed_by", "deletion"])

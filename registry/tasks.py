@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from accounts import keys, tokens
 from accounts.sessions import SessionStore
-from registry import cleanup, counts, history, uploads, usage
+from registry import cleanup, counts, garbage, history, recovery, uploads, usage
 
 
 @shared_task
@@ -66,3 +66,45 @@ def _start_cleanups(every: timedelta) -> int:
     for policy_id in policies:
         clean_repository.delay(policy_id)
     return len(policies)
+
+
+@shared_task
+def purge_deletions() -> int:
+    """Delete for good what nobody recovered in time."""
+    return recovery.purge()
+
+
+@shared_task
+def run_collection(collection_id: int) -> None:
+    """Work on one run of the collector."""
+    garbage.run(collection_id)
+
+
+@shared_task
+def collect_garbage() -> int:
+    """Every night: start runs of the collector for whatever has something due."""
+    started = garbage.request_all()
+    for collection_id in started:
+        run_collection.delay(collection_id)
+    return len(started)
+
+
+@shared_task
+def sweep_collections() -> int:
+    """Go on with runs that nobody works on."""
+    unfinished = garbage.unfinished()
+    for collection_id in unfinished:
+        run_collection.delay(collection_id)
+    return len(unfinished)
+
+
+@shared_task
+def reap_objects() -> int:
+    """Delete stored bytes that no row names any more."""
+    return garbage.reap()
+
+
+@shared_task
+def reconcile_blobs() -> int:
+    """Every week: look for blobs that everybody forgot."""
+    return garbage.reconcile()

@@ -13,6 +13,11 @@ from accounts.organizations import Refused
 from registry.errors import RegistryError
 
 
+def say(command: BaseCommand, **answer: Any) -> None:
+    """Print the answer of a command as JSON."""
+    command.stdout.write(json.dumps(answer))
+
+
 class JsonCommand(BaseCommand):
     """A command whose ``run`` returns what to print."""
 
@@ -27,4 +32,4 @@ class JsonCommand(BaseCommand):
                 answer = self.run(**options)
         except (Refused, KeyRefused, RegistryError) as error:
             raise CommandError(str(error)) from error
-        self.stdout.write(json.dumps(answer))
+        say(self, **answer)

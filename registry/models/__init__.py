@@ -17,7 +17,7 @@ Reads are QuerySet methods; writes are the functions of the modules beside this 
 and never used again, so bytes may be deleted without asking who might be pushing them anew.
 """
 
-from .blobs import Blob, BlobLease, BlobReview, ObjectTrash, UploadSession
+from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
 from .history import Deletion, Event
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
 from .policies import CleanupLine, CleanupPolicy, CleanupRun
@@ -31,6 +31,7 @@ __all__ = [
     "CleanupLine",
     "CleanupPolicy",
     "CleanupRun",
+    "Collection",
     "Deletion",
     "Event",
     "Image",

@@ -7,8 +7,10 @@ from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from accounts.models import Project
 from registry.oci import names
 
 from .fields import DIGEST_LENGTH, NameField
@@ -59,14 +61,71 @@ class BlobLease(models.Model):
 
 
 class BlobReview(models.Model):
-    """The collector looks at this blob again after that time: something that held it may have ended."""
+    """The collector looks at this blob again after that time: something that held it may have ended.
+
+    ``project``: who used it last, so that a project can collect what it left behind.
+    """
 
     blob = models.OneToOneField(Blob, on_delete=models.CASCADE, primary_key=True, related_name="review")
+    project = models.ForeignKey(Project, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     review_after = models.DateTimeField(db_index=True)
     attempts = models.PositiveIntegerField(default=0)
 
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["project", "review_after"], name="reviews_of_project")]
+
     def __str__(self) -> str:
         return f"{self.blob} after {self.review_after}"
+
+
+class Collection(models.Model):
+    """One run of the collector, for a project or (None) for what no project claims.
+
+    ``reviewed`` and ``collected`` count blobs, ``size`` is the bytes of those collected; ``total`` is how many were due
+    when it began. ``heartbeat_at`` tells a run at work from one whose worker ended.
+    """
+
+    class State(models.TextChoices):
+        """Stopped: somebody asked for it."""
+
+        QUEUED = "queued"
+        RUNNING = "running"
+        DONE = "done"
+        STOPPED = "stopped"
+        FAILED = "failed"
+
+    OPEN = (State.QUEUED, State.RUNNING)
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, related_name="collections")
+    state = models.CharField(max_length=7, choices=State, default=State.QUEUED)
+    requested_by = models.CharField(max_length=254)
+    requested_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    heartbeat_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+    is_stopping = models.BooleanField(default=False)
+    total = models.PositiveIntegerField(default=0)
+    reviewed = models.PositiveIntegerField(default=0)
+    collected = models.PositiveIntegerField(default=0)
+    size = models.PositiveBigIntegerField(default=0)
+    problem = models.CharField(max_length=500, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                Coalesce("project", 0),
+                condition=models.Q(state__in=["queued", "running"]),
+                name="one_open_collection_a_project",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"collection {self.pk} of {self.project or 'what no project claims'}: {self.state}"
+
+    @property
+    def percent(self) -> int:
+        """How far it is."""
+        return min(100, 100 * self.reviewed // self.total) if self.total else 0
 
 
 class ObjectTrash(models.Model):

@@ -66,6 +66,10 @@ class Event(models.Model):
         TAG_MOVE = "tag.move"
         TAG_DELETE = "tag.delete"
         TAG_RECOVER = "tag.recover"
+        DELETION_HOLD = "deletion.hold"
+        DELETION_PURGE = "deletion.purge"
+        COLLECTION_RUN = "collection.run"
+        COLLECTION_DONE = "collection.done"
         CLEANUP_POLICY = "cleanup.policy"
         CLEANUP_RUN = "cleanup.run"
 
@@ -129,6 +133,7 @@ class Deletion(models.Model):
     at = models.DateTimeField(default=timezone.now)
     purge_after = models.DateTimeField(db_index=True)
     hold = models.BooleanField(default=False)
+    is_purging = models.BooleanField(default=False, help_text="its end has begun: it cannot be recovered any more")
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["project", "-id"], name="deletions_of_project")]

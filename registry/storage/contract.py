@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from uuid import UUID
 
     from django.core.files import File
@@ -68,6 +69,12 @@ class BlobStorage(Protocol):
 
     def delete(self, name: str) -> None:
         """Delete a blob; nothing happens when there is none."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a blob of this name, whole or not."""
+
+    def keys(self, *, older_than: datetime) -> Iterable[str]:
+        """The names of all blobs that were stored before that time, in no order."""
 
     def check_room(self) -> None:
         """Raises Full when no new upload should begin."""

@@ -18,6 +18,7 @@ from .contract import Append, Busy, Chunks, Full, Missing, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
     from uuid import UUID
 
 BLOCK = 1024 * 1024
@@ -82,6 +83,15 @@ class FileSystemBlobStorage(FileSystemStorage):
             return Path(self.path(key)).stat().st_size == size
         except FileNotFoundError:
             return False
+
+    def keys(self, *, older_than: datetime) -> Iterator[str]:
+        """See contract.BlobStorage.keys."""
+        root = Path(self.location)
+        for folder in sorted((root / "blobs").glob("*")):
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.stat().st_mtime < older_than.timestamp():
+                        yield f"blobs/{folder.name}/{entry.name}"
 
     def check_room(self) -> None:
         """See contract.BlobStorage.check_room."""

@@ -1,0 +1,338 @@
+"""The collector: deletes blobs that nothing refers to, while pushes and pulls go on. G and X of ARCHITECTURE.md.
+
+Whatever may end the last use of a blob has left a BlobReview. The collector takes due reviews, locks their blobs
+without waiting for anybody, and then, in new statements, looks who refers to them: a push that was faster is seen, one
+that is slower finds no blob. The bytes of a collected blob are deleted later, by ``reap``: their key is never used
+again, so nothing can need them but a download that has begun.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from accounts.actors import SYSTEM, Actor
+from accounts.models import Project
+from registry import history
+from registry.failpoints import failpoint
+from registry.models import (
+    Blob,
+    BlobLease,
+    BlobReview,
+    Collection,
+    Event,
+    ManifestBlob,
+    ObjectTrash,
+    UploadSession,
+)
+from registry.oci import digests
+from registry.storage import blob_storage
+from registry.transactions import retried
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from django.db.models import QuerySet
+
+    from registry.models.blobs import BlobQuerySet
+
+logger = logging.getLogger(__name__)
+
+BATCH = 200
+PAUSE = 0.05  # seconds between batches: others write too
+OBJECT_DELAY = timedelta(hours=2)  # a download that has begun goes on
+BACKOFF = timedelta(minutes=1)
+RETRY_OBJECT = timedelta(minutes=10)
+STALE = timedelta(minutes=2)
+SLICE = 1800.0  # seconds; a longer run goes on in the next slice
+ORPHAN_AGE = timedelta(hours=48)
+State = Collection.State
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a run would collect now, and what is kept for a while: blobs and bytes of each."""
+
+    blobs: int
+    size: int
+    leased: int
+    in_recovery: int
+    recovery_size: int
+
+
+def preview(project: Project | None) -> Preview:
+    """What a run for this project (None: for what no project claims) would do now. Changes nothing."""
+    now = timezone.now()
+    waiting = Blob.objects.filter(review__project=project)
+    due = waiting.filter(~_is_referenced(), ~_is_leased(now), review__review_after__lte=now)
+    found = due.aggregate(blobs=Count("pk"), size=Coalesce(Sum("size"), 0))
+    leased = waiting.filter(_is_leased(now), ~_is_referenced()).count()
+    live = ManifestBlob.objects.filter(blob=OuterRef("pk"), manifest__deletion=None, repository__project=project)
+    trashed = ManifestBlob.objects.filter(manifest__deletion__isnull=False, repository__project=project)
+    kept = Blob.objects.filter(~Exists(live), pk__in=trashed.values("blob"))
+    in_recovery = kept.aggregate(blobs=Count("pk"), size=Coalesce(Sum("size"), 0))
+    return Preview(found["blobs"], found["size"], leased, in_recovery["blobs"], in_recovery["size"])
+
+
+def _is_referenced() -> Exists:
+    return Exists(ManifestBlob.objects.filter(blob=OuterRef("pk")))
+
+
+def _is_leased(now: datetime) -> Exists:
+    return Exists(BlobLease.objects.filter(blob=OuterRef("pk"), expires_at__gt=now))
+
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
+    """A run for the project, and whether it was made now: one that is open already is all that there is to do."""
+    try:
+        with transaction.atomic():
+            collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
+            if project is not None:
+                history.record(actor, Event.Action.COLLECTION_RUN, project)
+    except IntegrityError:
+        return Collection.objects.get(project=project, state__in=Collection.OPEN), False
+    return collection, True
+
+
+def request_all() -> list[int]:
+    """Runs for every project that has something due, and for what no project claims; the ids of the new ones."""
+    due = BlobReview.objects.filter(review_after__lte=timezone.now()).order_by().values_list("project", flat=True)
+    made = (request(SYSTEM, project) for project in _projects(set(due.distinct())))
+    return [collection.pk for collection, is_new in made if is_new]
+
+
+def _projects(pks: set[int | None]) -> list[Project | None]:
+    found: list[Project | None] = list(Project.objects.filter(pk__in=[pk for pk in pks if pk is not None]))
+    return found + ([None] if None in pks else [])
+
+
+def stop(collection: Collection) -> None:
+    """Have a run end after its present batch."""
+    Collection.objects.filter(pk=collection.pk, state__in=Collection.OPEN).update(is_stopping=True)
+
+
+def unfinished() -> list[int]:
+    """Runs that nobody works on, though somebody should: the ids."""
+    stale = Q(state=State.RUNNING, heartbeat_at__lt=timezone.now() - STALE)
+    found = Collection.objects.filter(stale | Q(state=State.QUEUED))
+    return list(found.order_by("pk").values_list("pk", flat=True))
+
+
+def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
+    """Work on an open run for at most so long; go on where it stood. None when it is not open."""
+    collection = (
+        Collection.objects.select_related("project").filter(pk=collection_id, state__in=Collection.OPEN).first()
+    )
+    if collection is None:
+        return None
+    if collection.started_at is None:
+        due = _due(collection.project_id, timezone.now()).count()
+        Collection.objects.filter(pk=collection_id).update(total=due, started_at=timezone.now(), state=State.RUNNING)
+        collection.refresh_from_db()
+    try:
+        _work(collection, time.monotonic() + seconds)
+    except Exception as error:
+        logger.exception("a collection failed")
+        connection.close()
+        _end(collection, State.FAILED, f"{type(error).__name__}: {error}"[:500])
+    collection.refresh_from_db()
+    return collection
+
+
+def _work(collection: Collection, deadline: float) -> None:
+    assert collection.started_at is not None
+    until = collection.started_at
+    while time.monotonic() < deadline:
+        if Collection.objects.filter(pk=collection.pk, is_stopping=True).exists():
+            _end(collection, State.STOPPED)
+            return
+        done = collect(collection.project_id, until)
+        if done is None:
+            _end(collection, State.DONE)
+            return
+        Collection.objects.filter(pk=collection.pk).update(
+            heartbeat_at=timezone.now(),
+            reviewed=F("reviewed") + done["reviewed"],
+            collected=F("collected") + done["collected"],
+            size=F("size") + done["size"],
+        )
+        time.sleep(PAUSE)
+
+
+def _end(collection: Collection, state: State, problem: str = "") -> None:
+    with transaction.atomic():
+        open_ = Collection.objects.filter(pk=collection.pk, state__in=Collection.OPEN)
+        if open_.update(state=state, finished_at=timezone.now(), problem=problem) and collection.project:
+            collection.refresh_from_db()
+            history.record(
+                SYSTEM,
+                Event.Action.COLLECTION_DONE,
+                collection.project,
+                state=state,
+                blobs=collection.collected,
+                size=collection.size,
+            )
+
+
+def _due(project_id: int | None, until: datetime) -> QuerySet[BlobReview]:
+    return BlobReview.objects.filter(project=project_id, review_after__lte=until)
+
+
+# ── G ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@retried
+def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
+    """G: judge one batch of due reviews; how many were ``reviewed`` and ``collected``, and the ``size`` of the latter.
+
+    None when nothing is due. No byte is touched here.
+    """
+    with transaction.atomic():
+        reviews = _due(project_id, until).select_for_update(skip_locked=True).order_by("review_after", "pk")
+        wanted = sorted(reviews.values_list("pk", flat=True)[:BATCH])
+        if not wanted:
+            return None
+        # Only the collector takes a lock on blobs that holds up others, and it waits for nobody.
+        locked = list(Blob.objects.select_for_update(skip_locked=True).filter(pk__in=wanted).order_by("pk"))
+        failpoint("collect.locked")
+        _judge(wanted, {blob.pk: blob for blob in locked}, counted := Counter(reviewed=len(wanted)))
+        failpoint("collect.before_commit")
+    return counted
+
+
+def _judge(wanted: list[int], locked: dict[int, Blob], counted: Counter[str]) -> None:
+    """In new statements: what was referred to or leased before the locks were taken is seen now."""
+    now = timezone.now()
+    references = ManifestBlob.objects.filter(blob__in=locked).order_by()
+    referenced = set(references.values_list("blob", flat=True).distinct())
+    open_leases = BlobLease.objects.filter(blob__in=locked, expires_at__gt=now).order_by()
+    leased: dict[int, datetime] = dict(open_leases.values_list("blob").annotate(until=Max("expires_at")))
+    gone = [blob for pk, blob in locked.items() if pk not in referenced and pk not in leased]
+    BlobReview.objects.filter(pk__in=referenced).delete()
+    for pk, end in leased.items():
+        if pk not in referenced:
+            BlobReview.objects.filter(pk=pk).update(review_after=end)
+    busy = [pk for pk in wanted if pk not in locked]
+    BlobReview.objects.filter(pk__in=busy).update(review_after=now + BACKOFF, attempts=F("attempts") + 1)
+    _take(gone, now)
+    counted.update(collected=len(gone), size=sum(blob.size for blob in gone))
+
+
+def _take(gone: list[Blob], now: datetime) -> None:
+    """End the rows of blobs; their keys go to those whose bytes are deleted after a while."""
+    pks = [blob.pk for blob in gone]
+    ObjectTrash.objects.bulk_create(
+        ObjectTrash(storage_key=blob.storage_key, delete_after=now + OBJECT_DELAY) for blob in gone
+    )
+    BlobReview.objects.filter(pk__in=pks).delete()
+    BlobLease.objects.filter(blob__in=pks).delete()
+    Blob.objects.filter(pk__in=pks).delete()
+
+
+# ── X ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def reap(limit: int = 10_000) -> int:
+    """X: delete stored bytes that no row names; returns how many objects. Killed anywhere, it does them again."""
+    reaped = 0
+    while reaped < limit and (keys := _claim(min(BATCH, limit - reaped))):
+        for key in keys:
+            blob_storage().delete(key)
+            failpoint("reap.deleted")
+        ObjectTrash.objects.filter(pk__in=keys).delete()
+        reaped += len(keys)
+        time.sleep(PAUSE)
+    return reaped
+
+
+@retried
+def _claim(number: int) -> list[str]:
+    """Keys that are due, out of everybody else's sight for a while."""
+    now = timezone.now()
+    with transaction.atomic():
+        due = ObjectTrash.objects.filter(delete_after__lte=now).select_for_update(skip_locked=True)
+        keys = list(due.order_by("delete_after").values_list("pk", flat=True)[:number])
+        owned = set(Blob.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
+        if owned:  # cannot be: a key never comes back. If it does, the bytes stay.
+            logger.critical("trash names the bytes of living blobs: %s", sorted(owned))
+        ObjectTrash.objects.filter(pk__in=keys).update(delete_after=now + RETRY_OBJECT, attempts=F("attempts") + 1)
+    return [key for key in keys if key not in owned]
+
+
+# ── Alarms ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def reconcile() -> int:
+    """Have blobs reviewed that nothing refers to and nobody would ever look at. There should be none: an alarm."""
+    now = timezone.now()
+    lost: BlobQuerySet = Blob.objects.filter(~_is_referenced(), ~_is_leased(now), review=None)
+    found = 0
+    while pks := list(lost.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        BlobReview.objects.bulk_create(
+            [BlobReview(blob_id=pk, review_after=now + timedelta(days=1)) for pk in pks], ignore_conflicts=True
+        )
+        found += len(pks)
+    if found:
+        logger.critical("%s blobs had neither a reference, nor a lease, nor a review", found)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as the rows say. ``kind``: missing, short, damaged or orphan."""
+
+    kind: str
+    key: str
+    digest: str = ""
+
+
+def verify(*, full: bool = False) -> Iterator[Problem | int]:
+    """Compare rows and stored bytes; with ``full`` every byte is read.
+
+    Yields problems, and now and then how many blobs were looked at. Repairs nothing: pushing a damaged blob again
+    does, and orphans are for a person to judge.
+    """
+    storage, looked, last = blob_storage(), 0, 0
+    while rows := list(Blob.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
+        for blob in rows:
+            if problem := _compare(blob, full=full):
+                yield problem
+        looked, last = looked + len(rows), rows[-1].pk
+        yield looked
+    for key in storage.keys(older_than=timezone.now() - ORPHAN_AGE):
+        if not _is_owned(key):
+            yield Problem("orphan", key)
+
+
+def _compare(blob: Blob, *, full: bool) -> Problem | None:
+    storage = blob_storage()
+    if not storage.holds(blob.storage_key, blob.size):
+        kind = "short" if storage.exists(blob.storage_key) else "missing"
+        return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
+    if full:
+        running = digests.new_hash(digests.parse(blob.digest).algorithm)
+        with storage.open(blob.storage_key) as file:
+            while block := file.read(1024 * 1024):
+                running.update(block)
+        if running.hexdigest() != blob.digest.partition(":")[2]:
+            return Problem("damaged", blob.storage_key, blob.digest)
+    return None
+
+
+def _has_moved(blob: Blob) -> bool:
+    """Whether the blob was collected, or repaired under another key, since it was read."""
+    return not Blob.objects.filter(pk=blob.pk, storage_key=blob.storage_key).exists()
+
+
+def _is_owned(key: str) -> bool:
+    upload = key.rpartition("/")[2]
+    return (
+        Blob.objects.filter(storage_key=key).exists()
+        or ObjectTrash.objects.filter(pk=key).exists()
+        or UploadSession.objects.filter(pk=upload).exists()
+    )

@@ -1,0 +1,35 @@
+"""``manage.py setquota PROJECT [--repositories N] [--images N] [--tags N]``"""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from accounts import organizations
+from registry.management.json_command import JsonCommand
+
+LIMITS = {"repositories": "repository_limit", "images": "image_limit", "tags": "tag_limit"}
+
+
+class Command(JsonCommand):
+    help = "Change the quotas of a project. A limit below what is there deletes nothing: nothing more is added."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("project")
+        parser.add_argument("--repositories", type=_limit, metavar="N", help="repositories in the project")
+        parser.add_argument("--images", type=_limit, metavar="N", help="images in each repository")
+        parser.add_argument("--tags", type=_limit, metavar="N", help="tags of each image")
+
+    def run(self, **options: Any) -> dict[str, Any]:
+        project = organizations.find_project(options["project"])
+        changed = {name: options[name] for name in LIMITS if options[name] is not None}
+        for name, limit in changed.items():
+            setattr(project, LIMITS[name], limit)
+        if changed:
+            project.save(update_fields=[LIMITS[name] for name in changed])
+        return {"project": project.name, **{name: getattr(project, field) for name, field in LIMITS.items()}}
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 10_000_000:
+        raise ValueError(text)
+    return int(text)

@@ -1,0 +1,33 @@
+"""``manage.py verifystorage [--full]``"""
+
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from registry import garbage
+from registry.management.json_command import say
+
+
+class Command(BaseCommand):
+    help = (
+        "Compare what the database says with the bytes that are stored; with --full read every byte. Repairs nothing:"
+        " pushing a damaged blob again does. Each problem is said on standard error; status 1 when there is one."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--full", action="store_true", help="read everything and compare digests")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Print one JSON object: blobs looked at, and problems by kind."""
+        looked, problems = 0, Counter[str](missing=0, short=0, damaged=0, orphan=0)
+        for found in garbage.verify(full=options["full"]):
+            if isinstance(found, garbage.Problem):
+                problems[found.kind] += 1
+                self.stderr.write(f"{found.kind}: {found.digest} {found.key}")
+            else:
+                looked = found
+                self.stderr.write(f"{looked:,} blobs looked at")
+        say(self, blobs=looked, **problems)
+        if problems.total():
+            raise SystemExit(1)
