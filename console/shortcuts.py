@@ -99,7 +99,7 @@ class Place:
 
     def say(self, text: str, *, undo: Deletion | None = None, level: int = messages.SUCCESS) -> None:
         """Tell the person, on the next page that they see; with ``undo`` it can be taken back from there."""
-        way_back = f"{self.url('undo', repository=None, image=None)} {undo.pk}" if undo else ""
+        way_back = f"{reverse('console:undo', args=[self.project.name])} {undo.pk}" if undo else ""
         messages.add_message(self.request, level, text, extra_tags=way_back)
 
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
@@ -112,8 +112,8 @@ class Place:
             status=status,
         )
 
-    def _names(self) -> dict[str, str]:
-        named = {"project": self.project.name}
+    def _names(self) -> dict[str, Any]:
+        named: dict[str, Any] = {"project": self.project.name}
         if self.repository:
             named["repository"] = self.repository.name
         if self.image:
@@ -158,7 +158,7 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
                 if request.method != "POST":
                     raise Http404(str(error)) from error
                 messages.error(request, str(error))
-                return redirect(back(request, place.url("overview", repository=None, image=None)))
+                return redirect(back(request, reverse("console:overview", args=[project])))
 
         return _declare(answer, str(post or action))
 

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
+from typing import Any
 
 from celery import shared_task
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from accounts import keys, tokens
 from accounts.sessions import SessionStore
 from registry import cleanup, counts, garbage, history, recovery, uploads, usage
+
+logger = logging.getLogger(__name__)
+
+
+def _queue(task: Any, *arguments: int) -> None:
+    """Queue a task whose work is written down already: when the broker is away, a sweep finds it later."""
+    try:
+        task.delay(*arguments)
+    except OperationalError:
+        logger.exception("%s could not be queued; a sweep will find its work", task.name)
+
+
+def start_collection(collection_id: int) -> None:
+    """Have a worker take up a run of the collector."""
+    _queue(run_collection, collection_id)
+
+
+def start_cleanup(policy_id: int) -> None:
+    """Have a worker run a cleanup policy, or go on with its run."""
+    _queue(clean_repository, policy_id)
 
 
 @shared_task
@@ -64,7 +87,7 @@ def sweep_cleanups() -> int:
 def _start_cleanups(every: timedelta) -> int:
     policies = cleanup.due(every)
     for policy_id in policies:
-        clean_repository.delay(policy_id)
+        start_cleanup(policy_id)
     return len(policies)
 
 
@@ -85,7 +108,7 @@ def collect_garbage() -> int:
     """Every night: start runs of the collector for whatever has something due."""
     started = garbage.request_all()
     for collection_id in started:
-        run_collection.delay(collection_id)
+        start_collection(collection_id)
     return len(started)
 
 
@@ -94,7 +117,7 @@ def sweep_collections() -> int:
     """Go on with runs that nobody works on."""
     unfinished = garbage.unfinished()
     for collection_id in unfinished:
-        run_collection.delay(collection_id)
+        start_collection(collection_id)
     return len(unfinished)
 
 

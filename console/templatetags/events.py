@@ -8,7 +8,7 @@ from django import template
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from console.templatetags.kcr import icon, short
+from console.templatetags.kcr import count, icon, plain_size, short
 from registry.models import Event
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ ICONS = {
     "scan": "shield-alert",
 }
 RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
+
+
+@register.simple_tag
+def kind_words(kind: str) -> str:
+    """What was deleted, in a word."""
+    return {"tag": _("tag"), "manifest": _("digest"), "image": _("image"), "repository": _("repository")}.get(
+        kind, kind
+    )
 
 
 @register.simple_tag
@@ -54,6 +62,8 @@ def event_words(event: Event) -> SafeString:
         "user": _text(detail.get("user")),
         "tags": ", ".join(str(tag) for tag in detail.get("tags", [])[:10]) or _("no tag"),
         "changes": _changes(detail),
+        "blobs": count(_number(detail.get("blobs"))),
+        "size": plain_size(_number(detail.get("size"))),
     }
     words = _sentences().get(event.action, event.get_action_display() + " {path}")
     return format_html(words, **values)
@@ -75,7 +85,16 @@ def _sentences() -> dict[str, str]:
         Action.TAG_MOVE: _("Moved {tag} from {before} to {digest}"),
         Action.TAG_DELETE: _("Deleted {tag} ({digest})"),
         Action.TAG_RECOVER: _("Recovered {tag} for {digest}"),
+        Action.DELETION_HOLD: _("Changed the hold on {path}"),
+        Action.DELETION_PURGE: _("Deleted {path} for good"),
+        Action.COLLECTION_RUN: _("Asked for a garbage collection of {path}"),
+        Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs} blobs, {size}"),
+        Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
     }
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,62 @@
+"""The form of a cleanup policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as later
+
+from registry.models import CleanupPolicy
+from registry.policies import MAX_NUMBER
+
+from .parts import Form
+
+if TYPE_CHECKING:
+    from registry.models import Repository
+
+
+def _number(words: Any, help_text: Any = "") -> forms.IntegerField:
+    return forms.IntegerField(label=words, required=False, min_value=1, max_value=MAX_NUMBER, help_text=help_text)
+
+
+class Policy(Form):
+    """What may go by itself. Empty fields are no rules."""
+
+    is_active = forms.BooleanField(label=later("Run every night"), required=False)
+    keep_last = _number(
+        later("Keep the newest … tags of each image"), later("These never go, whatever the other rules say.")
+    )
+    keep_patterns = forms.CharField(
+        label=later("Keep tags that match"),
+        required=False,
+        widget=forms.Textarea({"rows": 3, "spellcheck": "false", "autocapitalize": "none"}),
+        help_text=later("One pattern a line, such as release-* or v?.?"),
+    )
+    tag_days = _number(
+        later("Delete tags older than … days"), later("Counted from when the tag came to mean what it means.")
+    )
+    unpulled_days = _number(later("Delete tags not pulled for … days"))
+    untagged_days = _number(
+        later("Delete digests without a tag after … days"),
+        later("Parts of an index and what refers to a digest never go alone."),
+    )
+    most_percent = forms.IntegerField(
+        label=later("Wait for a person when more than … % of all tags would go"), min_value=0, max_value=100, initial=50
+    )
+
+    @classmethod
+    def of(cls, policy: CleanupPolicy) -> Policy:
+        """The form as the policy is now."""
+        names = ("is_active", "keep_last", "tag_days", "unpulled_days", "untagged_days", "most_percent")
+        values = {name: getattr(policy, name) for name in names}
+        return cls(initial=values | {"keep_patterns": "\n".join(policy.keep_patterns)})
+
+    def rules(self) -> dict[str, Any]:
+        """The rules as ``policies.set_policy`` takes them."""
+        patterns = [line.strip() for line in self.cleaned_data["keep_patterns"].splitlines() if line.strip()]
+        return self.cleaned_data | {"keep_patterns": patterns}
+
+    def policy(self, repository: Repository) -> CleanupPolicy:
+        """The policy that was typed, not saved."""
+        return CleanupPolicy(repository=repository, **self.rules())

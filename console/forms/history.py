@@ -1,0 +1,110 @@
+"""Forms that choose from the history."""
+
+from __future__ import annotations
+
+from datetime import datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as later
+
+from accounts.models import AccessKey
+from registry.history import Wanted
+from registry.models import Event
+
+from .parts import Form
+
+if TYPE_CHECKING:
+    from accounts.models import Project
+    from registry.models import Image, Repository
+
+Action = Event.Action
+GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
+    "push": (later("Image pushed"), (Action.IMAGE_PUSH,)),
+    "tag": (
+        later("Tag added, moved, deleted, recovered"),
+        (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER),
+    ),
+    "delete": (
+        later("Deleted"),
+        (Action.TAG_DELETE, Action.IMAGE_DELETE, Action.REPOSITORY_DELETE, Action.DELETION_PURGE),
+    ),
+    "recover": (later("Recovered"), (Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER)),
+    "update": (
+        later("Settings changed"),
+        (
+            Action.REPOSITORY_CREATE,
+            Action.REPOSITORY_UPDATE,
+            Action.IMAGE_UPDATE,
+            Action.EXPIRY_CHANGE,
+            Action.CLEANUP_POLICY,
+        ),
+    ),
+    "role": (later("Roles changed"), (Action.ROLE_CHANGE,)),
+    "collection": (later("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
+}
+
+
+class HistoryFilter(Form):
+    """Which events are shown; what makes no sense is left out."""
+
+    action = forms.ChoiceField(
+        label=later("Action"),
+        required=False,
+        choices=[("", later("All actions")), *((name, words) for name, (words, _) in GROUPS.items())],
+    )
+    who = forms.CharField(label=later("Who"), required=False, max_length=254)
+    tag = forms.CharField(label=later("Tag"), required=False, max_length=128)
+    key = forms.CharField(label=later("Access key ID"), required=False, max_length=32, widget=forms.HiddenInput)
+    since = forms.DateField(label=later("From"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
+    until = forms.DateField(label=later("Until"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
+
+    def wanted(self, project: Project, repository: Repository | None, image: Image | None) -> Wanted:
+        """The events that were asked for, of this place."""
+        self.is_valid()
+        chosen = self.cleaned_data
+        key = AccessKey.objects.filter(identifier=chosen["key"]).first() if chosen.get("key") else None
+        return Wanted(
+            project,
+            repository=repository,
+            image=image,
+            actions=GROUPS[chosen["action"]][1] if chosen.get("action") else (),
+            key=key,
+            actor=chosen.get("who") or "",
+            tag=chosen.get("tag") or "",
+            since=_moment(chosen.get("since")),
+            until=_moment(chosen.get("until"), after=1),
+        )
+
+
+class UndoChoice(Form):
+    """Whose acts are to be undone, since when. ``who``: an access key's ID, or an e-mail address."""
+
+    who = forms.CharField(
+        label=later("Access key ID or e-mail"),
+        max_length=254,
+        widget=forms.TextInput({"list": "who", "autocomplete": "off"}),
+    )
+    hours = forms.TypedChoiceField(
+        label=later("Everything since"),
+        coerce=int,
+        choices=[
+            ("1", later("1 hour")),
+            ("6", later("6 hours")),
+            ("24", later("1 day")),
+            ("72", later("3 days")),
+            ("168", later("7 days")),
+            ("336", later("14 days")),
+        ],
+    )
+
+    def since(self) -> datetime:
+        """The moment that was chosen."""
+        return timezone.now() - timedelta(hours=self.cleaned_data["hours"])
+
+
+def _moment(day: Any, *, after: int = 0) -> datetime | None:
+    if not day or day.year >= 9999:
+        return None
+    return datetime.combine(day + timedelta(days=after), time.min, tzinfo=timezone.get_current_timezone())

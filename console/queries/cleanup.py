@@ -1,0 +1,53 @@
+"""Pages of cleanup policies."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from console.queries import listing
+from registry import policies
+from registry.models import CleanupLine, CleanupPolicy, CleanupRun
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+    from registry.models import Repository
+
+RUNS = 10
+REPLAYED = 1000
+
+
+def policy_of(repository: Repository) -> CleanupPolicy:
+    """The policy of the repository; an empty one, not saved, when it has none."""
+    found = CleanupPolicy.objects.filter(repository=repository).first()
+    return found or CleanupPolicy(repository=repository, is_active=False)
+
+
+def runs(repository: Repository) -> list[CleanupRun]:
+    """The last runs."""
+    return list(CleanupRun.objects.filter(repository=repository).order_by("-pk")[:RUNS])
+
+
+def replayed(repository: Repository, policy: CleanupPolicy) -> dict[str, Any]:
+    """What the policy would have taken in the last 90 days, those first that somebody wanted afterwards."""
+    found = list(islice(policies.replay(repository, policy), REPLAYED))
+    wanted = [each for each in found if each.deletion.pulled_at or each.deletion.tagged_at]
+    return {"total": len(found), "is_cut": len(found) == REPLAYED, "wanted": wanted}
+
+
+def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | None:
+    """One run with a page of its lines."""
+    found = CleanupRun.objects.filter(repository=repository, pk=pk).first()
+    if found is None:
+        return None
+    lines = CleanupLine.objects.filter(run=found)
+    outcome = asked.get("outcome", "")
+    if outcome in CleanupLine.Outcome.values:
+        lines = lines.filter(outcome=outcome)
+    return {
+        "run": found,
+        "listing": listing.page(lines, asked, {"id": "pk"}),
+        "outcome": outcome,
+        "outcomes": CleanupLine.Outcome,
+    }

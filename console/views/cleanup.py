@@ -1,0 +1,59 @@
+"""Cleanup policies of a repository: set with a look at what goes, and what went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import Http404
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from console.forms.cleanup import Policy
+from console.queries import cleanup as queries
+from console.shortcuts import Place, of_project
+from registry import cleanup, policies, tasks
+from registry.access import Action
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def show(place: Place) -> HttpResponse:
+    """The policy; POST shows what it would take, and with "save" keeps it."""
+    current = queries.policy_of(place.home)
+    posted = place.request.POST
+    form = Policy(posted) if posted else Policy.of(current)
+    context: dict[str, Any] = {"form": form, "current": current, "runs": queries.runs(place.home)}
+    if place.request.method == "POST" and form.is_valid():
+        act = posted.get("act")
+        if act == "save":
+            saved = form.attempt(policies.set_policy, place.actor, place.home, **form.rules())
+            if saved:
+                place.say(_("The cleanup policy has been saved. It runs at night."))
+                return place.go("cleanup")
+        elif act == "run" and current.pk:
+            tasks.start_cleanup(current.pk)
+            place.say(_("A run has been queued."))
+            return place.go("cleanup")
+        else:
+            wanted = form.policy(place.home)
+            context["preview"] = policies.preview(place.home, wanted, timezone.now())
+            context["replay"] = queries.replayed(place.home, wanted)
+    return place.render("console/cleanup.html", side="repositories", tab="cleanup", **context)
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def run(place: Place, run: int) -> HttpResponse:
+    """One run with the reason for each tag; POST says yes or no to one that is held."""
+    found = queries.run(place.home, run, place.request.GET)
+    if found is None:
+        raise Http404
+    if place.request.method == "POST":
+        if place.request.POST.get("act") == "approve":
+            cleanup.approve(place.actor, run)
+            tasks.start_cleanup(queries.policy_of(place.home).pk)
+        else:
+            cleanup.dismiss(place.actor, run)
+        return place.go("cleanup_run", run=run)
+    return place.render("console/cleanup_run.html", side="repositories", tab="cleanup", page=found)
