@@ -20,29 +20,22 @@ if TYPE_CHECKING:
     from registry.models import Image, Repository
 
 Action = Event.Action
+_DELETED = (Action.TAG_DELETE, Action.IMAGE_DELETE, Action.REPOSITORY_DELETE, Action.DELETION_PURGE)
+_RECOVERED = (Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER)
+_CHANGED = (
+    *(Action.REPOSITORY_CREATE, Action.REPOSITORY_UPDATE, Action.IMAGE_UPDATE),
+    *(Action.EXPIRY_CHANGE, Action.CLEANUP_POLICY),
+)
+_TAGGED = (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER)
 GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "push": (later("Image pushed"), (Action.IMAGE_PUSH,)),
-    "tag": (
-        later("Tag added, moved, deleted, recovered"),
-        (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER),
-    ),
-    "delete": (
-        later("Deleted"),
-        (Action.TAG_DELETE, Action.IMAGE_DELETE, Action.REPOSITORY_DELETE, Action.DELETION_PURGE),
-    ),
-    "recover": (later("Recovered"), (Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER)),
-    "update": (
-        later("Settings changed"),
-        (
-            Action.REPOSITORY_CREATE,
-            Action.REPOSITORY_UPDATE,
-            Action.IMAGE_UPDATE,
-            Action.EXPIRY_CHANGE,
-            Action.CLEANUP_POLICY,
-        ),
-    ),
+    "tag": (later("Tag added, moved, deleted, recovered"), _TAGGED),
+    "delete": (later("Deleted"), _DELETED),
+    "recover": (later("Recovered"), _RECOVERED),
+    "update": (later("Settings changed"), _CHANGED),
     "role": (later("Roles changed"), (Action.ROLE_CHANGE,)),
     "collection": (later("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
+    "cleanup": (later("Cleanup"), (Action.CLEANUP_RUN,)),
 }
 
 

@@ -65,7 +65,8 @@ def event_words(event: Event) -> SafeString:
         "blobs": count(_number(detail.get("blobs"))),
         "size": plain_size(_number(detail.get("size"))),
     }
-    words = _sentences().get(event.action, event.get_action_display() + " {path}")
+    whole = _of_whole_images().get(event.action, "") if not event.digest else ""
+    words = whole or _sentences().get(event.action) or event.get_action_display() + " {path}"
     return format_html(words, **values)
 
 
@@ -89,7 +90,15 @@ def _sentences() -> dict[str, str]:
         Action.DELETION_PURGE: _("Deleted {path} for good"),
         Action.COLLECTION_RUN: _("Asked for a garbage collection of {path}"),
         Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs} blobs, {size}"),
+        Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
+    }
+
+
+def _of_whole_images() -> dict[str, str]:
+    return {
+        Action.IMAGE_DELETE: _("Deleted the image {path} ({tags})"),
+        Action.IMAGE_RECOVER: _("Recovered the image {path}"),
     }
 
 
@@ -102,18 +111,17 @@ def _text(value: Any) -> str:
 
 
 def _changes(detail: dict[str, Any]) -> str:
-    """``description: "a" → "b", is_public: no → yes``"""
+    """``description: “a” → “b”, is_public: no → yes``"""
     before, after = detail.get("before"), detail.get("after")
     if not isinstance(before, dict) or not isinstance(after, dict):
         return ""
-    return ", ".join(
-        f"{name}: {_value(before.get(name))} → {_value(after[name])}"
-        for name in after
-        if before.get(name) != after[name]
-    )
+    changed = (name for name in after if before.get(name) != after[name])
+    return ", ".join(f"{name}: {_value(before.get(name))} → {_value(after[name])}" for name in changed)
 
 
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    return f"“{value}”"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "–"
+    return "–" if value in {None, ""} else f"“{value}”" if isinstance(value, str) else str(value)
