@@ -34,9 +34,9 @@ from tests.programs import environment_for
 SOURCE = Path(__file__).resolve().parents[2]
 JSON_COMMANDS = {
     *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
-    "rotatesigningkey",
+    *("rotatesigningkey", "setquota"),
 }
-OTHERS = {"quickstart", "serve"}
+OTHERS = {"collectgarbage", "quickstart", "serve", "verifystorage"}
 
 
 def run(*arguments: str) -> dict[str, object]:
