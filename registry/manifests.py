@@ -357,7 +357,7 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
 
 
 def _group(manifest: Manifest) -> list[int]:
-    """The ids of what goes with a manifest: untagged children of no other live index, untagged referrers; and so on."""
+    """The ids of what goes with a manifest: what hangs on it, and on that, and has no tag and no other live index."""
     group, fresh = {manifest.pk}, {manifest.pk}
     while fresh:
         children = Manifest.objects.live().filter(parent_references__parent__in=fresh)
@@ -365,12 +365,10 @@ def _group(manifest: Manifest) -> list[int]:
         digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
         referring = Manifest.objects.live().filter(image=manifest.image, subject__in=digests_gone)
         untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=manifest.image).values("manifest"))
-        found = set(
-            untagged.filter(pk__in=children.exclude(pk__in=still_named.values("child")).values("pk")).values_list(
-                "pk", flat=True
-            )
-        )
-        found |= set(untagged.filter(pk__in=referring.values("pk")).values_list("pk", flat=True))
+        found: set[int] = set()
+        for hanging in (children, referring):  # also what refers to another digest may be a child of an index
+            free = hanging.exclude(pk__in=still_named.values("child"))
+            found |= set(untagged.filter(pk__in=free.values("pk")).values_list("pk", flat=True))
         fresh = found - group
         group |= fresh
     return sorted(group)
