@@ -165,23 +165,23 @@ def undoing(events: Iterable[int]) -> Iterator[None]:
 def record(
     actor: Actor,
     action: Event.Action,
-    thing: Image | Repository,
+    thing: Image | Repository | Project,
     *,
     tag: str = "",
     digest: str = "",
     **detail: Any,
 ) -> Event:
-    """Write down that the actor did this to the image or repository. ``detail`` holds before and after, as JSON."""
+    """Write down that the actor did this to the image, repository or project. ``detail``: before and after, as JSON."""
     if undone := _undone.get():
         detail["undoes"] = list(undone)
     image = thing if isinstance(thing, Image) else None
-    repository = thing.repository if isinstance(thing, Image) else thing
+    repository = image.repository if image else thing if isinstance(thing, Repository) else None
     return Event.objects.create(
         action=action,
-        project_id=repository.project_id,
+        project_id=repository.project_id if repository else thing.pk,
         repository=repository,
         image=image,
-        path=image.path if image else f"{repository.project.name}/{repository.name}",
+        path=str(thing),
         tag=tag,
         digest=digest,
         detail=detail,

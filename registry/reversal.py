@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Exists, OuterRef
 
-from accounts.grants import RepositoryRole
-from accounts.models import User
-from registry import images, policies, repositories
+from accounts.models import Project, User
+from registry import images, members, policies, repositories
 from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci.names import ImageName
 
@@ -46,6 +45,7 @@ class Kind(StrEnum):
     SET_IMAGE = "set image"
     SET_POLICY = "set policy"
     ROLE = "role"
+    MEMBER = "member"
     BY_HAND = "by hand"
 
 
@@ -54,6 +54,7 @@ _SETTINGS = {
     Action.IMAGE_UPDATE: Kind.SET_IMAGE,
     Action.CLEANUP_POLICY: Kind.SET_POLICY,
     Action.ROLE_CHANGE: Kind.ROLE,
+    Action.MEMBER_CHANGE: Kind.MEMBER,
 }
 
 
@@ -61,7 +62,7 @@ _SETTINGS = {
 class Step:
     """One step: what it changes, from what it is now (``before``) to what it is to be (``after``); in words as well.
 
-    ``thing`` is the id of the image, else of the repository. ``name`` is the setting, or the e-mail address of the one
+    ``thing`` is the id of the image, repository or project. ``name`` is the setting, or the e-mail address of the one
     whose role it is. ``problem`` says why it cannot be done, "" when it can. ``events`` are the ids of the undone ones.
     """
 
@@ -235,7 +236,7 @@ class Plan:
         for event in self._events:
             if event.action in _SETTINGS:
                 kind = _SETTINGS[Action(event.action)]
-                thing = event.image_id if kind == Kind.SET_IMAGE else event.repository_id
+                thing = {Kind.SET_IMAGE: event.image_id, Kind.MEMBER: event.project_id}.get(kind, event.repository_id)
                 for name, before, after in _changes(kind, event):
                     if thing is not None:
                         changes[kind, thing, name].append((event, before, after))
@@ -243,7 +244,7 @@ class Plan:
         return [step for step in steps if step is not None]
 
     def _step_of_setting(self, kind: Kind, thing: int, name: str, found: list[tuple[Event, Any, Any]]) -> Step | None:
-        now = value = _value(kind, thing, name)
+        now = value = present(kind, thing, name)
         undone = []
         for event, before, after in found:  # the newest first
             if value != after:
@@ -254,11 +255,12 @@ class Plan:
         was_put_back = any(now == before for _, before, _ in found if before not in theirs)
         if now == value and (undone or was_put_back):
             return None
-        what = "role" if kind == Kind.ROLE else name
+        is_role = kind in {Kind.ROLE, Kind.MEMBER}
+        what = "role" if is_role else name
         return Step(
             kind,
             newest.path,
-            f"set {what} of {name if kind == Kind.ROLE else newest.path} back to {value or 'none'}",
+            f"set {what} of {f'{name} in {newest.path}' if is_role else newest.path} back to {value or 'none'}",
             tuple(undone),
             thing=thing,
             name=name,
@@ -328,7 +330,7 @@ def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
     """Name, before and after of each setting that the event changed."""
     before, after = event.detail.get("before"), event.detail.get("after")
-    if kind == Kind.ROLE:
+    if kind in {Kind.ROLE, Kind.MEMBER}:
         yield event.detail["user"], before, after
     elif isinstance(before, dict) and isinstance(after, dict):
         defaults = policies.rules_of(CleanupPolicy(is_active=False)) if kind == Kind.SET_POLICY else {}
@@ -338,28 +340,23 @@ def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
                 yield name, former, value
 
 
-def _value(kind: Kind, thing: int, name: str) -> Any:
+def present(kind: Kind, thing: int, name: str) -> Any:
+    """The value that a setting, rule or role has now, as events write it."""
     if kind == Kind.SET_IMAGE:
         return images.in_json(getattr(image_of(thing), name))
-    return present(kind, Repository.objects.get(pk=thing), name)
-
-
-def present(kind: Kind, repository: Repository, name: str) -> Any:
-    """The value that a setting, rule or role of a repository has now, as events write it."""
-    if kind == Kind.ROLE:
-        user = User.objects.filter(email=name).first()
-        return (repositories.role_of(repository, user) or "") if user else ""
     if kind == Kind.SET_POLICY:
-        policy = CleanupPolicy.objects.filter(repository=repository).first()
+        policy = CleanupPolicy.objects.filter(repository=thing).first()
         return getattr(policy or CleanupPolicy(is_active=False), name)
-    return getattr(repository, name)
+    if kind == Kind.SET_REPOSITORY:
+        return getattr(Repository.objects.get(pk=thing), name)
+    user = User.objects.filter(email=name).first()
+    if user is None:
+        return ""
+    if kind == Kind.MEMBER:
+        return members.role_of(Project.objects.get(pk=thing), user) or ""
+    return repositories.role_of(Repository.objects.get(pk=thing), user) or ""
 
 
 def from_json(name: str, value: Any) -> Any:
     """A setting of an image from the words of an event (``images.in_json``)."""
     return datetime.fromisoformat(value) if name == "expires_at" and value else value
-
-
-def role(value: Any) -> RepositoryRole | None:
-    """A role as events write it."""
-    return RepositoryRole(value) if value else None

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from accounts.models import User
-from registry import errors, history, images, manifests, policies, repositories, reversal
+from accounts.grants import RepositoryRole
+from accounts.models import Project, ProjectRole, User
+from registry import errors, history, images, manifests, members, policies, repositories, reversal
 from registry.models import Event, Image, Repository
 from registry.reversal import Kind, Plan, Step
 from registry.transactions import retried
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from accounts.actors import Actor
-    from accounts.models import Project
     from registry.models.history import EventQuerySet
 
     Restore = Callable[[Actor, Sequence[int]], object]
@@ -125,25 +125,26 @@ def _remove(actor: Actor, plan: Plan, image_id: int) -> list[Step]:
 def _set(actor: Actor, step: Step) -> None:
     """Give a setting or role back its value, unless it has another one by now than was seen."""
     with transaction.atomic():
-        if step.kind == Kind.SET_IMAGE:
-            image = reversal.image_of(step.thing)
-            Image.objects.select_for_update(no_key=True).get(pk=image.pk)
-            image.refresh_from_db(fields=[step.name])
-            _check(step, images.in_json(getattr(image, step.name)))
-            images.update(actor, image, **{step.name: reversal.from_json(step.name, step.after)})
-            return
-        repository = Repository.objects.select_related("project__organization").get(pk=step.thing)
-        Repository.objects.select_for_update(no_key=True).get(pk=step.thing)
-        _check(step, reversal.present(step.kind, repository, step.name))
-        if step.kind == Kind.ROLE:
-            user = User.objects.get(email=step.name)
-            repositories.set_role(actor, repository, user, reversal.role(step.after))
+        thing = _locked(step)
+        if reversal.present(step.kind, step.thing, step.name) != step.before:
+            raise errors.Denied(f"somebody else has just changed {step.name} of {step.path}")
+        if isinstance(thing, Image):
+            images.update(actor, thing, **{step.name: reversal.from_json(step.name, step.after)})
+        elif isinstance(thing, Project):
+            role = ProjectRole(step.after) if step.after else None
+            members.set_role(actor, thing, User.objects.get(email=step.name), role)
+        elif step.kind == Kind.ROLE:
+            granted = RepositoryRole(step.after) if step.after else None
+            repositories.set_role(actor, thing, User.objects.get(email=step.name), granted)
         elif step.kind == Kind.SET_POLICY:
-            policies.set_policy(actor, repository, **{step.name: step.after})
+            policies.set_policy(actor, thing, **{step.name: step.after})
         else:
-            repositories.update(actor, repository, **{step.name: step.after})
+            repositories.update(actor, thing, **{step.name: step.after})
 
 
-def _check(step: Step, present: object) -> None:
-    if present != step.before:
-        raise errors.Denied(f"somebody else has just changed {step.name} of {step.path}")
+def _locked(step: Step) -> Image | Project | Repository:
+    if step.kind == Kind.SET_IMAGE:
+        return Image.objects.select_for_update(no_key=True).get(pk=step.thing)
+    if step.kind == Kind.MEMBER:
+        return Project.objects.select_for_update(no_key=True).get(pk=step.thing)
+    return Repository.objects.select_for_update(no_key=True).get(pk=step.thing)

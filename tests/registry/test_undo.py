@@ -10,7 +10,8 @@ from django.utils import timezone
 from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
-from registry import errors, history, images, manifests, policies, repositories, undo
+from accounts.models import ProjectRole
+from registry import errors, history, images, manifests, members, policies, repositories, undo
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
@@ -239,6 +240,8 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     policies.set_policy(actor, web, keep_last=1, most_percent=100)
     repositories.set_role(actor, web, world.viewer.user, RepositoryRole.MEMBER)
     repositories.set_role(actor, web, world.pusher.user, None)
+    members.set_role(actor, world.projects["demo"], world.reader.user, ProjectRole.ADMIN)
+    members.set_role(actor, world.projects["demo"], world.stranger.user, ProjectRole.MEMBER)
     result = undone(world)
     assert result.left == []
     web.refresh_from_db()
@@ -249,6 +252,8 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     assert (policy.keep_last, policy.most_percent) == (5, 50)
     assert repositories.role_of(web, world.viewer.user) == RepositoryRole.VIEWER
     assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
+    assert members.role_of(world.projects["demo"], world.reader.user) == ProjectRole.READER
+    assert members.role_of(world.projects["demo"], world.stranger.user) is None
     assert undo.preview(acts(world)) == []
     assert undone(world) == undo.Undone()
 
