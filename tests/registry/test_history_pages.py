@@ -20,6 +20,7 @@ from registry.history import Wanted
 from registry.models import Deletion, Event, Image, Tag
 from registry.oci.names import ImageName
 from tests import docker_client
+from tests.plans import plan
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -159,19 +160,6 @@ def test_a_page_asks_the_same_number_of_questions_however_full_it_is(world, fill
             assert [event.key.name for event in history.page(wanted, limit).events]
     with django_assert_num_queries(2):
         history.page(replace(wanted, actions=(Action.TAG_ADD, Action.TAG_MOVE)), 100)
-
-
-def plan(queryset) -> str:
-    """What the database would do, when tables are too large to be read."""
-    with connection.cursor() as cursor:
-        sql, parameters = queryset.query.sql_with_params()
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-            cursor.execute("SET LOCAL enable_sort = off")
-            cursor.execute(f"EXPLAIN {sql}", parameters)
-        else:
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
-        return "\n".join(str(row[-1]) for row in cursor.fetchall())
 
 
 def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
