@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, When
+from django.db.models import Case, Exists, OuterRef, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -366,8 +366,11 @@ def _group(manifest: Manifest) -> list[int]:
         referring = Manifest.objects.live().filter(image=manifest.image, subject__in=digests_gone)
         untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=manifest.image).values("manifest"))
         found: set[int] = set()
-        for hanging in (children, referring):  # also what refers to another digest may be a child of an index
-            free = hanging.exclude(pk__in=still_named.values("child"))
+        subjects = Manifest.objects.live().filter(image=OuterRef("image"), digest=OuterRef("subject"))
+        still_attached = Exists(subjects.exclude(pk__in=group))
+        # A manifest may be both, the child of one and the referrer of another: it goes with neither while one is there.
+        for hanging in (children, referring):
+            free = hanging.exclude(pk__in=still_named.values("child")).exclude(still_attached)
             found |= set(untagged.filter(pk__in=free.values("pk")).values_list("pk", flat=True))
         fresh = found - group
         group |= fresh

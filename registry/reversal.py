@@ -21,6 +21,8 @@ from registry.oci.names import ImageName
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from django.db.models import QuerySet
+
     from registry.models.history import EventQuerySet
 
 CHUNK = 500
@@ -141,38 +143,41 @@ class Plan:
         return self.image_ids() if image_id is None else [image_id]
 
     def _walked(self, image_id: int) -> list[_Walk]:
-        if image_id not in self._walks:
-            image = image_of(image_id)
-            found = []
-            for some in _chunks(sorted(self._touched.get(image_id, ()))):
-                meanings: dict[str, list[Tag]] = {name: [] for name in some}
-                for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=some):
-                    meanings[tag.name].append(tag)
-                found += [_Walk(self, image, name, rows) for name, rows in meanings.items() if rows]
-            self._walks[image_id] = found
-        return self._walks[image_id]
+        image = None if image_id in self._walks else _images().filter(pk=image_id).first()
+        if image is not None:
+            names = _chunks(sorted(self._touched.get(image_id, ())))
+            self._walks[image_id] = [walk for some in names for walk in self._walks_of(image, some)]
+        return self._walks.get(image_id, [])
+
+    def _walks_of(self, image: Image, names: Sequence[str]) -> list[_Walk]:
+        meanings: dict[str, list[Tag]] = defaultdict(list)
+        for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=names):
+            meanings[tag.name].append(tag)
+        return [_Walk(self, image, name, rows) for name, rows in meanings.items()]
 
     def _step_of(self, walk: _Walk) -> Step | None:
-        if walk.target == walk.present and walk.undone:
-            return None
         if not walk.undone:
             who = walk.last.actor if walk.last else "somebody, longer ago than the history goes,"
-            words = f"{walk.path}:{walk.name} stays what it is"
             return Step(
-                Kind.BY_HAND, walk.path, words, (), walk.image.pk, walk.name, problem=f"{who} has changed it since"
+                Kind.BY_HAND,
+                walk.path,
+                f"{walk.path}:{walk.name} stays what it is",
+                (),
+                thing=walk.image.pk,
+                tag=walk.name,
+                problem=f"{who} has changed it since",
             )
-        kind = Kind.POINT if walk.target else Kind.REMOVE
-        aim = (
-            f"point {walk.path}:{walk.name} to {walk.target} again"
-            if walk.target
-            else f"remove {walk.path}:{walk.name}"
-        )
-        if walk.meaning is not None and not walk.present and walk.meaning.deletion_id is not None:
-            kind = Kind.RECOVERED if self._recovers(walk.meaning) else kind
+        if walk.target == walk.present:
+            return None
+        kind, words = Kind.REMOVE, f"remove {walk.path}:{walk.name}"
+        if walk.meaning is not None:
+            words = f"point {walk.path}:{walk.name} to {walk.target} again"
+            is_in_recovery = not walk.present and walk.meaning.deletion_id is not None
+            kind = Kind.RECOVERED if is_in_recovery and self.is_ours(walk.meaning.closed_by) else Kind.POINT
         return Step(
             kind,
             walk.path,
-            aim,
+            words,
             tuple(walk.undone),
             thing=walk.image.pk,
             tag=walk.name,
@@ -180,9 +185,6 @@ class Plan:
             after=walk.target,
             problem=self._problem_of(walk),
         )
-
-    def _recovers(self, meaning: Tag) -> bool:
-        return self.is_ours(meaning.closed_by)
 
     def _problem_of(self, walk: _Walk) -> str:
         if walk.image.deletion_id is not None and not self._is_recovered(walk.image.deletion):
@@ -315,7 +317,11 @@ class _Walk:
 
 def image_of(image_id: int) -> Image:
     """The image with its repository and project, and its deletion if there is one."""
-    return Image.objects.select_related("repository__project", "deletion").get(pk=image_id)
+    return _images().get(pk=image_id)
+
+
+def _images() -> QuerySet[Image]:
+    return Image.objects.select_related("repository__project", "deletion")
 
 
 def name_of(image: Image) -> ImageName:

@@ -457,7 +457,7 @@ manifest_rows = st.lists(
 
 @pytest.mark.usefixtures("world")
 @hypothesis_settings(
-    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(manifest_rows, st.integers(1, 30), st.none() | st.integers(1, 3))
 def test_no_run_takes_what_is_needed(rows, days, keep_last):
