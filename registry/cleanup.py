@@ -196,6 +196,8 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
         return 0
     for together in (going, *([line] for line in going)):
         waiting = [line for line in together if line.outcome == Outcome.DOOMED]
+        if not waiting:
+            continue
         try:
             with transaction.atomic():
                 manifests.delete_many(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])

@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, When
+from django.db.models import Case, Exists, OuterRef, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -419,12 +419,13 @@ def _group(image: Image, roots: Sequence[Manifest]) -> list[int]:
         digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
         referring = Manifest.objects.live().filter(image=image, subject__in=digests_gone)
         untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=image).values("manifest"))
-        found = set(
-            untagged.filter(pk__in=children.exclude(pk__in=still_named.values("child")).values("pk")).values_list(
-                "pk", flat=True
-            )
-        )
-        found |= set(untagged.filter(pk__in=referring.values("pk")).values_list("pk", flat=True))
+        found: set[int] = set()
+        subjects = Manifest.objects.live().filter(image=OuterRef("image"), digest=OuterRef("subject"))
+        still_attached = Exists(subjects.exclude(pk__in=group))
+        # A manifest may be both, the child of one and the referrer of another: it goes with neither while one is there.
+        for hanging in (children, referring):
+            free = hanging.exclude(pk__in=still_named.values("child")).exclude(still_attached)
+            found |= set(untagged.filter(pk__in=free.values("pk")).values_list("pk", flat=True))
         fresh = found - group
         group |= fresh
     return sorted(group)

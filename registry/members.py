@@ -18,26 +18,38 @@ from accounts.models import (
 )
 from accounts.organizations import Refused
 from registry import history, repositories
+from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
 
+def role_of(project: Project, user: User) -> ProjectRole | None:
+    """The role that the user has in the project itself (organization owners have every right without one)."""
+    role = ProjectMembership.objects.filter(project=project, user=user).values_list("role", flat=True).first()
+    return ProjectRole(role) if role else None
+
+
 def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | None) -> bool:
     """Give exactly this role in the project, or none; returns whether anything changed.
 
-    Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Refused:
-    the user is of another organization.
+    Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Denied:
+    people of other organizations can be given nothing.
     """
     with transaction.atomic():
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        held = ProjectMembership.objects.filter(project=project, user=user).values_list("role", flat=True).first()
-        if held == role:
+        locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        before = role_of(locked, user)
+        if before == role:
             return False
-        organizations.set_project_role(project, user, role)
+        try:
+            organizations.set_project_role(locked, user, role)
+        except Refused as error:
+            raise Denied(str(error)) from error
         _take_grants(actor, user, content_object__project=project)
-        history.record(actor, Event.Action.ROLE_CHANGE, project, user=user.email, before=held or "", after=role or "")
+        history.record(
+            actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, before=before or "", after=role or ""
+        )
     return True
 
 

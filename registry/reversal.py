@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Exists, OuterRef
 
-from accounts.grants import RepositoryRole
-from accounts.models import User
-from registry import images, policies, repositories
+from accounts.models import Project, User
+from registry import images, members, policies, repositories
 from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from django.db.models import QuerySet
 
     from registry.models.history import EventQuerySet
 
@@ -46,6 +47,7 @@ class Kind(StrEnum):
     SET_IMAGE = "set image"
     SET_POLICY = "set policy"
     ROLE = "role"
+    MEMBER = "member"
     BY_HAND = "by hand"
 
 
@@ -55,6 +57,7 @@ _SETTINGS = {
     Action.EXPIRY_CHANGE: Kind.SET_IMAGE,
     Action.CLEANUP_POLICY: Kind.SET_POLICY,
     Action.ROLE_CHANGE: Kind.ROLE,
+    Action.MEMBER_CHANGE: Kind.MEMBER,
 }
 
 
@@ -62,7 +65,7 @@ _SETTINGS = {
 class Step:
     """One step: what it changes, from what it is now (``before``) to what it is to be (``after``); in words as well.
 
-    ``thing`` is the id of the image, else of the repository. ``name`` is the setting, or the e-mail address of the one
+    ``thing`` is the id of the image, repository or project. ``name`` is the setting, or the e-mail address of the one
     whose role it is. ``problem`` says why it cannot be done, "" when it can. ``events`` are the ids of the undone ones.
     """
 
@@ -141,38 +144,41 @@ class Plan:
         return self.image_ids() if image_id is None else [image_id]
 
     def _walked(self, image_id: int) -> list[_Walk]:
-        if image_id not in self._walks:
-            image = image_of(image_id)
-            found = []
-            for some in _chunks(sorted(self._touched.get(image_id, ()))):
-                meanings: dict[str, list[Tag]] = {name: [] for name in some}
-                for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=some):
-                    meanings[tag.name].append(tag)
-                found += [_Walk(self, image, name, rows) for name, rows in meanings.items() if rows]
-            self._walks[image_id] = found
-        return self._walks[image_id]
+        image = None if image_id in self._walks else _images().filter(pk=image_id).first()
+        if image is not None:
+            names = _chunks(sorted(self._touched.get(image_id, ())))
+            self._walks[image_id] = [walk for some in names for walk in self._walks_of(image, some)]
+        return self._walks.get(image_id, [])
+
+    def _walks_of(self, image: Image, names: Sequence[str]) -> list[_Walk]:
+        meanings: dict[str, list[Tag]] = defaultdict(list)
+        for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=names):
+            meanings[tag.name].append(tag)
+        return [_Walk(self, image, name, rows) for name, rows in meanings.items()]
 
     def _step_of(self, walk: _Walk) -> Step | None:
-        if walk.target == walk.present and walk.undone:
-            return None
         if not walk.undone:
             who = walk.last.actor if walk.last else "somebody, longer ago than the history goes,"
-            words = f"{walk.path}:{walk.name} stays what it is"
             return Step(
-                Kind.BY_HAND, walk.path, words, (), walk.image.pk, walk.name, problem=f"{who} has changed it since"
+                Kind.BY_HAND,
+                walk.path,
+                f"{walk.path}:{walk.name} stays what it is",
+                (),
+                thing=walk.image.pk,
+                tag=walk.name,
+                problem=f"{who} has changed it since",
             )
-        kind = Kind.POINT if walk.target else Kind.REMOVE
-        aim = (
-            f"point {walk.path}:{walk.name} to {walk.target} again"
-            if walk.target
-            else f"remove {walk.path}:{walk.name}"
-        )
-        if walk.meaning is not None and not walk.present and walk.meaning.deletion_id is not None:
-            kind = Kind.RECOVERED if self._recovers(walk.meaning) else kind
+        if walk.target == walk.present:
+            return None
+        kind, words = Kind.REMOVE, f"remove {walk.path}:{walk.name}"
+        if walk.meaning is not None:
+            words = f"point {walk.path}:{walk.name} to {walk.target} again"
+            is_in_recovery = not walk.present and walk.meaning.deletion_id is not None
+            kind = Kind.RECOVERED if is_in_recovery and self.is_ours(walk.meaning.closed_by) else Kind.POINT
         return Step(
             kind,
             walk.path,
-            aim,
+            words,
             tuple(walk.undone),
             thing=walk.image.pk,
             tag=walk.name,
@@ -180,9 +186,6 @@ class Plan:
             after=walk.target,
             problem=self._problem_of(walk),
         )
-
-    def _recovers(self, meaning: Tag) -> bool:
-        return self.is_ours(meaning.closed_by)
 
     def _problem_of(self, walk: _Walk) -> str:
         if walk.image.deletion_id is not None and not self._is_recovered(walk.image.deletion):
@@ -236,7 +239,7 @@ class Plan:
         for event in self._events:
             if event.action in _SETTINGS:
                 kind = _SETTINGS[Action(event.action)]
-                thing = event.image_id if kind == Kind.SET_IMAGE else event.repository_id
+                thing = {Kind.SET_IMAGE: event.image_id, Kind.MEMBER: event.project_id}.get(kind, event.repository_id)
                 for name, before, after in _changes(kind, event):
                     if thing is not None:
                         changes[kind, thing, name].append((event, before, after))
@@ -244,7 +247,7 @@ class Plan:
         return [step for step in steps if step is not None]
 
     def _step_of_setting(self, kind: Kind, thing: int, name: str, found: list[tuple[Event, Any, Any]]) -> Step | None:
-        now = value = _value(kind, thing, name)
+        now = value = present(kind, thing, name)
         undone = []
         for event, before, after in found:  # the newest first
             if value != after:
@@ -255,11 +258,12 @@ class Plan:
         was_put_back = any(now == before for _, before, _ in found if before not in theirs)
         if now == value and (undone or was_put_back):
             return None
-        what = "role" if kind == Kind.ROLE else name
+        is_role = kind in {Kind.ROLE, Kind.MEMBER}
+        what = "role" if is_role else name
         return Step(
             kind,
             newest.path,
-            f"set {what} of {name if kind == Kind.ROLE else newest.path} back to {value or 'none'}",
+            f"set {what} of {f'{name} in {newest.path}' if is_role else newest.path} back to {value or 'none'}",
             tuple(undone),
             thing=thing,
             name=name,
@@ -314,7 +318,11 @@ class _Walk:
 
 def image_of(image_id: int) -> Image:
     """The image with its repository and project, and its deletion if there is one."""
-    return Image.objects.select_related("repository__project", "deletion").get(pk=image_id)
+    return _images().get(pk=image_id)
+
+
+def _images() -> QuerySet[Image]:
+    return Image.objects.select_related("repository__project", "deletion")
 
 
 def name_of(image: Image) -> ImageName:
@@ -329,7 +337,7 @@ def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
 def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
     """Name, before and after of each setting that the event changed."""
     before, after = event.detail.get("before"), event.detail.get("after")
-    if kind == Kind.ROLE:
+    if kind in {Kind.ROLE, Kind.MEMBER}:
         yield event.detail["user"], before, after
     elif isinstance(before, dict) and isinstance(after, dict):
         defaults = policies.rules_of(CleanupPolicy(is_active=False)) if kind == Kind.SET_POLICY else {}
@@ -339,28 +347,23 @@ def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
                 yield name, former, value
 
 
-def _value(kind: Kind, thing: int, name: str) -> Any:
+def present(kind: Kind, thing: int, name: str) -> Any:
+    """The value that a setting, rule or role has now, as events write it."""
     if kind == Kind.SET_IMAGE:
         return images.in_json(getattr(image_of(thing), name))
-    return present(kind, Repository.objects.get(pk=thing), name)
-
-
-def present(kind: Kind, repository: Repository, name: str) -> Any:
-    """The value that a setting, rule or role of a repository has now, as events write it."""
-    if kind == Kind.ROLE:
-        user = User.objects.filter(email=name).first()
-        return (repositories.role_of(repository, user) or "") if user else ""
     if kind == Kind.SET_POLICY:
-        policy = CleanupPolicy.objects.filter(repository=repository).first()
+        policy = CleanupPolicy.objects.filter(repository=thing).first()
         return getattr(policy or CleanupPolicy(is_active=False), name)
-    return getattr(repository, name)
+    if kind == Kind.SET_REPOSITORY:
+        return getattr(Repository.objects.get(pk=thing), name)
+    user = User.objects.filter(email=name).first()
+    if user is None:
+        return ""
+    if kind == Kind.MEMBER:
+        return members.role_of(Project.objects.get(pk=thing), user) or ""
+    return repositories.role_of(Repository.objects.get(pk=thing), user) or ""
 
 
 def from_json(name: str, value: Any) -> Any:
     """A setting of an image from the words of an event (``images.in_json``)."""
     return datetime.fromisoformat(value) if name == "expires_at" and value else value
-
-
-def role(value: Any) -> RepositoryRole | None:
-    """A role as events write it."""
-    return RepositoryRole(value) if value else None

@@ -11,24 +11,27 @@ events of all this name the undone ones (``detail["undoes"]``).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 
-from accounts.models import User
-from registry import errors, history, images, manifests, policies, repositories, reversal
+from accounts.grants import RepositoryRole
+from accounts.models import Project, ProjectRole, User
+from registry import errors, history, images, manifests, members, policies, repositories, reversal
 from registry.models import Event, Image, Repository
 from registry.reversal import Kind, Plan, Step
 from registry.transactions import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from accounts.actors import Actor
-    from accounts.models import Project
     from registry.models.history import EventQuerySet
+    from registry.oci.names import ImageName
 
     Restore = Callable[[Actor, Sequence[int]], object]
 
@@ -40,9 +43,10 @@ class Undone:
     done: list[Step] = field(default_factory=list)
     left: list[Step] = field(default_factory=list)
 
-    def add(self, step: Step) -> None:
-        """Put it where it belongs."""
-        (self.left if step.problem else self.done).append(step)
+    def add(self, steps: Iterable[Step]) -> None:
+        """Put each where it belongs."""
+        for step in steps:
+            (self.left if step.problem else self.done).append(step)
 
 
 def acts(project: Project, since: datetime, *, key_id: int | None = None, user_id: int | None = None) -> EventQuerySet:
@@ -67,83 +71,99 @@ def undo(actor: Actor, events: EventQuerySet, restore: Restore) -> Undone:
     """
     plan, result = Plan(events), Undone()
     for step in plan.deletions():
-        result.add(_tried(step, restore, actor, [step.deletion]))
+        result.add(_tried([step], restore, actor, [step.deletion]))
     plan.look_again()
     for step in plan.tags():
         if step.kind != Kind.REMOVE:
-            result.add(_tried(step, _point, actor, step))
+            result.add(_tried([step], _point, actor, step))
     for image_id in plan.image_ids():
-        for step in _remove(actor, plan, image_id):
-            result.add(step)
-    for step in plan.settings():
-        result.add(_tried(step, _set, actor, step))
-    for step in plan.others():
-        result.add(step)
+        result.add(_remove(actor, plan, image_id))
+    for steps in _of_one_thing(plan.settings()):
+        result.add(_tried(steps, _set, actor, steps))
+    result.add(plan.others())
     return result
 
 
-def _tried(step: Step, work: Callable[..., object], *arguments: object) -> Step:
-    """The step after its work, or with the problem that the work met."""
-    if step.problem:
-        return step
+def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -> list[Step]:
+    """The steps after their common work, or with the problem that it met; not begun when one has a problem already."""
+    if any(step.problem for step in steps):
+        return steps
     try:
-        with history.undoing(step.events):
+        with history.undoing({event for step in steps for event in step.events}):
             work(*arguments)
     except errors.RegistryError as error:
-        return replace(step, problem=error.message)
-    return step
+        return [replace(step, problem=error.message) for step in steps]
+    except ObjectDoesNotExist:
+        return [replace(step, problem="it is gone for good") for step in steps]
+    return steps
 
 
 def _point(actor: Actor, step: Step) -> None:
     image = reversal.image_of(step.thing)
-    repository = image.repository
     name = reversal.name_of(image)
-    manifests.point_tag(actor, repository, name, step.tag, str(step.after), seen=str(step.before))
+    manifests.point_tag(actor, image.repository, name, step.tag, str(step.after), seen=str(step.before))
 
 
 @retried
 def _remove(actor: Actor, plan: Plan, image_id: int) -> list[Step]:
     """Delete the tags and digests that the acts brought into an image, as one act; or say why not."""
-    image = reversal.image_of(image_id)
     with transaction.atomic():
-        Image.objects.select_for_update(no_key=True).get(pk=image_id)
+        try:
+            image = reversal.image_of(image_id)
+            name = reversal.name_of(image)
+            manifests.lock_live_image(image.repository, name)
+        except (errors.NameUnknown, Image.DoesNotExist):
+            return []  # what was in it is in Recovery with it, or gone for good
         plan.look_again()
         steps = [step for step in plan.tags(image_id) if step.kind == Kind.REMOVE] + plan.digests(image_id)
         going = [step for step in steps if not step.problem]
+        left = [step for step in steps if step.problem]
         if not going:
-            return steps
-        try:
-            with transaction.atomic(), history.undoing({event for step in going for event in step.events}):
-                manifests.delete_many(
-                    actor, image.repository, reversal.name_of(image), [step.tag or step.digest for step in going]
-                )
-        except errors.RegistryError as error:
-            return [step if step.problem else replace(step, problem=error.message) for step in steps]
-    return steps
+            return left
+        return left + _tried(going, _delete, actor, image.repository, name, [step.tag or step.digest for step in going])
 
 
-def _set(actor: Actor, step: Step) -> None:
-    """Give a setting or role back its value, unless it has another one by now than was seen."""
+def _delete(actor: Actor, repository: Repository, name: ImageName, references: list[str]) -> None:
     with transaction.atomic():
-        if step.kind == Kind.SET_IMAGE:
-            image = reversal.image_of(step.thing)
-            Image.objects.select_for_update(no_key=True).get(pk=image.pk)
-            image.refresh_from_db(fields=[step.name])
-            _check(step, images.in_json(getattr(image, step.name)))
-            images.update(actor, image, **{step.name: reversal.from_json(step.name, step.after)})
-            return
-        repository = Repository.objects.select_related("project__organization").get(pk=step.thing)
-        Repository.objects.select_for_update(no_key=True).get(pk=step.thing)
-        _check(step, reversal.present(step.kind, repository, step.name))
-        if step.kind == Kind.ROLE:
-            user = User.objects.get(email=step.name)
-            repositories.set_role(actor, repository, user, reversal.role(step.after))
-        elif step.kind == Kind.SET_POLICY:
-            policies.set_policy(actor, repository, **{step.name: step.after})
+        manifests.delete_many(actor, repository, name, references)
+
+
+def _of_one_thing(steps: list[Step]) -> Iterator[list[Step]]:
+    """Settings of one thing change together, in one event; roles one by one, and so does what cannot be done."""
+    together: dict[tuple[Kind, int], list[Step]] = defaultdict(list)
+    for step in steps:
+        if step.problem or step.kind in {Kind.ROLE, Kind.MEMBER}:
+            yield [step]
         else:
-            repositories.update(actor, repository, **{step.name: step.after})
+            together[step.kind, step.thing].append(step)
+    yield from together.values()
 
 
-def _check(step: Step, present: object) -> None:
-    if present != step.before:
-        raise errors.Denied(f"somebody else has just changed {step.name} of {step.path}")
+def _set(actor: Actor, steps: list[Step]) -> None:
+    """Give settings or a role back what they were, unless one is something else by now than was seen."""
+    first = steps[0]
+    with transaction.atomic():
+        thing = _locked(first)
+        for step in steps:
+            if reversal.present(step.kind, step.thing, step.name) != step.before:
+                raise errors.Denied(f"somebody else has just changed {step.name} of {step.path}")
+        if isinstance(thing, Image):
+            images.update(actor, thing, **{step.name: reversal.from_json(step.name, step.after) for step in steps})
+        elif isinstance(thing, Project):
+            role = ProjectRole(first.after) if first.after else None
+            members.set_role(actor, thing, User.objects.get(email=first.name), role)
+        elif first.kind == Kind.ROLE:
+            granted = RepositoryRole(first.after) if first.after else None
+            repositories.set_role(actor, thing, User.objects.get(email=first.name), granted)
+        elif first.kind == Kind.SET_POLICY:
+            policies.set_policy(actor, thing, **{step.name: step.after for step in steps})
+        else:
+            repositories.update(actor, thing, **{step.name: step.after for step in steps})
+
+
+def _locked(step: Step) -> Image | Project | Repository:
+    if step.kind == Kind.SET_IMAGE:
+        return Image.objects.select_for_update(no_key=True).get(pk=step.thing)
+    if step.kind == Kind.MEMBER:
+        return Project.objects.select_for_update(no_key=True).get(pk=step.thing)
+    return Repository.objects.select_for_update(no_key=True).get(pk=step.thing)

@@ -33,7 +33,7 @@ GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "delete": (later("Deleted"), _DELETED),
     "recover": (later("Recovered"), _RECOVERED),
     "update": (later("Settings changed"), _CHANGED),
-    "role": (later("Roles changed"), (Action.ROLE_CHANGE,)),
+    "role": (later("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
     "collection": (later("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
     "cleanup": (later("Cleanup"), (Action.CLEANUP_RUN,)),
 }

@@ -43,7 +43,7 @@ def event_icon(event: Event) -> SafeString:
         return icon("rotate-ccw")
     if event.action.endswith(".delete"):
         return icon("trash-2")
-    if event.action == Action.ROLE_CHANGE:
+    if event.action in {Action.ROLE_CHANGE, Action.MEMBER_CHANGE}:
         return icon("users")
     return icon(ICONS.get(event.action.partition(".")[0], "info"))
 
@@ -77,6 +77,7 @@ def _sentences() -> dict[str, str]:
         Action.REPOSITORY_DELETE: _("Deleted the repository {path}"),
         Action.REPOSITORY_RECOVER: _("Recovered the repository {path}"),
         Action.ROLE_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
+        Action.MEMBER_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
         Action.IMAGE_PUSH: _("Pushed {digest} to {path}"),
         Action.IMAGE_UPDATE: _("Changed {path}: {changes}"),
         Action.EXPIRY_CHANGE: _("Changed the expiry of {path}: {changes}"),

@@ -57,6 +57,7 @@ class Event(models.Model):
         REPOSITORY_DELETE = "repository.delete"
         REPOSITORY_RECOVER = "repository.recover"
         ROLE_CHANGE = "repository.role"
+        MEMBER_CHANGE = "project.member"
         IMAGE_PUSH = "image.push"
         IMAGE_UPDATE = "image.update"
         EXPIRY_CHANGE = "image.expiry"

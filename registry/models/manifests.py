@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import F, OuterRef, Q, Subquery
+from django.db.models import F, Q, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -39,7 +39,9 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
 
         A live tag that is spelled ``reference`` in full goes before.
         """
-        tags = Tag.objects.filter(image=OuterRef("image"))
+        # The image by a query of its own, and not as the outer row's: so each step has one row, and an index in order.
+        image = Image.objects.live().filter(path=path).values("pk")
+        tags = Tag.objects.filter(image=Subquery(image))
         spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
         begun = Subquery(tags.filter(name=name, started_at__lte=moment).order_by("-started_at", "-pk").values("pk")[:1])
         still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)

@@ -11,7 +11,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from accounts.actors import SYSTEM
 from registry import cleanup, counts, errors, manifests, policies, tasks
+from registry.celery import app
 from registry.models import (
     CleanupLine,
     CleanupPolicy,
@@ -61,8 +63,6 @@ def age(tag: str, days: float) -> None:
 
 
 def policy_of(web: Repository, **rules: object) -> CleanupPolicy:
-    from accounts.actors import SYSTEM
-
     return policies.set_policy(SYSTEM, web, **rules)
 
 
@@ -355,8 +355,6 @@ def test_an_approved_run_is_found_by_the_sweep(tagged, web, world):
 
 
 def test_the_tasks_of_the_schedule_exist(tagged, web):
-    from registry.celery import app
-
     scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
     assert {f"registry.tasks.{name}" for name in ("clean_repositories", "sweep_cleanups", "prune_history")} <= scheduled
     policy = policy_of(web, keep_last=8)
@@ -459,7 +457,7 @@ manifest_rows = st.lists(
 
 @pytest.mark.usefixtures("world")
 @hypothesis_settings(
-    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(manifest_rows, st.integers(1, 30), st.none() | st.integers(1, 3))
 def test_no_run_takes_what_is_needed(rows, days, keep_last):

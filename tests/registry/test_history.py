@@ -1,5 +1,7 @@
 """What is written down from the first push on: events, tag intervals, deletion groups."""
 
+import json
+
 import pytest
 
 from registry.models import Deletion, Event, Manifest, Tag
@@ -113,3 +115,36 @@ def test_pushing_what_was_deleted_brings_it_back(docker):
     docker("member").push("web/app", "2.0", image)
     assert docker("viewer").tags("web/app") == ["2.0"]
     docker("viewer").pull("web/app", image.digest)
+
+
+def test_a_signature_that_an_index_names_as_its_child_stays_with_the_index(docker):
+    """Deleting what it signs would otherwise take it from under the live index."""
+    member = docker("member")
+    signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
+    subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}
+    signature = Image(more={"subject": subject})
+    member.push("web/app", signature.digest, signature)
+    entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
+    index_type = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": [entry]}).encode()
+    member.push_manifest("web/app", "index", index, index_type)
+    member.delete(f"web/app/manifests/{signed.digest}", 202)
+    member.get(f"web/app/manifests/{signature.digest}", 200)
+    assert [manifest.digest for manifest in Deletion.objects.get().manifests.all()] == [signed.digest]
+
+
+def test_a_signature_that_is_in_an_index_outlives_the_index(docker):
+    """What it signs is still there."""
+    member = docker("member")
+    signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
+    subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}
+    signature = Image(more={"subject": subject})
+    member.push("web/app", signature.digest, signature)
+    entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
+    index_type = "application/vnd.oci.image.index.v1+json"
+    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": [entry]}).encode()
+    member.push_manifest("web/app", "index", index, index_type)
+    member.delete(f"web/app/manifests/{sha256(index)}", 202)
+    member.get(f"web/app/manifests/{signature.digest}", 200)
+    member.delete(f"web/app/manifests/{signed.digest}", 202)
+    member.get(f"web/app/manifests/{signature.digest}", 404)

@@ -5,16 +5,22 @@ import io
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import history, images, repositories
+from accounts.grants import RepositoryRole
+from accounts.models import ProjectRole
+from registry import history, images, manifests, members, policies, repositories
+from registry.errors import Denied
 from registry.history import Wanted
 from registry.models import Deletion, Event, Image, Tag
+from registry.oci.names import ImageName
 from tests import docker_client
+from tests.plans import plan
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,19 +162,6 @@ def test_a_page_asks_the_same_number_of_questions_however_full_it_is(world, fill
         history.page(replace(wanted, actions=(Action.TAG_ADD, Action.TAG_MOVE)), 100)
 
 
-def plan(queryset) -> str:
-    """What the database would do, when tables are too large to be read."""
-    with connection.cursor() as cursor:
-        sql, parameters = queryset.query.sql_with_params()
-        if connection.vendor == "postgresql":
-            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-            cursor.execute("SET LOCAL enable_sort = off")
-            cursor.execute(f"EXPLAIN {sql}", parameters)
-        else:
-            cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
-        return "\n".join(str(row[-1]) for row in cursor.fetchall())
-
-
 def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
     """The newest are found by an index that is in their order; a million rows more would change nothing."""
     for name, (wanted, _) in every_filter(world, filled).items():
@@ -289,3 +282,52 @@ def test_settings_of_an_image_change_with_one_event_of_before_and_after(docker, 
     assert not images.update(world.member.actor, image, expires_at=day)
     with pytest.raises(images.NameInvalid):
         images.update(SYSTEM, image, description="x" * 101)
+
+
+def test_a_role_in_a_project_is_part_of_its_history(world):
+    demo, actor = world.projects["demo"], world.admin.actor
+    assert members.set_role(actor, demo, world.stranger.user, ProjectRole.READER)
+    assert not members.set_role(actor, demo, world.stranger.user, ProjectRole.READER)
+    assert members.set_role(actor, demo, world.stranger.user, None)
+    given, taken = Event.objects.filter(action="project.member").order_by("pk")
+    assert (given.path, given.project, given.repository, given.user) == ("demo", demo, None, world.admin.user)
+    assert given.detail == {"user": "stranger@acme.test", "before": "", "after": "reader"}
+    assert taken.detail == {"user": "stranger@acme.test", "before": "reader", "after": ""}
+    with pytest.raises(Denied, match="not in the organization"):
+        members.set_role(actor, demo, world.outsider.user, ProjectRole.READER)
+
+
+CHANGES = {
+    "settings": ("repository.update", lambda w: repositories.update(w.actor, w.web, is_public=True)),
+    "right": ("repository.role", lambda w: repositories.set_role(w.actor, w.web, w.stranger, RepositoryRole.VIEWER)),
+    "role": ("project.member", lambda w: members.set_role(w.actor, w.web.project, w.stranger, ProjectRole.READER)),
+    "policy": ("cleanup.policy", lambda w: policies.set_policy(w.actor, w.web, keep_last=5)),
+    "repository": ("repository.create", lambda w: repositories.create(w.actor, w.web.project, "new")),
+    "image": ("image.update", lambda w: images.update(w.actor, w.image, description="shop")),
+    "tag": ("tag.add", lambda w: manifests.point_tag(w.actor, w.web, w.name, "new", w.digest)),
+    "move": ("tag.move", lambda w: manifests.point_tag(w.actor, w.web, w.name, "1", w.digest, seen=w.former)),
+    "tag's end": ("tag.delete", lambda w: manifests.delete(w.actor, w.web, w.name, "1")),
+    "digest's end": ("image.delete", lambda w: manifests.delete(w.actor, w.web, w.name, w.digest)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_every_change_is_one_event_by_whom_from_where_with_what(docker, world, what):
+    former = docker("owner").push("web/app", "1")
+    other = docker("owner").push("web/app", "2", docker_client.Image(layers=[b"other"]))
+    action, change = CHANGES[what]
+    scene = SimpleNamespace(
+        actor=replace(world.member.actor, address="10.1.2.3", client="a browser"),
+        web=world.repository("web"),
+        image=Image.objects.get(path="demo/web/app"),
+        name=ImageName("demo", "web", "app"),
+        stranger=world.stranger.user,
+        digest=other.digest,
+        former=former.digest,
+    )
+    last = Event.objects.latest("pk").pk
+    assert change(scene)
+    event = Event.objects.get(pk__gt=last)
+    assert (event.action, event.user, event.key) == (action, world.member.user, world.member.key)
+    assert (event.actor, event.address, event.client) == ("member@acme.test", "10.1.2.3", "a browser")
+    assert (event.project, event.path.partition("/")[0]) == (world.projects["demo"], "demo")

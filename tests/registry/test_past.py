@@ -3,16 +3,19 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import errors, manifests, tags
+from accounts.actors import SYSTEM
+from registry import errors, manifests, repositories, tags
 from registry.models import Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from registry.oci import names
 from registry.oci.names import ImageName
 from tests.docker_client import Image
+from tests.plans import plan
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")
@@ -105,9 +108,6 @@ def test_whoever_may_pull_the_tag_may_pull_its_past(docker, moved, who, status):
 
 
 def test_a_grant_that_ended_ended_for_the_past_as_well(docker, moved, world):
-    from accounts.actors import SYSTEM
-    from registry import repositories
-
     docker("viewer").get(f"web/app/manifests/{at('stable', JANUARY)}", 200)
     repositories.set_role(SYSTEM, world.repository("web"), world.viewer.user, None)
     docker("viewer").get(f"web/app/manifests/{at('stable', JANUARY)}", 404)
@@ -139,6 +139,15 @@ def test_a_live_tag_from_before_there_was_the_form_goes_before_the_past(docker, 
     member.push("web/app", at("stable", JANUARY), NEW)
     member.delete(f"web/app/manifests/{at('stable', JANUARY)}", 202)
     assert member.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest  # now the past again
+
+
+def test_the_past_is_found_by_indexes_however_much_of_it_there_is(docker, moved):
+    told = plan(Manifest.objects.meant(str(NAME), "spelled", "stable", MAY).only("digest")[:1])
+    assert "Seq Scan" not in told, told
+    assert "SCAN registry" not in told, told
+    if connection.vendor == "sqlite":
+        assert "history_of_tag" in told
+        assert "TEMP B-TREE" not in told
 
 
 # ── Every history ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ WRITES = re.compile(
 PULLS = {
     "GET manifest by tag": ("GET", "manifests/1.0", 200),
     "HEAD manifest by tag": ("HEAD", "manifests/1.0", 200),
+    "GET manifest by a tag's past": ("GET", "manifests/1.0--at-20260901t1200z", 200),
+    "HEAD manifest by a tag's past": ("HEAD", "manifests/1.0--at-20260901t1200z", 200),
     "GET manifest by digest": ("GET", f"manifests/{PUSHED.digest}", 200),
     "HEAD manifest by digest": ("HEAD", f"manifests/{PUSHED.digest}", 200),
     "GET blob": ("GET", f"blobs/{sha256(b'a layer')}", 200),
@@ -95,9 +98,10 @@ def compare(counts: dict[str, int]) -> None:
 
 @pytest.fixture
 def pushed(docker) -> None:
-    """web/app:1.0 and public/app:1.0; everything that a process learns once, it has learned."""
+    """web/app:1.0 and public/app:1.0, for long; everything that a process learns once, it has learned."""
     for repository in ("web", "public"):
         docker("member").push(f"{repository}/app", "1.0", PUSHED)
+    Tag.objects.update(started_at=datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("visitor", VISITORS)

@@ -93,6 +93,7 @@ def test_settings_are_read_in_one_way_only():
         ("KCR_BARE_HOST_NAMES", "BARE_HOST_NAMES", lambda value: "on" if value else "off"),
         ("KCR_MAX_BLOB_SIZE", "MAX_BLOB_SIZE", str),
         ("KCR_RECOVERY_DAYS", "RECOVERY_DAYS", str),
+        ("KCR_HISTORY_DAYS", "HISTORY_DAYS", str),
         ("KCR_WEB_THREADS", "WEB_THREADS", str),
     ],
 )
@@ -130,6 +131,7 @@ def test_defaults_are_those_of_the_readme(monkeypatch, tmp_path, name, attribute
         ),
         *(("KCR_MAX_BLOB_SIZE", value) for value in ("0", "64G", "1e9", "-5")),
         *(("KCR_RECOVERY_DAYS", value) for value in ("-1", "two weeks", "14d")),
+        *(("KCR_HISTORY_DAYS", value) for value in ("-1", "a year", "365d")),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_its_name(monkeypatch, tmp_path, name, value):

@@ -10,7 +10,8 @@ from django.utils import timezone
 from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
-from registry import errors, history, images, manifests, policies, repositories, undo
+from accounts.models import ProjectRole, User
+from registry import errors, history, images, manifests, members, policies, repositories, undo
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
@@ -239,6 +240,8 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     policies.set_policy(actor, web, keep_last=1, most_percent=100)
     repositories.set_role(actor, web, world.viewer.user, RepositoryRole.MEMBER)
     repositories.set_role(actor, web, world.pusher.user, None)
+    members.set_role(actor, world.projects["demo"], world.reader.user, ProjectRole.ADMIN)
+    members.set_role(actor, world.projects["demo"], world.stranger.user, ProjectRole.MEMBER)
     result = undone(world)
     assert result.left == []
     web.refresh_from_db()
@@ -247,8 +250,18 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     assert (image.expires_at, image.description) == (None, "")
     policy = CleanupPolicy.objects.get()
     assert (policy.keep_last, policy.most_percent) == (5, 50)
+    by_owner = Event.objects.filter(user=world.owner.user, detail__has_key="undoes")
+    assert sorted(by_owner.values_list("action", flat=True)) == [
+        "cleanup.policy",
+        "image.update",
+        *["project.member"] * 2,
+        *["repository.role"] * 2,
+        "repository.update",
+    ]
     assert repositories.role_of(web, world.viewer.user) == RepositoryRole.VIEWER
     assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
+    assert members.role_of(world.projects["demo"], world.reader.user) == ProjectRole.READER
+    assert members.role_of(world.projects["demo"], world.stranger.user) is None
     assert undo.preview(acts(world)) == []
     assert undone(world) == undo.Undone()
 
@@ -327,3 +340,22 @@ def test_a_tag_that_moves_between_the_look_and_the_step_stays(docker, stable, wo
     docker("thief").push("web/app", "stable", B)
     with pytest.raises(errors.Changed):
         manifests.point_tag(world.owner.actor, world.repository("web"), NAME, "stable", A.digest, seen=C.digest)
+
+
+def test_the_role_of_a_person_who_is_gone_is_said(world, thief):
+    repositories.set_role(thief.actor, world.repository("web"), world.viewer.user, None)
+    User.objects.filter(pk=world.viewer.user.pk).delete()
+    assert problems(undone(world)) == ["it is gone for good"]
+
+
+def test_an_image_that_is_deleted_is_left_as_it_is(docker, stable, world):
+    docker("thief").push("web/app", "stable", B)
+    docker("thief").push("web/app", "evil", A)
+    event = Event.objects.latest("pk")
+    deletion = Deletion.objects.create(kind="image", project=event.project, event=event, purge_after=timezone.now())
+    Deletion.objects.update(event=Event.objects.earliest("pk"))
+    StoredImage.objects.filter(pk=stable.pk).update(deletion=deletion)
+    result = undone(world)
+    assert result.done == []
+    assert set(problems(result)) == {"the image is deleted"}
+    assert meaning()["stable"] == "B"

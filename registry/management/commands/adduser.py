@@ -6,7 +6,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import organizations
+from accounts.actors import command_actor
 from accounts.models import OrganizationRole, ProjectRole
+from registry import members
 from registry.management.json_command import JsonCommand
 
 
@@ -40,7 +42,7 @@ class Command(JsonCommand):
             password=sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
         )
         for project, role in roles:
-            organizations.set_project_role(organizations.find_project(project), user, role)
+            members.set_role(command_actor("adduser"), organizations.find_project(project), user, role)
         return {"user": user.email, "created": created}
 
 
