@@ -228,7 +228,7 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
         image.repository = repository
         wanted = dict.fromkeys(references)
         roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
-        group = _group(image, roots)
+        group = _group(image, roots, ending=[tag for tag in wanted if not digests.is_digest(tag)])
         named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))
         going = {tag.name for tag in named}
         alone = [tags.live(image, tag) for tag in wanted if not digests.is_digest(tag) and tag not in going]
@@ -409,8 +409,11 @@ def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     return roots
 
 
-def _group(image: Image, roots: Sequence[Manifest]) -> list[int]:
-    """The ids of what goes with these: untagged children of no other live index, untagged referrers; and so on."""
+def _group(image: Image, roots: Sequence[Manifest], ending: Sequence[str] = ()) -> list[int]:
+    """The ids of what goes with these: what hangs on them, and on that, and has no tag and no other live index.
+
+    ``ending``: tags that go by themselves in the same act, and keep nothing.
+    """
     group = {root.pk for root in roots}
     fresh = set(group)
     while fresh:
@@ -418,7 +421,8 @@ def _group(image: Image, roots: Sequence[Manifest]) -> list[int]:
         still_named = ManifestChild.objects.filter(parent__deletion=None).exclude(parent__in=group)
         digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
         referring = Manifest.objects.live().filter(image=image, subject__in=digests_gone)
-        untagged = Manifest.objects.exclude(pk__in=Tag.objects.live().filter(image=image).values("manifest"))
+        tags_left = Tag.objects.live().filter(image=image).exclude(name__in=ending)
+        untagged = Manifest.objects.exclude(pk__in=tags_left.values("manifest"))
         found: set[int] = set()
         subjects = Manifest.objects.live().filter(image=OuterRef("image"), digest=OuterRef("subject"))
         still_attached = Exists(subjects.exclude(pk__in=group))

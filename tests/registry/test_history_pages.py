@@ -272,7 +272,7 @@ def test_settings_of_an_image_change_with_one_event_of_before_and_after(docker, 
     day = datetime(2027, 1, 1, tzinfo=UTC)
     assert images.update(world.member.actor, image, expires_at=day, description="shop")
     event = Event.objects.latest("pk")
-    assert (event.action, event.path, event.image) == ("image.update", "demo/web/app", image)
+    assert (event.action, event.path, event.image) == ("image.expiry", "demo/web/app", image)
     assert event.detail == {
         "before": {"expires_at": None, "description": ""},
         "after": {"expires_at": "2027-01-01T00:00:00+00:00", "description": "shop"},

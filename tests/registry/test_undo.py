@@ -253,7 +253,7 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     by_owner = Event.objects.filter(user=world.owner.user, detail__has_key="undoes")
     assert sorted(by_owner.values_list("action", flat=True)) == [
         "cleanup.policy",
-        "image.update",
+        "image.expiry",
         *["project.member"] * 2,
         *["repository.role"] * 2,
         "repository.update",
