@@ -32,12 +32,12 @@ def count(number: int) -> str:
 
 
 @register.filter
-def size(number: int | None) -> SafeString:
+def size(number: int | str | None) -> SafeString:
     """Bytes as docker shows them (68.4 MB, thousands of 1,000), exact in the title."""
-    if number is None:
+    if number is None or number == "":  # "": what a template makes of something that is not there
         return SafeString("–")
-    exact = ngettext("%(count)s byte", "%(count)s bytes", number) % {"count": count(number)}
-    return format_html('<span class="nowrap" title="{}">{}</span>', exact, plain_size(number))
+    exact_size = ngettext("%(count)s byte", "%(count)s bytes", int(number)) % {"count": count(int(number))}
+    return format_html('<span class="nowrap" title="{}">{}</span>', exact_size, plain_size(int(number)))
 
 
 @register.filter

@@ -1,0 +1,74 @@
+"""What tests of the console share: browsers without a browser, and an image to look at."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from django.test import Client
+
+from tests.docker_client import DockerClient, Image, descriptor, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.personas import World
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.fixture
+def console(world: World) -> Callable[..., Client]:
+    """``console("member")``: that person's signed-in browser; ``console(None)``: somebody's."""
+
+    def make(name: str | None = None, **options: object) -> Client:
+        client = Client(SERVER_NAME="localhost", SERVER_PORT="8080", **options)
+        if name:
+            client.force_login(world.people[name].user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return make
+
+
+def image_of(text: str = "app", arch: str = "amd64", **config: object) -> Image:
+    """An image whose configuration has a history, labels and an environment."""
+    layers = [f"{text} {number}".encode() * 50 for number in range(2)]
+    document = {
+        "architecture": arch,
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/run"], "User": "app", "Labels": {"team": text}} | config,
+        "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]},
+        "history": [
+            {"created_by": f"COPY {text} /"},
+            {"created_by": "ENV A=1", "empty_layer": True},
+            {"created_by": f"RUN make {text}"},
+        ],
+    }
+    return Image(config=json.dumps(document).encode(), layers=layers)
+
+
+@pytest.fixture
+def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
+    """web/app with tags 1.0 and latest, an index 2.0 of two platforms, a digest without a tag; their digests."""
+    member = docker("member")
+    first, second, arm = image_of("first"), image_of("second"), image_of("arm", "arm64")
+    member.push("web/app", "1.0", first)
+    member.push("web/app", "latest", first)
+    member.push("web/app", "latest", second)
+    member.push("web/app", sha256(arm.manifest), arm)
+    untagged = image_of("untagged")
+    member.push("web/app", sha256(untagged.manifest), untagged)
+    parts = [
+        descriptor(each.manifest, each.media_type, platform={"os": "linux", "architecture": name})
+        for each, name in ((second, "amd64"), (arm, "arm64"))
+    ]
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": parts}).encode()
+    member.push_manifest("web/app", "2.0", index, INDEX)
+    return {
+        "first": first.digest,
+        "second": second.digest,
+        "arm": arm.digest,
+        "untagged": untagged.digest,
+        "index": sha256(index),
+    }

@@ -1,0 +1,134 @@
+"""Lists: every row once, whatever the order, forwards and backwards; as many queries for 300 rows as for 10."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from registry.models import Event, Image, Manifest, Repository, Tag
+from tests.console.test_matrix import PAGES, PERSONAL, VIEW
+from tests.docker_client import sha256
+
+BASELINE = Path(__file__).with_name("query_counts.json")
+WRITE = os.environ.get("KCR_TEST_WRITE_BASELINE") == "1"
+MOST = 24
+
+
+def rows_of(page: str) -> list[str]:
+    body = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    return re.findall(r'<td class="name"><a href="([^"]+)"', body)
+
+
+def walk(browser, address: str, rel: str) -> list[list[str]]:
+    """The rows of every page, following its links."""
+    pages = []
+    while address:
+        text = browser.get(address).content.decode()
+        pages.append(rows_of(text))
+        link = re.search(rf'rel="{rel}" href="([^"]+)"', text)
+        address = address.partition("?")[0] + link[1].replace("&amp;", "&") if link else ""
+    return pages
+
+
+@pytest.mark.parametrize("sort", ["name", "size", "modified", ""])
+def test_repositories_are_paged_both_ways(console, world, sort):
+    project = world.projects["demo"]
+    Repository.objects.bulk_create(Repository(project=project, name=f"r{number:03}") for number in range(130))
+    browser, address = console("reader"), reverse("console:repositories", args=["demo"])
+    forwards = walk(browser, f"{address}?sort={sort}", "next")
+    flat = [row for page in forwards for row in page]
+    assert len(flat) == len(set(flat)) == 133
+    assert [len(page) for page in forwards] == [50, 50, 33]
+    last = browser.get(f"{address}?sort={sort}").content.decode()
+    for _ in range(2):
+        last = browser.get(
+            address + re.search(r'rel="next" href="([^"]+)"', last)[1].replace("&amp;", "&")
+        ).content.decode()
+    back = re.search(r'rel="prev" href="([^"]+)"', last)[1].replace("&amp;", "&")
+    assert rows_of(browser.get(address + back).content.decode()) == forwards[1]
+
+
+@pytest.mark.parametrize("sort", ["name", "pushed", "size"])
+def test_tags_are_paged_and_filtered(console, pushed, sort):
+    manifest = Manifest.objects.get(digest=pushed["first"])
+    Tag.objects.bulk_create(Tag(image=manifest.image, name=f"v{number}", manifest=manifest) for number in range(120))
+    browser, address = console("reader"), reverse("console:image", args=["demo", "web", "app"])
+    flat = [row for page in walk(browser, f"{address}?sort={sort}", "next") for row in page]
+    assert len(flat) == len(set(flat)) == 123
+    found = [row for page in walk(browser, f"{address}?sort={sort}&q=v1", "next") for row in page]
+    assert len(found) == 31
+
+
+def add(world, pushed, first: int, last: int) -> None:
+    """More of everything."""
+    project, web = world.projects["demo"], world.repository("web")
+    manifest = Manifest.objects.get(digest=pushed["first"])
+    numbers = range(first, last)
+    Repository.objects.bulk_create(Repository(project=project, name=f"r{number}") for number in numbers)
+    Image.objects.bulk_create(
+        Image(repository=web, name=f"i{number}", path=f"demo/web/i{number}") for number in numbers
+    )
+    Tag.objects.bulk_create(Tag(image=manifest.image, name=f"t{number}", manifest=manifest) for number in numbers)
+    Manifest.objects.bulk_create(
+        Manifest(
+            image=manifest.image,
+            digest=sha256(f"{number}".encode()),
+            media_type=manifest.media_type,
+            content=manifest.content,
+            size=2,
+            total_size=2,
+        )
+        for number in numbers
+    )
+    Event.objects.bulk_create(
+        Event(
+            action="tag.add",
+            project=project,
+            repository=web,
+            image=manifest.image,
+            path="demo/web/app",
+            tag=f"t{number}",
+            actor="a",
+        )
+        for number in numbers
+    )
+
+
+def measured(browser, address: str) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        answer = browser.get(address)
+        list(getattr(answer, "streaming_content", ()))
+    assert answer.status_code == 200
+    return len(queries)
+
+
+@pytest.mark.sqlite_only
+def test_what_every_page_costs(console, world, pushed):
+    browser, counts = console("member"), {}
+    pages = {
+        name: reverse(f"console:{name}", kwargs=row[1])
+        for name, row in PAGES.items()
+        if row[0] in {VIEW, PERSONAL} and row[2] == 200 and "run" not in row[1]
+    }
+    pages["home"] += "?all=1"
+    pages["search"] += "?q=app"
+    browser.get("/profile")
+    add(world, pushed, 0, 10)
+    for name, address in pages.items():
+        counts[name] = measured(browser, address)
+    add(world, pushed, 10, 300)
+    for name, address in pages.items():
+        assert measured(browser, address) == counts[name], f"{name} asks more for more rows"
+    assert {name: count for name, count in counts.items() if count > MOST} == {}
+    if WRITE:
+        BASELINE.write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n")
+    known = json.loads(BASELINE.read_text())
+    changed = {name: f"{count}, not {known.get(name)}" for name, count in counts.items() if known.get(name) != count}
+    assert changed == {}, "if this is meant: KCR_TEST_WRITE_BASELINE=1 writes tests/console/query_counts.json anew"

@@ -1,0 +1,235 @@
+"""Who sees which page, and who may change what: every route of the console for every kind of person.
+
+PAGES is the promise. A route without a row fails, and so does a view that none of the decorators made.
+"""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
+
+from registry import manifests
+from registry.models import CleanupRun
+from registry.oci.names import ImageName
+
+PUBLIC, PERSONAL, ORGANIZATION, VIEW, MANAGE = "public", "personal", "organization", "view", "manage"
+DEMO = {"project": "demo"}
+WEB = {"project": "demo", "repository": "web"}
+APP = WEB | {"image": "app"}
+# name: who may GET it, the words of its address, what it answers to a manager
+PAGES: dict[str, tuple[str, dict[str, object], int]] = {
+    "sign_in": (PUBLIC, {}, 200),
+    "sign_out": (PUBLIC, {}, 302),
+    "forgotten": (PUBLIC, {}, 200),
+    "new_password": (PUBLIC, {"uid": "MQ", "token": "none"}, 410),
+    "language": (PUBLIC, {}, 302),
+    "home": (PERSONAL, {}, 200),
+    "search": (PERSONAL, {}, 200),
+    "appearance": (PERSONAL, {}, 302),
+    "profile": (PERSONAL, {}, 200),
+    "password": (PERSONAL, {}, 200),
+    "sessions": (PERSONAL, {}, 200),
+    "keys": (PERSONAL, {}, 200),
+    "key_new": (PERSONAL, {}, 200),
+    "organization": (ORGANIZATION, {"organization": "acme"}, 200),
+    "project_new": (ORGANIZATION, {"organization": "acme"}, 403),
+    "overview": (VIEW, DEMO, 200),
+    "repositories": (VIEW, DEMO, 200),
+    "repository_new": (MANAGE, DEMO, 200),
+    "history": (VIEW, DEMO, 200),
+    "history_csv": (VIEW, DEMO, 200),
+    "undo_all": (MANAGE, DEMO, 200),
+    "recovery": (VIEW, DEMO, 200),
+    "undo": (VIEW, DEMO, 302),
+    "purge": (MANAGE, DEMO | {"deletion": 0}, 200),
+    "hold": (MANAGE, DEMO | {"deletion": 0}, 302),
+    "collection": (VIEW, DEMO, 200),
+    "members": (VIEW, DEMO, 200),
+    "usage": (VIEW, DEMO, 200),
+    "project_settings": (VIEW, DEMO, 200),
+    "repository": (VIEW, WEB, 200),
+    "repository_commands": (VIEW, WEB, 200),
+    "repository_history": (VIEW, WEB, 200),
+    "repository_history_csv": (VIEW, WEB, 200),
+    "repository_recovery": (VIEW, WEB, 200),
+    "repository_settings": (VIEW, WEB, 200),
+    "permissions": (VIEW, WEB, 200),
+    "cleanup": (VIEW, WEB, 200),
+    "cleanup_run": (VIEW, WEB | {"run": 0}, 200),
+    "repository_delete": (MANAGE, WEB, 200),
+    "images_delete": (MANAGE, WEB, 302),
+    "image": (VIEW, APP, 200),
+    "untagged": (VIEW, APP, 200),
+    "tag_history": (VIEW, APP, 200),
+    "image_history": (VIEW, APP, 200),
+    "image_history_csv": (VIEW, APP, 200),
+    "image_recovery": (VIEW, APP, 200),
+    "image_commands": (VIEW, APP, 200),
+    "image_settings": (VIEW, APP, 200),
+    "tag_add": (MANAGE, APP, 200),
+    "tags_delete": (MANAGE, APP, 302),
+    "image_delete": (MANAGE, APP, 200),
+    "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
+    "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
+}
+# What a POST needs, where it is more than a GET.
+POSTS = {
+    **dict.fromkeys(("repository_settings", "image_settings", "permissions", "cleanup", "collection", "undo"), MANAGE),
+    **dict.fromkeys(("members", "project_settings"), "administer"),
+    "cleanup_run": MANAGE,
+}
+ROLES = {
+    VIEW: {"owner", "admin", "member", "reader"},
+    MANAGE: {"owner", "admin", "member"},
+    "administer": {"owner", "admin"},
+}
+PEOPLE = ("reader", "pusher", "viewer", "stranger", "outsider", "member", "admin", "owner")  # who may least, first
+
+
+def routes(resolver: URLResolver) -> dict[str, URLPattern]:
+    """Every named route below the console."""
+    found: dict[str, URLPattern] = {}
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            found |= routes(pattern)
+        elif pattern.name:
+            found[pattern.name] = pattern
+    return found
+
+
+def console_routes() -> dict[str, URLPattern]:
+    (console,) = (each for each in get_resolver().url_patterns if getattr(each, "namespace", "") == "console")
+    return routes(console)
+
+
+@pytest.fixture
+def address(pushed, world):
+    """The address of a page; what it names is there."""
+    name = ImageName("demo", "web", "app")
+    deletion = manifests.delete(world.member.actor, world.repository("web"), name, "latest")
+    run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
+
+    def make(page: str) -> str:
+        words = dict(PAGES[page][1])
+        words |= {"deletion": deletion.pk} if "deletion" in words else {}
+        words |= {"run": run.pk} if "run" in words else {}
+        return reverse(f"console:{page}", kwargs=words)
+
+    return make
+
+
+def test_every_route_has_a_row_and_says_who_may_see_it():
+    found = console_routes()
+    assert set(found) == set(PAGES)
+    for name, pattern in found.items():
+        who = getattr(pattern.callback, "who", None)
+        assert who, f"{name} was made by none of the decorators"
+        kind = PAGES[name][0]
+        assert (who in {"public", "personal"}) == (kind in {PUBLIC, PERSONAL, ORGANIZATION}), name
+
+
+@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in {VIEW, MANAGE}))
+def test_pages_of_a_project(console, address, page, subtests):
+    kind, _, good = PAGES[page]
+    for person in PEOPLE:
+        with subtests.test(person):
+            status = console(person).get(address(page)).status_code
+            if person not in ROLES[VIEW]:
+                assert status == 404
+            elif person not in ROLES[kind]:
+                assert status == 403
+            else:
+                assert status == good
+    answer = console(None).get(address(page))
+    assert answer.status_code == 302
+    assert answer.url.startswith("/sign-in?next=")
+
+
+@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in {VIEW, MANAGE}))
+def test_changes_to_a_project(console, address, page, subtests):
+    """A POST with nothing in it changes nothing; whoever may not is told so before it is looked at."""
+    needed = POSTS.get(page, PAGES[page][0])
+    for person in PEOPLE:
+        with subtests.test(person):
+            status = console(person).post(address(page)).status_code
+            if person not in ROLES[VIEW]:
+                assert status == 404
+            elif person not in ROLES[needed]:
+                assert status == 403
+            else:
+                assert status in {200, 302, 404}
+
+
+@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] == PERSONAL))
+def test_pages_of_a_person(console, address, page):
+    for person in PEOPLE:
+        allowed = {200, 302} if page == "home" else {PAGES[page][2]}  # home opens the only project
+        assert console(person).get(address(page)).status_code in allowed
+    assert console(None).get(address(page)).url.startswith("/sign-in?next=")
+
+
+def test_pages_of_an_organization(console, world):
+    for person in PEOPLE:
+        expected = (404, 404) if person == "outsider" else (200, 200 if person == "owner" else 403)
+        there = reverse("console:organization", args=["acme"]), reverse("console:project_new", args=["acme"])
+        assert tuple(console(person).get(each).status_code for each in there) == expected, person
+        assert console(person).post(there[0], {"act": "add"}).status_code == (
+            {"owner": 200, "outsider": 404}.get(person, 403)
+        )
+
+
+@pytest.mark.parametrize("page", ["repository", "image", "manifest", "permissions", "image_history"])
+def test_what_belongs_to_somebody_else_is_not_found_under_a_project_of_mine(console, docker, world, pushed, page):
+    docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
+    words = {"project": "demo", "repository": "rivals", "image": "theirs", "reference": "1"}
+    route = console_routes()[page]
+    wanted = {name: words[name] for name in re.findall(r"<(?:\w+:)?(\w+)>", "".join(map(str, _parents(route))))}
+    assert console("owner").get(reverse(f"console:{page}", kwargs=wanted)).status_code == 404
+
+
+def _parents(route: URLPattern) -> list[str]:
+    order = {"repository": 2, "permissions": 2, "image": 3, "image_history": 3, "manifest": 4}
+    return ["<p:project>", "<r:repository>", "<i:image>", "<f:reference>"][: order[route.name]]
+
+
+class Links(HTMLParser):
+    """Every link and form of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.forms: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        named = dict(attributes)
+        if tag == "a" and (named.get("href") or "").startswith("/"):
+            self.links.add(named["href"])
+        if tag == "form" and named.get("method") == "post":
+            self.forms.add(named.get("action") or "")
+
+
+@pytest.mark.parametrize("person", ["reader", "member", "admin"])
+def test_nothing_is_offered_that_will_be_refused(console, address, person):
+    """Walk every page: each link opens, and no form of a page is one that the person may not send."""
+    browser, seen = console(person), set()
+    todo = {address(page) for page, row in PAGES.items() if row[0] in {VIEW, PERSONAL}}
+    while todo:
+        there = todo.pop()
+        path = there.partition("?")[0]
+        if path in seen or path.startswith("/static/"):
+            continue
+        seen.add(path)
+        answer = browser.get(there)
+        assert answer.status_code in {200, 302}, f"{there}: {answer.status_code}"
+        if answer.status_code == 302 or "text/html" not in answer.headers["Content-Type"]:
+            continue
+        page = Links(answer.content.decode())
+        todo |= page.links
+        for form in page.forms:
+            target = resolve((form or there).partition("?")[0])
+            if target.func.who not in {"public", "personal"}:
+                assert person in ROLES[target.func.who], f"{there} offers {form or there}"

@@ -1,0 +1,142 @@
+"""What a page must never do: run what somebody pushed, load from elsewhere, change something by GET, believe a form."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from html.parser import HTMLParser
+from urllib.parse import urlsplit
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from registry import images, repositories
+from registry.models import Event, Image, Tag
+from tests.console.conftest import image_of
+from tests.console.test_matrix import PAGES
+from tests.docker_client import descriptor
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>javascript:alert(1)"
+ADDRESSES = {"a": "href", "form": "action", "img": "src", "script": "src", "link": "href", "button": "formaction"}
+
+
+class Page(HTMLParser):
+    """What a browser would do with a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.scripts = 0
+        self.wrong: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attributes}
+        self.wrong += [f"{tag} {name}" for name in named if name.startswith("on") or name == "style"]
+        if tag in {"style", "iframe", "object", "embed", "base"} or (tag == "script" and "src" not in named):
+            self.wrong.append(tag)
+        address = urlsplit(named.get(ADDRESSES.get(tag, ""), ""))
+        if address.scheme not in {"", "http", "https"} or (address.netloc and address.netloc != "localhost:8080"):
+            self.wrong.append(f"{tag} {address.geturl()}")
+
+
+@pytest.fixture
+def hostile(docker, pushed, world):
+    """Whatever people may choose the words of, is hostile."""
+    evil = image_of(EVIL, Labels={EVIL: EVIL}, Env=[EVIL], User=EVIL, Entrypoint=[EVIL])
+    subject = {"subject": descriptor(evil.manifest, evil.media_type), "artifactType": "application/x"}
+    evil.more = {"annotations": {EVIL: EVIL}}
+    docker("member").push("web/app", "evil", evil)
+    referrer = image_of("referrer")
+    referrer.more = subject | {"annotations": {EVIL: EVIL}}
+    docker("member").push("web/app", referrer.digest, referrer)
+    web = world.repository("web")
+    repositories.update(world.member.actor, web, description=EVIL[:100])
+    images.update(world.member.actor, Image.objects.get(path="demo/web/app"), description=EVIL[:100])
+    for person in world.people.values():
+        person.user.name = EVIL[:100]
+        person.user.save()
+    project = world.projects["demo"]
+    project.display_name, project.description = EVIL[:100], EVIL
+    project.save()
+    Event.objects.update(actor=EVIL, client=EVIL, address="<b>")
+    return pushed
+
+
+@pytest.mark.parametrize(
+    "page",
+    sorted(name for name, row in PAGES.items() if not {"deletion", "run", "uid"} & row[1].keys() and "csv" not in name),
+)
+def test_nothing_that_somebody_chose_becomes_markup(console, hostile, page):
+    browser = console("owner")
+    address = reverse(
+        f"console:{page}", kwargs=PAGES[page][1] | ({"reference": "evil"} if "reference" in PAGES[page][1] else {})
+    )
+    answer = browser.get(address, {"q": EVIL, "image": EVIL, "tag": EVIL, "who": EVIL, "digest": EVIL, "seen": EVIL})
+    if "text/html" in answer.headers.get("Content-Type", ""):
+        assert Page(answer.content.decode()).wrong == []
+    policy = answer.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_parser_sees_what_it_looks_for():
+    """Control."""
+    page = "<a href='javascript:x'>a</a><p onclick=x style=y></p><script>z</script><img src='//evil.test/x'>"
+    assert Page(page).wrong == ["a javascript:x", "p onclick", "p style", "script", "img //evil.test/x"]
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_every_post_needs_its_token(console, pushed, page):
+    browser = console("owner", enforce_csrf_checks=True)
+    words = {name: value or 1 for name, value in PAGES[page][1].items()}
+    assert browser.post(reverse(f"console:{page}", kwargs=words)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "page", sorted(name for name, row in PAGES.items() if not {"deletion", "run", "uid"} & row[1].keys())
+)
+def test_a_get_changes_nothing(console, pushed, page):
+    before = Event.objects.count(), Tag.objects.live().count(), Image.objects.live().count()
+    answer = console("owner").get(
+        reverse(f"console:{page}", kwargs=PAGES[page][1]), {"sure": "yes", "typed": "web", "act": "run"}
+    )
+    list(getattr(answer, "streaming_content", ()))
+    assert (Event.objects.count(), Tag.objects.live().count(), Image.objects.live().count()) == before
+
+
+def test_a_session_means_nothing_to_the_registry(console, pushed):
+    assert console("owner").get("/v2/demo/web/app/manifests/1.0").status_code == 401
+
+
+def test_a_projects_own_host_sends_browsers_to_the_console(console, world):
+    answer = console("owner").get("/projects/demo/?a=b", headers={"host": "demo.kr-central-2.kcr.localhost:8080"})
+    assert (answer.status_code, answer.url) == (302, "http://localhost:8080/projects/demo/?a=b")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?sort=user__password",
+        "?sort=-id",
+        "?before=%00",
+        "?after=W10",
+        "?after=WyJhIiwgImIiXQ",
+        "?after=WzEsIDFd",
+        "?before=WyJhIiwgMV0",
+        "?q=%00",
+        "?page=99999999999",
+    ],
+)
+@pytest.mark.parametrize("page", ["repositories", "repository", "image", "untagged", "tag_history", "recovery"])
+def test_queries_that_make_no_sense_are_left_out(console, pushed, page, query):
+    assert console("member").get(reverse(f"console:{page}", kwargs=PAGES[page][1]) + query).status_code == 200
+
+
+def test_a_session_that_is_over_is_over(console, world):
+    browser = console("member")
+    assert browser.get("/profile").status_code == 200
+    world.member.user.sessions.update(expire_date=timezone.now() - timedelta(seconds=1))
+    assert browser.get("/profile").status_code == 302

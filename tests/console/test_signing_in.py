@@ -1,0 +1,227 @@
+"""Signing in and out, passwords by mail, sessions, profile."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from accounts import tasks
+from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
+from tests.personas import PASSWORD, make_key
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+NEW = "a rather long new password"
+
+
+@pytest.fixture
+def member(world) -> User:
+    """Mina: a member who knows her password."""
+    user = world.member.user
+    user.set_password(PASSWORD)
+    user.save()
+    return user
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Tasks are done when they are queued; mails are kept."""
+    monkeypatch.setattr(tasks.send_password_link, "delay", tasks.send_password_link)
+
+
+def sign_in(client: Client, email: str, password: str, **more: str):
+    return client.post("/sign-in", {"email": email, "password": password, **more})
+
+
+def test_with_the_right_password_into_the_console(console, member):
+    browser = console(None)
+    answer = sign_in(browser, "MEMBER@acme.test", PASSWORD, next="/projects/demo/usage")
+    assert (answer.status_code, answer.url) == (302, "/projects/demo/usage")
+    assert browser.get("/projects/demo/usage").status_code == 200
+    session = ConsoleSession.objects.get(user=member)
+    assert session.address == "127.0.0.1"
+
+
+@pytest.mark.parametrize("wanted", ["https://evil.test/", "//evil.test", "javascript:alert(1)", "/\\evil.test", ""])
+def test_never_to_another_host(console, member, wanted):
+    assert sign_in(console(None), member.email, PASSWORD, next=wanted).url == "/"
+
+
+@pytest.mark.parametrize(("email", "password"), [("member@acme.test", "wrong"), ("nobody@acme.test", PASSWORD)])
+def test_wrong_words_are_refused_in_one_way_and_keep_what_was_typed(console, member, email, password):
+    answer = sign_in(console(None), email, password)
+    page = answer.content.decode()
+    assert answer.status_code == 200
+    assert "Wrong e-mail address or password." in page
+    assert email in page
+    assert password not in page or password == PASSWORD
+    assert PASSWORD not in page
+
+
+def test_guessing_is_slowed(console, member):
+    browser = console(None)
+    for _ in range(10):
+        sign_in(browser, member.email, "wrong")
+    answer = sign_in(browser, member.email, PASSWORD)
+    assert answer.status_code == 429
+    assert "Try again in" in answer.content.decode()
+    assert SignInFailure.objects.count() == 10
+
+
+def test_somebody_inactive_does_not_come_in_and_is_thrown_out(console, member):
+    browser = console(None)
+    sign_in(browser, member.email, PASSWORD)
+    User.objects.filter(pk=member.pk).update(is_active=False)
+    assert browser.get("/profile").status_code == 302
+    assert "Wrong" in sign_in(console(None), member.email, PASSWORD).content.decode()
+
+
+def test_signing_out_takes_a_form(console, member):
+    browser = console("member")
+    browser.get("/sign-out")
+    assert browser.get("/profile").status_code == 200
+    browser.post("/sign-out")
+    assert browser.get("/profile").status_code == 302
+
+
+# ── New passwords ────────────────────────────────────────────────────────────────────────────────────────────────────
+def link_in_the_mail() -> str:
+    (letter,) = mail.outbox
+    found = re.search(r"http://localhost:8080(/password/new/\S+)", letter.body)
+    assert found
+    assert found[1] in letter.alternatives[0][0]
+    return found[1]
+
+
+def test_a_new_password_by_mail_once(console, member):
+    browser = console(None)
+    answer = browser.post("/password/forgotten", {"email": "Member@acme.test"})
+    assert "on its way" in answer.content.decode()
+    link = link_in_the_mail()
+    assert browser.get(link).status_code == 200
+    weak = browser.post(link, {"new_password1": "password", "new_password2": "password"})
+    assert "too common" in weak.content.decode()
+    assert browser.post(link, {"new_password1": NEW, "new_password2": NEW}).url == "/"
+    assert browser.get("/profile").status_code == 200
+    assert console(None).get(link).status_code == 410
+    assert sign_in(console(None), member.email, NEW).status_code == 302
+
+
+def test_nobody_learns_who_has_an_account(console, member):
+    answers = [
+        re.sub(
+            r"[\w-]+@acme.test|value=\"\w{60,}\"",
+            "",
+            console(None).post("/password/forgotten", {"email": email}).content.decode(),
+        )
+        for email in ("member@acme.test", "nobody-here@acme.test")
+    ]
+    assert answers[0] == answers[1]
+    assert len(mail.outbox) == 1
+
+
+def test_a_link_ends_with_its_day_and_is_sent_once_a_minute(console, member, settings):
+    console(None).post("/password/forgotten", {"email": member.email})
+    console(None).post("/password/forgotten", {"email": member.email})
+    link = link_in_the_mail()
+    settings.PASSWORD_RESET_TIMEOUT = -1
+    assert console(None).get(link).status_code == 410
+
+
+@pytest.mark.parametrize("uid", ["MQ", "x", "-", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5"])
+def test_links_that_never_were(console, world, uid):
+    assert console(None).get(f"/password/new/{uid}/abc-def").status_code == 410
+
+
+def test_changing_the_password_ends_other_sessions(console, member):
+    here, there = console(None), console(None)
+    for browser in (here, there):
+        sign_in(browser, member.email, PASSWORD)
+    wrong = here.post("/profile/password", {"old_password": "x", "new_password1": NEW, "new_password2": NEW})
+    assert "not your current password" in wrong.content.decode()
+    here.post("/profile/password", {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW})
+    assert here.get("/profile").status_code == 200
+    assert there.get("/profile").status_code == 302
+
+
+# ── Sessions ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_sessions_are_listed_and_ended(console, member):
+    here, there, third = console(None), console(None), console(None)
+    for number, browser in enumerate((here, there, third)):
+        browser.post(
+            "/sign-in", {"email": member.email, "password": PASSWORD}, headers={"User-Agent": f"browser {number}"}
+        )
+    page = here.get("/profile/sessions").content.decode()
+    assert all(f"browser {number}" in page for number in range(3))
+    assert not any(session.session_key in page for session in ConsoleSession.objects.all())
+    (name,) = re.findall(r"browser 1.*?name=\"session\" value=\"(\w+)\"", page, re.DOTALL)
+    here.post("/profile/sessions", {"session": name})
+    assert [browser.get("/profile").status_code for browser in (here, there, third)] == [200, 302, 200]
+    here.post("/profile/sessions", {"session": "others"})
+    assert [browser.get("/profile").status_code for browser in (here, there, third)] == [200, 302, 302]
+
+
+def test_nobody_ends_the_session_of_somebody_else(console, member, world):
+    sign_in(console(None), member.email, PASSWORD)
+    other = console("admin")
+    for session in ConsoleSession.objects.filter(user=member):
+        from accounts.sessions import public_id
+
+        other.post("/profile/sessions", {"session": public_id(session.pk)})
+        other.post("/profile/sessions", {"session": session.pk})
+    assert ConsoleSession.objects.filter(user=member).count() == 1
+
+
+def test_when_a_session_was_seen_is_written_now_and_then(console, member):
+    browser = console(None)
+    sign_in(browser, member.email, PASSWORD)
+    long_ago = timezone.now() - timedelta(hours=1)
+    ConsoleSession.objects.update(seen_at=long_ago)
+    browser.get("/profile")
+    seen_at = ConsoleSession.objects.get(user=member).seen_at
+    assert seen_at > long_ago
+    browser.get("/profile")
+    assert ConsoleSession.objects.get(user=member).seen_at == seen_at
+
+
+# ── Profile ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_name_language_time_zone_and_theme(console, world):
+    browser = console("member")
+    browser.post("/profile", {"name": "Mina", "language": "ko", "time_zone": "Asia/Seoul"})
+    page = browser.get("/profile")
+    assert page.headers["Content-Language"] == "ko"
+    assert '<html lang="ko"' in page.content.decode()
+    browser.post("/appearance", {"theme": "dark"})
+    assert 'data-theme="dark"' in browser.get("/profile").content.decode()
+    browser.post("/appearance", {"theme": "pink", "language": "xx"})
+    user = User.objects.get(pk=world.member.user.pk)
+    assert (user.theme, user.language, user.time_zone, user.name) == ("dark", "ko", "Asia/Seoul", "Mina")
+
+
+def test_the_language_of_somebody_who_is_not_signed_in(console, db):
+    browser = console(None)
+    assert browser.get("/sign-in", headers={"Accept-Language": "ko"}).headers["Content-Language"] == "ko"
+    browser.post("/language", {"language": "ko"})
+    assert browser.get("/sign-in").headers["Content-Language"] == "ko"
+    browser.post("/language", {"language": "../x"})
+    assert browser.get("/sign-in").headers["Content-Language"] == "ko"
+
+
+# ── Mails about keys ─────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_end_of_a_key_is_warned_of_seven_days_and_one_day_before(world):
+    key = make_key(world.member.user, "ci", expires_at=timezone.now() + timedelta(days=8)).key
+
+    def in_days(days: float) -> int:
+        AccessKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() + timedelta(days=days))
+        return tasks.warn_of_expiry()
+
+    assert [in_days(days) for days in (8, 6.9, 5, 0.9, 0.5, -1)] == [0, 1, 0, 1, 0, 0]
+    assert [letter.to for letter in mail.outbox] == [[world.member.user.email]] * 2
+    assert key.identifier in mail.outbox[0].body
+    assert "http://localhost:8080/profile/keys/new" in mail.outbox[0].alternatives[0][0]

@@ -1,0 +1,362 @@
+"""What people do in the console: repositories, images, tags, people, history, Recovery, collection, cleanup."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from accounts import tasks as account_tasks
+from accounts.models import OrganizationMembership, ProjectMembership, User
+from registry import garbage, repositories, tasks
+from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
+from tests.console.conftest import image_of
+
+REPOSITORY = {"name": "shop", "description": "", "visibility": "private", "overwrite": "yes", "scan": "auto"}
+WEB = "/projects/demo/repositories/web/"
+APP = f"{WEB}app/"
+
+
+def text(answer) -> str:
+    return answer.content.decode()
+
+
+# ── Repositories ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_repository_is_made_once(console, world):
+    browser = console("member")
+    for _ in range(2):  # the form is sent twice
+        answer = browser.post("/projects/demo/repositories/new", REPOSITORY)
+        assert answer.url == "/projects/demo/repositories/shop/"
+    assert Repository.objects.filter(name="shop").count() == 1
+    assert "No image yet" in text(browser.get(answer.url))
+    assert "docker push localhost:8080/demo/shop/IMAGE:TAG" in text(browser.get(answer.url))
+
+
+def test_what_is_wrong_is_said_at_its_field_and_keeps_what_was_typed(console, world):
+    browser = console("member")
+    answer = text(
+        browser.post("/projects/demo/repositories/new", REPOSITORY | {"name": "Not Good", "description": "mine"})
+    )
+    assert 'id="id_name_error"' in answer
+    assert 'value="Not Good"' in answer
+    assert 'value="mine"' in answer
+    assert 'aria-invalid="true"' in answer
+    assert "There is a repository web already." in text(
+        browser.post("/projects/demo/repositories/new", REPOSITORY | {"name": "web", "description": "another"})
+    )
+
+
+def test_settings_and_two_people(console, world):
+    mina, joon = console("member"), console("admin")
+    page = text(mina.get(f"{WEB}-/settings"))
+    seen = re.search(r'name="seen" value="([^"]+)"', page)[1]
+    form = REPOSITORY | {"seen": seen}
+    assert joon.post(f"{WEB}-/settings", form | {"description": "joon's"}).status_code == 302
+    answer = text(mina.post(f"{WEB}-/settings", form | {"visibility": "public", "description": "mina's"}))
+    assert "admin@acme.test changed demo/web meanwhile" in answer
+    assert "mina&#x27;s" in answer
+    web = Repository.objects.get(project__name="demo", name="web")
+    assert (web.description, web.is_public) == ("joon's", False)
+    event = Event.objects.filter(action="repository.update").get()
+    assert event.detail == {"before": {"description": ""}, "after": {"description": "joon's"}}
+    assert event.client.startswith("console")
+
+
+def test_making_it_public_lets_everybody_pull(console, docker, pushed):
+    docker(None).get("web/app/manifests/1.0", expect=401)
+    browser = console("member")
+    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/settings")))[1]
+    browser.post(f"{WEB}-/settings", REPOSITORY | {"visibility": "public", "seen": seen})
+    docker(None).pull("web/app", "1.0")
+
+
+def test_permissions(console, docker, pushed, world):
+    browser = console("member")
+    docker("stranger").get("web/app/manifests/1.0", expect=404)
+    browser.post(f"{WEB}-/permissions", {"act": "add", "email": "Stranger@acme.test", "role": "viewer"})
+    docker("stranger").pull("web/app", "1.0")
+    assert "stranger@acme.test" in text(browser.get(f"{WEB}-/permissions"))
+    browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": "member"})
+    docker("stranger").push("web/app", "theirs")
+    browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": ""})
+    docker("stranger").get("web/app/manifests/1.0", expect=404)
+    assert "change the role in the project instead" in text(
+        browser.post(f"{WEB}-/permissions", {"act": "add", "email": "reader@acme.test", "role": "viewer"})
+    )
+    assert "Nobody in acme has this address" in text(
+        browser.post(f"{WEB}-/permissions", {"act": "add", "email": "outsider@other.test", "role": "viewer"})
+    )
+    assert browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": "god"}).status_code == 404
+
+
+# ── Images, tags, digests ────────────────────────────────────────────────────────────────────────────────────────────
+def test_lists_show_what_is_there(console, pushed):
+    browser = console("reader")
+    assert "app" in text(browser.get(WEB))
+    tags = text(browser.get(APP))
+    assert all(f">{name}</a>" in tags for name in ("1.0", "latest", "2.0"))
+    assert pushed["first"] in tags
+    assert "arm64" in tags
+    assert pushed["untagged"] in text(browser.get(f"{APP}-/untagged"))
+    assert pushed["arm"] not in text(browser.get(f"{APP}-/untagged"))
+    history = text(browser.get(f"{APP}-/tag-history?tag=latest"))
+    assert pushed["first"] in history
+    assert pushed["second"] in history
+
+
+def test_a_digest_shows_layers_with_their_commands_and_the_configuration(console, pushed):
+    page = text(console("reader").get(f"{APP}-/manifests/1.0"))
+    for words in ("COPY first /", "RUN make first", "/run", "PATH=/bin", "app", "team", "localhost:8080/demo/web/app@"):
+        assert words in page
+    assert "ENV A=1" not in page
+    index = text(console("reader").get(f"{APP}-/manifests/2.0"))
+    assert "linux/arm64" in index
+    assert pushed["arm"] in index
+
+
+def test_a_tag_is_added_moved_and_deleted_with_a_way_back(console, docker, pushed):
+    browser = console("member")
+    browser.post(f"{APP}-/tags/add", {"tag": "stable", "digest": pushed["first"], "seen": ""})
+    assert docker("reader").pull("web/app", "stable")
+    moved = browser.post(f"{APP}-/tags/add", {"tag": "stable", "digest": pushed["second"], "seen": pushed["first"]})
+    assert moved.status_code == 302
+    late = text(browser.post(f"{APP}-/tags/add", {"tag": "stable", "digest": pushed["first"], "seen": pushed["arm"]}))
+    assert "error" in late
+    assert Tag.objects.live().get(name="stable").manifest.digest == pushed["second"]
+    assert "Deletes 2 tags" in text(browser.get(f"{APP}-/tags/delete?tag=stable&tag=1.0"))
+    answer = browser.post(f"{APP}-/tags/delete", {"tag": ["stable", "1.0"], "sure": "yes"}, follow=True)
+    assert "2 tags have been deleted." in text(answer)
+    target, deletion = re.search(
+        r'action="(/projects/demo/recovery/restore)".*?name="deletion" value="(\d+)"', text(answer), re.DOTALL
+    ).groups()
+    docker("reader").get("web/app/manifests/stable", expect=404)
+    back = browser.post(target, {"deletion": deletion}, follow=True)
+    assert "Recovered: demo/web/app (2 tags)." in text(back)
+    docker("reader").pull("web/app", "stable")
+
+
+def test_deleting_a_digest_says_which_tags_go(console, docker, pushed):
+    browser = console("member")
+    page = text(browser.get(f"{APP}-/manifests/{pushed['first']}/delete"))
+    assert "the tag that names it: 1.0" in page
+    browser.post(f"{APP}-/manifests/{pushed['first']}/delete")
+    docker("reader").get("web/app/manifests/1.0", expect=404)
+
+
+def test_no_overwriting_means_no_overwriting_here_as_well(console, docker, world):
+    docker("member").push("fixed/app", "1", image_of("a"))
+    other = image_of("b")
+    docker("member").push("fixed/app", "2", other)
+    digest = other.digest
+    answer = console("admin").post(
+        "/projects/demo/repositories/fixed/app/-/tags/add",
+        {"tag": "1", "digest": digest, "seen": Tag.objects.get(name="1", image__path="demo/fixed/app").manifest.digest},
+    )
+    assert "does not allow tags to be overwritten" in text(answer)
+
+
+def test_an_image_expires(console, docker, pushed):
+    browser = console("member")
+    yesterday = (timezone.now() - timedelta(days=1)).date().isoformat()
+    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": yesterday})
+    assert docker("reader").get("web/app/manifests/1.0", expect=403).codes == ["DENIED"]
+    assert "expired" in text(browser.get(APP))
+    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": ""})
+    docker("reader").pull("web/app", "1.0")
+    assert [event.action for event in Event.objects.filter(image__name="app").order_by("-pk")[:2]] == [
+        "image.expiry"
+    ] * 2
+
+
+# ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_repository_comes_back_as_it_was(console, docker, pushed):
+    before = {name: docker("reader").pull("web/app", name) for name in ("1.0", "latest", "2.0")}
+    browser = console("member")
+    assert "Type web to confirm" in text(browser.get(f"{WEB}-/delete"))
+    assert "This is not" in text(browser.post(f"{WEB}-/delete", {"typed": "wrong"}))
+    assert Repository.objects.live().filter(name="web").exists()
+    browser.post(f"{WEB}-/delete", {"typed": "web"})
+    docker("reader").get("web/app/manifests/1.0", expect=404)
+    assert "demo/web" in text(browser.get("/projects/demo/recovery"))
+    deletion = Deletion.objects.get()
+    browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk})
+    assert {name: docker("reader").pull("web/app", name) for name in before} == before
+    actions = Event.objects.filter(repository__name="web").values_list("action", flat=True)
+    assert {"repository.delete", "repository.recover"} <= set(actions)
+
+
+def test_what_cannot_come_back_is_said(console, docker, pushed, world):
+    browser = console("member")
+    browser.post(f"{APP}-/delete", {"sure": "yes"})
+    docker("member").push("web/app", "new")
+    deletion = Deletion.objects.get()
+    answer = browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk}, follow=True)
+    assert "there is an image demo/web/app again" in text(answer)
+    assert Deletion.objects.filter(pk=deletion.pk).exists()
+    foreign = console("outsider").post("/projects/rival/recovery/restore", {"deletion": deletion.pk}, follow=True)
+    assert "recovered already, or is gone" in text(foreign)
+    Deletion.objects.update(purge_after=timezone.now())
+    assert "could be recovered until" in text(
+        browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk}, follow=True)
+    )
+
+
+def test_a_hold_and_the_end(console, pushed):
+    browser = console("member")
+    browser.post(f"{APP}-/delete", {"sure": "yes"})
+    deletion = Deletion.objects.get()
+    browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "yes"})
+    refused = browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"}, follow=True)
+    assert "is held" in text(refused)
+    browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "no"})
+    browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"})
+    assert not Image.objects.filter(path="demo/web/app").exists()
+    assert not Deletion.objects.exists()
+
+
+# ── History ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_history_is_filtered_and_downloaded(console, pushed):
+    browser = console("reader")
+    page = text(browser.get("/projects/demo/history?tag=latest"))
+    assert "Moved" in page
+    assert "demo/web/app:1.0" not in page
+    assert "Created the repository" in text(browser.get("/projects/demo/history?action=update"))
+    assert text(browser.get("/projects/demo/history?since=2999-01-01")).count("<li>") == 0
+    for junk in (
+        "?since=9999-12-31&until=9999-12-31",
+        "?since=x&action=y",
+        "?before=x",
+        f"?before={'9' * 40}",
+        "?key=none",
+    ):
+        assert browser.get(f"/projects/demo/history{junk}").status_code == 200
+    rows = b"".join(browser.get("/projects/demo/history.csv?tag=latest").streaming_content).decode().splitlines()
+    assert rows[0].startswith("time,action,object")
+    assert len(rows) == 3
+
+
+def test_undoing_what_somebody_did_shows_it_first(console, docker, pushed):
+    docker("pusher").push("web/app", "latest", image_of("evil"))
+    docker("pusher").push("web/app", "evil", image_of("evil"))
+    browser = console("admin")
+    asked = {"who": "pusher@acme.test", "hours": "24"}
+    page = text(browser.get("/projects/demo/history/undo", asked))
+    assert "point demo/web/app:latest" in page
+    assert Tag.objects.live().filter(name="evil").exists()
+    assert "Undone" in text(browser.post("/projects/demo/history/undo", asked))
+    assert not Tag.objects.live().filter(name="evil").exists()
+    assert Tag.objects.live().get(name="latest").manifest.digest == pushed["second"]
+    assert "There is nothing to undo." in text(
+        browser.get("/projects/demo/history/undo", {"who": "no@one.test", "hours": "1"})
+    )
+
+
+# ── Collection and cleanup ───────────────────────────────────────────────────────────────────────────────────────────
+def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeypatch):
+    monkeypatch.setattr(tasks.run_collection, "delay", lambda pk: None)
+    docker("member").push_blob("web/app", b"nobody's")
+    BlobLease.objects.all().delete()
+    garbage.BlobReview.objects.update(review_after=timezone.now())
+    browser = console("member")
+    assert "1 blob" in text(browser.get("/projects/demo/collection"))
+    for _ in range(2):
+        browser.post("/projects/demo/collection", {"act": "run"})
+    run = Collection.objects.get()
+    page = text(browser.get("/projects/demo/collection"))
+    assert "Queued" in page
+    assert 'hx-trigger="every 2s"' in page
+    garbage.run(run.pk)
+    done = text(browser.get("/projects/demo/collection"))
+    assert "hx-trigger" not in done
+    assert "done" in done
+    browser.post("/projects/demo/collection", {"act": "run"})
+    browser.post("/projects/demo/collection", {"act": "stop"})
+    assert garbage.run(Collection.objects.latest("pk").pk).state == "stopped"
+
+
+def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkeypatch):
+    browser = console("member")
+    form = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
+    page = text(browser.post(f"{WEB}-/cleanup", form | {"act": "preview"}))
+    assert "2 would go now" in page
+    assert not CleanupPolicy.objects.exists()
+    browser.post(f"{WEB}-/cleanup", form | {"act": "save"})
+    policy = CleanupPolicy.objects.get()
+    assert (policy.keep_last, policy.keep_patterns, policy.is_active) == (1, ["release-*", "v?"], True)
+    from registry import cleanup
+
+    run = cleanup.run(policy.pk)
+    lines = text(browser.get(f"{WEB}-/cleanup/runs/{run.pk}?outcome=deleted"))
+    assert "1.0" in lines
+    assert "newest 1" in lines
+    wrong = text(browser.post(f"{WEB}-/cleanup", {"keep_last": "0", "most_percent": "500", "act": "save"}))
+    assert wrong.count('class="error"') == 2
+
+
+# ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_members_of_a_project(console, world):
+    browser = console("admin")
+    browser.post("/projects/demo/members", {"act": "add", "email": "stranger@acme.test", "role": "reader"})
+    assert console("stranger").get("/projects/demo/").status_code == 200
+    browser.post("/projects/demo/members", {"email": "stranger@acme.test", "role": "admin"})
+    assert ProjectMembership.objects.get(user=world.people["stranger"].user).role == "admin"
+    browser.post("/projects/demo/members", {"email": "stranger@acme.test", "role": ""})
+    assert console("stranger").get("/projects/demo/").status_code == 404
+    assert "Nobody in acme has this address" in text(
+        browser.post("/projects/demo/members", {"act": "add", "email": "outsider@other.test", "role": "reader"})
+    )
+    assert Event.objects.filter(action="project.member").count() == 3
+
+
+def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
+    console("admin").post("/projects/demo/members", {"act": "add", "email": "viewer@acme.test", "role": "reader"})
+    assert repositories.role_of(world.repository("web"), world.viewer.user) is None
+
+
+def test_people_of_an_organization(console, world, monkeypatch):
+    monkeypatch.setattr(account_tasks.send_password_link, "delay", account_tasks.send_password_link)
+    browser = console("owner")
+    there = "/organizations/acme/"
+    browser.post(there, {"act": "add", "email": "New@acme.test", "role": "member"})
+    (letter,) = mail.outbox
+    assert letter.to == ["new@acme.test"]
+    assert "owner@acme.test" in letter.body
+    assert "last owner" in text(browser.post(there, {"email": "owner@acme.test", "role": "member"}, follow=True))
+    browser.post(there, {"email": "pusher@acme.test", "role": ""})
+    assert not OrganizationMembership.objects.filter(user=world.pusher.user).exists()
+    assert repositories.role_of(world.repository("web"), world.pusher.user) is None
+    assert browser.post(there, {"email": "outsider@other.test", "role": "owner"}).status_code == 404
+
+
+def test_an_owner_makes_a_project(console, world):
+    browser = console("owner")
+    there = "/organizations/acme/projects/new"
+    assert browser.post(there, {"name": "shop", "display_name": "Shop"}).url == "/projects/shop/"
+    assert "already" in text(browser.post(there, {"name": "shop"}))
+    assert "has 3 to 40" in text(browser.post(there, {"name": "No"}))
+    assert "is taken" in text(browser.post(there, {"name": "rival"}))
+    assert browser.get("/projects/shop/").status_code == 200
+
+
+def test_fields_that_no_form_has_change_nothing(console, world):
+    console("member").post(
+        "/profile",
+        {"name": "M", "is_superuser": "on", "is_active": "", "email": "x@y.test", "language": "", "time_zone": ""},
+    )
+    user = User.objects.get(pk=world.member.user.pk)
+    assert (user.email, user.is_superuser, user.is_active) == ("member@acme.test", False, True)
+
+
+# ── Search ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("person", ["member", "viewer", "outsider"])
+def test_search_finds_only_what_one_may_see(console, pushed, person):
+    browser = console(person)
+    found = {
+        words: text(browser.get("/search", {"q": words}))
+        for words in ("app", "web", "latest", "app:1", pushed["first"][7:27])
+    }
+    for words, page in found.items():
+        assert ("/projects/demo/" in page) == (person == "member"), words

@@ -1,0 +1,72 @@
+"""Image configurations, however odd."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.oci import configs
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "os",
+                    "architecture",
+                    "config",
+                    "history",
+                    "Env",
+                    "Labels",
+                    "created_by",
+                    "Entrypoint",
+                    "ExposedPorts",
+                    "variant",
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(json_values)
+def test_nothing_is_odd_enough_to_raise(tree):
+    found = configs.parse(json.dumps(tree).encode())
+    assert isinstance(found.platform, str)
+    assert " " not in found.platform
+    assert all(isinstance(step.created_by, str) for step in found.history)
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_json_says_nothing(content):
+    assert isinstance(configs.parse(content), configs.Config)
+
+
+@pytest.mark.parametrize(
+    ("tree", "platform"),
+    [
+        ({"os": "linux", "architecture": "amd64"}, "linux/amd64"),
+        ({"os": "linux", "architecture": "arm", "variant": "v7"}, "linux/arm/v7"),
+        ({"os": "unknown", "architecture": "unknown"}, ""),
+        ({"os": "linux"}, ""),
+        ({"os": "li nux", "architecture": "amd64"}, ""),
+        ({"os": 1, "architecture": []}, ""),
+    ],
+)
+def test_platforms(tree, platform):
+    assert configs.platform(tree) == platform
+
+
+def test_deep_nesting_is_no_crash():
+    assert configs.parse(b"[" * 100_000) == configs.Config()
+
+
+def test_history_tells_which_steps_made_layers():
+    found = configs.parse(b'{"history": [{"created_by": "a"}, {"created_by": "b", "empty_layer": true}, 3]}')
+    assert [(step.created_by, step.made_layer) for step in found.history] == [("a", True), ("b", False)]

@@ -1,0 +1,143 @@
+"""Pulls and pushes by tag and day, and what repositories and projects store."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from registry import counts as counting
+from registry import manifests, repositories, usage
+from registry.counts import counts
+from registry.models import Image as StoredImage
+from registry.models import ProjectDay, ProjectUsage, RepositoryUsage, Tag, TagDay
+from registry.oci.names import ImageName
+from tests.docker_client import Image, descriptor
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+@pytest.fixture(autouse=True)
+def nothing_noted():
+    counts.__init__()
+
+
+def days() -> dict[str, tuple[int, int, int]]:
+    """Pulls, checks, pushes by tag."""
+    counts.flush()
+    return {row.tag: (row.pulls, row.checks, row.pushes) for row in TagDay.objects.all()}
+
+
+def test_docker_pulls_a_tag_by_its_digest(docker):
+    """It asks for the tag by HEAD, then fetches the digest; other clients fetch the tag."""
+    image = docker("member").push("web/app", "1")
+    reader = docker("reader")
+    reader.head("web/app/manifests/1", 200)
+    reader.get(f"web/app/manifests/{image.digest}", 200)
+    reader.get("web/app/manifests/1", 200)
+    assert days() == {"1": (2, 1, 1)}
+    stored = StoredImage.objects.get()
+    assert timezone.now() - stored.pulled_at < timedelta(minutes=1)
+    today = ProjectDay.objects.get()
+    assert (today.pulls, today.pushes) == (2, 1)
+
+
+def test_of_several_tags_the_one_that_was_asked_for_last_was_pulled(docker):
+    image = docker("member").push("web/app", "a")
+    docker("member").push("web/app", "b", image)
+    docker("reader").head("web/app/manifests/b", 200)
+    counts.flush()
+    docker("reader").get(f"web/app/manifests/{image.digest}", 200)
+    assert days() == {"a": (0, 0, 1), "b": (1, 1, 1)}
+
+
+def test_parts_of_an_index_do_not_count_again_and_digests_without_a_tag_do(docker):
+    part, alone = Image(layers=[b"part"]), Image(layers=[b"alone"])
+    member = docker("member")
+    for each in (part, alone):
+        member.push("web/app", each.digest, each)
+    index = json.dumps(
+        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(part.manifest, part.media_type)]}
+    ).encode()
+    member.push_manifest("web/app", "all", index, INDEX)
+    for reference in ("all", part.digest, alone.digest):
+        member.get(f"web/app/manifests/{reference}", 200)
+    assert days() == {"all": (1, 0, 1), "": (1, 0, 0)}
+
+
+def test_flushing_adds_up_and_a_pull_writes_nothing(docker):
+    docker("member").push("web/app", "1")
+    docker("reader").get("web/app/manifests/1", 200)
+    with CaptureQueriesContext(connection) as queries:
+        docker("reader").get("web/app/manifests/1", 200)
+    assert all(query["sql"].startswith("SELECT") for query in queries)
+    assert days() == {"1": (2, 0, 1)}
+    docker("reader").get("web/app/manifests/1", 200)
+    assert days() == {"1": (3, 0, 1)}
+    assert counts.flush() == 0
+
+
+def test_what_is_gone_meanwhile_is_left_out(docker):
+    docker("member").push("web/app", "1")
+    counts.note(10**9, "1", counting.Kind.PULL)
+    assert days() == {"1": (0, 0, 1)}
+
+
+def test_the_last_pull_of_each_meaning_of_a_tag(docker, world):
+    docker("member").push("web/app", "1", Image(layers=[b"old"]))
+    docker("reader").get("web/app/manifests/1", 200)
+    counts.flush()
+    docker("member").push("web/app", "1", Image(layers=[b"new"]))
+    old, new = Tag.objects.order_by("pk")
+    assert set(counting.last_pulls(world.repository("web"))) == {old.pk}
+    docker("reader").get("web/app/manifests/1", 200)
+    counts.flush()
+    assert new.pk in counting.last_pulls(world.repository("web"))
+
+
+def test_days_long_past_are_forgotten(docker):
+    docker("member").push("web/app", "1")
+    counts.flush()
+    TagDay.objects.update(day=timezone.now().date() - timedelta(days=counting.KEPT_DAYS + 1))
+    assert counting.forget(timezone.now()) == 1
+
+
+# ── Sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def sizes(world) -> tuple[int, int, int]:
+    """Of web, of public, of the project; no measurement rests."""
+    RepositoryUsage.objects.update(seconds=0)
+    ProjectUsage.objects.update(seconds=0)
+    usage.refresh()
+    of = {row.repository.name: row.size for row in RepositoryUsage.objects.select_related("repository")}
+    return of["web"], of["public"], ProjectUsage.objects.get(project=world.projects["demo"]).size
+
+
+def test_shared_layers_count_once_and_deleted_ones_not(docker, world):
+    one, two = Image(layers=[b"a" * 1000, b"shared" * 100]), Image(layers=[b"b" * 500, b"shared" * 100])
+    config = len(one.config)
+    assert sizes(world) == (0, 0, 0)
+    docker("member").push("web/one", "1", one)
+    docker("member").push("web/two", "1", two)
+    docker("member").push("public/one", "1", one)
+    assert sizes(world) == (2100 + config, 1600 + config, 2100 + config)
+    manifests.delete(world.member.actor, world.repository("web"), ImageName("demo", "web", "one"), one.digest)
+    assert sizes(world) == (1100 + config, 1600 + config, 2100 + config)
+    repositories.delete(world.member.actor, world.repository("public"))
+    ProjectUsage.objects.update(seconds=0)
+    usage.refresh()
+    assert ProjectUsage.objects.get(project=world.projects["demo"]).size == 1100 + config
+    assert ProjectDay.objects.get(project=world.projects["demo"]).size == 1100 + config
+
+
+def test_what_has_not_changed_is_not_measured_again_and_costly_ones_rest(docker, world):
+    docker("member").push("web/app", "1")
+    assert usage.refresh() > 0
+    assert usage.refresh() == 0
+    RepositoryUsage.objects.update(seconds=60)
+    ProjectUsage.objects.update(seconds=60)
+    docker("member").push("web/app", "2", Image(layers=[b"more"]))
+    assert usage.refresh() == 0
