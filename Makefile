@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench lock
+.PHONY: help run test check fix bench lock words
 
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,12 @@ fix: $(VENV)/.development ## Format the code and mend what the tools can mend
 
 bench: $(VENV)/.development ## Measure this installation beside others; prints ratios, proves nothing
 	$(PYTHON) -m bench
+
+words: $(VENV)/.development ## Collect the console's words for translation, and compile them (needs GNU gettext)
+	env $(SAFE) $(PYTHON) manage.py makemessages $(WORDS)
+	env $(SAFE) $(PYTHON) manage.py compilemessages --locale ko --ignore '$(VENV)/*'
+
+WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' --ignore 'registry/*' --ignore 'tests/*'
 
 lock: $(VENV)/.development ## Take the newest allowed versions of all dependencies into the lock files
 	$(VENV)/bin/uv pip compile $(LOCK) pyproject.toml -o requirements.txt

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth.forms import SetPasswordMixin
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as later
+from django.utils.translation import gettext_lazy
 
 from accounts.models import OrganizationRole, ProjectRole
 
@@ -28,10 +28,12 @@ class SignIn(Form):
     """E-mail address and password."""
 
     email = forms.EmailField(
-        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"autocomplete": "username", "autofocus": True})
+        label=gettext_lazy("E-mail"),
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "username", "autofocus": True}),
     )
     password = forms.CharField(
-        label=later("Password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+        label=gettext_lazy("Password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
     )
 
 
@@ -39,7 +41,9 @@ class Forgotten(Form):
     """Where to send the link for a new password."""
 
     email = forms.EmailField(
-        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"autocomplete": "email", "autofocus": True})
+        label=gettext_lazy("E-mail"),
+        max_length=254,
+        widget=forms.EmailInput({"autocomplete": "email", "autofocus": True}),
     )
 
 
@@ -47,7 +51,7 @@ class NewPassword(SetPasswordMixin, Form):  # type: ignore[type-arg]  # Django's
     """A new password, typed twice and checked by the validators of the settings."""
 
     new_password1, new_password2 = SetPasswordMixin.create_password_fields(
-        label1=later("New password"), label2=later("New password, again")
+        label1=gettext_lazy("New password"), label2=gettext_lazy("New password, again")
     )
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
@@ -66,7 +70,9 @@ class ChangePassword(NewPassword):
 
     field_order = ("old_password", "new_password1", "new_password2")
     old_password = forms.CharField(
-        label=later("Current password"), strip=False, widget=forms.PasswordInput({"autocomplete": "current-password"})
+        label=gettext_lazy("Current password"),
+        strip=False,
+        widget=forms.PasswordInput({"autocomplete": "current-password"}),
     )
 
     def clean_old_password(self) -> str:
@@ -80,10 +86,10 @@ class ChangePassword(NewPassword):
 class Profile(Form):
     """Name, language, time zone."""
 
-    name = forms.CharField(label=later("Name"), max_length=100, required=False)
-    language = forms.ChoiceField(label=later("Language"), required=False)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
+    language = forms.ChoiceField(label=gettext_lazy("Language"), required=False)
     time_zone = forms.ChoiceField(
-        label=later("Time zone"), required=False, help_text=later("In which times are shown to you.")
+        label=gettext_lazy("Time zone"), required=False, help_text=gettext_lazy("In which times are shown to you.")
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -99,23 +105,25 @@ class NewKey(Form):
 
     form_id = forms.UUIDField(widget=forms.HiddenInput)
     name = forms.CharField(
-        label=later("Name"),
+        label=gettext_lazy("Name"),
         max_length=64,
-        help_text=later("What it is for, such as “laptop” or “CI of the shop”."),
+        help_text=gettext_lazy("What it is for, such as “laptop” or “CI of the shop”."),
         widget=forms.TextInput({"autofocus": True}),
     )
-    expires = forms.ChoiceField(label=later("Expires"), required=False)
+    expires = forms.ChoiceField(label=gettext_lazy("Expires"), required=False)
     expires_on = forms.DateField(
-        label=later("… or on this day"), required=False, widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+        label=gettext_lazy("… or on this day"),
+        required=False,
+        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
     )
     project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
-        label=later("Project"),
+        label=gettext_lazy("Project"),
         queryset=None,
         required=False,
-        empty_label=later("All projects that I can reach"),
+        empty_label=gettext_lazy("All projects that I can reach"),
         to_field_name="name",
     )
-    pull_only = forms.BooleanField(label=later("May only pull"), required=False)
+    pull_only = forms.BooleanField(label=gettext_lazy("May only pull"), required=False)
 
     def __init__(self, *args: Any, projects: Any, **kwargs: Any) -> None:
         kwargs.setdefault("initial", {"form_id": uuid.uuid4(), "expires": "90"})
@@ -140,13 +148,13 @@ class NewKey(Form):
 class OrganizationMember(Form):
     """Somebody of the organization."""
 
-    email = forms.EmailField(label=later("E-mail"), max_length=254)
-    name = forms.CharField(label=later("Name"), max_length=100, required=False)
+    email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)
+    name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     role = forms.ChoiceField(
-        label=later("Role"),
+        label=gettext_lazy("Role"),
         choices=[
-            (OrganizationRole.MEMBER, later("Member: may be given roles in projects and repositories")),
-            (OrganizationRole.OWNER, later("Owner: everything in all projects, people, new projects")),
+            (OrganizationRole.MEMBER, gettext_lazy("Member: may be given roles in projects and repositories")),
+            (OrganizationRole.OWNER, gettext_lazy("Owner: everything in all projects, people, new projects")),
         ],
         initial=OrganizationRole.MEMBER,
     )
@@ -156,14 +164,14 @@ class ProjectMember(Form):
     """Somebody's role in a project."""
 
     email = forms.EmailField(
-        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
     )
     role = forms.ChoiceField(
-        label=later("Role"),
+        label=gettext_lazy("Role"),
         choices=[
-            (ProjectRole.MEMBER, later("Member: pushes, manages repositories")),
-            (ProjectRole.ADMIN, later("Admin: the same, and the people of the project")),
-            (ProjectRole.READER, later("Reader: views and pulls")),
+            (ProjectRole.MEMBER, gettext_lazy("Member: pushes, manages repositories")),
+            (ProjectRole.ADMIN, gettext_lazy("Admin: the same, and the people of the project")),
+            (ProjectRole.READER, gettext_lazy("Reader: views and pulls")),
         ],
         initial=ProjectRole.MEMBER,
     )
@@ -174,23 +182,23 @@ class NewProject(Form):
     """A project: its ID is for ever."""
 
     name = forms.CharField(
-        label=later("Project ID"),
+        label=gettext_lazy("Project ID"),
         max_length=40,
-        help_text=later(
+        help_text=gettext_lazy(
             "3 to 40 lower-case letters, digits and -, a letter first. Part of every image's address; never changed."
         ),
         widget=forms.TextInput({"autofocus": True, "autocapitalize": "none", "spellcheck": "false"}),
     )
-    display_name = forms.CharField(label=later("Name"), max_length=100, required=False)
-    description = forms.CharField(label=later("Description"), max_length=200, required=False)
+    display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
+    description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
     field_of: ClassVar = {"Refused": "name", "NameInvalid": "name"}
 
 
 class ProjectSettings(Form):
     """What may be changed about a project."""
 
-    display_name = forms.CharField(label=later("Name"), max_length=100, required=False)
-    description = forms.CharField(label=later("Description"), max_length=200, required=False)
+    display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
+    description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
 
     @classmethod
     def of(cls, project: Project) -> ProjectSettings:

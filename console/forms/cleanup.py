@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.utils.translation import gettext_lazy as later
+from django.utils.translation import gettext_lazy
 
 from registry.models import CleanupPolicy
 from registry.policies import MAX_NUMBER
@@ -23,26 +23,31 @@ def _number(words: Any, help_text: Any = "") -> forms.IntegerField:
 class Policy(Form):
     """What may go by itself. Empty fields are no rules."""
 
-    is_active = forms.BooleanField(label=later("Run every night"), required=False)
+    is_active = forms.BooleanField(label=gettext_lazy("Run every night"), required=False)
     keep_last = _number(
-        later("Keep the newest … tags of each image"), later("These never go, whatever the other rules say.")
+        gettext_lazy("Keep the newest … tags of each image"),
+        gettext_lazy("These never go, whatever the other rules say."),
     )
     keep_patterns = forms.CharField(
-        label=later("Keep tags that match"),
+        label=gettext_lazy("Keep tags that match"),
         required=False,
         widget=forms.Textarea({"rows": 3, "spellcheck": "false", "autocapitalize": "none"}),
-        help_text=later("One pattern a line, such as release-* or v?.?"),
+        help_text=gettext_lazy("One pattern a line, such as release-* or v?.?"),
     )
     tag_days = _number(
-        later("Delete tags older than … days"), later("Counted from when the tag came to mean what it means.")
+        gettext_lazy("Delete tags older than … days"),
+        gettext_lazy("Counted from when the tag came to mean what it means."),
     )
-    unpulled_days = _number(later("Delete tags not pulled for … days"))
+    unpulled_days = _number(gettext_lazy("Delete tags not pulled for … days"))
     untagged_days = _number(
-        later("Delete digests without a tag after … days"),
-        later("Parts of an index and what refers to a digest never go alone."),
+        gettext_lazy("Delete digests without a tag after … days"),
+        gettext_lazy("Parts of an index and what refers to a digest never go alone."),
     )
     most_percent = forms.IntegerField(
-        label=later("Wait for a person when more than … % of all tags would go"), min_value=0, max_value=100, initial=50
+        label=gettext_lazy("Wait for a person when more than … % of all tags would go"),
+        min_value=0,
+        max_value=100,
+        initial=50,
     )
 
     @classmethod

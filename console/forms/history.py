@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils import timezone
-from django.utils.translation import gettext_lazy as later
+from django.utils.translation import gettext_lazy
 
 from accounts.models import AccessKey
 from registry.history import Wanted
@@ -28,14 +28,14 @@ _CHANGED = (
 )
 _TAGGED = (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER)
 GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
-    "push": (later("Image pushed"), (Action.IMAGE_PUSH,)),
-    "tag": (later("Tag added, moved, deleted, recovered"), _TAGGED),
-    "delete": (later("Deleted"), _DELETED),
-    "recover": (later("Recovered"), _RECOVERED),
-    "update": (later("Settings changed"), _CHANGED),
-    "role": (later("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
-    "collection": (later("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
-    "cleanup": (later("Cleanup"), (Action.CLEANUP_RUN,)),
+    "push": (gettext_lazy("Image pushed"), (Action.IMAGE_PUSH,)),
+    "tag": (gettext_lazy("Tag added, moved, deleted, recovered"), _TAGGED),
+    "delete": (gettext_lazy("Deleted"), _DELETED),
+    "recover": (gettext_lazy("Recovered"), _RECOVERED),
+    "update": (gettext_lazy("Settings changed"), _CHANGED),
+    "role": (gettext_lazy("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
+    "collection": (gettext_lazy("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
+    "cleanup": (gettext_lazy("Cleanup"), (Action.CLEANUP_RUN,)),
 }
 
 
@@ -43,15 +43,19 @@ class HistoryFilter(Form):
     """Which events are shown; what makes no sense is left out."""
 
     action = forms.ChoiceField(
-        label=later("Action"),
+        label=gettext_lazy("Action"),
         required=False,
-        choices=[("", later("All actions")), *((name, words) for name, (words, _) in GROUPS.items())],
+        choices=[("", gettext_lazy("All actions")), *((name, words) for name, (words, _) in GROUPS.items())],
     )
-    who = forms.CharField(label=later("Who"), required=False, max_length=254)
-    tag = forms.CharField(label=later("Tag"), required=False, max_length=128)
-    key = forms.CharField(label=later("Access key ID"), required=False, max_length=32, widget=forms.HiddenInput)
-    since = forms.DateField(label=later("From"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
-    until = forms.DateField(label=later("Until"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d"))
+    who = forms.CharField(label=gettext_lazy("Who"), required=False, max_length=254)
+    tag = forms.CharField(label=gettext_lazy("Tag"), required=False, max_length=128)
+    key = forms.CharField(label=gettext_lazy("Access key ID"), required=False, max_length=32, widget=forms.HiddenInput)
+    since = forms.DateField(
+        label=gettext_lazy("From"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
+    )
+    until = forms.DateField(
+        label=gettext_lazy("Until"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
+    )
 
     def wanted(self, project: Project, repository: Repository | None, image: Image | None) -> Wanted:
         """The events that were asked for, of this place."""
@@ -75,20 +79,20 @@ class UndoChoice(Form):
     """Whose acts are to be undone, since when. ``who``: an access key's ID, or an e-mail address."""
 
     who = forms.CharField(
-        label=later("Access key ID or e-mail"),
+        label=gettext_lazy("Access key ID or e-mail"),
         max_length=254,
         widget=forms.TextInput({"list": "who", "autocomplete": "off"}),
     )
     hours = forms.TypedChoiceField(
-        label=later("Everything since"),
+        label=gettext_lazy("Everything since"),
         coerce=int,
         choices=[
-            ("1", later("1 hour")),
-            ("6", later("6 hours")),
-            ("24", later("1 day")),
-            ("72", later("3 days")),
-            ("168", later("7 days")),
-            ("336", later("14 days")),
+            ("1", gettext_lazy("1 hour")),
+            ("6", gettext_lazy("6 hours")),
+            ("24", gettext_lazy("1 day")),
+            ("72", gettext_lazy("3 days")),
+            ("168", gettext_lazy("7 days")),
+            ("336", gettext_lazy("14 days")),
         ],
     )
 

@@ -9,7 +9,7 @@ from django import forms
 from django.core import signing
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as later
+from django.utils.translation import gettext_lazy
 
 from accounts.grants import RepositoryRole
 from registry.repositories import MAX_DESCRIPTION
@@ -27,33 +27,33 @@ class RepositorySettings(Form):
     """The settings of a repository. ``seen`` is what the person was looking at, so that nobody overwrites silently."""
 
     description = forms.CharField(
-        label=later("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
+        label=gettext_lazy("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
     )
     visibility = forms.ChoiceField(
-        label=later("Visibility"),
+        label=gettext_lazy("Visibility"),
         widget=Choices,
         initial=PRIVATE,
         choices=[
-            (PRIVATE, later("Private: people of the project, and those who are given a role on it")),
-            (PUBLIC, later("Public: everybody may pull, without logging in")),
+            (PRIVATE, gettext_lazy("Private: people of the project, and those who are given a role on it")),
+            (PUBLIC, gettext_lazy("Public: everybody may pull, without logging in")),
         ],
     )
     overwrite = forms.ChoiceField(
-        label=later("Tag overwrite"),
+        label=gettext_lazy("Tag overwrite"),
         widget=Choices,
         initial="yes",
         choices=[
-            ("yes", later("Enabled: a tag may be pushed again with another image")),
-            ("no", later("Disabled: a tag means the same image for ever")),
+            ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
+            ("no", gettext_lazy("Disabled: a tag means the same image for ever")),
         ],
     )
     scan = forms.ChoiceField(
-        label=later("Image scan"),
+        label=gettext_lazy("Image scan"),
         widget=Choices,
         initial="auto",
         choices=[
-            ("auto", later("Automatic: each pushed image is scanned for vulnerabilities")),
-            ("manual", later("Manual: on request")),
+            ("auto", gettext_lazy("Automatic: each pushed image is scanned for vulnerabilities")),
+            ("manual", gettext_lazy("Manual: on request")),
         ],
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
@@ -96,9 +96,9 @@ class NewRepository(RepositorySettings):
     field_order = ("name", "description", "visibility", "overwrite", "scan")
     field_of: ClassVar = {"NameInvalid": "name"}
     name = forms.CharField(
-        label=later("Name"),
+        label=gettext_lazy("Name"),
         max_length=64,
-        help_text=later(
+        help_text=gettext_lazy(
             "2 to 64 lower-case letters and digits, separated by single . _ or -. Cannot be changed later."
         ),
         widget=forms.TextInput({"autofocus": True, **_ONCE}),
@@ -109,13 +109,13 @@ class Grant(Form):
     """A role on one repository, for somebody of the organization outside the project."""
 
     email = forms.EmailField(
-        label=later("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
     )
     role = forms.ChoiceField(
-        label=later("Role"),
+        label=gettext_lazy("Role"),
         choices=[
-            (RepositoryRole.VIEWER, later("Repository Viewer: pulls")),
-            (RepositoryRole.MEMBER, later("Repository Member: pushes and pulls")),
+            (RepositoryRole.VIEWER, gettext_lazy("Repository Viewer: pulls")),
+            (RepositoryRole.MEMBER, gettext_lazy("Repository Member: pushes and pulls")),
         ],
     )
     field_of: ClassVar = {"Refused": "email", "Denied": "email"}
@@ -124,11 +124,11 @@ class Grant(Form):
 class ImageSettings(Form):
     """Description and end of an image."""
 
-    description = forms.CharField(label=later("Description"), max_length=100, required=False)
+    description = forms.CharField(label=gettext_lazy("Description"), max_length=100, required=False)
     expires_on = forms.DateField(
-        label=later("Expires on"),
+        label=gettext_lazy("Expires on"),
         required=False,
-        help_text=later(
+        help_text=gettext_lazy(
             "From the beginning of this day on, push and pull are refused, with the reason. Nothing is deleted."
         ),
         widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
@@ -164,9 +164,9 @@ def _in_json(image: Image) -> dict[str, Any]:
 class AddTag(Form):
     """A name for a digest; ``seen``: the digest that the name had when the person looked, "" for none."""
 
-    tag = forms.CharField(label=later("Tag"), max_length=128, widget=forms.TextInput(_ONCE))
+    tag = forms.CharField(label=gettext_lazy("Tag"), max_length=128, widget=forms.TextInput(_ONCE))
     digest = forms.CharField(
-        label=later("Digest"), max_length=135, widget=forms.TextInput({"list": "digests", **_ONCE})
+        label=gettext_lazy("Digest"), max_length=135, widget=forms.TextInput({"list": "digests", **_ONCE})
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
     field_of: ClassVar = {"ManifestUnknown": "digest", "DigestInvalid": "digest", "Denied": "tag", "Changed": "tag"}
@@ -175,7 +175,7 @@ class AddTag(Form):
 class TypedName(Form):
     """The name of what is to be deleted, typed by hand."""
 
-    typed = forms.CharField(label=later("Name"), max_length=200, widget=forms.TextInput(_ONCE))
+    typed = forms.CharField(label=gettext_lazy("Name"), max_length=200, widget=forms.TextInput(_ONCE))
 
     def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

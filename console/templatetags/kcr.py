@@ -84,6 +84,19 @@ def short(digest: str) -> str:
 
 
 @register.filter
+def role_words(role: str) -> str:
+    """A role in a word."""
+    words = {
+        "owner": _("Owner"),
+        "admin": _("Admin"),
+        "member": _("Member"),
+        "reader": _("Reader"),
+        "viewer": _("Viewer"),
+    }
+    return words.get(role, role)
+
+
+@register.filter
 def split(text: str) -> list[str]:
     """The words of a text."""
     return text.split()

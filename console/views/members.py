@@ -11,6 +11,7 @@ from accounts.models import ProjectRole
 from console.forms.accounts import ProjectMember
 from console.queries import people
 from console.shortcuts import Place, of_project
+from console.templatetags.kcr import role_words
 from registry import members
 from registry.access import Action
 
@@ -43,4 +44,4 @@ def _set_role(place: Place, user: User, role: str) -> None:
         raise Http404
     members.set_role(place.actor, place.project, user, ProjectRole(role) if role else None)
     words = _("%(email)s is now %(role)s.") if role else _("%(email)s is not in the project any more.")
-    place.say(words % {"email": user.email, "role": ProjectRole(role).label if role else ""})
+    place.say(words % {"email": user.email, "role": role_words(role)})

@@ -16,6 +16,7 @@ from console.queries import images as image_queries
 from console.queries import people
 from console.queries import repositories as queries
 from console.shortcuts import Place, of_project
+from console.templatetags.kcr import role_words
 from registry import images, repositories
 from registry.access import Action
 
@@ -98,7 +99,7 @@ def permissions(place: Place) -> HttpResponse:
             wanted = RepositoryRole(role) if role else None
             if form.attempt(repositories.set_role, place.actor, place.home, user, wanted) is not None:
                 words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
-                place.say(words % {"email": user.email, "role": wanted.label if wanted else ""})
+                place.say(words % {"email": user.email, "role": role_words(role)})
                 return place.go("permissions")
     context: dict[str, Any] = {"form": form, "page": people.repository_permissions(place.home)}
     return place.render("console/permissions.html", side="repositories", tab="permissions", **context)
