@@ -45,6 +45,7 @@ class HistoryFilter(Form):
     action = forms.ChoiceField(
         label=gettext_lazy("Action"),
         required=False,
+        widget=forms.Select({"aria-label": gettext_lazy("Action")}),
         choices=[("", gettext_lazy("All actions")), *((name, words) for name, (words, _) in GROUPS.items())],
     )
     who = forms.CharField(label=gettext_lazy("Who"), required=False, max_length=254)

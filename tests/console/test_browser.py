@@ -1,0 +1,301 @@
+"""The console in a real browser: stories with scripts and without, what axe-core says, narrow and wide screens.
+
+A page fails its test when it logs an error, fails to load something, asks another host, or is wider than the screen.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.live import LiveServer
+from tests.programs import require, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+PASSWORD = "correct horse battery"
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WEB = "/projects/demo/repositories/web/"
+APP = f"{WEB}app/"
+PAGES = (
+    *(
+        "/?all=1",
+        "/search?q=app",
+        "/profile",
+        "/profile/keys",
+        "/profile/keys/new",
+        "/profile/sessions",
+        "/profile/password",
+    ),
+    *("/organizations/acme/", "/organizations/acme/projects/new", "/projects/demo/", "/projects/demo/repositories/"),
+    *(
+        "/projects/demo/repositories/new",
+        "/projects/demo/history",
+        "/projects/demo/history/undo",
+        "/projects/demo/recovery",
+    ),
+    *("/projects/demo/collection", "/projects/demo/members", "/projects/demo/usage", "/projects/demo/settings"),
+    *(WEB, f"{WEB}-/commands", f"{WEB}-/history", f"{WEB}-/recovery", f"{WEB}-/cleanup", f"{WEB}-/permissions"),
+    *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/history"),
+    *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
+    *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
+)
+
+
+class Console(LiveServer):
+    """A server with people who can sign in, and an image."""
+
+    def people(self) -> Console:
+        """Make them."""
+        super().people()
+        for name, options in (
+            ("owner", ("--role", "owner")),
+            ("admin", ("--project", "demo:admin")),
+            ("reader", ("--project", "demo:reader")),
+            ("viewer", ()),
+        ):
+            command = ("adduser", f"{name}@acme.test", "--organization", "acme", *options, "--password-stdin")
+            run(self.command(*command), environment=self.environment, text_input=PASSWORD)
+        self.manage("grant", "demo/web", "viewer@acme.test", "viewer")
+        self.push("1")
+        self.push("2")
+        return self
+
+    def push(self, tag: str) -> None:
+        """Push an image of a config and two layers."""
+        api = self.api()
+        parts = [b"{}", b"a layer", f"the layer of {tag}".encode()]
+        for part in parts:
+            assert api.push_blob(part) == 201
+        assert api.push_manifest(tag, *parts) == 201
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Console]:
+    """One server for all stories of this module."""
+    require("chromium")
+    with Console() as running:
+        running.people()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=require("chromium"), args=list(QUIET))
+        yield started
+        started.close()
+
+
+@contextmanager
+def visit(browser: Browser, server: Console, person: str, *, scripts: bool = True, **options: object) -> Iterator[Page]:
+    """Somebody's signed-in browser, which complains of what a page does wrong."""
+    wrong: list[str] = []
+    context = browser.new_context(base_url=server.url, java_script_enabled=scripts, locale="en-US", **options)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    page.on(
+        "console",
+        lambda said: wrong.append(said.text) if said.type == "error" and "status of 4" not in said.text else None,
+    )
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "requestfailed",
+        lambda request: (
+            wrong.append(f"{request.url}: {request.failure}") if "ERR_ABORTED" not in str(request.failure) else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda request: wrong.append(request.url) if urlsplit(request.url).netloc not in {server.host, ""} else None,
+    )
+    page.goto("/sign-in")
+    page.get_by_label("E-mail").fill(f"{person}@acme.test")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/sign-in" not in url)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+both = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+
+
+@both
+def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
+    name = f"shop{'js' if scripts else ''}"
+    with visit(browser, server, "admin", scripts=scripts) as page:
+        page.goto("/projects/demo/repositories/")
+        page.get_by_role("link", name="Create repository").first.click()
+        page.get_by_label("Name").fill(name)
+        page.get_by_role("button", name="Create repository").click()
+        expect(page.get_by_role("heading", name="No image yet")).to_be_visible()
+        command = f"docker push {server.host}/demo/{name}/IMAGE:TAG"
+        expect(page.get_by_text(command, exact=True)).to_be_visible()
+        if scripts:
+            page.locator(f'[data-copy="{command}"]').click()
+            assert page.evaluate("navigator.clipboard.readText()") == command
+        page.get_by_role("link", name="Permissions").click()
+        page.get_by_label("E-mail").fill("viewer@acme.test")
+        page.get_by_role("button", name="Give role").click()
+        expect(page.get_by_role("status")).to_contain_text("viewer@acme.test is now Viewer.")
+        page.get_by_role("link", name="Settings").last.click()
+        page.get_by_label("Public: everybody may pull").check()
+        page.get_by_role("button", name="Save settings").click()
+        expect(page.get_by_text("Public", exact=True).first).to_be_visible()
+        page.get_by_role("link", name="Delete repository").click()
+        page.get_by_label(f"Type {name} to confirm").fill(name)
+        page.get_by_role("button", name="Delete repository").click()
+        expect(page.get_by_role("status")).to_contain_text("has been deleted")
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("status")).to_contain_text(f"Recovered: demo/{name}")
+        page.goto(f"/projects/demo/repositories/{name}/")
+        expect(page.get_by_role("heading", name=name).first).to_be_visible()
+
+
+@both
+def test_tags_are_added_and_deleted_and_come_back(browser, server, scripts):
+    tag = f"stable{'js' if scripts else ''}"
+    with visit(browser, server, "admin", scripts=scripts) as page:
+        page.goto(f"{APP}-/manifests/1")
+        page.get_by_role("link", name="Add tag").click()
+        page.get_by_label("Tag", exact=True).fill(tag)
+        page.get_by_role("button", name="Set tag").click()
+        expect(page.get_by_role("link", name=tag, exact=True)).to_be_visible()
+        page.get_by_role("checkbox", name=tag, exact=True).check()
+        page.get_by_role("button", name="Delete checked tags").click()
+        page.get_by_role("button", name="Delete 1 tag").click()
+        expect(page.get_by_role("link", name=tag, exact=True)).to_have_count(0)
+        page.get_by_role("button", name="Undo").click()
+        page.goto(APP)
+        expect(page.get_by_role("link", name=tag, exact=True)).to_be_visible()
+        page.goto(f"{APP}-/tag-history?tag={tag}")
+        expect(page.get_by_role("row")).to_have_count(3)
+
+
+@both
+def test_an_access_key_is_made_used_and_revoked(browser, server, scripts):
+    with visit(browser, server, "admin", scripts=scripts) as page:
+        page.goto("/profile/keys/new")
+        page.get_by_label("Name").fill(f"laptop {scripts}")
+        page.get_by_role("button", name="Create access key").click()
+        expect(page.get_by_role("link", name="I have copied the secret")).to_be_visible()
+        words = page.locator("main").inner_text()
+        identifier, secret = re.search(r"KCRK\w+", words)[0], re.search(r"kcrs_\w+", words)[0]
+        basic = (identifier, secret)
+        assert server_says(server, basic) == 200
+        page.get_by_role("link", name="I have copied the secret").click()
+        row = page.get_by_role("row").filter(has_text=f"laptop {scripts}")
+        row.get_by_role("button", name="Revoke").click()
+        expect(page.get_by_role("status")).to_contain_text("has been revoked")
+        assert server_says(server, basic) == 401
+
+
+def server_says(server: Console, basic: tuple[str, str]) -> int:
+    """What /v2/ answers to a login."""
+    word = base64.b64encode(":".join(basic).encode()).decode()
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        connection.request("GET", "/v2/", headers={"Host": server.host, "Authorization": f"Basic {word}"})
+        with connection.getresponse() as answer:
+            return answer.status
+
+
+@both
+def test_people_of_project_and_organization(browser, server, scripts):
+    with visit(browser, server, "owner", scripts=scripts) as page:
+        page.goto("/organizations/acme/")
+        email = f"new{scripts}@acme.test".lower()
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_role("button", name="Add person").click()
+        expect(page.get_by_role("row").filter(has_text=email)).to_be_visible()
+        page.goto("/projects/demo/members")
+        page.get_by_label("E-mail").fill(email)
+        page.get_by_role("button", name="Add member").click()
+        page.get_by_label(f"Role of {email}").select_option("reader")
+        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Change").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{email} is now Reader.")
+        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Take out").click()
+        expect(page.get_by_role("row").filter(has_text=email)).to_have_count(0)
+
+
+def test_lists_filter_without_reload_and_menus_by_keyboard(browser, server):
+    with visit(browser, server, "admin") as page:
+        page.goto(APP)
+        page.evaluate("window.stayed = true")
+        page.get_by_label("Filter tags").fill("2")
+        expect(page.get_by_role("link", name="1", exact=True)).to_have_count(0)
+        assert page.evaluate("window.stayed")
+        assert "q=2" in page.url
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("/")
+        assert page.evaluate("document.activeElement.id") == "search"
+        account = page.get_by_label("Account")
+        account.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("link", name="Profile")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("link", name="Profile")).to_be_hidden()
+        page.goto(APP)
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+
+
+def test_a_reader_and_somebody_outside(browser, server):
+    with visit(browser, server, "reader") as page:
+        page.goto("/projects/demo/repositories/")
+        expect(page.get_by_role("link", name="Create repository")).to_have_count(0)
+        assert page.goto("/projects/demo/repositories/new").status == 403
+        expect(page.get_by_role("heading", name="Your role does not allow this")).to_be_visible()
+    with visit(browser, server, "viewer") as page:
+        for address in ("/projects/demo/", WEB, APP):
+            assert page.goto(address).status == 404
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_everybody_can_use_every_page(browser, server, theme):
+    """axe-core: WCAG 2.2 AA."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "resultTypes": ["violations"]}
+    found = {}
+    # axe is put into the page as a script, which the page's own policy would refuse.
+    with visit(browser, server, "owner", color_scheme=theme, bypass_csp=True) as page:
+        for address in ("/sign-in", *PAGES):
+            page.goto(address)
+            result = Axe().run(page, options=rules)
+            violations = result.response["violations"]
+            if violations:
+                found[address] = [f"{each['id']}: {each['nodes'][0]['html'][:160]}" for each in violations]
+    assert found == {}
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_is_wider_than_the_screen(browser, server, width):
+    with visit(browser, server, "owner", viewport={"width": width, "height": 800}) as page:
+        wide = []
+        for address in PAGES:
+            page.goto(address)
+            if page.evaluate("document.documentElement.scrollWidth") > width:
+                wide.append(address)
+        assert wide == []
