@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 for name in [name for name in os.environ if name.startswith("KCR_") and not name.startswith("KCR_TEST_")]:
     del os.environ[name]
 _folder = tempfile.mkdtemp(prefix="kcr-tests-")
@@ -18,8 +20,9 @@ os.environ["KCR_DATA_DIR"] = _folder
 os.environ["KCR_PUBLIC_URL"] = "http://localhost:8080"
 
 
-def pytest_configure() -> None:
-    """Start the database that was asked for, once in each process."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Start the database that was asked for, once in each process; before pytest-django reads the settings."""
     if os.environ.get("KCR_TEST_DATABASE") == "postgresql" and "KCR_DATABASE_URL" not in os.environ:
         from tests.programs import PostgresServer
 
