@@ -8,12 +8,14 @@ import re
 import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integrity import assert_integrity, violations
 from tests.live import LiveServer, sha256
+from tests.programs import run
 from tests.server import SOURCE
 
 if TYPE_CHECKING:
@@ -49,21 +51,18 @@ def push_everything(server: LiveServer, data: bytes, tag: str) -> list[int]:
         return [0]
 
 
+OF_PUSHES = [
+    *("append.synced", "append.written", "finish.before_commit", "finish.committed", "finish.published"),
+    *("publish.renamed", "publish.synced", "push.before_commit", "push.stored"),
+]
+OF_ENDINGS = ["collect.before_commit", "collect.locked", "purge.piece", "reap.deleted", "restore.before_commit"]
+
+
 def test_the_failpoints_of_the_code_are_these():
-    assert FAILPOINTS == [
-        "append.synced",
-        "append.written",
-        "finish.before_commit",
-        "finish.committed",
-        "finish.published",
-        "publish.renamed",
-        "publish.synced",
-        "push.before_commit",
-        "push.stored",
-    ]
+    assert sorted(OF_PUSHES + OF_ENDINGS) == FAILPOINTS
 
 
-@pytest.mark.parametrize("name", FAILPOINTS)
+@pytest.mark.parametrize("name", OF_PUSHES)
 def test_a_process_that_dies_leaves_nothing_half(server, name):
     data = random.Random(name).randbytes(3_000_000)
     tag = name.replace(".", "-")
@@ -160,3 +159,84 @@ def test_the_rules_of_integrity_bite(server_to_break):
         )
     assert any("other blobs" in broken for broken in violations(server.data))
     database.close()
+
+
+# ── Deleting, recovering, collecting ─────────────────────────────────────────────────────────────────────────────────
+SETTLE = """
+from django.utils import timezone
+from registry.models import *
+now = timezone.now()
+BlobLease.objects.all().delete()
+UploadSession.objects.filter(state="done").delete()
+BlobReview.objects.update(review_after=now)
+ObjectTrash.objects.update(delete_after=now)
+"""
+DELETE = """
+from accounts.actors import SYSTEM
+from registry import images, repositories
+images.delete(SYSTEM, repositories.find("demo/web"), ["app"])
+"""
+RESTORE = """
+from accounts.actors import SYSTEM
+from registry import recovery
+from registry.models import Deletion
+recovery.restore(SYSTEM, [Deletion.objects.latest("pk").pk])
+"""
+END = "Deletion.objects.update(purge_after=now)"
+
+
+def python(server: LiveServer, code: str, failpoint: str = "") -> int:
+    """Run code in a process of its own; its status."""
+    environment = server.environment | ({"KCR_FAILPOINT": f"{failpoint}:die"} if failpoint else {})
+    return run(server.command("shell", "-v", "0", "-c", code), environment=environment, succeeds=None).status
+
+
+def collect(server: LiveServer, failpoint: str = "") -> int:
+    """``manage.py collectgarbage``; its status."""
+    environment = server.environment | ({"KCR_FAILPOINT": f"{failpoint}:die"} if failpoint else {})
+    return run(server.command("collectgarbage"), environment=environment, succeeds=None).status
+
+
+@pytest.fixture(scope="module")
+def emptied():
+    with LiveServer("endings", {"KCR_WEB_WORKERS": "1"}) as running:
+        yield running.people()
+
+
+@pytest.mark.parametrize("name", ["purge.piece", "collect.locked", "collect.before_commit", "reap.deleted"])
+def test_a_collector_that_dies_is_gone_on_with(emptied, name):
+    data = random.Random(name).randbytes(200_000)
+    assert push_everything(emptied, data, "doomed") == [202, 201, 201]
+    assert python(emptied, DELETE) == 0
+    assert python(emptied, SETTLE + END) == 0
+    if name == "reap.deleted":
+        assert collect(emptied) == 0
+        assert python(emptied, SETTLE) == 0
+    assert collect(emptied, name) == 137
+    assert_integrity(emptied.data)
+    for _ in range(
+        3
+    ):  # the run that died goes on, the next one sees what became due since, the last one ends its bytes
+        assert python(emptied, SETTLE) == 0
+        assert collect(emptied) == 0
+        assert_integrity(emptied.data)
+    with closing(sqlite3.connect(emptied.data / "kcr.sqlite3")) as database:
+        for table in ("blob", "manifest", "image", "deletion", "objecttrash"):
+            assert database.execute(f"SELECT COUNT(*) FROM registry_{table}").fetchone() == (0,), table
+    assert list((emptied.data / "storage" / "blobs").glob("*/*")) == []
+    assert push_everything(emptied, data, "again") == [202, 201, 201]
+    assert python(emptied, DELETE) == 0
+    assert python(emptied, SETTLE + END) == 0
+    assert collect(emptied) == 0
+
+
+def test_a_recovery_that_dies_has_recovered_nothing(emptied):
+    data = random.Random("restore").randbytes(200_000)
+    assert push_everything(emptied, data, "kept") == [202, 201, 201]
+    assert python(emptied, DELETE) == 0
+    assert python(emptied, RESTORE, "restore.before_commit") == 137
+    assert_integrity(emptied.data)
+    assert emptied.api().ask("GET", "manifests/kept")[0] == 404
+    assert python(emptied, RESTORE) == 0
+    assert emptied.api().ask("GET", "manifests/kept")[0] == 200
+    assert_integrity(emptied.data)
