@@ -60,7 +60,7 @@ def event_words(event: Event) -> SafeString:
         "was": _text(detail.get("before")) or _("nothing"),
         "now": _text(detail.get("after")) or _("nothing"),
         "user": _text(detail.get("user")),
-        "tags": ", ".join(str(tag) for tag in detail.get("tags", [])[:10]) or _("no tag"),
+        "tags": _listed(detail.get("tags")) or _("no tag"),
         "changes": _changes(detail),
         "blobs": count(_number(detail.get("blobs"))),
         "size": plain_size(_number(detail.get("size"))),
@@ -103,6 +103,11 @@ def _of_whole_images() -> dict[str, str]:
     }
 
 
+def _listed(value: Any) -> str:
+    """Up to ten names; the detail of an event is whatever was written down when it happened."""
+    return ", ".join(str(each) for each in value[:10]) if isinstance(value, list) else ""
+
+
 def _number(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
@@ -124,5 +129,7 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "–"
-    return "–" if value in {None, ""} else f"“{value}”" if isinstance(value, str) else str(value)
+        return _listed(value) or "–"
+    if isinstance(value, str) and value:
+        return f"“{value}”"
+    return str(value) if value else "–"

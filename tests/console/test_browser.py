@@ -95,6 +95,7 @@ def server() -> Iterator[Console]:
     with Console() as running:
         running.people()
         yield running
+        assert '"level": "error"' not in running.said(lines=100_000), running.said(lines=100_000)[-4000:]
 
 
 @pytest.fixture(scope="module")

@@ -181,6 +181,7 @@ def test_a_repository_comes_back_as_it_was(console, docker, pushed):
     browser.post(f"{WEB}-/delete", {"typed": "web"})
     docker("reader").get("web/app/manifests/1.0", expect=404)
     assert "demo/web" in text(browser.get("/projects/demo/recovery"))
+    assert "Deleted the repository" in text(browser.get("/projects/demo/history"))
     deletion = Deletion.objects.get()
     browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk})
     assert {name: docker("reader").pull("web/app", name) for name in before} == before

@@ -1,0 +1,33 @@
+"""The history in words: every action has a sentence, whatever is in its detail, and nothing in it becomes markup."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from console.templatetags.events import _sentences, event_icon, event_words
+from registry.models import Event
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.just("<script>{x}"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+names = st.sampled_from(["before", "after", "tags", "images", "digests", "user", "blobs", "size", "undoes"])
+
+
+@pytest.mark.parametrize("action", Event.Action.values)
+def test_every_action_has_a_sentence(action):
+    assert action in _sentences()
+
+
+@given(
+    st.sampled_from(Event.Action.values), st.dictionaries(names, values, max_size=5), st.sampled_from(["", "sha256:ab"])
+)
+def test_no_detail_is_odd_enough_to_fail(action, detail, digest):
+    event = Event(action=action, path="<b>{path}", tag="{tag}", digest=digest, detail=detail, actor="a")
+    words = event_words(event)
+    assert "<script>" not in words
+    assert "<b>" not in words
+    assert "<svg" in event_icon(event)
