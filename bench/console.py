@@ -1,0 +1,128 @@
+"""``python -m bench.console``: every page of a project that is at its quotas.
+
+Fills a database of its own (1,000 repositories; one with 10,000 images; one image with 1,000 tags; 100,000 events),
+asks each page in this process and prints the median time on the server, the number of queries and its weight.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from datetime import timedelta
+
+ROUNDS = 15
+
+
+def prepare() -> None:
+    """An installation in a temporary folder."""
+    folder = tempfile.mkdtemp(prefix="kcr-bench-")
+    os.environ |= {"KCR_DATA_DIR": folder, "DJANGO_SETTINGS_MODULE": "registry.settings", "PYTHONWARNINGS": "ignore"}
+    import logging
+
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    logging.disable(logging.ERROR)
+    call_command("migrate", verbosity=0)
+    call_command("collectstatic", verbosity=0, interactive=False)
+
+
+def fill() -> None:
+    """Everything at its limit."""
+    from django.utils import timezone
+
+    from registry.models import Event, Image, Manifest, ProjectDay, Repository, Tag, TagDay
+    from tests.docker_client import DockerClient, sha256
+    from tests.docker_client import Image as Pushed
+    from tests.personas import make_world
+
+    world = make_world()
+    DockerClient(world.member).push("web/app", "first", Pushed(layers=[b"a layer", b"another"]))
+    project, web = world.projects["demo"], world.repository("web")
+    manifest = Manifest.objects.get()
+    repositories = (Repository(project=project, name=f"repository-{number}") for number in range(997))
+    Repository.objects.bulk_create(repositories, batch_size=1000)
+    names = [f"team/image-{number}" for number in range(9_999)]
+    images = Image.objects.bulk_create(
+        [Image(repository=web, name=name, path=f"demo/web/{name}") for name in names], batch_size=1000
+    )
+    copies = Manifest.objects.bulk_create(
+        [
+            Manifest(
+                image=image,
+                digest=sha256(image.name.encode()),
+                media_type=manifest.media_type,
+                content=manifest.content,
+                size=manifest.size,
+                total_size=manifest.total_size,
+                platforms="linux/amd64",
+            )
+            for image in images
+        ],
+        batch_size=1000,
+    )
+    Tag.objects.bulk_create([Tag(image=copy.image, name="1.0", manifest=copy) for copy in copies], batch_size=1000)
+    tags = [Tag(image=manifest.image, name=f"v{number}", manifest=manifest) for number in range(999)]
+    Tag.objects.bulk_create(tags, batch_size=1000)
+    now = timezone.now()
+    days = [now.date() - timedelta(days=number) for number in range(90)]
+    ProjectDay.objects.bulk_create([ProjectDay(project=project, day=day, pulls=100, pushes=9) for day in days[1:]])
+    TagDay.objects.bulk_create(
+        [TagDay(image=manifest.image, tag=f"v{tag}", day=day, pulls=3) for tag in range(200) for day in days],
+        batch_size=1000,
+    )
+    actions = list(Event.Action)
+    for start in range(0, 100_000, 5_000):
+        Event.objects.bulk_create(
+            Event(
+                action=actions[number % len(actions)],
+                project=project,
+                repository=web,
+                image=manifest.image if number % 2 else None,
+                path="demo/web/app",
+                tag=f"v{number % 1000}",
+                actor=f"person-{number % 50}@acme.test",
+                at=now - timedelta(minutes=number),
+            )
+            for number in range(start, start + 5_000)
+        )
+
+
+def measure() -> None:
+    """Print a line for each page."""
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+    from django.urls import reverse
+
+    from accounts.models import User
+    from registry import usage
+    from tests.console.test_matrix import PAGES, PERSONAL, VIEW
+
+    usage.refresh()
+    client = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
+    client.force_login(User.objects.get(email="member@acme.test"))
+    print(f"{'page':28} {'ms':>8} {'queries':>8} {'kB':>7}")
+    for name, (kind, words, status) in sorted(PAGES.items()):
+        if kind not in {VIEW, PERSONAL} or status != 200 or "run" in words or name.endswith("csv"):
+            continue
+        named = words | ({"reference": "first"} if "reference" in words else {})
+        address = reverse(f"console:{name}", kwargs=named) + {"search": "?q=image-99", "home": "?all=1"}.get(name, "")
+        times = []
+        for _ in range(ROUNDS):
+            started = time.perf_counter()
+            answer = client.get(address)
+            times.append((time.perf_counter() - started) * 1000)
+        with CaptureQueriesContext(connection) as queries:
+            client.get(address)
+        weight = len(answer.content) / 1000
+        print(f"{name:28} {statistics.median(times):8.1f} {len(queries):8} {weight:7.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    prepare()
+    fill()
+    measure()
