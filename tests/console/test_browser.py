@@ -69,6 +69,7 @@ class Console(LiveServer):
         for name, options in (
             ("owner", ("--role", "owner")),
             ("admin", ("--project", "demo:admin")),
+            ("mina", ("--project", "demo:member")),
             ("reader", ("--project", "demo:reader")),
             ("viewer", ()),
         ):
@@ -111,7 +112,8 @@ def browser() -> Iterator[Browser]:
 def visit(browser: Browser, server: Console, person: str, *, scripts: bool = True, **options: object) -> Iterator[Page]:
     """Somebody's signed-in browser, which complains of what a page does wrong."""
     wrong: list[str] = []
-    context = browser.new_context(base_url=server.url, java_script_enabled=scripts, locale="en-US", **options)
+    settings = {"locale": "en-US", "java_script_enabled": scripts} | options
+    context = browser.new_context(base_url=server.url, **settings)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
     page.set_default_timeout(10_000)
@@ -131,9 +133,9 @@ def visit(browser: Browser, server: Console, person: str, *, scripts: bool = Tru
         lambda request: wrong.append(request.url) if urlsplit(request.url).netloc not in {server.host, ""} else None,
     )
     page.goto("/sign-in")
-    page.get_by_label("E-mail").fill(f"{person}@acme.test")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
+    page.locator("#id_email").fill(f"{person}@acme.test")
+    page.locator("#id_password").fill(PASSWORD)
+    page.locator("main button").click()
     page.wait_for_url(lambda url: "/sign-in" not in url)
     yield page
     context.close()
@@ -238,6 +240,24 @@ def test_people_of_project_and_organization(browser, server, scripts):
         expect(page.get_by_role("status")).to_contain_text(f"{email} is now Reader.")
         page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Take out").click()
         expect(page.get_by_role("row").filter(has_text=email)).to_have_count(0)
+
+
+@both
+def test_a_member_works_in_korean_and_in_the_dark(browser, server, scripts):
+    name = f"korean{'js' if scripts else ''}"
+    with visit(browser, server, "mina", scripts=scripts, color_scheme="dark", locale="ko-KR") as page:
+        page.goto("/projects/demo/")
+        page.get_by_role("link", name="리포지토리 생성").first.click()
+        page.get_by_label("이름").fill(name)
+        page.get_by_label("공개: 로그인하지 않아도").check()
+        page.get_by_role("button", name="리포지토리 생성").click()
+        expect(page.get_by_role("heading", name="아직 이미지가 없습니다")).to_be_visible()
+        page.get_by_role("link", name="설정").last.click()
+        page.get_by_label("설명").fill("한국어 설명")
+        page.get_by_role("button", name="설정 저장").click()
+        expect(page.get_by_text("한국어 설명").first).to_be_visible()
+        page.goto("/projects/demo/history?action=update")
+        expect(page.get_by_text("리포지토리를 생성함").first).to_be_visible()
 
 
 def test_lists_filter_without_reload_and_menus_by_keyboard(browser, server):
