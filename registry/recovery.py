@@ -1,22 +1,23 @@
 """Recovery: what was deleted comes back, or is gone for good after its time. R and U of ARCHITECTURE.md, "Storage".
 
 Each Deletion is one act; it comes back whole or not at all, in a transaction of its own. Locks: project or repository
--> images by id -> deletion -> reviews of blobs by id.
+-> images by id -> deletion -> its parts, newest first -> reviews of blobs by id.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from accounts.models import Project
-from registry import blobs, errors, history, quotas, tags
+from registry import blobs, errors, history, quotas, tags, uploads
 from registry.failpoints import failpoint
 from registry.models import (
     BlobLease,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
+
+logger = logging.getLogger(__name__)
 
 Action, Kind = Event.Action, Deletion.Kind
 ROWS = 500  # made or purged in one statement
@@ -157,7 +160,8 @@ def _restore_image(actor: Actor, deletion: Deletion) -> tuple[int, list[Left]]:
     repository = Repository.objects.live().select_for_update(no_key=True).filter(pk=image.repository_id).first()
     if repository is None:
         raise errors.NameUnknown(f"the repository {image.repository} is deleted: recover it first")
-    Image.objects.select_for_update(no_key=True).get(pk=image.pk)
+    if Image.objects.select_for_update(no_key=True).filter(pk=image.pk).first() is None:
+        raise errors.RecoveryGone
     _lock(deletion)
     if Image.objects.live().filter(path=image.path).exists():
         raise errors.NameTaken(f"there is an image {image.path} again: delete that one first, it can be recovered too")
@@ -204,9 +208,16 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
             left.append(Left(image.path, closed.name, now.manifest.digest))
         else:
             recovered += tags.point(actor, image, closed.name, closed.manifest, added=Action.TAG_RECOVER)
-    if not (revived or recovered or left or Tag.objects.filter(deletion=deletion).exists()):
+    if not (
+        revived or recovered or left or Tag.objects.filter(deletion=deletion).exists() or _is_back(image, deletion)
+    ):
         raise errors.RecoveryGone(f"what {deletion} took is gone for good")
     return recovered, left
+
+
+def _is_back(image: Image, deletion: Deletion) -> bool:
+    """Whether a push, or the recovery of an index, was faster: then there is nothing left to do."""
+    return Manifest.objects.live().filter(image=image, digest__in=deletion.name.split(", ")).exists()
 
 
 def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
@@ -231,27 +242,46 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
 
 
 def hold(actor: Actor, deletion: Deletion, *, on: bool) -> None:
-    """Keep an act beyond its time, or no longer. Raises RecoveryGone."""
+    """Keep an act, and whatever it is a part of, beyond its time, or no longer. Raises RecoveryGone."""
     with transaction.atomic():
         current = Deletion.objects.select_for_update().filter(pk=deletion.pk, is_purging=False).first()
-        if current is None:
+        if current is None or _wholes(current).filter(is_purging=True).exists():
             raise errors.RecoveryGone
         if current.hold != on:
             Deletion.objects.filter(pk=deletion.pk).update(hold=on)
             _record(actor, current, Action.DELETION_HOLD, hold=on)
 
 
+@retried
 def purge_now(actor: Actor, deletion: Deletion) -> None:
-    """Delete an act's content for good before its time. Raises RecoveryGone, Denied (it is held)."""
+    """Delete an act's content for good before its time.
+
+    Raises RecoveryGone, Denied (it or a part of it is held, or something that is in Recovery needs it).
+    """
+    _end_uploads(deletion.pk)
     with transaction.atomic():
         current = Deletion.objects.select_for_update().filter(pk=deletion.pk).first()
         if current is None:
             raise errors.RecoveryGone
         if current.hold:
             raise errors.Denied(f"{current} is held: end the hold first")
+        if not current.is_purging and (obstacle := _obstacle(current)):
+            raise errors.Denied(obstacle)
         Deletion.objects.filter(pk=current.pk).update(purge_after=timezone.now())
         _record(actor, current, Action.DELETION_PURGE)
     _purge(current.pk)
+
+
+def _wholes(deletion: Deletion) -> QuerySet[Deletion]:
+    """The acts that took the image, or the repository, in which this one had taken something before."""
+    of_image, of_repository = Q(images__events=deletion.event_id), Q(repositories__images__events=deletion.event_id)
+    return Deletion.objects.filter(of_image | of_repository).exclude(pk=deletion.pk)
+
+
+def _parts(deletion: Deletion) -> QuerySet[Deletion]:
+    """The acts that took something from the image or repository before this one took all of it."""
+    of_image, of_repository = Q(event__image__deletion=deletion), Q(event__image__repository__deletion=deletion)
+    return Deletion.objects.filter(of_image | of_repository).exclude(pk=deletion.pk)
 
 
 def _record(actor: Actor, deletion: Deletion, action: Event.Action, **detail: Any) -> None:
@@ -263,16 +293,29 @@ def _record(actor: Actor, deletion: Deletion, action: Event.Action, **detail: An
 def purge(limit: int = 1000) -> int:
     """U: delete for good what nobody recovered in time; returns how many acts ended. Goes on where a crash left it."""
     due = Deletion.objects.filter(Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False))
-    return sum(_purge(pk) for pk in list(due.order_by("pk").values_list("pk", flat=True)[:limit]))
+    ended = 0
+    for pk in list(due.order_by("pk").values_list("pk", flat=True)[:limit]):
+        try:
+            ended += _purge(pk)
+        except (errors.RegistryError, IntegrityError):  # what stands against one act stands against no other
+            logger.exception("deletion %s could not be purged", pk)
+    return ended
 
 
 def _purge(deletion_id: int) -> bool:
     """Delete what an act took, a piece a transaction; returns whether it is all gone."""
+    _end_uploads(deletion_id)
     while True:
         ended = _purge_piece(deletion_id)
         failpoint("purge.piece")
         if ended is not None:
             return ended
+
+
+def _end_uploads(deletion_id: int) -> None:
+    """Discard the unfinished uploads into a repository that is deleted: their time was over with it."""
+    for session in UploadSession.objects.overdue().filter(repository__deletion=deletion_id):
+        uploads.discard(session, if_overdue=True)
 
 
 @retried
@@ -287,7 +330,7 @@ def _purge_piece(deletion_id: int) -> bool | None:
         now = timezone.now()
         if current is None or not (current.is_purging or (current.purge_after <= now and not current.hold)):
             return False
-        if not current.is_purging and not _may_go(current):
+        if not current.is_purging and _obstacle(current):
             Deletion.objects.filter(pk=deletion_id).update(purge_after=now + POSTPONED)
             return False
         Deletion.objects.filter(pk=deletion_id).update(is_purging=True)
@@ -311,11 +354,19 @@ def _locked_images(deletion: Deletion) -> list[int]:
     return list(rows.values_list("pk", flat=True))
 
 
-def _may_go(deletion: Deletion) -> bool:
-    """Whether nothing outside the act needs what it took."""
+def _obstacle(deletion: Deletion) -> str:
+    """Why the act cannot be purged yet, in words; "" when nothing outside of it needs what it took.
+
+    Its parts are locked, which are older always: none can be held from now on until this transaction ends.
+    """
+    if any(_parts(deletion).select_for_update(of=("self",)).order_by("-pk").values_list("hold", flat=True)):
+        return f"a part of {deletion} was deleted before it and is held: end that hold first"
     parents = ManifestChild.objects.filter(child__deletion=deletion).exclude(parent__deletion=deletion)
-    uploads = UploadSession.objects.filter(repository__deletion=deletion)
-    return not parents.exists() and not uploads.exists()
+    if parents.exists():
+        return f"an index in Recovery names what {deletion} took: recover the index, or delete it for good first"
+    if UploadSession.objects.filter(repository__deletion=deletion, state=UploadSession.State.OPEN).exists():
+        return f"an upload into {deletion} has not ended yet: try again in a little while"
+    return ""
 
 
 def _purge_images(deletion: Deletion, images: Sequence[int]) -> bool | None:
