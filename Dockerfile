@@ -4,7 +4,7 @@ FROM python:3.11-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 KCR_DATA_DIR=/data KCR_LISTEN=0.0.0.0:8080
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir --require-hashes -r requirements.txt \
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
  && useradd --system --uid 10001 --home-dir /data kcr \
  && install -d -o kcr -g kcr -m 0700 /data
 COPY --chown=root:root manage.py pyproject.toml ./

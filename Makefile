@@ -63,9 +63,9 @@ $(PYTHON):
 	"$(PYTHON3)" -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.txt | $(PYTHON)
-	@[ $(VENV)/.development -nt $< ] || $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@[ $(VENV)/.development -nt $< ] || $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
 $(VENV)/.development: requirements-dev.txt | $(PYTHON)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
