@@ -25,11 +25,13 @@ from registry.storage import blob_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from django.core.files import File
 
     from accounts.actors import Actor
     from registry.models.blobs import BlobQuerySet
+    from registry.storage import BlobStorage
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +67,21 @@ def _query_of_find(marked: Actor) -> CompiledQuery:
 
 def open_bytes(blob: Blob) -> File[bytes]:
     """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
+    return _holding(blob).open(blob.storage_key)
+
+
+def place(blob: Blob, path: Path) -> None:
+    """Let the blob's bytes also be at ``path``, to be read only. Raises BlobUnknown when they are damaged."""
+    _holding(blob).place(blob.storage_key, path)
+
+
+def _holding(blob: Blob) -> BlobStorage:
+    """The storage, which has all of the blob's bytes. Raises BlobUnknown."""
     storage = blob_storage()
     if not storage.holds(blob.storage_key, blob.size):
         logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
         raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
-    return storage.open(blob.storage_key)
+    return storage
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:

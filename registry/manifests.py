@@ -158,7 +158,7 @@ def push(
             for tag in wanted:
                 tags.point(actor, image, tag, manifest)
             transaction.on_commit(
-                partial(manifest_pushed.send, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
+                partial(manifest_pushed.send_robust, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
             )
             failpoint("push.before_commit")
     except IntegrityError as error:  # the collector took a blob between our look and the commit
@@ -260,7 +260,7 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
             tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
         for root in roots:
-            transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=root.pk, actor=actor))
+            transaction.on_commit(partial(manifest_deleted.send_robust, Manifest, manifest_id=root.pk, actor=actor))
     return deletion
 
 

@@ -175,6 +175,9 @@ else:  # nobody said how to send: mails are written to files
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")
 
+# ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+TRIVY_DB_REPOSITORY = env.text("KCR_TRIVY_DB_REPOSITORY")
+
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]

@@ -43,8 +43,8 @@ class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
 class Repository(models.Model):
     """The boundary of permission: images that the same people may push and pull. Its name never changes.
 
-    ``gate``: images with a risk (``Manifest.risk``) of at least this are not pulled by those who may not push; NONE: there
-    is no gate. ``gate_hours``: how long after its push an image that has not been scanned passes; None: for ever.
+    ``gate``: images with a risk (``Manifest.risk``) of at least this are not pulled by those who may not push; NONE:
+    there is no gate. ``gate_hours``: how long after its push an image that has not been scanned passes; None: for ever.
     """
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="repositories")

@@ -242,7 +242,7 @@ class Report(models.Model):
     """
 
     class State(models.TextChoices):
-        """UNRECOGNISED: no package was found, which is not "clean". UNSUPPORTED: it is no image. FAILED: never scanned."""
+        """UNRECOGNISED: no package found, which is not "clean". UNSUPPORTED: no image. FAILED: never scanned."""
 
         SCANNED = "scanned"
         UNRECOGNISED = "unrecognised"

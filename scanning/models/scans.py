@@ -136,7 +136,10 @@ class ScanRound(models.Model):
 
 
 class DatabaseRefresh(models.Model):
-    """One attempt to renew the vulnerability database. ``updated_at``: when its makers made the one that is used now."""
+    """One attempt to renew the vulnerability database. ``updated_at``: when the one that is used now was made.
+
+    ``source``: an OCI repository or a file, "" for where Trivy's makers publish it.
+    """
 
     STALE = timedelta(days=3)
 
