@@ -46,7 +46,8 @@ LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
 # A bbolt file begins with a page that says: magic, version, page size, which page is the root, how many pages.
 _META = struct.Struct("<16x I I I 4x Q 8x 8x Q")
 _MAGIC = 0xED0CDAED
-# A page begins with: its kind, how many entries it has, how many pages more it takes. An entry of a leaf: where its name is, and how long.
+# A page begins with: its kind, how many entries it has, how many pages more it takes.
+# An entry of a leaf says where its name is, and how long.
 _PAGE, _ENTRY = struct.Struct("<8x H H I"), struct.Struct("<4x I I 4x")
 _LEAF = 2
 _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}).encode()
