@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
     from accounts.models import Project
-    from registry.models import Repository
 
 DAYS = 90
 TOP = 10
@@ -78,6 +77,20 @@ def attach(manifests: Iterable[Manifest | None]) -> None:
         at_work = states.get(manifest.pk, set())
         state = Scan.State.RUNNING if Scan.State.RUNNING in at_work else Scan.State.WAITING if at_work else ""
         manifest.open_scan = str(state)  # type: ignore[attr-defined]
+
+
+def name_tags(manifests: Iterable[Manifest]) -> None:
+    """Give each manifest, as ``tag_names``, the tags that name it or the index that it is a platform of. One query."""
+    found = list(manifests)
+    pks = {each.pk for each in found}
+    live = Tag.objects.live().order_by()
+    own = live.filter(manifest__in=pks).values_list("manifest", "name")
+    of_parts = live.filter(manifest__child_references__child__in=pks)
+    names: dict[int, set[str]] = {}
+    for pk, name in own.union(of_parts.values_list("manifest__child_references__child", "name")):
+        names.setdefault(pk, set()).add(name)
+    for manifest in found:
+        manifest.tag_names = sorted(names.get(manifest.pk, ()))  # type: ignore[attr-defined]
 
 
 def tagged(**where: Any) -> QuerySet[Manifest]:
@@ -155,20 +168,24 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
 
 # ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def page(project: Project) -> dict[str, Any]:
-    """Everything about a project's scans at the moment. Ten queries."""
+    """Everything about a project's scans at the moment. Eleven queries."""
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
     failures = failed(project)
+    shown = list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN])
+    recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
+    waiting = queue(project)
+    _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
     return {
         "total": total,
         "days": _days(project, total),
         "top": top(project, total),
         "repositories": _worst(rows),
-        "queue": queue(project),
-        "failures": list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN]),
+        "queue": waiting,
+        "failures": shown,
         "failure_count": failures.count(),
         "database": database(),
-        "recent": list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN]),
+        "recent": recent,
         "acceptance_count": Acceptance.objects.standing(timezone.now()).filter(project=project).count(),
     }
 
@@ -240,7 +257,7 @@ def failed(project: Project) -> QuerySet[Report]:
 
 
 def log(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of all scans, the newest first. One query."""
+    """A page of all scans, the newest first. Two queries."""
     found, state = Scan.objects.filter(project=project), wanted.get("state", "")
     if state == "open":
         found = found.open()
@@ -250,7 +267,16 @@ def log(project: Project, wanted: QueryDict) -> dict[str, Any]:
         found = found.filter(Q(new__gt=0) | Q(fixed__gt=0))
     else:
         state = ""
-    return {"listing": listing.page(_with_manifests(found), wanted, SCAN_SORTS), "state": state}
+    page = listing.page(_with_manifests(found), wanted, SCAN_SORTS)
+    _name_scans(page.rows)
+    return {"listing": page, "state": state}
+
+
+def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
+    """Give the manifests of these scans their tags (one query), and tell which of them are at work."""
+    name_tags([*(scan.manifest for scan in scans), *others])
+    for scan in scans:
+        scan.manifest.open_scan = str(scan.state) if scan.state in Scan.OPEN else ""  # type: ignore[attr-defined]
 
 
 def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:

@@ -25,11 +25,10 @@ LEAST = 2
 
 @dataclass(slots=True)
 class Place:
-    """A digest in which something is. ``tags`` name it, or the index that it is a platform of."""
+    """A digest in which something is."""
 
     manifest: Manifest
     packages: list[Package]
-    tags: list[str] = field(default_factory=list)
     worst: int | None = None
     fixed_versions: list[str] = field(default_factory=list)
     findings: int = 0
@@ -192,17 +191,5 @@ def _places(pks: list[int], found: Any, packages: list[int] | None = None) -> li
         place.worst = max(place.worst or 0, row.severity)
         if row.fixed_version and row.fixed_version not in place.fixed_versions:
             place.fixed_versions.append(row.fixed_version)
-    _name(by_pk)
+    scans.name_tags([each.manifest for each in by_pk.values()])
     return [by_pk[pk] for pk in pks]
-
-
-def _name(places: dict[int, Place]) -> None:
-    """Find the tags of each, and of the indexes that they are platforms of. Two queries."""
-    live = Tag.objects.live()
-    own = live.filter(manifest__in=list(places)).values_list("manifest", "name")
-    of_parts = live.filter(manifest__child_references__child__in=list(places))
-    for pk, name in [*own, *of_parts.values_list("manifest__child_references__child", "name")]:
-        if name not in places[pk].tags:
-            places[pk].tags.append(name)
-    for place in places.values():
-        place.tags.sort()

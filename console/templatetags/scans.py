@@ -192,7 +192,7 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
                 "day": when,
                 "title": title or (_("no record") if numbers is None else _("none")),
                 "parts": _stack(names, numbers or [], base, top),
-                "is_named": index % 14 == len(rows) % 14 and index < len(rows) - 7,
+                "is_named": index % 21 == len(rows) % 21 and index < len(rows) - 10,
             }
         )
     last = next((numbers for _day, numbers in reversed(rows) if numbers), [])
