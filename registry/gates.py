@@ -39,7 +39,8 @@ def check(actor: Actor, manifest_id: int) -> None:
         why = f"it has not been scanned within {repository.gate_hours} h of its push"
     else:
         why = f"it has vulnerabilities of severity {Severity(manifest.risk).label.lower()}"
-    more = [str(words) for _, words in pull_refused.send(Manifest, manifest_id=manifest.pk) if words]
+    answers = pull_refused.send_robust(Manifest, manifest_id=manifest.pk)
+    more = [words for _, words in answers if words and isinstance(words, str)]
     raise errors.Denied(
         f"{manifest.image.path}@{manifest.digest} is not pulled from here: {why}, and {repository} refuses"
         f" {Severity(repository.gate).label.lower()} and worse" + "".join(f"; {words}" for words in more)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 import tarfile
 import tempfile
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ KEPT = 2  # scans that began with the one before may still read it
 FILES = ("trivy.db", "metadata.json")
 MAX_BYTES = 8 * 1024**3
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
+# A bbolt file begins with two pages that each say: magic, version, page size, …, and how many pages there are.
+_META = struct.Struct("<16x I I I 4x 8x 8x 8x Q")
+_MAGIC = 0xED0CDAED
 _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}).encode()
 
 
@@ -175,6 +179,8 @@ def _extract(archive: IO[bytes], folder: Path) -> Path:
 def _publish(fetched: Path, place: Workplace) -> Database:
     """Try the database out, and make it the current one. Raises Refused."""
     _read_metadata(fetched)
+    if not _is_whole(fetched / "trivy.db"):
+        raise Refused("trivy.db is cut off, or is no database")
     tried = place.folder / "tried"
     tried.mkdir()
     fetched.rename(tried / "db")
@@ -195,6 +201,16 @@ def _publish(fetched: Path, place: Workplace) -> Database:
     os.replace(pointer, root / "current")  # noqa: PTH105  the one atomic step
     _forget_old(root)
     return _read(folder)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file has all the pages that it says it has: Trivy would only notice when it needs one of the rest."""
+    with path.open("rb") as file:
+        first = file.read(_META.size)
+    if len(first) < _META.size:
+        return False
+    magic, _, page_size, pages = _META.unpack(first)
+    return magic == _MAGIC and path.stat().st_size >= pages * page_size
 
 
 def _forget_old(root: Path) -> None:

@@ -99,7 +99,6 @@ class Workplace:
 
     folder: Path
     heartbeat: Callable[[], None] = _nothing
-    seconds: float = SECONDS
 
 
 def make_sbom(layout: Path, workplace: Workplace) -> bytes:
@@ -224,8 +223,8 @@ def _watch(process: subprocess.Popen[bytes], workplace: Workplace) -> int:
             return process.returncode
         except subprocess.TimeoutExpired:
             now = time.monotonic()
-        if now - started > workplace.seconds:
-            raise ScanFailed(Problem.TIMEOUT, f"stopped after {workplace.seconds:.0f} s")
+        if now - started > SECONDS:
+            raise ScanFailed(Problem.TIMEOUT, f"stopped after {SECONDS} s")
         if now - heard > HEARTBEAT:
             heard = now
             workplace.heartbeat()
@@ -235,6 +234,8 @@ def _watch(process: subprocess.Popen[bytes], workplace: Workplace) -> int:
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     """End it. One SIGTERM is not always enough for Trivy, the second is; SIGKILL is for the rest."""
+    if process.stdout is not None:
+        process.stdout.close()
     for stop in (process.terminate, process.terminate, process.kill):
         if process.poll() is not None:
             return

@@ -1,0 +1,78 @@
+"""A scanner for tests: folders of its own, and vulnerability databases that are written by hand."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.models import Manifest
+from scanning import database, scans
+from scanning.models import Finding, Report, Scan
+from tests import vulnerability_db
+from tests.programs import require_trivy
+from tests.scan_images import Finding as Expected
+from tests.vulnerability_db import FACTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+TODAY = datetime(2026, 11, 20, 6, tzinfo=UTC)
+
+
+@dataclass
+class Scanner:
+    """Trivy, as a worker would run it, and the databases that it reads."""
+
+    folder: Path
+
+    def load(self, advisories: Iterable[vulnerability_db.Advisory] = FACTS, *, days: int = 0) -> database.Database:
+        """Use a database with these facts, made so many days after TODAY."""
+        written = vulnerability_db.write(self.folder / "written", advisories, updated_at=TODAY + timedelta(days=days))
+        return database.install(io.BytesIO(vulnerability_db.archive(written)), "db.tar.gz")
+
+    def work(self) -> list[Scan]:
+        """Run whatever is due, one after the other; the scans that ended."""
+        done = []
+        while (due := scans.next_due()) is not None:
+            assert scans.run(due)
+            done.append(Scan.objects.get(pk=due))
+        return done
+
+
+@pytest.fixture
+def scanner(settings, tmp_path) -> Scanner:
+    """A scanner without a vulnerability database yet."""
+    require_trivy()
+    settings.DATA_DIR = tmp_path
+    return Scanner(tmp_path)
+
+
+def report_of(digest: str) -> Report:
+    """What is known of a digest."""
+    return Report.objects.get(manifest__digest=digest)
+
+
+def found_in(digest: str) -> frozenset[Expected]:
+    """The current findings of a digest, as the images' builders say them."""
+    rows = Finding.objects.current().filter(manifest__digest=digest).select_related("vulnerability", "package")
+    return frozenset(
+        Expected(
+            row.vulnerability.name,
+            row.package.name,
+            row.package.version,
+            row.fixed_version,
+            row.get_severity_display().upper(),
+            row.status,
+        )
+        for row in rows
+    )
+
+
+def manifest_of(digest: str) -> Manifest:
+    """The manifest of a digest."""
+    return Manifest.objects.get(digest=digest)
