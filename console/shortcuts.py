@@ -9,15 +9,17 @@ Every view is made by one of three decorators, which say who may see it; a test 
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -34,7 +36,7 @@ from registry.models import Image, Repository
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.http import HttpRequest
 
@@ -176,6 +178,35 @@ def alone(request: HttpRequest, template: str, status: int = 200, **context: Any
     """A page that belongs to no project."""
     around = frame.around(actor(request)) if request.user.is_authenticated else {}
     return render(request, template, {**around, **context}, status=status)
+
+
+class _Echo:
+    """A file that gives back what is written to it: rows go out as they are made."""
+
+    def write(self, text: str) -> str:
+        """Give it back."""
+        return text
+
+
+def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
+    """A file of comma-separated values to be kept, however long it is."""
+    writer = csv.writer(_Echo())
+    lines = (writer.writerow(row) for row in rows)
+    return _as_attachment(StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8"), name)
+
+
+def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
+    """A file to be kept, never shown."""
+    return _as_attachment(HttpResponse(content, content_type=content_type), name)
+
+
+Answer = TypeVar("Answer", HttpResponse, StreamingHttpResponse)
+
+
+def _as_attachment(answer: Answer, name: str) -> Answer:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{safe}"'
+    return answer
 
 
 def _declare(view: Callable[..., HttpResponse], who: str) -> Callable[..., HttpResponse]:

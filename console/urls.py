@@ -18,9 +18,11 @@ from .views import (
     projects,
     recovery,
     repositories,
+    scans,
     search,
     signing_in,
     tags,
+    vulnerabilities,
 )
 
 app_name = "console"
@@ -46,6 +48,16 @@ _image: list[URLPattern | URLResolver] = [
     path("-/tags/delete", tags.delete, name="tags_delete"),
     path("-/manifests/<str:reference>", digests.show, name="manifest"),
     path("-/manifests/<str:reference>/delete", digests.delete, name="manifest_delete"),
+    path("-/manifests/<str:reference>/vulnerabilities", vulnerabilities.show, name="vulnerabilities"),
+    path(
+        "-/manifests/<str:reference>/vulnerabilities/compare", vulnerabilities.compare, name="vulnerabilities_compare"
+    ),
+    path("-/manifests/<str:reference>/vulnerabilities/accept", vulnerabilities.accept, name="vulnerability_accept"),
+    path("-/manifests/<str:reference>/vulnerabilities.csv", vulnerabilities.download_csv, name="vulnerabilities_csv"),
+    path(
+        "-/manifests/<str:reference>/vulnerabilities.json", vulnerabilities.download_json, name="vulnerabilities_json"
+    ),
+    path("-/manifests/<str:reference>/sbom", vulnerabilities.download_sbom, name="sbom"),
     path("-/delete", images.delete, name="image_delete"),
     path("", images.tags, name="image"),
 ]
@@ -59,6 +71,8 @@ _repository: list[URLPattern | URLResolver] = [
     path("-/recovery", recovery.show, name="repository_recovery"),
     path("-/cleanup", cleanup.show, name="cleanup"),
     path("-/cleanup/runs/<int:run>", cleanup.run, name="cleanup_run"),
+    path("-/scan", scans.scan_repository, name="repository_scan"),
+    path("-/openvex.json", vulnerabilities.download_vex, name="openvex"),
     path("-/delete", repositories.delete, name="repository_delete"),
     path("-/images/delete", repositories.delete_images, name="images_delete"),
     path("", repositories.show, name="repository"),
@@ -70,6 +84,9 @@ _project: list[URLPattern | URLResolver] = [
     path("repositories/", repositories.listed, name="repositories"),
     path("repositories/new", repositories.create, name="repository_new"),
     path("repositories/<str:repository>/", include(_repository)),
+    path("scans", scans.show, name="scans"),
+    path("scans/log", scans.log, name="scans_log"),
+    path("scans/acceptances", scans.acceptances, name="acceptances"),
     path("history", history.show, name="history"),
     path("history.csv", history.download, name="history_csv"),
     path("history/undo", history.undo_all, name="undo_all"),

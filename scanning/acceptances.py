@@ -42,7 +42,8 @@ def accept(
     """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
 
     When some finding that it covers has no fix yet, it ends by itself as soon as there is one. Raises RequestInvalid
-    (no reason, a time that is over, nothing that it would cover).
+    (no reason, a time that is over, nothing that it would cover). Accepted in the same words by the same person already,
+    it is not accepted again.
     """
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:
@@ -52,20 +53,23 @@ def accept(
     covered = _findings(project, repository, vulnerability, package)
     if not covered.exists():
         raise RequestInvalid(f"{vulnerability} was found nowhere in {repository or project}")
+    said: dict[str, Any] = {
+        "project": project,
+        "repository": repository,
+        "vulnerability": vulnerability,
+        "package": package,
+        "justification": justification,
+        "reason": reason.strip(),
+        "covers_fixed": not covered.filter(fixed_version="").exists(),
+        "accepted_by": actor.label[:254],
+        "user_id": actor.user_id,
+        "expires_at": expires_at,
+    }
     with transaction.atomic():
-        made = Acceptance.objects.create(
-            project=project,
-            repository=repository,
-            vulnerability=vulnerability,
-            package=package,
-            justification=justification,
-            reason=reason.strip(),
-            covers_fixed=not covered.filter(fixed_version="").exists(),
-            accepted_by=actor.label[:254],
-            user_id=actor.user_id,
-            accepted_at=now,
-            expires_at=expires_at,
-        )
+        again = Acceptance.objects.standing(now).filter(**said).first()
+        if again is not None:
+            return again
+        made = Acceptance.objects.create(accepted_at=now, **said)
         _record(actor, made, Event.Action.VULNERABILITY_ACCEPT)
     _recount(made)
     return made

@@ -1,6 +1,6 @@
 """What is known of a digest now: findings as intervals of scans, and the one row that sums them up.
 
-A scan that finds the same again writes two rows and reads three. Sums are counted, never added up, so they cannot
+A scan that finds the same again writes two rows and reads four. Sums are counted, never added up, so they cannot
 drift; acceptances count from the moment they are made to the moment they end.
 """
 
@@ -52,6 +52,7 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
     }
     if is_same:
         Report.objects.filter(manifest=scan.manifest_id).update(**said)
+        refresh_indexes([scan.manifest_id])  # they say as of when, too
         return
     vulnerabilities, named = _vulnerability_ids(result.found), sboms.package_ids(_packages(result.found))
     with transaction.atomic():
@@ -209,7 +210,7 @@ def refresh_index(manifest_id: int) -> None:
             defaults = _NOTHING_KNOWN | {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail}  # type: ignore[union-attr]
             Report.objects.update_or_create(manifest_id=manifest_id, defaults=defaults)
         return
-    worst = max(known or failed, key=lambda each: [getattr(each, name) for name in Report.COUNTS])
+    worst = max(known or failed, key=_badness)
     copied = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
     said = {name: getattr(worst, name) for name in copied}
     ages = [each.database_at for each in known if each.database_at]
@@ -219,6 +220,11 @@ def refresh_index(manifest_id: int) -> None:
         "unknown_parts": len(failed) + sum(each is None for each in reports),
     }
     Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
+
+
+def _badness(report: Report) -> list[int]:
+    """By counts; of two without any, the one in which nothing was recognised is not known to be clean."""
+    return [*(getattr(report, name) for name in Report.COUNTS), report.state == State.UNRECOGNISED]
 
 
 def record_day(now: datetime) -> int:

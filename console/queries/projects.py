@@ -10,6 +10,7 @@ from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from console.queries import scans
 from registry.models import Event, Image, ProjectDay, ProjectUsage, Repository, Tag
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ class Overview:
     biggest: list[dict[str, Any]]
     events: list[Event]
     attention: list[dict[str, Any]]
+    known: dict[str, int]
 
 
 def overview(project: Project) -> Overview:
-    """The project on one page. Eight queries."""
+    """The project on one page. At most twelve queries."""
     usage = ProjectUsage.objects.filter(project=project).first()
     days = _days(project)
     live = Repository.objects.live().filter(project=project)
@@ -47,6 +49,7 @@ def overview(project: Project) -> Overview:
     for each in biggest:
         each["width"] = round(max(0.5, 100 * each["size"] / largest), 1)
     repositories = live.count()
+    known = scans.add_up(scans.by_repository(scans.tagged(image__repository__project=project)))
     return Overview(
         repositories=repositories,
         images=Image.objects.live().filter(repository__project=project, repository__deletion=None).count(),
@@ -56,7 +59,8 @@ def overview(project: Project) -> Overview:
         pushes=[(day, row.pushes if row else 0) for day, row in days],
         biggest=biggest,
         events=list(Event.objects.filter(project=project).order_by("-pk")[:RECENT]),
-        attention=_attention(project, repositories),
+        attention=[*scans.attention(project, known), *_attention(project, repositories)],
+        known=known,
     )
 
 

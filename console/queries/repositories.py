@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db.models import Count, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from console.queries import listing, projects
+from console.queries import listing, projects, scans
 from registry import hosts
 from registry.models import Image, Repository, RepositoryUsage, Tag
 
@@ -24,28 +24,33 @@ IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
 
 
 def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a project's repositories. Three queries."""
+    """A page of a project's repositories, each with the worst that is known of its tagged digests. Four queries."""
     live = Repository.objects.live().filter(project=project)
     found, search = live, wanted.get("q", "").strip()
     if search:
         found = found.filter(Q(name__icontains=search) | Q(description__icontains=search))
     if (visibility := wanted.get("visibility")) in {"public", "private"}:
         found = found.filter(is_public=visibility == "public")
-    known = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
+    usage = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
     found = found.annotate(
-        size=Coalesce(Subquery(known.values("size")), 0),
-        changed_at=Coalesce(Subquery(known.values("changed_at")), "updated_at"),
+        size=Coalesce(Subquery(usage.values("size")), 0),
+        changed_at=Coalesce(Subquery(usage.values("changed_at")), "updated_at"),
         image_count=Coalesce(projects.image_count(), 0),
     ).select_related("usage")
+    page: Listing[Any] = listing.page(found, wanted, REPOSITORY_SORTS, search=search)
+    shown = scans.tagged(image__repository__in=[repository.pk for repository in page.rows])
+    known = {row["image__repository"]: row for row in scans.by_repository(shown)}
+    for repository in page.rows:
+        repository.worst = scans.worst_of(known.get(repository.pk))
     return {
-        "listing": listing.page(found, wanted, REPOSITORY_SORTS, search=search),
+        "listing": page,
         "total": live.count(),
         "visibility": visibility or "",
     }
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a repository's images, each with its newest tagged manifest. Four queries."""
+    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Six queries."""
     live = Image.objects.live().filter(repository=repository)
     found, search = live, wanted.get("q", "").strip()
     if search:
@@ -62,6 +67,7 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
         image.repository = repository
         image.tag_count = counts.get(image.pk, 0)
         image.latest = by_image.get(image.pk)
+    scans.attach([tag.manifest for tag in by_image.values()])
     return {"listing": page, "total": live.count()}
 
 

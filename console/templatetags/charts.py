@@ -57,19 +57,6 @@ def layer_bar(layers: Sequence[Layer]) -> dict[str, Any]:
     return {"segments": segments([layer.size for layer in layers], list(enumerate(layers, 1)))}
 
 
-@register.inclusion_tag("console/parts/_severities.html")
-def severities(counts: dict[str, int] | None) -> dict[str, Any]:
-    """Findings by severity; None: nothing is known."""
-    if counts is None:
-        return {"counts": None}
-    shown = [(name, number) for name, number in counts.items() if number]
-    return {
-        "counts": shown,
-        "segments": segments([number for _, number in shown], shown, [name for name, _ in shown]),
-        "total": sum(number for _, number in shown),
-    }
-
-
 @register.inclusion_tag("console/parts/_days.html")
 def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
     """Columns of bytes, one a day."""

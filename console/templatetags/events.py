@@ -9,7 +9,9 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from console.templatetags.kcr import count, icon, plain_size, short
-from registry.models import Event
+from console.templatetags.scans import counts_of, problem_words, severity_words
+from registry.models import Event, Severity
+from scanning.models import Report
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
@@ -24,6 +26,7 @@ ICONS = {
     "collection": "recycle",
     "deletion": "trash-2",
     "scan": "shield-alert",
+    "vulnerability": "shield-check",
 }
 RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
 
@@ -64,6 +67,9 @@ def event_words(event: Event) -> SafeString:
         "changes": _changes(detail),
         "blobs": count(_number(detail.get("blobs"))),
         "size": plain_size(_number(detail.get("size"))),
+        "vulnerability": _text(detail.get("vulnerability")),
+        "found": _found(detail),
+        "reason": _text(detail.get("reason")),
     }
     whole = _of_whole_images().get(event.action, "") if not event.digest else ""
     words = whole or _sentences().get(event.action) or event.get_action_display() + " {path}"
@@ -91,6 +97,9 @@ def _sentences() -> dict[str, str]:
         Action.DELETION_PURGE: _("Deleted {path} for good"),
         Action.COLLECTION_RUN: _("Asked for a garbage collection of {path}"),
         Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs} blobs, {size}"),
+        Action.SCAN_DONE: _("Scanned {digest} of {path}: {found}"),
+        Action.VULNERABILITY_ACCEPT: _("Accepted {vulnerability} in {path}: {reason}"),
+        Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
     }
@@ -122,7 +131,29 @@ def _changes(detail: dict[str, Any]) -> str:
     if not isinstance(before, dict) or not isinstance(after, dict):
         return ""
     changed = (name for name in after if before.get(name) != after[name])
-    return ", ".join(f"{name}: {_value(before.get(name))} → {_value(after[name])}" for name in changed)
+    return ", ".join(f"{name}: {_setting(name, before.get(name))} → {_setting(name, after[name])}" for name in changed)
+
+
+def _found(detail: dict[str, Any]) -> str:
+    """What a scan found: what is new and fixed, and what there is now; or why it failed."""
+    if problem := _text(detail.get("problem")):
+        return f"{_('failed')}, {problem_words(problem)}"
+    numbers = {name: _number(detail.get(name)) for name in Report.COUNTS}
+    now = ", ".join(f"{each.words} {count(each.number)}" for each in counts_of(numbers)) or _("none found")
+    new, fixed = _number(detail.get("new")), _number(detail.get("fixed"))
+    if new or fixed:
+        now += f" ({_('%(new)s new, %(fixed)s fixed') % {'new': count(new), 'fixed': count(fixed)}})"
+    return now
+
+
+def _setting(name: str, value: Any) -> str:
+    if name == "gate" and isinstance(value, int):
+        return severity_words(value) if value in Severity.values and value else _("off")
+    if name == "gate_hours":
+        if not isinstance(value, int):
+            return _("always")
+        return _("%(hours)s h") % {"hours": value} if value else _("never")
+    return _value(value)
 
 
 def _value(value: Any) -> str:
