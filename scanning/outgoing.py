@@ -116,11 +116,14 @@ def _exchange(connection: _Connection, target: Target, body: bytes, headers: Map
     try:
         connection.request("POST", target.path, body, {"Host": target.host_header, **headers})
         with connection.getresponse() as answer:
-            return Answer(answer.status, dict(answer.headers.items()), answer.read(MAX_ANSWER))
+            found = Answer(answer.status, dict(answer.headers.items()), answer.read(MAX_ANSWER))
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(_words(TimeoutError() if connection.is_late else error)) from error
     finally:
         connection.close()
+    if connection.is_late:  # what was cut looks like an answer that has ended
+        raise Unreachable(_words(TimeoutError()))
+    return found
 
 
 class _Connection(http.client.HTTPConnection):
@@ -131,18 +134,20 @@ class _Connection(http.client.HTTPConnection):
         self._target = target
         self._address = address
         self.is_late = False
+        self._dialled: socket.socket | None = None  # ``sock`` is forgotten while an answer is still read
         self._timer = threading.Timer(TOTAL_SECONDS, self._cut)
         self._timer.daemon = True
 
     def connect(self) -> None:
         """Dial the address; with https, ask for the host's certificate."""
         self._timer.start()
-        self.sock = socket.create_connection((str(self._address), self.port), STEP_SECONDS)
+        self._dialled = self.sock = socket.create_connection((str(self._address), self.port), STEP_SECONDS)
         if self._target.scheme == "https":
             # The handshake follows by itself, so that the timer finds the socket to cut.
             context = ssl.create_default_context()
-            self.sock = context.wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
-            self.sock.do_handshake()
+            wrapped = context.wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
+            self._dialled = self.sock = wrapped
+            wrapped.do_handshake()
 
     def close(self) -> None:
         """Close it, and let the timer go."""
@@ -151,8 +156,9 @@ class _Connection(http.client.HTTPConnection):
 
     def _cut(self) -> None:
         self.is_late = True
-        with suppress(OSError, AttributeError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+        if self._dialled is not None:
+            with suppress(OSError):
+                self._dialled.shutdown(socket.SHUT_RDWR)
 
 
 def _words(error: BaseException | None) -> str:
