@@ -92,6 +92,17 @@ def severity_words(name: str) -> str:
     return words.get(name, name)
 
 
+def least_words(least: str) -> str:
+    """From which severity on."""
+    words = {
+        "critical": _("Critical only"),
+        "high": _("High and above"),
+        "medium": _("Medium and above"),
+        "low": _("Low and above"),
+    }
+    return words.get(least, _("All"))
+
+
 def headline(content: Mapping[str, Any]) -> str:
     """What it is about, in one line."""
     totals, about = content["totals"], _about(content)
@@ -157,12 +168,22 @@ def _send_mails(delivery: Delivery, keep: Callable[[list[str]], bool]) -> Outcom
     )
 
 
+class _Mail(EmailMultiAlternatives):
+    """A mail whose headers are not folded: programs that look for List-Unsubscribe do not put it together again."""
+
+    def message(self, **options: Any) -> Any:
+        """The mail as it is sent."""
+        made: Any = super().message(**options)
+        made.policy = made.policy.clone(max_line_length=998)
+        return made
+
+
 def mail(delivery: Delivery, address: str, connection: Any = None) -> EmailMultiAlternatives:
     """The mail for one recipient, in the language that is active."""
     link = subscriptions.unsubscribe_url(delivery.subscription_id, address)
     context = _mail_context(delivery, link)
     number = hashlib.sha256(f"{delivery.pk} {address}".encode()).hexdigest()[:24]
-    made = EmailMultiAlternatives(
+    made = _Mail(
         headline(delivery.content),
         render_to_string("mail/notice.txt", context),
         to=[address],
@@ -192,7 +213,7 @@ def _mail_context(delivery: Delivery, link: str) -> dict[str, Any]:
         "subject": headline(content),
         "content": content,
         "about": _about(content),
-        "least": severity_words(content["least"]),
+        "least": least_words(content["least"]),
         "found": found,
         "facts": facts + _changes(totals),
         "images": images,

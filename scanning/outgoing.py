@@ -190,7 +190,7 @@ def _parts(url: str) -> SplitResult:
     if "@" in parts.netloc:
         raise Refused(_("An address with a user name or password in it is not accepted."))
     if not (parts.path + parts.query).isascii():
-        raise Refused(_("Write other letters than those of ASCII as %XX in the path."))
+        raise Refused(_("The path may hold ASCII letters only: encode the others."))
     return parts
 
 

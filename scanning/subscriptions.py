@@ -68,14 +68,18 @@ def create(
 ) -> NewSubscription:
     """Let somebody hear of the scans of a repository, or (None) of a project. ``wanted``: least, moment, language.
 
-    Raises WrongAddress, or Refused when the project has as many as it may.
+    Raises WrongAddress, or Refused when there is such a one already (a form that is sent twice makes one), or as many
+    as there may be.
     """
     made = Subscription(project=project, repository=repository, channel=channel, **wanted)
     _set_addresses(made, recipients, url)
     secret = _give_secret(made) if channel == Channel.WEBHOOK else ""
     with transaction.atomic():
-        type(project).objects.select_for_update().get(pk=project.pk)
-        if Subscription.objects.filter(project=project).count() >= SUBSCRIPTIONS_PER_PROJECT:
+        type(project).objects.select_for_update(no_key=True).get(pk=project.pk)
+        others = list(Subscription.objects.filter(project=project))
+        if any(_is_twin(made, other) for other in others):
+            raise Refused(_("This is there already: the same goes to the same address."))
+        if len(others) >= SUBSCRIPTIONS_PER_PROJECT:
             raise Refused(_("The project has %(count)s notices already.") % {"count": SUBSCRIPTIONS_PER_PROJECT})
         made.created_by_id = actor.user_id
         made.save()
@@ -194,6 +198,12 @@ def _change(actor: Actor, subscription: Subscription, **wanted: Any) -> None:
         if not found.is_active:
             found.notices.filter(delivery=None).delete()
         _record(actor, found, before, after)
+
+
+def _is_twin(one: Subscription, other: Subscription) -> bool:
+    names = ("repository_id", "channel", "url")
+    same = all(getattr(one, name) == getattr(other, name) for name in names)
+    return same and sorted(one.recipients) == sorted(other.recipients)
 
 
 def _locked(pk: int) -> Subscription | None:

@@ -36,6 +36,7 @@ GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "role": (gettext_lazy("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
     "collection": (gettext_lazy("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
     "cleanup": (gettext_lazy("Cleanup"), (Action.CLEANUP_RUN,)),
+    "notice": (gettext_lazy("Notices changed"), (Action.NOTICE_CHANGE,)),
 }
 
 

@@ -24,6 +24,7 @@ ICONS = {
     "collection": "recycle",
     "deletion": "trash-2",
     "scan": "shield-alert",
+    "notice": "bell",
 }
 RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
 
@@ -93,6 +94,7 @@ def _sentences() -> dict[str, str]:
         Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs} blobs, {size}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
+        Action.NOTICE_CHANGE: _("Changed the notices of {path}: {changes}"),
     }
 
 

@@ -116,7 +116,7 @@ def scanned(manifest: Manifest, *found: Found, **more: Any) -> Scan:
         if still.pop((each.name, each.package, each.version, each.path), None) is None:
             _begin(manifest, scan, each)
     Finding.objects.filter(pk__in=[finding.pk for finding in still.values()]).update(until=scan)
-    counts = {name: 0 for name in Report.COUNTS}
+    counts = dict.fromkeys(Report.COUNTS, 0)
     for each in found:
         counts[each.severity.name.lower()] += 1
     state = Report.State.SCANNED

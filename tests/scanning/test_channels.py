@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import re
-import threading
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -202,7 +201,7 @@ def verified(secret: str, headers: dict[str, str], body: bytes) -> bool:
 
 
 def test_a_webhook_is_signed(webhook, web, receiver):
-    subscription, secret = webhook
+    _subscription, secret = webhook
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1", title="취약점"))
     (pk,) = notices.gather()
     delivery = sent(Delivery.objects.get(pk=pk))

@@ -68,7 +68,7 @@ def test_many_images_of_one_push_are_one_message(project, web):
         scan.delete()
         scanned(manifest, high("CVE-1"))
     content = the(gathered())
-    assert [image["path"] for image in content["images"]][0] == "demo/web/app0"
+    assert content["images"][0]["path"] == "demo/web/app0"
     assert content["totals"] == {
         "images": 5,
         "new": 6,
@@ -88,7 +88,9 @@ def test_what_the_message_says_of_an_image(project, web):
     set_tag(manifest, "latest")
     url = "https://avd.aquasec.com/nvd/cve-1"
     scan = scanned(
-        manifest, critical("CVE-1", "curl", version="8.0", fixed="8.1", title="A hole", url=url, score=9.8), low("CVE-2")
+        manifest,
+        critical("CVE-1", "curl", version="8.0", fixed="8.1", title="A hole", url=url, score=9.8),
+        low("CVE-2"),
     )
     content = the(gathered())
     assert {name: content[name] for name in ("version", "event", "project", "repository", "moment", "least")} == {
@@ -203,7 +205,11 @@ def test_each_hears_of_every_scan_that_finds_something(project, web):
     assert content["totals"]["images"] == 1
     scanned(manifest, high("CVE-1"))
     content = the(gathered())
-    assert (content["totals"]["new"], content["totals"]["counts"], content["totals"]["worst"]) == (0, {"high": 1}, "high")
+    assert (content["totals"]["new"], content["totals"]["counts"], content["totals"]["worst"]) == (
+        0,
+        {"high": 1},
+        "high",
+    )
     scanned(manifest, low("CVE-3"))
     assert gathered() == []
 
@@ -386,8 +392,8 @@ def test_links_that_are_not_links_are_left_out(project, web):
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_at_once_write_one_message(django_db_serialized_rollback, django_db_blocker):
     from accounts import organizations
-    from registry import repositories
     from accounts.actors import SYSTEM
+    from registry import repositories
 
     organization, _ = organizations.create_organization("acme")
     project, _ = organizations.create_project(organization, "demo")
