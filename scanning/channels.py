@@ -236,7 +236,7 @@ def _image_context(image: dict[str, Any]) -> dict[str, Any]:
 
 def _changes(numbers: Mapping[str, Any]) -> list[str]:
     """What is known to be good."""
-    words = {"fixed": _("%(count)s gone"), "accepted": _("%(count)s accepted")}
+    words = {"fixed": _("%(count)s fixed"), "accepted": _("%(count)s accepted")}
     return [text % {"count": numbers[name]} for name, text in words.items() if numbers[name]]
 
 
