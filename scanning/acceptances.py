@@ -42,8 +42,8 @@ def accept(
     """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
 
     When some finding that it covers has no fix yet, it ends by itself as soon as there is one. Raises RequestInvalid
-    (no reason, a time that is over, nothing that it would cover). Accepted in the same words by the same person already,
-    it is not accepted again.
+    (no reason, a time that is over, nothing that it would cover). Accepted in the same words by the same person
+    already, it is not accepted again.
     """
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:

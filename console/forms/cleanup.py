@@ -44,6 +44,7 @@ class Policy(Form):
         gettext_lazy("Parts of an index and what refers to a digest never go alone."),
     )
     most_percent = forms.IntegerField(
+        # xgettext:no-python-format  # noqa: ERA001  it is for gettext
         label=gettext_lazy("Wait for a person when more than … % of all tags would go"),
         min_value=0,
         max_value=100,

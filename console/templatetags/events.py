@@ -27,6 +27,7 @@ ICONS = {
     "deletion": "trash-2",
     "scan": "shield-alert",
     "vulnerability": "shield-check",
+    "notice": "bell",
 }
 RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
 
@@ -102,6 +103,7 @@ def _sentences() -> dict[str, str]:
         Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
+        Action.NOTICE_CHANGE: _("Changed the notices of {path}: {changes}"),
     }
 
 
