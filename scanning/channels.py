@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOGGED_REQUEST = 16 * 1024
 LOGGED_ANSWER = 4 * 1024
 SHOWN_IMAGES = 20  # of a mail
-SHOWN_FINDINGS = 10  # of an image, in a mail
+SHOWN_FINDINGS = 50  # of a mail: of one image that many, of many images a few each
 RETRIED = frozenset({408, 425, 429})
 USER_AGENT = "KCR"
 
@@ -203,7 +203,8 @@ def mail(delivery: Delivery, address: str, connection: Any = None) -> EmailMulti
 def _mail_context(delivery: Delivery, link: str) -> dict[str, Any]:
     content = delivery.content
     totals = content["totals"]
-    images = [_image_context(image) for image in content["images"][:SHOWN_IMAGES]]
+    of_each = max(5, SHOWN_FINDINGS // max(1, len(content["images"])))
+    images = [_image_context(image, of_each) for image in content["images"][:SHOWN_IMAGES]]
     counts = totals["new_counts"] if totals["new"] else totals["counts"]
     found = sum(totals["counts"].values())
     facts = [_("%(count)s in all") % {"count": found}] if totals["new"] not in {0, found} else []
@@ -225,8 +226,8 @@ def _mail_context(delivery: Delivery, link: str) -> dict[str, Any]:
     }
 
 
-def _image_context(image: dict[str, Any]) -> dict[str, Any]:
-    shown = image["new"][:SHOWN_FINDINGS]
+def _image_context(image: dict[str, Any], most: int) -> dict[str, Any]:
+    shown = image["new"][:most]
     return image | {
         "shown": [finding | _paint(finding["severity"]) for finding in shown],
         "more": max(0, image["new_total"] - len(shown)),
