@@ -251,7 +251,7 @@ FINDINGS: Mapping[Callable[[], Image], frozenset[Finding]] = {
 
 # ── No images ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def helm_chart() -> HandMade:
-    """A Helm chart: refused by name."""
+    """A Helm chart: from a registry it is refused by name; from a folder it looks like an image without software."""
     chart = {"apiVersion": "v2", "name": "chart", "version": "1.0.0"}
     content = gzip.compress(tar_of({"chart/Chart.yaml": canonical_json(chart)}), mtime=0)
     return HandMade(
@@ -261,7 +261,7 @@ def helm_chart() -> HandMade:
 
 
 def wasm() -> HandMade:
-    """A WebAssembly module: refused by name."""
+    """A WebAssembly module: as with a Helm chart."""
     return HandMade(
         Blob("application/vnd.wasm.config.v0+json", canonical_json({"architecture": "wasm", "os": "wasip1"})),
         (Blob("application/wasm", b"\x00asm\x01\x00\x00\x00"),),
@@ -322,37 +322,54 @@ def _config_of(layers: Iterable[Blob], platform: str) -> Blob:
 
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
 def bomb(mebibytes: int = 2048, path: str = STATUS) -> Image:
-    """A file of so many MiB of zeros in a layer a thousandth of that; without a limit Trivy writes it out twice."""
-    return Image((Layer.of(debian_release("12")), _layer_of_zeros(path, mebibytes)))
+    """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
+    zeros = bytes(MEBIBYTE)
+    layer = _repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1))
+    return Image((DEBIAN_LAYER, layer))
 
 
-def _layer_of_zeros(path: str, mebibytes: int) -> ClaimedLayer:
-    """A layer of one file, never held as a whole: the same zeros are packed into the same bytes each time."""
+def bombs(number: int = 10, mebibytes: int = 200) -> Image:
+    """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
+    zeros = bytes(MEBIBYTE)
+    files = [
+        part
+        for place in range(number)
+        for part in ((_head(f"app/lib/{place}.jar", mebibytes * MEBIBYTE), 1), (zeros, mebibytes))
+    ]
+    return Image((DEBIAN_LAYER, _repetitive_layer(*files, (zeros, 1))))
+
+
+def memory_bomb(mebibytes: int = 100) -> Image:
+    """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
+    start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
+    head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
+    layer = _repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end, 1), (bytes(MEBIBYTE), 1))
+    return Image((DEBIAN_LAYER, layer))
+
+
+def _head(path: str, size: int) -> bytes:
+    """What precedes a file in a tar; the file has to fill whole blocks."""
     member = tarfile.TarInfo(path)
-    member.size = mebibytes * MEBIBYTE
-    head, zeros = member.tobuf(tarfile.USTAR_FORMAT), bytes(MEBIBYTE)
-    repetitions = mebibytes + 1  # the last one ends the archive
+    member.size = size
+    return member.tobuf(tarfile.USTAR_FORMAT)
 
-    def deflated(content: bytes) -> bytes:
+
+def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
+    """A layer whose tar is each of these parts so many times; the tar is never held as a whole.
+
+    Packed by itself a part comes out the same each time, so it is packed once.
+    """
+    packed = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]  # the head of gzip
+    digest, checksum, size = hashlib.sha256(), 0, 0
+    for content, times in parts:
         packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-        return packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
-
-    digest, checksum = hashlib.sha256(head), zlib.crc32(head)
-    for _ in range(repetitions):
-        digest.update(zeros)
-        checksum = zlib.crc32(zeros, checksum)
-    size = len(head) + repetitions * len(zeros)
-    packed = b"".join(
-        [
-            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff",  # the head of gzip
-            deflated(head),
-            deflated(zeros) * repetitions,
-            b"\x03\x00",  # the last block, an empty one
-            checksum.to_bytes(4, "little"),
-            (size % 2**32).to_bytes(4, "little"),
-        ]
-    )
-    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, packed))
+        packed.append((packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)) * times)
+        size += len(content) * times
+        for _ in range(times):
+            digest.update(content)
+            checksum = zlib.crc32(content, checksum)
+    packed += [b"\x03\x00", checksum.to_bytes(4, "little"), (size % 2**32).to_bytes(4, "little")]  # an empty block
+    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, b"".join(packed)))
 
 
 def poisoned() -> Image:
