@@ -11,7 +11,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from tests.images import (
@@ -19,7 +18,6 @@ from tests.images import (
     OCI_CONFIG,
     OCI_LAYER,
     Blob,
-    ClaimedLayer,
     HandMade,
     Image,
     Index,
@@ -270,19 +268,16 @@ def wasm() -> HandMade:
 
 def attestation(image: Image) -> HandMade:
     """What BuildKit says about an image, next to it in an index: looks like an image, is refused as a broken one."""
+    predicate = "https://slsa.dev/provenance/v0.2"
     statement = {
         "_type": "https://in-toto.io/Statement/v0.1",
-        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "predicateType": predicate,
         "subject": [{"name": "image", "digest": {"sha256": image.manifest.digest.removeprefix("sha256:")}}],
         "predicate": {},
     }
-    layer = Blob(
-        "application/vnd.in-toto+json",
-        canonical_json(statement),
-        {"in-toto.io/predicate-type": statement["predicateType"]},
-    )
+    layer = Blob("application/vnd.in-toto+json", canonical_json(statement), {"in-toto.io/predicate-type": predicate})
     return HandMade(
-        _config_of([layer], "unknown"),
+        _config_of([layer.digest], "unknown", "unknown"),
         (layer,),
         {
             "vnd.docker.reference.digest": image.manifest.digest,
@@ -306,29 +301,35 @@ def signature(image: Image) -> HandMade:
         canonical_json(payload),
         {"dev.cosignproject.cosign/signature": "bm90IHJlYWxseSBzaWduZWQ="},
     )
-    return HandMade(_config_of([layer], ""), (layer,))
+    return HandMade(_config_of([layer.digest], "", ""), (layer,))
 
 
-def _config_of(layers: Iterable[Blob], platform: str) -> Blob:
-    """The config of what is no image but wants to be taken for one."""
+def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str = "linux") -> Blob:
+    """A config that claims what is in the layers."""
     document = {
-        "architecture": platform,
-        "os": platform,
+        "architecture": architecture,
+        "os": system,
         "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
     }
     return Blob(OCI_CONFIG, canonical_json(document))
 
 
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
-def bomb(mebibytes: int = 2048, path: str = STATUS) -> Image:
+class ClaimedLayer(NamedTuple):
+    """A layer as it travels, and the digest that a config claims for what is in it."""
+
+    diff_id: str
+    blob: Blob
+
+
+def bomb(mebibytes: int = 2048, path: str = STATUS) -> HandMade:
     """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
     zeros = bytes(MEBIBYTE)
-    layer = _repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1))
-    return Image((DEBIAN_LAYER, layer))
+    return _claimed(_repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1)))
 
 
-def bombs(number: int = 10, mebibytes: int = 200) -> Image:
+def bombs(number: int = 10, mebibytes: int = 200) -> HandMade:
     """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
     zeros = bytes(MEBIBYTE)
     files = [
@@ -336,15 +337,21 @@ def bombs(number: int = 10, mebibytes: int = 200) -> Image:
         for place in range(number)
         for part in ((_head(f"app/lib/{place}.jar", mebibytes * MEBIBYTE), 1), (zeros, mebibytes))
     ]
-    return Image((DEBIAN_LAYER, _repetitive_layer(*files, (zeros, 1))))
+    return _claimed(_repetitive_layer(*files, (zeros, 1)))
 
 
-def memory_bomb(mebibytes: int = 100) -> Image:
+def memory_bomb(mebibytes: int = 100) -> HandMade:
     """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
     start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
     head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
-    layer = _repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end, 1), (bytes(MEBIBYTE), 1))
-    return Image((DEBIAN_LAYER, layer))
+    return _claimed(_repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end + bytes(1024), 1)))
+
+
+def _claimed(*layers: ClaimedLayer) -> HandMade:
+    """An image of these layers on top of Debian 12."""
+    base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER.blob)
+    config = _config_of(layer.diff_id for layer in (base, *layers))
+    return HandMade(config, tuple(layer.blob for layer in (base, *layers)))
 
 
 def _head(path: str, size: int) -> bytes:
@@ -372,24 +379,23 @@ def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
     return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, b"".join(packed)))
 
 
-def poisoned() -> Image:
-    """A layer without software that claims to be the one of ``python()``: nothing is found, here.
+def poisoned() -> HandMade:
+    """A layer without software that claims to be the one of ``python()``; DEBIAN_FINDINGS.
 
-    With a cache that both share, nothing is found in ``python()`` either.
+    With a cache on disk that both share Trivy then finds nothing in ``python()`` either.
     """
-    return Image((ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob),))
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob))
 
 
 def broken_tar() -> Image:
     """A layer that is packed well but is no tar: refused."""
-    content = random_bytes("broken", 4096)
-    return Image((DEBIAN_LAYER, replace(PYTHON_LAYER, tar=content)))
+    return Image((DEBIAN_LAYER, Layer(random_bytes("broken", 4096))))
 
 
-def truncated_gzip() -> Image:
+def truncated_gzip() -> HandMade:
     """A layer that ends in the middle: refused."""
     whole = PYTHON_LAYER.blob.content
-    return Image((DEBIAN_LAYER, ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2]))))
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2])))
 
 
 def config_not_json() -> HandMade:
