@@ -378,8 +378,8 @@ def test_a_worker_that_ends_each_time_does_not_send_for_ever(webhook, receiver):
     assert receiver.requests == []
 
 
-def test_a_message_that_cannot_be_made_is_no_endless_error(webhook, receiver, caplog):
-    delivery = sent(queued(webhook[0], {"event": "scan.findings", "odd": "\ud800"}))
+def test_a_message_that_cannot_be_made_is_no_endless_error(project, caplog):
+    delivery = sent(queued(subscribe(project), {"event": "scan.findings"}))
     assert delivery.state == State.WAITING
     assert "could not be made" in delivery.problem
     assert "could not be made" in caplog.text
