@@ -13,7 +13,7 @@ from registry.models import Severity
 from scanning.models import Subscription
 from scanning.outgoing import MAX_URL, host_of
 
-from .parts import Choices, Form
+from .parts import Form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,8 +48,8 @@ class Notice(Form):
         ],
     )
     moment = forms.ChoiceField(
-        label=gettext_lazy("When"),
-        widget=Choices,
+        label=gettext_lazy("When it is sent"),
+        widget=forms.RadioSelect,
         initial=Moment.NEW,
         choices=[
             (Moment.NEW, gettext_lazy("Only when something new was found: not in the image that the tag named before")),

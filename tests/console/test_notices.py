@@ -406,3 +406,10 @@ def test_pages_speak_korean(console, project, web):
     ):
         page = text(browser.get(address, headers={"Accept-Language": "ko"}))
         assert [word for word in words if word not in page] == [], address
+
+
+def test_pages_say_what_they_are(console, project, web):
+    made = subscribe(project)
+    browser = console("admin")
+    for address, words in ((DEMO, "Notices"), (f"{DEMO}/new", "Create notice"), (f"{DEMO}/{made.pk}", "Notice")):
+        assert re.findall(r"<h1>([^<]*)</h1>", text(browser.get(address))) == [words]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from registry.models import Manifest, Severity
@@ -382,41 +380,7 @@ def test_an_acceptance_that_has_ended_covers_nothing(project, web):
     assert the(gathered())["totals"]["new"] == 1
 
 
-# ── Twice, late, never ───────────────────────────────────────────────────────────────────────────────────────────────
 def test_links_that_are_not_links_are_left_out(project, web):
     subscribe(project)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1", url="javascript:alert(1)"))
     assert the(gathered())["images"][0]["new"][0]["url"] == ""
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_workers_at_once_write_one_message(django_db_serialized_rollback, django_db_blocker):
-    from accounts import organizations
-    from accounts.actors import SYSTEM
-    from registry import repositories
-
-    organization, _ = organizations.create_organization("acme")
-    project, _ = organizations.create_project(organization, "demo")
-    web, _ = repositories.create(SYSTEM, project, "web")
-    subscribe(project)
-    for number in range(6):
-        scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
-    written: list[list[int]] = []
-    start = threading.Barrier(4)
-
-    def work() -> None:
-        try:
-            start.wait()
-            written.append(notices.gather())
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    written.append(notices.gather())
-    assert sum(Delivery.objects.get(pk=pk).content["totals"]["images"] for ids in written for pk in ids) == 6
-    assert Notice.objects.count() == 6
-    assert not Notice.objects.filter(delivery=None).exists()
