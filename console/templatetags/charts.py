@@ -17,6 +17,7 @@ register = template.Library()
 
 COLOURS = 6
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 150, 44, 20
+SPARK_WIDTH, SPARK_HEIGHT = 87, 16  # three units a day
 NEARLY_FULL = 0.8
 
 
@@ -44,11 +45,12 @@ def segments(sizes: Sequence[int], values: Sequence[Any], colours: Sequence[str]
 
 
 @register.inclusion_tag("console/parts/_quota.html")
-def quota(words: str, used: int, limit: int) -> dict[str, Any]:
+def quota(words: str, used: int, limit: int, link: str = "") -> dict[str, Any]:
     """How full something is; from four fifths on it warns."""
     share = min(1.0, used / limit) if limit else 1.0
     level = "full" if used >= limit else "warn" if share >= NEARLY_FULL else ""
-    return {"words": words, "used": used, "limit": limit, "width": round(100 * share, 1), "level": level}
+    width = round(100 * share, 1)
+    return {"words": words, "used": used, "limit": limit, "link": link, "width": width, "level": level}
 
 
 @register.inclusion_tag("console/parts/_layer_bar.html")
@@ -68,6 +70,18 @@ def severities(counts: dict[str, int] | None) -> dict[str, Any]:
         "segments": segments([number for _, number in shown], shown, [name for name, _ in shown]),
         "total": sum(number for _, number in shown),
     }
+
+
+@register.inclusion_tag("console/parts/_sparkline.html")
+def sparkline(days: Sequence[int]) -> dict[str, Any]:
+    """A line as wide as a word: numbers day by day, the last one to the right."""
+    top = max(days, default=0)
+    step = SPARK_WIDTH / max(1, len(days) - 1)
+    points = " ".join(
+        f"{index * step:.0f},{1 + (SPARK_HEIGHT - 2) * (1 - number / top):.0f}" if top else ""
+        for index, number in enumerate(days)
+    )
+    return {"points": points, "total": sum(days), "days": len(days), "width": SPARK_WIDTH, "height": SPARK_HEIGHT}
 
 
 @register.inclusion_tag("console/parts/_days.html")
