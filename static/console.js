@@ -4,7 +4,11 @@
 
 const root = document.documentElement;
 root.classList.add("scripted");
-root.dataset.program = localStorage.getItem("program") || "docker";
+try {
+  root.dataset.program = localStorage.getItem("program") || "docker";
+} catch {
+  root.dataset.program = "docker"; // the browser keeps nothing for anybody
+}
 
 function showProgram() {
   for (const button of document.querySelectorAll("[data-program][aria-pressed]")) {
@@ -33,8 +37,8 @@ document.addEventListener("click", (event) => {
   const program = event.target.closest("button[data-program]");
   if (program) {
     root.dataset.program = program.dataset.program;
-    localStorage.setItem("program", program.dataset.program);
     showProgram();
+    localStorage.setItem("program", program.dataset.program);
     return;
   }
   const closer = event.target.closest("[data-close]");
