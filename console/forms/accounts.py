@@ -99,7 +99,10 @@ class Profile(Form):
         ],
     )
     time_zone = forms.ChoiceField(
-        label=gettext_lazy("Time zone"), required=False, help_text=gettext_lazy("In which times are shown to you.")
+        label=gettext_lazy("Time zone"),
+        required=False,
+        help_text=gettext_lazy("In which times are shown to you: a name such as Asia/Seoul, or nothing for UTC."),
+        widget=forms.TextInput({"list": "zones", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,7 +110,7 @@ class Profile(Form):
         languages: Any = self.fields["language"]
         languages.choices = [("", _("As the browser asks")), *settings.LANGUAGES]
         zones: Any = self.fields["time_zone"]
-        zones.choices = [("", "UTC"), *((zone, zone) for zone in sorted(available_timezones()) if "/" in zone)]
+        zones.choices = [(zone, zone) for zone in sorted(available_timezones()) if "/" in zone]
 
 
 class NewKey(Form):

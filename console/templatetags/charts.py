@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 register = template.Library()
 
 COLOURS = 6
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 150, 44, 20
+WIDTH, HEIGHT, LEFT, BOTTOM = 440, 150, 40, 20
 SPARK_WIDTH, SPARK_HEIGHT = 87, 16  # three units a day
 NEARLY_FULL = 0.8
 
@@ -87,17 +87,17 @@ def sparkline(days: Sequence[int]) -> dict[str, Any]:
 @register.inclusion_tag("console/parts/_days.html")
 def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
     """Columns of bytes, one a day."""
-    return days_chart(days, words, "c2") | {"is_size": True}
+    return days_chart(days, words, "c2", left=64) | {"is_size": True}
 
 
 @register.inclusion_tag("console/parts/_days.html", name="days_chart")
-def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1") -> dict[str, Any]:
-    """Columns, one a day."""
+def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1", left: int = LEFT) -> dict[str, Any]:
+    """Columns, one a day; their numbers stand in the ``left`` units."""
     top = _round_up(max((number for _, number in days), default=0))
-    step = (WIDTH - LEFT) / max(1, len(days))
+    step = (WIDTH - left) / max(1, len(days))
     columns = [
         {
-            "x": round(LEFT + index * step, 2),
+            "x": round(left + index * step, 2),
             "width": round(step * 0.72, 2),
             "step": round(step, 2),
             "height": round((HEIGHT - BOTTOM) * number / top, 2),
@@ -119,7 +119,7 @@ def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1")
         "middle": (HEIGHT - BOTTOM) / 2,
         "width": WIDTH,
         "height": HEIGHT,
-        "left": LEFT,
+        "left": left,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -28,7 +29,12 @@ SYSTEMS = (
 @register.simple_tag
 def icon(name: str, size: int = 16) -> SafeString:
     """An icon of the library; it says nothing to a screen reader, so words must stand beside it."""
-    return SafeString(lucide(name + "", size=size, aria_hidden="true", focusable="false"))
+    return _drawn(name + "", size)  # a name of a template is a safe string, which would make another entry
+
+
+@lru_cache(maxsize=256)
+def _drawn(name: str, size: int) -> SafeString:
+    return SafeString(lucide(name, size=size, aria_hidden="true", focusable="false"))
 
 
 @register.filter
@@ -84,6 +90,13 @@ def day(moment: datetime) -> str:
     value = timezone.localtime(moment) if isinstance(moment, datetime) else moment
     # Translators: a date in the letters of Django's "date" filter
     return formats.date_format(value, pgettext("format", "j M Y"))
+
+
+@register.filter
+def day_alone(value: date) -> str:
+    """A day without its year."""
+    # Translators: a date without its year in the letters of Django's "date" filter
+    return formats.date_format(value, pgettext("format", "j M"))
 
 
 @register.filter

@@ -17,6 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.live import LiveServer
 from tests.programs import require, run
+from tests.server import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 PASSWORD = "correct horse battery"
+# In one process: each command of manage.py would start Django anew.
+PEOPLE = f"""
+from accounts import organizations
+from accounts.actors import SYSTEM
+from accounts.grants import RepositoryRole
+from registry import repositories
+
+demo = organizations.find_project("demo")
+for name, role in (("owner", None), ("admin", "admin"), ("mina", "member"), ("reader", "reader"), ("viewer", None)):
+    user, _ = organizations.add_user(
+        demo.organization, name + "@acme.test", role="owner" if name == "owner" else None, password={PASSWORD!r}
+    )
+    if role:
+        organizations.set_project_role(demo, user, role)
+repositories.set_role(SYSTEM, repositories.find("demo/web"), user, RepositoryRole.VIEWER)
+"""
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -67,16 +84,7 @@ class Console(LiveServer):
     def people(self) -> Console:
         """Make them."""
         super().people()
-        for name, options in (
-            ("owner", ("--role", "owner")),
-            ("admin", ("--project", "demo:admin")),
-            ("mina", ("--project", "demo:member")),
-            ("reader", ("--project", "demo:reader")),
-            ("viewer", ()),
-        ):
-            command = ("adduser", f"{name}@acme.test", "--organization", "acme", *options, "--password-stdin")
-            run(self.command(*command), environment=self.environment, text_input=PASSWORD)
-        self.manage("grant", "demo/web", "viewer@acme.test", "viewer")
+        run(self.command("shell", "-v", "0", "-c", PEOPLE), environment=self.environment, directory=SOURCE)
         self.push("1")
         self.push("2")
         return self
