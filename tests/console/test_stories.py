@@ -11,7 +11,6 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts import tasks as account_tasks
-from accounts.actors import SYSTEM
 from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
 from console.templatetags.kcr import day
 from registry import garbage, repositories, tasks
@@ -353,19 +352,23 @@ def test_why_somebody_may_push_or_pull(console, world):
 
 
 def test_people_are_paged_and_filtered(console, world):
+    demo = world.projects["demo"]
     for number in range(60):
-        user, _ = organizations.add_user(world.projects["demo"].organization, f"p{number:02}@acme.test", name="Crowd")
-        organizations.set_project_role(world.projects["demo"], user, ProjectRole.READER)
-        repositories.set_role(SYSTEM, world.repository("web"), user, None)
+        user, _ = organizations.add_user(demo.organization, f"p{number:02}@acme.test", name="Crowd")
+        organizations.set_project_role(demo, user, ProjectRole.READER)
     browser = console("owner")
     for address in ("/projects/demo/members", "/organizations/acme/"):
         page = text(browser.get(address))
-        assert "p59@acme.test</td>" not in re.sub(r"<option.*?>|\s+", "", page)
+        assert "p59@acme.test" not in rows(page)
         following = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
-        assert "p59@acme.test" in text(browser.get(address + following))
-        found = text(browser.get(address, {"q": "p5"})).partition("<tbody>")[2]
-        assert found.count('class="name"') == 10
-        assert text(browser.get(address, {"q": "crowd"})).partition("<tbody>")[2].count('class="name"') == 50
+        assert "p59@acme.test" in rows(text(browser.get(address + following)))
+        assert rows(text(browser.get(address, {"q": "p5"}))).count('<td class="name">') == 10
+        assert "p00@acme.test" in rows(text(browser.get(address, {"q": "crowd"})))
+        assert "Nothing matches" in text(browser.get(address, {"q": "nobody"}))
+
+
+def rows(page: str) -> str:
+    return page.partition("<tbody>")[2].partition("</tbody>")[0]
 
 
 def test_members_of_a_project(console, world):
