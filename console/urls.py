@@ -47,6 +47,7 @@ _image: list[URLPattern | URLResolver] = [
     path("-/recovery", recovery.show, name="image_recovery"),
     path("-/tags/add", tags.add, name="tag_add"),
     path("-/tags/delete", tags.delete, name="tags_delete"),
+    path("-/untagged/delete", digests.delete_many, name="digests_delete"),
     path("-/manifests/<str:reference>", digests.show, name="manifest"),
     path("-/manifests/<str:reference>/delete", digests.delete, name="manifest_delete"),
     path("-/manifests/<str:reference>/vulnerabilities", vulnerabilities.show, name="vulnerabilities"),

@@ -84,6 +84,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "image_settings": (VIEW, APP, 200),
     "tag_add": (MANAGE, APP, 200),
     "tags_delete": (MANAGE, APP, 302),
+    "digests_delete": (MANAGE, APP, 302),
     "image_delete": (MANAGE, APP, 200),
     "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
     "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
@@ -228,6 +229,8 @@ class Links(HTMLParser):
             self.links.add(named["href"])
         if tag == "form" and named.get("method") == "post":
             self.forms.add(named.get("action") or "")
+        elif tag == "form" and named.get("action"):
+            self.links.add(named["action"])
 
 
 @pytest.mark.parametrize("person", ["reader", "member", "admin"])
