@@ -42,8 +42,8 @@ def accept(
     """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
 
     When some finding that it covers has no fix yet, it ends by itself as soon as there is one. Raises RequestInvalid
-    (no reason, a time that is over, nothing that it would cover). Accepted in the same words by the same person
-    already, it is not accepted again.
+    (no reason, a time that is over, nothing that it would cover). What stands accepted in the same words by the same
+    person is not accepted again.
     """
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:
@@ -98,26 +98,46 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
     if repository is not None:
         standing = standing.filter(Q(repository=None) | Q(repository=repository))
     where = repository or project
+    found = _products(project, standing)
     return {
         "@context": "https://openvex.dev/ns/v0.2.0",
         "@id": f"{settings.PUBLIC_URL}/projects/{where}/vex/{int(now.timestamp())}",
         "author": settings.PUBLIC_URL,
         "timestamp": now.isoformat(),
         "version": 1,
-        "statements": [_statement(each, repository) for each in standing.order_by("pk")],
+        "statements": [_statement(each, repository, found) for each in standing.order_by("pk")],
     }
 
 
-def _statement(acceptance: Acceptance, repository: Repository | None) -> dict[str, Any]:
-    where = acceptance.repository or repository
-    found = _findings(acceptance.project, where, acceptance.vulnerability, acceptance.package)
-    live = found.filter(manifest__deletion=None, manifest__image__deletion=None)
-    images = live.values_list("manifest__image__path", "manifest__digest").distinct()
-    products = sorted(_purl(path, digest) for path, digest in images)
+def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
+    """Where what is accepted was found, by vulnerability: package, id of the repository, path, digest. One query."""
+    found = Finding.objects.current().filter(
+        vulnerability__name__in=standing.order_by().values("vulnerability"),
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__deletion=None,
+        manifest__image__repository__project=project,
+    )
+    where = ("manifest__image__repository", "manifest__image__path", "manifest__digest")
+    products: dict[str, list[tuple[Any, ...]]] = {}
+    for name, *place in found.values_list("vulnerability__name", "package__name", *where).distinct():
+        products.setdefault(name, []).append(tuple(place))
+    return products
+
+
+def _statement(
+    acceptance: Acceptance, repository: Repository | None, found: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, Any]:
+    where = acceptance.repository_id or (repository.pk if repository else None)
+    products = {
+        _purl(path, digest)
+        for package, home, path, digest in found.get(acceptance.vulnerability, ())
+        if acceptance.package in {"", package} and where in {None, home}
+    }
     said: dict[str, Any] = {
         "vulnerability": {"name": acceptance.vulnerability},
         "timestamp": acceptance.accepted_at.isoformat(),
-        "products": [{"@id": purl} for purl in products],
+        "products": [{"@id": purl} for purl in sorted(products)],
     }
     if acceptance.justification:
         said |= {"status": "not_affected", "justification": acceptance.justification}

@@ -42,6 +42,9 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "overview": (VIEW, DEMO, 200),
     "repositories": (VIEW, DEMO, 200),
     "repository_new": (MANAGE, DEMO, 200),
+    "scans": (VIEW, DEMO, 200),
+    "scans_log": (VIEW, DEMO, 200),
+    "acceptances": (VIEW, DEMO, 200),
     "history": (VIEW, DEMO, 200),
     "history_csv": (VIEW, DEMO, 200),
     "undo_all": (MANAGE, DEMO, 200),
@@ -72,6 +75,8 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "repository_delivery": (MANAGE, WEB | {"subscription": 0, "delivery": 0}, 200),
     "cleanup": (VIEW, WEB, 200),
     "cleanup_run": (VIEW, WEB | {"run": 0}, 200),
+    "repository_scan": (MANAGE, WEB, 302),
+    "openvex": (VIEW, WEB, 200),
     "repository_delete": (MANAGE, WEB, 200),
     "images_delete": (MANAGE, WEB, 302),
     "image": (VIEW, APP, 200),
@@ -88,12 +93,18 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "image_delete": (MANAGE, APP, 200),
     "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
     "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_compare": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_csv": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_json": (VIEW, APP | {"reference": "1.0"}, 200),
+    "sbom": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerability_accept": (MANAGE, APP | {"reference": "1.0"}, 302),
 }
 # What a POST needs, where it is more than a GET.
 POSTS = {
     **dict.fromkeys(("repository_settings", "image_settings", "permissions", "cleanup", "collection", "undo"), MANAGE),
     **dict.fromkeys(("members", "project_settings", "notice"), ADMINISTER),
-    **dict.fromkeys(("cleanup_run", "repository_notice"), MANAGE),
+    **dict.fromkeys(("cleanup_run", "repository_notice", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {
     VIEW: {"owner", "admin", "member", "reader"},
@@ -120,7 +131,7 @@ def console_routes() -> dict[str, URLPattern]:
 
 
 @pytest.fixture
-def address(pushed, world):
+def address(scanned, world):
     """The address of a page; what it names is there."""
     name = ImageName("demo", "web", "app")
     deletion = manifests.delete(world.member.actor, world.repository("web"), name, "latest")
