@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
+from registry import env
+
 from .models.scans import Problem
 
 if TYPE_CHECKING:
@@ -170,8 +172,8 @@ def _common(cache_folder: Path, output: Path) -> list[str]:
 
 def _program() -> str:
     """Where Trivy is: beside Python, as a package of it, or where programs are."""
-    beside = Path(sys.executable).parent
-    found = shutil.which("trivy", path=os.pathsep.join([str(beside), os.environ.get("PATH", os.defpath)]))
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which("trivy", path=os.pathsep.join([beside, *env.of_the_system("PATH").values()]))
     if found is None:
         raise ScanFailed(Problem.SCANNER_MISSING, "the program trivy is not installed where the scanner runs")
     return found
@@ -192,7 +194,7 @@ def _run(arguments: Sequence[str], workplace: Workplace, *, downloads: bool = Fa
     """Run Trivy to its end. Raises ScanFailed, and what the heartbeat raises."""
     temporary, said = workplace.folder / "tmp", workplace.folder / "stderr"
     temporary.mkdir(exist_ok=True)
-    environment = {name: os.environ[name] for name in _FOR_DOWNLOADS if downloads and name in os.environ}
+    environment = env.of_the_system(*_FOR_DOWNLOADS) if downloads else {}
     environment |= {"PATH": os.defpath, "HOME": str(workplace.folder), "TMPDIR": str(temporary)}
     limits = [str((2 * DISK_BYTES if downloads else FILE_BYTES) // 512), str(DATA_BYTES // 1024)]
     isolation = () if downloads else _isolation()
