@@ -336,12 +336,10 @@ def _first(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _kakao_image(image: Mapping[str, Any]) -> str:
-    found = image["new"][:3]
     lines = [f"{image['path']} {' '.join(image['tags'][:3])}".strip(), _counts(image["new_counts"] or image["counts"])]
-    lines += [
-        f"{finding['vulnerability']} {finding['package']} {finding['installed']} → {finding['fixed'] or '?'}"
-        for finding in found
-    ]
+    for finding in image["new"][:3]:
+        package = f"{finding['package']} {finding['installed']} → {finding['fixed'] or _('no fix yet')}"
+        lines.append(f"{finding['vulnerability']} {package}")
     return "\n".join(line for line in lines if line)
 
 

@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -98,8 +99,9 @@ def host_of(url: str) -> str:
 def post(target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Send the body to one of the target's addresses. Raises Unreachable."""
     problem: OSError | None = None
+    end = time.monotonic() + TOTAL_SECONDS
     for address in target.addresses[:ADDRESSES_TRIED]:
-        connection = _Connection(target, address)
+        connection = _Connection(target, address, end - time.monotonic())
         try:
             connection.connect()
         except OSError as error:
@@ -127,15 +129,15 @@ def _exchange(connection: _Connection, target: Target, body: bytes, headers: Map
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to one address, whatever the host's name means by now; closed for good after TOTAL_SECONDS."""
+    """A connection to one address, whatever the host's name means by now; cut after so many seconds."""
 
-    def __init__(self, target: Target, address: Address) -> None:
+    def __init__(self, target: Target, address: Address, seconds: float) -> None:
         super().__init__(target.host, target.port, timeout=STEP_SECONDS)
         self._target = target
         self._address = address
         self.is_late = False
         self._dialled: socket.socket | None = None  # ``sock`` is forgotten while an answer is still read
-        self._timer = threading.Timer(TOTAL_SECONDS, self._cut)
+        self._timer = threading.Timer(max(0.0, seconds), self._cut)
         self._timer.daemon = True
 
     def connect(self) -> None:

@@ -174,6 +174,7 @@ def unsubscribe(leaving: Leaving, *, remote_address: str = "", client: str = "")
         found.recipients = [address for address in found.recipients if address != leaving.address]
         found.is_active = found.is_active and bool(found.recipients)
         found.save(update_fields=["recipients", "is_active"])
+        _forget_pending(found)
         actor = Actor(label=leaving.address, address=remote_address, client=client)
         _record(actor, found, before, _shown(found))
 
@@ -195,9 +196,14 @@ def _change(actor: Actor, subscription: Subscription, **wanted: Any) -> None:
         if before == after:
             return
         found.save(update_fields=list(wanted))
-        if not found.is_active:
-            found.notices.filter(delivery=None).delete()
+        _forget_pending(found)
         _record(actor, found, before, after)
+
+
+def _forget_pending(subscription: Subscription) -> None:
+    """What happens while it rests is not told afterwards."""
+    if not subscription.is_active:
+        subscription.notices.filter(delivery=None).delete()
 
 
 def _is_twin(one: Subscription, other: Subscription) -> bool:

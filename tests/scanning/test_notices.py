@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
+from accounts.actors import SYSTEM
 from registry.models import Manifest, Severity
 from registry.models.history import Deletion
-from scanning import notices
+from scanning import notices, subscriptions
 from scanning.models import Acceptance, Delivery, Notice, Scan, Subscription
 from tests.scanning.factories import (
     critical,
@@ -345,6 +346,21 @@ def test_good_news_comes_beside_other_news_only(project, web):
         ("app", 0, 1),
     ]
     assert content["totals"]["fixed"] == 1
+
+
+def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
+    subscription = subscribe(project)
+    scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
+    waiting = open_scan(make_manifest(web, "slow"))
+    notices.gather()
+    subscriptions.set_active(SYSTEM, subscription, is_active=False)
+    waiting.delete()
+    scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
+    assert gathered() == []
+    subscriptions.set_active(SYSTEM, subscription, is_active=True)
+    assert gathered() == []
+    scanned(make_manifest(web, "three", image="three", tag="1"), high("CVE-1"))
+    assert [image["image"] for image in the(gathered())["images"]] == ["three"]
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
