@@ -82,7 +82,7 @@ def gather() -> list[int]:
 def page_of(project: str, repository: str, image: str, digest: str) -> str:
     """The page of the console that shows what was found in a digest."""
     names = {"project": project, "repository": repository, "image": image, "reference": digest}
-    return settings.PUBLIC_URL + reverse("console:manifest", kwargs=names)
+    return settings.PUBLIC_URL + reverse("console:vulnerabilities", kwargs=names)
 
 
 # ── From scans to notices ────────────────────────────────────────────────────────────────────────────────────────────

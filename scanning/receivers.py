@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.dispatch import receiver
-from django.urls import reverse
 from django.utils import timezone
 
 from registry.models import Manifest
 from registry.signals import manifest_pushed, pull_refused
 
-from . import scans, tasks
+from . import notices, scans, tasks
 from .models import Finding
 
 if TYPE_CHECKING:
@@ -34,9 +32,6 @@ def say_why(*, manifest_id: int, **_: Any) -> str:
     found = Finding.objects.current().unaccepted(timezone.now()).filter(manifest=manifest).order_by("-severity", "pk")
     names = list(dict.fromkeys(found.values_list("vulnerability__name", flat=True)))
     words = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    image = manifest.image
-    page = reverse(
-        "console:vulnerabilities",
-        args=[image.repository.project.name, image.repository.name, image.name, manifest.digest],
-    )
-    return f"{words}{': ' if words else ''}mend or accept them at {settings.PUBLIC_URL}{page}"
+    image, repository = manifest.image, manifest.image.repository
+    page = notices.page_of(repository.project.name, repository.name, image.name, manifest.digest)
+    return f"{words}{': ' if words else ''}mend or accept them at {page}"

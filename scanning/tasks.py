@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from celery import shared_task
 from django.utils import timezone
@@ -17,14 +18,19 @@ BUDGET = 60.0  # seconds that a worker goes on with whatever is due, before it l
 WOKEN = 8
 
 
+def _queue(task: Any, *arguments: int) -> None:
+    """Wake a worker up. The work is written down already: when the broker is away, a sweep finds it."""
+    try:
+        task.delay(*arguments)
+    except OperationalError:
+        logger.exception("%s could not be queued; a sweep will find its work", task.name)
+
+
+# ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def start(scan_ids: list[int]) -> None:
-    """Have workers take up scans. The rows are there already: when the broker is away, a sweep finds them."""
+    """Have workers take up scans, and whatever else is due."""
     for scan_id in scan_ids[:WOKEN]:
-        try:
-            scan.delay(scan_id)
-        except OperationalError:
-            logger.exception("a scan could not be queued; a sweep will find it")
-            return
+        _queue(scan, scan_id)
 
 
 @shared_task
@@ -34,6 +40,8 @@ def scan(scan_id: int) -> int:
     until = time.monotonic() + BUDGET
     while time.monotonic() < until and (following := scans.next_due()) is not None:
         ended += int(scans.run(following))
+    if ended:
+        _queue(gather_notices)
     return ended
 
 
@@ -74,11 +82,8 @@ def record_severities() -> int:
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def start_delivery(delivery_id: int) -> None:
-    """Have a worker send it; when the broker is away, the sweep does."""
-    try:
-        deliver.delay(delivery_id)
-    except OperationalError:
-        logger.exception("delivery %s could not be queued; a sweep will find it", delivery_id)
+    """Have a worker send a message."""
+    _queue(deliver, delivery_id)
 
 
 @shared_task

@@ -112,7 +112,7 @@ def test_what_the_message_says_of_an_image(project, web):
         "digest": manifest.digest,
         "tags": ["latest", "1.0"],
         "platform": "linux/amd64",
-        "url": f"http://localhost:8080/projects/demo/repositories/web/app/-/manifests/{manifest.digest}",
+        "url": f"http://localhost:8080/projects/demo/repositories/web/app/-/manifests/{manifest.digest}/vulnerabilities",
         "counts": {"critical": 1},  # the low one is below what was asked for
         "fixable": 1,
         "accepted": 0,
