@@ -144,11 +144,12 @@ def drop(repository: Repository, digest: str) -> None:
     with transaction.atomic():
         if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():
             raise errors.Unsupported("a manifest of this repository still uses the blob: delete the manifest first")
-        leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).first()
-        if leased is None:
+        leases = BlobLease.objects.open().filter(repository=repository)
+        blob = Blob.objects.filter(digest=digest, pk__in=leases.values("blob")).held().first()
+        if blob is None:
             raise errors.BlobUnknown
-        leased.delete()
-        review([leased.blob_id], timezone.now(), repository.project_id)
+        leases.filter(blob=blob).delete()
+        review([blob.pk], timezone.now(), repository.project_id)
 
 
 def lease(repository: Repository, blob: Blob) -> None:

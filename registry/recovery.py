@@ -20,7 +20,7 @@ from accounts.models import Project
 from registry import blobs, errors, history, quotas, tags, uploads
 from registry.failpoints import failpoint
 from registry.models import (
-    BlobLease,
+    Blob,
     Deletion,
     Event,
     Image,
@@ -381,8 +381,8 @@ def _purge_images(deletion: Deletion, images: Sequence[int]) -> bool | None:
         if Image.objects.filter(Q(deletion=deletion) | Q(repository__deletion=deletion)).exists():
             return None
     for repository in Repository.objects.filter(deletion=deletion):
-        leased = BlobLease.objects.filter(repository=repository)
-        blobs.review(list(leased.values_list("blob", flat=True)), timezone.now(), deletion.project_id)
+        leased = Blob.objects.filter(leases__repository=repository).held()  # the collector may be taking some now
+        blobs.review(list(leased.values_list("pk", flat=True)), timezone.now(), deletion.project_id)
         repository.delete()
     Deletion.objects.filter(pk=deletion.pk).delete()
     return True
