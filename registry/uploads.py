@@ -152,6 +152,7 @@ def discard(session: UploadSession, *, if_overdue: bool = False) -> None:
             return
         _trash(row.storage_key)
         row.delete()
+    failpoint("discard.forgotten")  # the bytes are in the trash in any case: under either name
     blob_storage().discard(session.pk)
 
 

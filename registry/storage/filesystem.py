@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +77,11 @@ class FileSystemBlobStorage(FileSystemStorage):
         """See contract.BlobStorage.discard."""
         self._staging(upload).unlink(missing_ok=True)
 
+    def delete(self, name: str) -> None:
+        """See contract.BlobStorage.delete."""
+        (self._staging_directory / Path(name).name).unlink(missing_ok=True)
+        super().delete(name)
+
     def holds(self, key: str, size: int) -> bool:
         """See contract.BlobStorage.holds."""
         try:
@@ -90,8 +95,9 @@ class FileSystemBlobStorage(FileSystemStorage):
         for folder in sorted((root / "blobs").glob("*")):
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.stat().st_mtime < older_than.timestamp():
-                        yield f"blobs/{folder.name}/{entry.name}"
+                    with suppress(FileNotFoundError):  # the collector goes on meanwhile
+                        if entry.stat().st_mtime < older_than.timestamp():
+                            yield f"blobs/{folder.name}/{entry.name}"
 
     def check_room(self) -> None:
         """See contract.BlobStorage.check_room."""
