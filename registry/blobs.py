@@ -66,25 +66,31 @@ def _query_of_find(marked: Actor) -> CompiledQuery:
 def open_bytes(blob: Blob) -> File[bytes]:
     """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
     storage = blob_storage()
-    if not storage.holds(blob.storage_key, blob.size):
-        logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
-        raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
-    return storage.open(blob.storage_key)
+    try:
+        if storage.holds(blob.storage_key, blob.size):
+            return storage.open(blob.storage_key)
+    except FileNotFoundError:
+        pass
+    logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
+    raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:
     """A blob of at most ``limit`` bytes that the repository shows or has leased; None: there is none, or damaged."""
     blob = nameable(repository, [digest]).filter(size__lte=limit).first()
-    if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
+    if blob is None:
         return None
-    with blob_storage().open(blob.storage_key) as file:
-        return bytes(file.read())
+    try:
+        with open_bytes(blob) as file:
+            return bytes(file.read())
+    except errors.BlobUnknown:
+        return None
 
 
 def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """H: the blob; an actor who may push may name it in a manifest of this repository for a whole LEASE from now on.
+    """H: the blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
 
-    Two queries and no write while more than half of a lease is left. Raises DigestInvalid, BlobUnknown, and what
+    Two queries and no write while more than that is left. Raises DigestInvalid, BlobUnknown, and what
     ``access.require`` raises.
     """
     parse_digest(digest)

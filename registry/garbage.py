@@ -311,17 +311,22 @@ def verify(*, full: bool = False) -> Iterator[Problem | int]:
 
 def _compare(blob: Blob, *, full: bool) -> Problem | None:
     storage = blob_storage()
-    if not storage.holds(blob.storage_key, blob.size):
-        kind = "short" if storage.exists(blob.storage_key) else "missing"
-        return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
-    if full:
-        running = digests.new_hash(digests.parse(blob.digest).algorithm)
-        with storage.open(blob.storage_key) as file:
-            while block := file.read(1024 * 1024):
-                running.update(block)
-        if running.hexdigest() != blob.digest.partition(":")[2]:
-            return Problem("damaged", blob.storage_key, blob.digest)
-    return None
+    try:
+        if storage.holds(blob.storage_key, blob.size):
+            is_whole = not full or _reads_as(blob.digest, blob.storage_key)
+            return None if is_whole else Problem("damaged", blob.storage_key, blob.digest)
+    except FileNotFoundError:  # between the two looks
+        pass
+    kind = "short" if storage.exists(blob.storage_key) else "missing"
+    return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
+
+
+def _reads_as(digest: str, storage_key: str) -> bool:
+    running = digests.new_hash(digests.parse(digest).algorithm)
+    with blob_storage().open(storage_key) as file:
+        while block := file.read(1024 * 1024):
+            running.update(block)
+    return running.hexdigest() == digest.partition(":")[2]
 
 
 def _has_moved(blob: Blob) -> bool:
