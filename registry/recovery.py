@@ -233,7 +233,9 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
         fresh = set(children.values_list("child", flat=True)) - needed
         needed |= fresh
     Manifest.objects.filter(pk__in=needed).update(deletion=None)
-    wanted = set(deletion.name.split(", "))
+    # Those that were asked for: no event since then can be about a digest that is still deleted.
+    asked = Event.objects.filter(image=image, action=Action.IMAGE_DELETE, pk__gte=deletion.event_id)
+    wanted = set(asked.filter(digest__in=[manifest.digest for manifest in own]).values_list("digest", flat=True))
     for manifest in own:
         if manifest.digest in wanted or len(own) == 1:
             history.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
