@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM, Actor
 from accounts.models import Project
-from registry import history
+from registry import errors, history
 from registry.failpoints import failpoint
 from registry.models import (
     Blob,
@@ -36,7 +36,7 @@ from registry.models import (
 )
 from registry.oci import digests
 from registry.storage import blob_storage
-from registry.transactions import retried
+from registry.transactions import TRIES, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,14 +95,19 @@ def _is_leased(now: datetime) -> Exists:
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
     """A run for the project, and whether it was made now: one that is open already is all that there is to do."""
-    try:
-        with transaction.atomic():
-            collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
-            if project is not None:
-                history.record(actor, Event.Action.COLLECTION_RUN, project)
-    except IntegrityError:
-        return Collection.objects.get(project=project, state__in=Collection.OPEN), False
-    return collection, True
+    for _ in range(TRIES):  # the open one may end while we look
+        try:
+            with transaction.atomic():
+                collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
+                if project is not None:
+                    history.record(actor, Event.Action.COLLECTION_RUN, project)
+        except IntegrityError:
+            current = Collection.objects.filter(project=project, state__in=Collection.OPEN).first()
+            if current is not None:
+                return current, False
+        else:
+            return collection, True
+    raise errors.Unavailable
 
 
 def request_all() -> list[int]:
@@ -138,7 +143,9 @@ def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
         return None
     if collection.started_at is None:
         due = _due(collection.project_id, timezone.now()).count()
-        Collection.objects.filter(pk=collection_id).update(total=due, started_at=timezone.now(), state=State.RUNNING)
+        now = timezone.now()
+        begun = {"total": due, "started_at": now, "heartbeat_at": now, "state": State.RUNNING}
+        Collection.objects.filter(pk=collection_id).update(**begun)
         collection.refresh_from_db()
     try:
         _work(collection, time.monotonic() + seconds)
