@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, Subquery
@@ -24,7 +24,7 @@ from registry.oci.names import ImageName
 from registry.storage import blob_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from django.core.files import File
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from registry.storage import BlobStorage
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _PROJECT, _REPOSITORY, _DIGEST = text_mark("project"), text_mark("repository"), text_mark("digest")
 
@@ -67,36 +69,42 @@ def _query_of_find(marked: Actor) -> CompiledQuery:
 
 def open_bytes(blob: Blob) -> File[bytes]:
     """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
-    return _holding(blob).open(blob.storage_key)
+    return _whole(blob, lambda storage: storage.open(blob.storage_key))
 
 
 def place(blob: Blob, path: Path) -> None:
     """Let the blob's bytes also be at ``path``, to be read only. Raises BlobUnknown when they are damaged."""
-    _holding(blob).place(blob.storage_key, path)
+    _whole(blob, lambda storage: storage.place(blob.storage_key, path))
 
 
-def _holding(blob: Blob) -> BlobStorage:
-    """The storage, which has all of the blob's bytes. Raises BlobUnknown."""
+def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:
+    """Use a blob's bytes, when all of them are there. Raises BlobUnknown."""
     storage = blob_storage()
-    if not storage.holds(blob.storage_key, blob.size):
-        logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
-        raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
-    return storage
+    try:
+        if storage.holds(blob.storage_key, blob.size):
+            return use(storage)
+    except FileNotFoundError:
+        pass
+    logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)
+    raise errors.BlobUnknown("the blob's bytes are damaged: push it again")
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:
     """A blob of at most ``limit`` bytes that the repository shows or has leased; None: there is none, or damaged."""
     blob = nameable(repository, [digest]).filter(size__lte=limit).first()
-    if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
+    if blob is None:
         return None
-    with blob_storage().open(blob.storage_key) as file:
-        return bytes(file.read())
+    try:
+        with open_bytes(blob) as file:
+            return bytes(file.read())
+    except errors.BlobUnknown:
+        return None
 
 
 def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """H: the blob; an actor who may push may name it in a manifest of this repository for a whole LEASE from now on.
+    """H: the blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
 
-    Two queries and no write while more than half of a lease is left. Raises DigestInvalid, BlobUnknown, and what
+    Two queries and no write while more than that is left. Raises DigestInvalid, BlobUnknown, and what
     ``access.require`` raises.
     """
     parse_digest(digest)
@@ -156,11 +164,12 @@ def drop(repository: Repository, digest: str) -> None:
     with transaction.atomic():
         if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():
             raise errors.Unsupported("a manifest of this repository still uses the blob: delete the manifest first")
-        leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).first()
-        if leased is None:
+        leases = BlobLease.objects.open().filter(repository=repository)
+        blob = Blob.objects.filter(digest=digest, pk__in=leases.values("blob")).held().first()
+        if blob is None:
             raise errors.BlobUnknown
-        leased.delete()
-        review([leased.blob_id], timezone.now(), repository.project_id)
+        leases.filter(blob=blob).delete()
+        review([blob.pk], timezone.now(), repository.project_id)
 
 
 def lease(repository: Repository, blob: Blob) -> None:

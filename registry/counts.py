@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from registry.models import Image, Manifest, ManifestChild, ProjectDay, Repository, Tag, TagDay
 from registry.oci import digests
+from registry.transactions import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,16 +67,8 @@ class Counts:
         """Write what was gathered; returns how many references had been used."""
         with self._lock:
             notes, self._notes = self._notes, {}
-        if not notes:
-            return 0
-        # Tags first: what was checked a moment ago tells which tag a digest was pulled for.
-        with transaction.atomic():
-            projects = _projects({image_id for image_id, _, _ in notes})
-            for (image_id, reference, day), note in sorted(
-                notes.items(), key=lambda item: digests.is_digest(item[0][1])
-            ):
-                if image_id in projects:
-                    _write(projects[image_id], image_id, reference, day, note)
+        if notes:
+            _write_all(notes)
         return len(notes)
 
 
@@ -102,6 +95,18 @@ def forget(now: datetime) -> int:
     """Delete days that nobody looks at any more; returns how many rows."""
     oldest = now.date().toordinal() - KEPT_DAYS
     return TagDay.objects.filter(day__lt=date.fromordinal(oldest)).delete()[0]
+
+
+@retried
+def _write_all(notes: dict[tuple[int, str, date], _Note]) -> None:
+    """Write notes in one transaction: those about tags first, since they tell for which tag a digest was pulled."""
+    with transaction.atomic():
+        projects = _projects({image_id for image_id, _, _ in notes})
+        for (image_id, reference, day), note in sorted(
+            notes.items(), key=lambda item: (digests.is_digest(item[0][1]), item[0])
+        ):
+            if image_id in projects:
+                _write(projects[image_id], image_id, reference, day, note)
 
 
 def _projects(image_ids: Iterable[int]) -> dict[int, int]:

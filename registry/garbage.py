@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM, Actor
 from accounts.models import Project
-from registry import history
+from registry import errors, history
 from registry.failpoints import failpoint
 from registry.models import (
     Blob,
@@ -36,7 +36,7 @@ from registry.models import (
 )
 from registry.oci import digests
 from registry.storage import blob_storage
-from registry.transactions import retried
+from registry.transactions import TRIES, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,14 +95,19 @@ def _is_leased(now: datetime) -> Exists:
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
     """A run for the project, and whether it was made now: one that is open already is all that there is to do."""
-    try:
-        with transaction.atomic():
-            collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
-            if project is not None:
-                history.record(actor, Event.Action.COLLECTION_RUN, project)
-    except IntegrityError:
-        return Collection.objects.get(project=project, state__in=Collection.OPEN), False
-    return collection, True
+    for _ in range(TRIES):  # the open one may end while we look
+        try:
+            with transaction.atomic():
+                collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
+                if project is not None:
+                    history.record(actor, Event.Action.COLLECTION_RUN, project)
+        except IntegrityError:
+            current = Collection.objects.filter(project=project, state__in=Collection.OPEN).first()
+            if current is not None:
+                return current, False
+        else:
+            return collection, True
+    raise errors.Unavailable
 
 
 def request_all() -> list[int]:
@@ -138,7 +143,9 @@ def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
         return None
     if collection.started_at is None:
         due = _due(collection.project_id, timezone.now()).count()
-        Collection.objects.filter(pk=collection_id).update(total=due, started_at=timezone.now(), state=State.RUNNING)
+        now = timezone.now()
+        begun = {"total": due, "started_at": now, "heartbeat_at": now, "state": State.RUNNING}
+        Collection.objects.filter(pk=collection_id).update(**begun)
         collection.refresh_from_db()
     try:
         _work(collection, time.monotonic() + seconds)
@@ -311,17 +318,22 @@ def verify(*, full: bool = False) -> Iterator[Problem | int]:
 
 def _compare(blob: Blob, *, full: bool) -> Problem | None:
     storage = blob_storage()
-    if not storage.holds(blob.storage_key, blob.size):
-        kind = "short" if storage.exists(blob.storage_key) else "missing"
-        return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
-    if full:
-        running = digests.new_hash(digests.parse(blob.digest).algorithm)
-        with storage.open(blob.storage_key) as file:
-            while block := file.read(1024 * 1024):
-                running.update(block)
-        if running.hexdigest() != blob.digest.partition(":")[2]:
-            return Problem("damaged", blob.storage_key, blob.digest)
-    return None
+    try:
+        if storage.holds(blob.storage_key, blob.size):
+            is_whole = not full or _reads_as(blob.digest, blob.storage_key)
+            return None if is_whole else Problem("damaged", blob.storage_key, blob.digest)
+    except FileNotFoundError:  # between the two looks
+        pass
+    kind = "short" if storage.exists(blob.storage_key) else "missing"
+    return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
+
+
+def _reads_as(digest: str, storage_key: str) -> bool:
+    running = digests.new_hash(digests.parse(digest).algorithm)
+    with blob_storage().open(storage_key) as file:
+        while block := file.read(1024 * 1024):
+            running.update(block)
+    return running.hexdigest() == digest.partition(":")[2]
 
 
 def _has_moved(blob: Blob) -> bool:

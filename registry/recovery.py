@@ -20,7 +20,7 @@ from accounts.models import Project
 from registry import blobs, errors, history, quotas, tags, uploads
 from registry.failpoints import failpoint
 from registry.models import (
-    BlobLease,
+    Blob,
     Deletion,
     Event,
     Image,
@@ -233,7 +233,9 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
         fresh = set(children.values_list("child", flat=True)) - needed
         needed |= fresh
     Manifest.objects.filter(pk__in=needed).update(deletion=None)
-    wanted = set(deletion.name.split(", "))
+    # Those that were asked for: no event since then can be about a digest that is still deleted.
+    asked = Event.objects.filter(image=image, action=Action.IMAGE_DELETE, pk__gte=deletion.event_id)
+    wanted = set(asked.filter(digest__in=[manifest.digest for manifest in own]).values_list("digest", flat=True))
     for manifest in own:
         if manifest.digest in wanted or len(own) == 1:
             history.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
@@ -381,8 +383,8 @@ def _purge_images(deletion: Deletion, images: Sequence[int]) -> bool | None:
         if Image.objects.filter(Q(deletion=deletion) | Q(repository__deletion=deletion)).exists():
             return None
     for repository in Repository.objects.filter(deletion=deletion):
-        leased = BlobLease.objects.filter(repository=repository)
-        blobs.review(list(leased.values_list("blob", flat=True)), timezone.now(), deletion.project_id)
+        leased = Blob.objects.filter(leases__repository=repository).held()  # the collector may be taking some now
+        blobs.review(list(leased.values_list("pk", flat=True)), timezone.now(), deletion.project_id)
         repository.delete()
     Deletion.objects.filter(pk=deletion.pk).delete()
     return True

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from registry import blobs, errors
 from registry.failpoints import failpoint
-from registry.models import Blob, ObjectTrash, UploadSession
+from registry.models import Blob, ObjectTrash, Repository, UploadSession
 from registry.oci import digests
 from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
 from registry.transactions import release_connection, retried
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
-    from registry.models import Repository
 
 SESSION_LIFE = timedelta(hours=24)
 DONE_SESSION_LIFE = timedelta(hours=1)
@@ -52,7 +51,8 @@ NOWHERE = -1  # a start that cannot be read: no upload ever stands there
 def start(actor: Actor, repository: Repository, image_name: str, algorithm: str = "") -> UploadSession:
     """Open an upload into the repository. ``algorithm`` is a hint at the digest that will come.
 
-    Raises DigestInvalid (unknown algorithm), TooManyRequests (100 uploads are open), StorageFull.
+    Raises DigestInvalid (unknown algorithm), TooManyRequests (100 uploads are open), StorageFull, NameUnknown (the
+    repository was deleted meanwhile).
     """
     algorithm = algorithm or digests.DEFAULT_ALGORITHM
     if algorithm not in digests.HEX_LENGTHS:
@@ -65,13 +65,16 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
         )
     with _storage_errors():
         blob_storage().check_room()
-    return UploadSession.objects.create(
-        repository=repository,
-        image_name=image_name,
-        user_id=actor.user_id,
-        algorithm=algorithm,
-        expires_at=timezone.now() + SESSION_LIFE,
-    )
+    with transaction.atomic():
+        if not Repository.objects.live().filter(pk=repository.pk).held().exists():
+            raise errors.NameUnknown
+        return UploadSession.objects.create(
+            repository=repository,
+            image_name=image_name,
+            user_id=actor.user_id,
+            algorithm=algorithm,
+            expires_at=timezone.now() + SESSION_LIFE,
+        )
 
 
 def push(actor: Actor, repository: Repository, image_name: str, digest: str, piece: Piece) -> Blob:
@@ -149,6 +152,7 @@ def discard(session: UploadSession, *, if_overdue: bool = False) -> None:
             return
         _trash(row.storage_key)
         row.delete()
+    failpoint("discard.forgotten")  # the bytes are in the trash in any case: under either name
     blob_storage().discard(session.pk)
 
 

@@ -51,12 +51,13 @@ def _is(digest: str, content: bytes) -> bool:
 def _files(database: sqlite3.Connection, storage: Path) -> list[str]:
     sessions = {uuid.UUID(row[0]) for row in database.execute("SELECT id FROM registry_uploadsession")}
     owned = {row[0] for row in database.execute("SELECT storage_key FROM registry_blob")}
-    owned |= {row[0] for row in database.execute("SELECT storage_key FROM registry_objecttrash")}
-    owned |= {f"blobs/{session.hex[:2]}/{session}" for session in sessions}
+    trash = {row[0] for row in database.execute("SELECT storage_key FROM registry_objecttrash")}
+    owned |= trash | {f"blobs/{session.hex[:2]}/{session}" for session in sessions}
     keys = [str(path.relative_to(storage)) for path in (storage / "blobs").glob("*/*")]
     broken = [f"nobody owns {key}" for key in keys if key not in owned]
+    uploads = {str(session) for session in sessions} | {key.rpartition("/")[2] for key in trash}
     staged = (storage / "staging").glob("*")
-    return broken + [f"no upload owns {path.name}" for path in staged if uuid.UUID(path.name) not in sessions]
+    return broken + [f"no upload owns {path.name}" for path in staged if path.name not in uploads]
 
 
 def _references(database: sqlite3.Connection) -> list[str]:

@@ -1,4 +1,4 @@
-"""A client of a running server for tests that cut, delay and kill: plain requests with one token."""
+"""Clients of a running server: plain requests with one token, for tests that cut, delay and kill; a console's visitor."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import hashlib
 import http.client
 import json
 import socket
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from html.parser import HTMLParser
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
+from tests.programs import run
 from tests.server import AccessKey, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+PASSWORD = "correct horse battery"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -36,6 +41,12 @@ class LiveServer(Server):
         self.manage("adduser", "member@acme.test", "--organization", "acme", "--project", "demo:member")
         self.key = self.access_key("member@acme.test")
         return self
+
+    def visitor(self, email: str, *options: str) -> Visitor:
+        """A person with these options of ``adduser``, signed in to the console."""
+        command = self.command("adduser", email, "--organization", "acme", *options, "--password-stdin")
+        run(command, environment=self.environment, text_input=PASSWORD)
+        return Visitor(self, email)
 
     @property
     def data(self) -> Path:
@@ -120,3 +131,75 @@ class Api:
             except TimeoutError:
                 pass
             return said
+
+
+class Visitor:
+    """Somebody who signed in to the console with a browser that has no scripts: pages, forms, one cookie for each."""
+
+    def __init__(self, server: Server, email: str) -> None:
+        self.server, self.cookies = server, SimpleCookie()
+        status, _, _ = self.send("/sign-in", email=email, password=PASSWORD)
+        assert status == 302, f"{email} cannot sign in"
+
+    def see(self, path: str) -> str:
+        """The page of this path."""
+        status, _, page = self.ask("GET", path)
+        assert status == 200, f"{path}: {status}"
+        return page
+
+    def send(self, path: str, **fields: str) -> tuple[int, str, str]:
+        """Fill in the form of a page that has these fields, and send it; status, where it leads, and the answer's page.
+
+        What the form was shown with is sent as well; checkboxes and radio buttons only when they are checked.
+        """
+        return self.post(*self.filled(path, **fields))
+
+    def filled(self, path: str, **fields: str) -> tuple[str, dict[str, str]]:
+        """Where such a form goes, and all its fields."""
+        found = _Forms(self.see(path)).found
+        action, shown = next((action, shown) for action, shown, names in found if names >= fields.keys())
+        return action or path, shown | fields
+
+    def post(self, path: str, fields: dict[str, str]) -> tuple[int, str, str]:
+        """Send fields; status, where it leads, and the answer's page."""
+        status, headers, page = self.ask("POST", path, urlencode(fields))
+        return status, headers.get("Location", ""), page
+
+    def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, str], str]:
+        """One request; status, headers and page."""
+        cookies = "; ".join(f"{name}={cookie.value}" for name, cookie in self.cookies.items())
+        headers = {"Host": self.server.host, "Cookie": cookies, "Origin": self.server.url}
+        if body is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=600)) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            for cookie in answer.headers.get_all("Set-Cookie", ()):
+                self.cookies.load(cookie)
+            return answer.status, dict(answer.headers), answer.read().decode()
+
+
+class _Forms(HTMLParser):
+    """The forms of a page that are sent by POST: where each goes, what it was shown with, and the names of its fields."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str], set[str]]] = []
+        self._is_open = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "form":
+            self._is_open = given.get("method") == "post"
+            if self._is_open:
+                self.found.append((given.get("action") or "", {}, set()))
+        elif self._is_open and (name := given.get("name")):
+            _, shown, names = self.found[-1]
+            names.add(name)
+            is_choice = given.get("type") in {"checkbox", "radio", "submit"} or tag == "button"
+            if tag == "input" and (not is_choice or "checked" in given):
+                shown[name] = given.get("value") or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_open = self._is_open and tag != "form"

@@ -75,7 +75,10 @@ class BlobStorage(Protocol):
         """Whether the blob's bytes are there, all of them."""
 
     def delete(self, name: str) -> None:
-        """Delete a blob; nothing happens when there is none."""
+        """Delete what an upload brought, published under this key or not yet; nothing happens when there is nothing.
+
+        The last part of a key is the upload's id.
+        """
 
     def exists(self, name: str) -> bool:
         """Whether there is a blob of this name, whole or not."""

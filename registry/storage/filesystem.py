@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,6 +87,11 @@ class FileSystemBlobStorage(FileSystemStorage):
                 raise
             shutil.copyfile(self.path(key), path)
 
+    def delete(self, name: str) -> None:
+        """See contract.BlobStorage.delete."""
+        (self._staging_directory / Path(name).name).unlink(missing_ok=True)
+        super().delete(name)
+
     def holds(self, key: str, size: int) -> bool:
         """See contract.BlobStorage.holds."""
         try:
@@ -100,8 +105,9 @@ class FileSystemBlobStorage(FileSystemStorage):
         for folder in sorted((root / "blobs").glob("*")):
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.stat().st_mtime < older_than.timestamp():
-                        yield f"blobs/{folder.name}/{entry.name}"
+                    with suppress(FileNotFoundError):  # the collector goes on meanwhile
+                        if entry.stat().st_mtime < older_than.timestamp():
+                            yield f"blobs/{folder.name}/{entry.name}"
 
     def check_room(self) -> None:
         """See contract.BlobStorage.check_room."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
 from tests.integrity import assert_integrity
-from tests.live import LiveServer, sha256
+from tests.live import OCI_MANIFEST, LiveServer, sha256
 from tests.programs import PostgresServer
 
 pytestmark = pytest.mark.real
@@ -117,40 +119,90 @@ def test_a_tag_that_ten_move_at_once_has_one_meaning(server):
     assert all(before[1] == after[0] for before, after in itertools.pairwise(events))
 
 
-@pytest.mark.parametrize(("limit", "what"), [("tag_limit", "tags"), ("image_limit", "images")])
-def test_at_the_quota_minus_one_exactly_one_lands(server, limit, what):
-    count = {
-        "tags": "Tag.objects.filter(ended_at=None, image__name='app')",
-        "images": "Image.objects.filter(deletion=None)",
-    }
-    set_limit = (
-        "from accounts.models import Project; from registry.models import Tag, Image;"
-        f"Project.objects.update({limit}={count[what]}.count() + 1)"
-    )
-    clients = [server.api() for _ in range(20)]
-    assert clients[0].push_blob(b"{}") == 201
-    assert clients[0].push_manifest("first", b"{}") == 201
-    server.manage("shell", "-v0", "-c", set_limit)
+# ── Quotas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+CROWD = 100
+OF_QUOTAS = {
+    "repositories": ("repository_limit", "Repository.objects.live()"),
+    "images": ("image_limit", "Image.objects.live().filter(repository__name='web')"),
+    "tags": ("tag_limit", "Tag.objects.live().filter(image__name='app')"),
+}
+LEAVE_ROOM_FOR_ONE = """
+from accounts.models import Project; from registry.models import *
+Project.objects.update({limit}={rows}.count() + 1)
+"""
+COUNT = "from registry.models import *; print({rows}.count())"
 
-    def push(number):
-        if what == "tags":
-            return clients[number].push_manifest(f"quota-{number}", b"{}")
-        return push_image(server, number)
 
-    statuses = at_once(20, push)
-    server.manage("shell", "-v0", "-c", f"from accounts.models import Project; Project.objects.update({limit}=1000)")
-    assert sorted(statuses) == [201] + [403] * 19
+@pytest.mark.parametrize("what", OF_QUOTAS)
+def test_of_a_hundred_at_the_quota_minus_one_exactly_one_lands(server, what):
+    limit, rows = OF_QUOTAS[what]
+    land = {"repositories": made_repositories, "images": pushed_images, "tags": pushed_tags}[what](server)
+    server.manage("shell", "-v0", "-c", LEAVE_ROOM_FOR_ONE.format(limit=limit, rows=rows))
+    before = server.manage("shell", "-v0", "-c", COUNT.format(rows=rows))
+    try:
+        landed = at_once(CROWD, land)
+    finally:
+        server.manage("shell", "-v0", "-c", f"from accounts.models import *; Project.objects.update({limit}=1000)")
+    assert sorted(landed) == [False] * (CROWD - 1) + [True]
+    assert server.manage("shell", "-v0", "-c", COUNT.format(rows=rows)) == before + 1
     check(server)
 
 
-def push_image(server, number):
-    """A manifest into an image of its own, with Basic."""
-    import json
+def made_repositories(server):
+    """Make repositories in the console; each says whether it was made, or refused for the quota."""
+    owner = server.visitor("owner@acme.test", "--role", "owner")
+    action, fields = owner.filled("/projects/demo/repositories/new", name="")
 
-    from tests.live import OCI_MANIFEST
+    def make(number):
+        status, _, page = patiently(lambda: owner.post(action, fields | {"name": f"crowd-{number}"}))
+        assert status == 302 or (status == 200 and "is full" in page), status
+        return status == 302
 
+    return make
+
+
+def pushed_images(server):
+    """Push into images that are new each, with Basic."""
     part = {"mediaType": "application/octet-stream", "digest": sha256(b"{}"), "size": 2}
     document = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}).encode()
-    client = server.client(server.key)
-    headers = {"Content-Type": OCI_MANIFEST, "Authorization": f"Basic {client.basic}"}
-    return client.exchange("PUT", f"{server.url}/v2/demo/web/quota{number}/manifests/1", document, headers).status
+    assert server.api().push_blob(b"{}") == 201
+    clients = [server.client(server.key) for _ in range(CROWD)]
+
+    def push(number):
+        headers = {"Content-Type": OCI_MANIFEST, "Authorization": f"Basic {clients[number].basic}"}
+        url = f"{server.url}/v2/demo/web/crowd{number}/manifests/1"
+        answer = patiently(lambda: clients[number].exchange("PUT", url, document, headers))
+        return said_of_quota(answer.status, answer.body)
+
+    return push
+
+
+def pushed_tags(server):
+    """Push tags of one image that are new each."""
+    api = server.api()
+    assert api.push_blob(b"{}") == 201
+    assert api.push_manifest("first", b"{}") == 201
+    _, headers, manifest = api.ask("GET", "manifests/first")
+
+    def push(number):
+        kind = headers["Content-Type"]
+        path = f"manifests/crowd-{number}"
+        status, _, body = patiently(lambda: api.ask("PUT", path, manifest, Content_Type=kind))
+        return said_of_quota(status, body)
+
+    return push
+
+
+def said_of_quota(status, body):
+    """Whether a push landed; it may have been refused for the quota only."""
+    assert status == 201 or (status == 403 and json.loads(body)["errors"][0]["detail"]["quota"]), (status, body)
+    return status == 201
+
+
+def patiently(ask):
+    """Ask again when the server says that it has too much to do: what a client does with Retry-After."""
+    while True:
+        answer = ask()
+        if getattr(answer, "status", None) != 503 and (not isinstance(answer, tuple) or answer[0] != 503):
+            return answer
+        time.sleep(random.random())

@@ -55,7 +55,10 @@ OF_PUSHES = [
     *("append.synced", "append.written", "finish.before_commit", "finish.committed", "finish.published"),
     *("publish.renamed", "publish.synced", "push.before_commit", "push.stored"),
 ]
-OF_ENDINGS = ["collect.before_commit", "collect.locked", "purge.piece", "reap.deleted", "restore.before_commit"]
+OF_ENDINGS = [
+    *("collect.before_commit", "collect.locked", "discard.forgotten", "purge.piece", "reap.deleted"),
+    "restore.before_commit",
+]
 
 
 def test_the_failpoints_of_the_code_are_these():
@@ -214,9 +217,8 @@ def test_a_collector_that_dies_is_gone_on_with(emptied, name):
         assert python(emptied, SETTLE) == 0
     assert collect(emptied, name) == 137
     assert_integrity(emptied.data)
-    for _ in range(
-        3
-    ):  # the run that died goes on, the next one sees what became due since, the last one ends its bytes
+    # The run that died goes on, the next one sees what became due since, the last one ends its bytes.
+    for _ in range(3):
         assert python(emptied, SETTLE) == 0
         assert collect(emptied) == 0
         assert_integrity(emptied.data)
@@ -228,6 +230,23 @@ def test_a_collector_that_dies_is_gone_on_with(emptied, name):
     assert python(emptied, DELETE) == 0
     assert python(emptied, SETTLE + END) == 0
     assert collect(emptied) == 0
+
+
+def test_a_cancel_that_dies_leaves_the_bytes_to_the_collector(emptied):
+    api = emptied.api()
+    location = api.start()
+    assert api.ask("PATCH", location, b"bytes of a push that is given up")[0] == 202
+    emptied.restart(KCR_FAILPOINT="discard.forgotten:die")
+    with pytest.raises((http.client.HTTPException, OSError)):
+        emptied.api().ask("DELETE", location)
+    emptied.restart()
+    assert emptied.api().ask("GET", location)[0] == 404
+    staging = emptied.data / "storage" / "staging"
+    assert [path.name for path in staging.iterdir()] == [location.rpartition("/")[2]]
+    assert_integrity(emptied.data)
+    assert python(emptied, SETTLE) == 0
+    assert collect(emptied) == 0
+    assert list(staging.iterdir()) == []
 
 
 def test_a_recovery_that_dies_has_recovered_nothing(emptied):

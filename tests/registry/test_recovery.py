@@ -153,6 +153,15 @@ def test_a_digest_comes_back_with_all_its_tags(member, act, restore):
     assert list(Event.objects.order_by("pk").values())[: len(past)] == past
 
 
+def test_each_of_many_digests_that_went_in_one_act_has_its_line_in_the_history(member, act, restore):
+    many = [Image(layers=[f"layer {number}".encode()]) for number in range(6)]
+    for image in many:
+        member.push("web/app", image.digest, image)
+    restore(act(*(image.digest for image in many)))
+    recovered = Event.objects.filter(action=Event.Action.IMAGE_RECOVER).values_list("digest", flat=True)
+    assert sorted(recovered) == sorted(image.digest for image in many)
+
+
 def test_an_index_comes_back_with_its_parts_and_what_refers_to_them(member, act, restore):
     for part in (A, B):
         member.push("web/app", part.digest, part)

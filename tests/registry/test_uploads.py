@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry import blobs, errors, uploads
+from registry import blobs, errors, repositories, uploads
 from tests.docker_client import sha256
 
 
@@ -52,3 +52,10 @@ def test_a_sweep_ends_what_is_overdue_and_nothing_else(world, storage_folder):
     assert [path.name for path in (storage_folder / "staging").iterdir()] == [str(young.pk)]
     with pytest.raises(errors.BlobUploadUnknown):
         uploads.find(actor, repository, "app", str(old.pk))
+
+
+def test_no_upload_begins_in_a_repository_that_was_deleted_meanwhile(world):
+    repository = world.repository("web")
+    repositories.delete(world.owner.actor, repository)
+    with pytest.raises(errors.NameUnknown):
+        uploads.start(world.member.actor, repository, "app")
