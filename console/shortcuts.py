@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
@@ -29,6 +31,7 @@ from accounts.actors import Actor
 from accounts.models import Project
 from accounts.organizations import Refused
 from console.queries import frame
+from console.queries.repositories import commands
 from registry import access
 from registry.access import Action
 from registry.errors import RegistryError
@@ -107,12 +110,13 @@ class Place:
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """A page at this place."""
         around = frame.around(self.actor, self.project)
-        return render(
-            self.request,
-            template,
-            {"place": self, "recovery_days": settings.RECOVERY_DAYS, **around, **context},
-            status=status,
-        )
+        recovery = {
+            "recovery_days": settings.RECOVERY_DAYS,
+            "recoverable_until": timezone.now() + timedelta(days=settings.RECOVERY_DAYS),
+        }
+        if self.repository:
+            around["commands"] = commands(self.home, self.image.name if self.image else "IMAGE")
+        return render(self.request, template, {"place": self, **recovery, **around, **context}, status=status)
 
     def _names(self) -> dict[str, Any]:
         named: dict[str, Any] = {"project": self.project.name}

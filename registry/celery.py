@@ -60,6 +60,9 @@ app.conf.update(
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),
         },
+        "gather notices": {"task": "scanning.tasks.gather_notices", "schedule": 15.0},
+        "sweep deliveries": {"task": "scanning.tasks.sweep_deliveries", "schedule": 30.0},
+        "forget old deliveries": {"task": "scanning.tasks.forget_deliveries", "schedule": crontab(minute="23")},
     },
 )
 if not settings.REDIS_URL:

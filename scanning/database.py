@@ -43,9 +43,13 @@ KEPT = 2  # scans that began with the one before may still read it
 FILES = ("trivy.db", "metadata.json")
 MAX_BYTES = 8 * 1024**3
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
-# A bbolt file begins with two pages that each say: magic, version, page size, …, and how many pages there are.
-_META = struct.Struct("<16x I I I 4x 8x 8x 8x Q")
+# A bbolt file begins with a page that says: magic, version, page size, which page is the root, how many pages.
+_META = struct.Struct("<16x I I I 4x Q 8x 8x Q")
 _MAGIC = 0xED0CDAED
+# A page begins with: its kind, how many entries it has, how many pages more it takes.
+# An entry of a leaf says where its name is, and how long.
+_PAGE, _ENTRY = struct.Struct("<8x H H I"), struct.Struct("<4x I I 4x")
+_LEAF = 2
 _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}).encode()
 
 
@@ -180,7 +184,7 @@ def _publish(fetched: Path, place: Workplace) -> Database:
     """Try the database out, and make it the current one. Raises Refused."""
     _read_metadata(fetched)
     if not _is_whole(fetched / "trivy.db"):
-        raise Refused("trivy.db is cut off, or is no database")
+        raise Refused("trivy.db is cut off, or is no database, or knows nothing")
     tried = place.folder / "tried"
     tried.mkdir()
     fetched.rename(tried / "db")
@@ -204,13 +208,28 @@ def _publish(fetched: Path, place: Workplace) -> Database:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file has all the pages that it says it has: Trivy would only notice when it needs one of the rest."""
+    """Whether the file has all the pages that it says it has, and advisories of somebody in them.
+
+    Trivy would notice missing pages only when it needs them, and missing advisories never: everything would be clean.
+    """
     with path.open("rb") as file:
         first = file.read(_META.size)
-    if len(first) < _META.size:
-        return False
-    magic, _, page_size, pages = _META.unpack(first)
-    return magic == _MAGIC and path.stat().st_size >= pages * page_size
+        if len(first) < _META.size:
+            return False
+        magic, _, page_size, root, pages = _META.unpack(first)
+        if magic != _MAGIC or path.stat().st_size < pages * page_size or root >= pages:
+            return False
+        file.seek(root * page_size)
+        page = file.read(page_size)
+        kind, entries, more = _PAGE.unpack_from(page)
+        page += file.read(more * page_size)
+    if kind != _LEAF:  # more sources than fit on a page
+        return True
+    names = set()
+    for place in range(_PAGE.size, _PAGE.size + entries * _ENTRY.size, _ENTRY.size):
+        offset, length = _ENTRY.unpack_from(page, place)
+        names.add(page[place + offset : place + offset + length])
+    return bool(names - {b"vulnerability", b"data-source"})
 
 
 def _forget_old(root: Path) -> None:

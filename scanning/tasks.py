@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import database, findings, scans
+from . import database, deliveries, findings, notices, scans
 
 logger = logging.getLogger(__name__)
 
@@ -70,3 +70,42 @@ def record_severities() -> int:
     now = timezone.now()
     scans.forget_old(now)
     return findings.record_day(now)
+
+
+# ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def start_delivery(delivery_id: int) -> None:
+    """Have a worker send it; when the broker is away, the sweep does."""
+    try:
+        deliver.delay(delivery_id)
+    except OperationalError:
+        logger.exception("delivery %s could not be queued; a sweep will find it", delivery_id)
+
+
+@shared_task
+def gather_notices() -> int:
+    """After each scan, and every few seconds: write the messages that are due, and have them sent."""
+    written = notices.gather()
+    for delivery_id in written:
+        start_delivery(delivery_id)
+    return len(written)
+
+
+@shared_task
+def deliver(delivery_id: int) -> None:
+    """Send one message, if it is due."""
+    deliveries.deliver(delivery_id)
+
+
+@shared_task
+def sweep_deliveries() -> int:
+    """Send what is due again, and what was forgotten."""
+    found = deliveries.due()
+    for delivery_id in found:
+        start_delivery(delivery_id)
+    return len(found)
+
+
+@shared_task
+def forget_deliveries() -> int:
+    """Delete the log of long ago."""
+    return deliveries.forget()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SECONDS = 600
 FILE_BYTES = 2 * 1024**3  # what a bomb in a layer may write into one file
 DISK_BYTES = 4 * 1024**3  # and into all of them
-DATA_BYTES = 4 * 1024**3  # memory
+DATA_BYTES = 1024**3  # memory; an image with 50,000 packages needs three quarters of it
 OUTPUT_BYTES = 256 * 1024**2
 TURN = 0.25  # seconds between two looks at a run
 HEARTBEAT = 10.0
@@ -58,8 +58,8 @@ _MEANINGS = (
     ("old DB schema", Problem.DATABASE_BROKEN),
     ("Trivy version is old", Problem.DATABASE_BROKEN),
     ("failed to open db", Problem.DATABASE_BROKEN),
-    ("init DB error", Problem.DATABASE_BROKEN),
-    ("database error", Problem.DATABASE_BROKEN),
+    ("DB error", Problem.DATABASE_BROKEN),
+    ("failed to get advisories", Problem.DATABASE_BROKEN),
     ("assertion failed", Problem.DATABASE_BROKEN),
     ("bbolt", Problem.DATABASE_BROKEN),
     ("trivy-db", Problem.DATABASE_BROKEN),
@@ -248,9 +248,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _failure(status: int, words: str, folder: Path) -> ScanFailed:
     lines = [line for line in words.splitlines() if line.strip()]
-    telling = [line for line in lines if "FATAL" in line or line.startswith("panic:")]
-    last = (telling or lines or [""])[-1].rpartition("FATAL")[2].strip().removeprefix("Fatal error")
-    detail = " ".join(last.split()).replace(f"{folder}/", "").replace(str(settings.DATA_DIR), "…")
+    # A crash is followed by hundreds of lines about where it was.
+    telling = (line for line in lines if "FATAL" in line or line.startswith(("panic:", "fatal error:")))
+    told = next(telling, lines[-1] if lines else "").rpartition("FATAL")[2].strip().removeprefix("Fatal error")
+    detail = " ".join(told.split()).replace(f"{folder}/", "").replace(str(settings.DATA_DIR), "…")
     for mark, problem in _MEANINGS:
         if mark in words:
             return ScanFailed(problem, detail)
@@ -261,10 +262,11 @@ def _failure(status: int, words: str, folder: Path) -> ScanFailed:
 
 
 def _words(path: Path, most: int = 64 * 1024) -> str:
-    """The end of what it said."""
+    """The beginning and the end of what it said."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - most))
-        return file.read().decode(errors="replace")
+        begin = file.read(most)
+        file.seek(max(len(begin), path.stat().st_size - most))
+        return (begin + file.read()).decode(errors="replace")
 
 
 def _output(path: Path) -> bytes:

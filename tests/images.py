@@ -124,18 +124,10 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class ClaimedLayer:
-    """A layer of any bytes, with the digest that a config claims for what is in them."""
-
-    diff_id: str
-    blob: Blob
-
-
-@dataclass(frozen=True)
 class Image:
     """An image for one platform."""
 
-    layers: tuple[Layer | ClaimedLayer, ...]
+    layers: tuple[Layer, ...]
     architecture: str = "amd64"
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -210,7 +202,7 @@ class Image:
 
 @dataclass(frozen=True)
 class HandMade:
-    """A manifest of any config and any layers, for what only looks like an image; ``annotations`` are an index's."""
+    """A manifest of any config and any layers, for what only looks like an image; an index adds ``annotations``."""
 
     config: Blob
     layers: tuple[Blob, ...]

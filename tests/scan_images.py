@@ -11,7 +11,6 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from tests.images import (
@@ -19,7 +18,6 @@ from tests.images import (
     OCI_CONFIG,
     OCI_LAYER,
     Blob,
-    ClaimedLayer,
     HandMade,
     Image,
     Index,
@@ -251,7 +249,7 @@ FINDINGS: Mapping[Callable[[], Image], frozenset[Finding]] = {
 
 # ── No images ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def helm_chart() -> HandMade:
-    """A Helm chart: refused by name."""
+    """A Helm chart: from a registry it is refused by name; from a folder it looks like an image without software."""
     chart = {"apiVersion": "v2", "name": "chart", "version": "1.0.0"}
     content = gzip.compress(tar_of({"chart/Chart.yaml": canonical_json(chart)}), mtime=0)
     return HandMade(
@@ -261,7 +259,7 @@ def helm_chart() -> HandMade:
 
 
 def wasm() -> HandMade:
-    """A WebAssembly module: refused by name."""
+    """A WebAssembly module: as with a Helm chart."""
     return HandMade(
         Blob("application/vnd.wasm.config.v0+json", canonical_json({"architecture": "wasm", "os": "wasip1"})),
         (Blob("application/wasm", b"\x00asm\x01\x00\x00\x00"),),
@@ -270,19 +268,16 @@ def wasm() -> HandMade:
 
 def attestation(image: Image) -> HandMade:
     """What BuildKit says about an image, next to it in an index: looks like an image, is refused as a broken one."""
+    predicate = "https://slsa.dev/provenance/v0.2"
     statement = {
         "_type": "https://in-toto.io/Statement/v0.1",
-        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "predicateType": predicate,
         "subject": [{"name": "image", "digest": {"sha256": image.manifest.digest.removeprefix("sha256:")}}],
         "predicate": {},
     }
-    layer = Blob(
-        "application/vnd.in-toto+json",
-        canonical_json(statement),
-        {"in-toto.io/predicate-type": statement["predicateType"]},
-    )
+    layer = Blob("application/vnd.in-toto+json", canonical_json(statement), {"in-toto.io/predicate-type": predicate})
     return HandMade(
-        _config_of([layer], "unknown"),
+        _config_of([layer.digest], "unknown", "unknown"),
         (layer,),
         {
             "vnd.docker.reference.digest": image.manifest.digest,
@@ -306,73 +301,101 @@ def signature(image: Image) -> HandMade:
         canonical_json(payload),
         {"dev.cosignproject.cosign/signature": "bm90IHJlYWxseSBzaWduZWQ="},
     )
-    return HandMade(_config_of([layer], ""), (layer,))
+    return HandMade(_config_of([layer.digest], "", ""), (layer,))
 
 
-def _config_of(layers: Iterable[Blob], platform: str) -> Blob:
-    """The config of what is no image but wants to be taken for one."""
+def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str = "linux") -> Blob:
+    """A config that claims what is in the layers."""
     document = {
-        "architecture": platform,
-        "os": platform,
+        "architecture": architecture,
+        "os": system,
         "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
     }
     return Blob(OCI_CONFIG, canonical_json(document))
 
 
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
-def bomb(mebibytes: int = 2048, path: str = STATUS) -> Image:
-    """A file of so many MiB of zeros in a layer a thousandth of that; without a limit Trivy writes it out twice."""
-    return Image((Layer.of(debian_release("12")), _layer_of_zeros(path, mebibytes)))
+class ClaimedLayer(NamedTuple):
+    """A layer as it travels, and the digest that a config claims for what is in it."""
+
+    diff_id: str
+    blob: Blob
 
 
-def _layer_of_zeros(path: str, mebibytes: int) -> ClaimedLayer:
-    """A layer of one file, never held as a whole: the same zeros are packed into the same bytes each time."""
+def bomb(mebibytes: int = 2048, path: str = STATUS) -> HandMade:
+    """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
+    zeros = bytes(MEBIBYTE)
+    return _claimed(_repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1)))
+
+
+def bombs(number: int = 10, mebibytes: int = 200) -> HandMade:
+    """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
+    zeros = bytes(MEBIBYTE)
+    files = [
+        part
+        for place in range(number)
+        for part in ((_head(f"app/lib/{place}.jar", mebibytes * MEBIBYTE), 1), (zeros, mebibytes))
+    ]
+    return _claimed(_repetitive_layer(*files, (zeros, 1)))
+
+
+def memory_bomb(mebibytes: int = 100) -> HandMade:
+    """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
+    start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
+    head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
+    return _claimed(_repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end + bytes(1024), 1)))
+
+
+def _claimed(*layers: ClaimedLayer) -> HandMade:
+    """An image of these layers on top of Debian 12."""
+    base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER.blob)
+    config = _config_of(layer.diff_id for layer in (base, *layers))
+    return HandMade(config, tuple(layer.blob for layer in (base, *layers)))
+
+
+def _head(path: str, size: int) -> bytes:
+    """What precedes a file in a tar; the file has to fill whole blocks."""
     member = tarfile.TarInfo(path)
-    member.size = mebibytes * MEBIBYTE
-    head, zeros = member.tobuf(tarfile.USTAR_FORMAT), bytes(MEBIBYTE)
-    repetitions = mebibytes + 1  # the last one ends the archive
-
-    def deflated(content: bytes) -> bytes:
-        packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-        return packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)
-
-    digest, checksum = hashlib.sha256(head), zlib.crc32(head)
-    for _ in range(repetitions):
-        digest.update(zeros)
-        checksum = zlib.crc32(zeros, checksum)
-    size = len(head) + repetitions * len(zeros)
-    packed = b"".join(
-        [
-            b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff",  # the head of gzip
-            deflated(head),
-            deflated(zeros) * repetitions,
-            b"\x03\x00",  # the last block, an empty one
-            checksum.to_bytes(4, "little"),
-            (size % 2**32).to_bytes(4, "little"),
-        ]
-    )
-    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, packed))
+    member.size = size
+    return member.tobuf(tarfile.USTAR_FORMAT)
 
 
-def poisoned() -> Image:
-    """A layer without software that claims to be the one of ``python()``: nothing is found, here.
+def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
+    """A layer whose tar is each of these parts so many times; the tar is never held as a whole.
 
-    With a cache that both share, nothing is found in ``python()`` either.
+    Packed by itself a part comes out the same each time, so it is packed once.
     """
-    return Image((ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob),))
+    packed = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]  # the head of gzip
+    digest, checksum, size = hashlib.sha256(), 0, 0
+    for content, times in parts:
+        packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+        packed.append((packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)) * times)
+        size += len(content) * times
+        for _ in range(times):
+            digest.update(content)
+            checksum = zlib.crc32(content, checksum)
+    packed += [b"\x03\x00", checksum.to_bytes(4, "little"), (size % 2**32).to_bytes(4, "little")]  # an empty block
+    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, b"".join(packed)))
+
+
+def poisoned() -> HandMade:
+    """A layer without software that claims to be the one of ``python()``; DEBIAN_FINDINGS.
+
+    With a cache on disk that both share Trivy then finds nothing in ``python()`` either.
+    """
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob))
 
 
 def broken_tar() -> Image:
     """A layer that is packed well but is no tar: refused."""
-    content = random_bytes("broken", 4096)
-    return Image((DEBIAN_LAYER, replace(PYTHON_LAYER, tar=content)))
+    return Image((DEBIAN_LAYER, Layer(random_bytes("broken", 4096))))
 
 
-def truncated_gzip() -> Image:
+def truncated_gzip() -> HandMade:
     """A layer that ends in the middle: refused."""
     whole = PYTHON_LAYER.blob.content
-    return Image((DEBIAN_LAYER, ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2]))))
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2])))
 
 
 def config_not_json() -> HandMade:

@@ -39,6 +39,7 @@ GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "scan": (gettext_lazy("Scanned"), (Action.SCAN_DONE,)),
     "accept": (gettext_lazy("Vulnerability accepted, withdrawn"), _ACCEPTED),
     "cleanup": (gettext_lazy("Cleanup"), (Action.CLEANUP_RUN,)),
+    "notice": (gettext_lazy("Notices changed"), (Action.NOTICE_CHANGE,)),
 }
 
 

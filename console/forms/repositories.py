@@ -15,7 +15,7 @@ from accounts.grants import RepositoryRole
 from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION
 
-from .parts import Choices, Form
+from .parts import Form, seen
 
 if TYPE_CHECKING:
     from registry.models import Image
@@ -32,7 +32,7 @@ class RepositorySettings(Form):
     )
     visibility = forms.ChoiceField(
         label=gettext_lazy("Visibility"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial=PRIVATE,
         choices=[
             (PRIVATE, gettext_lazy("Private: people of the project, and those who are given a role on it")),
@@ -41,7 +41,7 @@ class RepositorySettings(Form):
     )
     overwrite = forms.ChoiceField(
         label=gettext_lazy("Tag overwrite"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="yes",
         choices=[
             ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
@@ -50,7 +50,7 @@ class RepositorySettings(Form):
     )
     scan = forms.ChoiceField(
         label=gettext_lazy("Image scan"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="auto",
         choices=[
             ("auto", gettext_lazy("Automatic: each pushed image is scanned for vulnerabilities")),
@@ -111,15 +111,6 @@ class RepositorySettings(Form):
             "tag_overwrite": self.cleaned_data["overwrite"] == "yes",
             "scan_on_push": self.cleaned_data["scan"] == "auto",
         }
-
-
-def seen(form: Form) -> dict[str, Any] | None:
-    """What the person was looking at; None when the form does not say, or was tampered with."""
-    try:
-        found: dict[str, Any] = signing.loads(form.cleaned_data["seen"])
-    except signing.BadSignature:
-        return None
-    return found
 
 
 class NewRepository(RepositorySettings):

@@ -14,7 +14,7 @@ from console.templatetags.scans import justification_words
 from scanning.acceptances import MAX_REASON
 from scanning.models import Acceptance
 
-from .parts import Choices, Form
+from .parts import Form
 
 if TYPE_CHECKING:
     from datetime import date
@@ -27,12 +27,12 @@ class Accept(Form):
 
     scope = forms.ChoiceField(
         label=gettext_lazy("Where"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="repository",
     )
     packages = forms.ChoiceField(
         label=gettext_lazy("In which package"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="this",
     )
     justification = forms.ChoiceField(label=gettext_lazy("Why it may stay"), required=False)

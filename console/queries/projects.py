@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from console.queries import scans
-from registry.models import Event, Image, ProjectDay, ProjectUsage, Repository, Tag
+from registry.models import CleanupRun, Event, Image, ProjectDay, ProjectUsage, Repository, Tag
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -38,7 +38,7 @@ class Overview:
 
 
 def overview(project: Project) -> Overview:
-    """The project on one page. At most twelve queries."""
+    """The project on one page. At most thirteen queries."""
     usage = ProjectUsage.objects.filter(project=project).first()
     days = _days(project)
     live = Repository.objects.live().filter(project=project)
@@ -72,10 +72,14 @@ def _days(project: Project) -> list[tuple[date, ProjectDay | None]]:
 
 
 def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
-    """What somebody should look at: full quotas, images that end soon."""
+    """What somebody should look at: full quotas, cleanups that wait, images that end soon. Two queries."""
     found: list[dict[str, Any]] = []
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
+    held = CleanupRun.objects.filter(
+        state=CleanupRun.State.HELD, repository__project=project, repository__deletion=None
+    )
+    found += [{"kind": "cleanup", "run": run} for run in held.select_related("repository").order_by("-pk")[:5]]
     ending = Image.objects.live().filter(
         repository__project=project,
         repository__deletion=None,

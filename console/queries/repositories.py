@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
 from console.queries import listing, projects, scans
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 REPOSITORY_SORTS = {"name": "name", "modified": "-changed_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
+NAMED = 10
 
 
 def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Six queries."""
+    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Seven queries."""
     live = Image.objects.live().filter(repository=repository)
     found, search = live, wanted.get("q", "").strip()
     if search:
@@ -68,19 +69,32 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
         image.tag_count = counts.get(image.pk, 0)
         image.latest = by_image.get(image.pk)
     scans.attach([tag.manifest for tag in by_image.values()])
-    return {"listing": page, "total": live.count()}
+    usage = RepositoryUsage.objects.filter(repository=repository).first()
+    return {"listing": page, "total": live.count(), "usage": usage}
 
 
-def image_total(repository: Repository) -> int:
-    """How many images the repository has."""
-    return Image.objects.live().filter(repository=repository).count()
+def consequences(repository: Repository) -> dict[str, Any]:
+    """What deleting the repository would take. Five queries."""
+    live = Image.objects.live().filter(repository=repository)
+    tags = Tag.objects.live().filter(image__in=live.values("pk"))
+    return {
+        "images": live.count(),
+        "names": list(live.order_by("-pushed_at", "-pk").values_list("name", flat=True)[:NAMED]),
+        "tags": tags.count(),
+        "usage": RepositoryUsage.objects.filter(repository=repository).first(),
+        "pulled_at": live.aggregate(last=Max("pulled_at"))["last"],
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What to type, with the address that this installation serves. ``uri`` ends before the tag."""
+    """What to type, with the address that this installation serves.
+
+    ``uri`` ends before the tag, ``home`` before the image.
+    """
 
     host: str
+    home: str
     uri: str
     other_uri: str
 
@@ -90,5 +104,5 @@ def commands(repository: Repository, image: str = "IMAGE") -> Commands:
     path = f"{repository}/{image}"
     own = hosts.Host(repository.project.name)
     if not settings.BARE_HOST_NAMES:
-        return Commands(own.service, own.uri(path), "")
-    return Commands(hosts.BARE.service, hosts.BARE.uri(path), own.uri(path))
+        return Commands(own.service, own.uri(str(repository)), own.uri(path), "")
+    return Commands(hosts.BARE.service, hosts.BARE.uri(str(repository)), hosts.BARE.uri(path), own.uri(path))

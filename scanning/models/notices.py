@@ -71,16 +71,19 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Reads of deliveries."""
 
     def due(self, now: datetime) -> Self:
-        """Those to be sent, or tried again, the oldest first."""
-        return self.filter(state=Delivery.State.WAITING, next_at__lte=now).order_by("next_at", "pk")
+        """Those to be sent, or tried again, and that nobody is sending; the oldest first."""
+        free = Q(lease_until=None) | Q(lease_until__lt=now)
+        return self.filter(free, state=Delivery.State.WAITING, next_at__lte=now).order_by("next_at", "pk")
 
 
 class Delivery(models.Model):
     """One message to one subscription: what was to be sent, what was sent, and what the other side said.
 
-    ``content`` is what it is about, in JSON (registry of scanning.notices); ``request`` and ``response`` are as they
-    went over the wire, cut to what a person reads; ``status`` is the HTTP status, None for mails and for what got no
-    answer. ``next_at``: when it is sent, or tried again.
+    The row is the queue. ``content`` is what it is about, in JSON (scanning.notices says of which form).
+    ``recipients``: the addresses that have not got it yet, for MAIL. ``next_at``: when it is sent, or tried again;
+    ``lease_until``: somebody is sending it; ``attempts`` tells one sender from the next. ``request`` and ``response``
+    are what went over the wire in the last attempt, without secrets and cut to what a person reads; ``status`` is the
+    HTTP status, None for mails and for what got no answer.
     """
 
     class State(models.TextChoices):
@@ -94,6 +97,7 @@ class Delivery(models.Model):
     state = models.CharField(max_length=7, choices=State, default=State.WAITING)
     is_test = models.BooleanField(default=False)
     content = models.JSONField(default=dict)
+    recipients = models.JSONField(default=list)
     created_at = models.DateTimeField(default=timezone.now)
     next_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
@@ -118,11 +122,16 @@ class Delivery(models.Model):
 
 
 class Notice(models.Model):
-    """A subscription wants to hear of a scan; several become one Delivery."""
+    """A subscription wants to hear of a scan; several become one Delivery.
+
+    ``new``: ids of the findings that are new by that scan; ``fixed``: how many of what was known are gone.
+    """
 
     subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="notices", db_index=False)
     scan = models.ForeignKey(Scan, on_delete=models.CASCADE, related_name="notices")
     delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, null=True, related_name="notices")
+    new = models.JSONField(default=list)
+    fixed = models.PositiveIntegerField(default=0)
     noted_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

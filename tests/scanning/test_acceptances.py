@@ -14,13 +14,13 @@ from scanning import acceptances, findings, scans
 from scanning.models import Acceptance, Finding, Report
 from tests import scan_images
 
-from .rows import found, scanned
+from .factories import found, make_report
 
 pytestmark = pytest.mark.django_db
 
-ONE = found("CVE-2026-1", Severity.CRITICAL)
-OTHER = found("CVE-2026-1", Severity.CRITICAL, package="curl")
-FIXABLE = found("CVE-2026-2", Severity.HIGH, fixed="1.1")
+ONE = found("CVE-2026-1", severity=Severity.CRITICAL)
+OTHER = found("CVE-2026-1", severity=Severity.CRITICAL, package="curl")
+FIXABLE = found("CVE-2026-2", severity=Severity.HIGH, fixed="1.1")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def counts(manifest: Manifest) -> tuple[int, int, int]:
 
 def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
     manifest = push()
-    scanned(manifest, [ONE, FIXABLE])
+    make_report(manifest, [ONE, FIXABLE])
     assert counts(manifest) == (1, 1, 0)
     made = accept("CVE-2026-1")
     assert counts(manifest) == (0, 1, 1)
@@ -69,7 +69,7 @@ def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
 
 def test_withdrawing_brings_it_back_once(push, accept, world):
     manifest = push()
-    scanned(manifest, [ONE])
+    make_report(manifest, [ONE])
     made = accept("CVE-2026-1")
     assert acceptances.withdraw(world.admin.actor, made)
     assert not acceptances.withdraw(world.admin.actor, made)
@@ -79,7 +79,7 @@ def test_withdrawing_brings_it_back_once(push, accept, world):
 
 def test_one_package_or_every_one(push, accept):
     manifest = push()
-    scanned(manifest, [ONE, OTHER])
+    make_report(manifest, [ONE, OTHER])
     accept("CVE-2026-1", package="curl")
     assert counts(manifest) == (1, 0, 1)
     accept("CVE-2026-1")
@@ -89,7 +89,7 @@ def test_one_package_or_every_one(push, accept):
 def test_one_repository_or_the_whole_project(push, accept, world):
     here, there = push("web/app"), push("fixed/app")
     for manifest in (here, there):
-        scanned(manifest, [ONE])
+        make_report(manifest, [ONE])
     accept("CVE-2026-1", repository=world.repository("web"))
     assert (counts(here), counts(there)) == ((0, 0, 1), (1, 0, 0))
     accept("CVE-2026-1")
@@ -98,31 +98,31 @@ def test_one_repository_or_the_whole_project(push, accept, world):
 
 def test_it_ends_by_itself_when_there_is_a_fix(push, accept):
     manifest = push()
-    scanned(manifest, [ONE])
+    make_report(manifest, [ONE])
     accept("CVE-2026-1")
-    scanned(manifest, [found("CVE-2026-1", Severity.CRITICAL, fixed="1.2")])
+    make_report(manifest, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2")])
     assert counts(manifest) == (1, 0, 0)
 
 
 def test_what_had_a_fix_already_stays_accepted(push, accept):
     manifest = push()
-    scanned(manifest, [FIXABLE])
+    make_report(manifest, [FIXABLE])
     accept("CVE-2026-2")
-    scanned(manifest, [FIXABLE, ONE])
+    make_report(manifest, [FIXABLE, ONE])
     assert counts(manifest) == (1, 0, 1)
 
 
 def test_it_covers_what_is_pushed_later(push, accept, docker):
-    scanned(push(), [ONE])
+    make_report(push(), [ONE])
     accept("CVE-2026-1")
     later = push("web/later")
-    scanned(later, [ONE])
+    make_report(later, [ONE])
     assert counts(later) == (0, 0, 1)
 
 
 def test_it_ends_at_its_time(push, accept):
     manifest = push()
-    scanned(manifest, [ONE])
+    make_report(manifest, [ONE])
     now = timezone.now()
     accept("CVE-2026-1", expires_at=now + timedelta(days=1))
     assert Report.objects.get(manifest=manifest).recount_at == now + timedelta(days=1)
@@ -136,7 +136,7 @@ def test_it_ends_at_its_time(push, accept):
 
 def test_of_several_the_longest_counts(push, accept):
     manifest = push()
-    scanned(manifest, [ONE])
+    make_report(manifest, [ONE])
     accept("CVE-2026-1", expires_at=timezone.now() + timedelta(days=1))
     accept("CVE-2026-1")
     Acceptance.objects.exclude(expires_at=None).update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -151,7 +151,7 @@ def test_another_project_is_not_touched(push, accept, docker, world):
     )
     foreign = Manifest.objects.get(digest=digest)
     for manifest in (here, foreign):
-        scanned(manifest, [ONE])
+        make_report(manifest, [ONE])
     accept("CVE-2026-1")
     assert (counts(here), counts(foreign)) == ((0, 0, 1), (1, 0, 0))
 
@@ -166,7 +166,7 @@ def test_another_project_is_not_touched(push, accept, docker, world):
     ],
 )
 def test_what_is_refused(push, accept, options, why):
-    scanned(push(), [ONE])
+    make_report(push(), [ONE])
     if "expires_at" in options:
         options = {"expires_at": timezone.now() - timedelta(days=1)}
     with pytest.raises(RequestInvalid, match=why):
@@ -176,7 +176,7 @@ def test_what_is_refused(push, accept, options, why):
 
 def test_openvex(push, accept, world):
     manifest = push()
-    scanned(manifest, [ONE, FIXABLE])
+    make_report(manifest, [ONE, FIXABLE])
     accept("CVE-2026-1", justification="vulnerable_code_not_in_execute_path", reason="never called")
     accept("CVE-2026-2", reason="mended next week")
     document = json.loads(acceptances.as_file(acceptances.openvex(world.projects["demo"])))

@@ -66,10 +66,11 @@ def test_scans_that_waited_for_a_database_begin(scanner, docker, django_capture_
 
 
 @pytest.mark.parametrize(
-    "damage", ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date"]
+    "damage", ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date", "knows nothing"]
 )
 def test_what_is_no_database_changes_nothing(scanner, written, damage):
     before = scanner.load()
+    nothing = vulnerability_db.write(scanner.folder / "nothing", [], updated_at=TODAY) / "trivy.db"
     database_file, metadata = (written / "trivy.db").read_bytes(), (written / "metadata.json").read_bytes()
     said = json.loads(metadata)
     offered = {
@@ -83,6 +84,7 @@ def test_what_is_no_database_changes_nothing(scanner, written, damage):
             scanner, trivy__db=database_file[: len(database_file) // 2], metadata__json=metadata
         ),
         "panic": lambda: archive_of(scanner, trivy__db=b"\0" * 20_000, metadata__json=metadata),
+        "knows nothing": lambda: archive_of(scanner, trivy__db=nothing.read_bytes(), metadata__json=metadata),
         "no date": lambda: archive_of(
             scanner, trivy__db=database_file, metadata__json=json.dumps(said | {"UpdatedAt": 7}).encode()
         ),

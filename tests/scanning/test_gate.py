@@ -15,15 +15,15 @@ from scanning import acceptances
 from tests import scan_images
 from tests.docker_client import Image, sha256
 
-from .rows import found, scanned
+from .factories import found, make_report
 
 pytestmark = pytest.mark.django_db
 
 BAD = [
-    found("CVE-2026-1", Severity.CRITICAL, fixed="1.1"),
-    found("CVE-2026-2", Severity.HIGH),
-    found("CVE-2026-3", Severity.HIGH),
-    found("CVE-2026-4", Severity.LOW),
+    found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.1"),
+    found("CVE-2026-2", severity=Severity.HIGH),
+    found("CVE-2026-3", severity=Severity.HIGH),
+    found("CVE-2026-4", severity=Severity.LOW),
 ]
 OCI_IMAGE = Image(config=b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}')
 
@@ -46,7 +46,7 @@ def pushed(docker):
 
 
 def test_a_puller_is_refused_with_the_reason_and_where_to_go(docker, pushed, shut):
-    scanned(pushed, BAD)
+    make_report(pushed, BAD)
     shut("web", Severity.HIGH)
     for reference in ("1.0", pushed.digest):
         answer = docker("viewer").get(f"web/app/manifests/{reference}", 403)
@@ -60,14 +60,14 @@ def test_a_puller_is_refused_with_the_reason_and_where_to_go(docker, pushed, shu
 
 @pytest.mark.parametrize("who", ["member", "pusher", "admin", "owner"])
 def test_whoever_may_push_is_never_refused(docker, pushed, shut, who):
-    scanned(pushed, BAD)
+    make_report(pushed, BAD)
     shut("web", Severity.LOW)
     docker(who).get("web/app/manifests/1.0", 200)
 
 
 @pytest.mark.parametrize("who", ["viewer", "reader"])
 def test_asking_is_never_refused(docker, pushed, shut, who):
-    scanned(pushed, BAD)
+    make_report(pushed, BAD)
     shut("web", Severity.LOW)
     docker(who).head("web/app/manifests/1.0", 200)
     docker(who).get("web/app/manifests/1.0", 403)
@@ -75,7 +75,7 @@ def test_asking_is_never_refused(docker, pushed, shut, who):
 
 def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
     digest = docker("member").push_thing("public/app", "1.0", scan_images.debian())
-    scanned(Manifest.objects.get(digest=digest), BAD)
+    make_report(Manifest.objects.get(digest=digest), BAD)
     docker(None).get("public/app/manifests/1.0", 200)
     shut("public", Severity.CRITICAL)
     docker(None).get("public/app/manifests/1.0", 403)
@@ -85,13 +85,13 @@ def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
     ("gate", "status"), [(Severity.NONE, 200), (Severity.CRITICAL, 200), (Severity.HIGH, 200), (Severity.LOW, 403)]
 )
 def test_only_at_or_above_its_severity(docker, pushed, shut, gate, status):
-    scanned(pushed, BAD[-1:])
+    make_report(pushed, BAD[-1:])
     shut("web", gate)
     docker("viewer").get("web/app/manifests/1.0", status)
 
 
 def test_what_is_accepted_passes_until_that_ends(docker, pushed, shut, world):
-    scanned(pushed, BAD[1:2])
+    make_report(pushed, BAD[1:2])
     shut("web", Severity.HIGH)
     docker("viewer").get("web/app/manifests/1.0", 403)
     accepted = acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-2", reason="not reachable")
@@ -104,8 +104,8 @@ def test_the_platform_that_is_pulled_is_judged_not_the_index(docker, shut):
     index = scan_images.two_platforms()
     digest = docker("member").push_thing("web/multi", "1.0", index)
     amd64, arm64 = (Manifest.objects.get(digest=part.manifest.digest) for part in index.images[:2])
-    scanned(amd64, BAD)
-    scanned(arm64, BAD[-1:])
+    make_report(amd64, BAD)
+    make_report(arm64, BAD[-1:])
     shut("web", Severity.HIGH)
     docker("viewer").get("web/multi/manifests/1.0", 200)
     docker("viewer").get(f"web/multi/manifests/{digest}", 200)
@@ -131,7 +131,7 @@ def test_what_is_no_image_needs_no_scan(docker, shut):
 
 
 def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
-    scanned(pushed, BAD)
+    make_report(pushed, BAD)
     shut("web", Severity.HIGH)
     Tag.objects.update(started_at=timezone.now() - timedelta(hours=2))
     moment = timezone.now() - timedelta(hours=1)
@@ -139,7 +139,7 @@ def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
 
 
 def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
-    scanned(pushed, BAD)
+    make_report(pushed, BAD)
     shut("web", Severity.LOW)
     layer = scan_images.debian().layers[0].blob.digest
     docker("viewer").get(f"web/app/blobs/{layer}", 200)
@@ -147,7 +147,7 @@ def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
 
 
 def test_an_open_gate_costs_nothing(docker, pushed, shut, django_assert_num_queries):
-    scanned(pushed, BAD[-1:])
+    make_report(pushed, BAD[-1:])
     shut("web", Severity.CRITICAL, 1)
     client = docker("viewer")
     client.get("web/app/manifests/1.0", 200)

@@ -333,13 +333,22 @@ def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypa
     assert list((scanner.folder / "scanning").iterdir()) == []
 
 
-def test_many_small_files_are_no_way_around_the_limit(scanner, push, monkeypatch):
-    monkeypatch.setattr(trivy, "DISK_BYTES", 16 * 1024**2)
-    monkeypatch.setattr(trivy, "TURN", 0.01)
+def test_many_files_are_no_way_around_the_limit_of_one(scanner, push, monkeypatch):
+    monkeypatch.setattr(trivy, "DISK_BYTES", 256 * 1024**2)
     scanner.load()
-    push(scan_images.bomb(512))
+    push(scan_images.bombs(number=8, mebibytes=100))
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == ("failed", Problem.DISK)
+    assert "temporary files" in scan.detail
+
+
+def test_a_package_with_an_endless_name_takes_no_more_memory_than_there_is(scanner, push):
+    scanner.load()
+    digest = push(scan_images.memory_bomb())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.MEMORY)
+    assert "out of memory" in scan.detail
+    assert report_of(digest).state == "failed"
 
 
 def test_a_poisoned_layer_poisons_nobody_else(scanner, push):
