@@ -351,7 +351,8 @@ def test_pages_of_the_project_on_a_phone(browser, server, scripts):
 def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
     with visit(browser, server, "mina", scripts=scripts) as page:
         page.goto(f"{APP}-/manifests/1/vulnerabilities")
-        expect(page.get_by_text("Critical 1", exact=True)).to_be_visible()
+        critical = page.locator("#scan-state .severity.critical")
+        expect(critical).to_contain_text("Critical 1")
         page.get_by_label("Filter by CVE or package").fill("openssl")
         if not scripts:
             page.get_by_role("button", name="Filter").click()
@@ -361,7 +362,7 @@ def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
         page.get_by_role("button", name="Accept vulnerability").click()
         expect(page.get_by_role("status").first).to_contain_text("CVE-2026-1 has been accepted.")
         expect(page.get_by_text("nobody calls it")).to_be_visible()
-        expect(page.get_by_text("Critical 1", exact=True)).to_have_count(0)
+        expect(critical).to_have_count(0)
         page.goto("/projects/demo/scans/acceptances")
         page.get_by_role("button", name="Withdraw").click()
         expect(page.get_by_role("heading", name="Nothing is accepted")).to_be_visible()
