@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, F, Max, OuterRef, Q, Subquery, Sum, Value, prefetch_related_objects
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, prefetch_related_objects
 from django.db.models.functions import Coalesce
-from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
 from console.queries import listing
@@ -287,36 +286,45 @@ def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
 
 # ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────
 def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of acceptances with how many findings each covers now, and how many a fix has freed. Two queries."""
-    now = timezone.now()
-    standing = Acceptance.objects.standing(now).filter(project=project)
+    """A page of acceptances with how many findings each covers now, and how many a fix has freed. Three queries."""
+    standing = Acceptance.objects.standing(timezone.now()).filter(project=project)
     has_ended = wanted.get("state") == "ended"
     found = Acceptance.objects.filter(project=project)
     found = found.exclude(pk__in=standing.values("pk")) if has_ended else standing
-    of_outer = Finding.objects.current().filter(
-        Q(manifest__image__repository=OuterRef("repository")) | Q(IsNull(OuterRef("repository"), True)),
-        Q(package__name=OuterRef("package")) | Q(Exact(OuterRef("package"), Value(""))),
-        vulnerability__name=OuterRef("vulnerability"),
-        manifest__deletion=None,
-        manifest__image__deletion=None,
-        manifest__image__repository__project=OuterRef("project"),
-    )
-    found = found.annotate(
-        open_findings=_number(of_outer.filter(fixed_version="")),
-        fixed_findings=_number(of_outer.exclude(fixed_version="")),
-    ).select_related("repository")
-    page = listing.page(found, wanted, {"accepted": "-pk"})
+    page = listing.page(found.select_related("repository"), wanted, {"accepted": "-pk"})
     rows: list[Any] = page.rows
+    places = _places(project, {row.vulnerability for row in rows})
     for row in rows:
-        row.covered = 0 if has_ended else row.open_findings + (row.fixed_findings if row.covers_fixed else 0)
-        row.freed = 0 if has_ended or row.covers_fixed else row.fixed_findings
+        own = [each for each in places if _concerns(row, each)]
+        without, fixed = sum(each["without_fix"] for each in own), sum(each["fixed"] for each in own)
+        row.covered = without + (fixed if row.covers_fixed else 0)
+        row.freed = 0 if row.covers_fixed else fixed
     return {"listing": page, "has_ended": has_ended, "standing_count": standing.count()}
 
 
-def _number(found: QuerySet[Finding]) -> Coalesce:
-    """How many there are, for annotating."""
-    counted = found.order_by().values("vulnerability").annotate(number=Count("pk")).values("number")
-    return Coalesce(Subquery(counted[:1]), 0)
+def _places(project: Project, vulnerabilities: set[str]) -> list[dict[str, Any]]:
+    """Where these vulnerabilities are: packages and repositories with numbers of findings. One query."""
+    found = Finding.objects.current().filter(
+        vulnerability__name__in=vulnerabilities,
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__deletion=None,
+        manifest__image__repository__project=project,
+    )
+    rows: Any = found.order_by().values("vulnerability__name", "package__name", "manifest__image__repository")
+    numbers = {
+        "without_fix": Count("pk", filter=Q(fixed_version="")),
+        "fixed": Count("pk", filter=~Q(fixed_version="")),
+    }
+    return list(rows.annotate(**numbers))
+
+
+def _concerns(acceptance: Acceptance, place: dict[str, Any]) -> bool:
+    return (
+        place["vulnerability__name"] == acceptance.vulnerability
+        and acceptance.package in {"", place["package__name"]}
+        and acceptance.repository_id in {None, place["manifest__image__repository"]}
+    )
 
 
 def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:

@@ -81,7 +81,25 @@ PAGES = (
     *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/history"),
     *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
+    *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
+    *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
+    *(f"{APP}-/manifests/1/vulnerabilities/compare", f"{APP}-/manifests/2/vulnerabilities"),
+    f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",
+    *("/search?q=CVE-2026-1", "/search?q=openssl"),
 )
+
+
+# Two scans of the first image; nothing works on the others here.
+SCANNED = """
+from registry.models import Manifest, Severity
+from scanning.models import Scan
+from tests.scanning.factories import found, make_report
+Scan.objects.all().delete()
+first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
+openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
+make_report(first, [openssl])
+make_report(first, [openssl, found("CVE-2026-2", "curl", severity=Severity.LOW)])
+"""
 
 
 class Console(LiveServer):
@@ -93,6 +111,7 @@ class Console(LiveServer):
         run(self.command("shell", "-v", "0", "-c", PEOPLE), environment=self.environment, directory=SOURCE)
         self.push("1")
         self.push("2")
+        self.manage("shell", "--no-imports", "-c", SCANNED)
         return self
 
     def push(self, tag: str) -> None:
@@ -326,6 +345,29 @@ def test_pages_of_the_project_on_a_phone(browser, server, scripts):
         page.get_by_role("button", name="Pages of the project").press("Enter")
         members.click()
         expect(page.get_by_role("heading", name="Members")).to_be_visible()
+
+
+@both
+def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
+    with visit(browser, server, "mina", scripts=scripts) as page:
+        page.goto(f"{APP}-/manifests/1/vulnerabilities")
+        critical = page.locator("#scan-state .severity.critical")
+        expect(critical).to_contain_text("Critical 1")
+        page.get_by_label("Filter by CVE or package").fill("openssl")
+        if not scripts:
+            page.get_by_role("button", name="Filter").click()
+        expect(page.get_by_role("link", name="CVE-2026-2")).to_have_count(0)
+        page.get_by_role("link", name="Accept", exact=True).click()
+        page.get_by_label("Reason").fill("nobody calls it")
+        page.get_by_role("button", name="Accept vulnerability").click()
+        expect(page.get_by_role("status").first).to_contain_text("CVE-2026-1 has been accepted.")
+        expect(page.get_by_text("nobody calls it")).to_be_visible()
+        expect(critical).to_have_count(0)
+        page.goto("/projects/demo/scans/acceptances")
+        page.get_by_role("button", name="Withdraw").click()
+        expect(page.get_by_role("heading", name="Nothing is accepted")).to_be_visible()
+        page.goto("/search?q=cve-2026-1")
+        expect(page.get_by_role("link", name="1", exact=True)).to_be_visible()
 
 
 def test_a_reader_and_somebody_outside(browser, server):
