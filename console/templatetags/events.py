@@ -144,7 +144,8 @@ def _changes(detail: dict[str, Any]) -> str:
         was = before.get(name)
         if was != value:
             now = _setting(name, value)
-            change = now if was is None or was in ("", []) else f"{_setting(name, was)} → {now}"
+            is_first = was in ("", []) or (was is None and name != "gate_hours")  # no grace is one without end
+            change = now if is_first else f"{_setting(name, was)} → {now}"
             found.append(f"{names.get(name, name)}: {change}")
     return ", ".join(found)
 
