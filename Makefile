@@ -15,7 +15,8 @@ run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with ever
 
 test: $(VENV)/.development ## Run all tests, and those about data once more on PostgreSQL
 	$(PYTHON) -m pytest --numprocesses=2 -m "not real"
-	$(PYTHON) -m pytest -m real
+	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile -m "real and not alone"
+	$(PYTHON) -m pytest -m alone
 	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not sqlite_only" $(ABOUT_DATA)
 
 ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/registry/test_history*.py) \

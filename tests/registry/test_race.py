@@ -23,7 +23,7 @@ import pytest
 from tests.programs import PostgresServer, environment_for, run
 from tests.server import SOURCE
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 SECONDS = float(os.environ.get("KCR_TEST_RACE_SECONDS", "12"))
 ROUND = 10.0

@@ -16,7 +16,7 @@ import pytest
 
 from tests.live import LiveServer, sha256
 
-pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.sqlite_only]
 
 SLOW = 200
 LARGE = int(os.environ.get("KCR_TEST_LARGE_BYTES", str(256 * 1024 * 1024)))
