@@ -144,7 +144,8 @@ def _changes(detail: dict[str, Any]) -> str:
         was = before.get(name)
         if was != value:
             now = _setting(name, value)
-            change = now if was is None or was in ("", []) else f"{_setting(name, was)} → {now}"
+            was_nothing = name != "gate_hours" and (was is None or was in ("", []))  # no number of hours: for ever
+            change = now if was_nothing else f"{_setting(name, was)} → {now}"
             found.append(f"{names.get(name, name)}: {change}")
     return ", ".join(found)
 
