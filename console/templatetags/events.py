@@ -144,8 +144,8 @@ def _changes(detail: dict[str, Any]) -> str:
         was = before.get(name)
         if was != value:
             now = _setting(name, value)
-            is_first = was in ("", []) or (was is None and name != "gate_hours")  # no grace is one without end
-            change = now if is_first else f"{_setting(name, was)} → {now}"
+            was_nothing = name != "gate_hours" and (was is None or was in ("", []))  # no number of hours: for ever
+            change = now if was_nothing else f"{_setting(name, was)} → {now}"
             found.append(f"{names.get(name, name)}: {change}")
     return ", ".join(found)
 

@@ -206,10 +206,9 @@ def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
 )
 def test_filters(member, many, query, number):
     text = page(member, **query)
-    shown = re.findall(r'href="https://advisories.test/(CVE-[\d-]+)"', text)
-    assert len(set(shown)) == min(number, 50)
-    assert (f"50 of {number}" in text) == (number > 50)
-    assert ("Nothing matches" in text) == (number == 0)
+    assert len(rows(text)) == min(number, 50)
+    assert ("Nothing matches" in text) is (number == 0)
+    assert (f"50 of {number}" in text) is (number > 50)
 
 
 def test_by_layer(member, many, first):
