@@ -26,7 +26,7 @@ from tests.server import SOURCE
 pytestmark = pytest.mark.real
 
 SECONDS = float(os.environ.get("KCR_TEST_RACE_SECONDS", "12"))
-ROUND = 10.0
+ROUND = 30.0
 WORKERS = (
     *("pusher", "pusher", "pusher", "puller", "deleter", "restorer", "purger"),
     *("collector", "collector", "reaper", "observer"),
