@@ -1,4 +1,4 @@
-# One image for every role: web server, worker, beat, commands.
+# One image for every role: web server, worker, scanner, beat, commands.
 FROM python:3.11-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 KCR_DATA_DIR=/data KCR_LISTEN=0.0.0.0:8080

@@ -9,17 +9,21 @@ Every view is made by one of three decorators, which say who may see it; a test 
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods
 
@@ -27,6 +31,7 @@ from accounts.actors import Actor
 from accounts.models import Project
 from accounts.organizations import Refused
 from console.queries import frame
+from console.queries.repositories import commands
 from registry import access
 from registry.access import Action
 from registry.errors import RegistryError
@@ -34,7 +39,7 @@ from registry.models import Image, Repository
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from django.http import HttpRequest
 
@@ -105,12 +110,13 @@ class Place:
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """A page at this place."""
         around = frame.around(self.actor, self.project)
-        return render(
-            self.request,
-            template,
-            {"place": self, "recovery_days": settings.RECOVERY_DAYS, **around, **context},
-            status=status,
-        )
+        recovery = {
+            "recovery_days": settings.RECOVERY_DAYS,
+            "recoverable_until": timezone.now() + timedelta(days=settings.RECOVERY_DAYS),
+        }
+        if self.repository:
+            around["commands"] = commands(self.home, self.image.name if self.image else "IMAGE")
+        return render(self.request, template, {"place": self, **recovery, **around, **context}, status=status)
 
     def _names(self) -> dict[str, Any]:
         named: dict[str, Any] = {"project": self.project.name}
@@ -176,6 +182,35 @@ def alone(request: HttpRequest, template: str, status: int = 200, **context: Any
     """A page that belongs to no project."""
     around = frame.around(actor(request)) if request.user.is_authenticated else {}
     return render(request, template, {**around, **context}, status=status)
+
+
+class _Echo:
+    """A file that gives back what is written to it: rows go out as they are made."""
+
+    def write(self, text: str) -> str:
+        """Give it back."""
+        return text
+
+
+def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
+    """A file of comma-separated values to be kept, however long it is."""
+    writer = csv.writer(_Echo())
+    lines = (writer.writerow(row) for row in rows)
+    return _as_attachment(StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8"), name)
+
+
+def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
+    """A file to be kept, never shown."""
+    return _as_attachment(HttpResponse(content, content_type=content_type), name)
+
+
+Answer = TypeVar("Answer", HttpResponse, StreamingHttpResponse)
+
+
+def _as_attachment(answer: Answer, name: str) -> Answer:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{safe}"'
+    return answer
 
 
 def _declare(view: Callable[..., HttpResponse], who: str) -> Callable[..., HttpResponse]:

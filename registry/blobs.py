@@ -10,7 +10,7 @@ import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, Subquery
@@ -24,14 +24,18 @@ from registry.oci.names import ImageName
 from registry.storage import blob_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from django.core.files import File
 
     from accounts.actors import Actor
     from registry.models.blobs import BlobQuerySet
+    from registry.storage import BlobStorage
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _PROJECT, _REPOSITORY, _DIGEST = text_mark("project"), text_mark("repository"), text_mark("digest")
 
@@ -65,10 +69,20 @@ def _query_of_find(marked: Actor) -> CompiledQuery:
 
 def open_bytes(blob: Blob) -> File[bytes]:
     """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
+    return _whole(blob, lambda storage: storage.open(blob.storage_key))
+
+
+def place(blob: Blob, path: Path) -> None:
+    """Let the blob's bytes also be at ``path``, to be read only. Raises BlobUnknown when they are damaged."""
+    _whole(blob, lambda storage: storage.place(blob.storage_key, path))
+
+
+def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:
+    """Use a blob's bytes, when all of them are there. Raises BlobUnknown."""
     storage = blob_storage()
     try:
         if storage.holds(blob.storage_key, blob.size):
-            return storage.open(blob.storage_key)
+            return use(storage)
     except FileNotFoundError:
         pass
     logger.critical("blob %s has lost its bytes at %s", blob.digest, blob.storage_key)

@@ -28,6 +28,8 @@ app.conf.update(
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
     timezone="UTC",
+    # A scan may take minutes: it must not hold up what people wait for.
+    task_routes={f"scanning.tasks.{name}": {"queue": "scans"} for name in ("scan", "refresh_database")},
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
@@ -50,10 +52,17 @@ app.conf.update(
             "task": "registry.tasks.reconcile_blobs",
             "schedule": crontab(minute="20", hour="5", day_of_week="0"),
         },
+        "go on with scans": {"task": "scanning.tasks.sweep_scans", "schedule": 30.0},
+        "scan what is tagged": {"task": "scanning.tasks.request_daily", "schedule": 60.0},
+        "renew the vulnerability database": {"task": "scanning.tasks.refresh_database", "schedule": 600.0},
+        "record severities": {"task": "scanning.tasks.record_severities", "schedule": crontab(minute="52")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),
         },
+        "gather notices": {"task": "scanning.tasks.gather_notices", "schedule": 15.0},
+        "sweep deliveries": {"task": "scanning.tasks.sweep_deliveries", "schedule": 30.0},
+        "forget old deliveries": {"task": "scanning.tasks.forget_deliveries", "schedule": crontab(minute="23")},
     },
 )
 if not settings.REDIS_URL:

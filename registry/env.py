@@ -1,6 +1,6 @@
 """Settings come from the environment and from nowhere else: this module reads and checks them.
 
-Every name begins with ``KCR_``; README.md lists them all (a test compares).
+Every name begins with ``KCR_``, but for what other programs are told as well; README.md lists them (a test compares).
 """
 
 from __future__ import annotations
@@ -65,6 +65,11 @@ def public_url(name: str, default: str) -> SplitResult:
     if not is_good or value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         raise ImproperlyConfigured(f"{name} must look like https://registry.example.com, not {value!r}")
     return parts
+
+
+def of_the_system(*names: str) -> dict[str, str]:
+    """Those of these variables that are set: what every program is told, such as the way through a proxy."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 class Mail(NamedTuple):

@@ -104,7 +104,12 @@ def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
             *(event.key.name if event.key else "", event.address, event.client),
             *(json.dumps(event.detail, ensure_ascii=False, sort_keys=True) if event.detail else "", str(event.pk)),
         )
-        yield tuple(f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells)
+        yield tuple(csv_cell(cell) for cell in cells)
+
+
+def csv_cell(text: str) -> str:
+    """The text so that no spreadsheet takes it for a formula."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def prune() -> int:

@@ -16,7 +16,7 @@ from django.db.models import Case, Exists, OuterRef, When
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from registry import access, blobs, errors, history, quotas, tags
+from registry import access, blobs, errors, gates, history, quotas, tags
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
 from registry.models.compiled import MOMENT_MARK, CompiledQuery, stored, text_mark
@@ -64,10 +64,12 @@ class Page:
     has_more: bool
 
 
-def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
+def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool = True) -> Found:
     """The manifest that a tag, its past or a digest names, for an actor who may pull it. One query when all is well.
 
-    Raises ManifestUnknown, Denied (the image has expired), and what ``access.require`` raises.
+    Without ``to_pull`` it is only asked about (HEAD): the repository's gate is for pulls alone, since a client that
+    pushes or copies asks first. Raises ManifestUnknown, Denied (the image has expired, the gate is shut), and what
+    ``access.require`` raises.
     """
     check_reference(reference)
     by_digest = digests.is_digest(reference)
@@ -86,6 +88,8 @@ def find(actor: Actor, name: names.ImageName, reference: str) -> Found:
         )
     if row[3]:
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
+    if to_pull and row[6]:
+        gates.check(actor, row[7])
     return Found(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
 
 
@@ -100,9 +104,12 @@ def _query_of_past(marked: Actor) -> CompiledQuery:
 
 
 def _compiled(marked: Actor, found: ManifestQuerySet) -> CompiledQuery:
-    expiring = found.annotate(has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0))
-    permitted = access.permitted(expiring, marked, access.Action.PULL, "image__repository")
-    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image")
+    flagged = found.annotate(
+        has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),
+        is_judged=Case(When(gates.JUDGED, then=1), default=0),
+    )
+    permitted = access.permitted(flagged, marked, access.Action.PULL, "image__repository")
+    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image", "is_judged", "pk")
     return CompiledQuery(permitted.values_list(*columns)[:1])
 
 
@@ -151,7 +158,7 @@ def push(
             for tag in wanted:
                 tags.point(actor, image, tag, manifest)
             transaction.on_commit(
-                partial(manifest_pushed.send, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
+                partial(manifest_pushed.send_robust, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
             )
             failpoint("push.before_commit")
     except IntegrityError as error:  # the collector took a blob between our look and the commit
@@ -253,7 +260,7 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
             tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
         for root in roots:
-            transaction.on_commit(partial(manifest_deleted.send, Manifest, manifest_id=root.pk, actor=actor))
+            transaction.on_commit(partial(manifest_deleted.send_robust, Manifest, manifest_id=root.pk, actor=actor))
     return deletion
 
 

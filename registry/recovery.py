@@ -239,7 +239,7 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
     for manifest in own:
         if manifest.digest in wanted or len(own) == 1:
             history.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
-        transaction.on_commit(partial(manifest_recovered.send, Manifest, manifest_id=manifest.pk, actor=actor))
+        transaction.on_commit(partial(manifest_recovered.send_robust, Manifest, manifest_id=manifest.pk, actor=actor))
     return bool(own)
 
 

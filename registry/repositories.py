@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
-SETTINGS = ("description", "is_public", "tag_overwrite", "scan_on_push")
+SETTINGS = ("description", "is_public", "tag_overwrite", "scan_on_push", "gate", "gate_hours")
 
 
 def create(
@@ -79,7 +79,7 @@ def create(
 def was_just_made(repository: Repository, actor: Actor, wanted: dict[str, Any]) -> bool:
     """Whether this very actor made it so within the last minute: a form that was sent twice."""
     is_fresh = timezone.now() - repository.created_at < timedelta(minutes=1)
-    return is_fresh and repository.created_by_id == actor.user_id and settings_of(repository) == wanted
+    return is_fresh and repository.created_by_id == actor.user_id and wanted.items() <= settings_of(repository).items()
 
 
 def settings_of(repository: Repository) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def settings_of(repository: Repository) -> dict[str, Any]:
     return {name: getattr(repository, name) for name in SETTINGS}
 
 
-def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **changes: str | bool) -> bool:
+def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **changes: Any) -> bool:
     """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
 
     ``seen``: the settings that the person was looking at. Raises NameUnknown (it is deleted), NameInvalid (the

@@ -33,6 +33,7 @@ _BY_HAND = {
     Action.REPOSITORY_CREATE: "was made: delete it if it is not wanted",
     Action.REPOSITORY_RECOVER: "was recovered: delete it again if it is not wanted",
     Action.IMAGE_RECOVER: "was recovered: delete again what is not wanted",
+    Action.NOTICE_CHANGE: "has other notices now: look at who gets them",
 }
 
 

@@ -173,8 +173,14 @@ else:  # nobody said how to send: mails are written to files
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
 
+# ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+WEBHOOK_ALLOWED_NETWORKS = env.networks("KCR_WEBHOOK_ALLOWED_NETWORKS")
+
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")
+
+# ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+TRIVY_DB_REPOSITORY = env.text("KCR_TRIVY_DB_REPOSITORY")
 
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"

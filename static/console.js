@@ -1,8 +1,25 @@
-// What HTML cannot do alone: copying, dialogs that other elements open, one submit a form, "/" for the search.
-// Every page works without this file.
+// What HTML cannot do alone: copying, commands of another program, one submit a form, "/" for the search.
+// Every page works without this file. It runs before the page is drawn, so that nothing moves when it has run.
 "use strict";
 
-document.documentElement.classList.add("scripted");
+const root = document.documentElement;
+root.classList.add("scripted");
+try {
+  root.dataset.program = localStorage.getItem("program") || "docker";
+} catch {
+  root.dataset.program = "docker"; // the browser keeps nothing for anybody
+}
+
+function showProgram() {
+  for (const button of document.querySelectorAll("[data-program][aria-pressed]")) {
+    button.setAttribute("aria-pressed", button.dataset.program === root.dataset.program);
+  }
+}
+document.addEventListener("DOMContentLoaded", () => {
+  showProgram();
+  const here = document.querySelector(".tabs [aria-current]"); // on a phone it may be beyond the edge
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+});
 
 document.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
@@ -17,21 +34,16 @@ document.addEventListener("click", (event) => {
     });
     return;
   }
-  const opener = event.target.closest("[data-open]");
-  if (opener) {
-    const dialog = document.getElementById(opener.dataset.open);
-    if (dialog) {
-      event.preventDefault();
-      dialog.showModal();
-    }
+  const program = event.target.closest("button[data-program]");
+  if (program) {
+    root.dataset.program = program.dataset.program;
+    showProgram();
+    localStorage.setItem("program", program.dataset.program);
     return;
   }
   const closer = event.target.closest("[data-close]");
   if (closer) {
-    event.preventDefault();
-    const dialog = closer.closest("dialog");
-    if (dialog) dialog.close();
-    else closer.closest(".toast").remove();
+    closer.closest(".toast").remove();
     return;
   }
   for (const menu of document.querySelectorAll("details.menu[open]")) {

@@ -22,10 +22,12 @@ from urllib.parse import quote
 from django.test import Client
 
 from registry.oci import media_types
+from tests.images import MANIFEST_TYPES
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
 
+    from tests.images import Thing
     from tests.personas import Persona
 
 PROJECT_HOST = "demo.kr-central-2.kcr.localhost:8080"
@@ -224,6 +226,16 @@ class DockerClient:
             self.push_blob(name, data, shape)
         self.push_manifest(name, reference, image.manifest, image.media_type)
         return image
+
+    def push_thing(self, name: str, reference: str, thing: Thing) -> str:
+        """Push anything that ``tests.images`` or ``tests.scan_images`` make; returns its digest."""
+        for part in thing.parts[:-1]:
+            if part.media_type in MANIFEST_TYPES:
+                self.push_manifest(name, part.digest, part.content, part.media_type)
+            else:
+                self.push_blob(name, part.content, "put")
+        self.push_manifest(name, reference, thing.manifest.content, thing.manifest.media_type)
+        return thing.manifest.digest
 
     def push_manifest(
         self, name: str, reference: str, manifest: bytes, media_type: str = media_types.OCI_MANIFEST, expect: int = 201

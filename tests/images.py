@@ -78,10 +78,11 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class Blob:
-    """Bytes with the media type by which a manifest refers to them."""
+    """Bytes with the media type, and perhaps annotations, by which a manifest refers to them."""
 
     media_type: str
     content: bytes = field(repr=False)
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -90,6 +91,8 @@ class Blob:
 
     def descriptor(self, **more: Any) -> dict[str, Any]:
         """The reference to the bytes, with more fields such as ``platform``."""
+        if self.annotations:
+            more = {"annotations": dict(self.annotations), **more}
         return {"mediaType": self.media_type, "digest": self.digest, "size": len(self.content), **more}
 
 
@@ -198,10 +201,40 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Index:
-    """One image for several platforms."""
+class HandMade:
+    """A manifest of any config and any layers, for what only looks like an image; an index adds ``annotations``."""
 
-    images: tuple[Image, ...]
+    config: Blob
+    layers: tuple[Blob, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def platform(self) -> dict[str, str]:
+        """The platform as an index describes it."""
+        return {"architecture": "unknown", "os": "unknown"}
+
+    @cached_property
+    def manifest(self) -> Blob:
+        """The OCI manifest."""
+        document = {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": self.config.descriptor(),
+            "layers": [layer.descriptor() for layer in self.layers],
+        }
+        return Blob(OCI_MANIFEST, canonical_json(document), self.annotations)
+
+    @property
+    def parts(self) -> tuple[Blob, ...]:
+        """Everything that travels in an order in which it can be pushed; the manifest is last."""
+        return (self.config, *self.layers, self.manifest)
+
+
+@dataclass(frozen=True)
+class Index:
+    """One image for several platforms, and perhaps what BuildKit adds about them."""
+
+    images: tuple[Image | HandMade, ...]
 
     @classmethod
     def random(cls, seed: str, *, layer_size: int = 4096) -> Self:
@@ -256,7 +289,7 @@ class Artifact:
         return (self.config, self.content, self.manifest)
 
 
-Thing = Image | Index | Artifact
+Thing = Image | Index | Artifact | HandMade
 
 
 def write_layout(folder: Path, tagged: Mapping[str, Thing]) -> Path:

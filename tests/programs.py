@@ -1,6 +1,6 @@
 """The programs that people use with a registry, started for tests and stopped again.
 
-Docker daemons, podman, buildah, skopeo, containerd's ctr, PostgreSQL and Redis: each gets folders,
+Docker daemons, podman, buildah, skopeo, containerd's ctr, PostgreSQL, Redis and Trivy: each gets folders,
 configuration and credentials of its own below a temporary folder, so that nothing of the machine is read or
 changed.
 A program that is missing skips the test with the reason; with ``KCR_TEST_REQUIRE_ALL=1`` it fails it.
@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,7 @@ SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
 #: Settings of the caller that would change what a client does.
 FOREIGN_SETTINGS = re.compile(
-    r"(KCR|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
+    r"(KCR|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|TRIVY|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
     re.IGNORECASE,
 )
 
@@ -86,6 +87,11 @@ def require_postgres(name: str) -> str:
     """The path of a program of PostgreSQL, which Debian keeps off the ``PATH``."""
     found = sorted(POSTGRES_PROGRAMS.glob(f"*/bin/{name}"), key=lambda path: float(path.parents[1].name))
     return str(found[-1]) if found else require(name)
+
+
+def require_trivy() -> str:
+    """The path of Trivy, which may be installed beside this Python."""
+    return shutil.which("trivy", path=sysconfig.get_path("scripts")) or require("trivy")
 
 
 def environment_for(home: Path, **settings: str) -> dict[str, str]:

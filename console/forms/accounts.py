@@ -10,11 +10,12 @@ from zoneinfo import available_timezones
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import SetPasswordMixin
+from django.core import signing
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import OrganizationRole, ProjectRole
+from accounts.models import OrganizationRole, ProjectRole, Theme
 
 from .parts import Form
 
@@ -84,12 +85,24 @@ class ChangePassword(NewPassword):
 
 
 class Profile(Form):
-    """Name, language, time zone."""
+    """Name, language, theme, time zone."""
 
     name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     language = forms.ChoiceField(label=gettext_lazy("Language"), required=False)
+    theme = forms.ChoiceField(
+        label=gettext_lazy("Theme"),
+        required=False,
+        choices=[
+            ("", gettext_lazy("As the system")),
+            (Theme.LIGHT, gettext_lazy("Light")),
+            (Theme.DARK, gettext_lazy("Dark")),
+        ],
+    )
     time_zone = forms.ChoiceField(
-        label=gettext_lazy("Time zone"), required=False, help_text=gettext_lazy("In which times are shown to you.")
+        label=gettext_lazy("Time zone"),
+        required=False,
+        help_text=gettext_lazy("In which times are shown to you: a name such as Asia/Seoul, or nothing for UTC."),
+        widget=forms.TextInput({"list": "zones", "autocapitalize": "none", "spellcheck": "false"}),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,7 +110,7 @@ class Profile(Form):
         languages: Any = self.fields["language"]
         languages.choices = [("", _("As the browser asks")), *settings.LANGUAGES]
         zones: Any = self.fields["time_zone"]
-        zones.choices = [("", "UTC"), *((zone, zone) for zone in sorted(available_timezones()) if "/" in zone)]
+        zones.choices = [(zone, zone) for zone in sorted(available_timezones()) if "/" in zone]
 
 
 class NewKey(Form):
@@ -199,8 +212,15 @@ class ProjectSettings(Form):
 
     display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
 
     @classmethod
     def of(cls, project: Project) -> ProjectSettings:
         """The form as it is now."""
-        return cls(initial={"display_name": project.display_name, "description": project.description})
+        current = cls.settings_of(project)
+        return cls(initial=current | {"seen": signing.dumps(current)})
+
+    @staticmethod
+    def settings_of(project: Project) -> dict[str, str]:
+        """The settings as they are."""
+        return {"display_name": project.display_name, "description": project.description}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import forms
+from django.core import signing
 from django.utils.translation import gettext_lazy
 
+from registry import policies
 from registry.models import CleanupPolicy
-from registry.policies import MAX_NUMBER
 
 from .parts import Form
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def _number(words: Any, help_text: Any = "") -> forms.IntegerField:
-    return forms.IntegerField(label=words, required=False, min_value=1, max_value=MAX_NUMBER, help_text=help_text)
+    return forms.IntegerField(
+        label=words, required=False, min_value=1, max_value=policies.MAX_NUMBER, help_text=help_text
+    )
 
 
 class Policy(Form):
@@ -44,23 +47,26 @@ class Policy(Form):
         gettext_lazy("Parts of an index and what refers to a digest never go alone."),
     )
     most_percent = forms.IntegerField(
-        label=gettext_lazy("Wait for a person when more than … % of all tags would go"),
+        label=gettext_lazy("Wait for a person when more than … percent of all tags would go"),
         min_value=0,
         max_value=100,
         initial=50,
     )
 
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
+
     @classmethod
     def of(cls, policy: CleanupPolicy) -> Policy:
         """The form as the policy is now."""
-        names = ("is_active", "keep_last", "tag_days", "unpulled_days", "untagged_days", "most_percent")
-        values = {name: getattr(policy, name) for name in names}
-        return cls(initial=values | {"keep_patterns": "\n".join(policy.keep_patterns)})
+        rules = policies.rules_of(policy)
+        patterns = "\n".join(policy.keep_patterns)
+        return cls(initial=rules | {"keep_patterns": patterns, "seen": signing.dumps(rules)})
 
     def rules(self) -> dict[str, Any]:
         """The rules as ``policies.set_policy`` takes them."""
         patterns = [line.strip() for line in self.cleaned_data["keep_patterns"].splitlines() if line.strip()]
-        return self.cleaned_data | {"keep_patterns": patterns}
+        typed = {name: value for name, value in self.cleaned_data.items() if name != "seen"}
+        return typed | {"keep_patterns": patterns}
 
     def policy(self, repository: Repository) -> CleanupPolicy:
         """The policy that was typed, not saved."""

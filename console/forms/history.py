@@ -27,6 +27,7 @@ _CHANGED = (
     *(Action.EXPIRY_CHANGE, Action.CLEANUP_POLICY),
 )
 _TAGGED = (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER)
+_ACCEPTED = (Action.VULNERABILITY_ACCEPT, Action.VULNERABILITY_WITHDRAW)
 GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "push": (gettext_lazy("Image pushed"), (Action.IMAGE_PUSH,)),
     "tag": (gettext_lazy("Tag added, moved, deleted, recovered"), _TAGGED),
@@ -35,7 +36,10 @@ GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "update": (gettext_lazy("Settings changed"), _CHANGED),
     "role": (gettext_lazy("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
     "collection": (gettext_lazy("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
+    "scan": (gettext_lazy("Scanned"), (Action.SCAN_DONE,)),
+    "accept": (gettext_lazy("Vulnerability accepted, withdrawn"), _ACCEPTED),
     "cleanup": (gettext_lazy("Cleanup"), (Action.CLEANUP_RUN,)),
+    "notice": (gettext_lazy("Notices changed"), (Action.NOTICE_CHANGE,)),
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
+from django.core import signing
+from django.utils.translation import gettext as _
 
 from accounts.keys import KeyRefused
 from accounts.organizations import Refused
@@ -38,6 +40,19 @@ class Form(forms.Form):
             self.add_error(self.field_of.get(type(error).__name__), str(error))
             return None
 
+    def is_of(self, current: dict[str, Any]) -> bool:
+        """Whether this is what the person was looking at; otherwise the form says so: nobody overwrites silently."""
+        found = seen(self)
+        if found is None or found == current:
+            return True
+        self.add_error(None, _("Somebody changed this meanwhile. Reload the page, look again, then save."))
+        return False
 
-class Choices(forms.RadioSelect):
-    """Radio buttons, each with a line that explains it."""
+
+def seen(form: Form) -> dict[str, Any] | None:
+    """What the person was looking at; None when the form does not say, or was tampered with."""
+    try:
+        found: dict[str, Any] = signing.loads(form.cleaned_data["seen"])
+    except signing.BadSignature:
+        return None
+    return found

@@ -12,9 +12,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.grants import RepositoryRole
+from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION
 
-from .parts import Choices, Form
+from .parts import Form, seen
 
 if TYPE_CHECKING:
     from registry.models import Image
@@ -31,7 +32,7 @@ class RepositorySettings(Form):
     )
     visibility = forms.ChoiceField(
         label=gettext_lazy("Visibility"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial=PRIVATE,
         choices=[
             (PRIVATE, gettext_lazy("Private: people of the project, and those who are given a role on it")),
@@ -40,7 +41,7 @@ class RepositorySettings(Form):
     )
     overwrite = forms.ChoiceField(
         label=gettext_lazy("Tag overwrite"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="yes",
         choices=[
             ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
@@ -49,11 +50,39 @@ class RepositorySettings(Form):
     )
     scan = forms.ChoiceField(
         label=gettext_lazy("Image scan"),
-        widget=Choices,
+        widget=forms.RadioSelect,
         initial="auto",
         choices=[
             ("auto", gettext_lazy("Automatic: each pushed image is scanned for vulnerabilities")),
             ("manual", gettext_lazy("Manual: on request")),
+        ],
+    )
+    gate = forms.TypedChoiceField(
+        label=gettext_lazy("Gate"),
+        coerce=int,
+        initial=Severity.NONE,
+        help_text=gettext_lazy(
+            "Images with such vulnerabilities are not pulled from here, until they are mended or accepted; whoever may "
+            "push still pulls."
+        ),
+        choices=[
+            (Severity.NONE, gettext_lazy("Off")),
+            (Severity.CRITICAL, gettext_lazy("Critical vulnerabilities")),
+            (Severity.HIGH, gettext_lazy("High and worse")),
+            (Severity.MEDIUM, gettext_lazy("Medium and worse")),
+        ],
+    )
+    gate_hours = forms.TypedChoiceField(
+        label=gettext_lazy("At the gate, images without a result pass"),
+        coerce=int,
+        required=False,
+        empty_value=None,
+        choices=[
+            ("", gettext_lazy("always")),
+            (1, gettext_lazy("for an hour after the push")),
+            (24, gettext_lazy("for a day after the push")),
+            (72, gettext_lazy("for three days after the push")),
+            (0, gettext_lazy("never")),
         ],
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
@@ -67,13 +96,16 @@ class RepositorySettings(Form):
                 "visibility": PUBLIC if settings["is_public"] else PRIVATE,
                 "overwrite": "yes" if settings["tag_overwrite"] else "no",
                 "scan": "auto" if settings["scan_on_push"] else "manual",
+                "gate": settings["gate"],
+                "gate_hours": settings["gate_hours"],
                 "seen": signing.dumps(settings),
             }
         )
 
     def wanted(self) -> dict[str, Any]:
         """The settings that were typed."""
-        return {
+        given = {name: self.cleaned_data[name] for name in ("gate", "gate_hours") if name in self.fields}
+        return given | {
             "description": self.cleaned_data["description"],
             "is_public": self.cleaned_data["visibility"] == PUBLIC,
             "tag_overwrite": self.cleaned_data["overwrite"] == "yes",
@@ -81,20 +113,12 @@ class RepositorySettings(Form):
         }
 
 
-def seen(form: Form) -> dict[str, Any] | None:
-    """What the person was looking at; None when the form does not say, or was tampered with."""
-    try:
-        found: dict[str, Any] = signing.loads(form.cleaned_data["seen"])
-    except signing.BadSignature:
-        return None
-    return found
-
-
 class NewRepository(RepositorySettings):
     """A repository: its name is for ever."""
 
     field_order = ("name", "description", "visibility", "overwrite", "scan")
     field_of: ClassVar = {"NameInvalid": "name"}
+    gate = gate_hours = None  # type: ignore[assignment]  # a new repository has none
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=64,

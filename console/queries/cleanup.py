@@ -49,5 +49,6 @@ def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | N
         "run": found,
         "listing": listing.page(lines, asked, {"id": "pk"}),
         "outcome": outcome,
-        "outcomes": CleanupLine.Outcome,
+        "outcomes": ("deleted", "doomed", "kept", "left"),
+        "open": CleanupRun.OPEN,
     }

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, Exists, Max, OuterRef, Q, Sum
 from django.utils import timezone
 
-from console.queries import listing
+from console.queries import listing, scans
 from registry import inspection
-from registry.models import Image, Manifest, ManifestBlob, ManifestChild, Tag, TagDay
+from registry.models import Image, Manifest, ManifestBlob, ManifestChild, Severity, Tag, TagDay
 from registry.oci import digests
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TAG_SORTS = {"pushed": "-started_at", "name": "name", "size": "-manifest__total_size"}
 UNTAGGED_SORTS = {"pushed": "-pushed_at", "size": "-total_size"}
 HISTORY_SORTS = {"from": "-pk"}
+SEVERITIES = {each.name.lower(): each for each in Severity if each}
 DAYS = 30
 SUGGESTED = 50
 
@@ -37,24 +38,56 @@ def counts(image: Image) -> dict[str, int]:
 
 
 def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
-    """A page of an image's tags with their use. Five queries."""
+    """A page of an image's tags with their use and what is known of them. Eight queries."""
     found, search = Tag.objects.live().filter(image=image), wanted.get("q", "").strip()
     if search:
         found = found.filter(name__icontains=search)
+    least = wanted.get("severity", "")
+    if least in SEVERITIES:
+        found = found.filter(manifest__in=Manifest.objects.filter(scans.at_least(SEVERITIES[least]), image=image))
+    elif least == "unscanned":
+        found = found.filter(Q(manifest__report=None) | Q(manifest__report__state="failed"))
     found = found.select_related("manifest", "opened_by").defer("manifest__content", "manifest__annotations")
     page = listing.page(found, wanted, TAG_SORTS, search=search)
-    use = TagDay.objects.filter(image=image, tag__in=[tag.name for tag in page.rows]).values("tag").order_by()
+    _add_use(image, page.rows)
+    _add_days(image, page.rows)
+    scans.attach([tag.manifest for tag in page.rows])
+    return {"listing": page, "severity": least, **counts(image)}
+
+
+def chosen_tags(image: Image, names: list[str]) -> list[Any]:
+    """The live tags of these names, with their digests and use. Two queries."""
+    live = Tag.objects.live().filter(image=image, name__in=names)
+    rows: list[Any] = list(live.select_related("manifest").defer("manifest__content").order_by("name"))
+    _add_use(image, rows)
+    return rows
+
+
+def _add_use(image: Image, rows: list[Any]) -> None:
+    """How often each tag was pulled, and when last."""
+    use = TagDay.objects.filter(image=image, tag__in=[tag.name for tag in rows]).values("tag").order_by()
     used: dict[str, Any] = {row["tag"]: row for row in use.annotate(pulls=Sum("pulls"), last=Max("pulled_at"))}
-    rows: list[Any] = page.rows
     for tag in rows:
         tag.pulls = used.get(tag.name, {}).get("pulls", 0)
         tag.pulled_at = used.get(tag.name, {}).get("last")
-    return {"listing": page, **counts(image)}
+
+
+def _add_days(image: Image, rows: list[Any]) -> None:
+    """How often each tag was pulled on each of the last days."""
+    days = _last_days()
+    lately = TagDay.objects.filter(image=image, tag__in=[tag.name for tag in rows], day__gte=days[0], pulls__gt=0)
+    pulls = {(tag, day): number for tag, day, number in lately.order_by().values_list("tag", "day", "pulls")}
+    for tag in rows:
+        tag.days = [pulls.get((tag.name, day), 0) for day in days]
 
 
 def untagged(image: Image, wanted: QueryDict) -> dict[str, Any]:
-    """A page of the manifests that no tag names and no index needs. Four queries."""
-    page = listing.page(_untagged(image).defer("content"), wanted, UNTAGGED_SORTS)
+    """A page of the manifests that no tag names and no index needs. Six queries."""
+    found, search = _untagged(image), wanted.get("q", "").strip()
+    if search:
+        found = found.filter(digest__startswith=search if ":" in search else f"sha256:{search}")
+    page = listing.page(found.defer("content"), wanted, UNTAGGED_SORTS, search=search)
+    scans.attach(page.rows)
     return {"listing": page, **counts(image)}
 
 
@@ -96,7 +129,7 @@ class Digest:
 
 
 def digest(image: Image, reference: str) -> Digest | None:
-    """What a tag or digest of the image holds; None when it names nothing that is live. At most ten queries."""
+    """What a tag or digest of the image holds; None when it names nothing that is live. At most twelve queries."""
     found = Manifest.objects.referenced(image.path, reference, by_digest=digests.is_digest(reference))
     manifest = found.first()
     if manifest is None:
@@ -108,9 +141,11 @@ def digest(image: Image, reference: str) -> Digest | None:
     parents = Manifest.objects.live().filter(child_references__child=manifest).defer("content")
     elsewhere = ManifestBlob.objects.filter(blob=OuterRef("blob")).exclude(manifest=manifest)
     own = ManifestBlob.objects.filter(~Exists(elsewhere), manifest=manifest)
+    contents = inspection.contents(manifest)
+    scans.attach([manifest, *(part.manifest for part in contents.parts)])
     return Digest(
         manifest=manifest,
-        contents=inspection.contents(manifest),
+        contents=contents,
         tag=tag,
         tags=[each.name for each in named],
         parents=list(parents[:20]),
@@ -120,11 +155,15 @@ def digest(image: Image, reference: str) -> Digest | None:
 
 
 def _pulls(image: Image, names: list[str]) -> list[tuple[date, int]]:
-    today = timezone.now().date()
-    first = today - timedelta(days=DAYS - 1)
-    rows = TagDay.objects.filter(image=image, tag__in=names, day__gte=first).values_list("day").order_by()
+    days = _last_days()
+    rows = TagDay.objects.filter(image=image, tag__in=names, day__gte=days[0]).values_list("day").order_by()
     pulls = dict(rows.annotate(number=Sum("pulls")))
-    return [(day, pulls.get(day, 0)) for day in (first + timedelta(days=number) for number in range(DAYS))]
+    return [(day, pulls.get(day, 0)) for day in days]
+
+
+def _last_days() -> list[date]:
+    today = timezone.now().date()
+    return [today - timedelta(days=number) for number in reversed(range(DAYS))]
 
 
 def consequences(repository: Repository, names: list[str]) -> list[Any]:

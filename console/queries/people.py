@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db.models import Count, Exists, OuterRef, Q
 from django.utils import timezone
 
+from accounts.actors import Actor
 from accounts.keys import KEYS_PER_USER
 from accounts.models import (
     AccessKey,
@@ -22,14 +22,14 @@ from accounts.models import (
     ProjectRole,
     User,
 )
-from console.queries import frame
-from registry import hosts
+from console.queries import frame, listing
+from registry import access, hosts, members, repositories
 from registry.models import Repository, RepositoryUserPermission
+from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
-
-    from accounts.actors import Actor
+    from django.http import QueryDict
 
 MAX_SUGGESTED = 200
 
@@ -88,40 +88,71 @@ def login_host(key: AccessKey) -> str:
     return hosts.Host(key.project.name if key.project else "PROJECT").service
 
 
-def organization(found: Organization) -> dict[str, Any]:
-    """The people and projects of an organization."""
-    memberships = OrganizationMembership.objects.filter(organization=found).select_related("user")
-    return {
-        "members": list(memberships.order_by("user__email")),
-        "projects": list(Project.objects.filter(organization=found).select_related("usage").order_by("name")),
-    }
+def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
+    """A page of the people of an organization. Two queries."""
+    memberships = OrganizationMembership.objects.filter(organization=found)
+    return _people(memberships.select_related("user"), wanted) | {"total": memberships.count()}
 
 
-def project_members(project: Project) -> dict[str, Any]:
-    """Who may see a project's pages: its members and the owners of its organization; and who could be added."""
-    memberships = ProjectMembership.objects.filter(project=project).select_related("user").order_by("user__email")
-    in_organization = OrganizationMembership.objects.filter(organization=project.organization).select_related("user")
-    members = list(memberships)
-    held = {membership.user_id for membership in members}
-    return {
-        "members": members,
-        "owners": [each.user for each in in_organization.filter(role=OrganizationRole.OWNER).order_by("user__email")],
+def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """Who may see a project's pages: a page of its members, the owners of its organization; and who could be added."""
+    memberships = ProjectMembership.objects.filter(project=project)
+    in_organization = OrganizationMembership.objects.filter(organization=project.organization)
+    owners = in_organization.filter(role=OrganizationRole.OWNER).select_related("user").order_by("user__email")
+    return _people(memberships.select_related("user"), wanted) | {
+        "total": memberships.count(),
+        "owners": [each.user for each in owners],
         "roles": ProjectRole,
-        "candidates": _emails(in_organization.exclude(user__in=held)),
+        "candidates": _emails(in_organization.exclude(user__in=memberships.values("user"))),
     }
 
 
-def repository_permissions(repository: Repository) -> dict[str, Any]:
-    """Who has a role on this very repository, and who could be given one."""
-    grants = RepositoryUserPermission.objects.filter(content_object=repository).select_related("user", "permission")
-    by_user = [
-        {"user": user, "is_member": any(each.permission.codename == "push_repository" for each in rows)}
-        for user, rows in groupby(grants.order_by("user__email", "user"), key=lambda grant: grant.user)
-    ]
+def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
+    """A page of who has a role on this very repository, and who could be given one."""
+    grants = RepositoryUserPermission.objects.filter(content_object=repository)
+    pushes = grants.filter(user=OuterRef("pk"), permission__codename="push_repository")
+    holders = User.objects.filter(pk__in=grants.values("user"))
     project = repository.project
     outside = OrganizationMembership.objects.filter(organization=project.organization)
     outside = outside.exclude(user__project_memberships__project=project).exclude(role=OrganizationRole.OWNER)
-    return {"grants": by_user, "candidates": _emails(outside)}
+    return _people(holders.annotate(is_member=Exists(pushes)), wanted, user="") | {
+        "total": holders.count(),
+        "candidates": _emails(outside),
+    }
+
+
+def _people(rows: QuerySet[Any], wanted: QueryDict, user: str = "user__") -> dict[str, Any]:
+    """A page of people in the order of their addresses, or of those whose address or name holds the words."""
+    if search := wanted.get("q", "").strip():
+        rows = rows.filter(Q(**{f"{user}email__icontains": search}) | Q(**{f"{user}name__icontains": search}))
+    return {"listing": listing.page(rows, wanted, {"email": f"{user}email"}, search=search)}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why somebody may do something in a repository, or that they may not. ``because``: roles, strongest first."""
+
+    email: str
+    may_push: bool
+    may_pull: bool
+    because: list[str]
+
+
+def reason(repository: Repository, email: str) -> Reason | None:
+    """What somebody of the organization may do in the repository, and why; None when there is no such person."""
+    organization = repository.project.organization
+    user = find_member(organization, email)
+    if user is None:
+        return None
+    name = ImageName(repository.project.name, repository.name, "any")
+    actions, _ = access.allowed_actions(Actor(user_id=user.pk, label=user.email), name)
+    owns = OrganizationMembership.objects.filter(organization=organization, user=user, role=OrganizationRole.OWNER)
+    in_project, on_repository = members.role_of(repository.project, user), repositories.role_of(repository, user)
+    because = ["organization-owner"] if owns.exists() else []
+    because += [f"project-{in_project}"] if in_project else []
+    because += [f"repository-{on_repository}"] if on_repository else []
+    because += ["public"] if repository.is_public else []
+    return Reason(user.email, access.Action.PUSH in actions, access.Action.PULL in actions, because)
 
 
 def _emails(memberships: QuerySet[OrganizationMembership]) -> list[str]:

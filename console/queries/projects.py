@@ -10,7 +10,8 @@ from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from registry.models import Event, Image, ProjectDay, ProjectUsage, Repository, Tag
+from console.queries import scans
+from registry.models import CleanupRun, Event, Image, ProjectDay, ProjectUsage, Repository, Tag
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -33,10 +34,11 @@ class Overview:
     biggest: list[dict[str, Any]]
     events: list[Event]
     attention: list[dict[str, Any]]
+    known: dict[str, int]
 
 
 def overview(project: Project) -> Overview:
-    """The project on one page. Eight queries."""
+    """The project on one page. At most thirteen queries."""
     usage = ProjectUsage.objects.filter(project=project).first()
     days = _days(project)
     live = Repository.objects.live().filter(project=project)
@@ -47,6 +49,7 @@ def overview(project: Project) -> Overview:
     for each in biggest:
         each["width"] = round(max(0.5, 100 * each["size"] / largest), 1)
     repositories = live.count()
+    known = scans.add_up(scans.by_repository(scans.tagged(image__repository__project=project)))
     return Overview(
         repositories=repositories,
         images=Image.objects.live().filter(repository__project=project, repository__deletion=None).count(),
@@ -56,7 +59,8 @@ def overview(project: Project) -> Overview:
         pushes=[(day, row.pushes if row else 0) for day, row in days],
         biggest=biggest,
         events=list(Event.objects.filter(project=project).order_by("-pk")[:RECENT]),
-        attention=_attention(project, repositories),
+        attention=[*scans.attention(project, known), *_attention(project, repositories)],
+        known=known,
     )
 
 
@@ -68,10 +72,14 @@ def _days(project: Project) -> list[tuple[date, ProjectDay | None]]:
 
 
 def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
-    """What somebody should look at: full quotas, images that end soon."""
+    """What somebody should look at: full quotas, cleanups that wait, images that end soon. Two queries."""
     found: list[dict[str, Any]] = []
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
+    held = CleanupRun.objects.filter(
+        state=CleanupRun.State.HELD, repository__project=project, repository__deletion=None
+    )
+    found += [{"kind": "cleanup", "run": run} for run in held.select_related("repository").order_by("-pk")[:5]]
     ending = Image.objects.live().filter(
         repository__project=project,
         repository__deletion=None,

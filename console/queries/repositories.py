@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, OuterRef, Q, Subquery
+from django.db.models import Count, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from console.queries import listing, projects
+from console.queries import listing, projects, scans
 from registry import hosts
 from registry.models import Image, Repository, RepositoryUsage, Tag
 
@@ -21,31 +21,37 @@ if TYPE_CHECKING:
 
 REPOSITORY_SORTS = {"name": "name", "modified": "-changed_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
+NAMED = 10
 
 
 def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a project's repositories. Three queries."""
+    """A page of a project's repositories, each with the worst that is known of its tagged digests. Four queries."""
     live = Repository.objects.live().filter(project=project)
     found, search = live, wanted.get("q", "").strip()
     if search:
         found = found.filter(Q(name__icontains=search) | Q(description__icontains=search))
     if (visibility := wanted.get("visibility")) in {"public", "private"}:
         found = found.filter(is_public=visibility == "public")
-    known = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
+    usage = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
     found = found.annotate(
-        size=Coalesce(Subquery(known.values("size")), 0),
-        changed_at=Coalesce(Subquery(known.values("changed_at")), "updated_at"),
+        size=Coalesce(Subquery(usage.values("size")), 0),
+        changed_at=Coalesce(Subquery(usage.values("changed_at")), "updated_at"),
         image_count=Coalesce(projects.image_count(), 0),
     ).select_related("usage")
+    page: Listing[Any] = listing.page(found, wanted, REPOSITORY_SORTS, search=search)
+    shown = scans.tagged(image__repository__in=[repository.pk for repository in page.rows])
+    known = {row["image__repository"]: row for row in scans.by_repository(shown)}
+    for repository in page.rows:
+        repository.worst = scans.worst_of(known.get(repository.pk))
     return {
-        "listing": listing.page(found, wanted, REPOSITORY_SORTS, search=search),
+        "listing": page,
         "total": live.count(),
         "visibility": visibility or "",
     }
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a repository's images, each with its newest tagged manifest. Four queries."""
+    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Seven queries."""
     live = Image.objects.live().filter(repository=repository)
     found, search = live, wanted.get("q", "").strip()
     if search:
@@ -62,19 +68,33 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
         image.repository = repository
         image.tag_count = counts.get(image.pk, 0)
         image.latest = by_image.get(image.pk)
-    return {"listing": page, "total": live.count()}
+    scans.attach([tag.manifest for tag in by_image.values()])
+    usage = RepositoryUsage.objects.filter(repository=repository).first()
+    return {"listing": page, "total": live.count(), "usage": usage}
 
 
-def image_total(repository: Repository) -> int:
-    """How many images the repository has."""
-    return Image.objects.live().filter(repository=repository).count()
+def consequences(repository: Repository) -> dict[str, Any]:
+    """What deleting the repository would take. Five queries."""
+    live = Image.objects.live().filter(repository=repository)
+    tags = Tag.objects.live().filter(image__in=live.values("pk"))
+    return {
+        "images": live.count(),
+        "names": list(live.order_by("-pushed_at", "-pk").values_list("name", flat=True)[:NAMED]),
+        "tags": tags.count(),
+        "usage": RepositoryUsage.objects.filter(repository=repository).first(),
+        "pulled_at": live.aggregate(last=Max("pulled_at"))["last"],
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What to type, with the address that this installation serves. ``uri`` ends before the tag."""
+    """What to type, with the address that this installation serves.
+
+    ``uri`` ends before the tag, ``home`` before the image.
+    """
 
     host: str
+    home: str
     uri: str
     other_uri: str
 
@@ -84,5 +104,5 @@ def commands(repository: Repository, image: str = "IMAGE") -> Commands:
     path = f"{repository}/{image}"
     own = hosts.Host(repository.project.name)
     if not settings.BARE_HOST_NAMES:
-        return Commands(own.service, own.uri(path), "")
-    return Commands(hosts.BARE.service, hosts.BARE.uri(path), own.uri(path))
+        return Commands(own.service, own.uri(str(repository)), own.uri(path), "")
+    return Commands(hosts.BARE.service, hosts.BARE.uri(str(repository)), hosts.BARE.uri(path), own.uri(path))

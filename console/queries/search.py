@@ -1,23 +1,55 @@
-"""Search over everything that somebody may see: repositories, images, tags, digests."""
+"""Search over everything that somebody may see: repositories, images, tags, digests, vulnerabilities, packages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F
+from django.db.models import Count, F, Max, Q
+from django.utils import timezone
 
-from console.queries import frame
+from console.queries import frame, scans
 from registry import access
 from registry.access import Action
 from registry.models import Image, Manifest, Repository, Tag
 from registry.oci import digests
+from scanning.models import Component, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
 SHOWN = 25
+WHERE = 100  # digests that are listed of those in which something is
 LEAST = 2
+
+
+@dataclass(slots=True)
+class Place:
+    """A digest in which something is."""
+
+    manifest: Manifest
+    packages: list[Package]
+    worst: int | None = None
+    fixed_versions: list[str] = field(default_factory=list)
+    findings: int = 0
+    accepted: int = 0
+
+
+@dataclass(slots=True)
+class Whereabouts:
+    """Where a vulnerability or a package is: ``total`` digests, of which ``places`` are the first."""
+
+    total: int
+    images: int
+    places: list[Place]
+    vulnerability: Vulnerability | None = None
+    package: str = ""
+    versions: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def more(self) -> int:
+        """How many digests are not listed."""
+        return self.total - len(self.places)
 
 
 @dataclass(slots=True)
@@ -28,23 +60,31 @@ class Found:
     images: list[Image] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     manifests: list[Manifest] = field(default_factory=list)
+    vulnerability: Whereabouts | None = None
+    package: Whereabouts | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing matched."""
-        return not (self.repositories or self.images or self.tags or self.manifests)
+        named = self.repositories or self.images or self.tags or self.manifests
+        return not (named or self.vulnerability or self.package)
 
 
 def search(actor: Actor, words: str) -> Found:
     """Look for ``words`` in names; for the beginning of a digest; ``image:tag`` for a tag of an image.
 
-    Only the projects whose pages the actor may see are looked at. Four queries.
+    A whole name of a vulnerability, ``package`` or ``package@version``: where is it? Only the projects whose pages the
+    actor may see are looked at. At most sixteen queries.
     """
     found = Found()
     if len(words) < LEAST:
         return found
     repositories = access.visible(actor, Action.VIEW).filter(project__in=frame.projects_of(actor))
     reach = repositories.values("pk")
+    found.vulnerability = _vulnerability(words, reach)
+    if found.vulnerability:
+        return found
+    found.package = _package(words, reach)
     image_words, _, tag_words = words.rpartition(":")
     live = Image.objects.live().filter(repository__in=reach).select_related("repository__project")
     if digests.is_digest(words) or _looks_like_digest(words):
@@ -76,3 +116,80 @@ def _looks_like_digest(words: str) -> bool:
 
 def _in_reach(rows: Any, reach: Any) -> Any:
     return rows.annotate(home=F("image__repository")).filter(home__in=reach)
+
+
+# ── Where is it? ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def _vulnerability(words: str, reach: Any) -> Whereabouts | None:
+    """Where the vulnerability of this name is; None when it is nowhere that the actor may see."""
+    prefix, _, rest = words.partition("-")
+    spellings = {words, words.upper(), f"{prefix.upper()}-{rest.lower()}"}
+    vulnerability = Vulnerability.objects.filter(name__in=spellings).first() if rest else None
+    if vulnerability is None:
+        return None
+    found = _in_live(Finding.objects.current().filter(vulnerability=vulnerability), reach)
+    numbers = _numbers(found)
+    if not numbers["digests"]:
+        return None
+    pks = _first(found.values("manifest"))
+    places = _places(pks, found)
+    return Whereabouts(numbers["digests"], numbers["images"], places, vulnerability=vulnerability)
+
+
+def _package(words: str, reach: Any) -> Whereabouts | None:
+    """Where the package of this name, or this version of it, is; None when it is nowhere that the actor may see."""
+    name, _, version = words.rpartition("@")
+    named = Q(name=words) | Q(name=name, version=version) if name else Q(name=words)
+    packages = list(Package.objects.filter(named).values_list("pk", flat=True)[:1000])
+    if not packages:
+        return None
+    found = _in_live(Component.objects.filter(package__in=packages), reach)
+    versions = found.order_by().values("package__name", "package__version", "package__kind")
+    by_version = list(versions.annotate(digests=Count("manifest")).order_by("-digests", "package__version"))
+    if not by_version:
+        return None
+    numbers = _numbers(found)
+    places = _places(_first(found.values("manifest")), found, packages)
+    held = by_version[0]["package__name"]
+    return Whereabouts(numbers["digests"], numbers["images"], places, package=held, versions=by_version)
+
+
+def _in_live(rows: Any, reach: Any) -> Any:
+    """Those of the rows about manifests that are live and in reach."""
+    return rows.filter(manifest__deletion=None, manifest__image__deletion=None, manifest__image__repository__in=reach)
+
+
+def _numbers(found: Any) -> dict[str, int]:
+    counted: dict[str, int] = found.order_by().aggregate(
+        digests=Count("manifest", distinct=True), images=Count("manifest__image", distinct=True)
+    )
+    return counted
+
+
+def _first(found: Any) -> list[int]:
+    """The manifests that are listed: those in use first, then by name, the newest first."""
+    newest = found.annotate(newest=Max("manifest__pushed_at"), path=Max("manifest__image__path"))
+    used = list(newest.filter(scans.in_use()).order_by("path", "-newest").values_list("manifest", flat=True)[:WHERE])
+    if len(used) < WHERE:
+        rest = newest.exclude(manifest__in=used).order_by("path", "-newest").values_list("manifest", flat=True)
+        used += list(rest[: WHERE - len(used)])
+    return used
+
+
+def _places(pks: list[int], found: Any, packages: list[int] | None = None) -> list[Place]:
+    manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
+    by_pk = {each.pk: Place(each, []) for each in manifests.defer("content", "annotations")}
+    for row in found.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
+        if row.package not in by_pk[row.manifest_id].packages:
+            by_pk[row.manifest_id].packages.append(row.package)
+    findings: Any = Finding.objects.current().filter(manifest__in=pks) if packages else found.filter(manifest__in=pks)
+    if packages:
+        findings = findings.filter(package__in=packages)
+    for row in findings.with_acceptance(timezone.now()):
+        place = by_pk[row.manifest_id]
+        place.findings += 1
+        place.accepted += row.acceptance is not None
+        place.worst = max(place.worst or 0, row.severity)
+        if row.fixed_version and row.fixed_version not in place.fixed_versions:
+            place.fixed_versions.append(row.fixed_version)
+    scans.name_tags([each.manifest for each in by_pk.values()])
+    return [by_pk[pk] for pk in pks]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 register = template.Library()
 
 COLOURS = 6
-WIDTH, HEIGHT, LEFT, BOTTOM = 640, 150, 44, 20
+WIDTH, HEIGHT, LEFT, BOTTOM = 440, 150, 40, 20
+SPARK_WIDTH, SPARK_HEIGHT = 87, 16  # three units a day
 NEARLY_FULL = 0.8
 
 
@@ -44,11 +45,12 @@ def segments(sizes: Sequence[int], values: Sequence[Any], colours: Sequence[str]
 
 
 @register.inclusion_tag("console/parts/_quota.html")
-def quota(words: str, used: int, limit: int) -> dict[str, Any]:
+def quota(words: str, used: int, limit: int, link: str = "") -> dict[str, Any]:
     """How full something is; from four fifths on it warns."""
     share = min(1.0, used / limit) if limit else 1.0
     level = "full" if used >= limit else "warn" if share >= NEARLY_FULL else ""
-    return {"words": words, "used": used, "limit": limit, "width": round(100 * share, 1), "level": level}
+    width = round(100 * share, 1)
+    return {"words": words, "used": used, "limit": limit, "link": link, "width": width, "level": level}
 
 
 @register.inclusion_tag("console/parts/_layer_bar.html")
@@ -57,33 +59,32 @@ def layer_bar(layers: Sequence[Layer]) -> dict[str, Any]:
     return {"segments": segments([layer.size for layer in layers], list(enumerate(layers, 1)))}
 
 
-@register.inclusion_tag("console/parts/_severities.html")
-def severities(counts: dict[str, int] | None) -> dict[str, Any]:
-    """Findings by severity; None: nothing is known."""
-    if counts is None:
-        return {"counts": None}
-    shown = [(name, number) for name, number in counts.items() if number]
-    return {
-        "counts": shown,
-        "segments": segments([number for _, number in shown], shown, [name for name, _ in shown]),
-        "total": sum(number for _, number in shown),
-    }
+@register.inclusion_tag("console/parts/_sparkline.html")
+def sparkline(days: Sequence[int]) -> dict[str, Any]:
+    """A line as wide as a word: numbers day by day, the last one to the right."""
+    top = max(days, default=0)
+    step = SPARK_WIDTH / max(1, len(days) - 1)
+    points = " ".join(
+        f"{index * step:.0f},{1 + (SPARK_HEIGHT - 2) * (1 - number / top):.0f}" if top else ""
+        for index, number in enumerate(days)
+    )
+    return {"points": points, "total": sum(days), "days": len(days), "width": SPARK_WIDTH, "height": SPARK_HEIGHT}
 
 
 @register.inclusion_tag("console/parts/_days.html")
 def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
     """Columns of bytes, one a day."""
-    return days_chart(days, words, "c2") | {"is_size": True}
+    return days_chart(days, words, "c2", left=64) | {"is_size": True}
 
 
 @register.inclusion_tag("console/parts/_days.html", name="days_chart")
-def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1") -> dict[str, Any]:
-    """Columns, one a day."""
+def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1", left: int = LEFT) -> dict[str, Any]:
+    """Columns, one a day; their numbers stand in the ``left`` units."""
     top = _round_up(max((number for _, number in days), default=0))
-    step = (WIDTH - LEFT) / max(1, len(days))
+    step = (WIDTH - left) / max(1, len(days))
     columns = [
         {
-            "x": round(LEFT + index * step, 2),
+            "x": round(left + index * step, 2),
             "width": round(step * 0.72, 2),
             "step": round(step, 2),
             "height": round((HEIGHT - BOTTOM) * number / top, 2),
@@ -105,7 +106,7 @@ def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1")
         "middle": (HEIGHT - BOTTOM) / 2,
         "width": WIDTH,
         "height": HEIGHT,
-        "left": LEFT,
+        "left": left,
     }
 
 

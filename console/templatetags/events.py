@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from console.templatetags.kcr import count, icon, plain_size, short
-from registry.models import Event
+from console.templatetags.kcr import count, exact, icon, plain_size, role_words, short
+from console.templatetags.scans import counts_of, problem_words, severity_words
+from registry.models import Event, Severity
+from scanning.models import Report
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
@@ -24,6 +28,8 @@ ICONS = {
     "collection": "recycle",
     "deletion": "trash-2",
     "scan": "shield-alert",
+    "vulnerability": "shield-check",
+    "notice": "bell",
 }
 RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER}
 
@@ -57,13 +63,16 @@ def event_words(event: Event) -> SafeString:
         "tag": format_html("<strong>{}:{}</strong>", event.path, event.tag),
         "digest": format_html('<span class="mono" title="{}">{}</span>', event.digest, short(event.digest)),
         "before": format_html('<span class="mono">{}</span>', short(_text(detail.get("before")))),
-        "was": _text(detail.get("before")) or _("nothing"),
-        "now": _text(detail.get("after")) or _("nothing"),
+        "was": role_words(_text(detail.get("before"))) or _("nothing"),
+        "now": role_words(_text(detail.get("after"))) or _("nothing"),
         "user": _text(detail.get("user")),
         "tags": _listed(detail.get("tags")) or _("no tag"),
         "changes": _changes(detail),
-        "blobs": count(_number(detail.get("blobs"))),
+        "blobs": _blobs(_number(detail.get("blobs"))),
         "size": plain_size(_number(detail.get("size"))),
+        "vulnerability": _text(detail.get("vulnerability")),
+        "found": _found(detail),
+        "reason": _text(detail.get("reason")),
     }
     whole = _of_whole_images().get(event.action, "") if not event.digest else ""
     words = whole or _sentences().get(event.action) or event.get_action_display() + " {path}"
@@ -90,9 +99,13 @@ def _sentences() -> dict[str, str]:
         Action.DELETION_HOLD: _("Changed the hold on {path}"),
         Action.DELETION_PURGE: _("Deleted {path} for good"),
         Action.COLLECTION_RUN: _("Asked for a garbage collection of {path}"),
-        Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs} blobs, {size}"),
+        Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs}, {size}"),
+        Action.SCAN_DONE: _("Scanned {digest} of {path}: {found}"),
+        Action.VULNERABILITY_ACCEPT: _("Accepted {vulnerability} in {path}: {reason}"),
+        Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
+        Action.NOTICE_CHANGE: _("Changed the notices of {path}: {changes}"),
     }
 
 
@@ -116,13 +129,66 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+def _blobs(number: int) -> str:
+    return ngettext("%(count)s blob", "%(count)s blobs", number) % {"count": count(number)}
+
+
 def _changes(detail: dict[str, Any]) -> str:
-    """``description: “a” → “b”, is_public: no → yes``"""
+    """``description: “a” → “b”, public: no → yes``; what was not set before has no arrow."""
     before, after = detail.get("before"), detail.get("after")
     if not isinstance(before, dict) or not isinstance(after, dict):
         return ""
-    changed = (name for name in after if before.get(name) != after[name])
-    return ", ".join(f"{name}: {_value(before.get(name))} → {_value(after[name])}" for name in changed)
+    names = _settings()
+    found = []
+    for name, value in after.items():
+        was = before.get(name)
+        if was != value:
+            now = _setting(name, value)
+            is_first = was in ("", []) or (was is None and name != "gate_hours")  # no grace is one without end
+            change = now if is_first else f"{_setting(name, was)} → {now}"
+            found.append(f"{names.get(name, name)}: {change}")
+    return ", ".join(found)
+
+
+def _settings() -> dict[str, str]:
+    return {
+        "description": _("description"),
+        "is_public": _("public"),
+        "tag_overwrite": _("tag overwrite"),
+        "scan_on_push": _("scan on push"),
+        "gate": _("gate"),
+        "gate_hours": _("grace of the gate"),
+        "expires_at": _("expiry"),
+        "is_active": _("every night"),
+        "keep_last": _("keep the newest"),
+        "keep_patterns": _("keep what matches"),
+        "tag_days": _("delete after days"),
+        "unpulled_days": _("delete after days without a pull"),
+        "untagged_days": _("delete after days without a tag"),
+        "most_percent": _("wait for a person above percent"),
+    }
+
+
+def _found(detail: dict[str, Any]) -> str:
+    """What a scan found: what is new and fixed, and what there is now; or why it failed."""
+    if problem := _text(detail.get("problem")):
+        return f"{_('failed')}, {problem_words(problem)}"
+    numbers = {name: _number(detail.get(name)) for name in Report.COUNTS}
+    now = ", ".join(f"{each.words} {count(each.number)}" for each in counts_of(numbers)) or _("none found")
+    new, fixed = _number(detail.get("new")), _number(detail.get("fixed"))
+    if new or fixed:
+        now += f" ({_('%(new)s new, %(fixed)s fixed') % {'new': count(new), 'fixed': count(fixed)}})"
+    return now
+
+
+def _setting(name: str, value: Any) -> str:
+    if name == "gate" and isinstance(value, int):
+        return severity_words(value) if value in Severity.values and value else _("off")
+    if name == "gate_hours":
+        if not isinstance(value, int):
+            return _("always")
+        return _("%(hours)s h") % {"hours": value} if value else _("never")
+    return _value(value)
 
 
 def _value(value: Any) -> str:
@@ -131,5 +197,14 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return _listed(value) or "–"
     if isinstance(value, str) and value:
-        return f"“{value}”"
-    return str(value) if value else "–"
+        return _moment(value) or f"“{value}”"
+    return str(value) if value is not None and value != "" else "–"
+
+
+def _moment(text: str) -> str:
+    """A moment as people write it; "" for what is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return exact(moment) if moment.tzinfo else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 from django import template
@@ -10,19 +11,30 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 from lucide.templatetags.lucide import lucide
 
 register = template.Library()
 
 UNITS = ("kB", "MB", "GB", "TB", "PB")
 SHORT = 12
+# In the order in which they are looked for: most browsers also claim to be another one.
+BROWSERS = (("Edg/", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
+SYSTEMS = (
+    *(("Android", "Android"), ("iPhone", "iPhone"), ("iPad", "iPad")),
+    *(("Windows", "Windows"), ("Mac OS", "macOS"), ("Linux", "Linux")),
+)
 
 
 @register.simple_tag
 def icon(name: str, size: int = 16) -> SafeString:
     """An icon of the library; it says nothing to a screen reader, so words must stand beside it."""
-    return SafeString(lucide(name + "", size=size, aria_hidden="true", focusable="false"))
+    return _drawn(name + "", size)  # a name of a template is a safe string, which would make another entry
+
+
+@lru_cache(maxsize=256)
+def _drawn(name: str, size: int) -> SafeString:
+    return SafeString(lucide(name, size=size, aria_hidden="true", focusable="false"))
 
 
 @register.filter
@@ -67,14 +79,32 @@ def exact(moment: datetime) -> str:
     """Date, time and zone."""
     local = timezone.localtime(moment)
     zone = "UTC" if local.utcoffset() == datetime.now(UTC).utcoffset() else local.tzname()
-    return f"{formats.date_format(local, 'DATETIME_FORMAT')} {zone}"
+    # Translators: date and time in the letters of Django's "date" filter
+    spelled = formats.date_format(local, pgettext("format", "j M Y, H:i"))
+    return f"{spelled} {zone}"
 
 
 @register.filter
 def day(moment: datetime) -> str:
     """The date alone."""
     value = timezone.localtime(moment) if isinstance(moment, datetime) else moment
-    return formats.date_format(value, "DATE_FORMAT")
+    # Translators: a date in the letters of Django's "date" filter
+    return formats.date_format(value, pgettext("format", "j M Y"))
+
+
+@register.filter
+def day_alone(value: date) -> str:
+    """A day without its year."""
+    # Translators: a date without its year in the letters of Django's "date" filter
+    return formats.date_format(value, pgettext("format", "j M"))
+
+
+@register.filter
+def until(moment: datetime) -> SafeString:
+    """The day on which something ends, with the exact time in the title."""
+    return format_html(
+        '<time class="nowrap" datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), day(moment)
+    )
 
 
 @register.filter
@@ -94,6 +124,46 @@ def role_words(role: str) -> str:
         "viewer": _("Viewer"),
     }
     return words.get(role, role)
+
+
+@register.filter
+def because_words(reason: str) -> str:
+    """Why somebody may push or pull (``people.reason``), in a few words."""
+    words = {
+        "organization-owner": _("Owner of the organization"),
+        "project-admin": _("Admin of the project"),
+        "project-member": _("Member of the project"),
+        "project-reader": _("Reader of the project"),
+        "repository-member": _("Repository Member"),
+        "repository-viewer": _("Repository Viewer"),
+        "public": _("The repository is public"),
+    }
+    return words.get(reason, reason)
+
+
+@register.filter
+def outcome_words(outcome: str) -> str:
+    """What a cleanup decided about a tag, in a word."""
+    words = {"kept": _("Kept"), "doomed": _("To go"), "deleted": _("Deleted"), "left": _("Left alone")}
+    return words.get(outcome, outcome)
+
+
+@register.filter
+def client_words(client: str) -> str:
+    """Who says so itself, in a word or two: "Firefox (Linux)", "console, Chrome (macOS)", "docker/27.3.1"."""
+    if "Mozilla/" not in client:
+        return client.partition(" ")[0]
+    door = "console, " if client.startswith("console") else ""
+    browser = next((words for mark, words in BROWSERS if mark in client), _("a browser"))
+    system = next((words for mark, words in SYSTEMS if mark in client), "")
+    return f"{door}{browser} ({system})" if system else f"{door}{browser}"
+
+
+@register.filter
+def lead(text: str) -> SafeString:
+    """A text whose beginning, up to the first colon, is set in bold."""
+    first, colon, rest = str(text).partition(": ")
+    return format_html("<strong>{}</strong><br>{}", first, rest) if colon else format_html("{}", text)
 
 
 @register.filter
@@ -121,9 +191,10 @@ def field(bound: Any) -> dict[str, Any]:
 
 
 @register.inclusion_tag("console/parts/_sort.html", takes_context=True)
-def sort_by(context: template.Context, listing: Any, name: str, words: str) -> dict[str, Any]:
-    """The head of a column that a list may be sorted by."""
-    return {"request": context["request"], "name": name, "words": words, "is_now": listing.sort == name}
+def sort_by(context: template.Context, listing: Any, name: str, words: str, kind: str = "") -> dict[str, Any]:
+    """The head of a column that a list may be sorted by; ``kind`` "number": set to the right."""
+    is_now = listing.sort == name
+    return {"request": context["request"], "name": name, "words": words, "kind": kind, "is_now": is_now}
 
 
 def _distance(moment: datetime) -> str:
@@ -135,10 +206,20 @@ def _distance(moment: datetime) -> str:
         (60, 60, (_("in %(n)s min"), _("%(n)s min ago"))),
         (3600, 24, (_("in %(n)s h"), _("%(n)s h ago"))),
         (86400, 30, (_("in %(n)s d"), _("%(n)s d ago"))),
-        (2_629_800, 12, (_("in %(n)s months"), _("%(n)s months ago"))),
     ):
         number = max(1, round(seconds / length))
         if number < limit:
             return words[0 if future else 1] % {"n": number}
+    months = max(1, round(seconds / 2_629_800))
+    if months < 12:
+        ahead, back = (
+            ngettext("in %(n)s month", "in %(n)s months", months),
+            ngettext("%(n)s month ago", "%(n)s months ago", months),
+        )
+        return (ahead if future else back) % {"n": months}
     years = max(1, round(seconds / 31_557_600))
-    return (_("in %(n)s years") if future else _("%(n)s years ago")) % {"n": years}
+    ahead, back = (
+        ngettext("in %(n)s year", "in %(n)s years", years),
+        ngettext("%(n)s year ago", "%(n)s years ago", years),
+    )
+    return (ahead if future else back) % {"n": years}

@@ -28,7 +28,8 @@ def show(place: Place) -> HttpResponse:
     if place.request.method == "POST" and form.is_valid():
         act = posted.get("act")
         if act == "save":
-            saved = form.attempt(policies.set_policy, place.actor, place.home, **form.rules())
+            is_seen = form.is_of(policies.rules_of(current))
+            saved = form.attempt(policies.set_policy, place.actor, place.home, **form.rules()) if is_seen else None
             if saved:
                 place.say(_("The cleanup policy has been saved. It runs at night."))
                 return place.go("cleanup")

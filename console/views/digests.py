@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from django.http import Http404
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from console.queries import images as queries
-from console.queries import repositories as repository_queries
 from console.shortcuts import Place, of_project
 from registry import manifests
 from registry.access import Action
@@ -22,21 +22,33 @@ if TYPE_CHECKING:
 def show(place: Place, reference: str) -> HttpResponse:
     """A manifest or index: layers, configuration, parts, referrers."""
     page = _find(place, reference)
-    commands = repository_queries.commands(place.home, place.pushed.name)
-    return place.render("console/digest.html", side="repositories", page=page, commands=commands)
+    return place.render("console/digest.html", side="repositories", page=page)
 
 
 @of_project(Action.MANAGE)
 def delete(place: Place, reference: str) -> HttpResponse:
     """Delete the digest with all tags that name it, after a look at what goes."""
-    page = _find(place, reference)
-    name = ImageName(place.project.name, place.home.name, place.pushed.name)
-    if place.request.method == "POST":
-        deletion = manifests.delete_many(place.actor, place.home, name, [page.manifest.digest])
-        place.say(_("%(digest)s has been deleted.") % {"digest": page.manifest.digest[:19]}, undo=deletion)
+    return _delete(place, [_find(place, reference).manifest.digest], place.request.method == "POST")
+
+
+@of_project(Action.MANAGE)
+def delete_many(place: Place) -> HttpResponse:
+    """Delete the digests that were checked, after a look at what goes."""
+    wanted = place.request.POST.getlist("digest") or place.request.GET.getlist("digest")
+    if not wanted:
+        return place.go("untagged")
+    return _delete(place, wanted, bool(place.request.method == "POST" and place.request.POST.get("sure")))
+
+
+def _delete(place: Place, wanted: list[str], is_sure: bool) -> HttpResponse:
+    if is_sure:
+        name = ImageName(place.project.name, place.home.name, place.pushed.name)
+        deletion = manifests.delete_many(place.actor, place.home, name, wanted)
+        words = ngettext("%(count)s digest has been deleted.", "%(count)s digests have been deleted.", len(wanted))
+        place.say(words % {"count": len(wanted)}, undo=deletion)
         return place.go("image")
-    gone = manifests.consequences(place.pushed, [page.manifest.digest])
-    return place.render("console/manifest_delete.html", side="repositories", page=page, gone=gone)
+    gone = manifests.consequences(place.pushed, wanted)
+    return place.render("console/digests_delete.html", side="repositories", wanted=wanted, gone=gone)
 
 
 def _find(place: Place, reference: str) -> queries.Digest:

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING, Any
 
-from django.http import StreamingHttpResponse
 from django.utils.translation import gettext as _
 
 from console.forms.history import HistoryFilter, UndoChoice
 from console.queries import history as queries
 from console.queries import images as image_queries
-from console.shortcuts import Place, of_project
+from console.shortcuts import Place, as_csv, of_project
 from registry import history, recovery, undo
 from registry.access import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from django.http import HttpResponse, HttpResponseBase
-
-
-class _Echo:
-    """A file that gives back what is written to it: rows go out as they are made."""
-
-    def write(self, text: str) -> str:
-        """Give it back."""
-        return text
 
 
 @of_project(Action.VIEW)
@@ -44,11 +32,7 @@ def show(place: Place) -> HttpResponse:
 def download(place: Place) -> HttpResponseBase:
     """The same as CSV, however much it is."""
     wanted = HistoryFilter(place.request.GET).wanted(place.project, place.repository, place.image)
-    writer = csv.writer(_Echo())
-    rows: Iterator[Any] = (writer.writerow(row) for row in history.csv_rows(wanted))
-    response = StreamingHttpResponse(rows, content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="history-{place.project.name}.csv"'
-    return response
+    return as_csv(history.csv_rows(wanted), f"history-{place.project.name}.csv")
 
 
 @of_project(Action.MANAGE)

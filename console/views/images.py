@@ -8,7 +8,6 @@ from django.utils.translation import gettext as _
 
 from console.forms.repositories import ImageSettings
 from console.queries import images as queries
-from console.queries import repositories as repository_queries
 from console.shortcuts import Place, of_project
 from registry import images
 from registry.access import Action
@@ -21,13 +20,7 @@ if TYPE_CHECKING:
 def tags(place: Place) -> HttpResponse:
     """The tags of an image."""
     page = queries.tags(place.pushed, place.request.GET)
-    return place.render(
-        "console/image.html",
-        side="repositories",
-        tab="tags",
-        page=page,
-        commands=repository_queries.commands(place.home, place.pushed.name),
-    )
+    return place.render("console/image.html", side="repositories", tab="tags", page=page)
 
 
 @of_project(Action.VIEW)
@@ -40,11 +33,8 @@ def untagged(place: Place) -> HttpResponse:
 @of_project(Action.VIEW)
 def commands(place: Place) -> HttpResponse:
     """How to pull and push this image."""
-    context: dict[str, Any] = {
-        "commands": repository_queries.commands(place.home, place.pushed.name),
-        "page": queries.counts(place.pushed),
-    }
-    return place.render("console/image_commands.html", side="repositories", tab="commands", **context)
+    page = queries.counts(place.pushed)
+    return place.render("console/image_commands.html", side="repositories", tab="commands", page=page)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)

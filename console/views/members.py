@@ -36,7 +36,8 @@ def show(place: Place) -> HttpResponse:
         if not adds:
             raise Http404
         form.add_error("email", words % {"organization": place.project.organization})
-    return place.render("console/members.html", side="members", form=form, page=people.project_members(place.project))
+    page = people.project_members(place.project, place.request.GET)
+    return place.render("console/members.html", side="members", form=form, page=page)
 
 
 def _set_role(place: Place, user: User, role: str) -> None:

@@ -53,7 +53,11 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
             messages.success(request, _("%(email)s has been added.") % {"email": email})
         if added:
             return redirect("console:organization", found.name)
-    context: dict[str, Any] = {"organization": found, "is_owner": is_owner, "page": people.organization(found)}
+    context: dict[str, Any] = {
+        "organization": found,
+        "is_owner": is_owner,
+        "page": people.organization(found, request.GET),
+    }
     return alone(request, "console/organization.html", form=form, **context)
 
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 @personal
 def show(request: HttpRequest) -> HttpResponse:
-    """Name, language, time zone."""
+    """Name, language, theme, time zone."""
     user = _user(request)
-    initial = {"name": user.name, "language": user.language, "time_zone": user.time_zone}
+    initial = {name: getattr(user, name) for name in ("name", "language", "theme", "time_zone")}
     form = Profile(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
         for name, value in form.cleaned_data.items():

@@ -32,8 +32,9 @@ def usage(place: Place) -> HttpResponse:
 def settings(place: Place) -> HttpResponse:
     """Name and description; the ID never changes."""
     form = ProjectSettings(place.request.POST) if place.request.method == "POST" else ProjectSettings.of(place.project)
-    if place.request.method == "POST" and form.is_valid():
-        Project.objects.filter(pk=place.project.pk).update(**form.cleaned_data)
+    if place.request.method == "POST" and form.is_valid() and form.is_of(form.settings_of(place.project)):
+        wanted = {name: form.cleaned_data[name] for name in form.settings_of(place.project)}
+        Project.objects.filter(pk=place.project.pk).update(**wanted)
         place.say(_("The project has been saved."))
         return place.go("project_settings")
     return place.render("console/project_settings.html", side="project_settings", form=form)

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.grants import RepositoryRole
-from console.forms.repositories import Grant, NewRepository, RepositorySettings, TypedName, seen
+from console.forms.parts import seen
+from console.forms.repositories import Grant, NewRepository, RepositorySettings, TypedName
 from console.queries import images as image_queries
 from console.queries import people
 from console.queries import repositories as queries
@@ -53,7 +54,6 @@ def show(place: Place) -> HttpResponse:
         side="repositories",
         tab="images",
         page=queries.images(place.home, place.request.GET),
-        commands=queries.commands(place.home),
     )
 
 
@@ -101,7 +101,13 @@ def permissions(place: Place) -> HttpResponse:
                 words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
                 place.say(words % {"email": user.email, "role": role_words(role)})
                 return place.go("permissions")
-    context: dict[str, Any] = {"form": form, "page": people.repository_permissions(place.home)}
+    asked = place.request.GET.get("who", "").strip()
+    context: dict[str, Any] = {
+        "form": form,
+        "page": people.repository_permissions(place.home, place.request.GET),
+        "asked": asked,
+        "reason": people.reason(place.home, asked) if asked else None,
+    }
     return place.render("console/permissions.html", side="repositories", tab="permissions", **context)
 
 
@@ -115,8 +121,8 @@ def delete(place: Place) -> HttpResponse:
             place.repository = None
             place.say(_("%(path)s has been deleted.") % {"path": deletion.path}, undo=deletion)
             return place.go("repositories")
-    number = queries.image_total(place.home)
-    return place.render("console/repository_delete.html", side="repositories", form=form, images=number)
+    context: dict[str, Any] = {"form": form, "gone": queries.consequences(place.home)}
+    return place.render("console/repository_delete.html", side="repositories", **context)
 
 
 @of_project(Action.MANAGE)

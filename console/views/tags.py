@@ -30,7 +30,11 @@ def add(place: Place) -> HttpResponse:
         if changed is not None:
             place.say(_("%(tag)s now means %(digest)s.") % {"tag": tag, "digest": digest[:19]})
             return place.go("image")
-    context: dict[str, Any] = {"form": form, "digests": queries.recent_digests(place.pushed)}
+    context: dict[str, Any] = {
+        "form": form,
+        "digests": queries.recent_digests(place.pushed),
+        "page": queries.counts(place.pushed),
+    }
     return place.render("console/tag_add.html", side="repositories", **context)
 
 
@@ -45,7 +49,8 @@ def delete(place: Place) -> HttpResponse:
         words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(wanted))
         place.say(words % {"count": len(wanted)}, undo=deletion)
         return place.go("image")
-    return place.render("console/tags_delete.html", side="repositories", wanted=wanted)
+    chosen = queries.chosen_tags(place.pushed, wanted)
+    return place.render("console/tags_delete.html", side="repositories", chosen=chosen)
 
 
 @of_project(Action.VIEW)

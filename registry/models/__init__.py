@@ -21,7 +21,7 @@ from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadS
 from .history import Deletion, Event
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
 from .policies import CleanupLine, CleanupPolicy, CleanupRun
-from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission
+from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
 from .usage import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "RepositoryGroupPermission",
     "RepositoryUsage",
     "RepositoryUserPermission",
+    "Severity",
     "Tag",
     "TagDay",
     "UploadSession",

@@ -73,6 +73,10 @@ class Event(models.Model):
         COLLECTION_DONE = "collection.done"
         CLEANUP_POLICY = "cleanup.policy"
         CLEANUP_RUN = "cleanup.run"
+        SCAN_DONE = "scan.done"
+        VULNERABILITY_ACCEPT = "vulnerability.accept"
+        VULNERABILITY_WITHDRAW = "vulnerability.withdraw"
+        NOTICE_CHANGE = "notice.change"
 
     at = models.DateTimeField(default=timezone.now)
     action = models.CharField(max_length=32, choices=Action)

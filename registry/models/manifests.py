@@ -14,7 +14,7 @@ from registry.oci import names
 from .blobs import Blob
 from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
 from .history import DELETED, LIVE, Event, deletion_key
-from .repositories import Image, Repository
+from .repositories import Image, Repository, Severity
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -60,7 +60,8 @@ class Manifest(models.Model):
     One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
     document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
     have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
-    index, say: os/architecture[/variant], separated by spaces.
+    index, say: os/architecture[/variant], separated by spaces. ``risk`` is what a gate judges by: the worst that a scan
+    found and nobody accepted, NONE also for what cannot be scanned; None: not known (yet).
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
@@ -71,6 +72,7 @@ class Manifest(models.Model):
     annotations = models.JSONField(default=dict)
     content = models.BinaryField()
     platforms = models.CharField(max_length=500, blank=True)
+    risk = models.PositiveSmallIntegerField(choices=Severity, null=True)
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)

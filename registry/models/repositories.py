@@ -17,6 +17,17 @@ from .history import DELETED, LIVE, deletion_key
 from .locks import KeyShareQuerySet
 
 
+class Severity(models.IntegerChoices):
+    """How bad a vulnerability is, or the worst of several; in an order that can be compared."""
+
+    NONE = 0
+    UNKNOWN = 1
+    LOW = 2
+    MEDIUM = 3
+    HIGH = 4
+    CRITICAL = 5
+
+
 class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
     """Reads of repositories."""
 
@@ -30,7 +41,11 @@ class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
 
 
 class Repository(models.Model):
-    """The boundary of permission: images that the same people may push and pull. Its name never changes."""
+    """The boundary of permission: images that the same people may push and pull. Its name never changes.
+
+    ``gate``: images with a risk (``Manifest.risk``) of at least this are not pulled by those who may not push; NONE:
+    there is no gate. ``gate_hours``: how long after its push an image that has not been scanned passes; None: for ever.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="repositories")
     name = NameField(max_length=names.MAX_REPOSITORY)
@@ -38,6 +53,8 @@ class Repository(models.Model):
     is_public = models.BooleanField(default=False)
     tag_overwrite = models.BooleanField(default=True)
     scan_on_push = models.BooleanField(default=True)
+    gate = models.PositiveSmallIntegerField(choices=Severity, default=Severity.NONE)
+    gate_hours = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
+    from pathlib import Path
     from uuid import UUID
 
     from django.core.files import File
@@ -63,6 +64,12 @@ class BlobStorage(Protocol):
 
     def open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open a blob for reading. Raises FileNotFoundError."""
+
+    def place(self, key: str, path: Path) -> None:
+        """Let a blob's bytes be at ``path`` as well, for programs that read files: a link where that is possible.
+
+        Nobody may write there. Raises FileNotFoundError.
+        """
 
     def holds(self, key: str, size: int) -> bool:
         """Whether the blob's bytes are there, all of them."""

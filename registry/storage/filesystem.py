@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -76,6 +77,15 @@ class FileSystemBlobStorage(FileSystemStorage):
     def discard(self, upload: UUID) -> None:
         """See contract.BlobStorage.discard."""
         self._staging(upload).unlink(missing_ok=True)
+
+    def place(self, key: str, path: Path) -> None:
+        """See contract.BlobStorage.place."""
+        try:
+            path.hardlink_to(self.path(key))
+        except OSError as error:  # another file system, or one without links
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
+                raise
+            shutil.copyfile(self.path(key), path)
 
     def delete(self, name: str) -> None:
         """See contract.BlobStorage.delete."""

@@ -26,7 +26,7 @@ class ManifestView(ImageView):
 
     def get(self, request: Request, name: str, reference: str) -> HttpResponse:
         """The exact bytes that were pushed, with the type that they were pushed as."""
-        manifest = manifests.find(self.actor, self.name, reference)
+        manifest = manifests.find(self.actor, self.name, reference, to_pull=request.method == "GET")
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers)

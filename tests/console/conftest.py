@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from django.test import Client
 
+from registry.models import Manifest, Severity
 from tests.docker_client import DockerClient, Image, descriptor, sha256
+from tests.scanning.factories import found, make_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,3 +74,15 @@ def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
         "untagged": untagged.digest,
         "index": sha256(index),
     }
+
+
+@pytest.fixture
+def scanned(pushed: dict[str, str]) -> dict[str, str]:
+    """What ``pushed`` has, with results: of the first image and its successor; nothing is known of the rest."""
+    first, second = (Manifest.objects.get(digest=pushed[name]) for name in ("first", "second"))
+    openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12-1", score=9.8)
+    curl, zlib = found("CVE-2026-2", "curl", "8.1"), found("CVE-2026-3", "zlib", "1.3", severity=Severity.LOW)
+    make_report(first, [openssl, curl, zlib])
+    make_report(first, [openssl, curl])
+    make_report(second, [curl, found("CVE-2026-4", "bash", "5.2", severity=Severity.MEDIUM, score=None)])
+    return pushed

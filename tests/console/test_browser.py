@@ -17,6 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from tests.live import LiveServer
 from tests.programs import require, run
+from tests.server import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,22 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 PASSWORD = "correct horse battery"
+# In one process: each command of manage.py would start Django anew.
+PEOPLE = f"""
+from accounts import organizations
+from accounts.actors import SYSTEM
+from accounts.grants import RepositoryRole
+from registry import repositories
+
+demo = organizations.find_project("demo")
+for name, role in (("owner", None), ("admin", "admin"), ("mina", "member"), ("reader", "reader"), ("viewer", None)):
+    user, _ = organizations.add_user(
+        demo.organization, name + "@acme.test", role="owner" if name == "owner" else None, password={PASSWORD!r}
+    )
+    if role:
+        organizations.set_project_role(demo, user, role)
+repositories.set_role(SYSTEM, repositories.find("demo/web"), user, RepositoryRole.VIEWER)
+"""
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -52,12 +69,37 @@ PAGES = (
         "/projects/demo/history/undo",
         "/projects/demo/recovery",
     ),
-    *("/projects/demo/collection", "/projects/demo/members", "/projects/demo/usage", "/projects/demo/settings"),
+    *(
+        "/projects/demo/collection",
+        "/projects/demo/members",
+        "/projects/demo/notices",
+        "/projects/demo/usage",
+        "/projects/demo/settings",
+    ),
+    *(f"{WEB}-/images/delete?image=app", f"{WEB}-/permissions?who=reader@acme.test"),
     *(WEB, f"{WEB}-/commands", f"{WEB}-/history", f"{WEB}-/recovery", f"{WEB}-/cleanup", f"{WEB}-/permissions"),
     *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/history"),
     *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
+    *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
+    *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
+    *(f"{APP}-/manifests/1/vulnerabilities/compare", f"{APP}-/manifests/2/vulnerabilities"),
+    f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",
+    *("/search?q=CVE-2026-1", "/search?q=openssl"),
 )
+
+
+# Two scans of the first image; nothing works on the others here.
+SCANNED = """
+from registry.models import Manifest, Severity
+from scanning.models import Scan
+from tests.scanning.factories import found, make_report
+Scan.objects.all().delete()
+first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
+openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
+make_report(first, [openssl])
+make_report(first, [openssl, found("CVE-2026-2", "curl", severity=Severity.LOW)])
+"""
 
 
 class Console(LiveServer):
@@ -66,18 +108,10 @@ class Console(LiveServer):
     def people(self) -> Console:
         """Make them."""
         super().people()
-        for name, options in (
-            ("owner", ("--role", "owner")),
-            ("admin", ("--project", "demo:admin")),
-            ("mina", ("--project", "demo:member")),
-            ("reader", ("--project", "demo:reader")),
-            ("viewer", ()),
-        ):
-            command = ("adduser", f"{name}@acme.test", "--organization", "acme", *options, "--password-stdin")
-            run(self.command(*command), environment=self.environment, text_input=PASSWORD)
-        self.manage("grant", "demo/web", "viewer@acme.test", "viewer")
+        run(self.command("shell", "-v", "0", "-c", PEOPLE), environment=self.environment, directory=SOURCE)
         self.push("1")
         self.push("2")
+        self.manage("shell", "--no-imports", "-c", SCANNED)
         return self
 
     def push(self, tag: str) -> None:
@@ -160,11 +194,11 @@ def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
             page.locator(f'[data-copy="{command}"]').click()
             assert page.evaluate("navigator.clipboard.readText()") == command
         page.get_by_role("link", name="Permissions").click()
-        page.get_by_label("E-mail").fill("viewer@acme.test")
+        page.get_by_label("E-mail", exact=True).fill("viewer@acme.test")
         page.get_by_role("button", name="Give role").click()
         expect(page.get_by_role("status")).to_contain_text("viewer@acme.test is now Viewer.")
         page.get_by_role("link", name="Settings").last.click()
-        page.get_by_label("Public: everybody may pull").check()
+        page.get_by_role("radio", name="Public").check()
         page.get_by_role("button", name="Save settings").click()
         expect(page.get_by_text("Public", exact=True).first).to_be_visible()
         page.get_by_role("link", name="Delete repository").click()
@@ -180,8 +214,13 @@ def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
 @both
 def test_tags_are_added_and_deleted_and_come_back(browser, server, scripts):
     tag = f"stable{'js' if scripts else ''}"
+    server.push(f"of-{tag}")
     with visit(browser, server, "admin", scripts=scripts) as page:
-        page.goto(f"{APP}-/manifests/1")
+        page.goto("/projects/demo/repositories/")
+        page.get_by_role("link", name="web", exact=True).click()
+        page.get_by_role("link", name="app", exact=True).click()
+        page.get_by_role("link", name=f"of-{tag}", exact=True).click()
+        expect(page.get_by_text(f"docker pull {server.host}/demo/web/app:of-{tag}", exact=True)).to_be_visible()
         page.get_by_role("link", name="Add tag").click()
         page.get_by_label("Tag", exact=True).fill(tag)
         page.get_by_role("button", name="Set tag").click()
@@ -249,7 +288,7 @@ def test_a_member_works_in_korean_and_in_the_dark(browser, server, scripts):
         page.goto("/projects/demo/")
         page.get_by_role("link", name="리포지토리 생성").first.click()
         page.get_by_label("이름").fill(name)
-        page.get_by_label("공개: 로그인하지 않아도").check()
+        page.get_by_role("radio", name="공개 로그인하지 않아도").check()
         page.get_by_role("button", name="리포지토리 생성").click()
         expect(page.get_by_role("heading", name="아직 이미지가 없습니다")).to_be_visible()
         page.get_by_role("link", name="설정").last.click()
@@ -278,8 +317,57 @@ def test_lists_filter_without_reload_and_menus_by_keyboard(browser, server):
         page.keyboard.press("Escape")
         expect(page.get_by_role("link", name="Profile")).to_be_hidden()
         page.goto(APP)
+        page.emulate_media(reduced_motion="reduce")
+        lasts = page.evaluate("getComputedStyle(document.querySelector('.button')).transitionDuration")
+        assert set(lasts.split(", ")) == {"0s"}
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_commands_are_those_of_the_program_that_was_chosen(browser, server):
+    with visit(browser, server, "reader") as page:
+        page.goto(f"{APP}-/commands")
+        expect(page.get_by_text("docker login")).to_be_visible()
+        page.get_by_role("button", name="podman").click()
+        expect(page.get_by_text("docker login")).to_be_hidden()
+        page.goto(f"{APP}-/manifests/1")
+        expect(page.get_by_text("podman pull").first).to_be_visible()
+        expect(page.get_by_role("button", name="podman")).to_have_attribute("aria-pressed", "true")
+
+
+@both
+def test_pages_of_the_project_on_a_phone(browser, server, scripts):
+    with visit(browser, server, "reader", scripts=scripts, viewport={"width": 360, "height": 800}) as page:
+        page.goto(WEB)
+        members = page.get_by_role("link", name="Members", exact=True)
+        expect(members).to_be_hidden()
+        page.get_by_role("button", name="Pages of the project").press("Enter")
+        members.click()
+        expect(page.get_by_role("heading", name="Members")).to_be_visible()
+
+
+@both
+def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
+    with visit(browser, server, "mina", scripts=scripts) as page:
+        page.goto(f"{APP}-/manifests/1/vulnerabilities")
+        critical = page.locator("#scan-state .severity.critical")
+        expect(critical).to_contain_text("Critical 1")
+        page.get_by_label("Filter by CVE or package").fill("openssl")
+        if not scripts:
+            page.get_by_role("button", name="Filter").click()
+        expect(page.get_by_role("link", name="CVE-2026-2")).to_have_count(0)
+        page.get_by_role("link", name="Accept", exact=True).click()
+        page.get_by_label("Reason").fill("nobody calls it")
+        page.get_by_role("button", name="Accept vulnerability").click()
+        expect(page.get_by_role("status").first).to_contain_text("CVE-2026-1 has been accepted.")
+        expect(page.get_by_text("nobody calls it")).to_be_visible()
+        expect(critical).to_have_count(0)
+        page.goto("/projects/demo/scans/acceptances")
+        page.get_by_role("button", name="Withdraw").click()
+        expect(page.get_by_role("heading", name="Nothing is accepted")).to_be_visible()
+        page.goto("/search?q=cve-2026-1")
+        expect(page.get_by_role("link", name="1", exact=True)).to_be_visible()
 
 
 def test_a_reader_and_somebody_outside(browser, server):
@@ -311,12 +399,30 @@ def test_everybody_can_use_every_page(browser, server, theme):
     assert found == {}
 
 
+SHIFTS = """
+    new Promise((resolve) => new PerformanceObserver((list) => resolve(list.getEntries().length))
+        .observe({type: "layout-shift", buffered: true}) || setTimeout(() => resolve(0), 50))
+"""
+
+
 @pytest.mark.parametrize("width", [360, 1280])
-def test_no_page_is_wider_than_the_screen(browser, server, width):
+def test_no_page_is_wider_than_the_screen_or_moves_while_it_loads(browser, server, width):
     with visit(browser, server, "owner", viewport={"width": width, "height": 800}) as page:
-        wide = []
+        wrong = []
         for address in PAGES:
             page.goto(address)
             if page.evaluate("document.documentElement.scrollWidth") > width:
-                wide.append(address)
-        assert wide == []
+                wrong.append(f"{address} is too wide")
+            if page.evaluate(SHIFTS):
+                wrong.append(f"{address} moves")
+        assert wrong == []
+
+
+def test_the_observer_sees_what_it_looks_for(browser, server):
+    """Control."""
+    with visit(browser, server, "reader") as page:
+        page.goto(APP)
+        page.evaluate("document.querySelector('main').prepend(document.createElement('pre'), '1\\n2\\n3')")
+        page.evaluate("document.querySelector('main').style.paddingTop = '300px'")
+        page.wait_for_timeout(300)
+        assert page.evaluate(SHIFTS) > 0

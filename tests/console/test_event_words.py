@@ -14,7 +14,23 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=8,
 )
-names = st.sampled_from(["before", "after", "tags", "images", "digests", "user", "blobs", "size", "undoes"])
+names = st.sampled_from(
+    [
+        "before",
+        "after",
+        "tags",
+        "images",
+        "digests",
+        "user",
+        "blobs",
+        "size",
+        "undoes",
+        "problem",
+        "new",
+        "high",
+        "reason",
+    ]
+)
 
 
 @pytest.mark.parametrize("action", Event.Action.values)

@@ -13,6 +13,17 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from registry.models import Event, Image, Manifest, Repository, Tag
+from scanning.models import (
+    Acceptance,
+    Component,
+    Delivery,
+    Finding,
+    Package,
+    Report,
+    Scan,
+    Subscription,
+    Vulnerability,
+)
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
 from tests.docker_client import sha256
 
@@ -72,9 +83,10 @@ def add(world, pushed, first: int, last: int) -> None:
     manifest = Manifest.objects.get(digest=pushed["first"])
     numbers = range(first, last)
     Repository.objects.bulk_create(Repository(project=project, name=f"r{number}") for number in numbers)
-    Image.objects.bulk_create(
+    images = Image.objects.bulk_create(
         Image(repository=web, name=f"i{number}", path=f"demo/web/i{number}") for number in numbers
     )
+    Tag.objects.bulk_create(Tag(image=image, name="1", manifest=manifest) for image in images)
     Tag.objects.bulk_create(Tag(image=manifest.image, name=f"t{number}", manifest=manifest) for number in numbers)
     Manifest.objects.bulk_create(
         Manifest(
@@ -87,6 +99,23 @@ def add(world, pushed, first: int, last: int) -> None:
         )
         for number in numbers
     )
+    notices = Subscription.objects.bulk_create(Subscription(project=project, channel="mail") for number in numbers)
+    Delivery.objects.bulk_create(Delivery(subscription=notice) for notice in notices)
+    scan = Scan.objects.filter(manifest=manifest).latest("pk")
+    vulnerabilities = Vulnerability.objects.bulk_create(Vulnerability(name=f"CVE-1999-{number}") for number in numbers)
+    packages = Package.objects.bulk_create(Package(kind="debian", name=f"p{number}", version="1") for number in numbers)
+    Component.objects.bulk_create(Component(manifest=manifest, package=package) for package in packages)
+    Finding.objects.bulk_create(
+        Finding(manifest=manifest, vulnerability=each, package=package, severity=4, status="affected", since=scan)
+        for each, package in zip(vulnerabilities, packages, strict=True)
+    )
+    Acceptance.objects.bulk_create(
+        Acceptance(project=project, vulnerability=each.name, reason="a", accepted_by="a") for each in vulnerabilities
+    )
+    others = Manifest.objects.filter(digest__in=[sha256(f"{number}".encode()) for number in numbers])
+    states = {"requested_by": "a", "trigger": 1, "project": project}
+    Scan.objects.bulk_create(Scan(manifest=each, state="waiting", **states) for each in others)
+    Report.objects.bulk_create(Report(manifest=each, state="failed", problem="timeout") for each in others)
     Event.objects.bulk_create(
         Event(
             action="tag.add",
@@ -110,20 +139,24 @@ def measured(browser, address: str) -> int:
 
 
 @pytest.mark.sqlite_only
-def test_what_every_page_costs(console, world, pushed):
+def test_what_every_page_costs(console, world, scanned):
     browser, counts = console("member"), {}
     pages = {
         name: reverse(f"console:{name}", kwargs=row[1])
         for name, row in PAGES.items()
-        if row[0] in {VIEW, PERSONAL} and row[2] == 200 and "run" not in row[1]
+        if row[0] in {VIEW, PERSONAL} and row[2] == 200 and not {"run", "subscription"} & row[1].keys()
     }
     pages["home"] += "?all=1"
     pages["search"] += "?q=app"
+    pages["search of a vulnerability"] = f"{reverse('console:search')}?q=CVE-2026-2"
+    pages["search of a package"] = f"{reverse('console:search')}?q=curl"
+    pages["compare with a digest"] = f"{pages['vulnerabilities_compare']}?with=latest"
+    pages["vulnerabilities of an index"] = pages["vulnerabilities"].replace("/1.0/", "/2.0/")
     browser.get("/profile")
-    add(world, pushed, 0, 10)
+    add(world, scanned, 0, 10)
     for name, address in pages.items():
         counts[name] = measured(browser, address)
-    add(world, pushed, 10, 300)
+    add(world, scanned, 10, 300)
     for name, address in pages.items():
         assert measured(browser, address) == counts[name], f"{name} asks more for more rows"
     assert {name: count for name, count in counts.items() if count > MOST} == {}

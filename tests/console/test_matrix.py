@@ -14,8 +14,10 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 from registry import manifests
 from registry.models import CleanupRun
 from registry.oci.names import ImageName
+from tests.scanning.factories import subscribe
 
-PUBLIC, PERSONAL, ORGANIZATION, VIEW, MANAGE = "public", "personal", "organization", "view", "manage"
+PUBLIC, PERSONAL, ORGANIZATION = "public", "personal", "organization"
+VIEW, MANAGE, ADMINISTER = "view", "manage", "administer"
 DEMO = {"project": "demo"}
 WEB = {"project": "demo", "repository": "web"}
 APP = WEB | {"image": "app"}
@@ -26,6 +28,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "forgotten": (PUBLIC, {}, 200),
     "new_password": (PUBLIC, {"uid": "MQ", "token": "none"}, 410),
     "language": (PUBLIC, {}, 302),
+    "unsubscribe": (PUBLIC, {"token": "none"}, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
     "appearance": (PERSONAL, {}, 302),
@@ -39,6 +42,9 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "overview": (VIEW, DEMO, 200),
     "repositories": (VIEW, DEMO, 200),
     "repository_new": (MANAGE, DEMO, 200),
+    "scans": (VIEW, DEMO, 200),
+    "scans_log": (VIEW, DEMO, 200),
+    "acceptances": (VIEW, DEMO, 200),
     "history": (VIEW, DEMO, 200),
     "history_csv": (VIEW, DEMO, 200),
     "undo_all": (MANAGE, DEMO, 200),
@@ -48,6 +54,11 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "hold": (MANAGE, DEMO | {"deletion": 0}, 302),
     "collection": (VIEW, DEMO, 200),
     "members": (VIEW, DEMO, 200),
+    "notices": (VIEW, DEMO, 200),
+    "notice_new": (ADMINISTER, DEMO, 200),
+    "notice": (VIEW, DEMO | {"subscription": 0}, 200),
+    "notice_edit": (ADMINISTER, DEMO | {"subscription": 0}, 200),
+    "delivery": (ADMINISTER, DEMO | {"subscription": 0, "delivery": 0}, 200),
     "usage": (VIEW, DEMO, 200),
     "project_settings": (VIEW, DEMO, 200),
     "repository": (VIEW, WEB, 200),
@@ -57,8 +68,15 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "repository_recovery": (VIEW, WEB, 200),
     "repository_settings": (VIEW, WEB, 200),
     "permissions": (VIEW, WEB, 200),
+    "repository_notices": (VIEW, WEB, 200),
+    "repository_notice_new": (MANAGE, WEB, 200),
+    "repository_notice": (VIEW, WEB | {"subscription": 0}, 200),
+    "repository_notice_edit": (MANAGE, WEB | {"subscription": 0}, 200),
+    "repository_delivery": (MANAGE, WEB | {"subscription": 0, "delivery": 0}, 200),
     "cleanup": (VIEW, WEB, 200),
     "cleanup_run": (VIEW, WEB | {"run": 0}, 200),
+    "repository_scan": (MANAGE, WEB, 302),
+    "openvex": (VIEW, WEB, 200),
     "repository_delete": (MANAGE, WEB, 200),
     "images_delete": (MANAGE, WEB, 302),
     "image": (VIEW, APP, 200),
@@ -71,20 +89,27 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "image_settings": (VIEW, APP, 200),
     "tag_add": (MANAGE, APP, 200),
     "tags_delete": (MANAGE, APP, 302),
+    "digests_delete": (MANAGE, APP, 302),
     "image_delete": (MANAGE, APP, 200),
     "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
     "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_compare": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_csv": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerabilities_json": (VIEW, APP | {"reference": "1.0"}, 200),
+    "sbom": (VIEW, APP | {"reference": "1.0"}, 200),
+    "vulnerability_accept": (MANAGE, APP | {"reference": "1.0"}, 302),
 }
 # What a POST needs, where it is more than a GET.
 POSTS = {
     **dict.fromkeys(("repository_settings", "image_settings", "permissions", "cleanup", "collection", "undo"), MANAGE),
-    **dict.fromkeys(("members", "project_settings"), "administer"),
-    "cleanup_run": MANAGE,
+    **dict.fromkeys(("members", "project_settings", "notice"), ADMINISTER),
+    **dict.fromkeys(("cleanup_run", "repository_notice", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {
     VIEW: {"owner", "admin", "member", "reader"},
     MANAGE: {"owner", "admin", "member"},
-    "administer": {"owner", "admin"},
+    ADMINISTER: {"owner", "admin"},
 }
 PEOPLE = ("reader", "pusher", "viewer", "stranger", "outsider", "member", "admin", "owner")  # who may least, first
 
@@ -106,14 +131,19 @@ def console_routes() -> dict[str, URLPattern]:
 
 
 @pytest.fixture
-def address(pushed, world):
+def address(scanned, world):
     """The address of a page; what it names is there."""
     name = ImageName("demo", "web", "app")
     deletion = manifests.delete(world.member.actor, world.repository("web"), name, "latest")
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
+    notices = {}
+    for repository in (None, world.repository("web")):
+        notice = subscribe(world.projects["demo"], repository)
+        notices[repository is None] = {"subscription": notice.pk, "delivery": notice.deliveries.create().pk}
 
     def make(page: str) -> str:
         words = dict(PAGES[page][1])
+        words |= {name: pk for name, pk in notices["repository" not in words].items() if name in words}
         words |= {"deletion": deletion.pk} if "deletion" in words else {}
         words |= {"run": run.pk} if "run" in words else {}
         return reverse(f"console:{page}", kwargs=words)
@@ -131,7 +161,7 @@ def test_every_route_has_a_row_and_says_who_may_see_it():
         assert (who in {"public", "personal"}) == (kind in {PUBLIC, PERSONAL, ORGANIZATION}), name
 
 
-@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in {VIEW, MANAGE}))
+@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in ROLES))
 def test_pages_of_a_project(console, address, page, subtests):
     kind, _, good = PAGES[page]
     for person in PEOPLE:
@@ -148,7 +178,7 @@ def test_pages_of_a_project(console, address, page, subtests):
     assert answer.url.startswith("/sign-in?next=")
 
 
-@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in {VIEW, MANAGE}))
+@pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] in ROLES))
 def test_changes_to_a_project(console, address, page, subtests):
     """A POST with nothing in it changes nothing; whoever may not is told so before it is looked at."""
     needed = POSTS.get(page, PAGES[page][0])
@@ -210,6 +240,8 @@ class Links(HTMLParser):
             self.links.add(named["href"])
         if tag == "form" and named.get("method") == "post":
             self.forms.add(named.get("action") or "")
+        elif tag == "form" and named.get("action"):
+            self.links.add(named["action"])
 
 
 @pytest.mark.parametrize("person", ["reader", "member", "admin"])

@@ -9,8 +9,10 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
+from accounts import organizations
 from accounts import tasks as account_tasks
-from accounts.models import OrganizationMembership, ProjectMembership, User
+from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
+from console.templatetags.kcr import day
 from registry import garbage, repositories, tasks
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
 from tests.console.conftest import image_of
@@ -112,6 +114,8 @@ def test_a_digest_shows_layers_with_their_commands_and_the_configuration(console
     for words in ("COPY first /", "RUN make first", "/run", "PATH=/bin", "app", "team", "localhost:8080/demo/web/app@"):
         assert words in page
     assert "ENV A=1" not in page
+    assert "podman pull --tls-verify=false localhost:8080/demo/web/app:1.0" in page
+    assert f"docker://localhost:8080/demo/web/app@{pushed['first']}" in page
     index = text(console("reader").get(f"{APP}-/manifests/2.0"))
     assert "linux/arm64" in index
     assert pushed["arm"] in index
@@ -126,7 +130,10 @@ def test_a_tag_is_added_moved_and_deleted_with_a_way_back(console, docker, pushe
     late = text(browser.post(f"{APP}-/tags/add", {"tag": "stable", "digest": pushed["first"], "seen": pushed["arm"]}))
     assert "error" in late
     assert Tag.objects.live().get(name="stable").manifest.digest == pushed["second"]
-    assert "Deletes 2 tags" in text(browser.get(f"{APP}-/tags/delete?tag=stable&tag=1.0"))
+    asked = text(browser.get(f"{APP}-/tags/delete?tag=stable&tag=1.0"))
+    assert "Delete 2 tags" in asked
+    assert pushed["first"] in asked
+    assert f"Recoverable until {day(timezone.now() + timedelta(days=14))}." in asked
     answer = browser.post(f"{APP}-/tags/delete", {"tag": ["stable", "1.0"], "sure": "yes"}, follow=True)
     assert "2 tags have been deleted." in text(answer)
     target, deletion = re.search(
@@ -218,6 +225,22 @@ def test_a_hold_and_the_end(console, pushed):
     assert not Deletion.objects.exists()
 
 
+def test_digests_are_deleted_together_after_a_look(console, docker, pushed):
+    browser = console("member")
+    asked = text(browser.get(f"{APP}-/untagged/delete?digest={pushed['untagged']}&digest={pushed['first']}"))
+    assert "Delete 2 digests" in asked
+    assert "With it goes the tag that names it: 1.0." in asked
+    assert Tag.objects.live().filter(name="1.0").exists()
+    wanted = {"digest": [pushed["untagged"], pushed["first"]], "sure": "yes"}
+    answer = text(browser.post(f"{APP}-/untagged/delete", wanted, follow=True))
+    assert "2 digests have been deleted." in answer
+    docker("reader").get("web/app/manifests/1.0", expect=404)
+    browser.post("/projects/demo/recovery/restore", {"deletion": Deletion.objects.get().pk})
+    docker("reader").pull("web/app", "1.0")
+    docker("reader").pull("web/app", pushed["untagged"])
+    assert browser.get(f"{APP}-/untagged/delete?digest={pushed['arm'][:-1]}0").status_code == 404
+
+
 # ── History ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_history_is_filtered_and_downloaded(console, pushed):
     browser = console("reader")
@@ -225,6 +248,8 @@ def test_the_history_is_filtered_and_downloaded(console, pushed):
     assert "Moved" in page
     assert "demo/web/app:1.0" not in page
     assert "Created the repository" in text(browser.get("/projects/demo/history?action=update"))
+    console("member").post(f"{APP}-/settings", {"description": "", "expires_on": "2999-01-02", "seen": ""})
+    assert "expiry: 2 Jan 2999, 00:00 UTC" in text(browser.get("/projects/demo/history?action=update"))
     assert text(browser.get("/projects/demo/history?since=2999-01-01")).count("<li>") == 0
     for junk in (
         "?since=9999-12-31&until=9999-12-31",
@@ -295,9 +320,57 @@ def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkey
     assert "newest 1" in lines
     wrong = text(browser.post(f"{WEB}-/cleanup", {"keep_last": "0", "most_percent": "500", "act": "save"}))
     assert wrong.count('class="error"') == 2
+    shown = text(console("reader").get(f"{WEB}-/cleanup"))
+    assert "release-*, v?" in shown
+    assert 'name="keep_last"' not in shown
+    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/cleanup")))[1]
+    for keep, status in (("3", 302), ("4", 200)):  # the second form shows what was there before the first was sent
+        sent = form | {"act": "save", "keep_last": keep, "seen": seen}
+        assert console("admin").post(f"{WEB}-/cleanup", sent).status_code == status
+    policy.refresh_from_db()
+    assert policy.keep_last == 3
 
 
 # ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_why_somebody_may_push_or_pull(console, world):
+    browser = console("reader")
+    for person, words in {
+        "viewer": ("may pull, not push", "Repository Viewer"),
+        "pusher": ("may push and pull", "Repository Member"),
+        "reader": ("may pull, not push", "Reader of the project"),
+        "owner": ("may push and pull", "Owner of the organization"),
+        "stranger": ("may neither push nor pull", "no role"),
+    }.items():
+        page = text(browser.get(f"{WEB}-/permissions", {"who": f"{person}@acme.test"}))
+        answer = re.search(r'<p role="status">(.*?)</section>', page, re.DOTALL)[1]
+        assert all(each in answer for each in words), person
+    assert "The repository is public" in text(
+        browser.get("/projects/demo/repositories/public/-/permissions", {"who": "stranger@acme.test"})
+    )
+    nobody = text(browser.get(f"{WEB}-/permissions", {"who": "outsider@other.test"}))
+    assert "Nobody in acme has this address." in nobody
+
+
+def test_people_are_paged_and_filtered(console, world):
+    demo = world.projects["demo"]
+    for number in range(60):
+        user, _ = organizations.add_user(demo.organization, f"p{number:02}@acme.test", name="Crowd")
+        organizations.set_project_role(demo, user, ProjectRole.READER)
+    browser = console("owner")
+    for address in ("/projects/demo/members", "/organizations/acme/"):
+        page = text(browser.get(address))
+        assert "p59@acme.test" not in rows(page)
+        following = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
+        assert "p59@acme.test" in rows(text(browser.get(address + following)))
+        assert rows(text(browser.get(address, {"q": "p5"}))).count('<td class="name">') == 10
+        assert "p00@acme.test" in rows(text(browser.get(address, {"q": "crowd"})))
+        assert "Nothing matches" in text(browser.get(address, {"q": "nobody"}))
+
+
+def rows(page: str) -> str:
+    return page.partition("<tbody>")[2].partition("</tbody>")[0]
+
+
 def test_members_of_a_project(console, world):
     browser = console("admin")
     browser.post("/projects/demo/members", {"act": "add", "email": "stranger@acme.test", "role": "reader"})
@@ -332,6 +405,17 @@ def test_people_of_an_organization(console, world, monkeypatch):
     assert browser.post(there, {"email": "outsider@other.test", "role": "owner"}).status_code == 404
 
 
+def test_two_people_and_the_settings_of_a_project(console, world):
+    seen = re.search(r'name="seen" value="([^"]+)"', text(console("admin").get("/projects/demo/settings")))[1]
+    first, second = ({"display_name": name, "description": "", "seen": seen} for name in ("First", "Second"))
+    assert console("owner").post("/projects/demo/settings", first).status_code == 302
+    late = text(console("admin").post("/projects/demo/settings", second))
+    assert "Somebody changed this meanwhile" in late
+    assert 'value="Second"' in late
+    world.projects["demo"].refresh_from_db()
+    assert world.projects["demo"].display_name == "First"
+
+
 def test_an_owner_makes_a_project(console, world):
     browser = console("owner")
     there = "/organizations/acme/projects/new"
@@ -349,6 +433,16 @@ def test_fields_that_no_form_has_change_nothing(console, world):
     )
     user = User.objects.get(pk=world.member.user.pk)
     assert (user.email, user.is_superuser, user.is_active) == ("member@acme.test", False, True)
+
+
+def test_a_profile_has_a_language_and_a_theme(console, world):
+    browser = console("member")
+    assert (
+        browser.post("/profile", {"name": "M", "language": "ko", "theme": "dark", "time_zone": ""}).status_code == 302
+    )
+    page = text(browser.get("/profile"))
+    assert '<html lang="ko" data-theme="dark">' in page
+    assert 'class="error"' in text(browser.post("/profile", {"theme": "pink"}))
 
 
 # ── Search ───────────────────────────────────────────────────────────────────────────────────────────────────────────

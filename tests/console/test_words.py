@@ -74,7 +74,7 @@ def test_no_word_is_missing(catalogue, tmp_path):
     [
         ("/projects/demo/", ["개요", "최근 활동", "리포지토리 생성"]),
         ("/projects/demo/repositories/", ["공개 범위", "태그 덮어쓰기"]),
-        ("/projects/demo/repositories/new", ["비공개: 프로젝트 멤버", "설명"]),
+        ("/projects/demo/repositories/new", ["프로젝트 멤버와 이 리포지토리의", "설명"]),
         ("/projects/demo/repositories/web/app/", ["다이제스트", "태그 추가"]),
         ("/projects/demo/members", ["관리자", "멤버 추가"]),
         ("/projects/demo/recovery", ["복구할 항목이 없습니다"]),

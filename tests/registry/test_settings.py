@@ -124,6 +124,7 @@ def test_defaults_are_those_of_the_readme(monkeypatch, tmp_path, name, attribute
         ("KCR_WEB_THREADS", "15"),
         *(("KCR_BARE_HOST_NAMES", value) for value in ("maybe", "2", "onn")),
         *(("KCR_TRUSTED_PROXIES", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,x")),
+        *(("KCR_WEBHOOK_ALLOWED_NETWORKS", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "*")),
         *(("KCR_SECRET_KEY", value) for value in ("short", "x" * 31)),
         *(
             ("KCR_DATABASE_URL", value)
@@ -173,6 +174,12 @@ def test_several_proxies_and_hosts(monkeypatch, tmp_path):
     )
     assert [str(network) for network in loaded["TRUSTED_PROXIES"]] == ["10.0.0.0/8", "192.0.2.1/32"]
     assert loaded["ALLOWED_HOSTS"][-2:] == ["a.test", "b.test"]
+
+
+def test_networks_that_notices_may_be_sent_to(monkeypatch, tmp_path):
+    assert load(monkeypatch, tmp_path)["WEBHOOK_ALLOWED_NETWORKS"] == []
+    loaded = load(monkeypatch, tmp_path, KCR_WEBHOOK_ALLOWED_NETWORKS="10.1.0.0/16, fd00::/8")
+    assert [str(network) for network in loaded["WEBHOOK_ALLOWED_NETWORKS"]] == ["10.1.0.0/16", "fd00::/8"]
 
 
 @pytest.mark.parametrize("attribute", ["DOMAIN", "REGION"])

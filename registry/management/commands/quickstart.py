@@ -23,6 +23,7 @@ from registry import env, hosts
 
 ORGANIZATION, PROJECT = "home", "demo"
 ADMIN_EMAIL = "admin@kcr.localhost"
+SCANNER = ("--concurrency=2", "--hostname=scanner@%h", "--loglevel=WARNING")
 RESTART_SECONDS = (1, 2, 5, 10, 30)
 STABLE_SECONDS = 60
 STOP_SECONDS = 40
@@ -68,6 +69,7 @@ class Command(BaseCommand):
             [
                 Child("web server", [sys.executable, sys.argv[0], "serve"]),
                 Child("worker", [*_celery(), "worker", "--concurrency=1", "--loglevel=WARNING"]),
+                Child("scanner", [*_celery(), "worker", "--queues=scans", "--pool=threads", *SCANNER]),
                 Child(
                     "beat", [*_celery(), "beat", "--loglevel=WARNING", f"--pidfile={settings.DATA_DIR / 'beat.pid'}"]
                 ),

@@ -1,0 +1,361 @@
+"""What is known of a project's images, how old it is, what is on its way, and what people live with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, prefetch_related_objects
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from console.queries import listing
+from registry.models import Manifest, ManifestChild, Severity, Tag
+from registry.oci import media_types
+from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+    from django.http import QueryDict
+
+    from accounts.models import Project
+
+DAYS = 90
+TOP = 10
+SHOWN = 10
+ENOUGH = 200  # findings of the worst severities that are looked through for the worst vulnerabilities
+SCAN_SORTS = {"asked": "-pk"}
+KNOWN = (Report.State.SCANNED, Report.State.UNRECOGNISED)
+SUMS = (*Report.COUNTS, "fixable", "accepted")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What is known of the vulnerability database. ``problem``: why the last attempt to renew it failed."""
+
+    updated_at: datetime | None
+    tried_at: datetime | None
+    source: str
+    problem: str
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is none."""
+        return self.updated_at is None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is older than results should rest on."""
+        return self.updated_at is not None and timezone.now() - self.updated_at > DatabaseRefresh.STALE
+
+
+def database() -> Database:
+    """The vulnerability database as its last renewal left it. One query."""
+    last = DatabaseRefresh.objects.order_by("-pk").first()
+    return Database(last.updated_at, last.at, last.source, last.problem) if last else Database(None, None, "", "")
+
+
+def attach(manifests: Iterable[Manifest | None]) -> None:
+    """Give each manifest its report, and, as ``open_scan``, whether a scan of it (or of a platform) is on its way.
+
+    Two queries.
+    """
+    found = [each for each in manifests if each is not None]
+    prefetch_related_objects(found, "report")
+    pks = {each.pk for each in found}
+    open_ones = Scan.objects.open().order_by()
+    own = open_ones.filter(manifest__in=pks).values_list("manifest", "state")
+    of_parts = open_ones.filter(manifest__parent_references__parent__in=pks)
+    states: dict[int, set[str]] = {}
+    for pk, state in own.union(of_parts.values_list("manifest__parent_references__parent", "state")):
+        states.setdefault(pk, set()).add(state)
+    for manifest in found:
+        at_work = states.get(manifest.pk, set())
+        state = Scan.State.RUNNING if Scan.State.RUNNING in at_work else Scan.State.WAITING if at_work else ""
+        manifest.open_scan = str(state)  # type: ignore[attr-defined]
+
+
+def name_tags(manifests: Iterable[Manifest]) -> None:
+    """Give each manifest, as ``tag_names``, the tags that name it or the index that it is a platform of. One query."""
+    found = list(manifests)
+    pks = {each.pk for each in found}
+    live = Tag.objects.live().order_by()
+    own = live.filter(manifest__in=pks).values_list("manifest", "name")
+    of_parts = live.filter(manifest__child_references__child__in=pks)
+    names: dict[int, set[str]] = {}
+    for pk, name in own.union(of_parts.values_list("manifest__child_references__child", "name")):
+        names.setdefault(pk, set()).add(name)
+    for manifest in found:
+        manifest.tag_names = sorted(names.get(manifest.pk, ()))  # type: ignore[attr-defined]
+
+
+def tagged(**where: Any) -> QuerySet[Manifest]:
+    """What live tags name, each digest once."""
+    named = Tag.objects.live().filter(manifest=OuterRef("pk"))
+    return Manifest.objects.live().filter(
+        Exists(named), image__deletion=None, image__repository__deletion=None, **where
+    )
+
+
+def in_use(manifest: str = "manifest") -> Q:
+    """Of what a live tag names, itself or as a platform of an index."""
+    named = Tag.objects.live().filter(manifest=OuterRef(manifest))
+    as_part = Tag.objects.live().filter(manifest__child_references__child=OuterRef(manifest))
+    return Q(Exists(named)) | Q(Exists(as_part))
+
+
+def at_least(severity: int, report: str = "report") -> Q:
+    """Of manifests whose report counts something that bad or worse."""
+    wanted = Q(pk__in=[])
+    for name in Report.COUNTS:
+        if Severity[name.upper()] >= severity:
+            wanted |= Q(**{f"{report}__{name}__gt": 0})
+    return wanted
+
+
+def by_repository(found: QuerySet[Manifest]) -> list[dict[str, Any]]:
+    """What is known of these manifests, summed up for each repository. One query."""
+    sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in SUMS}
+    stale = timezone.now() - DatabaseRefresh.STALE
+    numbers: dict[str, Any] = {
+        f"with_{name}": Count("pk", filter=Q(**{f"report__{name}__gt": 0})) for name in Report.COUNTS
+    }
+    rows: Any = found.values("image__repository", "image__repository__name").order_by()
+    return list(
+        rows.annotate(
+            **sums,
+            **numbers,
+            digests=Count("pk"),
+            scanned=Count("pk", filter=Q(report__state=Report.State.SCANNED)),
+            unrecognised=Count("pk", filter=Q(report__state=Report.State.UNRECOGNISED)),
+            unsupported=Count("pk", filter=Q(report__state=Report.State.UNSUPPORTED)),
+            failed=Count("pk", filter=Q(report__state=Report.State.FAILED)),
+            outdated=Count("pk", filter=Q(report__state__in=KNOWN, report__database_at__lt=stale)),
+        )
+    )
+
+
+def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """The sums of several repositories."""
+    names = (*SUMS, "digests", "scanned", "unrecognised", "unsupported", "failed", "outdated")
+    total = {name: sum(row[name] for row in rows) for name in names}
+    total["unscanned"] = total["digests"] - sum(
+        total[name] for name in ("scanned", "unrecognised", "unsupported", "failed")
+    )
+    return total
+
+
+def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
+    """The worst severity in a repository and in how many of its tagged digests; and of how many nothing is known."""
+    if row is None:
+        return {"digests": 0}
+    name = next((each for each in Report.COUNTS if row[f"with_{each}"]), "")
+    known = row["scanned"] + row["unrecognised"] + row["unsupported"]
+    return {
+        "name": name,
+        "severity": Severity[name.upper()] if name else None,
+        "number": row[f"with_{name}"] if name else 0,
+        "digests": row["digests"],
+        "unknown": row["digests"] - known,
+        "is_recognised": bool(row["scanned"]),
+        "is_outdated": bool(row["outdated"]),
+    }
+
+
+# ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def page(project: Project) -> dict[str, Any]:
+    """Everything about a project's scans at the moment. Eleven queries."""
+    rows = by_repository(tagged(image__repository__project=project))
+    total = add_up(rows)
+    failures = failed(project)
+    shown = list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN])
+    recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
+    waiting = queue(project)
+    _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
+    return {
+        "total": total,
+        "days": _days(project, total),
+        "top": top(project, total),
+        "repositories": _worst(rows),
+        "queue": waiting,
+        "failures": shown,
+        "failure_count": failures.count(),
+        "database": database(),
+        "recent": recent,
+        "acceptance_count": Acceptance.objects.standing(timezone.now()).filter(project=project).count(),
+    }
+
+
+def _days(project: Project, total: dict[str, int]) -> list[tuple[date, SeverityDay | None]]:
+    today = timezone.now().date()
+    first = today - timedelta(days=DAYS - 1)
+    rows = {row.day: row for row in SeverityDay.objects.filter(project=project, day__gte=first)}
+    if total["scanned"]:
+        rows[today] = SeverityDay(day=today, **{name: total[name] for name in Report.COUNTS})
+    return [(day, rows.get(day)) for day in (first + timedelta(days=number) for number in range(DAYS))]
+
+
+def top(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
+    """The worst vulnerabilities of what is in use: by severity, those with a fix first, by how many digests."""
+    least, seen = Severity.CRITICAL, 0
+    for name in Report.COUNTS:
+        least = Severity[name.upper()]
+        seen += total[name]
+        if seen >= ENOUGH:
+            break
+    if not seen:
+        return []
+    found = Finding.objects.current().unaccepted(timezone.now())
+    found = found.filter(
+        in_use(),
+        severity__gte=least,
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__project=project,
+        manifest__image__repository__deletion=None,
+    )
+    names = ("vulnerability__name", "vulnerability__title", "vulnerability__score")
+    rows = found.values(*names).order_by()
+    fixable = Count("manifest", filter=~Q(fixed_version=""), distinct=True)
+    rows = rows.annotate(worst=Max("severity"), digests=Count("manifest", distinct=True), fixable=fixable)
+    return list(rows.order_by("-worst", F("fixable").desc(), "-digests", "vulnerability__name")[:TOP])
+
+
+def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    bad = [row for row in rows if any(row[name] for name in Report.COUNTS)]
+    bad.sort(key=lambda row: [-row[name] for name in Report.COUNTS])
+    return [{"name": row["image__repository__name"], **row} for row in bad[:TOP]]
+
+
+def queue(project: Project) -> dict[str, Any]:
+    """What waits and what runs. Two queries."""
+    open_ones = Scan.objects.open().filter(project=project)
+    counts = open_ones.order_by().aggregate(
+        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)), running=Count("pk", filter=Q(state=Scan.State.RUNNING))
+    )
+    first = _with_manifests(open_ones).order_by("state", "trigger", "due_at", "pk")  # running before waiting
+    return counts | {"total": counts["waiting"] + counts["running"], "scans": list(first[:SHOWN])}
+
+
+def failed(project: Project) -> QuerySet[Report]:
+    """Reports whose last scan failed, of what can be scanned again: an index fails with its platforms only."""
+    return (
+        Report.objects.exclude(problem="")
+        .filter(
+            manifest__deletion=None,
+            manifest__image__deletion=None,
+            manifest__image__repository__deletion=None,
+            manifest__image__repository__project=project,
+        )
+        .exclude(manifest__media_type__in=sorted(media_types.INDEXES))
+        .order_by("-manifest")
+    )
+
+
+def log(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """A page of all scans, the newest first. Two queries."""
+    found, state = Scan.objects.filter(project=project), wanted.get("state", "")
+    if state == "open":
+        found = found.open()
+    elif state == "failed":
+        found = found.filter(state=Scan.State.FAILED)
+    elif state == "changed":
+        found = found.filter(Q(new__gt=0) | Q(fixed__gt=0))
+    else:
+        state = ""
+    page = listing.page(_with_manifests(found), wanted, SCAN_SORTS)
+    _name_scans(page.rows)
+    return {"listing": page, "state": state}
+
+
+def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
+    """Give the manifests of these scans their tags (one query), and tell which of them are at work."""
+    name_tags([*(scan.manifest for scan in scans), *others])
+    for scan in scans:
+        scan.manifest.open_scan = str(scan.state) if scan.state in Scan.OPEN else ""  # type: ignore[attr-defined]
+
+
+def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
+    return found.select_related("manifest__image__repository", "manifest__report").defer(
+        "manifest__content", "manifest__annotations"
+    )
+
+
+# ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────
+def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """A page of acceptances with how many findings each covers now, and how many a fix has freed. Three queries."""
+    standing = Acceptance.objects.standing(timezone.now()).filter(project=project)
+    has_ended = wanted.get("state") == "ended"
+    found = Acceptance.objects.filter(project=project)
+    found = found.exclude(pk__in=standing.values("pk")) if has_ended else standing
+    page = listing.page(found.select_related("repository"), wanted, {"accepted": "-pk"})
+    rows: list[Any] = page.rows
+    places = _places(project, {row.vulnerability for row in rows})
+    for row in rows:
+        own = [each for each in places if _concerns(row, each)]
+        without, fixed = sum(each["without_fix"] for each in own), sum(each["fixed"] for each in own)
+        row.covered = without + (fixed if row.covers_fixed else 0)
+        row.freed = 0 if row.covers_fixed else fixed
+    return {"listing": page, "has_ended": has_ended, "standing_count": standing.count()}
+
+
+def _places(project: Project, vulnerabilities: set[str]) -> list[dict[str, Any]]:
+    """Where these vulnerabilities are: packages and repositories with numbers of findings. One query."""
+    found = Finding.objects.current().filter(
+        vulnerability__name__in=vulnerabilities,
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__deletion=None,
+        manifest__image__repository__project=project,
+    )
+    rows: Any = found.order_by().values("vulnerability__name", "package__name", "manifest__image__repository")
+    numbers = {
+        "without_fix": Count("pk", filter=Q(fixed_version="")),
+        "fixed": Count("pk", filter=~Q(fixed_version="")),
+    }
+    return list(rows.annotate(**numbers))
+
+
+def _concerns(acceptance: Acceptance, place: dict[str, Any]) -> bool:
+    return (
+        place["vulnerability__name"] == acceptance.vulnerability
+        and acceptance.package in {"", place["package__name"]}
+        and acceptance.repository_id in {None, place["manifest__image__repository"]}
+    )
+
+
+def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
+    """What somebody should look at: criticals with a fix, scans that failed, a database that is old or missing."""
+    found: list[dict[str, Any]] = []
+    if total["critical"]:
+        fixable = Finding.objects.current().unaccepted(timezone.now()).exclude(fixed_version="")
+        fixable = fixable.filter(
+            in_use(),
+            severity=Severity.CRITICAL,
+            manifest__deletion=None,
+            manifest__image__deletion=None,
+            manifest__image__repository__deletion=None,
+            manifest__image__repository__project=project,
+        )
+        number = fixable.order_by().aggregate(digests=Count("manifest", distinct=True))["digests"]
+        if number:
+            found.append({"kind": "critical", "number": number})
+    failures = failed(project).count()
+    if failures:
+        found.append({"kind": "failed", "number": failures})
+    state = database()
+    if total["digests"] and (state.is_missing or state.is_stale):
+        found.append({"kind": "database", "database": state})
+    return found
+
+
+def parts_of(manifest: Manifest) -> list[Manifest]:
+    """The manifests that an index names, each with its report and ``open_scan``. Three queries."""
+    references = ManifestChild.objects.filter(parent=manifest).values("child")
+    found = Manifest.objects.filter(pk__in=references).defer("content", "annotations")
+    parts = list(found.order_by("platforms", "pk"))
+    attach([manifest, *parts])
+    return parts

@@ -1,0 +1,405 @@
+"""The vulnerabilities of one digest: a page of them, all of them, by layer, and compared with others."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Case, Count, F, FloatField, Q, Value, When
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from console.queries import images, listing, scans
+from registry import inspection
+from registry.models import Manifest, Severity, Tag
+from registry.oci import digests, media_types
+from scanning.models import Acceptance, Component, Finding, Report, Sbom, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+
+    from django.db.models import QuerySet
+    from django.http import QueryDict
+
+    from registry.models import Image
+
+SORTS = {
+    "severity": "-rank",
+    "cvss": "-cvss",
+    "cve": "vulnerability__name",
+    "package": "package__name",
+}
+SCANS = 6
+GROUP = 200  # rows of one group of a comparison that are shown
+CSV_HEADER = (
+    *("vulnerability", "severity", "cvss", "package", "type", "installed", "fixed in", "status", "layer", "path"),
+    *("title", "url", "first found", "accepted by", "reason", "accepted until"),
+)
+
+
+@dataclass(slots=True)
+class Subject:
+    """A digest whose vulnerabilities are looked at. An index has ``parts``, and no findings of its own."""
+
+    manifest: Manifest
+    reference: str
+    tag: Tag | None
+    tags: list[str]
+    parents: list[Manifest]
+    parts: list[Manifest] = field(default_factory=list)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether its platforms are scanned in its place."""
+        return self.manifest.media_type in media_types.INDEXES
+
+    @property
+    def report(self) -> Report | None:
+        """What is known of it."""
+        return getattr(self.manifest, "report", None)
+
+
+def subject(image: Image, reference: str) -> Subject | None:
+    """What a tag or digest of the image names; None when that is nothing that is live. At most five queries."""
+    found = Manifest.objects.referenced(image.path, reference, by_digest=digests.is_digest(reference))
+    manifest = found.first()
+    if manifest is None:
+        return None
+    manifest.image = image
+    live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
+    named = list(live)
+    tag = next((each for each in named if each.name == reference), None)
+    parents = Manifest.objects.live().filter(child_references__child=manifest).defer("content")
+    found_subject = Subject(manifest, reference, tag, [each.name for each in named], list(parents[:20]))
+    if found_subject.is_index:
+        found_subject.parts = scans.parts_of(manifest)
+    else:
+        scans.attach([manifest])
+    return found_subject
+
+
+@dataclass(slots=True)
+class LayerGroup:
+    """What one layer brings. ``number``: which one it is, from below; 0 when the image does not say."""
+
+    digest: str
+    number: int = 0
+    created_by: str = ""
+    size: int | None = None
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Report.COUNTS, 0))
+    fixable: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many findings nobody has accepted."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which findings are wanted; what makes no sense is left out."""
+
+    words: str = ""
+    least: int = 0
+    fixable: bool = False
+    status: str = ""
+    layer: str = ""
+    accepted: str = ""
+
+    @classmethod
+    def of(cls, wanted: QueryDict) -> Filter:
+        """As the query string says."""
+        least, status, accepted = wanted.get("severity", ""), wanted.get("status", ""), wanted.get("accepted", "")
+        return cls(
+            words=wanted.get("q", "").strip()[:200].replace("\0", ""),
+            least=Severity[least.upper()] if least in Report.COUNTS else 0,
+            fixable=wanted.get("fixable") == "yes",
+            status=status if status in Finding.Status.values else "",
+            layer=wanted.get("layer", "").replace("\0", "")[:135],
+            accepted=accepted if accepted in {"hidden", "only"} else "",
+        )
+
+    @property
+    def severity(self) -> str:
+        """The least severity as the URL has it."""
+        return Severity(self.least).name.lower() if self.least else ""
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is left out."""
+        return self != Filter()
+
+    def apply(self, found: Any, now: datetime) -> Any:
+        """The findings that are wanted."""
+        if self.words:
+            by_words = Q(vulnerability__name__icontains=self.words) | Q(package__name__icontains=self.words)
+            found = found.filter(by_words | Q(vulnerability__title__icontains=self.words))
+        if self.least:
+            found = found.filter(severity__gte=self.least)
+        if self.fixable:
+            found = found.exclude(fixed_version="")
+        if self.status:
+            found = found.filter(status=self.status)
+        if self.layer:
+            found = found.filter(layer=self.layer)
+        if self.accepted == "hidden":
+            found = found.unaccepted(now)
+        elif self.accepted == "only":
+            found = found.filter(acceptance__isnull=False)
+        return found
+
+
+def findings(manifest: Manifest, now: datetime) -> Any:
+    """What is known to be in a manifest, each with its acceptance's id; ``rank``: severity, then a fix, then CVSS."""
+    has_fix = Case(When(fixed_version="", then=Value(0.0)), default=Value(20.0), output_field=FloatField())
+    cvss = Coalesce("vulnerability__score", Value(0.0), output_field=FloatField())
+    found = Finding.objects.current().filter(manifest=manifest).with_acceptance(now)
+    found = found.annotate(
+        cvss=cvss, rank=F("severity") * Value(100.0, output_field=FloatField()) + has_fix + F("cvss")
+    )
+    return found.select_related("vulnerability", "package")
+
+
+def page(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
+    """A page of findings with everything around it. At most thirteen queries, however many findings there are."""
+    now, chosen = timezone.now(), Filter.of(wanted)
+    past = list(Scan.objects.filter(manifest=subject.manifest).order_by("-pk")[:SCANS])
+    context: dict[str, Any] = {
+        "subject": subject,
+        "report": subject.report,
+        "database": scans.database(),
+        "scan": next((scan for scan in past if scan.state in Scan.OPEN), None),
+        "last": next((scan for scan in past if scan.state not in Scan.OPEN), None),
+        "filter": chosen,
+        "group": "layers" if wanted.get("view") == "layers" else "",
+        "has_sbom": Sbom.objects.filter(manifest=subject.manifest).exists(),
+    }
+    if subject.is_index:
+        at_work = [part for part in subject.parts if getattr(part, "open_scan", "")]
+        context["done"] = len(subject.parts) - len(at_work)
+        return context
+    found = chosen.apply(findings(subject.manifest, now), now)
+    shown = listing.page(found, wanted, SORTS, search=chosen.words)
+    layers = _layers(subject.manifest, now)
+    numbers = {each.digest: each for each in layers}
+    done = [scan.pk for scan in past if scan.state == Scan.State.DONE]
+    _explain(shown.rows, numbers, newest=done[0] if len(done) > 1 else None)
+    context["layers"] = layers
+    context["listing"] = shown
+    context["total"] = found.count() if chosen.is_set else _number(subject.report)
+    return context
+
+
+def _number(report: Report | None) -> int:
+    return report.total + report.accepted if report else 0
+
+
+def _explain(rows: list[Any], layers: dict[str, LayerGroup], newest: int | None) -> None:
+    """Give each finding its acceptance (one query), its layer, and whether the newest scan found it first."""
+    wanted = {row.acceptance for row in rows if row.acceptance}
+    known = Acceptance.objects.select_related("repository").in_bulk(wanted)
+    for row in rows:
+        row.accepted = known.get(row.acceptance)
+        row.brought_by = layers.get(row.layer) or LayerGroup(row.layer)
+        row.is_new = newest is not None and row.since_id == newest
+
+
+def _layers(manifest: Manifest, now: datetime) -> list[LayerGroup]:
+    """What each layer brings that nobody has accepted, from the lowest up; those of which nothing is known last."""
+    groups: dict[str, LayerGroup] = {}
+    for number, layer in enumerate(inspection.contents(manifest).layers, 1):
+        groups.setdefault(layer.digest, LayerGroup(layer.digest, number, layer.created_by, layer.size))
+    found = Finding.objects.current().unaccepted(now).filter(manifest=manifest).order_by()
+    rows = found.values_list("layer", "severity").annotate(
+        number=Count("pk"), fixable=Count("pk", filter=~Q(fixed_version=""))
+    )
+    for digest, severity, number, fixable in rows:
+        group = groups.setdefault(digest, LayerGroup(digest))
+        group.counts[Severity(severity).name.lower()] += number
+        group.fixable += fixable
+    return list(groups.values())
+
+
+def rows(subject: Subject) -> Iterator[dict[str, Any]]:
+    """All findings of a digest, the worst first, as plain data; of an index, those of its platforms in turn."""
+    now = timezone.now()
+    for manifest in subject.parts or [subject.manifest]:
+        found = findings(manifest, now).select_related("since").order_by("-rank", "pk")
+        known = Acceptance.objects.standing(now).filter(project=subject.manifest.image.repository.project_id).in_bulk()
+        for row in found:
+            yield _plain(row, known.get(row.acceptance))
+
+
+def _plain(row: Any, accepted: Acceptance | None) -> dict[str, Any]:
+    return {
+        "vulnerability": row.vulnerability.name,
+        "severity": Severity(row.severity).name.lower(),
+        "cvss": row.vulnerability.score,
+        "package": row.package.name,
+        "type": row.package.kind,
+        "installed": row.package.version,
+        "fixed in": row.fixed_version,
+        "status": row.status,
+        "layer": row.layer,
+        "path": row.path,
+        "title": row.vulnerability.title,
+        "url": row.vulnerability.url,
+        "first found": row.since.requested_at.isoformat(),
+        "accepted by": accepted.accepted_by if accepted else "",
+        "reason": accepted.reason if accepted else "",
+        "accepted until": accepted.expires_at.isoformat() if accepted and accepted.expires_at else "",
+    }
+
+
+def sbom(manifest: Manifest) -> bytes | None:
+    """The packages of a digest as CycloneDX in JSON; None when it was never scanned."""
+    kept = Sbom.objects.filter(manifest=manifest).first()
+    return gzip.decompress(kept.content) if kept else None
+
+
+# ── Compared ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(slots=True)
+class Packages:
+    """How the packages of two digests differ: names with versions before and after."""
+
+    added: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+    changed: list[tuple[str, str, str]] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """How many."""
+        return len(self.added) + len(self.removed) + len(self.changed)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """``new``: only here; ``fixed``: only there. ``then``: the digest there; ``scan``: or the one before."""
+
+    new: list[Any]
+    fixed: list[Any]
+    unchanged: int
+    then: Manifest | None = None
+    scan: Scan | None = None
+    packages: Packages | None = None
+
+
+def compare(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
+    """A digest beside itself a scan ago, or beside another digest of the image. At most fifteen queries."""
+    other = wanted.get("with", "").strip()[:200].replace("\0", "")
+    done = list(Scan.objects.filter(manifest=subject.manifest, state=Scan.State.DONE).order_by("-pk")[:SCANS])
+    context: dict[str, Any] = {
+        "subject": subject,
+        "report": subject.report,
+        "with": other,
+        "before": [{"value": f"scan-{scan.pk}", "scan": scan} for scan in done[1:]],
+        "digests": images.recent_digests(subject.manifest.image),
+        "result": None,
+        "problem": "",
+    }
+    if subject.is_index:
+        return context | {"problem": "index"}
+    if subject.report is None or subject.report.scanned_at is None:
+        return context | {"problem": "unknown here"}
+    if not other and len(done) > 1:
+        other = f"scan-{done[1].pk}"
+    context["with"] = other
+    if other.startswith("scan-"):
+        then = next((scan for scan in done if f"scan-{scan.pk}" == other), None)
+        return context | ({"result": _with_scan(subject.manifest, then)} if then else {"problem": "gone"})
+    if not other:
+        return context | {"problem": "choose"}
+    return context | _with_digest(subject, other)
+
+
+def _with_scan(manifest: Manifest, then: Scan) -> Comparison:
+    now = timezone.now()
+    result = _compared(Finding.objects.as_of(then), findings(manifest, now))
+    result.scan = then
+    return result
+
+
+def _with_digest(subject: Subject, other: str) -> dict[str, Any]:
+    image = subject.manifest.image
+    found = Manifest.objects.referenced(image.path, other, by_digest=digests.is_digest(other))
+    then = found.select_related("report").defer("content").first()
+    chosen = {"with": then.digest if then else other}
+    if then is not None and then.media_type in media_types.INDEXES:
+        parts = Manifest.objects.live().filter(parent_references__parent=then, platforms=subject.manifest.platforms)
+        then = parts.select_related("report").defer("content").first()
+        if then is None:
+            return chosen | {"problem": "platform"}
+    if then is None:
+        return chosen | {"problem": "gone"}
+    known: Report | None = getattr(then, "report", None)
+    if known is None or known.scanned_at is None:
+        return chosen | {"problem": "unknown there", "then": then}
+    result = _compared(Finding.objects.current().filter(manifest=then), findings(subject.manifest, timezone.now()))
+    result.then, result.packages = then, _packages(then, subject.manifest)
+    return chosen | {"result": result}
+
+
+def _compared(before: QuerySet[Finding], now: QuerySet[Finding]) -> Comparison:
+    """By vulnerability and name of the package: another version with the same vulnerability has not changed."""
+    old, new = _by_key(before.select_related("vulnerability", "package")), _by_key(now)
+    gone = sorted((old[key] for key in old.keys() - new.keys()), key=_badness)
+    come = sorted((new[key] for key in new.keys() - old.keys()), key=_badness)
+    return Comparison(come, gone, len(new.keys() & old.keys()))
+
+
+def _by_key(found: Iterable[Finding]) -> dict[tuple[str, str, str], Finding]:
+    return {(row.vulnerability.name, row.package.kind, row.package.name): row for row in found}
+
+
+def _badness(row: Finding) -> tuple[Any, ...]:
+    return (-row.severity, -(row.vulnerability.score or 0), row.vulnerability.name, row.package.name)
+
+
+def _packages(before: Manifest, now: Manifest) -> Packages:
+    old, new = _versions(before), _versions(now)
+    found = Packages()
+    for key in sorted(old.keys() | new.keys()):
+        was, is_now, name = old.get(key, ""), new.get(key, ""), key[1]
+        if was == is_now:
+            continue
+        if not was:
+            found.added.append((name, is_now))
+        elif not is_now:
+            found.removed.append((name, was))
+        else:
+            found.changed.append((name, was, is_now))
+    return found
+
+
+def _versions(manifest: Manifest) -> dict[tuple[str, str], str]:
+    held = Component.objects.filter(manifest=manifest).values_list("package__kind", "package__name", "package__version")
+    versions: dict[tuple[str, str], list[str]] = {}
+    for kind, name, version in held:
+        versions.setdefault((kind, name), []).append(version)
+    return {key: ", ".join(sorted(each)) for key, each in versions.items()}
+
+
+# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def acceptable(subject: Subject, vulnerability: str, package: str) -> dict[str, Any] | None:
+    """What accepting this would be about; None when it was not found in the digest. Two queries."""
+    found = findings(subject.manifest, timezone.now()).filter(vulnerability__name=vulnerability)
+    rows = list(found.filter(package__name=package) if package else found)
+    if not rows:
+        return None
+    _explain(rows, {}, None)
+    in_project = Finding.objects.current().filter(
+        vulnerability__name=vulnerability,
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__deletion=None,
+        manifest__image__repository__project=subject.manifest.image.repository.project_id,
+    )
+    here = Q(manifest__image__repository=subject.manifest.image.repository_id)
+    numbers = in_project.order_by().aggregate(
+        project=Count("manifest", distinct=True),
+        repository=Count("manifest", filter=here, distinct=True),
+        without_fix=Count("pk", filter=Q(fixed_version="")),
+    )
+    return {"finding": max(rows, key=lambda row: row.severity), "findings": rows, **numbers}

@@ -1,0 +1,361 @@
+"""What scans found, in words, letters and colours. Nothing here says "good" of what is not known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from console.templatetags.charts import segments
+from console.templatetags.kcr import count, day
+from registry.models import Severity
+from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan
+from scanning.models.scans import OF_THE_DATABASE, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import date
+
+    from django.utils.functional import Promise
+    from django.utils.safestring import SafeString
+
+    from registry.models import Manifest
+
+register = template.Library()
+
+CHART_WIDTH, CHART_HEIGHT, CHART_LEFT, CHART_RIGHT, CHART_BOTTOM = 640, 190, 44, 64, 20
+LABEL = 13  # how far two labels stand apart at least
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many findings of one severity: ``name`` is its colour, ``letter`` and ``words`` say it without."""
+
+    name: str
+    letter: str
+    words: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a badge says of a digest. ``state`` is one of the words of ``STATES``, or "found" when there are counts."""
+
+    state: str
+    counts: Sequence[Count]
+    words: str
+    is_outdated: bool = False
+    is_open: bool = False
+
+
+def severities_in_words() -> dict[str, str]:
+    """Every severity, the worst first."""
+    return {
+        "critical": _("Critical"),
+        "high": _("High"),
+        "medium": _("Medium"),
+        "low": _("Low"),
+        "unknown": _("Unknown"),
+    }
+
+
+def _states() -> dict[str, str]:
+    return {
+        "unscanned": _("Not scanned"),
+        "waiting": _("Scan waiting"),
+        "running": _("Scanning"),
+        "failed": _("Scan failed"),
+        "unsupported": _("Unsupported"),
+        "unrecognised": _("Nothing recognised"),
+        "partial": _("Known in part"),
+        "clean": _("None found"),
+    }
+
+
+def counts_of(numbers: Mapping[str, int]) -> list[Count]:
+    """The severities that were found, the worst first."""
+    words = severities_in_words()
+    return [Count(name, name[0].upper(), words[name], numbers[name]) for name in words if numbers.get(name)]
+
+
+def is_outdated(report: Report | None) -> bool:
+    """Whether a result rests on a database that is too old to be trusted without a look at its age."""
+    if report is None or report.database_at is None or report.state == Report.State.UNSUPPORTED:
+        return False
+    return timezone.now() - report.database_at > DatabaseRefresh.STALE
+
+
+def look_at(manifest: Manifest) -> Look:
+    """What is known of a manifest that was joined with its report; ``open_scan`` tells of a scan on its way."""
+    report: Report | None = getattr(manifest, "report", None)
+    open_scan: str = getattr(manifest, "open_scan", "")
+    state = _state(report, open_scan)
+    counts = counts_of({name: getattr(report, name) for name in Report.COUNTS}) if report else []
+    shown = counts if state == "found" else []
+    return Look(state, shown, _title(report, state, shown), is_outdated(report), bool(open_scan))
+
+
+def _state(report: Report | None, open_scan: str) -> str:
+    if report is None:
+        return open_scan or "unscanned"
+    if report.state == Report.State.FAILED:
+        return open_scan or "failed"
+    if report.state == Report.State.UNSUPPORTED:
+        return "unsupported"
+    if report.total:
+        return "found"
+    if report.state == Report.State.UNRECOGNISED:
+        return "unrecognised"
+    return "partial" if report.unknown_parts else "clean"
+
+
+def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
+    said = [f"{each.words} {count(each.number)}" for each in counts] or [_states()[state]]
+    if report is None:
+        return ", ".join(said)
+    if report.fixable:
+        said.append(_("%(count)s with a fix") % {"count": count(report.fixable)})
+    if report.accepted:
+        said.append(_("%(count)s accepted") % {"count": count(report.accepted)})
+    if report.unknown_parts:
+        words = ngettext(
+            "nothing known of %(count)s platform", "nothing known of %(count)s platforms", report.unknown_parts
+        )
+        said.append(words % {"count": report.unknown_parts})
+    if report.problem and state not in {"failed", "unsupported"}:
+        said.append(_("the last scan failed"))
+    if report.database_at:
+        said.append(_("as of %(day)s") % {"day": day(report.database_at)})
+    return ", ".join(said)
+
+
+@register.inclusion_tag("console/parts/_scan_badge.html")
+def scan_badge(manifest: Manifest | None, link: str = "") -> dict[str, Any]:
+    """Letters and counts, or a word where there are none; a link to all of it."""
+    if manifest is None:
+        return {"look": None}
+    look = look_at(manifest)
+    return {"look": look, "link": link, "state_words": _states().get(look.state, "")}
+
+
+@register.inclusion_tag("console/parts/_severity.html")
+def severity_badge(severity: int) -> dict[str, Any]:
+    """One severity: its letter and its word."""
+    return _severity(Severity(severity).name.lower())
+
+
+@register.inclusion_tag("console/parts/_counts.html")
+def severity_counts(numbers: Any) -> dict[str, Any]:
+    """Letters and counts of an object or dictionary with a number for each severity."""
+    return {"counts": counts_of(_numbers(numbers))}
+
+
+@register.inclusion_tag("console/parts/_severities.html")
+def severities(numbers: Any) -> dict[str, Any]:
+    """A bar of findings by severity with a legend."""
+    counts = counts_of(_numbers(numbers))
+    return {
+        "counts": counts,
+        "segments": segments([each.number for each in counts], counts, [each.name for each in counts]),
+    }
+
+
+def _numbers(numbers: Any) -> dict[str, int]:
+    return {name: numbers[name] if isinstance(numbers, dict) else getattr(numbers, name) for name in Report.COUNTS}
+
+
+def _severity(name: str) -> dict[str, Any]:
+    return {"name": name, "letter": name[0].upper(), "words": severities_in_words().get(name, "")}
+
+
+@register.inclusion_tag("console/parts/_severity_chart.html")
+def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, Any]:
+    """Columns of findings by severity, one a day, stacked with the worst below; a day without a row stays empty."""
+    names = list(Report.COUNTS)
+    rows = [(when, None if row is None else [int(getattr(row, name)) for name in names]) for when, row in days]
+    top = _round_up(max((sum(numbers) for _day, numbers in rows if numbers), default=0))
+    base = CHART_HEIGHT - CHART_BOTTOM
+    step = (CHART_WIDTH - CHART_LEFT - CHART_RIGHT) / max(1, len(rows))
+    columns = []
+    for index, (when, numbers) in enumerate(rows):
+        title = ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, numbers))
+        columns.append(
+            {
+                "x": round(CHART_LEFT + index * step, 2),
+                "step": round(step, 2),
+                "width": round(step * 0.8, 2),
+                "day": when,
+                "title": title or (_("no record") if numbers is None else _("none")),
+                "parts": _stack(names, numbers or [], base, top),
+                "is_named": index % 21 == len(rows) % 21 and index < len(rows) - 10,
+            }
+        )
+    last = next((numbers for _day, numbers in reversed(rows) if numbers), [])
+    return {
+        "columns": columns,
+        "labels": _labels(_stack(names, last, base, top)),
+        "words": words,
+        "now": ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, last)) or _("none"),
+        "top": top,
+        "half": top // 2 if top > 1 else 0,
+        "base": base,
+        "middle": base / 2,
+        "width": CHART_WIDTH,
+        "height": CHART_HEIGHT,
+        "left": CHART_LEFT,
+        "right": CHART_WIDTH - CHART_RIGHT,
+    }
+
+
+def _named(names: list[str], numbers: list[int] | None) -> list[Count]:
+    return counts_of(dict(zip(names, numbers or [], strict=False)))
+
+
+def _stack(names: list[str], numbers: list[int], base: float, top: int) -> list[dict[str, Any]]:
+    parts, below = [], 0
+    for name, number in zip(names, numbers, strict=False):
+        if number:
+            y, height = base * (1 - (below + number) / top), base * number / top
+            parts.append({"name": name, "y": round(y, 2), "height": round(height, 2), "number": number})
+        below += number
+    return parts
+
+
+def _labels(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the pieces of the last column are, beside them: from below upwards, never one over another."""
+    labels, lowest = [], float(CHART_HEIGHT - CHART_BOTTOM)
+    for part in parts:
+        y = min(part["y"] + part["height"] / 2 + 4, lowest)
+        labels.append({"y": round(y, 2), "letter": part["name"][0].upper(), "number": part["number"]})
+        lowest = y - LABEL
+    return labels
+
+
+def _round_up(number: int) -> int:
+    step = 1
+    while True:
+        for factor in (1, 2, 4, 5, 8):
+            if number <= step * factor:
+                return max(1, step * factor)
+        step *= 10
+
+
+# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@register.filter
+def severity_words(severity: int) -> str:
+    """A severity in a word."""
+    return severities_in_words().get(Severity(severity).name.lower(), _("None"))
+
+
+@register.filter
+def status_words(status: str) -> str:
+    """What the makers of a package say."""
+    return {
+        Finding.Status.UNKNOWN: _("unknown"),
+        Finding.Status.NOT_AFFECTED: _("not affected"),
+        Finding.Status.AFFECTED: _("affected, no fix yet"),
+        Finding.Status.FIXED: _("fixed"),
+        Finding.Status.UNDER_INVESTIGATION: _("under investigation"),
+        Finding.Status.WILL_NOT_FIX: _("will not be fixed"),
+        Finding.Status.FIX_DEFERRED: _("fix deferred"),
+        Finding.Status.END_OF_LIFE: _("end of life"),
+    }.get(Finding.Status(status) if status in Finding.Status.values else Finding.Status.UNKNOWN, status)
+
+
+@register.filter
+def trigger_words(trigger: int) -> str:
+    """Why a scan was asked for."""
+    return {Scan.Trigger.MANUAL: _("by hand"), Scan.Trigger.PUSH: _("after a push"), Scan.Trigger.DAILY: _("daily")}[
+        Scan.Trigger(trigger)
+    ]
+
+
+@register.filter
+def justification_words(justification: str) -> str:
+    """Why somebody lives with a vulnerability."""
+    words: dict[str, str | Promise] = {
+        Acceptance.Justification.COMPONENT: _("Not affected: the component is not in the image"),
+        Acceptance.Justification.CODE: _("Not affected: the vulnerable code is not in the image"),
+        Acceptance.Justification.PATH: _("Not affected: the vulnerable code is never run"),
+        Acceptance.Justification.CONTROLLED: _("Not affected: an attacker cannot reach the vulnerable code"),
+        Acceptance.Justification.MITIGATED: _("Not affected: something else prevents it already"),
+    }
+    return str(words.get(justification, _("The risk is taken")))
+
+
+@register.filter
+def problem_words(problem: str) -> str:
+    """Why a scan failed."""
+    return {
+        Problem.DATABASE_MISSING: _("There is no vulnerability database yet"),
+        Problem.DATABASE_BROKEN: _("The vulnerability database cannot be read"),
+        Problem.SCANNER_MISSING: _("Trivy is not installed where the scanner runs"),
+        Problem.TIMEOUT: _("The scan took too long and was stopped"),
+        Problem.MEMORY: _("The scan needed more memory than it may have"),
+        Problem.DISK: _("The scan wrote more than it may"),
+        Problem.KILLED: _("Something ended the scanner from outside"),
+        Problem.DAMAGED: _("The image cannot be read"),
+        Problem.BYTES_MISSING: _("Bytes of a layer are lost"),
+        Problem.WORKER_LOST: _("The worker ended in the middle of it, several times"),
+        Problem.GONE: _("The digest was deleted meanwhile"),
+        Problem.OTHER: _("The scanner failed"),
+    }.get(Problem(problem) if problem in Problem.values else Problem.OTHER, problem)
+
+
+@register.filter
+def problem_hint(problem: str) -> str:
+    """What to do about it, in one sentence."""
+    from_operator = _("An operator sets KCR_TRIVY_DB_REPOSITORY, or loads one with manage.py loadvulnerabilitydb.")
+    return {
+        Problem.DATABASE_MISSING: from_operator,
+        Problem.DATABASE_BROKEN: from_operator,
+        Problem.SCANNER_MISSING: _("An operator installs Trivy beside the worker, then retry."),
+        Problem.TIMEOUT: _("Retry; if it happens again, make the image smaller or split it."),
+        Problem.MEMORY: _("Retry; if it happens again, look for a huge package file in the image."),
+        Problem.DISK: _("Look for a file that is huge when it is unpacked, take it out and push again."),
+        Problem.KILLED: _("Retry; if it happens again, the worker's machine is short of memory."),
+        Problem.DAMAGED: _("Pull it to see whether it can be unpacked at all, then build it anew and push again."),
+        Problem.BYTES_MISSING: _("Push the image again: it brings the bytes back."),
+        Problem.WORKER_LOST: _("Retry; if it happens again, an operator looks into the worker's log."),
+        Problem.GONE: _("Nothing is to be done; recover the digest if it is still wanted."),
+        Problem.OTHER: _("Retry; if it happens again, show the detail to an operator."),
+    }[Problem(problem) if problem in Problem.values else Problem.OTHER]
+
+
+@register.filter
+def is_of_database(problem: str) -> bool:
+    """Whether only the lack of a usable database stopped it."""
+    return problem in OF_THE_DATABASE
+
+
+@register.filter
+def is_outdated_report(report: Report) -> bool:
+    """Whether it rests on a database that is too old."""
+    return is_outdated(report)
+
+
+@register.simple_tag
+def severity_choices() -> list[tuple[str, str]]:
+    """Severities to choose the least of."""
+    words = severities_in_words()
+    chosen = [(name, _("%(severity)s and worse") % {"severity": words[name]}) for name in ("high", "medium", "low")]
+    return [("critical", words["critical"]), *chosen]
+
+
+@register.simple_tag
+def status_choices() -> list[tuple[str, str]]:
+    """What makers of packages say."""
+    return [(status, status_words(status)) for status in Finding.Status.values]
+
+
+@register.simple_tag
+def outside(address: str, words: str) -> SafeString:
+    """A link to somebody else's page, when it is a page; the words alone otherwise: anybody may have chosen it."""
+    if not address.startswith(("https://", "http://")):
+        return format_html("{}", words)
+    return format_html('<a href="{}" rel="noopener noreferrer" target="_blank">{}</a>', address, words)

@@ -1,0 +1,153 @@
+"""Notices about scans, of a project and of a repository; and the way out for those who get them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import Http404
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+
+from console.forms.notices import Notice
+from console.queries import notices as queries
+from console.shortcuts import Place, alone, of_project, public
+from registry.access import Action
+from scanning import deliveries, notices, subscriptions, tasks
+from scanning.models import Subscription
+from scanning.outgoing import host_of
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+Channel = Subscription.Channel
+
+
+@of_project(Action.VIEW)
+def listed(place: Place) -> HttpResponse:
+    """Who hears of the scans here."""
+    return _page(place, "notices", rows=queries.subscriptions(place.project, place.repository))
+
+
+def _create(place: Place) -> HttpResponse:
+    """A form for the channel that was chosen; what was made, with its secret, after it."""
+    wanted = place.request.GET.get("channel", "")
+    channel = Channel(wanted) if wanted in Channel.values else Channel.MAIL
+    form = Notice(place.request.POST or None, channel=channel)
+    if place.request.method == "POST" and form.is_valid():
+        made = form.attempt(
+            subscriptions.create, place.actor, place.project, place.repository, channel, **form.wanted()
+        )
+        if made and made.secret:
+            return _page(place, "notice_secret", subscription=made.subscription, secret=made.secret)
+        if made:
+            place.say(_("The notice has been made. Send a test to see that it arrives."))
+            return _go(place, "notice", subscription=made.subscription.pk)
+    return _page(place, "notice_new", form=form, channel=channel)
+
+
+def _show(place: Place, subscription: int) -> HttpResponse:
+    """One of them with its log; POST tries, pauses, resumes, gives a new secret, or ends it."""
+    found = _found(place, subscription)
+    if place.request.method != "POST":
+        log = queries.log(found, place.request.GET)
+        return _page(place, "notice", subscription=found, host=host_of(found.url), listing=log)
+    act = place.request.POST.get("act", "")
+    if act == "secret":
+        secret = subscriptions.renew_secret(place.actor, found)
+        return _page(place, "notice_secret", subscription=found, secret=secret)
+    if act == "delete":
+        subscriptions.delete(place.actor, found)
+        place.say(_("The notice has been deleted."))
+        return _go(place, "notices")
+    if act == "test":
+        content = notices.test_content(found, timezone.now())
+        tasks.start_delivery(deliveries.queue(found, content, is_test=True).pk)
+        place.say(_("A test is on its way. The log below says how it went."))
+    elif act in {"pause", "resume"}:
+        subscriptions.set_active(place.actor, found, is_active=act == "resume")
+    else:
+        raise Http404
+    return _go(place, "notice", subscription=found.pk)
+
+
+def _edit(place: Place, subscription: int) -> HttpResponse:
+    """Change where it goes, what about, and when."""
+    found = _found(place, subscription)
+    channel = Channel(found.channel)
+    form = Notice(place.request.POST or None, channel=channel, current=found)
+    if place.request.method == "POST" and form.is_valid():
+        form.attempt(subscriptions.update, place.actor, found, **form.wanted())
+        if form.is_valid():
+            place.say(_("The notice has been changed."))
+            return _go(place, "notice", subscription=found.pk)
+    return _page(place, "notice_edit", form=form, subscription=found, channel=channel)
+
+
+def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
+    """What was sent and what came back; POST sends it again."""
+    found = _found(place, subscription)
+    sent = queries.delivery(found, delivery)
+    if sent is None:
+        raise Http404
+    if place.request.method == "POST":
+        tasks.start_delivery(deliveries.again(sent).pk)
+        place.say(_("It is on its way again."))
+        return _go(place, "notice", subscription=found.pk)
+    return _page(place, "delivery", subscription=found, host=host_of(found.url), delivery=sent)
+
+
+# A project's own are the admins'; a repository's are looked after by whoever looks after the repository.
+create = of_project(Action.ADMINISTER)(_create)
+repository_create = of_project(Action.MANAGE)(_create)
+show = of_project(Action.VIEW, post=Action.ADMINISTER)(_show)
+repository_show = of_project(Action.VIEW, post=Action.MANAGE)(_show)
+edit = of_project(Action.ADMINISTER)(_edit)
+repository_edit = of_project(Action.MANAGE)(_edit)
+delivery = of_project(Action.ADMINISTER)(_delivery)
+repository_delivery = of_project(Action.MANAGE)(_delivery)
+
+
+@csrf_exempt  # a mail program sends this, without a cookie (RFC 8058): the link itself is the proof
+@public
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """GET asks, POST takes the address off."""
+    leaving = subscriptions.read_unsubscribe(token)
+    if leaving is None:
+        return alone(request, "console/unsubscribe.html", status=404)
+    about = leaving.subscription and (leaving.subscription.repository or leaving.subscription.project)
+    if request.method == "POST":
+        client = request.headers.get("User-Agent", "")
+        subscriptions.unsubscribe(leaving, remote_address=request.META.get("REMOTE_ADDR", ""), client=client)
+    context: dict[str, Any] = {"leaving": leaving, "about": about, "is_done": request.method == "POST" or about is None}
+    return alone(request, "console/unsubscribe.html", **context)
+
+
+def _found(place: Place, pk: int) -> Subscription:
+    found = queries.subscription(place.project, place.repository, pk)
+    if found is None:
+        raise Http404
+    return found
+
+
+def _page(place: Place, template: str, **context: Any) -> HttpResponse:
+    around: dict[str, Any] = {
+        "side": "repositories" if place.repository else "notices",
+        "tab": "notices",
+        "may_change": place.may_manage if place.repository else place.may_administer,
+        "list_url": place.url("repository_notices" if place.repository else "notices"),
+        "new_url": place.url("repository_notice_new" if place.repository else "notice_new"),
+    }
+    subscription = context.get("subscription")
+    if subscription is not None:
+        around["here"] = place.url(_named(place, "notice"), subscription=subscription.pk)
+        around["edit_url"] = place.url(_named(place, "notice_edit"), subscription=subscription.pk)
+    return place.render(f"console/{template}.html", **around, **context)
+
+
+def _go(place: Place, view: str, **more: Any) -> HttpResponse:
+    return place.go(_named(place, view), **more)
+
+
+def _named(place: Place, view: str) -> str:
+    return f"repository_{view}" if place.repository else view

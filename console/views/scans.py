@@ -1,0 +1,83 @@
+"""The scans of a project: how bad is it, what is on its way, what failed, what do we live with?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import Http404
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django_htmx.http import HttpResponseClientRefresh
+
+from console.queries import scans as queries
+from console.shortcuts import Place, back, of_project
+from registry.access import Action
+from registry.models import Repository
+from scanning import acceptances as domain
+from scanning import scans, tasks
+from scanning.models import Acceptance, Scan
+
+if TYPE_CHECKING:
+    from django.http import HttpResponse
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def show(place: Place) -> HttpResponse:
+    """The project at a glance; POST scans everything tagged, or retries one digest or all that failed."""
+    if place.request.method == "POST":
+        return _ask(place)
+    if place.request.headers.get("HX-Target") == "queue" and not queries.queue(place.project)["total"]:
+        return HttpResponseClientRefresh()
+    return place.render("console/scans.html", side="scans", tab="scans", page=queries.page(place.project))
+
+
+@of_project(Action.VIEW)
+def log(place: Place) -> HttpResponse:
+    """Every scan: who asked for it, what came of it."""
+    return place.render(
+        "console/scans_log.html", side="scans", tab="log", page=queries.log(place.project, place.request.GET)
+    )
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def acceptances(place: Place) -> HttpResponse:
+    """What people live with; POST withdraws one."""
+    if place.request.method == "POST":
+        chosen = place.request.POST.get("acceptance", "")
+        found = Acceptance.objects.filter(project=place.project, pk=int(chosen) if chosen.isdecimal() else 0)
+        acceptance = found.select_related("repository__project", "project").first()
+        if acceptance is None:
+            raise Http404
+        if domain.withdraw(place.actor, acceptance):
+            place.say(_("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability})
+        return redirect(back(place.request, place.url("acceptances")))
+    page = queries.acceptances(place.project, place.request.GET)
+    return place.render("console/acceptances.html", side="scans", tab="acceptances", page=page)
+
+
+@of_project(Action.MANAGE)
+def scan_repository(place: Place) -> HttpResponse:
+    """POST scans everything that a tag of the repository names."""
+    if place.request.method == "POST":
+        _start(place, scans.request_for_tagged(place.actor, [place.home]))
+    return place.go("repository")
+
+
+def _ask(place: Place) -> HttpResponse:
+    act, chosen = place.request.POST.get("act", ""), place.request.POST.get("manifest", "")
+    if act == "all":
+        live = Repository.objects.live().filter(project=place.project)
+        _start(place, scans.request_for_tagged(place.actor, live))
+    elif act == "retry":
+        failed = queries.failed(place.project)
+        if chosen:
+            failed = failed.filter(pk=int(chosen) if chosen.isdecimal() else 0)
+        _start(place, scans.request(failed.values_list("pk", flat=True), Scan.Trigger.MANUAL, place.actor.label))
+    return place.go("scans")
+
+
+def _start(place: Place, started: list[int]) -> None:
+    tasks.start(started)
+    words = ngettext("%(count)s scan is on its way.", "%(count)s scans are on their way.", len(started))
+    place.say(words % {"count": len(started)} if started else _("There is nothing to scan."))

@@ -1,0 +1,135 @@
+"""Vulnerabilities of a digest: is it safe, how old is that answer, what changed, what do we live with?"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.http import Http404, HttpResponse, HttpResponseBase
+from django.utils.translation import gettext as _
+from django_htmx.http import HttpResponseClientRefresh
+
+from console.forms.vulnerabilities import Accept
+from console.queries import scans as scan_queries
+from console.queries import vulnerabilities as queries
+from console.shortcuts import Place, as_csv, as_file, of_project
+from registry import history
+from registry.access import Action
+from scanning import acceptances, scans, tasks
+from scanning.models import Report, Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@of_project(Action.VIEW, post=Action.MANAGE)
+def show(place: Place, reference: str) -> HttpResponse:
+    """What was found in a digest; POST has it scanned."""
+    subject = _find(place, reference)
+    if place.request.method == "POST":
+        tasks.start(scans.request([subject.manifest.pk], Scan.Trigger.MANUAL, place.actor.label))
+        return place.go("vulnerabilities", reference=reference)
+    if place.request.headers.get("HX-Target") == "scan-state" and not subject.manifest.open_scan:  # type: ignore[attr-defined]
+        return HttpResponseClientRefresh()
+    page = queries.page(subject, place.request.GET)
+    return place.render("console/vulnerabilities.html", side="repositories", tab="vulnerabilities", page=page)
+
+
+@of_project(Action.VIEW)
+def compare(place: Place, reference: str) -> HttpResponse:
+    """What is new and what is fixed, against the scan before or another digest of the image."""
+    page = queries.compare(_find(place, reference), place.request.GET)
+    return place.render("console/vulnerabilities_compare.html", side="repositories", tab="compare", page=page)
+
+
+@of_project(Action.VIEW)
+def download_csv(place: Place, reference: str) -> HttpResponseBase:
+    """All findings as CSV."""
+    return as_csv(_csv_rows(_find(place, reference)), f"{_file_name(place, reference)}-vulnerabilities.csv")
+
+
+@of_project(Action.VIEW)
+def download_json(place: Place, reference: str) -> HttpResponse:
+    """All findings, and what is known besides, as JSON."""
+    subject = _find(place, reference)
+    report = subject.report
+    document: dict[str, Any] = {
+        "image": place.pushed.path,
+        "digest": subject.manifest.digest,
+        "tags": subject.tags,
+        "state": report.state if report else "unscanned",
+        "problem": report.problem if report else "",
+        "system": report.system if report else "",
+        "database": report.database_at.isoformat() if report and report.database_at else None,
+        "scanned": report.scanned_at.isoformat() if report and report.scanned_at else None,
+        "trivy": report.tool_version if report else "",
+        "counts": {name: getattr(report, name) for name in (*Report.COUNTS, "fixable", "accepted")} if report else None,
+        "findings": list(queries.rows(subject)),
+    }
+    content = json.dumps(document, indent=2, ensure_ascii=False).encode()
+    return as_file(content, f"{_file_name(place, reference)}-vulnerabilities.json", "application/json")
+
+
+@of_project(Action.VIEW)
+def download_sbom(place: Place, reference: str) -> HttpResponse:
+    """The packages as CycloneDX."""
+    content = queries.sbom(_find(place, reference).manifest)
+    if content is None:
+        raise Http404(_("There is no SBOM of this digest: it has not been scanned."))
+    return as_file(content, f"{_file_name(place, reference)}.cdx.json", "application/vnd.cyclonedx+json")
+
+
+@of_project(Action.VIEW)
+def download_vex(place: Place) -> HttpResponse:
+    """What is accepted in a repository as OpenVEX."""
+    document = acceptances.openvex(place.project, place.home)
+    name = f"{place.project.name}-{place.home.name}.openvex.json"
+    return as_file(acceptances.as_file(document), name, "application/json")
+
+
+@of_project(Action.MANAGE)
+def accept(place: Place, reference: str) -> HttpResponse:
+    """Live with a vulnerability: where, why, until when."""
+    subject = _find(place, reference)
+    vulnerability = place.request.GET.get("vulnerability", "")[:100].replace("\0", "")
+    package = place.request.GET.get("package", "")[:300].replace("\0", "")
+    about = queries.acceptable(subject, vulnerability, package)
+    if about is None:
+        return place.go("vulnerabilities", reference=reference)
+    package = about["finding"].package.name
+    form = Accept(place.request.POST or None, package=package, repository=str(place.home))
+    if place.request.method == "POST" and form.is_valid():
+        wanted = form.cleaned_data
+        made = form.attempt(
+            acceptances.accept,
+            place.actor,
+            place.project,
+            vulnerability,
+            repository=place.home if wanted["scope"] == "repository" else None,
+            package=package if wanted["packages"] == "this" else "",
+            justification=wanted["justification"],
+            reason=wanted["reason"],
+            expires_at=form.expires_at(),
+        )
+        if made:
+            place.say(_("%(vulnerability)s has been accepted.") % {"vulnerability": vulnerability})
+            return place.go("vulnerabilities", reference=reference)
+    context: dict[str, Any] = {"form": form, "subject": subject, "about": about, "database": scan_queries.database()}
+    return place.render("console/vulnerability_accept.html", side="repositories", **context)
+
+
+def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:
+    yield queries.CSV_HEADER
+    for row in queries.rows(subject):
+        yield tuple(history.csv_cell("" if row[name] is None else str(row[name])) for name in queries.CSV_HEADER)
+
+
+def _file_name(place: Place, reference: str) -> str:
+    return f"{place.home.name}-{place.pushed.name}-{reference[:71]}"
+
+
+def _find(place: Place, reference: str) -> queries.Subject:
+    found = queries.subject(place.pushed, reference)
+    if found is None:
+        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.pushed.name, "reference": reference})
+    return found

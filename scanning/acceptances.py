@@ -1,0 +1,186 @@
+"""Vulnerabilities that somebody decided to live with: accepted, withdrawn, said to others (OpenVEX 0.2.0)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from registry import history, hosts
+from registry.errors import RequestInvalid
+from registry.models import Event, Repository
+
+from . import findings
+from .models import Acceptance, Finding, Report
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from django.db.models import QuerySet
+
+    from accounts.actors import Actor
+    from accounts.models import Project
+
+MAX_REASON = 500
+
+
+def accept(
+    actor: Actor,
+    project: Project,
+    vulnerability: str,
+    *,
+    reason: str,
+    repository: Repository | None = None,
+    package: str = "",
+    justification: str = "",
+    expires_at: datetime | None = None,
+) -> Acceptance:
+    """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
+
+    When some finding that it covers has no fix yet, it ends by itself as soon as there is one. Raises RequestInvalid
+    (no reason, a time that is over, nothing that it would cover). What stands accepted in the same words by the same
+    person is not accepted again.
+    """
+    now = timezone.now()
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise RequestInvalid(f"say why, in at most {MAX_REASON} characters")
+    if expires_at is not None and expires_at <= now:
+        raise RequestInvalid("the time until which it is accepted is over already")
+    covered = _findings(project, repository, vulnerability, package)
+    if not covered.exists():
+        raise RequestInvalid(f"{vulnerability} was found nowhere in {repository or project}")
+    said: dict[str, Any] = {
+        "project": project,
+        "repository": repository,
+        "vulnerability": vulnerability,
+        "package": package,
+        "justification": justification,
+        "reason": reason.strip(),
+        "covers_fixed": not covered.filter(fixed_version="").exists(),
+        "accepted_by": actor.label[:254],
+        "user_id": actor.user_id,
+        "expires_at": expires_at,
+    }
+    with transaction.atomic():
+        again = Acceptance.objects.standing(now).filter(**said).first()
+        if again is not None:
+            return again
+        made = Acceptance.objects.create(accepted_at=now, **said)
+        _record(actor, made, Event.Action.VULNERABILITY_ACCEPT)
+    _recount(made)
+    return made
+
+
+def withdraw(actor: Actor, acceptance: Acceptance) -> bool:
+    """End an acceptance now; returns whether it had not ended."""
+    now = timezone.now()
+    with transaction.atomic():
+        standing = Acceptance.objects.filter(pk=acceptance.pk, withdrawn_at=None)
+        if not standing.update(withdrawn_at=now, withdrawn_by=actor.label[:254]):
+            return False
+        _record(actor, acceptance, Event.Action.VULNERABILITY_WITHDRAW)
+    _recount(acceptance)
+    return True
+
+
+def openvex(project: Project, repository: Repository | None = None) -> dict[str, Any]:
+    """What is accepted, as an OpenVEX document.
+
+    One statement for each acceptance that stands, about the images in which the vulnerability was found. A risk that is
+    taken is "affected" with what is done about it; the rest is "not_affected" with its justification.
+    """
+    now = timezone.now()
+    standing = Acceptance.objects.standing(now).filter(project=project).select_related("repository__project")
+    if repository is not None:
+        standing = standing.filter(Q(repository=None) | Q(repository=repository))
+    where = repository or project
+    found = _products(project, standing)
+    return {
+        "@context": "https://openvex.dev/ns/v0.2.0",
+        "@id": f"{settings.PUBLIC_URL}/projects/{where}/vex/{int(now.timestamp())}",
+        "author": settings.PUBLIC_URL,
+        "timestamp": now.isoformat(),
+        "version": 1,
+        "statements": [_statement(each, repository, found) for each in standing.order_by("pk")],
+    }
+
+
+def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
+    """Where what is accepted was found, by vulnerability: package, id of the repository, path, digest. One query."""
+    found = Finding.objects.current().filter(
+        vulnerability__name__in=standing.order_by().values("vulnerability"),
+        manifest__deletion=None,
+        manifest__image__deletion=None,
+        manifest__image__repository__deletion=None,
+        manifest__image__repository__project=project,
+    )
+    where = ("manifest__image__repository", "manifest__image__path", "manifest__digest")
+    products: dict[str, list[tuple[Any, ...]]] = {}
+    for name, *place in found.values_list("vulnerability__name", "package__name", *where).distinct():
+        products.setdefault(name, []).append(tuple(place))
+    return products
+
+
+def _statement(
+    acceptance: Acceptance, repository: Repository | None, found: dict[str, list[tuple[Any, ...]]]
+) -> dict[str, Any]:
+    where = acceptance.repository_id or (repository.pk if repository else None)
+    products = {
+        _purl(path, digest)
+        for package, home, path, digest in found.get(acceptance.vulnerability, ())
+        if acceptance.package in {"", package} and where in {None, home}
+    }
+    said: dict[str, Any] = {
+        "vulnerability": {"name": acceptance.vulnerability},
+        "timestamp": acceptance.accepted_at.isoformat(),
+        "products": [{"@id": purl} for purl in sorted(products)],
+    }
+    if acceptance.justification:
+        said |= {"status": "not_affected", "justification": acceptance.justification}
+        said["impact_statement"] = acceptance.reason
+    else:
+        said |= {"status": "affected", "action_statement": acceptance.reason}
+    return said
+
+
+def _purl(path: str, digest: str) -> str:
+    """The package URL of an image (purl-spec, type oci)."""
+    name = path.rpartition("/")[2]
+    return f"pkg:oci/{name}@{digest.replace(':', '%3A')}?repository_url={hosts.BARE.uri(path)}"
+
+
+def _findings(project: Project, repository: Repository | None, vulnerability: str, package: str) -> QuerySet[Finding]:
+    found = Finding.objects.current().filter(
+        vulnerability__name=vulnerability,
+        manifest__image__repository__project=project,
+        manifest__image__repository__deletion=None,
+    )
+    if repository is not None:
+        found = found.filter(manifest__image__repository=repository)
+    return found.filter(package__name=package) if package else found
+
+
+def _recount(acceptance: Acceptance) -> None:
+    found = _findings(acceptance.project, acceptance.repository, acceptance.vulnerability, acceptance.package)
+    findings.recount(Report.objects.filter(manifest__in=found.values("manifest")))
+
+
+def _record(actor: Actor, acceptance: Acceptance, action: Event.Action) -> None:
+    history.record(
+        actor,
+        action,
+        acceptance.repository or acceptance.project,
+        vulnerability=acceptance.vulnerability,
+        package=acceptance.package,
+        reason=acceptance.reason,
+        until=acceptance.expires_at.isoformat() if acceptance.expires_at else "",
+    )
+
+
+def as_file(document: dict[str, Any]) -> bytes:
+    """The document as it is downloaded."""
+    return json.dumps(document, indent=2, ensure_ascii=False).encode()

@@ -1,0 +1,158 @@
+"""The queue of messages: each Delivery is sent once it is due, tried again when that fails, and given up in the end.
+
+A task that is doubled, late or lost changes nothing: who sends has claimed the row, for as long as the lease lasts, and
+what is due is found by a sweep. A worker that dies between the other side's answer and our row sends the same message
+again, with the same number (``X-KCR-Delivery``, Message-ID): once at least, and twice at most rarely.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from accounts.organizations import Refused
+from registry.transactions import release_connection
+
+from . import channels
+from .models import Delivery, Subscription
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=5)
+BACKOFF = tuple(timedelta(minutes=minutes) for minutes in (1, 3, 8, 20, 60, 150, 360))
+MAX_ATTEMPTS = len(BACKOFF) + 1
+BETWEEN_TESTS = timedelta(seconds=15)
+KEEP = timedelta(days=90)
+AT_ONCE = 200
+
+State = Delivery.State
+
+
+def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool = False) -> Delivery:
+    """Write down that this is to be sent now; ``deliver``, or else the sweep, does it.
+
+    Raises Refused for a test right after another one.
+    """
+    since = timezone.now() - BETWEEN_TESTS
+    if is_test and Delivery.objects.filter(subscription=subscription, is_test=True, created_at__gt=since).exists():
+        raise Refused(_("A test was sent a moment ago. Try again in a few seconds."))
+    return Delivery.objects.create(
+        subscription=subscription, content=content, recipients=subscription.recipients, is_test=is_test
+    )
+
+
+def again(delivery: Delivery) -> Delivery:
+    """Try one that waits now, or send the same once more: to those who did not get it, else to everybody.
+
+    Raises Refused while the subscription rests.
+    """
+    subscription = delivery.subscription
+    if not subscription.is_active and not delivery.is_test:
+        raise Refused(_("This notice is paused: resume it first."))
+    waiting = Delivery.objects.filter(pk=delivery.pk, state=State.WAITING)
+    if waiting.update(next_at=timezone.now()):
+        return delivery
+    missed = delivery.recipients if delivery.state == State.FAILED else []
+    return Delivery.objects.create(
+        subscription=subscription,
+        content=delivery.content,
+        recipients=missed or subscription.recipients,
+        is_test=delivery.is_test,
+    )
+
+
+def due() -> list[int]:
+    """Ids of what is to be sent now and that nobody is sending."""
+    return list(Delivery.objects.due(timezone.now()).values_list("pk", flat=True)[:AT_ONCE])
+
+
+def deliver(delivery_id: int) -> Delivery.State | None:
+    """Send one, if it is due and nobody else does; what became of it, None when there was nothing to do."""
+    claimed = _claim(delivery_id)
+    if claimed is None:
+        return None
+    outcome = _refusal(claimed)
+    if outcome is None:
+        release_connection()
+        try:
+            outcome = channels.send(claimed, lambda left: _keep(claimed, left))
+        except Exception:
+            logger.exception("delivery %s could not be made", claimed.pk)
+            outcome = channels.Outcome(problem="the message could not be made: the log of the worker says why")
+    return _finish(claimed, outcome)
+
+
+def forget() -> int:
+    """Delete what was sent, or given up, long ago; returns how many."""
+    end, forgotten = timezone.now() - KEEP, 0
+    while True:
+        oldest = Delivery.objects.order_by("pk").values_list("pk", "created_at")[:1_000]
+        old = [pk for pk, created_at in oldest if created_at < end]
+        if not old:
+            return forgotten
+        Delivery.objects.filter(pk__in=old).delete()
+        forgotten += len(old)
+
+
+def _claim(delivery_id: int) -> Delivery | None:
+    """Take the row, or find that somebody else has."""
+    now = timezone.now()
+    free = Delivery.objects.due(now).filter(pk=delivery_id)
+    if not free.update(lease_until=now + LEASE, attempts=F("attempts") + 1):
+        return None
+    found = Delivery.objects.select_related("subscription__project", "subscription__repository__project")
+    return found.filter(pk=delivery_id).first()
+
+
+def _refusal(claimed: Delivery) -> channels.Outcome | None:
+    """Why it is not sent at all; None when it is."""
+    if claimed.attempts > MAX_ATTEMPTS:  # each of these ended without a word
+        return channels.Outcome(is_final=True, problem="the worker ended each time while it was sending")
+    if not claimed.subscription.is_active and not claimed.is_test:
+        return channels.Outcome(is_final=True, problem="the notice was paused before this was sent")
+    return None
+
+
+def _ours(claimed: Delivery) -> Any:
+    """The row, as long as nobody else has taken it over."""
+    return Delivery.objects.filter(pk=claimed.pk, state=State.WAITING, attempts=claimed.attempts)
+
+
+def _keep(claimed: Delivery, left: list[str]) -> bool:
+    """These have not got it yet; False when the row is not ours any more."""
+    return bool(_ours(claimed).update(recipients=left, lease_until=timezone.now() + LEASE))
+
+
+def _finish(claimed: Delivery, outcome: channels.Outcome) -> Delivery.State | None:
+    now = timezone.now()
+    changes: dict[str, Any] = {
+        "lease_until": None,
+        "problem": outcome.problem[:500],
+        "request": outcome.request,
+        "response": outcome.response,
+        "status": outcome.status,
+    }
+    if outcome.is_sent:
+        state = State.SENT
+        changes["sent_at"] = now
+    elif outcome.is_final or claimed.attempts >= MAX_ATTEMPTS:
+        state = State.FAILED
+        logger.warning("delivery %s was given up: %s", claimed.pk, outcome.problem)
+    else:
+        state = State.WAITING
+        changes["next_at"] = _next(claimed.attempts, outcome, now)
+    return state if _ours(claimed).update(state=state, **changes) else None
+
+
+def _next(attempts: int, outcome: channels.Outcome, now: datetime) -> datetime:
+    """When to try again: later each time, and no sooner than the other side asked for, up to a limit."""
+    asked = min(outcome.retry_after or timedelta(0), BACKOFF[-1])
+    return now + max(BACKOFF[attempts - 1], asked)

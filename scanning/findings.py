@@ -1,0 +1,246 @@
+"""What is known of a digest now: findings as intervals of scans, and the one row that sums them up.
+
+A scan that finds the same again writes two rows and reads four. Sums are counted, never added up, so they cannot
+drift; acceptances count from the moment they are made to the moment they end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.db.models import Count, Exists, Min, OuterRef, Q, Sum
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from registry.models import Manifest, ManifestChild, Severity, Tag
+
+from . import sboms
+from .models import Acceptance, Component, Finding, Report, SeverityDay, Vulnerability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from django.db.models import QuerySet
+
+    from .models import Scan
+    from .report import Found, Result
+
+ROWS = 1000
+State = Report.State
+_NOTHING_KNOWN = dict.fromkeys((*Report.COUNTS, "fixable", "accepted", "packages"), 0)
+
+
+def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) -> None:
+    """Write down what a scan found; sets ``scan.new`` and ``scan.fixed``. Run it once a scan, outside a transaction."""
+    now, fingerprint = timezone.now(), result.fingerprint
+    known = Report.objects.filter(manifest=scan.manifest_id).first()
+    is_same = known is not None and known.fingerprint == fingerprint and known.state == State.SCANNED
+    packages = known.packages if is_same and known else Component.objects.filter(manifest=scan.manifest_id).count()
+    said = {
+        "state": State.SCANNED if packages else State.UNRECOGNISED,
+        "problem": "",
+        "detail": "",
+        "packages": packages,
+        "system": result.system,
+        "is_end_of_life": result.is_end_of_life,
+        "tool_version": tool_version,
+        "database_at": database_at,
+        "scanned_at": now,
+        "fingerprint": fingerprint,
+    }
+    if is_same:
+        Report.objects.filter(manifest=scan.manifest_id).update(**said)
+        refresh_indexes([scan.manifest_id])  # they say as of when, too
+        return
+    vulnerabilities, named = _vulnerability_ids(result.found), sboms.package_ids(_packages(result.found))
+    with transaction.atomic():
+        Report.objects.get_or_create(manifest_id=scan.manifest_id, defaults=said)
+        Report.objects.select_for_update().get(pk=scan.manifest_id)
+        _compare(scan, result.found, vulnerabilities, named)
+        Report.objects.filter(pk=scan.manifest_id).update(**said)
+    recount(Report.objects.filter(pk=scan.manifest_id))
+
+
+def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
+    """Write down that there is nothing to scan in a digest, and why."""
+    said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "tool_version": tool_version}
+    Report.objects.update_or_create(manifest_id=scan.manifest_id, defaults=said | {"scanned_at": timezone.now()})
+    Manifest.objects.filter(pk=scan.manifest_id).update(risk=Severity.NONE)
+    refresh_indexes([scan.manifest_id])
+
+
+def store_failure(scan: Scan) -> None:
+    """Write down that the last scan failed; what was known before stays, with its age."""
+    said = {"problem": scan.problem, "detail": scan.detail}
+    report, is_new = Report.objects.get_or_create(manifest_id=scan.manifest_id, defaults=said | {"state": State.FAILED})
+    if not is_new:
+        Report.objects.filter(pk=report.pk).update(**said)
+    refresh_indexes([scan.manifest_id])
+
+
+# ── Findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _compare(scan: Scan, found: Iterable[Found], vulnerabilities: dict[str, int], packages: dict[Any, int]) -> None:
+    """End the findings that are gone, begin those that are new, and correct what is known of the others."""
+    before = {
+        (row.vulnerability_id, row.package_id, row.path): row
+        for row in Finding.objects.current().filter(manifest=scan.manifest_id)
+    }
+    begun, changed = [], []
+    for each in found:
+        key = (vulnerabilities[each.vulnerability], packages[each.package], each.path)
+        said = {
+            "severity": each.severity,
+            "status": each.status,
+            "fixed_version": each.fixed_version,
+            "layer": each.layer,
+        }
+        row = before.pop(key, None)
+        if row is None:
+            vulnerability, package, path = key
+            begun.append(
+                Finding(
+                    manifest_id=scan.manifest_id,
+                    vulnerability_id=vulnerability,
+                    package_id=package,
+                    path=path,
+                    since=scan,
+                    **said,
+                )
+            )
+        elif any(getattr(row, name) != value for name, value in said.items()):
+            for name, value in said.items():
+                setattr(row, name, value)
+            changed.append(row)
+    gone = [row.pk for row in before.values()]
+    for start in range(0, len(gone), ROWS):
+        Finding.objects.filter(pk__in=gone[start : start + ROWS]).update(until=scan)
+    Finding.objects.bulk_update(changed, ["severity", "status", "fixed_version", "layer"], batch_size=200)
+    Finding.objects.bulk_create(begun, batch_size=ROWS)
+    scan.new, scan.fixed = len(begun), len(gone)
+
+
+def _packages(found: Iterable[Found]) -> list[Any]:
+    return sorted({each.package for each in found})
+
+
+def _vulnerability_ids(found: Iterable[Found]) -> dict[str, int]:
+    """The ids of the vulnerabilities; what is said of them is written down where it is new or has changed."""
+    wanted = {each.vulnerability: each for each in found}
+    names = sorted(wanted)
+    ids: dict[str, int] = {}
+    for start in range(0, len(names), ROWS):
+        some = names[start : start + ROWS]
+        known = {row.name: row for row in Vulnerability.objects.filter(name__in=some)}
+        rows = [_vulnerability(wanted[name]) for name in some]
+        stale = [row for row in rows if row.name not in known or _differs(row, known[row.name])]
+        if stale:
+            Vulnerability.objects.bulk_create(
+                stale, update_conflicts=True, unique_fields=["name"], update_fields=["title", "url", "score"]
+            )
+        ids |= dict(Vulnerability.objects.filter(name__in=some).values_list("name", "pk"))
+    return ids
+
+
+def _vulnerability(found: Found) -> Vulnerability:
+    return Vulnerability(name=found.vulnerability, title=found.title, url=found.url, score=found.score)
+
+
+def _differs(row: Vulnerability, known: Vulnerability) -> bool:
+    return (row.title, row.url, row.score) != (known.title, known.url, known.score)
+
+
+# ── Sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def recount(reports: QuerySet[Report]) -> int:
+    """Count anew what these reports sum up, and what hangs on it: risks and indexes; returns how many reports."""
+    pks = list(reports.order_by("pk").values_list("pk", flat=True))
+    for pk in pks:
+        _recount(pk)
+    for start in range(0, len(pks), ROWS):
+        refresh_indexes(pks[start : start + ROWS])
+    return len(pks)
+
+
+def _recount(manifest_id: int) -> None:
+    now = timezone.now()
+    standing = Acceptance.objects.standing(now).covering()
+    is_accepted = Exists(standing)
+    found = Finding.objects.current().filter(manifest=manifest_id).annotate(is_accepted=is_accepted)
+    open_ones = Q(is_accepted=False)
+    counts: dict[str, Any] = {
+        name: Count("pk", filter=open_ones & Q(severity=Severity[name.upper()])) for name in Report.COUNTS
+    }
+    sums = found.aggregate(
+        **counts,
+        fixable=Count("pk", filter=open_ones & ~Q(fixed_version="")),
+        accepted=Count("pk", filter=Q(is_accepted=True)),
+    )
+    ends = Acceptance.objects.standing(now).filter(
+        vulnerability__in=found.filter(is_accepted=True).values("vulnerability__name"),
+        project__repositories__images__manifests=manifest_id,
+    )
+    recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
+    with transaction.atomic():
+        Report.objects.filter(pk=manifest_id).update(**sums, recount_at=recount_at)
+        report = Report.objects.filter(pk=manifest_id).first()
+        if report is not None:
+            is_known = report.state != State.FAILED
+            Manifest.objects.filter(pk=manifest_id).update(risk=report.worst if is_known else None)
+
+
+def refresh_indexes(manifests: Iterable[int]) -> None:
+    """Sum up anew the indexes that name these manifests, and those that name them."""
+    parents = set(ManifestChild.objects.filter(child__in=list(manifests)).values_list("parent", flat=True))
+    for parent in sorted(parents):
+        refresh_index(parent)
+    if parents:
+        refresh_indexes(parents)
+
+
+def refresh_index(manifest_id: int) -> None:
+    """Let an index say what its worst platform says; platforms of which nothing is known are counted."""
+    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").defer("content")
+    reports = [getattr(child, "report", None) for child in children]
+    known = [each for each in reports if each is not None and each.state in {State.SCANNED, State.UNRECOGNISED}]
+    failed = [each for each in reports if each is not None and each.state == State.FAILED]
+    if not (known or failed):
+        is_empty = all(each is not None for each in reports)
+        if is_empty and reports:
+            defaults = _NOTHING_KNOWN | {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail}  # type: ignore[union-attr]
+            Report.objects.update_or_create(manifest_id=manifest_id, defaults=defaults)
+        return
+    worst = max(known or failed, key=_badness)
+    copied = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
+    said = {name: getattr(worst, name) for name in copied}
+    ages = [each.database_at for each in known if each.database_at]
+    said |= {
+        "problem": next((each.problem for each in reports if each is not None and each.problem), ""),
+        "database_at": min(ages, default=None),
+        "unknown_parts": len(failed) + sum(each is None for each in reports),
+    }
+    Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
+
+
+def _badness(report: Report) -> list[int]:
+    """By counts; of two without any, the one in which nothing was recognised is not known to be clean."""
+    return [*(getattr(report, name) for name in Report.COUNTS), report.state == State.UNRECOGNISED]
+
+
+def record_day(now: datetime) -> int:
+    """Write down how bad every project is today: of what its tags name, each digest once. Returns how many projects."""
+    names = (*Report.COUNTS, "fixable")
+    tagged = Manifest.objects.live().filter(
+        Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))),
+        image__deletion=None,
+        image__repository__deletion=None,
+    )
+    is_known = Q(report__state__in=[State.SCANNED, State.UNRECOGNISED])
+    sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in names}
+    rows = tagged.values("image__repository__project").order_by()
+    totals = rows.annotate(**sums, digests=Count("pk"), scanned=Count("pk", filter=is_known))
+    for row in totals:
+        said = {name: number for name, number in row.items() if name != "image__repository__project"}
+        project = row["image__repository__project"]
+        SeverityDay.objects.update_or_create(project_id=project, day=now.date(), defaults=said)
+    return len(totals)

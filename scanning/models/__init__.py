@@ -1,0 +1,35 @@
+"""The scanner's tables.
+
+    Manifest (registry) ─── Sbom       what Trivy found in it, once: packages, compressed
+                   │   ├──< Component >── Package
+                   │   ├─── Report     what is known of it now: counts, as of when, and why not
+                   │   ├──< Finding >── Vulnerability      an interval of scans: since one, until another
+                   │   └──< Scan       one look at it: asked for, waiting, running, done or failed
+    Project ──< Acceptance   a vulnerability that somebody lives with, why, and until when
+            ──< ScanRound, SeverityDay    what was asked for, and how bad it was, by day
+            ──< Subscription ──< Delivery >── Notice       who wants to hear of what, and what was sent
+    DatabaseRefresh          how the vulnerability database was renewed
+
+Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
+"""
+
+from .notices import Delivery, Notice, Subscription
+from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
+from .scans import DatabaseRefresh, Scan, ScanRound
+
+__all__ = [
+    "Acceptance",
+    "Component",
+    "DatabaseRefresh",
+    "Delivery",
+    "Finding",
+    "Notice",
+    "Package",
+    "Report",
+    "Sbom",
+    "Scan",
+    "ScanRound",
+    "SeverityDay",
+    "Subscription",
+    "Vulnerability",
+]

@@ -1,0 +1,144 @@
+"""Who wants to hear of scans, and what was sent to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Project
+from registry.models import Repository, Severity
+
+from .scans import Scan
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class SubscriptionQuerySet(models.QuerySet["Subscription"]):
+    """Reads of subscriptions."""
+
+    def of_repository(self, repository: Repository) -> Self:
+        """Those that hear of what happens in this repository."""
+        wide = Q(repository=None) | Q(repository=repository)
+        return self.filter(wide, project=repository.project_id, is_active=True)
+
+
+class Subscription(models.Model):
+    """Results of a repository's scans, or (None) of a whole project's, go to somebody by one channel.
+
+    ``recipients``: e-mail addresses, for MAIL. ``url``: the incoming webhook, for the others; ``secret`` signs what a
+    WEBHOOK gets, encrypted with the installation's secret. Findings below ``least`` are left out.
+    """
+
+    class Channel(models.TextChoices):
+        """How it is sent."""
+
+        MAIL = "mail"
+        KAKAO_WORK = "kakaowork"
+        WEBHOOK = "webhook"
+
+    class Moment(models.TextChoices):
+        """When: after each scan that found something, only when something new was found, once a day."""
+
+        EACH = "each"
+        NEW = "new"
+        DAILY = "daily"
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="subscriptions")
+    repository = models.ForeignKey(Repository, on_delete=models.CASCADE, null=True, related_name="subscriptions")
+    channel = models.CharField(max_length=9, choices=Channel)
+    recipients = models.JSONField(default=list)
+    url = models.CharField(max_length=500, blank=True)
+    secret = models.CharField(max_length=300, blank=True)
+    least = models.PositiveSmallIntegerField(choices=Severity, default=Severity.HIGH)
+    moment = models.CharField(max_length=5, choices=Moment, default=Moment.NEW)
+    language = models.CharField(max_length=10, default="en")
+    is_active = models.BooleanField(default=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = SubscriptionQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return f"{self.channel} about {self.repository or self.project}"
+
+
+class DeliveryQuerySet(models.QuerySet["Delivery"]):
+    """Reads of deliveries."""
+
+    def due(self, now: datetime) -> Self:
+        """Those to be sent, or tried again, and that nobody is sending; the oldest first."""
+        free = Q(lease_until=None) | Q(lease_until__lt=now)
+        return self.filter(free, state=Delivery.State.WAITING, next_at__lte=now).order_by("next_at", "pk")
+
+
+class Delivery(models.Model):
+    """One message to one subscription: what was to be sent, what was sent, and what the other side said.
+
+    The row is the queue. ``content`` is what it is about, in JSON (scanning.notices says of which form).
+    ``recipients``: the addresses that have not got it yet, for MAIL. ``next_at``: when it is sent, or tried again;
+    ``lease_until``: somebody is sending it; ``attempts`` tells one sender from the next. ``request`` and ``response``
+    are what went over the wire in the last attempt, without secrets and cut to what a person reads; ``status`` is the
+    HTTP status, None for mails and for what got no answer.
+    """
+
+    class State(models.TextChoices):
+        """FAILED: it will not be tried again by itself."""
+
+        WAITING = "waiting"
+        SENT = "sent"
+        FAILED = "failed"
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="deliveries", db_index=False)
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    is_test = models.BooleanField(default=False)
+    content = models.JSONField(default=dict)
+    recipients = models.JSONField(default=list)
+    created_at = models.DateTimeField(default=timezone.now)
+    next_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    sent_at = models.DateTimeField(null=True)
+    request = models.TextField(blank=True)
+    status = models.PositiveSmallIntegerField(null=True)
+    response = models.TextField(blank=True)
+    problem = models.CharField(max_length=500, blank=True)
+
+    objects = DeliveryQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["subscription", "-id"], name="deliveries_of_subscription"),
+            models.Index(fields=["next_at"], name="deliveries_to_send", condition=Q(state="waiting")),
+        ]
+        verbose_name_plural = "deliveries"
+
+    def __str__(self) -> str:
+        return f"delivery {self.pk}: {self.state}"
+
+
+class Notice(models.Model):
+    """A subscription wants to hear of a scan; several become one Delivery.
+
+    ``new``: ids of the findings that are new by that scan; ``fixed``: how many of what was known are gone.
+    """
+
+    subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="notices", db_index=False)
+    scan = models.ForeignKey(Scan, on_delete=models.CASCADE, related_name="notices")
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, null=True, related_name="notices")
+    new = models.JSONField(default=list)
+    fixed = models.PositiveIntegerField(default=0)
+    noted_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["subscription", "scan"], name="one_notice_a_scan")]
+        indexes: ClassVar = [
+            models.Index(fields=["subscription", "noted_at"], name="notices_to_gather", condition=Q(delivery=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subscription} about {self.scan}"

@@ -1,0 +1,152 @@
+"""The queue of scans, which is a table, and the state of the vulnerability database."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from accounts.models import Project
+from registry.models import Manifest
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class Problem(models.TextChoices):
+    """Why a scan failed; the console says in words what to do about it."""
+
+    DATABASE_MISSING = "database-missing"
+    DATABASE_BROKEN = "database-broken"
+    SCANNER_MISSING = "scanner-missing"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    DISK = "disk"
+    KILLED = "killed"
+    DAMAGED = "damaged"
+    BYTES_MISSING = "bytes-missing"
+    WORKER_LOST = "worker-lost"
+    GONE = "gone"
+    OTHER = "other"
+
+
+OF_THE_DATABASE = (Problem.DATABASE_MISSING, Problem.DATABASE_BROKEN)
+
+
+class ScanQuerySet(models.QuerySet["Scan"]):
+    """Reads of scans."""
+
+    def open(self) -> Self:
+        """Scans that somebody works on, or should."""
+        return self.filter(state__in=Scan.OPEN)
+
+    def claimable(self, now: datetime) -> Self:
+        """Scans that are due, and those whose worker has not been heard of, in the order to take them."""
+        due = Q(state=Scan.State.WAITING, due_at__lte=now) | Q(state=Scan.State.RUNNING, lease_until__lt=now)
+        return self.filter(due).order_by("trigger", "due_at", "pk")
+
+
+class Scan(models.Model):
+    """One look at one digest. The row is the truth of the queue: messages only say that there is something to do.
+
+    ``lease_until``: whoever runs it lives as long as this is renewed; afterwards anybody may take it up again.
+    ``attempts`` tells one runner from the next. ``new`` and ``fixed`` count findings against the scan before.
+    ``is_noted``: whoever wanted to hear of it has been thought of.
+    """
+
+    class State(models.TextChoices):
+        """DONE may also mean that there was nothing to scan: the Report says what is known."""
+
+        WAITING = "waiting"
+        RUNNING = "running"
+        DONE = "done"
+        FAILED = "failed"
+
+    class Trigger(models.IntegerChoices):
+        """Why; people come before pushes, and pushes before what the clock wants."""
+
+        MANUAL = 0
+        PUSH = 1
+        DAILY = 2
+
+    OPEN = (State.WAITING, State.RUNNING)
+
+    manifest = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="scans", db_index=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    state = models.CharField(max_length=7, choices=State, default=State.WAITING)
+    trigger = models.PositiveSmallIntegerField(choices=Trigger)
+    requested_by = models.CharField(max_length=254)
+    requested_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    lease_until = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    problem = models.CharField(max_length=20, choices=Problem, blank=True)
+    detail = models.CharField(max_length=500, blank=True)
+    database_at = models.DateTimeField(null=True)
+    new = models.PositiveIntegerField(default=0)
+    fixed = models.PositiveIntegerField(default=0)
+    is_noted = models.BooleanField(default=False)
+
+    objects = ScanQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["manifest"], condition=Q(state__in=["waiting", "running"]), name="one_open_scan_a_manifest"
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["manifest", "-id"], name="scans_of_manifest"),
+            models.Index(fields=["project", "-id"], name="scans_of_project"),
+            models.Index(
+                fields=["trigger", "due_at"], name="open_scans", condition=Q(state__in=["waiting", "running"])
+            ),
+            models.Index(
+                fields=["project", "trigger"],
+                name="open_scans_of_project",
+                condition=Q(state__in=["waiting", "running"]),
+            ),
+            models.Index(fields=["id"], name="scans_to_note", condition=Q(is_noted=False, state="done")),
+            models.Index(fields=["finished_at"], name="scans_by_end"),
+        ]
+
+    def __str__(self) -> str:
+        return f"scan {self.pk} of {self.manifest_id}: {self.state}"
+
+
+class ScanRound(models.Model):
+    """One day's round through a project: every tagged digest is asked for once. ``cursor``: the last that was."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    day = models.DateField()
+    cursor = models.BigIntegerField(default=0)
+    requested = models.PositiveIntegerField(default=0)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["project", "day"], name="one_round_a_project_and_day")]
+
+    def __str__(self) -> str:
+        return f"round of {self.project} on {self.day}"
+
+
+class DatabaseRefresh(models.Model):
+    """One attempt to renew the vulnerability database. ``updated_at``: when the one that is used now was made.
+
+    ``source``: an OCI repository or a file, "" for where Trivy's makers publish it.
+    """
+
+    STALE = timedelta(days=3)
+
+    at = models.DateTimeField(default=timezone.now)
+    source = models.CharField(max_length=300)
+    updated_at = models.DateTimeField(null=True)
+    problem = models.CharField(max_length=500, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.source} at {self.at}: {self.problem or self.updated_at}"

@@ -1,0 +1,460 @@
+"""What is to be told about scans: to whom, when, and in which words of JSON.
+
+A scan that is done becomes a Notice for each subscription that wants to hear of it; the notices of a subscription
+become one Delivery when no scan of its repositories is open any more, ten minutes after the first at the latest; or
+once a day. So a push of many images, or the round of a day, is one message.
+
+The content of a delivery is JSON, and the body of a webhook (``version`` changes with its meaning, not with additions):
+
+    version     1
+    event       "scan.findings", or "test": nothing was found, somebody tries the way
+    project, repository   what the subscription is about; repository null: the whole project
+    moment, least         when it wants to hear ("each", "new", "daily"), and from which severity on ("high"): findings
+                          below are nowhere counted here
+    created_at, url       when this was written; a page of the console
+    totals      images, new, new_counts, counts, fixable, fixed, accepted as below, of all images; worst: of what is
+                new, else of all ("critical", …; "none")
+    images      the worst MAX_IMAGES of them (totals.images says how many there are):
+      project, repository, image, path, digest, tags, platform, url
+      scanned_at, database_at   of the scan, and of the vulnerability database that it rests on
+      counts, fixable           findings that nobody has accepted, by severity; how many have a version to go to
+      accepted                  findings that somebody lives with
+      fixed                     how many of those known before are gone
+      new_total, new_counts     findings that were not there before, and that nobody has accepted
+      new         the worst MAX_FINDINGS of them: vulnerability, severity, score (CVSS or null), title, url, package,
+                  kind, installed, fixed (version, "" when there is none), path
+
+"New" is what began with the scan. By the first scan of a digest it is what was not in the digest that the same tag,
+else the image, named before: the same vulnerability in the same package is not news because a layer was built again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Max, Min, Q
+from django.urls import reverse
+from django.utils import timezone
+
+from registry.models import Manifest, ManifestChild, Severity, Tag
+from registry.transactions import retried
+
+from . import deliveries
+from .models import Finding, Notice, Report, Scan, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from django.db.models import QuerySet
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+LONGEST_WAIT = timedelta(minutes=10)
+MAX_IMAGES = 50
+MAX_FINDINGS = 50
+SCANS_AT_ONCE = 500
+MEANINGS_TRIED = 5  # of a tag, in search of one that was scanned
+TAGS_SHOWN = 20
+
+Moment = Subscription.Moment
+Key = tuple[int, str]  # vulnerability, name of the package
+
+
+def gather() -> list[int]:
+    """Think of whoever wants to hear of scans that are done, and write the messages that are due; their ids.
+
+    May run twice at once: each scan is thought of once, each notice becomes part of one message.
+    """
+    fresh = Scan.objects.filter(state=Scan.State.DONE, is_noted=False).order_by("pk")
+    for scan_id in list(fresh.values_list("pk", flat=True)[:SCANS_AT_ONCE]):
+        _note(scan_id)
+    now = timezone.now()
+    return [pk for subscription in _with_news(now) for pk in _write(subscription, now)]
+
+
+def page_of(project: str, repository: str, image: str, digest: str) -> str:
+    """The page of the console that shows what was found in a digest."""
+    names = {"project": project, "repository": repository, "image": image, "reference": digest}
+    return settings.PUBLIC_URL + reverse("console:vulnerabilities", kwargs=names)
+
+
+# ── From scans to notices ────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a scan changed: severities by id of what is new, severities of what is gone, the worst of all that stays."""
+
+    new: dict[int, int]
+    fixed: list[int]
+    worst: int
+
+
+@retried
+def _note(scan_id: int) -> None:
+    with transaction.atomic():
+        # One of several workers changes the row; the others wait for it here, and find nothing to do.
+        if not Scan.objects.filter(pk=scan_id, state=Scan.State.DONE, is_noted=False).update(is_noted=True):
+            return
+        live = {
+            "manifest__deletion": None,
+            "manifest__image__deletion": None,
+            "manifest__image__repository__deletion": None,
+        }
+        scans = Scan.objects.select_related("manifest__image__repository").defer("manifest__content")
+        scan = scans.filter(pk=scan_id, **live).first()
+        if scan is None:
+            return
+        found = list(Subscription.objects.of_repository(scan.manifest.image.repository))
+        if found:
+            news = _news(scan, timezone.now())
+            notices = (_notice(subscription, scan, news) for subscription in found)
+            Notice.objects.bulk_create(filter(None, notices), ignore_conflicts=True)
+
+
+def _notice(subscription: Subscription, scan: Scan, news: _News) -> Notice | None:
+    """What this subscription hears of the scan, if anything."""
+    new = [pk for pk, severity in news.new.items() if severity >= subscription.least]
+    fixed = sum(severity >= subscription.least for severity in news.fixed)
+    is_bad = subscription.moment != Moment.NEW and news.worst >= subscription.least
+    return Notice(subscription=subscription, scan=scan, new=new, fixed=fixed) if new or fixed or is_bad else None
+
+
+def _news(scan: Scan, now: datetime) -> _News:
+    current = Finding.objects.current().filter(manifest=scan.manifest_id)
+    unaccepted = current.unaccepted(now)
+    begun = _by_key(current)
+    ended = _by_key(_before(scan))
+    found = unaccepted.filter(since=scan).values_list("pk", "severity", "vulnerability", "package__name")
+    return _News(
+        new={pk: severity for pk, severity, *key in found if tuple(key) not in ended},
+        fixed=[severity for key, severity in ended.items() if key not in begun],
+        worst=unaccepted.aggregate(worst=Max("severity"))["worst"] or Severity.NONE,
+    )
+
+
+def _by_key(findings: QuerySet[Finding]) -> dict[Key, int]:
+    rows = findings.values_list("vulnerability", "package__name").annotate(worst=Max("severity"))
+    return {(vulnerability, package): worst for vulnerability, package, worst in rows}
+
+
+def _before(scan: Scan) -> QuerySet[Finding]:
+    """What the scan is compared with: what ended with it; by the first scan of a digest, the digest before it."""
+    earlier = Scan.objects.filter(manifest=scan.manifest_id, state=Scan.State.DONE, pk__lt=scan.pk)
+    if earlier.exists():
+        return Finding.objects.filter(manifest=scan.manifest_id, until=scan)
+    return Finding.objects.current().filter(manifest=_predecessor(scan.manifest))
+
+
+def _predecessor(manifest: Manifest) -> int | None:
+    """The digest that the same tag, else the image, named before this one, of the same platform, and known."""
+    roots = [manifest.pk, *ManifestChild.objects.filter(child=manifest).values_list("parent", flat=True)]
+    tags = Tag.objects.filter(image=manifest.image_id)
+    others = tags.exclude(manifest__in=roots).order_by("-pk")
+    naming = list(tags.filter(manifest__in=roots).order_by("-pk")[:TAGS_SHOWN])
+    for tag in naming:
+        if found := _first_known(others.filter(name=tag.name, pk__lt=tag.pk), manifest):
+            return found
+    of_image = others.filter(pk__lt=naming[-1].pk) if naming else others.filter(started_at__lte=manifest.pushed_at)
+    return _first_known(of_image, manifest)
+
+
+def _first_known(tags: QuerySet[Tag], manifest: Manifest) -> int | None:
+    known = Report.objects.filter(
+        state__in=(Report.State.SCANNED, Report.State.UNRECOGNISED),
+        manifest__platforms=manifest.platforms,
+        manifest__child_references=None,
+    )
+    for root in list(tags.values_list("manifest", flat=True)[:MEANINGS_TRIED]):
+        same = Q(manifest=root) | Q(manifest__parent_references__parent=root)
+        if found := known.filter(same).values_list("manifest", flat=True).first():
+            return found
+    return None
+
+
+# ── From notices to messages ─────────────────────────────────────────────────────────────────────────────────────────
+def _with_news(now: datetime) -> Iterator[Subscription]:
+    """Subscriptions whose pending notices are to be told now."""
+    midnight = datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC)
+    found = Subscription.objects.filter(is_active=True, notices__delivery=None, notices__isnull=False)
+    found = found.annotate(first=Min("notices__noted_at")).select_related("project", "repository__project")
+    for subscription in found.order_by("pk"):
+        first: datetime = subscription.first  # type: ignore[attr-defined]
+        if subscription.moment == Moment.DAILY:
+            is_due = first < midnight
+        else:
+            is_due = first <= now - LONGEST_WAIT or not _open_scans(subscription).exists()
+        if is_due:
+            yield subscription
+
+
+def _open_scans(subscription: Subscription) -> QuerySet[Scan]:
+    scans = Scan.objects.open().filter(project=subscription.project_id)
+    if subscription.repository_id:
+        scans = scans.filter(manifest__image__repository=subscription.repository_id)
+    return scans
+
+
+class _Raced(Exception):
+    """Somebody else wrote the message meanwhile."""
+
+
+def _write(subscription: Subscription, now: datetime) -> list[int]:
+    """Turn the pending notices into one delivery, unless they say nothing by now; its id."""
+    pending = Notice.objects.filter(subscription=subscription, delivery=None)
+    if subscription.moment == Moment.DAILY:
+        pending = pending.filter(noted_at__lt=datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC))
+    last = pending.aggregate(last=Max("pk"))["last"]
+    if last is None:
+        return []
+    pending = pending.filter(pk__lte=last)
+    number = pending.count()
+    content = _content(subscription, pending, now)
+    try:
+        with transaction.atomic():
+            if content is None:
+                if pending.delete()[0] != number:
+                    raise _Raced
+                return []
+            delivery = deliveries.queue(subscription, content)
+            if pending.update(delivery=delivery) != number:
+                raise _Raced
+    except _Raced:
+        return []  # the next look finds what is left
+    return [delivery.pk]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is told of one digest."""
+
+    scan: int = 0
+    new: list[tuple[int, int]] = field(default_factory=list)  # severity, id; the worst first
+    fixed: int = 0
+    counts: Counter[int] = field(default_factory=Counter)
+    fixable: int = 0
+    accepted: int = 0
+
+    @property
+    def worst(self) -> int:
+        """Of what is new, else of all."""
+        return max((severity for severity, _pk in self.new), default=max(self.counts, default=Severity.NONE))
+
+    @property
+    def weight(self) -> tuple[int, ...]:
+        """What comes first has more of it."""
+        return (self.new[0][0] if self.new else 0, len(self.new), self.worst, self.counts.total())
+
+
+def _content(subscription: Subscription, pending: QuerySet[Notice], now: datetime) -> dict[str, Any] | None:
+    """The message, None when there is nothing to say: fixed ones are good news beside others, not alone."""
+    entries = _entries(subscription, pending, now)
+    if subscription.moment != Moment.NEW:
+        entries = {pk: entry for pk, entry in entries.items() if entry.counts or entry.new or entry.fixed}
+    else:
+        entries = {pk: entry for pk, entry in entries.items() if entry.new or entry.fixed}
+    if not any(entry.new or (subscription.moment != Moment.NEW and entry.counts) for entry in entries.values()):
+        return None
+    order = sorted(entries, key=lambda pk: (entries[pk].weight, -pk), reverse=True)
+    return _head(subscription, now) | {
+        "totals": _totals(entries.values()),
+        "images": list(_images({pk: entries[pk] for pk in order[:MAX_IMAGES]})),
+    }
+
+
+def _entries(subscription: Subscription, pending: QuerySet[Notice], now: datetime) -> dict[int, _Entry]:
+    """By manifest: the newest scan that is told of, and what is known now."""
+    live = {
+        "scan__manifest__deletion": None,
+        "scan__manifest__image__deletion": None,
+        "scan__manifest__image__repository__deletion": None,
+    }
+    entries: dict[int, _Entry] = defaultdict(_Entry)
+    new: list[int] = []
+    rows = pending.filter(**live).order_by("pk").values_list("scan__manifest", "scan", "new", "fixed")
+    for manifest, scan, ids, fixed in rows:
+        entry = entries[manifest]
+        entry.scan = max(entry.scan, scan)
+        entry.fixed += fixed
+        new += ids
+    current = Finding.objects.current().filter(severity__gte=subscription.least)
+    for some in _in_parts(new):
+        found = current.unaccepted(now).filter(pk__in=some)
+        for pk, manifest, severity in found.values_list("pk", "manifest", "severity"):
+            if manifest in entries:
+                entries[manifest].new.append((severity, pk))
+    of_these = current.filter(manifest__in=Scan.objects.filter(notices__in=pending).values("manifest"))
+    by_severity = of_these.unaccepted(now).values_list("manifest", "severity")
+    fixable = Count("pk", filter=~Q(fixed_version=""))
+    for manifest, severity, number, with_fix in by_severity.annotate(number=Count("pk"), with_fix=fixable):
+        if manifest in entries:
+            entries[manifest].counts[severity] = number
+            entries[manifest].fixable += with_fix
+    for manifest, number in of_these.values_list("manifest").annotate(number=Count("pk")):
+        if manifest in entries:
+            entries[manifest].accepted = number - entries[manifest].counts.total()
+    for entry in entries.values():
+        entry.new.sort(reverse=True)
+    return dict(entries)
+
+
+def _head(subscription: Subscription, now: datetime) -> dict[str, Any]:
+    project, repository = subscription.project, subscription.repository
+    if repository:
+        path = reverse("console:repository", args=[project.name, repository.name])
+    else:
+        path = reverse("console:overview", args=[project.name])
+    return {
+        "version": VERSION,
+        "event": "scan.findings",
+        "project": project.name,
+        "repository": repository.name if repository else None,
+        "moment": str(subscription.moment),
+        "least": _name(subscription.least),
+        "created_at": now.isoformat(timespec="seconds"),
+        "url": settings.PUBLIC_URL + path,
+    }
+
+
+def _totals(entries: Iterable[_Entry]) -> dict[str, Any]:
+    entries = list(entries)
+    new = Counter(severity for entry in entries for severity, _pk in entry.new)
+    counts = sum((entry.counts for entry in entries), Counter[int]())
+    return {
+        "images": len(entries),
+        "new": new.total(),
+        "new_counts": _named(new),
+        "counts": _named(counts),
+        "fixable": sum(entry.fixable for entry in entries),
+        "fixed": sum(entry.fixed for entry in entries),
+        "accepted": sum(entry.accepted for entry in entries),
+        "worst": _name(max(new or counts, default=Severity.NONE)),
+    }
+
+
+def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
+    """The part of the message about each digest, in this order. Five queries."""
+    manifests = Manifest.objects.select_related("image__repository__project").defer("content").in_bulk(list(entries))
+    scans = Scan.objects.in_bulk([entry.scan for entry in entries.values()])
+    tags = _tags(list(entries))
+    shown = [pk for entry in entries.values() for _severity, pk in entry.new[:MAX_FINDINGS]]
+    findings: dict[int, Finding] = {}
+    for some in _in_parts(shown):
+        findings |= Finding.objects.select_related("vulnerability", "package").in_bulk(some)
+    for pk, entry in entries.items():
+        manifest, scan = manifests.get(pk), scans.get(entry.scan)
+        if manifest is None or scan is None:
+            continue  # purged at this moment
+        image = manifest.image
+        project, repository = image.repository.project.name, image.repository.name
+        new = [findings[each] for _severity, each in entry.new[:MAX_FINDINGS] if each in findings]
+        yield {
+            "project": project,
+            "repository": repository,
+            "image": image.name,
+            "path": image.path,
+            "digest": manifest.digest,
+            "tags": tags.get(pk, []),
+            "platform": manifest.platforms,
+            "url": page_of(project, repository, image.name, manifest.digest),
+            "scanned_at": _moment(scan.finished_at),
+            "database_at": _moment(scan.database_at),
+            "counts": _named(entry.counts),
+            "fixable": entry.fixable,
+            "accepted": entry.accepted,
+            "fixed": entry.fixed,
+            "new_total": len(entry.new),
+            "new_counts": _named(Counter(severity for severity, _pk in entry.new)),
+            "new": [_finding(finding) for finding in new],
+        }
+
+
+def _tags(manifests: list[int]) -> dict[int, list[str]]:
+    """Live tags of the manifests, and of the indexes that they are part of."""
+    parents = defaultdict(list)
+    for parent, child in ManifestChild.objects.filter(child__in=manifests).values_list("parent", "child"):
+        parents[parent].append(child)
+    found: dict[int, list[str]] = defaultdict(list)
+    live = Tag.objects.live().filter(manifest__in=[*manifests, *parents]).order_by("-pk")
+    for name, manifest in live.values_list("name", "manifest"):
+        for each in {manifest, *parents.get(manifest, ())}:
+            if name not in found[each] and len(found[each]) < TAGS_SHOWN:
+                found[each].append(name)
+    return found
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    vulnerability, package = finding.vulnerability, finding.package
+    is_link = vulnerability.url.startswith(("https://", "http://"))
+    return {
+        "vulnerability": vulnerability.name,
+        "severity": _name(finding.severity),
+        "score": vulnerability.score,
+        "title": vulnerability.title,
+        "url": vulnerability.url if is_link else "",
+        "package": package.name,
+        "kind": package.kind,
+        "installed": package.version,
+        "fixed": finding.fixed_version,
+        "path": finding.path,
+    }
+
+
+def _in_parts(ids: list[int]) -> Iterator[list[int]]:
+    """As many at a time as a query should name."""
+    yield from (ids[start : start + 500] for start in range(0, len(ids), 500))
+
+
+def _name(severity: int) -> str:
+    return Severity(severity).name.lower()
+
+
+def _named(counts: Counter[int]) -> dict[str, int]:
+    return {_name(severity): counts[severity] for severity in sorted(counts, reverse=True) if counts[severity]}
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None
+
+
+# ── Trying the way ───────────────────────────────────────────────────────────────────────────────────────────────────
+def test_content(subscription: Subscription, now: datetime) -> dict[str, Any]:
+    """A message of the same form that says that it is a test: the finding in it is an example."""
+    head = _head(subscription, now)
+    example = {
+        "vulnerability": "CVE-2021-44228",
+        "severity": "critical",
+        "score": 10.0,
+        "title": "Log4Shell",
+        "url": "https://nvd.nist.gov/vuln/detail/CVE-2021-44228",
+        "package": "org.apache.logging.log4j:log4j-core",
+        "kind": "jar",
+        "installed": "2.14.1",
+        "fixed": "2.17.1",
+        "path": "app/example.jar",
+    }
+    one = {"critical": 1}
+    numbers = {"new_counts": one, "counts": one, "fixable": 1, "fixed": 0, "accepted": 0}
+    repository = head["repository"] or "repository"
+    image = {
+        "project": head["project"],
+        "repository": repository,
+        "image": "example",
+        "path": f"{head['project']}/{repository}/example",
+        "digest": f"sha256:{'0' * 64}",
+        "tags": ["test"],
+        "platform": "linux/amd64",
+        "url": head["url"],
+        "scanned_at": head["created_at"],
+        "database_at": head["created_at"],
+        "new_total": 1,
+        "new": [example],
+        **numbers,
+    }
+    totals = {"images": 1, "new": 1, "worst": "critical", **numbers}
+    return head | {"event": "test", "totals": totals, "images": [image]}

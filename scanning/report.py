@@ -1,0 +1,170 @@
+"""What Trivy writes, read (its JSON report, schema 2; CycloneDX): data in, data out.
+
+Nearly every field may be absent, and an image may put anything into names and versions: what has another shape than it
+should is left out, what is too long is cut, and nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+NAME_LENGTH = 300
+VERSION_LENGTH = 200
+PATH_LENGTH = 500
+TITLE_LENGTH = 300
+URL_LENGTH = 500
+SEVERITIES = {"UNKNOWN": 1, "LOW": 2, "MEDIUM": 3, "HIGH": 4, "CRITICAL": 5}
+STATUSES = frozenset(
+    (
+        "unknown",
+        "not_affected",
+        "affected",
+        "fixed",
+        "under_investigation",
+        "will_not_fix",
+        "fix_deferred",
+        "end_of_life",
+    )
+)
+_PROPERTY = "aquasecurity:trivy:"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PackageName:
+    """Some version of some package; ``kind`` is Trivy's type of it."""
+
+    kind: str
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Found:
+    """A vulnerability in a package at a place. ``severity`` is 1 (unknown) to 5 (critical), ``score`` CVSS or None."""
+
+    vulnerability: str
+    package: PackageName
+    path: str
+    severity: int
+    status: str
+    fixed_version: str
+    layer: str
+    title: str
+    url: str
+    score: float | None
+
+    @property
+    def key(self) -> tuple[str, PackageName, str]:
+        """What makes two scans find the same thing. (Trivy's own Fingerprint and UID differ between runs.)"""
+        return (self.vulnerability, self.package, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a report says. ``system``: such as "debian 12.5", "" when no operating system was recognised."""
+
+    found: tuple[Found, ...]
+    system: str
+    is_end_of_life: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same findings, in whatever order they were reported."""
+        return hashlib.sha256(
+            json.dumps([astuple(each) for each in sorted(self.found, key=_order)]).encode()
+        ).hexdigest()
+
+
+def read_report(report: dict[str, Any]) -> Result:
+    """Read a report; a finding that is reported twice counts once, with its worst severity."""
+    system = _dict(_dict(report.get("Metadata")).get("OS"))
+    found: dict[tuple[str, PackageName, str], Found] = {}
+    for part in _dicts(report.get("Results")):
+        for row in _dicts(part.get("Vulnerabilities")):
+            each = _found(row, _text(part.get("Type"), 50))
+            if each and (each.key not in found or found[each.key].severity < each.severity):
+                found[each.key] = each
+    return Result(
+        found=tuple(sorted(found.values(), key=_order)),
+        system=f"{_text(system.get('Family'), 60)} {_text(system.get('Name'), 39)}".strip(),
+        is_end_of_life=system.get("EOSL") is True,
+    )
+
+
+def read_packages(sbom: bytes) -> list[PackageName]:
+    """The packages of an SBOM, each once, sorted. Raises ValueError when it is not JSON."""
+    components = _dicts(_dict(json.loads(sbom)).get("components"))
+    return sorted({package for component in components if (package := _package(component))})
+
+
+def _package(component: dict[str, Any]) -> PackageName | None:
+    kind = ""
+    for each in _dicts(component.get("properties")):
+        if each.get("name") == f"{_PROPERTY}PkgType":
+            kind = _text(each.get("value"), 50)
+    group, name = _text(component.get("group"), NAME_LENGTH), _text(component.get("name"), NAME_LENGTH)
+    version = _text(component.get("version"), VERSION_LENGTH)
+    if not (kind and name and version):
+        return None
+    joiner = ":" if kind in {"jar", "pom", "gradle-lockfile", "sbt-lockfile"} else "/"
+    return PackageName(kind, f"{group}{joiner}{name}"[:NAME_LENGTH] if group else name, version)
+
+
+def _found(row: dict[str, Any], kind: str) -> Found | None:
+    name, package = _text(row.get("VulnerabilityID"), 100), _text(row.get("PkgName"), NAME_LENGTH)
+    if not (name and package):
+        return None
+    layer, url = _dict(row.get("Layer")), _text(row.get("PrimaryURL"), URL_LENGTH + 1)
+    status = _text(row.get("Status"), 30)
+    return Found(
+        vulnerability=name,
+        package=PackageName(kind, package, _text(row.get("InstalledVersion"), VERSION_LENGTH)),
+        path=_text(row.get("PkgPath"), PATH_LENGTH),
+        severity=SEVERITIES.get(_text(row.get("Severity"), 20).upper(), 1),
+        status=status if status in STATUSES else "unknown",
+        fixed_version=_text(row.get("FixedVersion"), VERSION_LENGTH),
+        layer=_text(layer.get("Digest"), 135),
+        title=_text(row.get("Title"), TITLE_LENGTH),
+        url=url if url.startswith(("https://", "http://")) and len(url) <= URL_LENGTH else "",
+        score=_score(_dict(row.get("CVSS")), _text(row.get("SeveritySource"), 50)),
+    )
+
+
+def _score(rated: dict[str, Any], source: str) -> float | None:
+    """The CVSS score of the source of the severity, else of NVD, else the highest that anybody gives."""
+    given: dict[str, float] = {}
+    for who, scores in rated.items():
+        for version in ("V40Score", "V3Score", "V2Score"):
+            score = _dict(scores).get(version)
+            if isinstance(score, int | float) and not isinstance(score, bool) and 0 < score <= 10:
+                given.setdefault(who, float(score))
+    for who in (source, "nvd"):
+        if who in given:
+            return given[who]
+    return max(given.values(), default=None)
+
+
+def _order(found: Found) -> tuple[Any, ...]:
+    return (found.vulnerability, found.package, found.path)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    items: Iterable[Any] = value if isinstance(value, list) else ()
+    return (item for item in items if isinstance(item, dict))
+
+
+def _text(value: Any, most: int) -> str:
+    """A text that can be stored: without NUL and halves of surrogate pairs, at most so long."""
+    if not isinstance(value, str):
+        return ""
+    return value.replace("\0", "").encode(errors="ignore").decode()[:most]

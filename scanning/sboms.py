@@ -1,0 +1,102 @@
+"""SBOMs: what may be scanned at all, and the packages in it, found once and kept."""
+
+from __future__ import annotations
+
+import gzip
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from registry import errors, layouts
+from registry.oci import configs, documents, media_types
+
+from . import report, trivy
+from .models import Component, Package, Sbom
+from .models.scans import Problem
+from .trivy import ScanFailed, Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.models import Manifest
+
+    from .report import PackageName
+
+ROWS = 1000
+_LAYERS = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
+
+
+class Unsupported(Exception):
+    """Not something that can be scanned; the message says what it is."""
+
+
+def check(manifest: Manifest) -> None:
+    """Raises Unsupported for what is no container image, or not all of one. Costs no query and starts no program."""
+    document = documents.parse(bytes(manifest.content), manifest.media_type)
+    if manifest.media_type in media_types.INDEXES:
+        raise Unsupported("an index: its platforms are scanned one by one")
+    config = document.config
+    if config is None or config.media_type not in configs.IMAGE_CONFIGS:
+        raise Unsupported(f"not a container image, but {manifest.artifact_type or 'something else'}")
+    if document.artifact_type:
+        raise Unsupported(f"not a container image, but {document.artifact_type}")
+    for layer in document.layers:
+        if media_types.is_foreign(layer.media_type):
+            raise Unsupported("layers of it are kept elsewhere (as Windows base images are)")
+        if not layer.media_type.startswith(_LAYERS):
+            raise Unsupported(f"its layers are not files, but {layer.media_type}")
+
+
+def of(manifest: Manifest, workplace: Workplace) -> bytes:
+    """The SBOM of an image as CycloneDX in JSON; made and kept when there is none by this version of Trivy.
+
+    Raises Unsupported, ScanFailed.
+    """
+    version = trivy.version()
+    kept = Sbom.objects.filter(manifest=manifest, tool_version=version).first()
+    if kept is not None:
+        return gzip.decompress(kept.content)
+    check(manifest)
+    layout = workplace.folder / "layout"
+    layout.mkdir()
+    try:
+        layouts.write(manifest, layout)
+    except (errors.BlobUnknown, FileNotFoundError) as error:
+        raise ScanFailed(Problem.BYTES_MISSING, "bytes of a layer are lost: push the image again") from error
+    content = trivy.make_sbom(layout, workplace)
+    _keep(manifest, content, version)
+    return content
+
+
+def _keep(manifest: Manifest, content: bytes, version: str) -> None:
+    packages = report.read_packages(content)
+    known = package_ids(packages)
+    with transaction.atomic():
+        Component.objects.filter(manifest=manifest).exclude(package__in=known.values()).delete()
+        Component.objects.bulk_create(
+            (Component(manifest=manifest, package_id=known[package]) for package in packages),
+            ignore_conflicts=True,
+            batch_size=ROWS,
+        )
+        Sbom.objects.update_or_create(
+            manifest=manifest, defaults={"content": gzip.compress(content, mtime=0), "tool_version": version}
+        )
+
+
+def package_ids(wanted: Sequence[PackageName]) -> dict[PackageName, int]:
+    """The ids of the packages, which are sorted, so that nobody deadlocks; those that are new are made."""
+    found: dict[PackageName, int] = {}
+    for start in range(0, len(wanted), ROWS):
+        some = wanted[start : start + ROWS]
+        found |= _known(some)
+        missing = [each for each in some if each not in found]
+        if missing:
+            rows = (Package(kind=each.kind, name=each.name, version=each.version) for each in missing)
+            Package.objects.bulk_create(rows, ignore_conflicts=True)
+            found |= _known(missing)
+    return {each: found[each] for each in wanted}
+
+
+def _known(wanted: Sequence[PackageName]) -> dict[PackageName, int]:
+    rows = Package.objects.filter(name__in={each.name for each in wanted}).values_list("kind", "name", "version", "pk")
+    return {report.PackageName(kind, name, version): pk for kind, name, version, pk in rows}

@@ -1,0 +1,295 @@
+"""The queue of scans: asked for, claimed, run, swept. The rows are the truth; messages only wake somebody up.
+
+Whatever is asked for twice is one scan; a worker that dies loses its lease, and another one goes on; what fails says
+why and can be asked for again at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models import Exists, F, OuterRef, Q
+from django.utils import timezone
+
+from accounts.actors import Actor
+from accounts.models import Project
+from registry import history
+from registry.models import Event, Manifest, ManifestChild, Repository, Tag
+from registry.oci import media_types
+
+from . import database, findings, report, sboms, trivy
+from .models import Finding, Report, Scan, ScanRound
+from .models.scans import OF_THE_DATABASE, Problem
+from .trivy import ScanFailed, Workplace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import date, datetime
+
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=2)
+MAX_ATTEMPTS = 3
+BATCH = 1000
+MINUTES_A_DAY = 24 * 60
+KEPT_DAYS = 90
+
+Trigger = Scan.Trigger
+State = Scan.State
+
+
+class LeaseLost(Exception):
+    """Somebody else took the scan up: this runner was thought dead."""
+
+
+# ── Asked for ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) -> list[int]:
+    """Ask for scans of these digests, of every platform where one is an index; returns the open scans of them all.
+
+    What is asked for already is not asked for twice, but comes sooner when the new reason is better.
+    """
+    wanted = _leaves(manifests)
+    now = timezone.now()
+    for start in range(0, len(wanted), BATCH):
+        some = wanted[start : start + BATCH]
+        live = Manifest.objects.live().filter(pk__in=some).values_list("pk", "image__repository__project")
+        rows = [
+            Scan(manifest_id=pk, project_id=project, trigger=trigger, requested_by=requested_by[:254], due_at=now)
+            for pk, project in live
+        ]
+        Scan.objects.bulk_create(rows, ignore_conflicts=True)
+        later = Q(trigger__gt=trigger) | Q(due_at__gt=now)
+        Scan.objects.filter(later, manifest__in=some, state=State.WAITING).update(trigger=trigger, due_at=now)
+    return list(Scan.objects.open().filter(manifest__in=wanted).order_by("pk").values_list("pk", flat=True))
+
+
+def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
+    """What a push asks for, when the repository's scans are on; an index that is new is summed up at once."""
+    manifest = Manifest.objects.select_related("image__repository").defer("content").filter(pk=manifest_id).first()
+    if manifest is None:
+        return []
+    if manifest.media_type in media_types.INDEXES:
+        findings.refresh_index(manifest.pk)
+    if not manifest.image.repository.scan_on_push:
+        return []
+    wanted = _leaves([manifest_id])
+    known = Report.objects.filter(pk__in=wanted, problem="").values_list("pk", flat=True)
+    return request(set(wanted) - set(known), Trigger.PUSH, actor.label)
+
+
+def request_for_tagged(actor: Actor, repositories: Iterable[Repository]) -> list[int]:
+    """Scan everything that a tag names in these repositories."""
+    named = Tag.objects.live().filter(
+        image__repository__in=list(repositories), image__deletion=None, manifest__deletion=None
+    )
+    return request(named.values_list("manifest", flat=True).distinct(), Trigger.MANUAL, actor.label)
+
+
+def request_daily(now: datetime) -> int:
+    """Go on with the rounds of the day, each project's from its own minute on; returns how many scans were asked for.
+
+    A digest whose result rests on the newest database, and on an SBOM by this Trivy, is current and left out.
+    """
+    newest = database.current()
+    if newest is None:
+        return 0
+    asked = 0
+    day = now.date()
+    ended = ScanRound.objects.filter(day=day, finished_at__isnull=False)
+    for project in Project.objects.exclude(pk__in=ended.values("project")).order_by("pk").iterator(chunk_size=500):
+        if minute_of(project) <= now.hour * 60 + now.minute:
+            asked += _go_round(project, day, newest.updated_at)
+    return asked
+
+
+def minute_of(project: Project) -> int:
+    """The minute of the day (UTC) at which the project's round begins; the same every day."""
+    return zlib.crc32(project.name.encode()) % MINUTES_A_DAY
+
+
+def retry_for_database() -> list[int]:
+    """Ask again for what only the lack of a database stopped."""
+    stopped = Report.objects.filter(problem__in=OF_THE_DATABASE, manifest__deletion=None)
+    plain = stopped.exclude(manifest__media_type__in=sorted(media_types.INDEXES))
+    return request(plain.values_list("pk", flat=True), Trigger.PUSH, "system")
+
+
+def _leaves(manifests: Iterable[int]) -> list[int]:
+    """The digests themselves, with the platforms in the place of each index. Sorted."""
+    wanted, found = set(manifests), set()
+    while wanted:
+        parents = dict[int, list[int]]()
+        some = list(wanted)
+        for start in range(0, len(some), BATCH):
+            named = ManifestChild.objects.filter(parent__in=some[start : start + BATCH])
+            for parent, child in named.values_list("parent", "child"):
+                parents.setdefault(parent, []).append(child)
+        found |= wanted - parents.keys()
+        wanted = {child for children in parents.values() for child in children} - found
+    return sorted(found)
+
+
+def _go_round(project: Project, day: date, database_at: datetime) -> int:
+    version = trivy.version()
+    current = Q(report__database_at__gte=database_at, report__tool_version=version, report__problem="")
+    current |= Q(report__state=Report.State.UNSUPPORTED, report__tool_version=version)
+    tagged = Tag.objects.live().filter(
+        image__repository__project=project,
+        image__repository__scan_on_push=True,
+        image__repository__deletion=None,
+        image__deletion=None,
+        manifest__deletion=None,
+    )
+    round_, _ = ScanRound.objects.get_or_create(project=project, day=day)
+    asked = 0
+    while True:
+        due = tagged.filter(manifest__gt=round_.cursor).order_by("manifest").values_list("manifest", flat=True)
+        some = list(due.distinct()[:BATCH])
+        if not some:
+            break
+        leaves = _leaves(some)
+        stale = Manifest.objects.filter(pk__in=leaves).exclude(pk__in=Manifest.objects.filter(current, pk__in=leaves))
+        wanted = list(stale.values_list("pk", flat=True))
+        request(wanted, Trigger.DAILY, "system")
+        asked += len(wanted)
+        round_.cursor = some[-1]
+        round_.requested += len(wanted)
+        round_.save(update_fields=["cursor", "requested"])
+    ScanRound.objects.filter(pk=round_.pk).update(finished_at=timezone.now())
+    return asked
+
+
+# ── Run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def run(scan_id: int) -> bool:
+    """Run one scan that is due, or whose worker is lost; False when there is nothing to do (any more)."""
+    scan = _claim(scan_id)
+    if scan is None:
+        return False
+    try:
+        _examine(scan)
+    except LeaseLost:
+        return False
+    except ScanFailed as failure:
+        scan.problem, scan.detail = failure.problem, failure.detail
+    except Exception as error:
+        logger.exception("%s failed", scan)
+        scan.problem, scan.detail = Problem.OTHER, f"a defect of ours, see the log: {type(error).__name__}"
+    _finish(scan)
+    return True
+
+
+def next_due() -> int | None:
+    """The scan to take next; None when there is nothing to do."""
+    return Scan.objects.claimable(timezone.now()).values_list("pk", flat=True).first()
+
+
+def waiting(limit: int) -> list[int]:
+    """Scans that somebody should be woken up for."""
+    return list(Scan.objects.claimable(timezone.now()).values_list("pk", flat=True)[:limit])
+
+
+def _claim(scan_id: int) -> Scan | None:
+    now = timezone.now()
+    free = Scan.objects.claimable(now).filter(pk=scan_id)
+    lost = free.filter(state=State.RUNNING, attempts__gte=MAX_ATTEMPTS).order_by().first()
+    if lost is not None:
+        lost.problem, lost.detail = Problem.WORKER_LOST, f"the worker ended {MAX_ATTEMPTS} times in the middle of it"
+        _finish(lost)
+        return None
+    claimed = free.order_by().update(
+        state=State.RUNNING, started_at=now, lease_until=now + LEASE, attempts=F("attempts") + 1
+    )
+    return Scan.objects.select_related("manifest__image__repository__project").get(pk=scan_id) if claimed else None
+
+
+def _examine(scan: Scan) -> None:
+    """Find out what is in a digest, and write it down. Raises ScanFailed, LeaseLost."""
+    manifest = scan.manifest
+    if manifest.deletion_id is not None:
+        raise ScanFailed(Problem.GONE, "the digest was deleted meanwhile")
+    version = trivy.version()
+    with database.workplace() as place:
+        watched = Workplace(place.folder, lambda: _renew(scan))
+        try:
+            sbom = sboms.of(manifest, watched)
+        except sboms.Unsupported as why:
+            findings.store_unsupported(scan, str(why), version)
+            return
+        newest = database.current()
+        if newest is None:
+            raise ScanFailed(Problem.DATABASE_MISSING, "there is no vulnerability database yet")
+        result = report.read_report(trivy.make_report(sbom, newest.folder, watched))
+    _renew(scan)
+    findings.store(scan, result, version, newest.updated_at)
+    scan.database_at = newest.updated_at
+
+
+def _renew(scan: Scan) -> None:
+    """Say that the scan goes on. Raises LeaseLost when it is somebody else's by now."""
+    own = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempts=scan.attempts)
+    if not own.update(lease_until=timezone.now() + LEASE):
+        raise LeaseLost
+
+
+def _finish(scan: Scan) -> None:
+    """Write down how it ended, once, with its event when it tells something."""
+    state = State.FAILED if scan.problem else State.DONE
+    with transaction.atomic():
+        own = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempts=scan.attempts)
+        ended = own.update(
+            state=state,
+            finished_at=timezone.now(),
+            problem=scan.problem,
+            detail=scan.detail[:500],
+            database_at=scan.database_at,
+            new=scan.new,
+            fixed=scan.fixed,
+            is_noted=bool(scan.problem),
+        )
+        if not ended:
+            return
+        if scan.problem:
+            findings.store_failure(scan)
+        if scan.trigger != Trigger.DAILY or scan.new or scan.fixed:
+            _record(scan)
+
+
+def _record(scan: Scan) -> None:
+    manifest = Manifest.objects.select_related("image__repository__project", "report").get(pk=scan.manifest_id)
+    known: Report | None = getattr(manifest, "report", None)
+    if known is None or known.state == Report.State.UNSUPPORTED:
+        return
+    history.record(
+        Actor(label=scan.requested_by, is_system=True),
+        Event.Action.SCAN_DONE,
+        manifest.image,
+        digest=manifest.digest,
+        trigger=Trigger(scan.trigger).name.lower(),
+        problem=scan.problem,
+        new=scan.new,
+        fixed=scan.fixed,
+        **{name: getattr(known, name) for name in Report.COUNTS},
+    )
+
+
+# ── Swept ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def recount_acceptances(now: datetime) -> int:
+    """Count anew where an acceptance has ended by itself."""
+    return findings.recount(Report.objects.filter(recount_at__lte=now))
+
+
+def forget_old(now: datetime) -> int:
+    """Delete scans and rounds of long ago; those that a finding begins or ends with stay. Returns how many went."""
+    before = now - timedelta(days=KEPT_DAYS)
+    found = Finding.objects.filter(Q(since=OuterRef("pk")) | Q(until=OuterRef("pk")))
+    old = Scan.objects.filter(~Exists(found), finished_at__lt=before).order_by("pk")
+    gone = 0
+    while some := list(old.values_list("pk", flat=True)[:BATCH]):
+        gone += Scan.objects.filter(pk__in=some).delete()[0]
+    ScanRound.objects.filter(day__lt=before.date()).delete()
+    return gone

@@ -1,0 +1,415 @@
+"""Notices in the console: who may make them, what is shown to whom, tests and the log, and the way out."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from registry.models import Event
+from scanning import deliveries, subscriptions, tasks
+from scanning.models import Delivery, Subscription
+from tests.scanning.conftest import mail_server, receiver, resolver  # noqa: F401  fixtures
+from tests.scanning.factories import subscribe
+
+DEMO = "/projects/demo/notices"
+WEB = "/projects/demo/repositories/web/-/notices"
+MAIL = {"recipients": "mina@acme.test\njoon@acme.test", "least": "4", "moment": "new", "language": "en"}
+HOOK = {"least": "4", "moment": "each", "url": ""}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """A worker that is there at once."""
+    monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
+
+
+@pytest.fixture
+def project(world):
+    return world.projects["demo"]
+
+
+@pytest.fixture
+def web(world):
+    return world.repository("web")
+
+
+def text(answer) -> str:
+    return html.unescape(answer.content.decode())
+
+
+def the_event() -> Event:
+    return Event.objects.filter(action="notice.change").latest("pk")
+
+
+# ── Made and changed ─────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("place", "person"), [(DEMO, "admin"), (DEMO, "owner"), (WEB, "member"), (WEB, "admin"), (WEB, "owner")]
+)
+def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):  # noqa: F811
+    browser = console(person)
+    assert "Nobody is told of scans yet" in text(browser.get(place))
+    answer = browser.post(f"{place}/new?channel=mail", MAIL)
+    made = Subscription.objects.get()
+    assert answer.url == f"{place}/{made.pk}"
+    assert (made.recipients, made.least, made.moment, made.language) == (
+        ["mina@acme.test", "joon@acme.test"],
+        4,
+        "new",
+        "en",
+    )
+    assert (made.repository is None, made.created_by) == (place == DEMO, world.people[person].user)
+    assert the_event().detail["after"]["recipients"] == ["mina@acme.test", "joon@acme.test"]
+    assert "mina@acme.test, joon@acme.test" in text(browser.get(place))
+
+    browser.post(answer.url, {"act": "test"})
+    assert mail_server.recipients == [["mina@acme.test"], ["joon@acme.test"]]
+    assert "This is a test." in mail_server.part(0, "plain")
+    page = text(browser.get(answer.url))
+    assert "A test is on its way." in page
+    assert re.search(r"badge good.*sent", page, re.DOTALL)
+    delivery = Delivery.objects.get()
+    log = text(browser.get(f"{answer.url}/{delivery.pk}"))
+    assert "Subject: [KCR] Test of the notices" in log
+
+    browser.post(f"{answer.url}/edit", MAIL | {"recipients": "joon@acme.test, new@acme.test;", "least": "5"})
+    made.refresh_from_db()
+    assert (made.recipients, made.least) == (["joon@acme.test", "new@acme.test"], 5)
+    detail = the_event().detail
+    assert (detail["before"]["least"], detail["after"]["least"]) == ("high", "critical")
+
+    browser.post(answer.url, {"act": "pause"})
+    made.refresh_from_db()
+    assert not made.is_active
+    assert "paused" in text(browser.get(place))
+    browser.post(answer.url, {"act": "resume"})
+    made.refresh_from_db()
+    assert made.is_active
+
+    browser.post(answer.url, {"act": "delete"})
+    assert not Subscription.objects.exists()
+    assert the_event().detail["after"] == {"channel": None}
+    assert browser.get(answer.url).status_code == 404
+    words = text(browser.get("/projects/demo/history?action=notice"))
+    assert "Changed the notices of" in words
+    assert "least: “high” → “critical”" in words
+
+
+def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, receiver):  # noqa: F811
+    browser = console("admin")
+    answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
+    secret = re.search(r"kcrw_\w+", text(answer))[0]
+    made = Subscription.objects.get()
+    assert subscriptions.secret_of(made) == secret
+    browser.post(f"{DEMO}/{made.pk}", {"act": "test"})
+    assert len(receiver.requests) == 1
+    delivery = Delivery.objects.get()
+    pages = [
+        DEMO,
+        f"{DEMO}/{made.pk}",
+        f"{DEMO}/{made.pk}/edit",
+        f"{DEMO}/{made.pk}/{delivery.pk}",
+        "/projects/demo/history",
+    ]
+    for page in pages:
+        shown = text(browser.get(page))
+        assert secret not in shown, page
+        assert "secret=path" not in shown, page
+    assert "127.0.0.1" in text(browser.get(DEMO))
+    assert "thanks" in text(browser.get(pages[3]))
+
+    browser.post(pages[2], HOOK | {"moment": "daily"})  # no URL: the same one
+    made.refresh_from_db()
+    assert (made.url, made.moment) == (receiver.url, "daily")
+    other = receiver.url.replace("/hook", "/other")
+    browser.post(pages[2], HOOK | {"url": other})
+    made.refresh_from_db()
+    assert made.url == other
+    assert "/other" not in str(the_event().detail)
+
+    renewed = re.search(r"kcrw_\w+", text(browser.post(f"{DEMO}/{made.pk}", {"act": "secret"})))[0]
+    made.refresh_from_db()
+    assert renewed != secret
+    assert subscriptions.secret_of(made) == renewed
+    assert renewed not in str(the_event().detail)
+
+
+def test_kakao_work(console, receiver, world):  # noqa: F811
+    browser = console("admin")
+    browser.post(f"{DEMO}/new?channel=kakaowork", HOOK | {"url": receiver.url, "language": "ko"})
+    made = Subscription.objects.get()
+    assert (made.channel, made.language, made.secret) == ("kakaowork", "ko", "")
+    browser.post(f"{DEMO}/{made.pk}", {"act": "test"})
+    assert "KCR에서 보기".encode() in receiver.requests[0][2]
+
+
+def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):  # noqa: F811
+    browser = console("admin")
+    for _ in range(2):
+        browser.post(f"{DEMO}/new?channel=mail", MAIL)
+        answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
+    assert Subscription.objects.count() == 2
+    assert "This is there already" in text(answer)
+    assert "kcrw_" not in text(answer)
+
+
+@pytest.mark.parametrize(
+    ("recipients", "words"),
+    [
+        (" ", "This field is required."),
+        (",;\n", "Give at least one e-mail address."),
+        ("mina@acme.test\nnobody", "“nobody” is not an e-mail address."),
+        ("a@b.test\nBcc: x@evil.test", "is not an e-mail address."),
+        ("\n".join(f"a{number}@acme.test" for number in range(21)), "At most 20 recipients"),
+    ],
+)
+def test_what_is_wrong_with_recipients_is_said_at_the_field(console, world, recipients, words):
+    page = text(console("admin").post(f"{DEMO}/new?channel=mail", MAIL | {"recipients": recipients}))
+    assert words in page.partition('id="id_recipients_error"')[2][:400]
+    assert not Subscription.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://example.com/", "This is not an address such as"),
+        ("http://user:secret@example.com/", "user name or password"),
+        ("http://127.0.0.1:9999/", "127.0.0.1 is not a public address"),
+        ("http://inside.test/", "10.0.0.7 is not a public address"),
+        ("http://[::ffff:169.254.169.254]/", "is not a public address"),
+        ("http://2130706433/", "as four numbers"),
+        ("http://localhost:8080/", "this registry itself"),
+        ("http://demo.kr-central-2.kcr.localhost/", "this registry itself"),
+        ("http://nowhere.test/", "nowhere.test is not known"),
+    ],
+)
+@pytest.mark.parametrize("channel", ["webhook", "kakaowork"])
+def test_what_would_be_refused_at_sending_is_refused_at_saving(console, world, resolver, channel, url, words):  # noqa: F811
+    resolver("inside.test", "10.0.0.7")
+    resolver("nowhere.test")
+    browser = console("admin")
+    page = text(browser.post(f"{DEMO}/new?channel={channel}", HOOK | {"url": url, "language": "en"}))
+    assert words in page.partition('id="id_url_error"')[2][:400]
+    assert not Subscription.objects.exists()
+    made = subscribe(world.projects["demo"], channel=channel, recipients=[], url="https://example.com/hook")
+    page = text(browser.post(f"{DEMO}/{made.pk}/edit", HOOK | {"url": url, "language": "en"}))
+    assert words in page.partition('id="id_url_error"')[2][:400]
+    made.refresh_from_db()
+    assert made.url == "https://example.com/hook"
+
+
+def test_the_reason_is_in_the_language_of_the_person(console, world):
+    browser = console("admin")
+    page = browser.post(
+        f"{DEMO}/new?channel=webhook", HOOK | {"url": "http://10.0.0.1/"}, headers={"Accept-Language": "ko"}
+    )
+    assert "10.0.0.1은(는) 공인 주소가 아닙니다" in text(page)
+
+
+def test_fields_that_are_not_of_the_form_are_ignored(console, world):
+    console("admin").post(
+        f"{DEMO}/new", MAIL | {"secret": "x", "url": "http://10.0.0.1/", "is_active": "", "project": "9"}
+    )
+    made = Subscription.objects.get()
+    assert (made.channel, made.secret, made.url, made.is_active) == ("mail", "", "", True)
+
+
+# ── Who may what ─────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("person", ["member", "reader"])
+def test_who_may_only_look_sees_no_more_than_the_host(console, project, web, person):
+    mail = subscribe(project)
+    hook = subscribe(project, channel="webhook", recipients=[], url="https://hooks.example.com/path?secret=1")
+    Delivery.objects.create(subscription=hook, request="the request", response="the answer", problem="too slow")
+    browser = console(person)
+    page = text(browser.get(DEMO))
+    assert "hooks.example.com" in page
+    assert "mina@acme.test" in page
+    assert "Create notice" not in page
+    one = text(browser.get(f"{DEMO}/{hook.pk}"))
+    assert "too slow" in one
+    assert f"{DEMO}/{mail.pk}" in page
+    for words in ("secret=1", "/path", "the request", "the answer", "Send a test", 'name="act"'):
+        assert words not in page + one
+    for act in ("test", "pause", "delete", "secret"):
+        assert browser.post(f"{DEMO}/{hook.pk}", {"act": act}).status_code == 403
+    assert Subscription.objects.count() == 2
+    assert Delivery.objects.count() == 1
+
+
+def test_answers_are_shown_to_admins_of_the_project_only(console, project, web):
+    hook = subscribe(project, web, channel="webhook", recipients=[], url="https://hooks.example.com/")
+    delivery = Delivery.objects.create(subscription=hook, request="the request", response="the answer", status=500)
+    address = f"{WEB}/{hook.pk}/{delivery.pk}"
+    assert "the answer" in text(console("admin").get(address))
+    page = text(console("member").get(address))
+    assert "the request" in page
+    assert "the answer" not in page
+    assert console("reader").get(address).status_code == 403
+
+
+def test_ids_of_others_are_not_found(console, project, web, world):
+    """SECURITY 10: nothing of another project, of another repository, or under another notice."""
+    ours = subscribe(project)
+    of_web, of_public = subscribe(project, web), subscribe(project, world.repository("public"))
+    of_lab = subscribe(world.projects["lab"])
+    delivery = Delivery.objects.create(subscription=of_public)
+    browser = console("owner")
+    wrong = [
+        *(f"{DEMO}/{each.pk}" for each in (of_web, of_public, of_lab)),
+        *(f"{WEB}/{each.pk}" for each in (ours, of_public, of_lab)),
+        f"{DEMO}/{ours.pk}/{delivery.pk}",
+        f"{WEB}/{of_web.pk}/{delivery.pk}",
+    ]
+    for address in wrong:
+        assert browser.get(address).status_code == 404, address
+        assert browser.post(address, {"act": "delete"}).status_code == 404, address
+    assert browser.get(f"{WEB}/{of_public.pk}/edit").status_code == 404
+    assert Subscription.objects.count() == 4
+
+
+def test_lists_show_what_belongs_there(console, project, web, world):
+    subscribe(project, recipients=["project@acme.test"])
+    subscribe(project, web, recipients=["web@acme.test"])
+    subscribe(project, world.repository("public"), recipients=["public@acme.test"])
+    subscribe(world.projects["lab"], recipients=["lab@acme.test"])
+    browser = console("reader")
+    page = text(browser.get(DEMO))
+    assert [f"{name}@acme.test" in page for name in ("project", "web", "public", "lab")] == [True, True, True, False]
+    page = text(browser.get(WEB))
+    assert [f"{name}@acme.test" in page for name in ("project", "web", "public", "lab")] == [True, True, False, False]
+
+
+def test_hostile_words_stay_words(console, project):
+    evil = "<script>alert(1)</script>"
+    made = subscribe(project, recipients=[f"{evil}@acme.test"])
+    delivery = Delivery.objects.create(
+        subscription=made, request=evil, response=evil, problem=evil, content={"totals": {}}
+    )
+    browser = console("admin")
+    for address in (DEMO, f"{DEMO}/{made.pk}", f"{DEMO}/{made.pk}/edit", f"{DEMO}/{made.pk}/{delivery.pk}"):
+        page = browser.get(address).content.decode()
+        assert evil not in page
+        assert "&lt;script&gt;" in page
+
+
+# ── Sent again ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_what_failed_is_sent_again_by_hand(console, project, receiver):  # noqa: F811
+    browser = console("admin")
+    browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
+    made = Subscription.objects.get()
+    receiver.will_say(404, b"<h1>no such hook</h1>")
+    failed = deliveries.queue(made, {"event": "scan.findings", "totals": {"images": 2, "new": 3}})
+    deliveries.deliver(failed.pk)
+    page = text(browser.get(f"{DEMO}/{made.pk}"))
+    assert "2 images, 3 new" in page
+    assert "refused it with status 404" in page
+    opened = browser.get(f"{DEMO}/{made.pk}/{failed.pk}").content.decode()
+    assert "&lt;h1&gt;no such hook" in opened
+    assert "X-KCR-Signature: sha256=" in opened
+    browser.post(f"{DEMO}/{made.pk}/{failed.pk}")
+    assert [delivery.state for delivery in Delivery.objects.order_by("pk")] == ["failed", "sent"]
+    assert receiver.requests[0][2] == receiver.requests[1][2]
+
+
+def test_a_paused_notice_says_why_it_sends_nothing_again(console, project):
+    made = subscribe(project, is_active=False)
+    failed = Delivery.objects.create(subscription=made, state="failed")
+    browser = console("admin")
+    answer = browser.post(f"{DEMO}/{made.pk}/{failed.pk}", follow=True)
+    assert "This notice is paused: resume it first." in text(answer)
+    assert Delivery.objects.count() == 1
+
+
+# ── The way out ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def link_of(subscription: Subscription, address: str) -> str:
+    return subscriptions.unsubscribe_url(subscription.pk, address).removeprefix("http://localhost:8080")
+
+
+def test_a_recipient_leaves(console, project, web):
+    made = subscribe(project, web)
+    link = link_of(made, "mina@acme.test")
+    browser = console(None, enforce_csrf_checks=True)
+    asked = text(browser.get(link))
+    assert "No more notices about <strong>demo/web</strong> to <strong>mina@acme.test</strong>?" in asked
+    made.refresh_from_db()
+    assert len(made.recipients) == 2  # a GET, which scanners of mails send as well, changes nothing
+    done = browser.post(link)
+    assert "mina@acme.test gets no more notices about demo/web." in text(done)
+    made.refresh_from_db()
+    assert (made.recipients, made.is_active) == (["joon@acme.test"], True)
+    event = the_event()
+    assert (event.actor, event.user, event.repository) == ("mina@acme.test", None, web)
+    assert event.detail["before"] == {"recipients": ["mina@acme.test", "joon@acme.test"]}
+    for again in (browser.post(link), browser.get(link)):
+        assert again.status_code == 200
+        assert "mina@acme.test gets none of these notices any more." in text(again)
+    assert Event.objects.filter(action="notice.change").count() == 1
+
+
+def test_one_click_of_a_mail_program(console, project):
+    """RFC 8058: a POST with one field, without cookies, without a token of a form."""
+    made = subscribe(project)
+    answer = console(None, enforce_csrf_checks=True).post(
+        link_of(made, "joon@acme.test"), "List-Unsubscribe=One-Click", content_type="application/x-www-form-urlencoded"
+    )
+    assert answer.status_code == 200
+    made.refresh_from_db()
+    assert made.recipients == ["mina@acme.test"]
+
+
+def test_when_the_last_one_leaves_it_rests(console, project):
+    made = subscribe(project, recipients=["mina@acme.test"])
+    console(None).post(link_of(made, "mina@acme.test"))
+    made.refresh_from_db()
+    assert (made.recipients, made.is_active) == ([], False)
+    browser = console("admin")
+    assert "nobody left" in text(browser.get(DEMO))
+    answer = browser.post(f"{DEMO}/{made.pk}", {"act": "resume"}, follow=True)
+    assert "Nobody is left to send to" in text(answer)
+
+
+def test_links_that_we_did_not_make_take_nobody_off(console, project):
+    made = subscribe(project)
+    other = subscribe(project, recipients=["mina@acme.test"])
+    link = link_of(made, "mina@acme.test")
+    for bad in (link[:-1], link.replace("unsubscribe/", "unsubscribe/x"), "/notices/unsubscribe/x"):
+        assert console(None).post(bad).status_code == 404
+        assert "This link is not whole" in text(console(None).get(bad))
+    console(None).post(link_of(made, "stranger@acme.test"))
+    console(None).post(link)
+    for each in (made, other):
+        each.refresh_from_db()
+    assert (made.recipients, other.recipients) == (["joon@acme.test"], ["mina@acme.test"])
+    other_link = link_of(other, "mina@acme.test")
+    other.delete()
+    assert console(None).post(other_link).status_code == 200
+
+
+def test_only_the_way_out_needs_no_token(console, world):
+    """Control: everything else does (test_safety)."""
+    from tests.console.test_matrix import console_routes
+
+    exempt = [name for name, route in console_routes().items() if getattr(route.callback, "csrf_exempt", False)]
+    assert exempt == ["unsubscribe"]
+
+
+# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_pages_speak_korean(console, project, web):
+    made = subscribe(project)
+    browser = console("admin")
+    for address, words in (
+        (DEMO, ["알림", "받는 곳", "높음 이상", "새 취약점이 있을 때"]),
+        (f"{DEMO}/{made.pk}", ["테스트 보내기", "전송 기록"]),
+        (f"{DEMO}/new?channel=webhook", ["알림 생성", "웹훅", "취약점이 발견된 스캔마다"]),
+        (link_of(made, "mina@acme.test"), ["수신 거부"]),
+    ):
+        page = text(browser.get(address, headers={"Accept-Language": "ko"}))
+        assert [word for word in words if word not in page] == [], address
+
+
+def test_pages_say_what_they_are(console, project, web):
+    made = subscribe(project)
+    browser = console("admin")
+    for address, words in ((DEMO, "Notices"), (f"{DEMO}/new", "Create notice"), (f"{DEMO}/{made.pk}", "Notice")):
+        assert re.findall(r"<h1>([^<]*)</h1>", text(browser.get(address))) == [words]

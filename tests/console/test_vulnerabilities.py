@@ -1,0 +1,563 @@
+"""What people see of scans: every state in words, lists, comparisons, what is accepted, and who may see or do it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from registry.models import Event, Manifest, Repository, Severity
+from scanning import acceptances, findings
+from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
+from scanning.models.scans import Problem
+from tests.console.test_lists import walk
+from tests.docker_client import sha256
+from tests.scanning.factories import found, make_report
+
+APP = ["demo", "web", "app"]
+
+
+def page(browser, name="vulnerabilities", reference="1.0", **query) -> str:
+    answer = browser.get(reverse(f"console:{name}", args=[*APP, reference]), query)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def rows(text: str) -> list[str]:
+    """The vulnerabilities of a table, in its order."""
+    return re.findall(r'<td class="name">\s*(?:<a [^>]*>)?([A-Z]+-[\w-]+)', text)
+
+
+def manifest_of(digest: str) -> Manifest:
+    return Manifest.objects.select_related("image__repository__project").get(digest=digest)
+
+
+@pytest.fixture
+def first(pushed) -> Manifest:
+    return manifest_of(pushed["first"])
+
+
+@pytest.fixture
+def member(console):
+    return console("member")
+
+
+# ── States ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def badge(browser, name="1.0") -> str:
+    """What the list of tags says of a tag."""
+    text = browser.get(reverse("console:image", args=APP)).content.decode()
+    row = next(row for row in text.split("<tr>") if f">{name}</a>" in row)
+    cell = row.split('data-label="Vulnerabilities"')[1].split("</td>")[0]
+    return " ".join(re.sub(r"<[^>]+>", " ", cell.partition(">")[2]).split())
+
+
+def test_nothing_is_known(member, first):
+    assert "Nothing is known of what is in it. That is not the same as safe." in page(member)
+    assert badge(member) == "Not scanned"
+
+
+@pytest.mark.parametrize(("state", "words"), [("waiting", "Waiting for a worker"), ("running", "Scanning")])
+def test_on_its_way(member, first, state, words):
+    more = {"started_at": timezone.now(), "lease_until": timezone.now()} if state == "running" else {}
+    Scan.objects.create(
+        manifest=first, project=first.image.repository.project, state=state, trigger=0, requested_by="mina", **more
+    )
+    text = page(member)
+    assert words in text
+    assert 'hx-trigger="every 2s"' in text
+    assert "mina" in text
+    assert badge(member) == {"waiting": "Scan waiting", "running": "Scanning"}[state]
+
+
+def test_a_page_that_polls_is_loaded_anew_when_the_scan_is_done(member, first):
+    there, headers = reverse("console:vulnerabilities", args=[*APP, "1.0"]), {"HX-Request": "true"}
+    scan = Scan.objects.create(manifest=first, project=first.image.repository.project, trigger=0, requested_by="mina")
+    assert "HX-Refresh" not in member.get(there, headers=headers | {"HX-Target": "scan-state"}).headers
+    Scan.objects.filter(pk=scan.pk).update(state="done")
+    assert member.get(there, headers=headers | {"HX-Target": "scan-state"}).headers["HX-Refresh"] == "true"
+    assert "HX-Refresh" not in member.get(there, headers=headers | {"HX-Target": "list"}).headers
+
+
+@pytest.mark.parametrize("problem", Problem.values)
+def test_failed_says_why_and_what_to_do(member, console, first, problem):
+    from console.templatetags.scans import problem_hint, problem_words
+
+    Report.objects.create(manifest=first, state="failed", problem=problem, detail="the last words")
+    text = page(member)
+    for words in (problem_words(problem), problem_hint(problem), "the last words", "Retry</button>"):
+        assert words.replace("'", "&#x27;") in text
+    assert badge(member) == "Scan failed"
+    assert "Retry</button>" not in page(console("reader"))
+
+
+def test_a_later_failure_does_not_hide_the_result(member, first):
+    make_report(first, [found()])
+    Report.objects.update(problem="timeout")
+    text = page(member)
+    assert "The last scan failed; what is below is from an earlier one" in text
+    assert rows(text) == ["CVE-2026-1000"]
+    assert "the last scan failed" in member.get(reverse("console:image", args=APP)).content.decode()
+
+
+def test_unsupported_and_unrecognised_are_not_clean(member, first):
+    Report.objects.create(manifest=first, state="unsupported", detail="not a container image, but a chart")
+    assert "not a container image, but a chart" in page(member)
+    assert badge(member) == "Unsupported"
+    make_report(first, system="")
+    text = page(member)
+    assert "Nothing recognised: no packages found, which is not the same as clean." in text
+    assert "None found" not in text
+    assert badge(member) == "Nothing recognised"
+
+
+def test_none_found_is_green_only_while_it_is_fresh_and_whole(member, first):
+    from scanning.report import PackageName
+
+    held = [PackageName("debian", "bash", "5")]
+    make_report(first, packages=held)
+    text = page(member)
+    assert "None found" in text
+    assert "note good" in text
+    assert badge(member) == "None found"
+    make_report(first, packages=held, database_at=timezone.now() - timedelta(days=4))
+    text = page(member)
+    assert "Out of date: the vulnerability database that this rests on was made" in text
+    assert "note good" not in text
+    assert badge(member) == "None found Out of date"
+    make_report(first, packages=held)
+    Report.objects.update(unknown_parts=1)
+    assert badge(member) == "Known in part"
+
+
+def test_a_newer_database_and_an_old_system_are_said(member, first):
+    make_report(first, [found()], system="debian 8.11", is_end_of_life=True)
+    assert "the vulnerability database is newer" not in page(member)
+    DatabaseRefresh.objects.create(source="", updated_at=timezone.now() - timedelta(hours=1))
+    text = page(member)
+    assert "the vulnerability database is newer" in text
+    assert "debian 8.11 has reached its end of life" in text
+
+
+def test_an_index_shows_each_platform_and_the_worst(member, scanned):
+    text = page(member, reference="2.0")
+    second = re.search(rf"{scanned['second'][7:19]}.*?</tr>", text, re.DOTALL)[0]
+    assert "Medium" in second
+    arm = re.search(rf"{scanned['arm'][7:19]}.*?</tr>", text, re.DOTALL)[0]
+    assert "Not scanned" in arm
+    assert "Nothing is known of 1 platform." in text
+    assert badge(member, "2.0") == "H High 1 M Medium 1"
+
+
+# ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def many(first) -> list[str]:
+    """Two hundred findings of every kind."""
+    layers = [layer["digest"] for layer in json.loads(bytes(first.content))["layers"]]
+    made = [
+        found(
+            f"CVE-2026-{number:04}",
+            f"package{number % 7}",
+            severity=Severity(number % 5 + 1),
+            fixed="2.0" if number % 3 == 0 else "",
+            score=number % 11 or None,
+            layer=layers[number % 2],
+        )
+        for number in range(200)
+    ]
+    make_report(first, made)
+    return [each.vulnerability for each in made]
+
+
+@pytest.mark.parametrize("sort", ["severity", "cvss", "cve", "package"])
+def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
+    address = f"{reverse('console:vulnerabilities', args=[*APP, '1.0'])}?sort={sort}"
+    seen, ranks = [], []
+    while address:
+        text = member.get(address).content.decode()
+        seen += rows(text)
+        ranks += re.findall(r'<td data-label="Severity"><span class="severity (\w+)"', text)
+        link = re.search(r'rel="next" href="([^"]+)"', text)
+        address = address.partition("?")[0] + link[1].replace("&amp;", "&") if link else ""
+    assert sorted(seen) == sorted(many)
+    if sort == "severity":
+        order = list(Report.COUNTS)
+        assert [order.index(name) for name in ranks] == sorted(order.index(name) for name in ranks)
+
+
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [
+        ({"q": "CVE-2026-0007"}, 1),
+        ({"q": "package3"}, 29),
+        ({"severity": "critical"}, 40),
+        ({"severity": "high"}, 80),
+        ({"fixable": "yes"}, 67),
+        ({"status": "affected"}, 133),
+        ({"severity": "critical", "fixable": "yes"}, 13),
+        ({"severity": "nonsense", "status": "nonsense"}, 200),
+        ({"q": "nowhere"}, 0),
+    ],
+)
+def test_filters(member, many, query, number):
+    text = page(member, **query)
+    shown = re.findall(r'href="https://advisories.test/(CVE-[\d-]+)"', text)
+    assert len(set(shown)) == min(number, 50)
+    assert (f"50 of {number}" in text) == (number > 50)
+    assert ("Nothing matches" in text) == (number == 0)
+
+
+def test_by_layer(member, many, first):
+    layer = json.loads(bytes(first.content))["layers"][0]["digest"]
+    assert "50 of 100" in page(member, layer=layer)
+    text = page(member, view="layers")
+    assert "COPY first /" in text
+    assert f"?layer={layer.replace(':', '%3A')}" in text
+    assert 'id="layer-1"' in page(member, "manifest")
+
+
+# ── Compared ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def groups(text: str) -> dict[str, list[str]]:
+    parts = text.split('<section class="card">')[1:]
+    return {"new": rows(parts[0]), "fixed": rows(parts[1])}
+
+
+def test_compared_with_the_scan_before_and_with_another_tag(member, scanned):
+    before = page(member, "vulnerabilities_compare")
+    assert groups(before) == {"new": [], "fixed": ["CVE-2026-3"]}
+    other = page(member, "vulnerabilities_compare", **{"with": "latest"})
+    assert groups(other) == {"new": ["CVE-2026-1"], "fixed": ["CVE-2026-4"]}
+    assert "1 added, 1 removed, 0 of another version" in other
+    whole = page(member, "vulnerabilities_compare", **{"with": "2.0"})  # the same platform of an index
+    assert groups(whole) == groups(other)
+
+
+def test_what_was_never_scanned_is_not_compared(member, scanned, pushed):
+    text = page(member, "vulnerabilities_compare", **{"with": pushed["untagged"]})
+    assert "The other digest has not been scanned" in text
+    text = page(member, "vulnerabilities_compare", pushed["untagged"], **{"with": "1.0"})
+    assert "This digest has not been scanned" in text
+
+
+# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def accept(browser, **wanted) -> str:
+    there = reverse("console:vulnerability_accept", args=[*APP, "1.0"])
+    form = {"scope": "repository", "packages": "this", "reason": "never called"} | wanted
+    answer = browser.post(f"{there}?vulnerability=CVE-2026-1&package=openssl", form)
+    assert answer.status_code in {200, 302}
+    return answer.content.decode()
+
+
+def test_accepting_counts_at_once_and_withdrawing_too(member, scanned):
+    first = manifest_of(scanned["first"])
+    assert badge(member) == "C Critical 1 H High 1"
+    ends = timezone.localdate() + timedelta(days=30)
+    accept(member, ends_on=ends.isoformat(), justification="vulnerable_code_not_in_execute_path")
+    made = Acceptance.objects.get()
+    assert (made.repository, made.package, made.accepted_by) == (first.image.repository, "openssl", "member@acme.test")
+    assert timezone.localtime(made.expires_at).date() == ends
+    assert badge(member) == "H High 1"
+    text = page(member)
+    assert "never called" in text
+    assert "member@acme.test" in text
+    assert rows(page(member, accepted="hidden")) == ["CVE-2026-2"]
+    assert rows(page(member, accepted="only")) == ["CVE-2026-1"]
+    listed = member.get(reverse("console:acceptances", args=["demo"])).content.decode()
+    assert "never called" in listed
+    member.post(reverse("console:acceptances", args=["demo"]), {"acceptance": made.pk})
+    assert badge(member) == "C Critical 1 H High 1"
+    ended = member.get(reverse("console:acceptances", args=["demo"]), {"state": "ended"}).content.decode()
+    assert "withdrawn by member@acme.test" in ended
+    actions = [event.action for event in Event.objects.filter(action__startswith="vulnerability").order_by("pk")]
+    assert actions == ["vulnerability.accept", "vulnerability.withdraw"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"reason": "  "}, "id_reason_error"),
+        ({"ends_on": "2020-01-01"}, "This day is over."),
+        ({"scope": "world"}, "id_scope_error"),
+        ({"justification": "because"}, "id_justification_error"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_field(member, scanned, wanted, words):
+    assert words in accept(member, **wanted)
+    assert not Acceptance.objects.exists()
+
+
+def test_no_end_the_whole_project_every_package(member, scanned):
+    accept(member, ends_on="", scope="project", packages="every")
+    made = Acceptance.objects.get()
+    assert (made.repository, made.package, made.expires_at) == (None, "", None)
+
+
+def test_a_fix_that_appears_frees_what_was_accepted_without_one(member, first, world):
+    make_report(first, [found("CVE-2026-9", "curl", "8")])
+    acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-9", reason="none yet")
+    there = reverse("console:acceptances", args=["demo"])
+    assert "have a fix now" not in member.get(there).content.decode()
+    make_report(first, [found("CVE-2026-9", "curl", "8", fixed="8.1")])
+    assert "1 have a fix now" in member.get(there).content.decode()
+    assert badge(member) == "H High 1"
+
+
+def test_somebody_elses_acceptance_is_not_there(member, console, scanned, world):
+    accept(member)
+    made = Acceptance.objects.get()
+    outsider = console("outsider")
+    assert outsider.post(reverse("console:acceptances", args=["rival"]), {"acceptance": made.pk}).status_code == 404
+    assert (
+        console("reader").post(reverse("console:acceptances", args=["demo"]), {"acceptance": made.pk}).status_code
+        == 403
+    )
+    assert Acceptance.objects.get().withdrawn_at is None
+
+
+# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_files(member, scanned):
+    accept(member)
+    answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))
+    read = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert [row["vulnerability"] for row in read] == ["CVE-2026-1", "CVE-2026-2"]
+    assert read[0]["accepted by"] == "member@acme.test"
+    document = json.loads(member.get(reverse("console:vulnerabilities_json", args=[*APP, "1.0"])).content)
+    assert (document["counts"]["high"], document["counts"]["accepted"]) == (1, 1)
+    sbom = member.get(reverse("console:sbom", args=[*APP, "1.0"]))
+    assert sbom.headers["Content-Type"] == "application/vnd.cyclonedx+json"
+    assert sbom.headers["Content-Disposition"].startswith("attachment")
+    assert json.loads(sbom.content)["bomFormat"] == "CycloneDX"
+    vex = json.loads(member.get(reverse("console:openvex", args=["demo", "web"])).content)
+    assert vex["statements"][0]["vulnerability"]["name"] == "CVE-2026-1"
+    assert scanned["first"].replace(":", "%3A") in vex["statements"][0]["products"][0]["@id"]
+    assert member.get(reverse("console:sbom", args=[*APP, "2.0"])).status_code == 404
+
+
+def test_no_cell_is_a_formula(member, first):
+    make_report(first, [found("CVE-2026-1", "=cmd|' /C calc'!A0", "@SUM(1)", title="+1", path="-2")])
+    answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))
+    cells = [cell for row in csv.reader(io.StringIO(b"".join(answer.streaming_content).decode())) for cell in row]
+    assert "'=cmd|' /C calc'!A0" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "//evil.test/", " https://x.test", ""])
+def test_only_pages_become_links(member, first, address):
+    make_report(first, [found(url=address)])
+    text = page(member)
+    assert rows(text) == ["CVE-2026-1000"]
+    assert "noopener" not in text
+
+
+# ── Scans of a project ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_project_at_a_glance(member, scanned, world):
+    untagged = manifest_of(scanned["untagged"])
+    Report.objects.create(manifest=untagged, state="failed", problem="damaged")
+    SeverityDay.objects.create(project=world.projects["demo"], day=timezone.now().date() - timedelta(days=2), high=7)
+    text = member.get(reverse("console:scans", args=["demo"])).content.decode()
+    top = text.split("Worst vulnerabilities")[1].split("Worst repositories")[0]
+    assert rows(top) == ["CVE-2026-1", "CVE-2026-2", "CVE-2026-4"]
+    assert "The image cannot be read" in text
+    assert "There is no vulnerability database yet" in text
+    assert "High 7" in text
+    assert text.count("Critical 1") >= 1
+    overview = member.get(reverse("console:overview", args=["demo"])).content.decode()
+    assert "1 digest in use has critical vulnerabilities for which there is a fix." in overview
+    assert "1 scan failed" in overview
+
+
+def test_scan_now_retry_and_everything(member, console, pushed, world):
+    there = reverse("console:vulnerabilities", args=[*APP, "1.0"])
+    for _ in range(2):
+        assert member.post(there).status_code == 302
+    assert Scan.objects.count() == 1
+    Scan.objects.all().delete()
+    scans_page = reverse("console:scans", args=["demo"])
+    for _ in range(2):
+        member.post(scans_page, {"act": "all"})
+    assert set(Scan.objects.values_list("manifest__digest", flat=True)) == {
+        pushed[name] for name in ("first", "second", "arm")
+    }
+    Scan.objects.all().delete()
+    first, second = manifest_of(pushed["first"]), manifest_of(pushed["second"])
+    for manifest in (first, second):
+        Report.objects.create(manifest=manifest, state="failed", problem="timeout")
+    member.post(scans_page, {"act": "retry", "manifest": first.pk})
+    assert Scan.objects.get().manifest == first
+    member.post(scans_page, {"act": "retry", "manifest": "nonsense"})
+    assert Scan.objects.count() == 1
+    member.post(scans_page, {"act": "retry"})
+    assert Scan.objects.count() == 2
+    member.post(reverse("console:repository_scan", args=["demo", "web"]))
+    assert Scan.objects.count() == 3
+    for address in (there, scans_page, reverse("console:repository_scan", args=["demo", "web"])):
+        assert console("reader").post(address).status_code == 403
+        assert console("stranger").post(address).status_code == 404
+
+
+def test_a_reader_sees_all_of_it_and_no_button(console, scanned):
+    for address in (
+        reverse("console:vulnerabilities", args=[*APP, "1.0"]),
+        reverse("console:manifest", args=[*APP, "1.0"]),
+        reverse("console:scans", args=["demo"]),
+        reverse("console:repository", args=["demo", "web"]),
+    ):
+        main = console("reader").get(address).content.decode().partition("<main")[2]
+        for words in ("Scan now", "Scan everything tagged", ">Accept<", "Retry</button>", '<form method="post"'):
+            assert words not in main
+
+
+def test_the_log_pages_and_filters(member, scanned, world):
+    first = manifest_of(scanned["first"])
+    Scan.objects.bulk_create(
+        Scan(
+            manifest=first, project=world.projects["demo"], state="failed", problem="disk", trigger=2, requested_by="d"
+        )
+        for _ in range(120)
+    )
+    there = reverse("console:scans_log", args=["demo"])
+    assert [len(each) for each in walk(member, there, "next")] == [50, 50, 23]
+    assert [len(each) for each in walk(member, f"{there}?state=failed", "next")] == [50, 50, 20]
+    assert [len(each) for each in walk(member, f"{there}?state=changed", "next")] == [3]
+
+
+# ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("least", "tags"),
+    [
+        ("critical", {"1.0"}),
+        ("high", {"1.0", "latest", "2.0"}),
+        ("unscanned", {"more"}),
+        ("", {"1.0", "latest", "2.0", "more"}),
+    ],
+)
+def test_tags_by_severity(member, docker, scanned, least, tags):
+    from tests.console.conftest import image_of
+
+    docker("member").push("web/app", "more", image_of("more"))
+    text = member.get(reverse("console:image", args=APP), {"severity": least}).content.decode()
+    assert set(re.findall(r'name="tag" value="([^"]+)"', text)) == tags
+
+
+def test_repositories_say_their_worst_and_what_is_unknown(member, scanned):
+    text = member.get(reverse("console:repositories", args=["demo"])).content.decode()
+    row = next(row for row in text.split("<tr>") if ">web</a>" in row)
+    assert "Critical" in row
+    assert "in 1 of 3" in row
+    Report.objects.all().delete()
+    text = member.get(reverse("console:repositories", args=["demo"])).content.decode()
+    assert "Not scanned" in next(row for row in text.split("<tr>") if ">web</a>" in row)
+
+
+# ── Search ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def search(browser, words: str) -> str:
+    return browser.get(reverse("console:search"), {"q": words}).content.decode().partition("<main")[2]
+
+
+@pytest.mark.parametrize("words", ["CVE-2026-1", "cve-2026-1"])
+def test_where_is_a_vulnerability(member, scanned, words):
+    text = search(member, words)
+    assert "openssl 3.0.11-1" in text
+    assert "3.0.12-1" in text
+    assert ">1.0</a>" in text
+    assert scanned["second"][7:19] not in text
+    accept(member)
+    assert "accepted" in search(member, words)
+
+
+def test_a_platform_is_found_under_the_tags_of_its_index(member, scanned):
+    text = search(member, "CVE-2026-4")
+    assert ">latest</a>" in text
+    assert ">2.0</a>" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "digests"), [("curl", 2), ("curl@8.1", 2), ("bash", 1), ("curl@9", 0), ("nothing", 0)]
+)
+def test_where_is_a_package(member, scanned, words, digests):
+    text = search(member, words)
+    assert (f"In {digests} digest" in text) is bool(digests)
+
+
+def test_search_tells_nothing_of_other_projects(console, docker, scanned):
+    for name in ("outsider", "stranger", "viewer", "pusher"):
+        for words in ("CVE-2026-1", "openssl", "openssl@3.0.11-1"):
+            text = search(console(name), words)
+            assert "Nothing found" in text
+            assert "demo" not in text
+
+
+def test_what_is_deleted_is_not_found(member, docker, scanned):
+    assert docker("member").delete(f"/v2/web/app/manifests/{scanned['first']}").status == 202
+    assert "Nothing found" in search(member, "CVE-2026-1")
+
+
+def test_many_are_capped(member, scanned):
+    first = manifest_of(scanned["first"])
+    vulnerability, scan = Finding.objects.current().filter(manifest=first).first().vulnerability, Scan.objects.first()
+    package = Finding.objects.current().filter(manifest=first).first().package
+    copies = Manifest.objects.bulk_create(
+        Manifest(
+            image=first.image,
+            digest=sha256(f"{number}".encode()),
+            media_type=first.media_type,
+            content=first.content,
+            size=1,
+            total_size=1,
+        )
+        for number in range(150)
+    )
+    Finding.objects.bulk_create(
+        Finding(manifest=each, vulnerability=vulnerability, package=package, severity=4, status="affected", since=scan)
+        for each in copies
+    )
+    assert re.search(r"and \d+ more", search(member, vulnerability.name))
+
+
+# ── The gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_gate_is_set_in_the_settings_and_shown(member, world):
+    there = reverse("console:repository_settings", args=["demo", "web"])
+    seen = re.search(r'name="seen" value="([^"]+)"', member.get(there).content.decode())[1]
+    form = {"description": "", "visibility": "private", "overwrite": "yes", "scan": "auto", "seen": seen}
+    assert member.post(there, form | {"gate": "4", "gate_hours": "24"}).status_code == 302
+    web = Repository.objects.get(pk=world.repository("web").pk)
+    assert (web.gate, web.gate_hours) == (Severity.HIGH, 24)
+    text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
+    assert "gate: High and worse" in text
+    history = member.get(reverse("console:repository_history", args=["demo", "web"])).content.decode()
+    assert "gate: off → High" in history
+    assert "grace of the gate: always → 24 h" in history
+    for wrong in ({"gate": "9"}, {"gate": "4", "gate_hours": "5"}):
+        assert member.post(there, form | wrong).status_code == 200
+
+
+def test_scans_have_words_in_the_history(member, first, world):
+    make_report(first, [found()])
+    detail = {"trigger": "push", "problem": "", "new": 1, "fixed": 2, "critical": 0, "high": 1}
+    Event.objects.create(
+        action="scan.done",
+        project=world.projects["demo"],
+        path="demo/web/app",
+        digest=first.digest,
+        detail=detail,
+        actor="mina",
+    )
+    Event.objects.create(
+        action="scan.done", project=world.projects["demo"], path="demo/web/app", detail={"problem": "disk"}, actor="x"
+    )
+    text = member.get(reverse("console:history", args=["demo"]), {"action": "scan"}).content.decode()
+    assert "High 1 (1 new, 2 fixed)" in text
+    assert "failed, The scan wrote more than it may" in text
+
+
+def test_counting_a_day_anew_is_what_the_page_shows(member, scanned, world):
+    findings.record_day(timezone.now())
+    day = SeverityDay.objects.get(project=world.projects["demo"])
+    text = member.get(reverse("console:scans", args=["demo"])).content.decode()
+    for name in ("critical", "high", "medium"):
+        assert f"{name.title()} <strong>{getattr(day, name)}</strong>" in text

@@ -1,0 +1,438 @@
+"""Images for the scanner: with vulnerable software, with none, things that are no images, and hostile ones.
+
+Each function says what Trivy finds. ``write_layout`` of ``tests.images`` makes a folder for ``trivy image --input``
+of any of them. ``FINDINGS`` has what ``tests.vulnerability_db.FACTS`` say about the ordinary ones.
+"""
+
+import gzip
+import hashlib
+import io
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from tests.images import (
+    MEBIBYTE,
+    OCI_CONFIG,
+    OCI_LAYER,
+    Blob,
+    HandMade,
+    Image,
+    Index,
+    Layer,
+    canonical_json,
+    random_bytes,
+    tar_of,
+)
+from tests.vulnerability_db import Severity, Status
+
+GZIP_LAYER = f"{OCI_LAYER}+gzip"
+STATUS = "var/lib/dpkg/status"
+SITE_PACKAGES = "usr/lib/python3.11/site-packages"
+JAR = "app/lib/log4j-core-2.14.1.jar"
+
+
+class Package(NamedTuple):
+    """A package of a distribution, perhaps made from a source package of another name."""
+
+    name: str
+    version: str
+    source: str = ""
+
+
+class Finding(NamedTuple):
+    """A vulnerability of a package, as a report says it."""
+
+    vulnerability: str
+    package: str
+    installed: str
+    fixed: str
+    severity: Severity
+    status: Status
+
+
+# ── Software ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def debian_release(version: str) -> dict[str, bytes]:
+    """The files that say which Debian this is."""
+    told = f'PRETTY_NAME="Debian GNU/Linux {version}"\nNAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="{version}"\n'
+    return {"etc/os-release": told.encode(), "etc/debian_version": f"{version}.5\n".encode()}
+
+
+def dpkg_status(packages: Iterable[Package]) -> bytes:
+    """What dpkg notes about installed packages."""
+    return "".join(
+        f"Package: {package.name}\nStatus: install ok installed\nArchitecture: amd64\n"
+        f"Source: {package.source or package.name}\nVersion: {package.version}\n\n"
+        for package in packages
+    ).encode()
+
+
+def apk_installed(packages: Iterable[Package]) -> bytes:
+    """What apk notes about installed packages."""
+    return "".join(
+        f"P:{package.name}\nV:{package.version}\nA:x86_64\nL:MIT\no:{package.source or package.name}\n\n"
+        for package in packages
+    ).encode()
+
+
+def python_packages(**versions: str) -> dict[str, bytes]:
+    """What pip leaves behind of packages."""
+    return {
+        f"{SITE_PACKAGES}/{name}-{version}.dist-info/METADATA": (
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n"
+        ).encode()
+        for name, version in versions.items()
+    }
+
+
+def npm_packages(**versions: str) -> dict[str, bytes]:
+    """What npm leaves behind of packages."""
+    return {
+        f"app/node_modules/{name}/package.json": canonical_json({"name": name, "version": version, "license": "MIT"})
+        for name, version in versions.items()
+    }
+
+
+def java_archive(group: str, name: str, version: str) -> bytes:
+    """A jar as Maven makes it, without classes."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        properties = f"groupId={group}\nartifactId={name}\nversion={version}\n"
+        archive.writestr(zipfile.ZipInfo(f"META-INF/maven/{group}/{name}/pom.properties"), properties)
+    return made.getvalue()
+
+
+DEBIAN_PACKAGES = (
+    Package("apt", "2.6.1"),
+    Package("base-files", "12.4+deb12u5"),
+    Package("libc6", "2.36-9+deb12u4", "glibc"),
+    Package("libssl3", "3.0.11-1~deb12u1", "openssl"),
+    Package("openssl", "3.0.11-1~deb12u1"),
+    Package("zlib1g", "1:1.2.13.dfsg-1", "zlib"),
+)
+ALPINE_PACKAGES = (
+    Package("alpine-baselayout", "3.6.5-r0"),
+    Package("busybox", "1.36.1-r28"),
+    Package("libcrypto3", "3.3.1-r3", "openssl"),
+    Package("musl", "1.2.5-r0"),
+)
+
+DEBIAN_LAYER = Layer.of({**debian_release("12"), STATUS: dpkg_status(DEBIAN_PACKAGES)})
+ALPINE_LAYER = Layer.of(
+    {
+        "etc/os-release": b'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.20.3\n',
+        "etc/alpine-release": b"3.20.3\n",
+        "lib/apk/db/installed": apk_installed(ALPINE_PACKAGES),
+    }
+)
+PYTHON_LAYER = Layer.of(python_packages(certifi="2023.7.22", idna="3.7", requests="2.28.1", urllib3="1.26.4"))
+NPM_LAYER = Layer.of(npm_packages(express="4.21.2", lodash="4.17.20", minimist="1.2.5", request="2.88.2"))
+JAR_LAYER = Layer.of({JAR: java_archive("org.apache.logging.log4j", "log4j-core", "2.14.1")})
+
+# fmt: off
+DEBIAN_FINDINGS = frozenset({
+    Finding("CVE-2011-3374", "apt", "2.6.1", "", "LOW", "affected"),
+    Finding("CVE-2019-1010022", "libc6", "2.36-9+deb12u4", "", "LOW", "affected"),
+    Finding("CVE-2024-2961", "libc6", "2.36-9+deb12u4", "2.36-9+deb12u6", "HIGH", "fixed"),
+    Finding("CVE-2023-5363", "libssl3", "3.0.11-1~deb12u1", "3.0.11-1~deb12u2", "HIGH", "fixed"),
+    Finding("CVE-2024-0727", "libssl3", "3.0.11-1~deb12u1", "3.0.13-1~deb12u1", "MEDIUM", "fixed"),
+    Finding("CVE-2025-27587", "libssl3", "3.0.11-1~deb12u1", "", "UNKNOWN", "affected"),
+    Finding("CVE-2023-5363", "openssl", "3.0.11-1~deb12u1", "3.0.11-1~deb12u2", "HIGH", "fixed"),
+    Finding("CVE-2024-0727", "openssl", "3.0.11-1~deb12u1", "3.0.13-1~deb12u1", "MEDIUM", "fixed"),
+    Finding("CVE-2025-27587", "openssl", "3.0.11-1~deb12u1", "", "UNKNOWN", "affected"),
+    Finding("CVE-2023-45853", "zlib1g", "1:1.2.13.dfsg-1", "", "CRITICAL", "will_not_fix"),
+})
+#: What the database of the day after finds besides, where there is Debian.
+TOMORROWS_FINDINGS = frozenset({
+    Finding("CVE-2025-15467", "libssl3", "3.0.11-1~deb12u1", "3.0.18-1~deb12u2", "CRITICAL", "fixed"),
+    Finding("CVE-2025-15467", "openssl", "3.0.11-1~deb12u1", "3.0.18-1~deb12u2", "CRITICAL", "fixed"),
+})
+ALPINE_FINDINGS = frozenset({
+    Finding("CVE-2023-42364", "busybox", "1.36.1-r28", "1.36.1-r29", "MEDIUM", "fixed"),
+    Finding("CVE-2024-6119", "libcrypto3", "3.3.1-r3", "3.3.2-r0", "HIGH", "fixed"),
+    Finding("CVE-2025-26519", "musl", "1.2.5-r0", "1.2.5-r1", "HIGH", "fixed"),
+})
+PYTHON_FINDINGS = frozenset({
+    Finding("CVE-2024-39689", "certifi", "2023.7.22", "2024.7.4", "LOW", "fixed"),
+    Finding("CVE-2023-32681", "requests", "2.28.1", "2.31.0", "MEDIUM", "fixed"),
+    Finding("CVE-2021-33503", "urllib3", "1.26.4", "1.26.5", "HIGH", "fixed"),
+    Finding("CVE-2023-43804", "urllib3", "1.26.4", "2.0.6, 1.26.17", "HIGH", "fixed"),
+})
+NPM_FINDINGS = frozenset({
+    Finding("CVE-2021-23337", "lodash", "4.17.20", "4.17.21", "HIGH", "fixed"),
+    Finding("CVE-2021-44906", "minimist", "1.2.5", "1.2.6, 0.2.4", "CRITICAL", "fixed"),
+    Finding("CVE-2023-28155", "request", "2.88.2", "", "MEDIUM", "affected"),
+})
+_LOG4J = "org.apache.logging.log4j:log4j-core"
+JAR_FINDINGS = frozenset({
+    Finding("CVE-2021-44228", _LOG4J, "2.14.1", "2.15.0, 2.12.2, 2.3.1", "CRITICAL", "fixed"),
+    Finding("CVE-2021-44832", _LOG4J, "2.14.1", "2.17.1", "MEDIUM", "fixed"),
+    Finding("CVE-2021-45046", _LOG4J, "2.14.1", "2.16.0", "CRITICAL", "fixed"),
+})
+# fmt: on
+
+
+# ── Ordinary images ──────────────────────────────────────────────────────────────────────────────────────────────────
+def debian() -> Image:
+    """Debian 12; DEBIAN_FINDINGS."""
+    return Image((DEBIAN_LAYER,))
+
+
+def distroless() -> Image:
+    """Debian 12 without dpkg: a file for each package, as distroless images have them; DEBIAN_FINDINGS."""
+    packages = {f"{STATUS}.d/{package.name}": dpkg_status([package]) for package in DEBIAN_PACKAGES}
+    return Image((Layer.of({**debian_release("12"), **packages}),))
+
+
+def alpine() -> Image:
+    """Alpine 3.20; ALPINE_FINDINGS."""
+    return Image((ALPINE_LAYER,))
+
+
+def python() -> Image:
+    """Packages of Python without an operating system; PYTHON_FINDINGS."""
+    return Image((PYTHON_LAYER,))
+
+
+def npm() -> Image:
+    """Packages of npm without an operating system; NPM_FINDINGS."""
+    return Image((NPM_LAYER,))
+
+
+def jar() -> Image:
+    """A Java archive that says what it is in its pom.properties; JAR_FINDINGS."""
+    return Image((JAR_LAYER,))
+
+
+def all_in_one() -> Image:
+    """Debian, Python, npm and Java, a layer each, around a layer without software; the findings of all four."""
+    return Image((DEBIAN_LAYER, Layer.of({"etc/motd": b"hello\n"}), PYTHON_LAYER, NPM_LAYER, JAR_LAYER))
+
+
+def end_of_life() -> Image:
+    """Debian 9, which nobody maintains: recognised as such, nothing is known about its packages."""
+    return Image((Layer.of({**debian_release("9"), STATUS: dpkg_status([Package("openssl", "1.1.0l-1~deb9u1")])}),))
+
+
+def scratch() -> Image:
+    """One program and nothing that says what is in it: no operating system, no packages."""
+    return Image((Layer.of({"program": b"\x7fELF" + random_bytes("program", 4096)}),))
+
+
+def zero_layers() -> Image:
+    """No layer at all: no operating system, no packages."""
+    return Image(())
+
+
+def two_platforms() -> Index:
+    """Debian with Python for amd64 and with npm for arm64, the same base for both, and BuildKit's attestation."""
+    amd64 = Image((DEBIAN_LAYER, PYTHON_LAYER))
+    arm64 = Image((DEBIAN_LAYER, NPM_LAYER), architecture="arm64")
+    return Index((amd64, arm64, attestation(amd64)))
+
+
+FINDINGS: Mapping[Callable[[], Image], frozenset[Finding]] = {
+    debian: DEBIAN_FINDINGS,
+    distroless: DEBIAN_FINDINGS,
+    alpine: ALPINE_FINDINGS,
+    python: PYTHON_FINDINGS,
+    npm: NPM_FINDINGS,
+    jar: JAR_FINDINGS,
+    all_in_one: DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS,
+    end_of_life: frozenset(),
+    scratch: frozenset(),
+    zero_layers: frozenset(),
+}
+
+
+# ── No images ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def helm_chart() -> HandMade:
+    """A Helm chart: from a registry it is refused by name; from a folder it looks like an image without software."""
+    chart = {"apiVersion": "v2", "name": "chart", "version": "1.0.0"}
+    content = gzip.compress(tar_of({"chart/Chart.yaml": canonical_json(chart)}), mtime=0)
+    return HandMade(
+        Blob("application/vnd.cncf.helm.config.v1+json", canonical_json(chart)),
+        (Blob("application/vnd.cncf.helm.chart.content.v1.tar+gzip", content),),
+    )
+
+
+def wasm() -> HandMade:
+    """A WebAssembly module: as with a Helm chart."""
+    return HandMade(
+        Blob("application/vnd.wasm.config.v0+json", canonical_json({"architecture": "wasm", "os": "wasip1"})),
+        (Blob("application/wasm", b"\x00asm\x01\x00\x00\x00"),),
+    )
+
+
+def attestation(image: Image) -> HandMade:
+    """What BuildKit says about an image, next to it in an index: looks like an image, is refused as a broken one."""
+    predicate = "https://slsa.dev/provenance/v0.2"
+    statement = {
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": predicate,
+        "subject": [{"name": "image", "digest": {"sha256": image.manifest.digest.removeprefix("sha256:")}}],
+        "predicate": {},
+    }
+    layer = Blob("application/vnd.in-toto+json", canonical_json(statement), {"in-toto.io/predicate-type": predicate})
+    return HandMade(
+        _config_of([layer.digest], "unknown", "unknown"),
+        (layer,),
+        {
+            "vnd.docker.reference.digest": image.manifest.digest,
+            "vnd.docker.reference.type": "attestation-manifest",
+        },
+    )
+
+
+def signature(image: Image) -> HandMade:
+    """What cosign pushes as ``sha256-….sig``: looks like an image, is refused as a broken one."""
+    payload = {
+        "critical": {
+            "identity": {"docker-reference": ""},
+            "image": {"docker-manifest-digest": image.manifest.digest},
+            "type": "cosign container image signature",
+        },
+        "optional": None,
+    }
+    layer = Blob(
+        "application/vnd.dev.cosign.simplesigning.v1+json",
+        canonical_json(payload),
+        {"dev.cosignproject.cosign/signature": "bm90IHJlYWxseSBzaWduZWQ="},
+    )
+    return HandMade(_config_of([layer.digest], "", ""), (layer,))
+
+
+def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str = "linux") -> Blob:
+    """A config that claims what is in the layers."""
+    document = {
+        "architecture": architecture,
+        "os": system,
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": list(diff_ids)},
+    }
+    return Blob(OCI_CONFIG, canonical_json(document))
+
+
+# ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
+class ClaimedLayer(NamedTuple):
+    """A layer as it travels, and the digest that a config claims for what is in it."""
+
+    diff_id: str
+    blob: Blob
+
+
+def bomb(mebibytes: int = 2048, path: str = STATUS) -> HandMade:
+    """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
+    zeros = bytes(MEBIBYTE)
+    return _claimed(_repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1)))
+
+
+def bombs(number: int = 10, mebibytes: int = 200) -> HandMade:
+    """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
+    zeros = bytes(MEBIBYTE)
+    files = [
+        part
+        for place in range(number)
+        for part in ((_head(f"app/lib/{place}.jar", mebibytes * MEBIBYTE), 1), (zeros, mebibytes))
+    ]
+    return _claimed(_repetitive_layer(*files, (zeros, 1)))
+
+
+def memory_bomb(mebibytes: int = 100) -> HandMade:
+    """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
+    start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
+    head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
+    return _claimed(_repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end + bytes(1024), 1)))
+
+
+def _claimed(*layers: ClaimedLayer) -> HandMade:
+    """An image of these layers on top of Debian 12."""
+    base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER.blob)
+    config = _config_of(layer.diff_id for layer in (base, *layers))
+    return HandMade(config, tuple(layer.blob for layer in (base, *layers)))
+
+
+def _head(path: str, size: int) -> bytes:
+    """What precedes a file in a tar; the file has to fill whole blocks."""
+    member = tarfile.TarInfo(path)
+    member.size = size
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
+    """A layer whose tar is each of these parts so many times; the tar is never held as a whole.
+
+    Packed by itself a part comes out the same each time, so it is packed once.
+    """
+    packed = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]  # the head of gzip
+    digest, checksum, size = hashlib.sha256(), 0, 0
+    for content, times in parts:
+        packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+        packed.append((packer.compress(content) + packer.flush(zlib.Z_FULL_FLUSH)) * times)
+        size += len(content) * times
+        for _ in range(times):
+            digest.update(content)
+            checksum = zlib.crc32(content, checksum)
+    packed += [b"\x03\x00", checksum.to_bytes(4, "little"), (size % 2**32).to_bytes(4, "little")]  # an empty block
+    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, b"".join(packed)))
+
+
+def poisoned() -> HandMade:
+    """A layer without software that claims to be the one of ``python()``; DEBIAN_FINDINGS.
+
+    With a cache on disk that both share Trivy then finds nothing in ``python()`` either.
+    """
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob))
+
+
+def broken_tar() -> Image:
+    """A layer that is packed well but is no tar: refused."""
+    return Image((DEBIAN_LAYER, Layer(random_bytes("broken", 4096))))
+
+
+def truncated_gzip() -> HandMade:
+    """A layer that ends in the middle: refused."""
+    whole = PYTHON_LAYER.blob.content
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2])))
+
+
+def config_not_json() -> HandMade:
+    """A config that says nothing: refused."""
+    return HandMade(Blob(OCI_CONFIG, b"not JSON"), (DEBIAN_LAYER.blob,))
+
+
+def many_packages(number: int = 50_000) -> Image:
+    """Debian 12 with so many packages more that have no vulnerability; DEBIAN_FINDINGS."""
+    packages = [Package(f"package-{place}", f"1.{place}-1") for place in range(number)]
+    return Image((Layer.of({**debian_release("12"), STATUS: dpkg_status([*packages, *DEBIAN_PACKAGES])}),))
+
+
+def jar_not_a_zip() -> Image:
+    """A file that is called like a Java archive: nothing is found in it, PYTHON_FINDINGS in the other layer."""
+    return Image((PYTHON_LAYER, Layer.of({JAR: b"not a zip"})))
+
+
+def strange_members() -> Image:
+    """Members that lead out of the tar, links and devices, where software would be; DEBIAN_FINDINGS.
+
+    Whoever unpacks it without care makes a file ``kcr-escaped`` outside, or reads a file of the machine.
+    """
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in (f"{'../' * 12}tmp/kcr-escaped", "/tmp/kcr-escaped", "app/../../kcr-escaped"):
+            archive.addfile(tarfile.TarInfo(path))
+        for path, kind, target in (
+            (f"{STATUS}.d/absolute", tarfile.SYMTYPE, "/etc/passwd"),
+            (f"{STATUS}.d/relative", tarfile.SYMTYPE, f"{'../' * 12}etc/passwd"),
+            (f"{STATUS}.d/hard", tarfile.LNKTYPE, "/etc/passwd"),
+            ("app/node_modules/loop/package.json", tarfile.SYMTYPE, "package.json"),
+            ("app/node_modules/memory/package.json", tarfile.CHRTYPE, ""),
+            ("app/node_modules/disk/package.json", tarfile.BLKTYPE, ""),
+            ("app/node_modules/pipe/package.json", tarfile.FIFOTYPE, ""),
+        ):
+            member = tarfile.TarInfo(path)
+            member.type, member.linkname, member.devmajor, member.devminor = kind, target, 1, 1
+            archive.addfile(member)
+    return Image((DEBIAN_LAYER, Layer(made.getvalue())))

@@ -1,0 +1,162 @@
+"""Rows of the scanner, made as a scan leaves them, without Trivy: images, findings, reports, subscriptions."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from registry.models import Image, Manifest, ManifestChild, Severity, Tag
+from scanning import findings as results
+from scanning import sboms
+from scanning.models import Component, Sbom, Scan, Subscription
+from scanning.report import Found, PackageName, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from accounts.models import Project
+    from registry.models import Repository
+
+VERSION = "0.76.0"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+
+# ── What a scan found ────────────────────────────────────────────────────────────────────────────────────────────────
+def found(
+    vulnerability: str = "CVE-2026-1000",
+    package: str = "openssl",
+    version: str = "3.0.11-1",
+    *,
+    severity: Severity = Severity.HIGH,
+    fixed: str = "",
+    score: float | None = 7.5,
+    layer: str = "",
+    kind: str = "debian",
+    **more: str,
+) -> Found:
+    """A vulnerability as a report says it."""
+    said = {
+        "path": "",
+        "status": "fixed" if fixed else "affected",
+        "title": f"{package}: something is wrong",
+        "url": f"https://advisories.test/{vulnerability}",
+    }
+    name = PackageName(kind, package, version)
+    return Found(
+        vulnerability, name, severity=int(severity), fixed_version=fixed, layer=layer, score=score, **said | more
+    )
+
+
+def critical(name: str, package: str = "openssl", **more: Any) -> Found:
+    """A critical one, which can be mended."""
+    return found(name, package, **{"severity": Severity.CRITICAL, "version": "1.0", "fixed": "1.1", **more})
+
+
+def high(name: str, package: str = "openssl", **more: Any) -> Found:
+    """A high one, which can be mended."""
+    return critical(name, package, **{"severity": Severity.HIGH, **more})
+
+
+def low(name: str, package: str = "openssl", **more: Any) -> Found:
+    """A low one, which can be mended."""
+    return critical(name, package, **{"severity": Severity.LOW, **more})
+
+
+# ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def make_manifest(
+    repository: Repository, text: str, *, image: str = "app", platform: str = "linux/amd64", **tags: Any
+) -> Manifest:
+    """A manifest of project/repository/image; its digest is that of the text. ``tag="1.0"`` names it."""
+    path = f"{repository}/{image}"
+    found, _ = Image.objects.get_or_create(path=path, deletion=None, defaults={"repository": repository, "name": image})
+    content = text.encode()
+    made = Manifest.objects.create(
+        image=found,
+        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        media_type=OCI_MANIFEST,
+        content=content,
+        platforms=platform,
+        size=len(content),
+        total_size=len(content),
+    )
+    for name in filter(None, [tags.get("tag")]):
+        set_tag(made, name)
+    return made
+
+
+def make_index(*children: Manifest, tag: str = "") -> Manifest:
+    """An index of these manifests, perhaps with a tag."""
+    content = "".join(child.digest for child in children).encode()
+    made = Manifest.objects.create(
+        image=children[0].image,
+        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        media_type=OCI_INDEX,
+        content=content,
+        platforms=" ".join(child.platforms for child in children),
+        size=len(content),
+        total_size=len(content),
+    )
+    ManifestChild.objects.bulk_create(ManifestChild(parent=made, child=child) for child in children)
+    if tag:
+        set_tag(made, tag)
+    return made
+
+
+def set_tag(manifest: Manifest, name: str) -> Tag:
+    """Let the name mean this manifest from now on."""
+    now = timezone.now()
+    Tag.objects.live().filter(image=manifest.image, name=name).update(ended_at=now)
+    return Tag.objects.create(image=manifest.image, name=name, manifest=manifest, started_at=now)
+
+
+# ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def open_scan(manifest: Manifest, **more: Any) -> Scan:
+    """A scan that waits."""
+    project = manifest.image.repository.project
+    more = {"trigger": Scan.Trigger.PUSH, "requested_by": "member@acme.test"} | more
+    return Scan.objects.create(manifest=manifest, project=project, **more)
+
+
+def scanned(
+    manifest: Manifest,
+    *found: Found,
+    packages: Iterable[PackageName] = (),
+    system: str = "debian 12.5",
+    is_end_of_life: bool = False,
+    **more: Any,
+) -> Scan:
+    """A scan that has just ended with this; the manifest's packages are these and those that are named in it."""
+    now = timezone.now()
+    more = {"started_at": now, "finished_at": now, "database_at": now - timedelta(hours=5)} | more
+    held = sorted({*packages, *(row.package for row in found)})
+    ids = sboms.package_ids(held)
+    Component.objects.filter(manifest=manifest).delete()
+    Component.objects.bulk_create(Component(manifest=manifest, package_id=ids[each]) for each in held)
+    document = {"bomFormat": "CycloneDX", "specVersion": "1.6", "components": [{"name": each.name} for each in held]}
+    content = gzip.compress(json.dumps(document).encode())
+    Sbom.objects.update_or_create(manifest=manifest, defaults={"content": content, "tool_version": VERSION})
+    scan = open_scan(manifest, state=Scan.State.DONE, **more)
+    results.store(scan, Result(tuple(found), system, is_end_of_life), VERSION, more["database_at"])
+    scan.save()
+    return scan
+
+
+def make_report(
+    manifest: Manifest, findings: Iterable[Found] = (), *, by: str = "member@acme.test", **more: Any
+) -> Scan:
+    """A scan as somebody asked for it, of which everybody who wanted to has heard."""
+    more = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
+    return scanned(manifest, *findings, **more)
+
+
+# ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def subscribe(project: Project, repository: Repository | None = None, **more: Any) -> Subscription:
+    """Mails about new findings from high on, to two people, unless something else is said."""
+    more = {"channel": Subscription.Channel.MAIL, "recipients": ["mina@acme.test", "joon@acme.test"]} | more
+    return Subscription.objects.create(project=project, repository=repository, **more)

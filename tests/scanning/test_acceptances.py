@@ -1,0 +1,194 @@
+"""Vulnerabilities that people live with: what they cover, when they end, what counts."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from registry.errors import RequestInvalid
+from registry.models import Event, Manifest, Severity
+from scanning import acceptances, findings, scans
+from scanning.models import Acceptance, Finding, Report
+from tests import scan_images
+
+from .factories import found, make_report
+
+pytestmark = pytest.mark.django_db
+
+ONE = found("CVE-2026-1", severity=Severity.CRITICAL)
+OTHER = found("CVE-2026-1", severity=Severity.CRITICAL, package="curl")
+FIXABLE = found("CVE-2026-2", severity=Severity.HIGH, fixed="1.1")
+
+
+@pytest.fixture
+def push(docker):
+    """A pushed image, told from others by its repository."""
+
+    def make(name="web/app"):
+        digest = docker("member").push_thing(name, "1.0", scan_images.debian())
+        return Manifest.objects.get(digest=digest, image__path=f"demo/{name}")
+
+    return make
+
+
+@pytest.fixture
+def accept(world):
+    """Accept in the project, or in ``repository``."""
+
+    def make(name, **options):
+        options = {"reason": "no way to reach it"} | options
+        return acceptances.accept(world.member.actor, world.projects["demo"], name, **options)
+
+    return make
+
+
+def counts(manifest: Manifest) -> tuple[int, int, int]:
+    report = Report.objects.get(manifest=manifest)
+    return report.critical, report.high, report.accepted
+
+
+def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
+    manifest = push()
+    make_report(manifest, [ONE, FIXABLE])
+    assert counts(manifest) == (1, 1, 0)
+    made = accept("CVE-2026-1")
+    assert counts(manifest) == (0, 1, 1)
+    rows = Finding.objects.current().filter(manifest=manifest).with_acceptance(timezone.now())
+    assert {row.vulnerability.name: row.acceptance for row in rows} == {"CVE-2026-1": made.pk, "CVE-2026-2": None}
+    assert Manifest.objects.get(pk=manifest.pk).risk == Severity.HIGH
+    event = Event.objects.get(action=Event.Action.VULNERABILITY_ACCEPT)
+    assert (event.actor, event.detail["vulnerability"], event.detail["reason"]) == (
+        world.member.user.email,
+        "CVE-2026-1",
+        "no way to reach it",
+    )
+
+
+def test_withdrawing_brings_it_back_once(push, accept, world):
+    manifest = push()
+    make_report(manifest, [ONE])
+    made = accept("CVE-2026-1")
+    assert acceptances.withdraw(world.admin.actor, made)
+    assert not acceptances.withdraw(world.admin.actor, made)
+    assert counts(manifest) == (1, 0, 0)
+    assert Event.objects.filter(action=Event.Action.VULNERABILITY_WITHDRAW).count() == 1
+
+
+def test_one_package_or_every_one(push, accept):
+    manifest = push()
+    make_report(manifest, [ONE, OTHER])
+    accept("CVE-2026-1", package="curl")
+    assert counts(manifest) == (1, 0, 1)
+    accept("CVE-2026-1")
+    assert counts(manifest) == (0, 0, 2)
+
+
+def test_one_repository_or_the_whole_project(push, accept, world):
+    here, there = push("web/app"), push("fixed/app")
+    for manifest in (here, there):
+        make_report(manifest, [ONE])
+    accept("CVE-2026-1", repository=world.repository("web"))
+    assert (counts(here), counts(there)) == ((0, 0, 1), (1, 0, 0))
+    accept("CVE-2026-1")
+    assert counts(there) == (0, 0, 1)
+
+
+def test_it_ends_by_itself_when_there_is_a_fix(push, accept):
+    manifest = push()
+    make_report(manifest, [ONE])
+    accept("CVE-2026-1")
+    make_report(manifest, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2")])
+    assert counts(manifest) == (1, 0, 0)
+
+
+def test_what_had_a_fix_already_stays_accepted(push, accept):
+    manifest = push()
+    make_report(manifest, [FIXABLE])
+    accept("CVE-2026-2")
+    make_report(manifest, [FIXABLE, ONE])
+    assert counts(manifest) == (1, 0, 1)
+
+
+def test_it_covers_what_is_pushed_later(push, accept, docker):
+    make_report(push(), [ONE])
+    accept("CVE-2026-1")
+    later = push("web/later")
+    make_report(later, [ONE])
+    assert counts(later) == (0, 0, 1)
+
+
+def test_it_ends_at_its_time(push, accept):
+    manifest = push()
+    make_report(manifest, [ONE])
+    now = timezone.now()
+    accept("CVE-2026-1", expires_at=now + timedelta(days=1))
+    assert Report.objects.get(manifest=manifest).recount_at == now + timedelta(days=1)
+    assert scans.recount_acceptances(now) == 0
+    Acceptance.objects.update(expires_at=now - timedelta(seconds=1))
+    Report.objects.update(recount_at=now - timedelta(seconds=1))
+    assert scans.recount_acceptances(now) == 1
+    assert counts(manifest) == (1, 0, 0)
+    assert scans.recount_acceptances(now) == 0
+
+
+def test_of_several_the_longest_counts(push, accept):
+    manifest = push()
+    make_report(manifest, [ONE])
+    accept("CVE-2026-1", expires_at=timezone.now() + timedelta(days=1))
+    accept("CVE-2026-1")
+    Acceptance.objects.exclude(expires_at=None).update(expires_at=timezone.now() - timedelta(seconds=1))
+    findings.recount(Report.objects.all())
+    assert counts(manifest) == (0, 0, 1)
+
+
+def test_another_project_is_not_touched(push, accept, docker, world):
+    here = push()
+    digest = docker("outsider", host="rival.kr-central-2.kcr.localhost:8080").push_thing(
+        "rivals/app", "1.0", scan_images.python()
+    )
+    foreign = Manifest.objects.get(digest=digest)
+    for manifest in (here, foreign):
+        make_report(manifest, [ONE])
+    accept("CVE-2026-1")
+    assert (counts(here), counts(foreign)) == ((0, 0, 1), (1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"reason": "  "}, "say why"),
+        ({"reason": "x" * 501}, "say why"),
+        ({"expires_at": "past"}, "over already"),
+        ({"package": "nothing"}, "found nowhere"),
+    ],
+)
+def test_what_is_refused(push, accept, options, why):
+    make_report(push(), [ONE])
+    if "expires_at" in options:
+        options = {"expires_at": timezone.now() - timedelta(days=1)}
+    with pytest.raises(RequestInvalid, match=why):
+        accept("CVE-2026-1", **options)
+    assert not Acceptance.objects.exists()
+
+
+def test_openvex(push, accept, world):
+    manifest = push()
+    make_report(manifest, [ONE, FIXABLE])
+    accept("CVE-2026-1", justification="vulnerable_code_not_in_execute_path", reason="never called")
+    accept("CVE-2026-2", reason="mended next week")
+    document = json.loads(acceptances.as_file(acceptances.openvex(world.projects["demo"])))
+    assert document["@context"] == "https://openvex.dev/ns/v0.2.0"
+    first, second = document["statements"]
+    product = f"pkg:oci/app@{manifest.digest.replace(':', '%3A')}?repository_url=localhost:8080/demo/web/app"
+    assert first["vulnerability"] == {"name": "CVE-2026-1"}
+    assert first["products"] == [{"@id": product}]
+    assert (first["status"], first["justification"], first["impact_statement"]) == (
+        "not_affected",
+        "vulnerable_code_not_in_execute_path",
+        "never called",
+    )
+    assert (second["status"], second["action_statement"]) == ("affected", "mended next week")
+    assert acceptances.openvex(world.projects["demo"], world.repository("fixed"))["statements"][0]["products"] == []

@@ -1,0 +1,39 @@
+"""Several workers at once: no notice is lost or told twice, no message is sent twice."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from tests.programs import PostgresServer, run
+from tests.server import SOURCE, Server
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+
+class Installation(Server):
+    """A database of its own; nothing is served."""
+
+    def start(self) -> None:
+        """Make the tables."""
+        run(self.command("migrate"), environment=self.environment, directory=SOURCE)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_four_workers(receiver, database):
+    with ExitStack() as stack:
+        settings = {"KCR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8", "DJANGO_SETTINGS_MODULE": "registry.settings"}
+        if database == "postgresql":
+            settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
+        installation = stack.enter_context(Installation("notices", settings))
+        command = [sys.executable, "-m", "tests.scanning.workers", receiver.url]
+        found = run(command, environment=installation.environment, directory=SOURCE).document()
+    assert found["notices"] == 24  # twelve images for two subscriptions
+    assert found["images"] == 24
+    assert found["pending"] == 0
+    assert found["hooks"] >= 1
+    assert found["sent"] == found["attempts"] == found["hooks"] == len(receiver.requests)
+    numbers = [headers["X-KCR-Delivery"] for _path, headers, _body in receiver.requests]
+    assert len(set(numbers)) == len(numbers)

@@ -1,0 +1,453 @@
+"""Mails, Kakao Work, webhooks: what goes over the wire, and what happens when it does not arrive."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from email.utils import format_datetime
+
+import pytest
+from django.utils import timezone, translation
+
+from accounts.actors import SYSTEM
+from accounts.organizations import Refused
+from registry.models import Severity
+from scanning import channels, deliveries, notices, subscriptions, tasks
+from scanning.models import Delivery, Subscription
+from tests.console.test_safety import Page
+from tests.scanning.factories import critical, high, make_manifest, scanned, subscribe
+from tests.server import SOURCE
+
+Channel, State = Subscription.Channel, Delivery.State
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def web(world):
+    return world.repository("web")
+
+
+@pytest.fixture
+def project(world):
+    return world.projects["demo"]
+
+
+@pytest.fixture
+def webhook(project, receiver):
+    """A subscription to a webhook and its secret."""
+    made = subscriptions.create(
+        SYSTEM,
+        project,
+        None,
+        Channel.WEBHOOK,
+        url=receiver.url,
+        least=Severity.HIGH,
+        moment="new",
+        language="en",
+    )
+    return made.subscription, made.secret
+
+
+def content_for(subscription: Subscription) -> dict:
+    return notices.test_content(subscription, timezone.now()) | {"event": "scan.findings"}
+
+
+def queued(subscription: Subscription, content: dict | None = None, **more) -> Delivery:
+    made = deliveries.queue(subscription, content or content_for(subscription))
+    Delivery.objects.filter(pk=made.pk).update(**more)
+    return made
+
+
+def sent(delivery: Delivery) -> Delivery:
+    """What became of it after one attempt, whenever it would have been due."""
+    Delivery.objects.filter(pk=delivery.pk).update(next_at=timezone.now())
+    deliveries.deliver(delivery.pk)
+    delivery.refresh_from_db()
+    return delivery
+
+
+# ── Mail ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_one_mail_about_many_images_for_each_recipient(project, web, mail_server):
+    subscribe(project, web)
+    for number in range(3):
+        scanned(make_manifest(web, f"app {number}", image=f"app{number}", tag="1.0"), critical("CVE-2026-1", "curl"))
+    tasks.gather_notices()
+    (delivery,) = Delivery.objects.all()
+    assert sent(delivery).state == State.SENT
+    assert mail_server.recipients == [["mina@acme.test"], ["joon@acme.test"]]
+    mail = mail_server.mails[0]
+    assert mail["Subject"] == "[KCR] demo/web: 3 new vulnerabilities, worst Critical"
+    assert (mail["To"], mail["Auto-Submitted"]) == ("mina@acme.test", "auto-generated")
+    for kind in ("plain", "html"):
+        words = mail_server.part(0, kind)
+        for each in ("demo/web/app0", "demo/web/app1", "demo/web/app2", "CVE-2026-1", "curl", "1.1", "Critical", "1.0"):
+            assert each in words, (kind, each)
+    assert (delivery.recipients, delivery.problem, delivery.sent_at is None) == ([], "", False)
+
+
+def test_every_recipient_has_a_link_of_their_own(project, web, mail_server):
+    subscription = subscribe(project, web)
+    sent(queued(subscription))
+    links = [re.fullmatch(r"<(.+)>", mail["List-Unsubscribe"])[1] for mail in mail_server.mails]
+    assert [mail["List-Unsubscribe-Post"] for mail in mail_server.mails] == ["List-Unsubscribe=One-Click"] * 2
+    assert links[0].startswith("http://localhost:8080/notices/unsubscribe/")
+    for number, address in enumerate(subscription.recipients):
+        assert links[number] in mail_server.part(number, "plain")
+        assert links[number] in mail_server.part(number, "html")
+        leaving = subscriptions.read_unsubscribe(links[number].rpartition("/")[2])
+        assert (leaving.address, leaving.subscription) == (address, subscription)
+
+
+def test_the_log_keeps_the_mail_without_anybodys_link(project, web, mail_server):
+    delivery = sent(queued(subscribe(project, web)))
+    assert delivery.request.startswith(
+        "From: KCR <kcr@localhost>\nTo: mina@acme.test, joon@acme.test\nSubject: [KCR] demo/web: 1 new vulnerability"
+    )
+    assert "CVE-2021-44228" in delivery.request
+    assert "unsubscribe" not in delivery.request
+    assert (delivery.status, delivery.response) == (None, "mina@acme.test: accepted\njoon@acme.test: accepted")
+
+
+def test_a_mail_in_korean(project, web, mail_server):
+    sent(queued(subscribe(project, web, language="ko")))
+    assert "취약점" in mail_server.mails[0]["Subject"]
+    assert 'lang="ko"' in mail_server.part(0, "html")
+    for kind in ("plain", "html"):
+        assert "심각" in mail_server.part(0, kind)
+        assert "수신 거부" in mail_server.part(0, kind)
+
+
+def test_nothing_hostile_becomes_markup(project, web, mail_server):
+    subscription = subscribe(project, web)
+    scanned(
+        make_manifest(web, "app", tag="1"),
+        critical(EVIL[:90], EVIL, version=EVIL, fixed=EVIL, title=EVIL, url="javascript:alert(1)"),
+        high("CVE-1", url='https://evil.test/"><script>', title="\r\nBcc: x@evil.test"),
+    )
+    (pk,) = notices.gather()
+    assert sent(Delivery.objects.get(pk=pk)).state == State.SENT
+    html = mail_server.part(0, "html")
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "javascript:" not in html
+    assert {word.partition(" ")[0] for word in Page(html).wrong if not word.endswith(" style")} <= {"style", "a"}
+    assert EVIL in mail_server.part(0, "plain").replace("\n", " ")
+    assert mail_server.mails[0]["Bcc"] is None
+    assert subscription.recipients[0] in mail_server.mails[0]["To"]
+
+
+def test_a_recipient_who_is_refused_now_gets_it_later_and_nobody_gets_it_twice(project, web, mail_server):
+    delivery = queued(subscribe(project, web))
+    mail_server.refusals["mina@acme.test"] = ["450 greylisted"]
+    assert sent(delivery).state == State.WAITING
+    assert delivery.recipients == ["mina@acme.test"]
+    assert "450 greylisted" in delivery.problem
+    assert mail_server.recipients == [["joon@acme.test"]]
+    assert sent(delivery).state == State.SENT
+    assert mail_server.recipients == [["joon@acme.test"], ["mina@acme.test"]]
+    assert delivery.problem == ""
+
+
+def test_a_recipient_who_is_refused_for_good_is_not_tried_again_and_can_be_sent_to_by_hand(project, web, mail_server):
+    delivery = queued(subscribe(project, web))
+    mail_server.refusals["mina@acme.test"] = ["550 no such user"]
+    assert sent(delivery).state == State.FAILED
+    assert "mina@acme.test: refused: 550 no such user" in delivery.problem
+    repeated = sent(deliveries.again(delivery))
+    assert repeated.pk != delivery.pk
+    assert repeated.state == State.SENT
+    assert mail_server.recipients == [["joon@acme.test"], ["mina@acme.test"]]
+
+
+def test_a_mail_server_that_is_away(project, web, mail_server, settings):
+    delivery = queued(subscribe(project, web))
+    port, settings.EMAIL_PORT = settings.EMAIL_PORT, 1
+    assert sent(delivery).state == State.WAITING
+    assert "cannot be reached" in delivery.problem
+    settings.EMAIL_PORT = port
+    assert sent(delivery).state == State.SENT
+    assert len(mail_server.mails) == 2
+
+
+def test_who_left_meanwhile_gets_nothing(project, web, mail_server):
+    subscription = subscribe(project, web)
+    delivery = queued(subscription)
+    subscription.recipients = ["joon@acme.test"]
+    subscription.save()
+    assert sent(delivery).state == State.SENT
+    assert mail_server.recipients == [["joon@acme.test"]]
+    subscription.recipients = []
+    subscription.save()
+    gone = queued(subscription, recipients=["joon@acme.test"])
+    assert (sent(gone).state, gone.problem) == (State.FAILED, "nobody is left to send to")
+
+
+def test_the_same_mail_has_the_same_number(project, web):
+    delivery = queued(subscribe(project, web))
+    with translation.override("en"):
+        one, two = (channels.mail(delivery, "mina@acme.test").message()["Message-ID"] for _ in range(2))
+        other = channels.mail(delivery, "joon@acme.test").message()["Message-ID"]
+    assert one == two != other
+
+
+# ── Webhook ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def receivers_check():
+    """What README.md tells receivers to do."""
+    readme = (SOURCE / "README.md").read_text()
+    found: dict = {}
+    exec(readme.partition("```python\n")[2].partition("```")[0], found)
+    return found["is_genuine"]
+
+
+verified = receivers_check()
+
+
+def test_a_webhook_is_signed(webhook, web, receiver):
+    _subscription, secret = webhook
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1", title="취약점"))
+    (pk,) = notices.gather()
+    delivery = sent(Delivery.objects.get(pk=pk))
+    ((path, headers, body),) = receiver.requests
+    assert path == "/hook?secret=path"
+    assert verified(secret, headers, body)
+    assert not verified(secret, headers, body + b" ")
+    assert not verified(secret, headers | {"X-KCR-Timestamp": str(int(headers["X-KCR-Timestamp"]) - 1)}, body)
+    assert not verified("kcrw_other", headers, body)
+    assert json.loads(body) == delivery.content
+    assert headers["Content-Type"] == "application/json; charset=utf-8"
+    assert (headers["X-KCR-Event"], headers["X-KCR-Delivery"]) == ("scan.findings", str(pk))
+    assert abs(int(headers["X-KCR-Timestamp"]) - timezone.now().timestamp()) < 60
+    assert (delivery.state, delivery.status, delivery.response) == (State.SENT, 200, "thanks")
+
+
+def test_no_secret_stands_in_the_database_or_in_the_log(webhook, receiver):
+    subscription, secret = webhook
+    receiver.will_say(200, b"a\x00b\xff" + b"x" * 10_000)
+    big = content_for(subscription) | {"filler": "y" * 30_000}
+    delivery = sent(queued(subscription, big))
+    subscription.refresh_from_db()
+    stored = "".join(map(str, (*vars(subscription).values(), *vars(delivery).values())))
+    assert secret.startswith("kcrw_")
+    assert secret not in stored
+    assert "secret=path" not in delivery.request + delivery.response + delivery.problem
+    assert len(delivery.request) < 17_000
+    assert delivery.response.startswith("ab\ufffdx")
+    assert len(delivery.response) == 4096
+
+
+def test_a_secret_survives_the_rotation_of_the_installations_secret(webhook, receiver, settings):
+    subscription, secret = webhook
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "n" * 50, [settings.SECRET_KEY]
+    sent(queued(subscription))
+    assert verified(secret, *receiver.requests[0][1:])
+    settings.SECRET_KEY_FALLBACKS = []
+    lost = sent(queued(subscription))
+    assert lost.state == State.FAILED
+    assert "another KCR_SECRET_KEY" in lost.problem
+    renewed = subscriptions.renew_secret(SYSTEM, subscription)
+    sent(queued(Subscription.objects.get(pk=subscription.pk)))
+    assert verified(renewed, *receiver.requests[1][1:])
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422, 301, 307])
+def test_what_the_other_side_refuses_is_not_tried_again(webhook, receiver, status):
+    receiver.will_say(status, b"no", Location=receiver.url)
+    delivery = sent(queued(webhook[0]))
+    assert (delivery.state, delivery.status, delivery.attempts) == (State.FAILED, status, 1)
+    assert str(status) in delivery.problem
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
+def test_what_may_be_otherwise_later_is_tried_again(webhook, receiver, status):
+    receiver.will_say(status)
+    delivery = sent(queued(webhook[0]))
+    assert (delivery.state, delivery.status) == (State.WAITING, status)
+    assert sent(delivery).state == State.SENT
+    assert [headers["X-KCR-Delivery"] for _path, headers, _body in receiver.requests] == [str(delivery.pk)] * 2
+
+
+def test_eight_attempts_each_later_and_then_no_more(webhook, receiver):
+    delivery = queued(webhook[0])
+    waits = []
+    for _ in range(8):
+        receiver.will_say(500)
+        before = timezone.now()
+        sent(delivery)
+        waits.append((delivery.next_at - before).total_seconds() / 60)
+    assert [round(wait) for wait in waits[:-1]] == [1, 3, 8, 20, 60, 150, 360]
+    assert (delivery.state, delivery.attempts, len(receiver.requests)) == (State.FAILED, 8, 8)
+    assert sent(delivery).attempts == 8
+
+
+@pytest.mark.parametrize(
+    ("asked", "minutes"),
+    [("1800", 30), ("5", 1), ("999999999999", 360), ("nonsense", 1), ("-5", 1), ("", 1), ("٣", 1)],
+)
+def test_the_other_side_may_ask_for_time(webhook, receiver, asked, minutes):
+    receiver.will_say(503, Retry_After=asked.encode().decode("latin-1"))
+    before = timezone.now()
+    delivery = sent(queued(webhook[0]))
+    assert round((delivery.next_at - before).total_seconds() / 60) == minutes
+
+
+def test_the_other_side_may_ask_for_a_date(webhook, receiver):
+    receiver.will_say(429, Retry_After=format_datetime(timezone.now() + timedelta(minutes=42), usegmt=False))
+    before = timezone.now()
+    delivery = sent(queued(webhook[0]))
+    assert round((delivery.next_at - before).total_seconds() / 60) == 42
+
+
+def test_an_address_that_has_become_internal_is_refused_at_sending(webhook, receiver, settings):
+    settings.WEBHOOK_ALLOWED_NETWORKS = []
+    delivery = sent(queued(webhook[0]))
+    assert delivery.state == State.FAILED
+    assert "127.0.0.1 is not a public address" in delivery.problem
+    assert receiver.requests == []
+
+
+# ── Kakao Work ───────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def kakao(project, web, receiver):
+    return subscribe(project, web, channel=Channel.KAKAO_WORK, recipients=[], url=receiver.url, language="ko")
+
+
+def test_a_message_of_kakao_work(kakao, web, receiver):
+    for number in range(7):
+        image = make_manifest(web, f"app {number}", image=f"app{number}-{'long' * 20}", tag="1.0")
+        scanned(image, *(critical(f"CVE-2026-{each}", "p" * 290) for each in range(5)))
+    (pk,) = notices.gather()
+    assert sent(Delivery.objects.get(pk=pk)).state == State.SENT
+    message = json.loads(receiver.requests[0][2])
+    assert set(message) == {"text", "blocks"}
+    assert "취약점" in message["text"]
+    kinds = [block["type"] for block in message["blocks"]]
+    assert kinds == ["header", *["text"] * 7, "button"]
+    header, button = message["blocks"][0], message["blocks"][-1]
+    assert (header["style"], len(header["text"]) <= 20) == ("red", True)
+    assert button["action"] == {
+        "type": "open_system_browser",
+        "name": "open",
+        "value": "http://localhost:8080/projects/demo/repositories/web/",
+    }
+    assert max(len(block["text"]) for block in message["blocks"]) <= 500
+    assert len(message["text"]) <= 500
+
+
+def test_kakao_work_says_no_with_status_200(kakao, receiver):
+    receiver.will_say(200, b'{"success": false, "error": {"code": "invalid_parameter"}}')
+    delivery = sent(queued(kakao))
+    assert (delivery.state, delivery.status) == (State.FAILED, 200)
+    receiver.will_say(200, b'{"success": true}')
+    assert sent(queued(kakao)).state == State.SENT
+    receiver.will_say(200, b"ok")
+    assert sent(queued(kakao)).state == State.SENT
+
+
+# ── The queue ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_task_that_comes_twice_sends_once(webhook, receiver):
+    delivery = queued(webhook[0])
+    for _ in range(3):
+        tasks.deliver(delivery.pk)
+    assert len(receiver.requests) == 1
+    tasks.deliver(0)
+
+
+def test_what_somebody_is_sending_is_left_to_them_until_they_are_gone(webhook, receiver):
+    delivery = queued(webhook[0], lease_until=timezone.now() + timedelta(minutes=1), attempts=1)
+    assert deliveries.due() == []
+    assert deliveries.deliver(delivery.pk) is None
+    Delivery.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert deliveries.due() == [delivery.pk]
+    assert deliveries.deliver(delivery.pk) == State.SENT
+    assert len(receiver.requests) == 1
+
+
+def test_a_sender_who_was_thought_gone_changes_nothing(webhook, receiver):
+    delivery = queued(webhook[0])
+    slow = deliveries._claim(delivery.pk)
+    Delivery.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    receiver.will_say(500)
+    assert deliveries.deliver(delivery.pk) == State.WAITING
+    assert deliveries._finish(slow, channels.Outcome(is_sent=True)) is None
+    assert not deliveries._keep(slow, [])
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.status) == (State.WAITING, 500)
+
+
+def test_a_worker_that_ends_each_time_does_not_send_for_ever(webhook, receiver):
+    delivery = queued(webhook[0], attempts=8, lease_until=timezone.now() - timedelta(seconds=1))
+    assert deliveries.deliver(delivery.pk) == State.FAILED
+    assert receiver.requests == []
+
+
+def test_a_message_that_cannot_be_made_is_no_endless_error(project, caplog):
+    delivery = sent(queued(subscribe(project), {"event": "scan.findings"}))
+    assert delivery.state == State.WAITING
+    assert "could not be made" in delivery.problem
+    assert "could not be made" in caplog.text
+
+
+def test_what_is_lost_is_found_by_the_sweep(webhook, receiver, monkeypatch):
+    monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
+    later = queued(webhook[0], next_at=timezone.now() + timedelta(hours=1))
+    lost = queued(webhook[0])
+    assert tasks.sweep_deliveries() == 1
+    assert [headers["X-KCR-Delivery"] for _path, headers, _body in receiver.requests] == [str(lost.pk)]
+    later.refresh_from_db()
+    assert later.state == State.WAITING
+
+
+def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
+    subscription, _ = webhook
+    delivery = queued(subscription)
+    subscriptions.set_active(SYSTEM, subscription, is_active=False)
+    subscription.refresh_from_db()
+    assert (sent(delivery).state, delivery.problem) == (State.FAILED, "the notice was paused before this was sent")
+    delivery.subscription = subscription
+    with pytest.raises(Refused, match="paused"):
+        deliveries.again(delivery)
+    content = notices.test_content(subscription, timezone.now())
+    assert sent(deliveries.queue(subscription, content, is_test=True)).state == State.SENT
+    assert receiver.requests[0][1]["X-KCR-Event"] == "test"
+    with pytest.raises(Refused, match="a moment ago"):
+        deliveries.queue(subscription, content, is_test=True)
+
+
+def test_send_again(webhook, receiver):
+    delivery = sent(queued(webhook[0]))
+    repeated = sent(deliveries.again(delivery))
+    assert repeated.pk != delivery.pk
+    assert receiver.requests[0][2] == receiver.requests[1][2]
+    waiting = queued(webhook[0], next_at=timezone.now() + timedelta(hours=1))
+    assert deliveries.again(waiting).pk == waiting.pk  # one that waits is tried now
+    assert deliveries.due() == [waiting.pk]
+
+
+def test_old_deliveries_are_forgotten(webhook):
+    old = queued(webhook[0], created_at=timezone.now() - timedelta(days=91))
+    kept = queued(webhook[0], created_at=timezone.now() - timedelta(days=89))
+    assert tasks.forget_deliveries() == 1
+    assert list(Delivery.objects.values_list("pk", flat=True)) == [kept.pk]
+    assert old.pk != kept.pk
+
+
+def test_the_content_of_a_test_has_the_form_of_a_real_one(project, web):
+    subscription = subscribe(project, web)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    (pk,) = notices.gather()
+    real, test = Delivery.objects.get(pk=pk).content, notices.test_content(subscription, timezone.now())
+    for one, two in ((real, test), (real["totals"], test["totals"]), (real["images"][0], test["images"][0])):
+        assert set(one) == set(two)
+    assert set(real["images"][0]["new"][0]) == set(test["images"][0]["new"][0])
+
+
+# ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_links_of_others_are_not_ours(project):
+    subscription = subscribe(project)
+    link = subscriptions.unsubscribe_url(subscription.pk, "mina@acme.test").rpartition("/")[2]
+    for bad in ("", "x", link[:-1], link[1:], f"{link}x", subscriptions.signing.dumps([subscription.pk, "a@b.test"])):
+        assert subscriptions.read_unsubscribe(bad) is None
+    stranger = subscriptions.unsubscribe_url(subscription.pk, "other@acme.test").rpartition("/")[2]
+    assert subscriptions.read_unsubscribe(stranger).subscription is None

@@ -1,0 +1,207 @@
+"""Where the vulnerability database comes from, and that nobody ever sees half of one."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from scanning import database, scans, trivy
+from scanning.models import DatabaseRefresh, Scan
+from scanning.models.scans import Problem
+from tests import scan_images, vulnerability_db
+from tests.live import LiveServer
+from tests.scan_images import DEBIAN_FINDINGS
+from tests.vulnerability_db import FACTS
+
+from .conftest import TODAY, found_in, report_of
+
+pytestmark = [pytest.mark.real, pytest.mark.django_db]
+
+
+def archive_of(scanner, **files: bytes) -> io.BytesIO:
+    """An archive with these files, and no others."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name.replace("__", "."))
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    made.seek(0)
+    return made
+
+
+@pytest.fixture
+def written(tmp_path):
+    """The files of a good database."""
+    return vulnerability_db.write(tmp_path / "good", FACTS, updated_at=TODAY)
+
+
+def test_a_database_is_loaded_from_a_file(scanner, written, tmp_path, capsys):
+    file = tmp_path / "db.tar.gz"
+    file.write_bytes(vulnerability_db.archive(written))
+    call_command("loadvulnerabilitydb", str(file))
+    assert json.loads(capsys.readouterr().out) == {"updated_at": TODAY.isoformat(), "requested": 0}
+    assert database.current().updated_at == TODAY
+    refresh = DatabaseRefresh.objects.get()
+    assert (refresh.source, refresh.updated_at, refresh.problem) == ("db.tar.gz", TODAY, "")
+
+
+def test_scans_that_waited_for_a_database_begin(scanner, docker, django_capture_on_commit_callbacks, written, tmp_path):
+    with django_capture_on_commit_callbacks(execute=True):
+        digest = docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    scanner.work()
+    assert report_of(digest).problem == Problem.DATABASE_MISSING
+    file = tmp_path / "db.tar.gz"
+    file.write_bytes(vulnerability_db.archive(written))
+    call_command("loadvulnerabilitydb", str(file))
+    scanner.work()
+    assert found_in(digest) == DEBIAN_FINDINGS
+
+
+@pytest.mark.parametrize(
+    "damage", ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date", "knows nothing"]
+)
+def test_what_is_no_database_changes_nothing(scanner, written, damage):
+    before = scanner.load()
+    nothing = vulnerability_db.write(scanner.folder / "nothing", [], updated_at=TODAY) / "trivy.db"
+    database_file, metadata = (written / "trivy.db").read_bytes(), (written / "metadata.json").read_bytes()
+    said = json.loads(metadata)
+    offered = {
+        "no archive": lambda: io.BytesIO(b"this is not an archive"),
+        "empty": lambda: archive_of(scanner),
+        "one file": lambda: archive_of(scanner, trivy__db=database_file),
+        "other version": lambda: archive_of(
+            scanner, trivy__db=database_file, metadata__json=json.dumps(said | {"Version": 3}).encode()
+        ),
+        "truncated": lambda: archive_of(
+            scanner, trivy__db=database_file[: len(database_file) // 2], metadata__json=metadata
+        ),
+        "panic": lambda: archive_of(scanner, trivy__db=b"\0" * 20_000, metadata__json=metadata),
+        "knows nothing": lambda: archive_of(scanner, trivy__db=nothing.read_bytes(), metadata__json=metadata),
+        "no date": lambda: archive_of(
+            scanner, trivy__db=database_file, metadata__json=json.dumps(said | {"UpdatedAt": 7}).encode()
+        ),
+    }[damage]()
+    with pytest.raises(database.Refused):
+        database.install(offered, "bad.tar.gz")
+    assert database.current() == before
+    assert DatabaseRefresh.objects.count() == 1
+
+
+def test_the_command_says_why_it_refuses(scanner, tmp_path):
+    file = tmp_path / "bad.tar.gz"
+    file.write_bytes(gzip.compress(b"nothing"))
+    with pytest.raises(CommandError, match=r"bad.tar.gz: the archive"):
+        call_command("loadvulnerabilitydb", str(file))
+    with pytest.raises(CommandError, match=r"missing.tar.gz"):
+        call_command("loadvulnerabilitydb", str(tmp_path / "missing.tar.gz"))
+
+
+def test_strange_members_of_an_archive_are_left_alone(scanner, written, tmp_path):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        link = tarfile.TarInfo("trivy.db")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+        escaping = tarfile.TarInfo("../metadata.json")
+        archive.addfile(escaping)
+    made.seek(0)
+    with pytest.raises(database.Refused, match=r"no trivy.db"):
+        database.install(made, "bad.tar.gz")
+    assert not list(tmp_path.glob("**/passwd"))
+
+
+def test_a_running_scan_keeps_the_database_that_it_began_with(scanner):
+    first = scanner.load()
+    place = database.current().folder
+    scanner.load(days=1)
+    assert place == first.folder
+    assert (place / "db" / "trivy.db").exists()
+    scanner.load(days=2)
+    scanner.load(days=3)
+    assert not place.exists()
+    assert len([path for path in place.parent.iterdir() if not path.is_symlink()]) == database.KEPT
+
+
+def test_age(scanner):
+    assert database.current() is None
+    assert scanner.load(days=-100).is_stale
+    fresh = (timezone.now() - TODAY).days
+    assert not scanner.load(days=fresh).is_stale
+
+
+# ── Fetched ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, settings, written):
+    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    for name in ("localhost:8080/demo/web/trivy-db:2", "demo.kr-central-2.kcr.localhost:8080/web/trivy-db"):
+        settings.TRIVY_DB_REPOSITORY = name
+        fetched = database.refresh()
+        assert (fetched and fetched.updated_at) in {TODAY, None}
+    assert database.current().updated_at == TODAY
+    assert [refresh.problem for refresh in DatabaseRefresh.objects.all()] == ["", ""]
+
+
+def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, settings, written):
+    settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
+    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    days = (timezone.now() - TODAY).days
+    current = scanner.load(days=days)
+    DatabaseRefresh.objects.all().delete()
+    assert database.refresh(only_if_due=True) is None
+    assert not DatabaseRefresh.objects.exists()
+    assert database.refresh() is None, "an older one is no news"
+    assert database.current() == current
+
+
+@pytest.mark.parametrize(
+    "name", ["localhost:8080/demo/web/nothing:2", "localhost:8080/demo/web/app:1.0", "localhost:8080/Bad"]
+)
+def test_what_cannot_be_fetched_is_said(scanner, docker, settings, name):
+    docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    settings.TRIVY_DB_REPOSITORY = name
+    before = scanner.load()
+    assert database.refresh() is None
+    assert database.current() == before
+    refresh = DatabaseRefresh.objects.latest("pk")
+    assert name.partition(":")[0] in refresh.problem or "vulnerability database" in refresh.problem
+    assert refresh.updated_at == TODAY
+
+
+def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monkeypatch):
+    """A public repository of another registry: ours, seen as somebody else's."""
+    with LiveServer("mirror") as server:
+        server.people().manage("createrepository", "demo/mirror", "--public")
+        client = server.client(server.key)
+        assert client.push("demo/mirror/trivy-db", vulnerability_db.artifact(written), "2").status == 201
+        settings.TRIVY_DB_REPOSITORY = f"127.0.0.1:{server.port}/demo/mirror/trivy-db:2"
+        fetched = database.refresh()
+        problem = DatabaseRefresh.objects.latest("pk").problem
+        assert fetched is not None, problem
+        assert fetched.updated_at == TODAY
+        settings.TRIVY_DB_REPOSITORY = f"127.0.0.1:{server.port}/demo/mirror/nothing:2"
+        assert database.refresh() is None
+        assert "nothing" in DatabaseRefresh.objects.latest("pk").problem
+
+
+def test_without_trivy_it_is_said(scanner, settings, monkeypatch, docker, django_capture_on_commit_callbacks):
+    monkeypatch.setattr(trivy.shutil, "which", lambda *_, **__: None)
+    trivy.version.cache_clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    (scan,) = scanner.work()
+    assert scan.problem == Problem.SCANNER_MISSING
+    settings.TRIVY_DB_REPOSITORY = ""
+    assert database.refresh() is None
+    assert "not installed" in DatabaseRefresh.objects.get().problem
+
+
+def test_a_round_waits_for_a_database(scanner, world):
+    assert scans.request_daily(timezone.now() + timedelta(days=1)) == 0
+    assert not Scan.objects.exists()

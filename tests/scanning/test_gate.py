@@ -1,0 +1,161 @@
+"""The gate: who is refused which image, and who never is."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.actors import SYSTEM
+from registry import repositories
+from registry.models import Manifest, Severity, Tag
+from registry.oci import media_types
+from scanning import acceptances
+from tests import scan_images
+from tests.docker_client import Image, sha256
+
+from .factories import found, make_report
+
+pytestmark = pytest.mark.django_db
+
+BAD = [
+    found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.1"),
+    found("CVE-2026-2", severity=Severity.HIGH),
+    found("CVE-2026-3", severity=Severity.HIGH),
+    found("CVE-2026-4", severity=Severity.LOW),
+]
+OCI_IMAGE = Image(config=b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}')
+
+
+@pytest.fixture
+def shut(world):
+    """``shut("web", Severity.HIGH)``: the repository refuses that and worse."""
+
+    def make(name, gate, hours=None):
+        repositories.update(SYSTEM, world.repository(name), gate=int(gate), gate_hours=hours)
+
+    return make
+
+
+@pytest.fixture
+def pushed(docker):
+    """The manifest of an image that a member pushed to web."""
+    digest = docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    return Manifest.objects.get(digest=digest)
+
+
+def test_a_puller_is_refused_with_the_reason_and_where_to_go(docker, pushed, shut):
+    make_report(pushed, BAD)
+    shut("web", Severity.HIGH)
+    for reference in ("1.0", pushed.digest):
+        answer = docker("viewer").get(f"web/app/manifests/{reference}", 403)
+        (error,) = answer.json()["errors"]
+        assert error["code"] == "DENIED"
+        assert "critical" in error["message"]
+        assert "CVE-2026-1, CVE-2026-2, CVE-2026-3 and 1 more" in error["message"]
+        page = f"/projects/demo/repositories/web/app/-/manifests/{pushed.digest}/vulnerabilities"
+        assert page in error["message"]
+
+
+@pytest.mark.parametrize("who", ["member", "pusher", "admin", "owner"])
+def test_whoever_may_push_is_never_refused(docker, pushed, shut, who):
+    make_report(pushed, BAD)
+    shut("web", Severity.LOW)
+    docker(who).get("web/app/manifests/1.0", 200)
+
+
+@pytest.mark.parametrize("who", ["viewer", "reader"])
+def test_asking_is_never_refused(docker, pushed, shut, who):
+    make_report(pushed, BAD)
+    shut("web", Severity.LOW)
+    docker(who).head("web/app/manifests/1.0", 200)
+    docker(who).get("web/app/manifests/1.0", 403)
+
+
+def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
+    digest = docker("member").push_thing("public/app", "1.0", scan_images.debian())
+    make_report(Manifest.objects.get(digest=digest), BAD)
+    docker(None).get("public/app/manifests/1.0", 200)
+    shut("public", Severity.CRITICAL)
+    docker(None).get("public/app/manifests/1.0", 403)
+
+
+@pytest.mark.parametrize(
+    ("gate", "status"), [(Severity.NONE, 200), (Severity.CRITICAL, 200), (Severity.HIGH, 200), (Severity.LOW, 403)]
+)
+def test_only_at_or_above_its_severity(docker, pushed, shut, gate, status):
+    make_report(pushed, BAD[-1:])
+    shut("web", gate)
+    docker("viewer").get("web/app/manifests/1.0", status)
+
+
+def test_what_is_accepted_passes_until_that_ends(docker, pushed, shut, world):
+    make_report(pushed, BAD[1:2])
+    shut("web", Severity.HIGH)
+    docker("viewer").get("web/app/manifests/1.0", 403)
+    accepted = acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-2", reason="not reachable")
+    docker("viewer").get("web/app/manifests/1.0", 200)
+    acceptances.withdraw(world.member.actor, accepted)
+    docker("viewer").get("web/app/manifests/1.0", 403)
+
+
+def test_the_platform_that_is_pulled_is_judged_not_the_index(docker, shut):
+    index = scan_images.two_platforms()
+    digest = docker("member").push_thing("web/multi", "1.0", index)
+    amd64, arm64 = (Manifest.objects.get(digest=part.manifest.digest) for part in index.images[:2])
+    make_report(amd64, BAD)
+    make_report(arm64, BAD[-1:])
+    shut("web", Severity.HIGH)
+    docker("viewer").get("web/multi/manifests/1.0", 200)
+    docker("viewer").get(f"web/multi/manifests/{digest}", 200)
+    docker("viewer").get(f"web/multi/manifests/{arm64.digest}", 200)
+    docker("viewer").get(f"web/multi/manifests/{amd64.digest}", 403)
+
+
+# ── Not scanned yet ──────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(("hours", "age", "status"), [(None, 1000, 200), (24, 23, 200), (24, 25, 403), (0, 1, 403)])
+def test_what_has_not_been_scanned_has_its_grace(docker, pushed, shut, hours, age, status):
+    Manifest.objects.update(pushed_at=timezone.now() - timedelta(hours=age))
+    shut("web", Severity.CRITICAL, hours)
+    answer = docker("viewer").get("web/app/manifests/1.0", status)
+    if status == 403:
+        assert "not been scanned" in answer.json()["errors"][0]["message"]
+
+
+def test_what_is_no_image_needs_no_scan(docker, shut):
+    docker("member").push_thing("web/chart", "1.0", scan_images.helm_chart())
+    docker("member").push("web/other", "1.0", Image())
+    shut("web", Severity.CRITICAL, 0)
+    docker("viewer").get("web/chart/manifests/1.0", 200)
+
+
+def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
+    make_report(pushed, BAD)
+    shut("web", Severity.HIGH)
+    Tag.objects.update(started_at=timezone.now() - timedelta(hours=2))
+    moment = timezone.now() - timedelta(hours=1)
+    docker("viewer").get(f"web/app/manifests/1.0--at-{moment:%Y%m%dt%H%M%S}z", 403)
+
+
+def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
+    make_report(pushed, BAD)
+    shut("web", Severity.LOW)
+    layer = scan_images.debian().layers[0].blob.digest
+    docker("viewer").get(f"web/app/blobs/{layer}", 200)
+    assert docker("viewer").tags("web/app") == ["1.0"]
+
+
+def test_an_open_gate_costs_nothing(docker, pushed, shut, django_assert_num_queries):
+    make_report(pushed, BAD[-1:])
+    shut("web", Severity.CRITICAL, 1)
+    client = docker("viewer")
+    client.get("web/app/manifests/1.0", 200)
+    with django_assert_num_queries(1):
+        client.get("web/app/manifests/1.0", 200)
+
+
+def test_a_pull_does_not_depend_on_the_type_of_what_is_not_gated(docker, pushed):
+    assert pushed.media_type in media_types.MANIFESTS
+    assert pushed.digest == sha256(bytes(pushed.content))
+    docker("viewer").get("web/app/manifests/1.0", 200)

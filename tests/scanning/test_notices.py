@@ -1,0 +1,402 @@
+"""Who hears of which scan, when and of what: one message about many images, and nothing twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.actors import SYSTEM
+from registry.models import Manifest, Severity
+from registry.models.history import Deletion
+from scanning import notices, subscriptions
+from scanning.models import Acceptance, Delivery, Notice, Scan, Subscription
+from tests.scanning.factories import (
+    critical,
+    high,
+    low,
+    make_index,
+    make_manifest,
+    open_scan,
+    scanned,
+    set_tag,
+    subscribe,
+)
+
+Moment = Subscription.Moment
+
+
+@pytest.fixture
+def web(world):
+    return world.repository("web")
+
+
+@pytest.fixture
+def project(world):
+    return world.projects["demo"]
+
+
+def gathered() -> list[dict]:
+    """The content of what is written now."""
+    return [Delivery.objects.get(pk=pk).content for pk in notices.gather()]
+
+
+def the(contents: list[dict]) -> dict:
+    (content,) = contents
+    return content
+
+
+def names(image: dict) -> list[str]:
+    return [finding["vulnerability"] for finding in image["new"]]
+
+
+def accept(project, name: str, **more) -> Acceptance:
+    more = {"reason": "lived with", "accepted_by": "mina@acme.test", "covers_fixed": True} | more
+    return Acceptance.objects.create(project=project, vulnerability=name, **more)
+
+
+# ── One message ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_many_images_of_one_push_are_one_message(project, web):
+    subscribe(project)
+    manifests = [make_manifest(web, f"app {number}", image=f"app{number}", tag="1") for number in range(5)]
+    waiting = [open_scan(manifest) for manifest in manifests[1:]]
+    scanned(manifests[0], critical("CVE-1"), high("CVE-2", "zlib"))
+    assert gathered() == []  # four are still to come
+    for scan, manifest in zip(waiting, manifests[1:], strict=True):
+        scan.delete()
+        scanned(manifest, high("CVE-1"))
+    content = the(gathered())
+    assert content["images"][0]["path"] == "demo/web/app0"
+    assert content["totals"] == {
+        "images": 5,
+        "new": 6,
+        "new_counts": {"critical": 1, "high": 5},
+        "counts": {"critical": 1, "high": 5},
+        "fixable": 6,
+        "fixed": 0,
+        "accepted": 0,
+        "worst": "critical",
+    }
+    assert gathered() == []
+
+
+def test_what_the_message_says_of_an_image(project, web):
+    subscribe(project, web, least=Severity.MEDIUM)
+    manifest = make_manifest(web, "app", tag="1.0")
+    set_tag(manifest, "latest")
+    url = "https://avd.aquasec.com/nvd/cve-1"
+    scan = scanned(
+        manifest,
+        critical("CVE-1", "curl", version="8.0", fixed="8.1", title="A hole", url=url, score=9.8),
+        low("CVE-2"),
+    )
+    content = the(gathered())
+    assert {name: content[name] for name in ("version", "event", "project", "repository", "moment", "least")} == {
+        "version": 1,
+        "event": "scan.findings",
+        "project": "demo",
+        "repository": "web",
+        "moment": "new",
+        "least": "medium",
+    }
+    assert content["url"] == "http://localhost:8080/projects/demo/repositories/web/"
+    (image,) = content["images"]
+    assert image.pop("scanned_at") == scan.finished_at.isoformat(timespec="seconds")
+    assert image.pop("database_at")
+    assert image == {
+        "project": "demo",
+        "repository": "web",
+        "image": "app",
+        "path": "demo/web/app",
+        "digest": manifest.digest,
+        "tags": ["latest", "1.0"],
+        "platform": "linux/amd64",
+        "url": f"http://localhost:8080/projects/demo/repositories/web/app/-/manifests/{manifest.digest}/vulnerabilities",
+        "counts": {"critical": 1},  # the low one is below what was asked for
+        "fixable": 1,
+        "accepted": 0,
+        "fixed": 0,
+        "new_total": 1,
+        "new_counts": {"critical": 1},
+        "new": [
+            {
+                "vulnerability": "CVE-1",
+                "severity": "critical",
+                "score": 9.8,
+                "title": "A hole",
+                "url": url,
+                "package": "curl",
+                "kind": "debian",
+                "installed": "8.0",
+                "fixed": "8.1",
+                "path": "",
+            }
+        ],
+    }
+
+
+def test_ten_minutes_are_the_longest_wait(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    open_scan(make_manifest(web, "slow", tag="2"))
+    assert gathered() == []
+    Notice.objects.update(noted_at=timezone.now() - timedelta(minutes=10))
+    assert the(gathered())["totals"]["new"] == 1
+
+
+def test_only_scans_of_its_own_repositories_are_waited_for(project, web, world):
+    subscribe(project, web)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    open_scan(make_manifest(world.repository("public"), "other"))
+    open_scan(make_manifest(world.repository("secret"), "elsewhere"))
+    assert the(gathered())["totals"]["new"] == 1
+
+
+def test_only_its_own_repositories_are_told_of(project, web, world):
+    subscribe(project, world.repository("public"))
+    subscribe(world.projects["lab"])
+    subscribe(project, web, is_active=False)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    assert gathered() == []
+    assert not Notice.objects.exists()
+
+
+def test_at_most_fifty_images_and_fifty_findings_are_listed_and_all_are_counted(project, web):
+    subscribe(project)
+    for number in range(52):
+        scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
+    many = make_manifest(web, "many", image="many", tag="1")
+    scanned(many, *(critical(f"CVE-{number}", f"p{number}") for number in range(60)))
+    content = the(gathered())
+    assert len(content["images"]) == 50
+    first = content["images"][0]
+    assert (first["image"], first["new_total"], len(first["new"])) == ("many", 60, 50)
+    assert (content["totals"]["images"], content["totals"]["new"]) == (53, 112)
+
+
+# ── When ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_new_means_new_since_the_scan_before(project, web):
+    subscribe(project)
+    manifest = make_manifest(web, "app", tag="1")
+    scanned(manifest, high("CVE-1"))
+    assert the(gathered())["totals"]["new"] == 1
+    scanned(manifest, high("CVE-1"))
+    assert gathered() == []
+    scanned(manifest, high("CVE-1"), critical("CVE-2"))
+    (image,) = the(gathered())["images"]
+    assert names(image) == ["CVE-2"]
+    assert image["counts"] == {"critical": 1, "high": 1}
+
+
+def test_new_leaves_out_what_is_below(project, web):
+    subscribe(project, least=Severity.CRITICAL)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    assert gathered() == []
+
+
+def test_each_hears_of_every_scan_that_finds_something(project, web):
+    subscribe(project, moment=Moment.EACH)
+    manifest = make_manifest(web, "app", tag="1")
+    for _ in range(2):
+        scanned(manifest, high("CVE-1"))
+    content = the(gathered())  # two scans of one digest are one entry
+    assert content["totals"]["images"] == 1
+    scanned(manifest, high("CVE-1"))
+    content = the(gathered())
+    assert (content["totals"]["new"], content["totals"]["counts"], content["totals"]["worst"]) == (
+        0,
+        {"high": 1},
+        "high",
+    )
+    scanned(manifest, low("CVE-3"))
+    assert gathered() == []
+
+
+def test_a_day_is_one_message_at_midnight(project, web):
+    subscribe(project, moment=Moment.DAILY)
+    scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
+    assert gathered() == []
+    Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
+    scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
+    content = the(gathered())
+    assert [image["image"] for image in content["images"]] == ["one"]  # today's is tomorrow's message
+    assert gathered() == []
+    Notice.objects.filter(delivery=None).update(noted_at=timezone.now() - timedelta(days=1))
+    assert [image["image"] for image in the(gathered())["images"]] == ["two"]
+
+
+def test_midnight_is_that_of_utc(project, web, monkeypatch):
+    subscribe(project, moment=Moment.DAILY)
+    scanned(make_manifest(web, "one", tag="1"), high("CVE-1"))
+    notices.gather()
+    Notice.objects.update(noted_at=datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
+    monkeypatch.setattr(notices.timezone, "now", lambda: datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
+    assert gathered() == []
+    monkeypatch.setattr(notices.timezone, "now", lambda: datetime(2026, 3, 2, tzinfo=UTC))
+    assert len(gathered()) == 1
+
+
+def test_a_day_without_findings_is_no_message(project, web):
+    subscribe(project, moment=Moment.DAILY)
+    scanned(make_manifest(web, "one", tag="1"))
+    notices.gather()
+    Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
+    assert gathered() == []
+
+
+def test_a_failed_scan_says_nothing(project, web):
+    subscribe(project, moment=Moment.EACH)
+    manifest = make_manifest(web, "app", tag="1")
+    scanned(manifest, high("CVE-1"))
+    notices.gather()
+    open_scan(manifest, state=Scan.State.FAILED, problem="timeout")
+    assert gathered() == []
+    assert Notice.objects.count() == 1
+
+
+def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
+    subscribe(project)
+    manifest, other = make_manifest(web, "app", tag="1"), make_manifest(web, "other", image="other", tag="1")
+    scanned(manifest, high("CVE-1"))
+    scanned(other, high("CVE-1"))
+    open_scan(make_manifest(web, "slow"))
+    notices.gather()
+    event = world.repository("web").events.first()
+    deletion = Deletion.objects.create(
+        kind="manifest", project=project, path="x", event=event, purge_after=timezone.now()
+    )
+    Manifest.objects.filter(pk=manifest.pk).update(deletion=deletion)
+    Scan.objects.open().delete()
+    assert [image["image"] for image in the(gathered())["images"]] == ["other"]
+    assert not Notice.objects.filter(delivery=None).exists()
+
+
+# ── New against the digest before ────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_scan_of_a_digest_is_compared_with_what_the_tag_named_before(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "old", tag="stable"), high("CVE-1"), high("CVE-2", "zlib"))
+    scanned(make_manifest(web, "unrelated", tag="canary"), high("CVE-9", "bash"))
+    notices.gather()
+    newer = make_manifest(web, "new", tag="stable")
+    scanned(newer, high("CVE-1", version="1.0.1"), critical("CVE-9", "bash"))
+    (image,) = the(gathered())["images"]
+    assert names(image) == ["CVE-9"]  # CVE-1 was known, in another build of the package; canary is another tag
+    assert image["fixed"] == 1  # CVE-2
+
+
+def test_a_new_tag_is_compared_with_what_the_image_named_before(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "1.0", tag="1.0"), high("CVE-1"))
+    scanned(make_manifest(web, "elsewhere", image="other", tag="1.0"), high("CVE-2"))
+    notices.gather()
+    scanned(make_manifest(web, "1.1", tag="1.1"), high("CVE-1"), high("CVE-2"))
+    (image,) = the(gathered())["images"]
+    assert names(image) == ["CVE-2"]
+
+
+def test_a_digest_that_was_never_scanned_is_passed_over(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "scanned", tag="stable"), high("CVE-1"))
+    notices.gather()
+    make_manifest(web, "not scanned", tag="stable")
+    scanned(make_manifest(web, "new", tag="stable"), high("CVE-1"), high("CVE-2"))
+    (image,) = the(gathered())["images"]
+    assert names(image) == ["CVE-2"]
+
+
+def test_a_platform_is_compared_with_the_same_platform(project, web):
+    subscribe(project)
+    amd, arm = (make_manifest(web, f"1 {name}", platform=f"linux/{name}") for name in ("amd64", "arm64"))
+    make_index(amd, arm, tag="stable")
+    scanned(amd, high("CVE-1"))
+    scanned(arm, high("CVE-2"))
+    notices.gather()
+    amd, arm = (make_manifest(web, f"2 {name}", platform=f"linux/{name}") for name in ("amd64", "arm64"))
+    make_index(amd, arm, tag="stable")
+    scanned(amd, high("CVE-1"), high("CVE-2"))
+    scanned(arm, high("CVE-2"))
+    (image,) = the(gathered())["images"]
+    assert (image["platform"], names(image), image["tags"]) == ("linux/amd64", ["CVE-2"], ["stable"])
+
+
+def test_the_same_finding_under_another_version_of_the_package_is_not_new(project, web):
+    """A newer Trivy may read a version otherwise."""
+    subscribe(project)
+    manifest = make_manifest(web, "app", tag="1")
+    scanned(manifest, high("CVE-1"))
+    notices.gather()
+    scanned(manifest, high("CVE-1", version="1:1.0"))
+    assert gathered() == []
+
+
+def test_good_news_comes_beside_other_news_only(project, web):
+    subscribe(project)
+    better, worse = make_manifest(web, "app", tag="1"), make_manifest(web, "other", image="other", tag="1")
+    scanned(better, high("CVE-1"), high("CVE-2", "zlib"))
+    notices.gather()
+    scanned(better, high("CVE-1"))
+    assert gathered() == []
+    assert not Notice.objects.filter(delivery=None).exists()
+    scanned(better)
+    scanned(worse, high("CVE-1"))
+    content = the(gathered())
+    assert [(image["image"], image["new_total"], image["fixed"]) for image in content["images"]] == [
+        ("other", 1, 0),
+        ("app", 0, 1),
+    ]
+    assert content["totals"]["fixed"] == 1
+
+
+def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
+    subscription = subscribe(project)
+    scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
+    waiting = open_scan(make_manifest(web, "slow"))
+    notices.gather()
+    subscriptions.set_active(SYSTEM, subscription, is_active=False)
+    waiting.delete()
+    scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
+    assert gathered() == []
+    subscriptions.set_active(SYSTEM, subscription, is_active=True)
+    assert gathered() == []
+    scanned(make_manifest(web, "three", image="three", tag="1"), high("CVE-1"))
+    assert [image["image"] for image in the(gathered())["images"]] == ["three"]
+
+
+# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("moment", [Moment.NEW, Moment.EACH])
+def test_what_is_accepted_is_counted_apart_and_never_new(project, web, moment):
+    subscribe(project, moment=moment)
+    accept(project, "CVE-1")
+    manifest = make_manifest(web, "app", tag="1")
+    scanned(manifest, high("CVE-1"))
+    assert gathered() == []
+    scanned(manifest, high("CVE-1"), high("CVE-2"))
+    content = the(gathered())
+    (image,) = content["images"]
+    assert names(image) == ["CVE-2"]
+    assert (image["counts"], image["accepted"], content["totals"]["accepted"]) == ({"high": 1}, 1, 1)
+
+
+def test_what_is_accepted_before_the_message_goes_is_left_out(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    waiting = open_scan(make_manifest(web, "slow"))
+    notices.gather()
+    accept(project, "CVE-1")
+    waiting.delete()
+    assert gathered() == []
+    assert not Notice.objects.filter(delivery=None).exists()
+
+
+def test_an_acceptance_that_has_ended_covers_nothing(project, web):
+    subscribe(project)
+    accept(project, "CVE-1", expires_at=timezone.now() - timedelta(seconds=1))
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    assert the(gathered())["totals"]["new"] == 1
+
+
+def test_links_that_are_not_links_are_left_out(project, web):
+    subscribe(project)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1", url="javascript:alert(1)"))
+    assert the(gathered())["images"][0]["new"][0]["url"] == ""

@@ -1,0 +1,518 @@
+"""Scans from push to result, with the real Trivy and databases written by hand."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.actors import SYSTEM
+from registry import repositories
+from registry.models import Event, Manifest, Severity
+from scanning import findings, scans, trivy
+from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
+from scanning.models.scans import Problem
+from tests import scan_images
+from tests.scan_images import (
+    ALPINE_FINDINGS,
+    DEBIAN_FINDINGS,
+    FINDINGS,
+    JAR_FINDINGS,
+    NPM_FINDINGS,
+    PYTHON_FINDINGS,
+    TOMORROWS_FINDINGS,
+)
+from tests.vulnerability_db import FACTS, TOMORROW
+
+from .conftest import TODAY, found_in, manifest_of, report_of
+
+pytestmark = [pytest.mark.real, pytest.mark.django_db]
+
+ALL = DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS
+
+
+@pytest.fixture
+def push(docker, django_capture_on_commit_callbacks):
+    """Push something as a member; its digest."""
+
+    def to_web(thing, tag="1.0", name="web/app"):
+        with django_capture_on_commit_callbacks(execute=True):
+            return docker("member").push_thing(name, tag, thing)
+
+    return to_web
+
+
+# ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_push_is_scanned_and_exactly_what_is_in_it_is_found(scanner, push):
+    scanner.load()
+    image = scan_images.all_in_one()
+    digest = push(image)
+    assert [scan.state for scan in scanner.work()] == ["done"]
+    assert found_in(digest) == ALL
+    report = report_of(digest)
+    by_severity = {name: sum(each.severity == name.upper() for each in ALL) for name in Report.COUNTS}
+    assert {name: getattr(report, name) for name in Report.COUNTS} == by_severity
+    assert report.fixable == sum(bool(each.fixed) for each in ALL)
+    assert (report.state, report.system, report.problem) == ("scanned", "debian 12.5", "")
+    assert report.database_at == TODAY
+    assert manifest_of(digest).risk == Severity.CRITICAL
+    layers = {
+        row.package.name: row.layer for row in Finding.objects.filter(manifest__digest=digest).select_related("package")
+    }
+    assert layers["libssl3"] == image.layers[0].blob.digest
+    assert layers["urllib3"] == image.layers[2].blob.digest
+    assert layers["lodash"] == image.layers[3].blob.digest
+    assert Component.objects.filter(manifest__digest=digest).count() == report.packages > 10
+    event = Event.objects.get(action=Event.Action.SCAN_DONE)
+    assert (event.actor, event.digest, event.detail["critical"]) == ("member@acme.test", digest, report.critical)
+
+
+@pytest.mark.parametrize("build", [scan_images.alpine, scan_images.distroless, scan_images.jar])
+def test_other_kinds_of_images(scanner, push, build):
+    scanner.load()
+    digest = push(build())
+    scanner.work()
+    assert found_in(digest) == FINDINGS[build]
+
+
+@pytest.mark.parametrize("build", [scan_images.scratch, scan_images.zero_layers])
+def test_nothing_recognised_is_not_clean(scanner, push, build):
+    scanner.load()
+    digest = push(build())
+    scanner.work()
+    assert (report_of(digest).state, report_of(digest).total) == ("unrecognised", 0)
+
+
+def test_an_old_system_says_so(scanner, push):
+    scanner.load()
+    digest = push(scan_images.end_of_life())
+    scanner.work()
+    assert report_of(digest).is_end_of_life
+    assert report_of(digest).system == "debian 9.5"
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (scan_images.helm_chart, "helm"),
+        (scan_images.wasm, "wasm"),
+        (lambda: scan_images.attestation(scan_images.debian()), "in-toto"),
+        (lambda: scan_images.signature(scan_images.debian()), "simplesigning"),
+    ],
+)
+def test_what_is_no_image_is_told_apart_before_trivy_starts(scanner, push, monkeypatch, build, why):
+    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
+    digest = push(build())
+    assert [scan.state for scan in scanner.work()] == ["done"]
+    assert report_of(digest).state == "unsupported"
+    assert why in report_of(digest).detail
+    assert manifest_of(digest).risk == Severity.NONE
+
+
+def test_an_index_says_what_its_worst_platform_says(scanner, push):
+    scanner.load()
+    index = scan_images.two_platforms()
+    digest = push(index)
+    assert len(scanner.work()) == 3
+    amd64, arm64, attestation = (part.manifest.digest for part in index.images)
+    assert found_in(amd64) == DEBIAN_FINDINGS | PYTHON_FINDINGS
+    assert found_in(arm64) == DEBIAN_FINDINGS | NPM_FINDINGS
+    assert report_of(attestation).state == "unsupported"
+    whole, worst = report_of(digest), report_of(arm64)
+    assert (whole.critical, whole.high) == (worst.critical, worst.high) == (2, 4)
+    assert (whole.state, whole.unknown_parts, whole.database_at) == ("scanned", 0, TODAY)
+    assert manifest_of(digest).risk is None
+
+
+def test_a_platform_of_which_nothing_is_known_is_counted(scanner, push, world):
+    scanner.load()
+    digest = push(scan_images.two_platforms())
+    first = scans.next_due()
+    assert first is not None
+    scans.run(first)
+    assert report_of(digest).unknown_parts == 2
+    scanner.work()
+    assert report_of(digest).unknown_parts == 0
+
+
+# ── Again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_next_day_finds_the_one_new_thing_without_reading_a_layer(scanner, push, monkeypatch):
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    scanner.load([*FACTS, TOMORROW], days=1)
+    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("a layer was read again"))
+    assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1
+    (scan,) = scanner.work()
+    assert (scan.trigger, scan.new, scan.fixed) == (Scan.Trigger.DAILY, 2, 0)
+    assert found_in(digest) == DEBIAN_FINDINGS | TOMORROWS_FINDINGS
+    begun = Finding.objects.filter(since=scan).values_list("vulnerability__name", flat=True)
+    assert set(begun) == {"CVE-2025-15467"}
+    assert Finding.objects.as_of(Scan.objects.order_by("pk")[0]).count() == len(DEBIAN_FINDINGS)
+
+
+def test_what_is_mended_ends(scanner, push):
+    scanner.load([*FACTS, TOMORROW])
+    digest = push(scan_images.debian())
+    scanner.work()
+    scanner.load(FACTS, days=1)
+    scans.request([manifest_of(digest).pk], Scan.Trigger.MANUAL, "mina@acme.test")
+    (scan,) = scanner.work()
+    assert (scan.new, scan.fixed) == (0, 2)
+    assert found_in(digest) == DEBIAN_FINDINGS
+    assert Finding.objects.filter(until=scan).count() == 2
+
+
+def test_the_same_again_writes_no_finding_and_no_event(scanner, push, django_assert_max_num_queries):
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    events = Event.objects.count()
+    rows = list(Finding.objects.order_by("pk").values())
+    scanner.load(days=1)
+    scans.request_daily(timezone.now().replace(hour=23, minute=59))
+    scan = scans.next_due()
+    with django_assert_max_num_queries(14):
+        scans.run(scan)
+    assert list(Finding.objects.order_by("pk").values()) == rows
+    assert Event.objects.count() == events
+    assert report_of(digest).database_at == TODAY + timedelta(days=1)
+
+
+def test_a_current_result_is_not_scanned_again(scanner, push):
+    scanner.load()
+    push(scan_images.debian())
+    scanner.work()
+    now = timezone.now().replace(hour=23, minute=59)
+    assert scans.request_daily(now) == 0
+    assert ScanRound.objects.get(project__name="demo").finished_at
+    push(scan_images.debian(), tag="again")
+    assert not Scan.objects.open().exists()
+
+
+def test_a_round_asks_for_what_is_tagged_in_repositories_whose_scans_are_on(scanner, push, docker, world):
+    repositories.update(SYSTEM, world.repository("fixed"), scan_on_push=False)
+    tagged = push(scan_images.debian())
+    push(scan_images.python(), name="fixed/app")
+    untagged = push(scan_images.npm(), tag="gone")
+    docker("member").delete("web/app/manifests/gone", 202)
+    Scan.objects.all().delete()
+    scanner.load()
+    later_today = timezone.now().replace(hour=23, minute=59)
+    assert scans.request_daily(later_today) == 1
+    assert scans.request_daily(later_today) == 0
+    assert [scan.manifest.digest for scan in Scan.objects.open()] == [tagged]
+    assert untagged != tagged
+
+
+def test_each_project_has_its_own_minute(scanner, world):
+    scanner.load()
+    project = world.projects["demo"]
+    minute = scans.minute_of(project)
+    midnight = timezone.now().replace(hour=0, minute=0, second=0)
+    if minute:
+        scans.request_daily(midnight + timedelta(minutes=minute - 1))
+        assert not ScanRound.objects.filter(project=project).exists()
+    scans.request_daily(midnight + timedelta(minutes=minute))
+    assert ScanRound.objects.filter(project=project).exists()
+    assert len({scans.minute_of(each) for each in world.projects.values()}) > 1
+
+
+# ── The queue ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_what_is_asked_for_twice_is_one_scan_that_comes_sooner(scanner, push):
+    digest = push(scan_images.debian())
+    manifest = manifest_of(digest).pk
+    first = scans.request([manifest], Scan.Trigger.DAILY, "system")
+    assert scans.request([manifest], Scan.Trigger.MANUAL, "mina@acme.test") == first
+    assert Scan.objects.get().trigger == Scan.Trigger.MANUAL
+
+
+def test_a_doubled_message_changes_nothing(scanner, push):
+    scanner.load()
+    push(scan_images.debian())
+    due = scans.next_due()
+    assert scans.run(due)
+    ended = Scan.objects.values().get()
+    assert not scans.run(due)
+    assert Scan.objects.values().get() == ended
+
+
+def test_a_running_scan_is_nobody_elses(scanner, push):
+    push(scan_images.debian())
+    due = scans.next_due()
+    Scan.objects.update(state="running", attempts=1, lease_until=timezone.now() + timedelta(minutes=1))
+    assert scans.next_due() is None
+    assert not scans.run(due)
+
+
+def test_what_a_lost_worker_left_goes_on(scanner, push):
+    scanner.load()
+    digest = push(scan_images.debian())
+    Scan.objects.update(state="running", attempts=1, lease_until=timezone.now() - timedelta(seconds=1))
+    (scan,) = scanner.work()
+    assert (scan.state, scan.attempts) == ("done", 2)
+    assert found_in(digest) == DEBIAN_FINDINGS
+
+
+def test_a_scan_that_loses_every_worker_fails_with_its_reason(scanner, push):
+    digest = push(scan_images.debian())
+    Scan.objects.update(state="running", attempts=scans.MAX_ATTEMPTS, lease_until=timezone.now() - timedelta(seconds=1))
+    assert not scans.run(scans.next_due())
+    assert Scan.objects.get().problem == report_of(digest).problem == Problem.WORKER_LOST
+    assert scans.next_due() is None
+
+
+def test_a_runner_that_was_thought_dead_writes_nothing(scanner, push, monkeypatch):
+    scanner.load()
+    digest = push(scan_images.debian())
+    real = trivy.make_report
+
+    def slow(*arguments):
+        Scan.objects.update(attempts=7)  # somebody else has it by now
+        return real(*arguments)
+
+    monkeypatch.setattr(trivy, "make_report", slow)
+    assert not scans.run(scans.next_due())
+    assert not Finding.objects.exists()
+    assert not Report.objects.filter(manifest__digest=digest).exists()
+
+
+def test_a_digest_that_is_deleted_meanwhile(scanner, push, docker):
+    digest = push(scan_images.debian())
+    docker("member").delete(f"web/app/manifests/{digest}", 202)
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.GONE)
+
+
+# ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
+def test_without_a_database_it_is_said_and_goes_on_by_itself_when_there_is_one(scanner, push):
+    digest = push(scan_images.debian())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.DATABASE_MISSING)
+    assert (report_of(digest).state, report_of(digest).problem) == ("failed", Problem.DATABASE_MISSING)
+    assert Component.objects.filter(manifest__digest=digest, package__name="libssl3").exists()
+    assert manifest_of(digest).risk is None
+    scanner.load()
+    assert len(scans.retry_for_database()) == 1
+    scanner.work()
+    assert (report_of(digest).problem, found_in(digest)) == ("", DEBIAN_FINDINGS)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
+def test_a_database_that_breaks_is_named(scanner, push, damage):
+    path = scanner.load().folder / "db" / "trivy.db"
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"\0" * len(content))
+    digest = push(scan_images.debian())
+    (scan,) = scanner.work()
+    assert scan.problem == (Problem.DATABASE_MISSING if damage == "gone" else Problem.DATABASE_BROKEN)
+    assert report_of(digest).state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (scan_images.broken_tar, Problem.DAMAGED),
+        (scan_images.truncated_gzip, Problem.DAMAGED),
+        (scan_images.config_not_json, Problem.DAMAGED),
+        (scan_images.bomb, Problem.DISK),
+    ],
+)
+def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypatch, build, problem):
+    monkeypatch.setattr(trivy, "FILE_BYTES", 64 * 1024**2)
+    scanner.load()
+    digest = push(build())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", problem), scan.detail
+    assert scan.detail
+    assert str(scanner.folder) not in scan.detail
+    assert (report_of(digest).state, manifest_of(digest).risk) == ("failed", None)
+    assert list((scanner.folder / "scanning").iterdir()) == []
+
+
+def test_many_files_are_no_way_around_the_limit_of_one(scanner, push, monkeypatch):
+    monkeypatch.setattr(trivy, "DISK_BYTES", 256 * 1024**2)
+    scanner.load()
+    push(scan_images.bombs(number=8, mebibytes=100))
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.DISK)
+    assert "temporary files" in scan.detail
+
+
+def test_a_package_with_an_endless_name_takes_no_more_memory_than_there_is(scanner, push):
+    scanner.load()
+    digest = push(scan_images.memory_bomb())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.MEMORY)
+    assert "out of memory" in scan.detail
+    assert report_of(digest).state == "failed"
+
+
+def test_a_poisoned_layer_poisons_nobody_else(scanner, push):
+    scanner.load()
+    evil = push(scan_images.poisoned(), tag="evil")
+    good = push(scan_images.python(), tag="good")
+    scanner.work()
+    assert found_in(good) == PYTHON_FINDINGS
+    assert found_in(evil) == DEBIAN_FINDINGS
+
+
+def test_odd_images_that_can_be_scanned_are(scanner, push):
+    scanner.load()
+    archive = push(scan_images.jar_not_a_zip(), tag="jar")
+    strange = push(scan_images.strange_members(), tag="strange")
+    scanner.work()
+    assert found_in(archive) == PYTHON_FINDINGS
+    assert found_in(strange) == DEBIAN_FINDINGS
+
+
+def test_fifty_thousand_packages(scanner, push):
+    scanner.load()
+    digest = push(scan_images.many_packages())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("done", ""), scan.detail
+    assert found_in(digest) == DEBIAN_FINDINGS
+    assert Component.objects.filter(manifest__digest=digest).count() == 50_006
+
+
+def test_too_slow_is_said(scanner, push, monkeypatch):
+    scanner.load()
+    push(scan_images.debian())
+    monkeypatch.setattr(trivy, "SECONDS", 0)
+    monkeypatch.setattr(trivy, "TURN", 0.005)
+    (scan,) = scanner.work()
+    assert scan.problem == Problem.TIMEOUT
+
+
+def test_killed_is_said_and_a_retry_works(scanner, push, monkeypatch):
+    scanner.load()
+    digest = push(scan_images.debian())
+    killed = trivy.subprocess.Popen
+
+    def and_kill(*arguments, **options):
+        process = killed(*arguments, **options)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(trivy.subprocess, "Popen", and_kill)
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == ("failed", Problem.KILLED)
+    monkeypatch.undo()
+    scanner_settings(scanner)
+    scans.request([manifest_of(digest).pk], Scan.Trigger.MANUAL, "mina@acme.test")
+    assert [scan.state for scan in scanner.work()] == ["done"]
+    assert (report_of(digest).problem, found_in(digest)) == ("", DEBIAN_FINDINGS)
+
+
+def scanner_settings(scanner) -> None:
+    """monkeypatch.undo takes back what the scanner's fixture set, too."""
+    from django.conf import settings
+
+    settings.DATA_DIR = scanner.folder
+
+
+def test_lost_bytes_are_said(scanner, push, storage_folder):
+    image = scan_images.debian()
+    digest = push(image)
+    for path in (storage_folder / "blobs").glob("*/*"):
+        if path.read_bytes() == image.layers[0].blob.content:
+            path.unlink()
+    (scan,) = scanner.work()
+    assert scan.problem == report_of(digest).problem == Problem.BYTES_MISSING
+
+
+def test_a_later_failure_leaves_the_result_with_its_age(scanner, push):
+    database_used = scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    (database_used.folder / "db" / "trivy.db").write_bytes(b"broken")
+    scans.request([manifest_of(digest).pk], Scan.Trigger.MANUAL, "mina@acme.test")
+    scanner.work()
+    report = report_of(digest)
+    assert (report.state, report.problem, report.database_at) == ("scanned", Problem.DATABASE_BROKEN, TODAY)
+    assert report.critical == 1
+    assert manifest_of(digest).risk == Severity.CRITICAL
+
+
+def test_nothing_of_ours_reaches_trivy(scanner, push, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
+    monkeypatch.setenv("TRIVY_SEVERITY", "LOW")
+    started = []
+    popen = trivy.subprocess.Popen
+    monkeypatch.setattr(
+        trivy.subprocess, "Popen", lambda *arguments, **options: started.append(options) or popen(*arguments, **options)
+    )
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    assert found_in(digest) == DEBIAN_FINDINGS
+    assert {name for options in started for name in options["env"]} == {"PATH", "HOME", "TMPDIR"}
+
+
+def test_trivy_has_no_network(scanner, tmp_path):
+    if not trivy._isolation():
+        pytest.skip("this system gives no network namespaces to ordinary programs")
+    place = trivy.Workplace(tmp_path)
+    monkey = [*trivy._isolation(), "sh", "-c", "cat /proc/net/dev | tail -n +3 | cut -d: -f1"]
+    devices = trivy.subprocess.run(monkey, capture_output=True, text=True, check=True).stdout.split()
+    assert set(devices) <= {"lo", "tunl0", "sit0", "ip6tnl0", "gre0"}
+    assert place.folder == tmp_path
+
+
+# ── What follows ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_new_version_of_trivy_looks_into_the_layers_again(scanner, push, monkeypatch):
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    monkeypatch.setattr(trivy, "version", lambda: "99.0.0")
+    assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1
+    scanner.work()
+    assert Sbom.objects.get(manifest__digest=digest).tool_version == "99.0.0"
+
+
+def test_severities_are_recorded_by_day(scanner, push, world):
+    scanner.load()
+    digest = push(scan_images.debian())
+    push(scan_images.debian(), tag="again")
+    push(scan_images.helm_chart(), tag="chart")
+    scanner.work()
+    now = timezone.now()
+    assert findings.record_day(now) == 1
+    assert findings.record_day(now) == 1
+    day = SeverityDay.objects.get()
+    assert (day.digests, day.scanned, day.critical) == (2, 1, report_of(digest).critical)
+
+
+def test_old_scans_are_forgotten_but_not_what_findings_rest_on(scanner, push):
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    for _ in range(3):
+        scans.request([manifest_of(digest).pk], Scan.Trigger.MANUAL, "mina@acme.test")
+        scanner.work()
+    assert scans.forget_old(timezone.now() + timedelta(days=scans.KEPT_DAYS, minutes=5)) == 3
+    assert found_in(digest) == DEBIAN_FINDINGS
+
+
+def test_purging_takes_what_scanning_knows(scanner, push, docker):
+    from registry import recovery
+    from registry.models import Deletion
+
+    scanner.load()
+    digest = push(scan_images.debian())
+    scanner.work()
+    docker("member").delete(f"web/app/manifests/{digest}", 202)
+    recovery.purge_now(SYSTEM, Deletion.objects.get())
+    assert not Manifest.objects.exists()
+    for table in (Finding, Report, Scan, Sbom, Component):
+        assert not table.objects.exists()
+
+
+def test_alpine_and_debian_do_not_mix(scanner, push):
+    scanner.load()
+    debian, alpine = push(scan_images.debian(), tag="debian"), push(scan_images.alpine(), tag="alpine")
+    scanner.work()
+    assert (found_in(debian), found_in(alpine)) == (DEBIAN_FINDINGS, ALPINE_FINDINGS)

@@ -1,0 +1,159 @@
+"""The whole way, with real programs: skopeo pushes, workers scan, the console shows, a mail arrives; and the day after."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import time
+import urllib.parse
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from tests import scan_images, vulnerability_db
+from tests.images import write_layout
+from tests.programs import environment_for, free_port, require, require_trivy, run
+from tests.registry.test_quickstart import Quickstart
+from tests.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
+from tests.vulnerability_db import FACTS, TOMORROW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+ALL = DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS
+OWNER, PASSWORD = "mina@acme.test", "correct horse battery"
+EVENING = (
+    "from datetime import timedelta; from django.utils import timezone; from scanning import scans, tasks;"
+    " tomorrow = (timezone.now() + timedelta(days=1)).replace(hour=23, minute=59);"
+    " print(scans.request_daily(tomorrow)); tasks.start(scans.waiting(8))"
+)
+SUBSCRIBE = (
+    "from accounts.models import Project; from scanning.models import Subscription;"
+    f" print(Subscription.objects.create(project=Project.objects.get(), channel='mail', recipients=['{OWNER}'],"
+    " moment='new', least=1).pk)"
+)
+
+
+class Mailbox:
+    """A mail server that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.mails: list[str] = []
+        self.controller = Controller(self, hostname="127.0.0.1", port=free_port())
+
+    async def handle_DATA(self, server, session, envelope) -> str:  # noqa: N802
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        body = mail.get_body(("plain",))
+        self.mails.append(f"{mail['Subject']}\n{body.get_content()}")
+        return "250 OK"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    made = Mailbox()
+    made.controller.start()
+    yield made
+    made.controller.stop()
+
+
+@pytest.fixture
+def running(mailbox) -> Iterator[Quickstart]:
+    """Everything that one command starts, with a mail server."""
+    require_trivy()
+    settings = {
+        "KCR_MAIL_URL": f"smtp+plain://127.0.0.1:{mailbox.controller.port}",
+        "KCR_TRIVY_DB_REPOSITORY": "",
+        "KCR_ADMIN_EMAIL": OWNER,
+        "KCR_ADMIN_PASSWORD": PASSWORD,
+    }
+    server = Quickstart("story", settings)
+    server.settings["KCR_TRIVY_DB_REPOSITORY"] = f"{server.host}/demo/mirror/trivy-db:2"
+    with server:
+        server.manage("createrepository", "demo/web")
+        server.manage("createrepository", "demo/mirror")
+        yield server
+
+
+class Browser:
+    """Somebody who is signed in to the console."""
+
+    def __init__(self, server: Quickstart) -> None:
+        self.server = server
+        self.opener = build_opener(HTTPCookieProcessor(CookieJar()))
+        form = {"email": OWNER, "password": PASSWORD, "csrfmiddlewaretoken": self.token("/sign-in")}
+        self.open("/sign-in", urllib.parse.urlencode(form).encode())
+
+    def open(self, path: str, body: bytes | None = None) -> str:
+        request = Request(f"{self.server.url}{path}", body, {"Referer": f"{self.server.url}{path}"})
+        with self.opener.open(request, timeout=30) as answer:
+            return answer.read().decode()
+
+    def token(self, path: str) -> str:
+        return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.open(path))[1]
+
+
+def eventually(look: Callable[[], object]) -> object:
+    """What ``look`` finds within two minutes."""
+    end = time.monotonic() + 120
+    while not (found := look()) and time.monotonic() < end:
+        time.sleep(0.5)
+    return found
+
+
+def copy(server: Quickstart, layout: Path, name: str) -> None:
+    """What a person types to push a layout, or to fill the mirror."""
+    credentials = f"--dest-creds={server.key.id}:{server.key.secret}"
+    line = ["skopeo", "--insecure-policy", "copy", "--all", "--dest-tls-verify=false", credentials]
+    tag = name.rpartition(":")[2]
+    environment = environment_for(server.folder, TMPDIR=str(server.folder))
+    run([require(line[0]), *line[1:], f"oci:{layout}:{tag}", f"docker://{server.host}/{name}"], environment=environment)
+
+
+def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
+    running.key = running.access_key(OWNER)
+    running.manage("shell", "-v0", "-c", SUBSCRIBE)
+    browser = Browser(running)
+    image = scan_images.all_in_one()
+    page = f"/projects/demo/repositories/web/app/-/manifests/{image.manifest.digest}/vulnerabilities"
+    today = vulnerability_db.write(tmp_path / "today", FACTS)
+    layout = write_layout(tmp_path / "mirror", {"2": vulnerability_db.artifact(today)})
+    copy(running, layout, "demo/mirror/trivy-db:2")
+    running.manage("shell", "-v0", "-c", "from scanning import tasks; print(int(tasks.refresh_database()))")
+    layout = write_layout(tmp_path / "image", {"1.0": image})
+    copy(running, layout, "demo/web/app:1.0")
+
+    # The console shows exactly what is in it.
+    names = {finding.vulnerability for finding in ALL}
+    assert eventually(lambda: names <= set(re.findall(r"CVE-\d+-\d+", browser.open(page))))
+    shown = browser.open(page)
+    assert set(re.findall(r"CVE-\d+-\d+", shown)) == names
+    for finding in ALL:
+        assert finding.package in shown
+        assert finding.fixed in shown
+
+    # One mail says so.
+    assert eventually(lambda: mailbox.mails)
+    (mail,) = mailbox.mails
+    for finding in ALL:
+        assert finding.vulnerability in mail
+    assert "demo/web/app" in mail
+
+    # The day after, one thing more is known: that alone is mailed.
+    tomorrow = vulnerability_db.write(tmp_path / "tomorrow", [*FACTS, TOMORROW])
+    layout = write_layout(tmp_path / "mirror-tomorrow", {"2": vulnerability_db.artifact(tomorrow)})
+    copy(running, layout, "demo/mirror/trivy-db:2")
+    refresh = "from scanning import database; print(int(database.refresh() is not None))"
+    assert running.manage("shell", "-v0", "-c", refresh) == 1
+    assert running.manage("shell", "-v0", "-c", EVENING) == 1
+    assert eventually(lambda: len(mailbox.mails) == 2)
+    _, news = mailbox.mails
+    assert "CVE-2025-15467" in news
+    assert not [name for name in names if name in news]
+    assert "CVE-2025-15467" in browser.open(page)

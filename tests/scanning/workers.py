@@ -1,0 +1,80 @@
+"""A process of its own with several workers as threads: ``python -m tests.scanning.workers URL`` prints JSON.
+
+They gather the notices of twelve images at once, several times, and then all send the same delivery to the URL.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import django
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WORKERS = 4
+
+
+def at_once(work: Callable[[], Any]) -> list[Any]:
+    """What the work gave in each of the workers, which begin together."""
+    from django.db import connection
+
+    start, found = threading.Barrier(WORKERS), []
+
+    def run() -> None:
+        try:
+            start.wait()
+            found.append(work())
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(WORKERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def main(url: str) -> None:
+    """Do it."""
+    django.setup()
+    from accounts import organizations
+    from accounts.actors import SYSTEM
+    from registry import repositories
+    from scanning import deliveries, notices, subscriptions
+    from scanning.models import Delivery, Notice, Subscription
+    from tests.scanning.factories import high, make_manifest, scanned, subscribe
+
+    organization, _ = organizations.create_organization("acme")
+    project, _ = organizations.create_project(organization, "demo")
+    web, _ = repositories.create(SYSTEM, project, "web")
+    subscribe(project)
+    channel = Subscription.Channel.WEBHOOK
+    subscriptions.create(SYSTEM, project, None, channel, url=url, least=4, moment="new", language="en")
+    for number in range(12):
+        scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
+    written = [pk for ids in at_once(notices.gather) for pk in ids] + notices.gather()
+    images = {pk: Delivery.objects.get(pk=pk).content["totals"]["images"] for pk in written}
+    hooks = list(Delivery.objects.filter(subscription__channel=channel).values_list("pk", flat=True))
+    states = at_once(lambda: [str(deliveries.deliver(pk)) for pk in hooks])
+    print(
+        json.dumps(
+            {
+                "written": len(written),
+                "images": sum(images.values()),
+                "notices": Notice.objects.count(),
+                "pending": Notice.objects.filter(delivery=None).count(),
+                "hooks": len(hooks),
+                "sent": sum(each.count("sent") for each in states),
+                "attempts": sum(Delivery.objects.filter(pk__in=hooks).values_list("attempts", flat=True)),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
