@@ -86,7 +86,8 @@ DATABASE_URL = env.text("KCR_DATABASE_URL")
 if DATABASE_URL:
     if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured("KCR_DATABASE_URL must be a postgres:// address; leave it empty for SQLite")
-    DATABASES = {"default": dj_database_url.parse(DATABASE_URL)}
+    # Checked before use: when the database comes back, no request is answered with a connection from before.
+    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
     DATABASES["default"]["OPTIONS"] = {
         **DATABASES["default"].get("OPTIONS", {}),
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5},

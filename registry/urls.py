@@ -6,6 +6,7 @@ from registry import health
 from registry.v2.token import TokenView
 
 handler400 = "registry.v2.errors.bad_request"
+handler500 = "registry.v2.errors.server_error"
 
 urlpatterns = [
     re_path(r"^v2(?=/|$)", include("registry.v2.urls")),

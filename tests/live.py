@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from tests.programs import run
-from tests.server import AccessKey, Server
+from tests.server import ORGANIZATION, AccessKey, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,10 +43,8 @@ class LiveServer(Server):
         return self
 
     def visitor(self, email: str, *options: str) -> Visitor:
-        """A person with these options of ``adduser``, signed in to the console."""
-        command = self.command("adduser", email, "--organization", "acme", *options, "--password-stdin")
-        run(command, environment=self.environment, text_input=PASSWORD)
-        return Visitor(self, email)
+        """A new person, see ``Visitor.new``."""
+        return Visitor.new(self, email, *options)
 
     @property
     def data(self) -> Path:
@@ -140,6 +138,13 @@ class Visitor:
         self.server, self.cookies = server, SimpleCookie()
         status, _, _ = self.send("/sign-in", email=email, password=PASSWORD)
         assert status == 302, f"{email} cannot sign in"
+
+    @classmethod
+    def new(cls, server: Server, email: str, *options: str) -> Visitor:
+        """A new person of the organization with these options of ``adduser``, signed in."""
+        command = server.command("adduser", email, "--organization", ORGANIZATION, *options, "--password-stdin")
+        run(command, environment=server.environment, text_input=PASSWORD)
+        return cls(server, email)
 
     def see(self, path: str) -> str:
         """The page of this path."""

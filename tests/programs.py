@@ -450,7 +450,7 @@ class PostgresServer(Daemon):
 
     def start(self) -> None:
         """Make the cluster and the database, and start the server."""
-        server, initialize, create = (require_postgres(name) for name in ("postgres", "initdb", "createdb"))
+        initialize = require_postgres("initdb")
         data = self.folder / "data"
         if self.user is not None:
             shutil.chown(self.folder, self.user)
@@ -460,17 +460,33 @@ class PostgresServer(Daemon):
             initialize, "--pgdata", str(data), "--username", "kcr", "--auth", "trust", "--encoding", "UTF8",
             "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en-US", "--no-sync",
         ], environment, user=self.user, cwd=self.folder)
+        # fmt: on
         made = self.process.wait() if self.process is not None else 1
         if made != 0:
             pytest.fail(f"initdb ended with {made}:\n{self.said()}")
+        self.serve(("createdb", "kcr"))
+
+    def serve(self, probe: Sequence[str] = ("psql", "--command", "SELECT 1", "kcr")) -> None:
+        """Start the server on the data that it has; it is ready when the probe, a client's command, succeeds."""
+        environment = environment_for(self.folder)
+        # fmt: off
         self.launch([
-            server, "-D", str(data), "-p", str(self.port), "-k", str(self.folder),
-            "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200",
+            require_postgres("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
+            "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
+            "-c", "max_connections=200",
         ], environment, user=self.user, cwd=self.folder)
         # fmt: on
-        command = [create, "--host", "127.0.0.1", "--port", str(self.port), "--username", "kcr", "kcr"]
+        name, *words = probe
+        command = [require_postgres(name), "--host", "127.0.0.1", "--port", str(self.port), "--username", "kcr", *words]
         if not self.await_ready(lambda: run(command, environment=environment, succeeds=None).status == 0):
             pytest.fail(f"PostgreSQL does not start:\n{self.said()}")
+
+    def count_connections(self) -> int:
+        """How many clients are connected, the one that asks left out."""
+        question = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        command = [require_postgres("psql"), "--host", "127.0.0.1", "--port", str(self.port), "--username", "kcr"]
+        told = run([*command, "--tuples-only", "--command", question, "kcr"], environment=environment_for(self.folder))
+        return int(told.output) - 1
 
 
 class RedisServer(Daemon):

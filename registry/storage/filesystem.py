@@ -89,8 +89,8 @@ class FileSystemBlobStorage(FileSystemStorage):
 
     def delete(self, name: str) -> None:
         """See contract.BlobStorage.delete."""
-        (self._staging_directory / Path(name).name).unlink(missing_ok=True)
         super().delete(name)
+        (self._staging_directory / Path(name).name).unlink(missing_ok=True)
 
     def holds(self, key: str, size: int) -> bool:
         """See contract.BlobStorage.holds."""

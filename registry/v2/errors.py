@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
@@ -17,6 +18,7 @@ from registry import errors
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what is raised while the database does not answer
 
 
 def answer(error: Exception, context: dict[str, Any]) -> HttpResponse:
@@ -56,6 +58,16 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return defaults.bad_request(request, exception)
 
 
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Django's answer to an exception that a page did not expect; 503 while the database is away."""
+    if not isinstance(sys.exc_info()[1], AWAY):
+        return defaults.server_error(request)
+    response = defaults.server_error(request, template_name="503.html")
+    response.status_code = errors.Unavailable.status
+    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
 def _translate(error: Exception) -> errors.RegistryError:
     if isinstance(error, MethodNotAllowed):
         return errors.Unsupported("this method is not supported here")
@@ -63,7 +75,7 @@ def _translate(error: Exception) -> errors.RegistryError:
         return errors.NameInvalid("the request cannot be read")
     if isinstance(error, Http404):
         return errors.PathUnknown()
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout):
+    if isinstance(error, AWAY):
         logger.error("the database does not answer", exc_info=error)
         return errors.Unavailable()
     if isinstance(error, OSError):

@@ -1,0 +1,401 @@
+"""The collector takes what nothing needs and nothing else; runs stop and go on; alarms repair nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from accounts.actors import SYSTEM
+from registry import blobs, garbage, manifests, recovery, tasks
+from registry.models import (
+    Blob,
+    BlobLease,
+    BlobReview,
+    Collection,
+    Deletion,
+    Event,
+    Manifest,
+    ManifestBlob,
+    ObjectTrash,
+)
+from registry.oci.names import ImageName
+from tests import later
+from tests.docker_client import Image, sha256
+
+pytestmark = pytest.mark.django_db
+WASTE = [f"waste {number}".encode() * 100 for number in range(5)]
+KEPT = Image(layers=[b"a layer"])
+State = Collection.State
+
+
+@pytest.fixture
+def member(docker):
+    return docker("member")
+
+
+@pytest.fixture
+def demo(world):
+    return world.projects["demo"]
+
+
+@pytest.fixture
+def wasted(member):
+    """An image that is kept, and five blobs that nothing needs any more."""
+    member.push("web/app", "1.0", KEPT)
+    for data in WASTE:
+        member.push_blob("web/app", data)
+    later.leases_end()
+    return sum(len(data) for data in WASTE)
+
+
+def left() -> set[str]:
+    return set(Blob.objects.values_list("digest", flat=True))
+
+
+def needed() -> set[str]:
+    return {sha256(KEPT.config), *map(sha256, KEPT.layers)}
+
+
+def collect(project) -> int:
+    """Everything that is due now; how many blobs went."""
+    went = 0
+    while counted := garbage.collect(project.pk if project else None, timezone.now()):
+        went += counted["collected"]
+    return went
+
+
+def files(folder) -> set[str]:
+    return {str(path.relative_to(folder)) for path in (folder / "blobs").glob("*/*")}
+
+
+def command(*arguments: str) -> tuple[dict[str, object], str]:
+    """What the command prints as JSON, and what it says beside."""
+    output, said = io.StringIO(), io.StringIO()
+    call_command(*arguments, stdout=output, stderr=said)
+    return json.loads(output.getvalue()), said.getvalue()
+
+
+# ── What goes, and what does not ─────────────────────────────────────────────────────────────────────────────────────
+def test_what_nothing_needs_goes_and_what_an_image_needs_stays(wasted, demo, docker):
+    assert collect(demo) == len(WASTE)
+    assert left() == needed()
+    assert not BlobReview.objects.exists()
+    assert docker("reader").pull("web/app", "1.0")[0] == KEPT.manifest
+
+
+@pytest.mark.parametrize("answered", ["an upload", "HEAD", "a mount"])
+def test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_collector_does(member, world, answered):
+    data = b"what will be named"
+    if answered == "a mount":
+        member.push("public/app", "1.0", Image(layers=[data]))
+        member.post(f"web/app/blobs/uploads/?mount={sha256(data)}&from=public/app", 201)
+        manifests.delete(SYSTEM, world.repository("public"), ImageName("demo", "public", "app"), "1.0")
+    else:
+        member.push("web/app", "old", Image(layers=[data]))
+        if answered == "HEAD":
+            BlobLease.objects.all().delete()
+            bearer = {"Authorization": f"Bearer {member.token('repository:web/app:pull,push')}"}
+            member.head(f"web/app/blobs/{sha256(data)}", 200, headers=bearer)
+        manifests.delete(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), "old")
+    # Everything that was pushed is deleted for good; only the lease is left.
+    for repository in ("public", "web"):
+        name = ImageName("demo", repository, "app")
+        for manifest in Manifest.objects.live().filter(image__path=str(name)):
+            manifests.delete(SYSTEM, world.repository(repository), name, manifest.digest)
+    later.recovery_ends()
+    recovery.purge()
+    assert not ManifestBlob.objects.exists()
+    for _ in range(2):
+        BlobReview.objects.update(review_after=timezone.now())
+        for project in (world.projects["demo"], None):
+            collect(project)
+    assert sha256(data) in left()
+    assert BlobReview.objects.get(blob__digest=sha256(data)).review_after > timezone.now() + blobs.LEASE / 3
+    member.push_blob("web/app", KEPT.config)
+    member.push_manifest("web/app", "new", Image(config=KEPT.config, layers=[data]).manifest)
+    assert member.get(f"web/app/blobs/{sha256(data)}", 200).body == data
+
+
+def test_a_blob_that_another_repository_leases_stays(member, docker, demo):
+    member.push_blob("web/app", WASTE[0])
+    later.leases_end()
+    docker("member").push_blob("public/app", WASTE[0])
+    BlobReview.objects.update(review_after=timezone.now())
+    assert collect(demo) == 0
+    assert left() == {sha256(WASTE[0])}
+
+
+def test_what_went_is_gone_for_pushers_too_and_comes_back_by_a_push(wasted, demo, member, storage_folder):
+    first = Blob.objects.get(digest=sha256(WASTE[0])).storage_key
+    collect(demo)
+    member.head(f"web/app/blobs/{sha256(WASTE[0])}", 404)
+    member.push_blob("web/app", WASTE[0])
+    second = Blob.objects.get(digest=sha256(WASTE[0])).storage_key
+    assert first != second  # a key never comes back
+    later.trash_is_due()
+    garbage.reap()
+    assert first not in files(storage_folder)
+    assert member.get(f"web/app/blobs/{sha256(WASTE[0])}", 200).body == WASTE[0]
+
+
+def test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_on(wasted, demo, storage_folder):
+    blob = Blob.objects.get(digest=sha256(WASTE[0]))
+    with blobs.open_bytes(blob) as download:
+        collect(demo)
+        waits = ObjectTrash.objects.get(pk=blob.storage_key).delete_after - timezone.now()
+        assert timedelta(hours=1, minutes=55) < waits <= timedelta(hours=2)
+        before = files(storage_folder)
+        assert garbage.reap() == 0
+        assert files(storage_folder) == before
+        ObjectTrash.objects.update(delete_after=timezone.now())
+        assert garbage.reap() == ObjectTrash.objects.count() + len(WASTE) == len(WASTE)
+        assert download.read() == WASTE[0]
+    assert len(files(storage_folder)) == len(needed())
+
+
+def test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says(wasted, storage_folder, caplog):
+    """Cannot be; if a defect ever makes it so, the bytes stay and somebody is told."""
+    blob = Blob.objects.get(digest=sha256(KEPT.config))
+    ObjectTrash.objects.create(storage_key=blob.storage_key, delete_after=timezone.now())
+    assert garbage.reap() == 0
+    assert blob.storage_key in files(storage_folder)
+    assert "trash names the bytes of living blobs" in caplog.text
+
+
+def test_a_project_collects_what_it_used_last_and_nothing_of_others(wasted, world, demo):
+    lab = world.projects["lab"]
+    BlobReview.objects.filter(blob__digest=sha256(WASTE[0])).update(project=lab)
+    BlobReview.objects.filter(blob__digest=sha256(WASTE[1])).update(project=None)
+    assert collect(demo) == len(WASTE) - 2
+    assert collect(None) == 1
+    assert collect(lab) == 1
+
+
+def test_a_blob_that_is_held_by_somebody_is_looked_at_later(wasted, demo, monkeypatch):
+    """SQLite locks no rows, so what PostgreSQL would skip is left out here."""
+    busy = Blob.objects.get(digest=sha256(WASTE[0]))
+    original = garbage._judge
+
+    def judge(wanted, locked, counted):
+        original(wanted, {pk: blob for pk, blob in locked.items() if pk != busy.pk}, counted)
+
+    monkeypatch.setattr(garbage, "_judge", judge)
+    assert collect(demo) == len(WASTE) - 1
+    review = BlobReview.objects.get(blob=busy)
+    assert review.attempts == 1
+    assert timezone.now() < review.review_after <= timezone.now() + garbage.BACKOFF
+
+
+# ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, member, world):
+    member.push_blob("web/app", b"leased")
+    member.push("web/app", "2.0", Image(layers=[b"in recovery"]))
+    manifests.delete(
+        SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), Image(layers=[b"in recovery"]).digest
+    )
+    rows = list(BlobReview.objects.order_by("pk").values())
+    seen = garbage.preview(demo)
+    assert list(BlobReview.objects.order_by("pk").values()) == rows
+    assert (seen.blobs, seen.size) == (len(WASTE), wasted)
+    assert (seen.leased, seen.in_recovery, seen.recovery_size) == (1, 1, len(b"in recovery"))
+    run = garbage.run(garbage.request(SYSTEM, demo)[0].pk)
+    assert (run.collected, run.size) == (seen.blobs, seen.size)
+
+
+def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
+    monkeypatch.setattr(garbage, "BATCH", 2)
+    run, is_new = garbage.request(SYSTEM, demo)
+    assert (is_new, run.state, run.percent) == (True, State.QUEUED, 0)
+    assert garbage.request(SYSTEM, demo) == (run, False)
+    progress = []
+
+    def look(seconds):
+        current = Collection.objects.get()
+        progress.append((current.state, current.total, current.reviewed, current.collected))
+
+    monkeypatch.setattr(garbage.time, "sleep", look)
+    due = BlobReview.objects.count()
+    done = garbage.run(run.pk)
+    assert [(state, total, reviewed) for state, total, reviewed, _ in progress] == [
+        (State.RUNNING, due, min(due, 2 * (number + 1))) for number in range(len(progress))
+    ]
+    assert progress[-1][3] == len(WASTE)
+    assert (done.state, done.percent, done.collected, done.size) == (State.DONE, 100, len(WASTE), wasted)
+    actions = Event.objects.filter(action__startswith="collection").order_by("pk")
+    assert [event.action for event in actions] == ["collection.run", "collection.done"]
+    assert actions[1].detail == {"state": "done", "blobs": len(WASTE), "size": wasted}
+    assert garbage.run(run.pk) is None  # delivered twice: it is done
+    assert garbage.request(SYSTEM, demo)[1]
+
+
+def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted, demo, monkeypatch):
+    monkeypatch.setattr(garbage, "BATCH", 2)
+    run, _ = garbage.request(SYSTEM, demo)
+    monkeypatch.setattr(garbage.time, "sleep", lambda seconds: garbage.stop(run))
+    stopped = garbage.run(run.pk)
+    assert (stopped.state, stopped.reviewed) == (State.STOPPED, 2)
+    assert Event.objects.filter(action="collection.done").latest("pk").detail["state"] == "stopped"
+    monkeypatch.undo()
+    next_run = garbage.run(garbage.request(SYSTEM, demo)[0].pk)
+    assert stopped.collected + next_run.collected == len(WASTE)
+    assert left() == needed()
+
+
+def test_a_run_that_takes_too_long_for_one_task_goes_on_in_the_next(wasted, demo, monkeypatch):
+    monkeypatch.setattr(garbage, "BATCH", 2)
+    run, _ = garbage.request(SYSTEM, demo)
+    assert garbage.run(run.pk, seconds=-1).state == State.RUNNING
+    Collection.objects.update(heartbeat_at=timezone.now() - garbage.STALE - timedelta(seconds=1))
+    assert garbage.unfinished() == [run.pk]
+    assert garbage.run(run.pk).state == State.DONE
+    assert left() == needed()
+
+
+def test_runs_that_nobody_works_on_are_found(demo, world):
+    queued, _ = garbage.request(SYSTEM, demo)
+    at_work, _ = garbage.request(SYSTEM, world.projects["lab"])
+    Collection.objects.filter(pk=at_work.pk).update(state=State.RUNNING, started_at=timezone.now())
+    assert garbage.unfinished() == [queued.pk]
+    Collection.objects.update(heartbeat_at=timezone.now() - garbage.STALE - timedelta(seconds=1))
+    assert garbage.unfinished() == sorted([queued.pk, at_work.pk])
+    Collection.objects.update(state=State.DONE)
+    assert garbage.unfinished() == []
+
+
+def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
+    run, _ = garbage.request(SYSTEM, demo)
+
+    def fails(*arguments):
+        raise ValueError("of a defect")
+
+    monkeypatch.setattr(garbage, "_judge", fails)
+    monkeypatch.setattr(garbage.connection, "close", lambda: None)  # the test's own transaction
+    failed = garbage.run(run.pk)
+    assert (failed.state, failed.problem) == (State.FAILED, "ValueError: of a defect")
+    assert "a collection failed" in caplog.text
+    assert Event.objects.filter(action="collection.done").latest("pk").detail["state"] == "failed"
+    assert garbage.unfinished() == []
+    monkeypatch.undo()
+    assert garbage.run(garbage.request(SYSTEM, demo)[0].pk).collected == len(WASTE)
+
+
+def test_the_night_starts_a_run_for_whoever_has_something_due(wasted, world, monkeypatch):
+    queued = []
+    monkeypatch.setattr(tasks.run_collection, "delay", queued.append)
+    BlobReview.objects.filter(blob__digest=sha256(WASTE[0])).update(project=None)
+    assert tasks.collect_garbage() == 2
+    runs = Collection.objects.in_bulk(queued)
+    assert {run.project for run in runs.values()} == {world.projects["demo"], None}
+    assert tasks.collect_garbage() == 0  # they are open already
+    assert tasks.sweep_collections() == 2
+    for run in runs:
+        tasks.run_collection(run)
+        tasks.run_collection(run)
+    assert left() == needed()
+    assert sum(Collection.objects.values_list("collected", flat=True)) == len(WASTE)
+
+
+# ── Alarms ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_blob_that_everybody_forgot_is_an_alarm_and_goes_a_day_later(wasted, demo, caplog):
+    assert garbage.reconcile() == 0
+    assert caplog.text == ""
+    BlobReview.objects.filter(blob__digest__in=[sha256(data) for data in WASTE[:2]]).delete()
+    BlobLease.objects.all().delete()
+    assert garbage.reconcile() == 2
+    assert "2 blobs had neither a reference, nor a lease, nor a review" in caplog.text
+    assert garbage.reconcile() == 0
+    assert collect(demo) == len(WASTE) - 2
+    later.leases_end()
+    assert collect(None) == 2
+
+
+def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder):
+    member.push("web/app", "1.0", KEPT)
+    for data in WASTE:
+        member.push_blob("web/app", data)
+    keys = dict(Blob.objects.values_list("digest", "storage_key"))
+    whole, missing, short, damaged, *_ = (storage_folder / keys[sha256(data)] for data in WASTE)
+    missing.unlink()
+    short.write_bytes(short.read_bytes()[:-1])
+    damaged.write_bytes(b"X" + damaged.read_bytes()[1:])
+    old, young = (storage_folder / "blobs" / "00" / f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
+    old.parent.mkdir(parents=True, exist_ok=True)
+    for path in (old, young):
+        path.write_bytes(b"nobody's")
+    three_days_ago = (timezone.now() - timedelta(days=3)).timestamp()
+    for path in (old, whole, short, damaged):
+        os.utime(path, (three_days_ago, three_days_ago))
+    before = {path: path.read_bytes() for path in storage_folder.rglob("*") if path.is_file()}
+
+    def problems(**how):
+        return {
+            (each.kind, each.digest or each.key) for each in garbage.verify(**how) if isinstance(each, garbage.Problem)
+        }
+
+    quick = {
+        ("missing", sha256(WASTE[1])),
+        ("short", sha256(WASTE[2])),
+        ("orphan", str(old.relative_to(storage_folder))),
+    }
+    assert problems() == quick
+    assert problems(full=True) == quick | {("damaged", sha256(WASTE[3]))}
+    assert {path: path.read_bytes() for path in storage_folder.rglob("*") if path.is_file()} == before
+
+    for number in (1, 2):  # a push repairs what a look can see; what is damaged inside is for a person to judge
+        member.push_blob("web/app", WASTE[number])
+    assert problems(full=True) == {("damaged", sha256(WASTE[3])), ("orphan", str(old.relative_to(storage_folder)))}
+
+
+def test_bytes_that_wait_for_their_end_or_belong_to_an_upload_are_no_orphans(wasted, demo, member, storage_folder):
+    collect(demo)
+    for path in (storage_folder / "blobs").glob("*/*"):
+        os.utime(path, (0, 0))
+    assert [found for found in garbage.verify() if isinstance(found, garbage.Problem)] == []
+
+
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_collectgarbage_looks_first_and_then_does_it(wasted, storage_folder):
+    before = files(storage_folder)
+    said, _ = command("collectgarbage", "--dry-run")
+    assert said == {"blobs": len(WASTE), "bytes": wasted, "dry_run": True}
+    assert files(storage_folder) == before
+    assert not Collection.objects.exists()
+    said, progress = command("collectgarbage")
+    assert said == {"purged": 0, "blobs": len(WASTE), "bytes": wasted, "objects": 0, "dry_run": False}
+    assert f"demo: {len(WASTE) + 2} of {len(WASTE) + 2} looked at, {len(WASTE)} collected" in progress
+    later.trash_is_due()
+    assert command("collectgarbage")[0]["objects"] == len(before) - len(needed())
+    assert left() == needed()
+
+
+def test_collectgarbage_ends_what_nobody_recovered(member, world):
+    member.push("web/app", "1.0", KEPT)
+    manifests.delete(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), KEPT.digest)
+    later.recovery_ends()
+    later.leases_end()
+    said, _ = command("collectgarbage", "--project", "demo")
+    assert (said["purged"], said["blobs"]) == (1, len(needed()))
+    assert not Deletion.objects.exists()
+
+
+def test_collectgarbage_refuses_a_project_that_is_none(db):
+    with pytest.raises(CommandError, match="there is no project nowhere"):
+        call_command("collectgarbage", "--project", "nowhere")
+
+
+def test_verifystorage_tells_scripts_whether_all_is_well(wasted, storage_folder):
+    said, _ = command("verifystorage", "--full")
+    assert said == {"blobs": len(WASTE) + 2, "missing": 0, "short": 0, "damaged": 0, "orphan": 0}
+    (storage_folder / Blob.objects.get(digest=sha256(WASTE[0])).storage_key).unlink()
+    output, words = io.StringIO(), io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("verifystorage", stdout=output, stderr=words)
+    assert ended.value.code == 1
+    assert json.loads(output.getvalue())["missing"] == 1
+    assert f"missing: {sha256(WASTE[0])}" in words.getvalue()

@@ -1,0 +1,191 @@
+"""Database, broker and server go away and come back: what is answered meanwhile, and that nothing is lost or half done."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from tests.live import LiveServer, Visitor, sha256
+from tests.programs import PostgresServer, RedisServer, wait_until
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+DATA = os.urandom(300_000)
+COLLECTION = "/projects/demo/collection"
+
+
+@pytest.fixture(scope="module")
+def database():
+    with PostgresServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def broker():
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(database, broker):
+    settings = {"KCR_DATABASE_URL": database.url, "KCR_REDIS_URL": broker.url, "KCR_WEB_WORKERS": "1"}
+    with LiveServer("outages", settings) as running:
+        running.people()
+        running.visitor("admin@acme.test", "--project", "demo:admin")
+        assert push(running, "1.0") == 201
+        yield running
+
+
+def push(server: LiveServer, tag: str, data: bytes = DATA) -> int:
+    """Push a blob and an image; the last status."""
+    api = server.api()
+    status = api.push_blob(data)
+    return api.push_manifest(tag, data) if status == 201 else status
+
+
+def is_pulled(server: LiveServer, tag: str, data: bytes = DATA) -> bool:
+    api = server.api()
+    return api.ask("GET", f"manifests/{tag}")[0] == 200 and api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def ready(server: LiveServer) -> dict[str, str]:
+    return json.loads(server.client().exchange("GET", f"{server.url}/readyz").body)
+
+
+REQUESTS = (
+    *(
+        ("GET", "/v2/"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "tags/list"),
+        ("GET", "manifests/1.0"),
+        ("HEAD", "manifests/1.0"),
+    ),
+    *(("GET", f"blobs/{sha256(DATA)}"), ("HEAD", f"blobs/{sha256(DATA)}"), ("GET", f"referrers/{sha256(DATA)}")),
+    *(("POST", "blobs/uploads/"), ("PATCH", "{upload}"), ("PUT", f"{{upload}}?digest={sha256(b'12345')}")),
+    *(("GET", "{upload}"), ("DELETE", "{upload}"), ("PUT", "manifests/2.0"), ("DELETE", "manifests/1.0")),
+    *(("DELETE", f"blobs/{sha256(DATA)}"), ("GET", "/token?service={host}&scope=repository:demo/web/app:pull")),
+)
+
+
+def test_while_the_database_is_away_everything_says_when_to_come_again(server, database):
+    api, visitor = server.api(), Visitor(server, "admin@acme.test")
+    upload = api.start()
+    assert api.ask("PATCH", upload, b"123")[0] == 202
+    database.stop()
+    for method, written in REQUESTS:
+        path = written.replace("{upload}", upload).replace("{host}", server.host)
+        headers = {"Authorization": f"Basic {server.client(server.key).basic}"} if path.startswith("/token") else {}
+        body = b"45" if method in {"PATCH", "PUT"} else None
+        status, answered, said = api.ask(method, path, body, **headers)
+        assert (status, answered.get("Retry-After")) == (503, "5"), (method, path, status, said)
+        assert method == "HEAD" or json.loads(said)["errors"][0]["code"] == "TOOMANYREQUESTS"
+    for path in ("/", "/projects/demo/", COLLECTION):
+        status, headers, page = visitor.ask("GET", path)
+        assert (status, headers.get("Retry-After")) == (503, "5"), path
+        assert "is not ready" in page
+    assert ready(server)["database"] == "unavailable"
+    assert server.client().exchange("GET", f"{server.url}/healthz").status == 200
+
+    database.serve()
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    assert is_pulled(server, "1.0")
+    assert api.ask("GET", "manifests/2.0")[0] == 404
+    assert api.ask("GET", upload)[1]["Range"] == "0-2"  # nothing of what was refused
+    assert api.ask("PUT", f"{upload}?digest={sha256(b'12345')}", b"45")[0] == 201
+    assert push(server, "after") == 201
+    assert "Garbage collection" in visitor.see(COLLECTION)
+    # No connection leaked: the pool of the one web process has 32.
+    with ThreadPoolExecutor(64) as threads:
+        answers = list(threads.map(lambda _: server.api().ask("GET", "manifests/1.0")[0], range(200)))
+    assert set(answers) <= {200, 503}
+    assert answers.count(200) > 0
+    assert database.count_connections() <= 32
+
+
+def test_a_push_goes_on_when_the_database_comes_back(server, database):
+    api = server.api()
+    upload, half = api.start(), len(DATA) // 2
+    data = os.urandom(len(DATA))
+    came, go_on = threading.Event(), threading.Event()
+
+    def body():
+        yield data[: half // 2]
+        came.set()
+        go_on.wait(60)
+        yield data[half // 2 : half]
+
+    with ThreadPoolExecutor(1) as threads:
+        pushing = threads.submit(api.ask, "PATCH", upload, body())
+        assert came.wait(30)
+        database.stop()
+        go_on.set()
+        assert pushing.result()[0] == 503
+    database.serve()
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    assert api.ask("GET", upload)[1]["Range"] == "0-0"
+    assert api.ask("PATCH", upload, data[:half])[0] == 202
+    assert api.ask("PUT", f"{upload}?digest={sha256(data)}", data[half:])[0] == 201
+    assert api.push_manifest("resumed", data) == 201
+    assert is_pulled(server, "resumed", data)
+
+
+def test_without_a_broker_people_push_and_pull_and_work_that_was_asked_for_is_done_later(server, broker):
+    visitor = Visitor(server, "admin@acme.test")
+    broker.stop()
+    assert ready(server)["broker"] == "unavailable"
+    data = os.urandom(1000)
+    assert push(server, "without-broker", data) == 201
+    assert is_pulled(server, "without-broker", data)
+    status, where, _ = visitor.post(*visitor.filled(COLLECTION, act="run"))
+    assert (status, where) == (302, COLLECTION)
+    assert "Queued" in visitor.see(COLLECTION)
+    broker.start()
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    sweep = "from registry import tasks; print(tasks.sweep_collections())"
+    assert server.manage("shell", "-v0", "-c", sweep) == 1
+    work = "from registry.models import Collection; from registry import garbage; print(len(garbage.unfinished()))"
+    assert server.manage("shell", "-v0", "-c", work) == 1
+    queued = (
+        "from registry.celery import app; c = app.connection_for_read(); print(c.default_channel.client.llen('celery'))"
+    )
+    assert server.manage("shell", "-v0", "-c", queued) == 1
+
+
+def test_a_server_that_is_told_to_end_finishes_what_it_has_begun(server):
+    api = server.api()
+    upload, data = api.start(), os.urandom(100_000)
+    came, go_on = threading.Event(), threading.Event()
+
+    def body():
+        yield data[:50_000]
+        came.set()
+        go_on.wait(60)
+        yield data[50_000:]
+
+    with ThreadPoolExecutor(1) as threads:
+        pushing = threads.submit(api.ask, "PUT", f"{upload}?digest={sha256(data)}", body())
+        assert came.wait(30)
+        server.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: not is_answering(server), timeout=20)
+        go_on.set()
+        assert pushing.result()[0] == 201
+    assert server.stop() == 0
+    server.serve()
+    assert server.api().ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def is_answering(server: LiveServer) -> bool:
+    """Whether a new request is answered; one that waits in vain has come too late."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)) as connection:
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False

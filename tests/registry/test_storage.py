@@ -1,0 +1,246 @@
+"""What a place for blobs must do (registry.storage.contract): the same tests for every kind of place."""
+
+import errno
+import os
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from django.core.exceptions import SuspiciousFileOperation
+from django.utils import timezone
+
+from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
+
+LIMIT = 1000
+SOON = timedelta(minutes=1)
+
+
+@pytest.fixture
+def storage():
+    """One of each kind; the file system's is that of every test."""
+    return blob_storage()
+
+
+def write(storage, upload, data, offset=0, limit=LIMIT):
+    """Append in chunks of three bytes; the offset, and all that was seen on the way."""
+    seen = []
+    chunks = (data[start : start + 3] for start in range(0, len(data), 3))
+    with storage.writing(upload) as append:
+        return append(offset, chunks, limit, seen.append), b"".join(seen)
+
+
+def staged(storage, upload, offset):
+    return b"".join(storage.staged(upload, offset))
+
+
+def key_of(upload):
+    return f"blobs/{upload.hex[:2]}/{upload}"
+
+
+def read(storage, key):
+    with storage.open(key) as file:
+        return file.read()
+
+
+def test_what_is_appended_is_there_and_was_seen(storage):
+    upload = uuid4()
+    assert write(storage, upload, b"first, ") == (7, b"first, ")
+    assert write(storage, upload, b"second", offset=7) == (13, b"second")
+    assert staged(storage, upload, 13) == b"first, second"
+    assert staged(storage, upload, 5) == b"first"
+
+
+def test_bytes_behind_the_offset_are_dropped(storage):
+    upload = uuid4()
+    write(storage, upload, b"what was answered, and what was not")
+    assert write(storage, upload, b"!", offset=17) == (18, b"!")
+    assert staged(storage, upload, 18) == b"what was answered!"
+
+
+def test_nothing_is_appended_behind_bytes_that_are_not_there(storage):
+    upload = uuid4()
+    write(storage, upload, b"1234")
+    with pytest.raises(Missing):
+        write(storage, upload, b"x", offset=5)
+    for offset in (5, 1000):
+        with pytest.raises(Missing):
+            staged(storage, upload, offset)
+    with pytest.raises(Missing):
+        staged(storage, uuid4(), 1)
+
+
+def test_what_interrupts_the_chunks_passes_and_leaves_the_upload_where_it_was(storage):
+    upload = uuid4()
+    write(storage, upload, b"1234")
+
+    def breaks_off():
+        yield b"5678"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError), storage.writing(upload) as append:
+        append(4, breaks_off(), LIMIT, len)
+    assert write(storage, upload, b"x", offset=4) == (5, b"x")
+    assert staged(storage, upload, 5) == b"1234x"
+
+
+def test_no_upload_grows_beyond_its_limit(storage):
+    upload = uuid4()
+    assert write(storage, upload, b"12345", limit=5) == (5, b"12345")
+    with pytest.raises(TooLarge):
+        write(storage, upload, b"6", offset=5, limit=5)
+    with pytest.raises(TooLarge):
+        write(storage, uuid4(), b"1234567", limit=5)
+
+
+def test_one_writes_at_a_time_to_an_upload_and_nobody_waits(storage):
+    first, second = uuid4(), uuid4()
+    with storage.writing(first):
+        with pytest.raises(Busy), storage.writing(first):
+            pass
+        assert write(storage, second, b"x") == (1, b"x")
+    assert write(storage, first, b"x") == (1, b"x")
+
+
+def test_what_is_published_is_a_blob_and_no_upload(storage):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    assert not storage.exists(key_of(upload))
+    storage.publish(upload, 7, key_of(upload))
+    assert read(storage, key_of(upload)) == b"content"
+    assert storage.holds(key_of(upload), 7)
+    assert storage.exists(key_of(upload))
+    with pytest.raises(Missing):
+        staged(storage, upload, 7)
+
+
+def test_publishing_again_after_a_crash_changes_nothing(storage):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    for _ in range(2):
+        storage.publish(upload, 7, key_of(upload))
+    assert read(storage, key_of(upload)) == b"content"
+
+
+@pytest.mark.parametrize("offset", [0, 6, 8])
+def test_only_what_was_verified_is_published(storage, offset):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    with pytest.raises(Missing):
+        storage.publish(upload, offset, key_of(upload))
+    with pytest.raises(Missing):
+        storage.publish(uuid4(), 7, key_of(uuid4()))
+    assert not storage.exists(key_of(upload))
+
+
+def test_a_blob_of_nothing(storage):
+    upload = uuid4()
+    assert write(storage, upload, b"") == (0, b"")
+    storage.publish(upload, 0, key_of(upload))
+    assert storage.holds(key_of(upload), 0)
+    assert read(storage, key_of(upload)) == b""
+
+
+def test_a_blob_is_held_with_all_its_bytes_or_not(storage):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    storage.publish(upload, 7, key_of(upload))
+    assert not storage.holds(key_of(upload), 6)
+    assert not storage.holds(key_of(upload), 8)
+    assert not storage.holds(key_of(uuid4()), 0)
+    with pytest.raises(FileNotFoundError):
+        storage.open(key_of(uuid4()))
+
+
+def test_a_discarded_upload_is_forgotten(storage):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    for _ in range(2):
+        storage.discard(upload)
+    with pytest.raises(Missing):
+        staged(storage, upload, 7)
+    assert write(storage, upload, b"x") == (1, b"x")
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_deleting_ends_what_an_upload_brought_under_either_name(storage, is_published):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    if is_published:
+        storage.publish(upload, 7, key_of(upload))
+    for _ in range(2):
+        storage.delete(key_of(upload))
+    assert not storage.exists(key_of(upload))
+    with pytest.raises(Missing):
+        staged(storage, upload, 7)
+
+
+def test_a_reader_who_has_begun_reads_to_the_end(storage):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    storage.publish(upload, 7, key_of(upload))
+    with storage.open(key_of(upload)) as file:
+        storage.delete(key_of(upload))
+        assert file.read() == b"content"
+
+
+def test_blobs_are_listed_when_they_are_old_enough_and_while_others_end(storage):
+    uploads = [uuid4() for _ in range(4)]
+    keys = [f"blobs/00/{upload}" for upload in uploads]
+    for upload, key in zip(uploads, keys, strict=True):
+        write(storage, upload, b"content")
+        storage.publish(upload, 7, key)
+    assert sorted(storage.keys(older_than=timezone.now() + SOON)) == sorted(keys)
+    assert list(storage.keys(older_than=timezone.now() - SOON)) == []
+    listing = storage.keys(older_than=timezone.now() + SOON)
+    first = next(listing)
+    for key in keys:
+        storage.delete(key)
+    assert list(listing) == []
+    assert first in keys
+
+
+# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_disk_that_is_nearly_full_takes_no_new_upload(storage, monkeypatch):
+    storage.check_room()
+    nearly = os.statvfs_result((4096, 4096, 10**9, 10**6, 10**4, 1, 1, 1, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: nearly)
+    with pytest.raises(Full):
+        storage.check_room()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_said_to_be_full_and_nothing_is_lost(storage, monkeypatch, code):
+    upload = uuid4()
+    write(storage, upload, b"1234")
+
+    def fails(descriptor, data):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", fails)
+        with pytest.raises(Full):
+            write(storage, upload, b"5", offset=4)
+    assert write(storage, upload, b"5", offset=4) == (5, b"5")
+    assert staged(storage, upload, 5) == b"12345"
+
+
+def test_files_are_for_the_registry_alone_and_no_link_is_followed(storage, storage_folder, tmp_path):
+    upload, other = uuid4(), uuid4()
+    write(storage, upload, b"content")
+    storage.publish(upload, 7, key_of(upload))
+    file = storage_folder / key_of(upload)
+    assert file.stat().st_mode & 0o077 == 0
+    assert {folder.stat().st_mode & 0o077 for folder in (storage_folder, file.parent)} == {0}
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"somebody else's")
+    (storage_folder / "staging" / str(other)).symlink_to(victim)
+    with pytest.raises(OSError, match="symbolic link"):
+        write(storage, other, b"x")
+    assert victim.read_bytes() == b"somebody else's"
+
+
+@pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "blobs/../../x"])
+def test_no_key_leads_out_of_the_storage(storage, key):
+    for act in (storage.open, storage.exists, lambda name: storage.holds(name, 1), storage.delete):
+        with pytest.raises(SuspiciousFileOperation):
+            act(key)
