@@ -23,6 +23,7 @@ ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/regis
 	tests/registry/test_past.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_counts.py \
 	tests/registry/test_garbage.py \
 	tests/registry/test_recovery.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notices.py \
+	tests/console/test_hostile_input.py \
 	tests/scanning \
 	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))
 

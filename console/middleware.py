@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
@@ -36,6 +37,8 @@ class ConsoleMiddleware:
             return self.get_response(request)
         if _is_project_host(request):
             return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
+        if _holds_nul(request):
+            raise SuspiciousOperation("no text holds NUL, and PostgreSQL takes none")
         user = request.user if request.user.is_authenticated else None
         language = user.language if user else request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
         if language not in dict(settings.LANGUAGES):
@@ -49,6 +52,11 @@ class ConsoleMiddleware:
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["Vary"] = "Cookie, Accept-Language, HX-Request"
         return response
+
+
+def _holds_nul(request: HttpRequest) -> bool:
+    sent = (text for data in (request.GET, request.POST) for name, texts in data.lists() for text in (name, *texts))
+    return "\0" in request.path or any("\0" in text for text in sent)
 
 
 def _is_project_host(request: HttpRequest) -> bool:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
 
+MAX_DIGITS = 19  # no id of a database is longer
+
+
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """What was deleted and can come back: of a project, a repository or an image."""
@@ -37,7 +40,11 @@ def show(place: Place) -> HttpResponse:
 @of_project(Action.VIEW, post=Action.MANAGE)
 def restore(place: Place) -> HttpResponse:
     """Bring back the acts that were chosen; also the Undo of a notice."""
-    wanted = [int(pk) for pk in place.request.POST.getlist("deletion") if pk.isascii() and pk.isdigit()]
+    wanted = [
+        int(pk)
+        for pk in place.request.POST.getlist("deletion")
+        if pk.isascii() and pk.isdigit() and len(pk) < MAX_DIGITS
+    ]
     known = Deletion.objects.filter(project=place.project, pk__in=wanted).count()
     if place.request.method != "POST" or not wanted:
         return place.go("recovery")

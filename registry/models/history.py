@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
@@ -17,10 +17,10 @@ from .fields import GENERAL_DIGEST_LENGTH, NameField
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
 # Ids follow the order in which events are written; their times are from the clocks of the machines that write.
 CLOCKS_APART = timedelta(minutes=10)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nothing can have happened before
 
 
 class EventQuerySet(models.QuerySet["Event"]):
@@ -33,7 +33,7 @@ class EventQuerySet(models.QuerySet["Event"]):
         events the one with the lower id is at most CLOCKS_APART later.
         """
         found = self
-        if since is not None:
+        if since is not None and since > EARLIEST:
             before = Event.objects.filter(at__lt=since - CLOCKS_APART).order_by("-at").values("pk")[:1]
             found = found.filter(at__gte=since, pk__gt=Coalesce(Subquery(before), 0))
         if until is not None:

@@ -183,6 +183,24 @@ def test_a_reader_who_has_begun_reads_to_the_end(storage):
         assert file.read() == b"content"
 
 
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_bytes_are_placed_for_programs_that_read_files(storage, tmp_path, monkeypatch, is_elsewhere):
+    upload, path = uuid4(), tmp_path / "placed"
+    write(storage, upload, b"content")
+    storage.publish(upload, 7, key_of(upload))
+    if is_elsewhere:  # on another file system, which no link reaches
+
+        def refuse(link, target):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+        monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    storage.place(key_of(upload), path)
+    storage.delete(key_of(upload))
+    assert path.read_bytes() == b"content"
+    with pytest.raises(FileNotFoundError):
+        storage.place(key_of(upload), tmp_path / "other")
+
+
 def test_blobs_are_listed_when_they_are_old_enough_and_while_others_end(storage):
     uploads = [uuid4() for _ in range(4)]
     keys = [f"blobs/00/{upload}" for upload in uploads]
