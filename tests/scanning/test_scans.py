@@ -390,6 +390,7 @@ def test_too_slow_is_said(scanner, push, monkeypatch):
 def test_killed_is_said_and_a_retry_works(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
+    assert trivy.version()  # asked once a process, before it is killed
     killed = trivy.subprocess.Popen
 
     def and_kill(*arguments, **options):
