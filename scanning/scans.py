@@ -135,7 +135,7 @@ def _leaves(manifests: Iterable[int]) -> list[int]:
 
 
 def _go_round(project: Project, day: date, database_at: datetime) -> int:
-    version = trivy.version()
+    version = _version()
     current = Q(report__database_at__gte=database_at, report__tool_version=version, report__problem="")
     current |= Q(report__state=Report.State.UNSUPPORTED, report__tool_version=version)
     tagged = Tag.objects.live().filter(
@@ -162,6 +162,14 @@ def _go_round(project: Project, day: date, database_at: datetime) -> int:
         round_.save(update_fields=["cursor", "requested"])
     ScanRound.objects.filter(pk=round_.pk).update(finished_at=timezone.now())
     return asked
+
+
+def _version() -> str:
+    """Trivy's version, "" when it is missing: then nothing is current, and each scan says so."""
+    try:
+        return trivy.version()
+    except ScanFailed:
+        return ""
 
 
 # ── Run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -191,15 +191,17 @@ def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monke
 
 
 def test_without_trivy_it_is_said(scanner, settings, monkeypatch, docker, django_capture_on_commit_callbacks):
+    scanner.load()
     monkeypatch.setattr(trivy.shutil, "which", lambda *_, **__: None)
     trivy.version.cache_clear()
     with django_capture_on_commit_callbacks(execute=True):
         docker("member").push_thing("web/app", "1.0", scan_images.debian())
     (scan,) = scanner.work()
     assert scan.problem == Problem.SCANNER_MISSING
+    assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1
     settings.TRIVY_DB_REPOSITORY = ""
     assert database.refresh() is None
-    assert "not installed" in DatabaseRefresh.objects.get().problem
+    assert "not installed" in DatabaseRefresh.objects.latest("pk").problem
 
 
 def test_a_round_waits_for_a_database(scanner, world):
