@@ -5,6 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from accounts import keys, tokens
@@ -15,6 +16,11 @@ from tests.personas import World, make_world
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+# How long anything takes on this machine is no test's business.
+hypothesis.settings.register_profile("kcr", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("kcr")
 
 
 @pytest.fixture(scope="session")
