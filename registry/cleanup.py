@@ -120,7 +120,8 @@ def _judge_some(run_id: int) -> bool:
             return False
         images = next(policies.in_chunks(current.repository, current.cursor), [])
         policy = CleanupPolicy(repository=current.repository, **current.rules)
-        found = list(policies.judge_images(images, policy, current.started_at, policies.Pulls(current.repository)))
+        pulled = policies.Pulls(current.repository, images)
+        found = list(policies.judge_images(images, policy, current.started_at, pulled))
         CleanupLine.objects.bulk_create((_line(current, judged) for judged in found), batch_size=1_000)
         of_tags = [judged.verdict for judged in found if judged.verdict.tag]
         current.considered += len(of_tags)
@@ -213,7 +214,8 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
 def _still_going(current: CleanupRun, image: Image, lines: list[CleanupLine]) -> list[CleanupLine]:
     """Those of the lines whose verdict is the same now, under the image's lock; the others are left."""
     policy = CleanupPolicy(repository=current.repository, **current.rules)
-    judged = policies.judge_images([image], policy, current.started_at, policies.Pulls(current.repository))
+    pulled = policies.Pulls(current.repository, [image])
+    judged = policies.judge_images([image], policy, current.started_at, pulled)
     going = {(verdict.digest, verdict.meaning) for verdict in (one.verdict for one in judged) if verdict.goes}
     for line in lines:
         if (line.digest, line.meaning) not in going:

@@ -22,7 +22,7 @@ from registry.oci import digests
 from registry.transactions import retried
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 KEPT_DAYS = 400
 
@@ -80,11 +80,11 @@ def counted_since(repository: Repository) -> datetime:
     return max(repository.created_at, timezone.now() - timedelta(days=KEPT_DAYS))
 
 
-def last_pulls(repository: Repository) -> dict[int, datetime]:
+def last_pulls(images: Sequence[Image]) -> dict[int, datetime]:
     """By the id of a tag's row, when that meaning was pulled last; those without a known pull are left out."""
     tags = Tag.objects.filter(
         Q(ended_at=None) | Q(image__days__pulled_at__lt=F("ended_at")),
-        image__repository=repository,
+        image__in=images,
         image__days__tag=F("name"),
         image__days__pulled_at__gte=F("started_at"),
     )

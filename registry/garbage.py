@@ -145,7 +145,7 @@ def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
         due = _due(collection.project_id, timezone.now()).count()
         now = timezone.now()
         begun = {"total": due, "started_at": now, "heartbeat_at": now, "state": State.RUNNING}
-        Collection.objects.filter(pk=collection_id).update(**begun)
+        Collection.objects.filter(pk=collection_id, started_at=None).update(**begun)  # another worker may have ended it
         collection.refresh_from_db()
     try:
         _work(collection, time.monotonic() + seconds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
@@ -98,9 +97,8 @@ def preview(repository: Repository, policy: CleanupPolicy, now: datetime) -> lis
 
 def judge(repository: Repository, policy: CleanupPolicy, now: datetime) -> Iterator[Judged]:
     """The verdict on every tag of the repository, and on its digests without one if the policy has a rule for them."""
-    pulled = Pulls(repository)
     for chunk in in_chunks(repository):
-        yield from judge_images(chunk, policy, now, pulled)
+        yield from judge_images(chunk, policy, now, Pulls(repository, chunk))
 
 
 def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Iterator[Replayed]:
@@ -111,28 +109,39 @@ def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Ite
     """
     now = timezone.now()
     nights = [now - timedelta(days=day) for day in range(days, -1, -1)]
-    pulled = Pulls(repository)
-    for image in itertools.chain.from_iterable(in_chunks(repository)):
-        intervals = [
-            rules.Interval(pk, name, digest, start, end, pulled.last.get(pk))
-            for pk, name, digest, start, end in Tag.objects.filter(image=image).values_list(
-                "pk", "name", "manifest__digest", "started_at", "ended_at"
-            )
-        ]
-        known = Manifest.objects.filter(image=image).annotate(alone=_may_go_alone())
-        lives = [
-            rules.Life(digest, start, end, alone and policy.untagged_days is not None)
-            for digest, start, end, alone in known.values_list("digest", "pushed_at", "deletion__at", "alone")
-        ]
-        for deletion in rules.replay(policy, intervals, lives, nights, pulled.counted_since):
-            yield Replayed(image, deletion)
+    for chunk in in_chunks(repository):
+        pulled = Pulls(repository, chunk)
+        intervals, lives = _intervals(chunk, pulled), _lives(chunk, policy)
+        for image in chunk:
+            past = rules.replay(policy, intervals[image.pk], lives[image.pk], nights, pulled.counted_since)
+            yield from (Replayed(image, deletion) for deletion in past)
+
+
+def _intervals(images: Sequence[Image], pulled: Pulls) -> dict[int, list[rules.Interval]]:
+    """By the id of an image, every meaning that its tags ever had."""
+    found = defaultdict(list)
+    rows = Tag.objects.filter(image__in=images).order_by("pk")
+    columns = ("image", "pk", "name", "manifest__digest", "started_at", "ended_at")
+    for image_id, pk, name, digest, start, end in rows.values_list(*columns):
+        found[image_id].append(rules.Interval(pk, name, digest, start, end, pulled.last.get(pk)))
+    return found
+
+
+def _lives(images: Sequence[Image], policy: CleanupPolicy) -> dict[int, list[rules.Life]]:
+    """By the id of an image, every digest that is known of it."""
+    found = defaultdict(list)
+    rows = Manifest.objects.filter(image__in=images).annotate(alone=_may_go_alone()).order_by("pk")
+    columns = ("image", "digest", "pushed_at", "deletion__at", "alone")
+    for image_id, digest, start, end, alone in rows.values_list(*columns):
+        found[image_id].append(rules.Life(digest, start, end, alone and policy.untagged_days is not None))
+    return found
 
 
 class Pulls:
-    """What is known of the pulls of a repository, asked once for many images."""
+    """What is known of the pulls of some images of a repository."""
 
-    def __init__(self, repository: Repository) -> None:
-        self.last = counts.last_pulls(repository)
+    def __init__(self, repository: Repository, images: Sequence[Image]) -> None:
+        self.last = counts.last_pulls(images)
         self.counted_since = counts.counted_since(repository)
 
 
@@ -145,7 +154,7 @@ def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:
 
 
 def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, pulled: Pulls) -> Iterator[Judged]:
-    """The verdicts on some images. Three queries."""
+    """The verdicts on some images. At most three queries."""
     tags: dict[int, list[rules.Meaning]] = defaultdict(list)
     live = Tag.objects.live().filter(image__in=images)
     for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "started_at"):

@@ -119,6 +119,107 @@ def test_a_tag_that_ten_move_at_once_has_one_meaning(server):
     assert all(before[1] == after[0] for before, after in itertools.pairwise(events))
 
 
+# ── Recovery, purging, collecting ────────────────────────────────────────────────────────────────────────────────────
+AT_ONCE = """
+import json, threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from django.db import connection
+from django.utils import timezone
+from accounts.actors import SYSTEM
+from registry import errors, garbage, images, manifests, recovery, repositories
+from registry.models import *
+def at_once(*acts):
+    gate = threading.Barrier(len(acts))
+    def run(act):
+        gate.wait()
+        try:
+            return act()
+        except errors.RegistryError as error:
+            return type(error).__name__
+        finally:
+            connection.close()
+    with ThreadPoolExecutor(len(acts)) as threads:
+        return list(threads.map(run, acts))
+web = repositories.find("demo/web")
+"""
+RESTORE_AGAINST_PURGE = """
+found = []
+for name in sorted(Image.objects.live().filter(repository=web, name__startswith="doomed").values_list("name", flat=True)):
+    (deletion,) = images.delete(SYSTEM, web, [name])
+    rows = Tag.objects.filter(image__name=name).count()
+    restored, purged = at_once(
+        lambda: len(recovery.restore(SYSTEM, [deletion.pk]).deletions), lambda: recovery.purge_now(SYSTEM, deletion) or "purged"
+    )
+    live = Image.objects.live().filter(repository=web, name=name).first()
+    found.append({
+        "said": [restored, purged],
+        "tags": Tag.objects.live().filter(image=live).count() if live else 0,
+        "manifests": Manifest.objects.live().filter(image=live).count() if live else 0,
+        "rows": Image.objects.filter(name=name).count(),
+        "deletions": Deletion.objects.filter(pk=deletion.pk).count(),
+    })
+print(json.dumps(found))
+"""
+
+
+def test_of_a_recovery_and_a_purge_at_once_one_has_all_of_it(server):
+    clients = [server.api() for _ in range(2)]
+    assert clients[0].push_blob(b"{}") == 201
+    assert clients[0].push_manifest("1", b"{}") == 201
+    _, headers, manifest = clients[0].ask("GET", "manifests/1")
+    basic = {"Authorization": f"Basic {server.client(server.key).basic}", "Content_Type": headers["Content-Type"]}
+    for number in range(20):
+        for tag in ("1", "2", "3"):
+            path = f"/v2/demo/web/doomed-{number:02}/manifests/{tag}"
+            assert clients[0].ask("PUT", path, manifest, **basic)[0] == 201
+    found = server.manage("shell", "-v0", "-c", AT_ONCE + RESTORE_AGAINST_PURGE)
+    assert len(found) == 20
+    for each in found:
+        if each["said"][0] == 1:
+            assert each == {"said": [1, "RecoveryGone"], "tags": 3, "manifests": 1, "rows": 1, "deletions": 0}
+        else:
+            assert each == {
+                "said": ["RecoveryGone", "purged"],
+                "tags": 0,
+                "manifests": 0,
+                "rows": 0,
+                "deletions": 0,
+            }
+    check(server)
+
+
+COLLECT_FOUR_TIMES = """
+from registry.models import *
+garbage.BATCH, garbage.PAUSE = 20, 0
+now, project = timezone.now(), web.project
+made = Blob.objects.bulk_create(
+    Blob(digest=f"sha256:{number:064x}", size=10, storage_key=f"blobs/zz/{number}") for number in range(1, 501)
+)
+BlobReview.objects.bulk_create(BlobReview(blob=blob, project=project, review_after=now - timedelta(days=1)) for blob in made)
+asked = at_once(*[lambda: garbage.request(SYSTEM, project)] * 4)
+run = asked[0][0]
+ended = at_once(*[lambda: garbage.run(run.pk)] * 4)
+run.refresh_from_db()
+print(json.dumps({
+    "runs": len({each[0].pk for each in asked}), "new": sum(each[1] for each in asked),
+    "state": run.state, "total": run.total, "reviewed": run.reviewed, "collected": run.collected, "size": run.size,
+    "left": Blob.objects.filter(storage_key__startswith="blobs/zz/").count(),
+    "trash": ObjectTrash.objects.filter(pk__startswith="blobs/zz/").count(),
+    "asked": Event.objects.filter(action="collection.run").count(),
+    "done": Event.objects.filter(action="collection.done").count(),
+}))
+ObjectTrash.objects.filter(pk__startswith="blobs/zz/").delete()
+"""
+
+
+def test_four_collectors_on_one_run_do_each_thing_once(server):
+    found = server.manage("shell", "-v0", "-c", AT_ONCE + COLLECT_FOUR_TIMES)
+    assert (found["runs"], found["new"], found["asked"], found["done"]) == (1, 1, 1, 1)
+    assert (found["state"], found["reviewed"]) == ("done", found["total"])
+    assert (found["collected"], found["size"], found["left"], found["trash"]) == (500, 5_000, 0, 500)
+
+
 # ── Quotas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 CROWD = 100
 OF_QUOTAS = {
