@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 # How long anything takes on this machine is no test's business.
-hypothesis.settings.register_profile("kcr", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "kcr",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("kcr")
 
 

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from django.utils import timezone
-from hypothesis import HealthCheck, example, given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -103,9 +103,7 @@ def test_a_token_that_was_seen_before_is_still_for_one_service_only(signing):
             tokens.verify(text, service)
 
 
-@hypothesis_settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=150, deadline=None, database=None)
 @given(data=st.data())
 def test_no_letter_of_a_token_can_be_changed(signing, data):
     text = tokens.issue(ANONYMOUS, SERVICE, GRANTS)
@@ -116,9 +114,7 @@ def test_no_letter_of_a_token_can_be_changed(signing, data):
             tokens.verify(text[:place] + letter + text[place + 1 :], SERVICE)
 
 
-@hypothesis_settings(
-    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=150, deadline=None, database=None)
 @example(text="M0")  # the number 3 in base 64
 @example(text="e30")  # {}
 @example(text="W10")  # []

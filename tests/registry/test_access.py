@@ -11,7 +11,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils import timezone
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -219,9 +219,7 @@ mixtures = st.builds(
 )
 
 
-@hypothesis_settings(
-    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, deadline=None, database=None)
 @given(mixture=mixtures)
 def test_any_mixture_of_roles_and_limits_gives_what_the_product_says(world, mixture):
     """Also what the catalog is made of: the images that may be pulled, and no other."""

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -457,9 +457,7 @@ manifest_rows = st.lists(
 
 
 @pytest.mark.usefixtures("world")
-@hypothesis_settings(
-    max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=60, deadline=None, database=None)
 @given(manifest_rows, st.integers(1, 30), st.none() | st.integers(1, 3))
 def test_no_run_takes_what_is_needed(rows, days, keep_last):
     """Manifests with any children and subjects; what stays keeps its children, and no tag names what is gone."""

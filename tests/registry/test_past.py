@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import connection
 from django.utils import timezone
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accounts.actors import SYSTEM
@@ -157,7 +157,7 @@ moves = st.lists(
 
 
 @pytest.mark.usefixtures("world")
-@settings(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, database=None)
 @given(moves)
 def test_the_past_of_every_history_is_what_was_written(moves):
     """Any sequence of moves and deletions, at any distance, also at none; asked at and around each of its moments."""
