@@ -175,6 +175,7 @@ def figures(values: list[float]) -> str:
 
 def main() -> None:
     """Measure and print."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored, by children too
     with served() as server:
         fill(server)
         ratios: dict[str, list[float]] = {}
