@@ -175,7 +175,9 @@ def figures(values: list[float]) -> str:
 
 def main() -> None:
     """Measure and print."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored, by children too
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell has it ignored in the background, by children too
     with served() as server:
         fill(server)
         ratios: dict[str, list[float]] = {}
