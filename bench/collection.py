@@ -175,6 +175,7 @@ def figures(values: list[float]) -> str:
 
 def main() -> None:
     """Measure and print."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, children included
     with served() as server:
         fill(server)
         ratios: dict[str, list[float]] = {}
