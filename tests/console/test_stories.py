@@ -17,7 +17,14 @@ from registry import garbage, repositories, tasks
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
 from tests.console.conftest import image_of
 
-REPOSITORY = {"name": "shop", "description": "", "visibility": "private", "overwrite": "yes", "scan": "auto"}
+REPOSITORY = {
+    "name": "shop",
+    "description": "",
+    "visibility": "private",
+    "overwrite": "yes",
+    "scan": "auto",
+    "gate": "0",
+}
 WEB = "/projects/demo/repositories/web/"
 APP = f"{WEB}app/"
 
