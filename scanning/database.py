@@ -233,8 +233,13 @@ def _is_whole(path: Path) -> bool:
 
 
 def _forget_old(root: Path) -> None:
-    folders = [path for path in root.iterdir() if path.is_dir() and not path.is_symlink()]
-    for folder in sorted(folders, key=lambda path: path.stat().st_ctime)[:-KEPT]:
+    # By when their files were written: Trivy touches the folders that it reads.
+    written = {path.parents[1]: path.stat().st_mtime_ns for path in root.glob("*/db/metadata.json")}
+    used = (root / "current").resolve()
+    others = sorted(
+        (path for path in written if not path.is_symlink() and path.resolve() != used), key=lambda path: written[path]
+    )
+    for folder in others[: 1 - KEPT]:
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -130,6 +130,18 @@ def test_a_running_scan_keeps_the_database_that_it_began_with(scanner):
     assert len([path for path in place.parent.iterdir() if not path.is_symlink()]) == database.KEPT
 
 
+def test_the_one_that_is_used_stays_whatever_is_touched(scanner):
+    """Trivy touches folders that it reads: that makes an older one no newer."""
+    older = [scanner.load(days=days).folder for days in range(2)]
+    newest = scanner.load(days=5)
+    for folder in older:
+        if folder.exists():
+            (folder / "touched").mkdir()
+    assert scanner.load(days=1).folder == database.current().folder
+    assert scanner.load(days=6).folder == database.current().folder
+    assert newest.folder != database.current().folder
+
+
 def test_age(scanner):
     assert database.current() is None
     assert scanner.load(days=-100).is_stale
