@@ -204,7 +204,7 @@ def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
     None when nothing is due. No byte is touched here.
     """
     with transaction.atomic():
-        reviews = _due(project_id, until).select_for_update(skip_locked=True).order_by("review_after", "pk")
+        reviews = _due(project_id, until).select_for_update(skip_locked=True).order_by("review_after")
         wanted = sorted(reviews.values_list("pk", flat=True)[:BATCH])
         if not wanted:
             return None
