@@ -27,6 +27,7 @@ from registry.models import (
 from registry.oci.names import ImageName
 from tests import later
 from tests.docker_client import Image, sha256
+from tests.plans import plan
 
 pytestmark = pytest.mark.django_db
 WASTE = [f"waste {number}".encode() * 100 for number in range(5)]
@@ -190,6 +191,14 @@ def test_a_blob_that_is_held_by_somebody_is_looked_at_later(wasted, demo, monkey
     review = BlobReview.objects.get(blob=busy)
     assert review.attempts == 1
     assert timezone.now() < review.review_after <= timezone.now() + garbage.BACKOFF
+
+
+def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
+    for project in (demo.pk, None):
+        found = plan(garbage._due(project, timezone.now()).values_list("pk")[: garbage.BATCH])
+        assert "INDEX" in found.upper()
+        assert "TEMP B-TREE" not in found
+        assert "Sort" not in found
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
