@@ -34,7 +34,8 @@ def icon(name: str, size: int = 16) -> SafeString:
 
 @lru_cache(maxsize=256)
 def _drawn(name: str, size: int) -> SafeString:
-    return SafeString(lucide(name, size=size, aria_hidden="true", focusable="false"))
+    drawn = lucide(name, size=size, aria_hidden="true")
+    return SafeString("".join(line.strip() for line in drawn.splitlines()))  # a list draws hundreds
 
 
 @register.filter
