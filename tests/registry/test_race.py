@@ -386,13 +386,12 @@ def race(request, tmp_path):
 
 @pytest.mark.timeout(300 + 3 * SECONDS)
 def test_nothing_is_lost_in_a_race(race):
+    """As long as it was asked for, and until enough has happened: a loaded machine needs more rounds for that."""
     left = SECONDS
-    while left > 0:
+    while left > 0 or min(race.done.get(who, 0) for who in ("pusher", "collector")) <= 20:
         assert race.round(min(ROUND, SECONDS / 2)) == []
         left -= ROUND
     print(race.done)
-    assert race.done.get("pusher", 0) > 20
-    assert race.done.get("collector", 0) > 20
 
 
 # What a control must be caught at: damage, and not that it fails.
