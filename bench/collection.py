@@ -153,7 +153,7 @@ def left(server: LiveServer) -> tuple[int, int]:
 
     from registry.models import BlobReview, ObjectTrash
 
-    ObjectTrash.objects.update(delete_after=timezone.now())
+    ObjectTrash.objects.filter(delete_after__gt=timezone.now()).update(delete_after=timezone.now())
     count = BlobReview.objects.count()
     connection.close()
     return count, sum(1 for _ in (server.data / "storage" / "blobs").glob("*/*"))
