@@ -14,7 +14,7 @@ from tests.docker_client import PROJECT_HOST, DockerClient
 from tests.personas import World, make_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -35,6 +35,23 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     database = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         database["TEST"]["NAME"] = str(settings.DATA_DIR / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def columns_have_a_length() -> Iterator[None]:
+    """SQLite stores a text of any length, PostgreSQL refuses what is longer than the column: refused in both."""
+    from django.db.models import CharField
+
+    def prepared(field: CharField, value: object, connection: object) -> object:
+        assert not isinstance(value, str) or len(value) <= (field.max_length or len(value)), (
+            f"{field}: at most {field.max_length} characters, these are {len(value)}"
+        )
+        return as_ever(field, value, connection)
+
+    as_ever = CharField.get_db_prep_save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CharField, "get_db_prep_save", prepared)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from registry.models import Image, Manifest, ManifestChild, Severity, Tag
 from scanning import findings as results
 from scanning import sboms
 from scanning.models import Component, Sbom, Scan, Subscription
-from scanning.report import Found, PackageName, Result
+from scanning.report import TITLE_LENGTH, Found, PackageName, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +44,7 @@ def found(
     said = {
         "path": "",
         "status": "fixed" if fixed else "affected",
-        "title": f"{package}: something is wrong",
+        "title": f"{package}: something is wrong"[:TITLE_LENGTH],
         "url": f"https://advisories.test/{vulnerability}",
     }
     name = PackageName(kind, package, version)
