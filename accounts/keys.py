@@ -23,6 +23,7 @@ from django.db.models import Count, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
+from django.utils.translation import gettext as _
 
 from .actors import Actor
 from .models import AccessKey, SignInFailure, User
@@ -102,16 +103,19 @@ def create(
     Raises KeyRefused when the user has ten already, or the limits make no sense.
     """
     if not name.strip() or len(name) > 64:
-        raise KeyRefused("give the key a name of at most 64 characters")
+        raise KeyRefused(_("give the key a name of at most 64 characters"))
     if expires_at and expires_at <= timezone.now():
-        raise KeyRefused("the expiry date has passed")
+        raise KeyRefused(_("the expiry date has passed"))
     secret = new_secret(SECRET_PREFIX)
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
-            raise KeyRefused(f"{user} has {KEYS_PER_USER} access keys already: revoke one first")
+            raise KeyRefused(
+                _("%(user)s has %(count)s access keys already: revoke one first")
+                % {"user": user, "count": KEYS_PER_USER}
+            )
         if form_id and AccessKey.objects.filter(form_id=form_id).exists():
-            raise KeyRefused("this key has been made already; its secret was shown then, and only then")
+            raise KeyRefused(_("this key has been made already; its secret was shown then, and only then"))
         key = AccessKey.objects.create(
             user=user,
             name=name.strip(),

@@ -6,6 +6,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from .models import (
     Organization,
@@ -27,7 +28,7 @@ class Refused(ValueError):
 
 def _check_length(display_name: str) -> None:
     if len(display_name) > MAX_DISPLAY_NAME:
-        raise Refused(f"the name that people read has at most {MAX_DISPLAY_NAME} characters")
+        raise Refused(_("the name that people read has at most %(count)s characters") % {"count": MAX_DISPLAY_NAME})
 
 
 def find_organization(name: str) -> Organization:
@@ -62,17 +63,20 @@ def create_organization(name: str, display_name: str = "") -> tuple[Organization
     return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
 
 
-def create_project(organization: Organization, name: str, display_name: str = "") -> tuple[Project, bool]:
+def create_project(
+    organization: Organization, name: str, display_name: str = "", description: str = ""
+) -> tuple[Project, bool]:
     """Return the project, and whether it was made now. ``name`` must be a valid unique ID (registry.oci.names).
 
     Raises Refused when another organization has a project of this name.
     """
     _check_length(display_name)
     project, created = Project.objects.get_or_create(
-        name=name, defaults={"organization": organization, "display_name": display_name}
+        name=name,
+        defaults={"organization": organization, "display_name": display_name, "description": description},
     )
     if project.organization_id != organization.pk:
-        raise Refused(f"the project ID {name} is taken: IDs are unique in the whole installation")
+        raise Refused(_("the project ID %(name)s is taken: IDs are unique in the whole installation") % {"name": name})
     return project, created
 
 
@@ -93,7 +97,7 @@ def add_user(
     try:
         validate_email(email)
         if len(email) > MAX_EMAIL:
-            raise ValidationError(f"an email address has at most {MAX_EMAIL} characters")
+            raise ValidationError(_("an email address has at most %(count)s characters") % {"count": MAX_EMAIL})
         if password is not None:
             validate_password(password, User(email=email, name=name))
     except ValidationError as error:
@@ -102,7 +106,7 @@ def add_user(
     created = user is None
     if user is None:
         user = User.objects.create_user(email, password, name=name)
-    membership, _ = OrganizationMembership.objects.get_or_create(
+    membership, _made = OrganizationMembership.objects.get_or_create(
         user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
     )
     if role and membership.role != role:
@@ -122,5 +126,8 @@ def set_project_role(project: Project, user: User, role: ProjectRole | None) -> 
         ProjectMembership.objects.filter(project=project, user=user).delete()
         return
     if not belongs(user, project.organization):
-        raise Refused(f"{user} is not in the organization {project.organization.name}")
+        raise Refused(
+            _("%(user)s is not in the organization %(organization)s")
+            % {"user": user, "organization": project.organization.name}
+        )
     ProjectMembership.objects.update_or_create(project=project, user=user, defaults={"role": role})

@@ -10,7 +10,6 @@ Environment: ``BENCH_BLOBS`` (1,000,000), ``BENCH_FILES`` (100,000), ``BENCH_SEC
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -37,8 +36,8 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "30"))
 ROWS = 10_000
 
 
-def fill(server: LiveServer) -> None:
-    """Blobs that nothing refers to, each with a review that is due; some of them have bytes."""
+def fill(server: LiveServer) -> list[Path]:
+    """Blobs that nothing refers to, each with a review that is due; some of them have bytes: their files."""
     os.environ |= {name: value for name, value in server.environment.items() if name.startswith("KCR_")}
     os.environ |= {"DJANGO_SETTINGS_MODULE": "registry.settings"}
     import django
@@ -50,6 +49,7 @@ def fill(server: LiveServer) -> None:
     from registry.models import Blob, BlobReview
 
     project, due = Project.objects.get(), timezone.now() - timedelta(days=1)
+    files = []
     for start in range(0, BLOBS, ROWS):
         ids = [uuid.uuid4() for _ in range(min(ROWS, BLOBS - start))]
         made = Blob.objects.bulk_create(
@@ -65,8 +65,10 @@ def fill(server: LiveServer) -> None:
             path = server.data / "storage" / blob.storage_key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"\0" * 4096)
+            files.append(path)
         if start % 100_000 == 0:
             print(f"{start:,} blobs made", file=sys.stderr)
+    return files
 
 
 class Visitors(threading.Thread):
@@ -131,11 +133,11 @@ class Collector:
     def is_over(self) -> bool:
         return self.process.poll() is not None
 
-    def end(self) -> bool:
-        """Stop it as a person does; returns whether it had come to its end by itself."""
+    def end(self) -> None:
+        """Stop it as a person does."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        output = self.process.communicate()[0].decode()
+        self.process.communicate()
         self.watcher.join()
         said = self.log.read_text()
         self.log.unlink()
@@ -143,20 +145,21 @@ class Collector:
             sys.exit(f"collectgarbage ended with {self.process.returncode}:\n{said[-2000:]}")
         progress = re.findall(r"demo: .*", said)
         print(f"  said {len(progress)} times how far it is, last: {progress[-1] if progress else 'nothing'}")
-        return self.process.returncode == 0 and bool(json.loads(output))
 
 
-def left(server: LiveServer) -> tuple[int, int]:
-    """How many blobs nobody names, and files. What was collected so far is deleted at once, not in two hours."""
+def left(files: list[Path]) -> tuple[int, int]:
+    """How many blobs are due and how many files are there. What was collected may go at once, not in hours."""
     from django.db import connection
     from django.utils import timezone
 
     from registry.models import BlobReview, ObjectTrash
 
-    ObjectTrash.objects.filter(delete_after__gt=timezone.now()).update(delete_after=timezone.now())
-    count = BlobReview.objects.count()
+    now = timezone.now()
+    there = [path for path in files if path.exists()]
+    ObjectTrash.objects.filter(delete_after__gt=now).update(delete_after=now)
+    count = BlobReview.objects.filter(review_after__lte=now).count()
     connection.close()
-    return count, sum(1 for _ in (server.data / "storage" / "blobs").glob("*/*"))
+    return count, len(there)
 
 
 @contextlib.contextmanager
@@ -177,28 +180,28 @@ def main() -> None:
     """Measure and print."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background, children included
     with served() as server:
-        fill(server)
+        made = fill(server)
         ratios: dict[str, list[float]] = {}
         blobs_a_second, files_a_second, memory = [], [], []
-        is_done = False
-        while not is_done:
+        blobs, files = left(made)
+        while blobs or files:
             quiet = visited(server, time.monotonic() + SECONDS)
-            blobs, files = left(server)
-            collector = Collector(server)
             started = time.monotonic()
+            collector = Collector(server)
             busy = visited(server, started + SECONDS, collector.is_over)
-            is_done = collector.end()
+            collector.end()
             seconds = time.monotonic() - started
-            blobs_after, files_after = left(server)
+            blobs_after, files_after = left(made)
             if blobs > blobs_after:
                 blobs_a_second.append((blobs - blobs_after) / seconds)
             if files > files_after:
                 files_a_second.append((files - files_after) / seconds)
             memory += collector.memory
             for what, took in quiet.items():
-                if took and busy[what] and not is_done:
+                if took and busy[what]:
                     ratios.setdefault(what, []).append(statistics.median(busy[what]) / statistics.median(took))
-            print(f"  {blobs_after:,} reviews and {files_after:,} files left, {seconds:.0f} s", flush=True)
+            blobs, files = blobs_after, files_after
+            print(f"  {blobs:,} blobs and {files:,} files left, {seconds:.0f} s", flush=True)
         print(f"collector: {memory[0] / 1e6:.0f} MB when it began, at most {max(memory) / 1e6:.0f} MB")
         print(f"blobs a second, beside the others: {figures(blobs_a_second)}")
         print(f"files a second, beside the others: {figures(files_a_second)}")

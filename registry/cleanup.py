@@ -19,7 +19,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.actors import Actor
-from registry import errors, history, manifests, policies
+from registry import errors, history, manifests, policies, rules
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
 from registry.transactions import retried
@@ -193,7 +193,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
         going = _still_going(current, image, lines)
     except errors.NameUnknown as error:
         for line in lines:
-            _leave(line, error.message)
+            _leave(line, rules.LEFT_BECAUSE % {"why": error.message})
         return 0
     for together in (going, *([line] for line in going)):
         waiting = [line for line in together if line.outcome == Outcome.DOOMED]
@@ -204,7 +204,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
                 manifests.delete_many(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
         except errors.RegistryError as error:
             if len(waiting) == 1:
-                _leave(waiting[0], error.message)
+                _leave(waiting[0], rules.LEFT_BECAUSE % {"why": error.message})
         else:
             for line in waiting:
                 line.outcome = Outcome.DELETED
@@ -219,12 +219,12 @@ def _still_going(current: CleanupRun, image: Image, lines: list[CleanupLine]) ->
     going = {(verdict.digest, verdict.meaning) for verdict in (one.verdict for one in judged) if verdict.goes}
     for line in lines:
         if (line.digest, line.meaning) not in going:
-            _leave(line, "it was changed, or is needed, since it was judged")
+            _leave(line, rules.LEFT)
     return [line for line in lines if line.outcome == Outcome.DOOMED]
 
 
 def _leave(line: CleanupLine, reason: str) -> None:
-    line.outcome, line.reason = Outcome.LEFT, f"left: {reason}"[:200]
+    line.outcome, line.reason = Outcome.LEFT, reason[:200]
 
 
 def _finish(current: CleanupRun) -> None:

@@ -1,11 +1,14 @@
 """Errors of the registry, one class for each code of the OCI distribution specification 1.1 ("Error Codes").
 
 Raise them anywhere with a sentence for the person who reads it; ``registry.v2.errors`` alone turns them into HTTP.
+Sentences that the console shows go through gettext: its pages are in the person's language, the API speaks English.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
+
+from django.utils.translation import gettext, gettext_noop
 
 
 class RegistryError(Exception):
@@ -19,8 +22,8 @@ class RegistryError(Exception):
     message: str = "the request cannot be carried out"
 
     def __init__(self, message: str = "", *, detail: dict[str, Any] | None = None) -> None:
-        super().__init__(message or self.message)
-        self.message = message or self.message
+        self.message = message or gettext(self.message)
+        super().__init__(self.message)
         self.detail = detail or {}
 
 
@@ -50,7 +53,7 @@ class BlobUploadUnknown(RegistryError):
 
 class DigestInvalid(RegistryError):
     code = "DIGEST_INVALID"
-    message = "the digest does not match the content"
+    message = gettext_noop("the digest does not match the content")
 
 
 class ManifestBlobUnknown(RegistryError):
@@ -78,18 +81,18 @@ class TooManyTags(ManifestInvalid):
 class ManifestUnknown(RegistryError):
     code = "MANIFEST_UNKNOWN"
     status = 404
-    message = "this image has no such tag or digest"
+    message = gettext_noop("this image has no such tag or digest")
 
 
 class NameInvalid(RegistryError):
     code = "NAME_INVALID"
-    message = "the name is not valid"
+    message = gettext_noop("the name is not valid")
 
 
 class NameUnknown(RegistryError):
     code = "NAME_UNKNOWN"
     status = 404
-    message = "there is no such repository, or you may not see it"
+    message = gettext_noop("there is no such repository, or you may not see it")
 
 
 class SizeInvalid(RegistryError):
@@ -124,19 +127,19 @@ class ScopeInsufficient(Unauthorized):
 class Denied(RegistryError):
     code = "DENIED"
     status = 403
-    message = "you may see this, but not do that"
+    message = gettext_noop("you may see this, but not do that")
 
 
 class Changed(Denied):
     """Somebody else was faster: what the caller was looking at is not what is there now."""
 
     status = 409
-    message = "somebody else changed this meanwhile: look again"
+    message = gettext_noop("somebody else changed this meanwhile: look again")
 
 
 class NameTaken(Denied):
     status = 409
-    message = "the name is in use again"
+    message = gettext_noop("the name is in use again")
 
 
 class RecoveryGone(RegistryError):
@@ -144,7 +147,7 @@ class RecoveryGone(RegistryError):
 
     code = "MANIFEST_UNKNOWN"
     status = 410
-    message = "this was recovered already, or deleted for good"
+    message = gettext_noop("this was recovered already, or deleted for good")
 
 
 class Unsupported(RegistryError):
@@ -172,7 +175,7 @@ class TooManyRequests(RegistryError):
 
     code = "TOOMANYREQUESTS"
     status = 429
-    message = "too many requests: wait a little"
+    message = gettext_noop("too many requests: wait a little")
 
 
 class Unavailable(RegistryError):
@@ -180,12 +183,12 @@ class Unavailable(RegistryError):
 
     code = "TOOMANYREQUESTS"
     status = 503
-    message = "the registry cannot do this at the moment: try again in a little while"
+    message = gettext_noop("the registry cannot do this at the moment: try again in a little while")
 
 
 class StorageFull(Unavailable):
     status = 507
-    message = "the registry's storage is full: tell its operator"
+    message = gettext_noop("the registry's storage is full: tell its operator")
 
 
 class Unexpected(RegistryError):

@@ -19,7 +19,9 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from registry import errors
 from registry.models import Deletion, Event, Image, Repository, Tag
 from registry.models.fields import GENERAL_DIGEST_LENGTH
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from django.db.models import QuerySet
+    from django.db.models import Model, QuerySet
 
     from accounts.actors import Actor
     from accounts.models import AccessKey, Project, User
@@ -146,7 +148,7 @@ def _some(wanted: Wanted, limit: int, where: Q, *, newest_first: bool = True) ->
         return list(chosen[:limit])
     found = (chosen.filter(action=action)[:limit] for action in actions)
     merged = heapq.merge(*found, key=lambda event: event.pk, reverse=newest_first)
-    return [event for event, _ in zip(merged, range(limit), strict=False)]
+    return [event for event, _number in zip(merged, range(limit), strict=False)]
 
 
 def _chosen(wanted: Wanted) -> EventQuerySet:
@@ -203,6 +205,26 @@ def record(
         address=actor.address[:45],
         client=actor.client[:200],
     )
+
+
+def alter(
+    row: Model, wanted: dict[str, Any], seen: dict[str, Any] | None, past: EventQuerySet
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Set on the (locked) row what differs; returns that before and after, both empty when nothing does.
+
+    ``seen``: the settings that the person was looking at, None for whoever did not look. ``past``: the events that such
+    changes have written. Raises Changed, in words that say who was faster.
+    """
+    now = {name: getattr(row, name) for name in wanted}
+    after = {name: value for name, value in wanted.items() if value != now[name]}
+    if after and seen is not None and {name: seen.get(name) for name in now} != now:
+        who = past.order_by("-pk").values_list("actor", flat=True).first() or "somebody"
+        raise errors.Changed(
+            _("%(who)s changed %(row)s meanwhile: reload the page, look again, then save") % {"who": who, "row": row}
+        )
+    for name, value in after.items():
+        setattr(row, name, value)
+    return {name: now[name] for name in after}, after
 
 
 def take(deletion: Deletion, tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import F
+from django.utils.translation import gettext as _
 
 from registry import access, history
-from registry.errors import Changed, ManifestUnknown, NameInvalid, NameUnknown
+from registry.errors import ManifestUnknown, NameInvalid, NameUnknown
 from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
 from registry.transactions import retried
 
@@ -23,38 +24,36 @@ MAX_DESCRIPTION = 100
 SETTINGS = ("description", "expires_at")
 
 
-def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **changes: str | datetime | None) -> bool:
+def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **wanted: str | datetime | None) -> bool:
     """Change the description or the expiry (SETTINGS) of a live image; returns whether anything changed.
 
     One event has before and after; moments are ISO 8601 there. ``seen``: the settings that the person was looking at.
     Raises NameUnknown (it is deleted), NameInvalid, Changed (it is not what was seen).
     """
-    if unknown := changes.keys() - set(SETTINGS):
+    if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"an image has no setting {', '.join(sorted(unknown))}")
-    if len(str(changes.get("description", ""))) > MAX_DESCRIPTION:
-        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+    if len(str(wanted.get("description", ""))) > MAX_DESCRIPTION:
+        raise NameInvalid(_("a description has at most %(count)s characters") % {"count": MAX_DESCRIPTION})
     with transaction.atomic():
         live = Image.objects.live().select_related("repository")
         locked = live.select_for_update(of=("self",), no_key=True).filter(pk=image.pk).first()
         if locked is None:
-            raise NameUnknown(f"there is no image {image} any more")
-        before = {name: getattr(locked, name) for name in changes}
-        after = {name: value for name, value in changes.items() if value != before[name]}
+            raise NameUnknown(_("there is no image %(image)s any more") % {"image": image})
+        of_settings = (Event.Action.IMAGE_UPDATE, Event.Action.EXPIRY_CHANGE)
+        past = Event.objects.filter(image=locked, action__in=of_settings)
+        before, after = history.alter(locked, wanted, seen, past)
         if not after:
             return False
-        if seen is not None and {name: seen[name] for name in before} != before:
-            raise Changed(f"somebody changed {image} meanwhile: look again")
-        for name, value in after.items():
-            setattr(locked, name, value)
-            setattr(image, name, value)
         locked.save(update_fields=list(after))
         history.record(
             actor,
             Event.Action.EXPIRY_CHANGE if "expires_at" in after else Event.Action.IMAGE_UPDATE,
             locked,
-            before={name: in_json(before[name]) for name in after},
+            before={name: in_json(value) for name, value in before.items()},
             after={name: in_json(value) for name, value in after.items()},
         )
+    for name, value in after.items():
+        setattr(image, name, value)
     return True
 
 
@@ -75,7 +74,9 @@ def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[
         images = Image.objects.live().filter(repository=repository, name__in=wanted).order_by("pk")
         found = list(images.select_for_update(no_key=True))
         if missing := sorted(set(wanted) - {image.name for image in found}):
-            raise ManifestUnknown(f"{repository} has no image {', '.join(missing)}")
+            raise ManifestUnknown(
+                _("%(repository)s has no image %(images)s") % {"repository": repository, "images": ", ".join(missing)}
+            )
         for image in found:
             image.repository = held or repository
             tags = Tag.objects.live().filter(image=image)

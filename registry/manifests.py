@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Case, Exists, OuterRef, When
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from registry import access, blobs, errors, gates, history, quotas, tags
 from registry.failpoints import failpoint
@@ -118,7 +119,9 @@ def check_reference(reference: str) -> None:
     if digests.is_digest(reference):
         blobs.parse_digest(reference)
     elif not names.is_tag(reference):
-        raise errors.ManifestUnknown("a tag has up to 128 letters, digits, . _ or -, and starts with none of . and -")
+        raise errors.ManifestUnknown(
+            _("a tag has up to 128 letters, digits, . _ or -, and starts with none of . and -")
+        )
 
 
 @retried
@@ -185,19 +188,21 @@ def point_tag(
         current = Tag.objects.live().select_related("manifest").filter(image=image, name=tag).first()
         names_now = current.manifest.digest if current else ""
         if names_now not in {seen, digest}:
-            raise errors.Changed(
-                f"{name}:{tag} {f'names {names_now}' if names_now else 'is gone'} by now: look again, then decide",
-                detail={"digest": names_now},
+            words = (
+                _("%(name)s:%(tag)s names %(digest)s by now: look again, then decide")
+                if names_now
+                else _("%(name)s:%(tag)s is gone by now: look again, then decide")
             )
+            raise errors.Changed(words % {"name": name, "tag": tag, "digest": names_now}, detail={"digest": names_now})
         manifest = (
             Manifest.objects.select_related("deletion").defer("content").filter(image=image, digest=digest).first()
         )
         if manifest is None:
-            raise errors.ManifestUnknown(f"{name} has no digest {digest}")
+            raise errors.ManifestUnknown(_("%(name)s has no digest %(digest)s") % {"name": name, "digest": digest})
         if manifest.deletion is not None:
             raise errors.ManifestUnknown(
-                f"{digest} was deleted: it is in Recovery until {manifest.deletion.purge_after:%Y-%m-%d %H:%M} UTC,"
-                " recover it first"
+                _("%(digest)s was deleted: it is in Recovery until %(end)s UTC, recover it first")
+                % {"digest": digest, "end": f"{manifest.deletion.purge_after:%Y-%m-%d %H:%M}"}
             )
         return tags.point(actor, image, tag, manifest)
 
@@ -208,7 +213,7 @@ def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
     images = Image.objects.live().filter(path=str(name), repository=repository)
     image = images.select_for_update(no_key=True).first()
     if held is None or image is None:
-        raise errors.NameUnknown(f"there is no image {name} (any more)")
+        raise errors.NameUnknown(_("there is no image %(name)s (any more)") % {"name": name})
     image.repository = held
     return image
 
@@ -231,7 +236,7 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
     with transaction.atomic():
         image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
         if image is None:
-            raise errors.ManifestUnknown(f"{name} has not been pushed")
+            raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
         image.repository = repository
         wanted = dict.fromkeys(references)
         roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
@@ -308,7 +313,10 @@ def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: 
 
 def _check_expiry(image: Image) -> None:
     if image.is_expired:
-        raise errors.Denied(f"{image.path} expired on {image.expires_at:%Y-%m-%d}: it is not pulled or pushed any more")
+        raise errors.Denied(
+            _("%(image)s expired on %(day)s: it is not pulled or pushed any more")
+            % {"image": image.path, "day": f"{image.expires_at:%Y-%m-%d}"}
+        )
 
 
 def _check_tags(wanted: list[str]) -> None:
@@ -406,12 +414,13 @@ def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     found = {manifest.digest: manifest for manifest in Manifest.objects.live().filter(image=image, digest__in=wanted)}
     for digest in wanted:
         if digest not in found:
-            raise errors.ManifestUnknown(f"{image} has no digest {digest}")
+            raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": image, "digest": digest})
     roots = [found[digest] for digest in wanted]
     needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
     if child := needed.select_related("child", "parent").first():
         raise errors.Unsupported(
-            f"the index {child.parent.digest} still names {child.child.digest}: delete the index first"
+            _("the index %(index)s still names %(digest)s: delete the index first")
+            % {"index": child.parent.digest, "digest": child.child.digest}
         )
     return roots
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts import organizations
 from accounts.models import (
@@ -66,7 +67,10 @@ def set_organization_role(actor: Actor, organization: Organization, user: User, 
             return False
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
-            raise Refused(f"{user} is the last owner of {organization}: make somebody else an owner first")
+            raise Refused(
+                _("%(user)s is the last owner of %(organization)s: make somebody else an owner first")
+                % {"user": user, "organization": organization}
+            )
         if role:
             held.role = role
             held.save(update_fields=["role"])

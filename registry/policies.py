@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from registry import counts, errors, history, rules
 from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
@@ -43,22 +44,25 @@ class Replayed:
     deletion: rules.Replayed
 
 
-def set_policy(actor: Actor, repository: Repository, **changes: Any) -> CleanupPolicy:
+def set_policy(
+    actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **wanted: Any
+) -> CleanupPolicy:
     """Give the repository this policy; rules (RULES) that are not named stay as they are.
 
-    Runs that are open or held followed other rules and end. Raises RequestInvalid (a rule makes no sense), NameUnknown.
+    ``seen``: the rules that the person was looking at, empty when there were none. Runs that are open or held followed
+    other rules and end. Raises RequestInvalid (a rule makes no sense), NameUnknown, Changed (the rules are not what was
+    seen).
     """
-    _check(changes)
+    _check(wanted)
     with transaction.atomic():
         live = Repository.objects.live().select_related("project")
         locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
         if locked is None:
-            raise errors.NameUnknown(f"there is no repository {repository} any more")
-        policy = CleanupPolicy.objects.filter(repository=locked).first()
-        before = rules_of(policy) if policy else {}
-        policy = policy or CleanupPolicy(repository=locked)
-        for name, value in changes.items():
-            setattr(policy, name, value)
+            raise errors.NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
+        policy = CleanupPolicy.objects.filter(repository=locked).first() or CleanupPolicy(repository=locked)
+        before = rules_of(policy) if policy.pk else {}
+        past = Event.objects.filter(repository=locked, action=Event.Action.CLEANUP_POLICY)
+        history.alter(policy, wanted, seen if policy.pk else None, past)
         after = rules_of(policy)
         if before == after:
             return policy
@@ -75,18 +79,19 @@ def rules_of(policy: CleanupPolicy) -> dict[str, Any]:
     return {name: getattr(policy, name) for name in RULES}
 
 
-def _check(changes: dict[str, Any]) -> None:
-    if unknown := changes.keys() - set(RULES):
+def _check(wanted: dict[str, Any]) -> None:
+    if unknown := wanted.keys() - set(RULES):
         raise TypeError(f"a policy has no rule {', '.join(sorted(unknown))}")
     for name in ("keep_last", "tag_days", "unpulled_days", "untagged_days"):
-        if (value := changes.get(name)) is not None and not 1 <= value <= MAX_NUMBER:
+        if (value := wanted.get(name)) is not None and not 1 <= value <= MAX_NUMBER:
             raise errors.RequestInvalid(f"{name} is a number from 1 to {MAX_NUMBER:,}, or nothing")
-    if not 0 <= changes.get("most_percent", 0) <= 100:
+    if not 0 <= wanted.get("most_percent", 0) <= 100:
         raise errors.RequestInvalid("most_percent is a number from 0 to 100")
-    patterns = changes.get("keep_patterns", [])
+    patterns = wanted.get("keep_patterns", [])
     if len(patterns) > MAX_PATTERNS or not all(0 < len(pattern) <= names.MAX_TAG for pattern in patterns):
         raise errors.RequestInvalid(
-            f"a policy has at most {MAX_PATTERNS} patterns of 1 to {names.MAX_TAG} characters, such as release-*"
+            _("a policy has at most %(count)s patterns of 1 to %(length)s characters, such as release-*")
+            % {"count": MAX_PATTERNS, "length": names.MAX_TAG}
         )
 
 

@@ -1,37 +1,78 @@
-"""Projects: made with a name that is part of every image's address."""
+"""Projects: made with a name that is part of every image's address; described; limited."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts import organizations
 from accounts.models import Organization, Project, ProjectRole, User
-from registry import errors, members
+from registry import errors, history, members
+from registry.models import Event
 from registry.oci import names
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
 
+SETTINGS = ("display_name", "description")
+LIMITS = ("repository_limit", "image_limit", "tag_limit")
+
+
 def create(
     actor: Actor, organization: Organization, name: str, *, display_name: str = "", description: str = ""
-) -> Project:
-    """Make a project; a person who makes one is its first admin.
+) -> tuple[Project, bool]:
+    """Return the organization's project of this name, and whether it was made now (an existing one stays as it is).
 
-    Raises NameInvalid, Refused (there is one of this name).
+    A person who makes one is its first admin. Raises NameInvalid, Refused (another organization has one of this name).
     """
     if not names.is_project(name):
         raise errors.NameInvalid(
-            "a project's ID has 3 to 40 lower-case letters, digits and -, and starts with a letter"
+            _(
+                "a project's ID has 3 to 40 lower-case letters, digits and -, a letter first, no - at the end, no xn--"
+                " in front"
+            )
         )
     with transaction.atomic():
-        project, created = organizations.create_project(organization, name, display_name)
-        if not created:
-            raise organizations.Refused(f"there is a project {name} already")
-        project.description = description
-        project.save(update_fields=["description"])
-        if actor.user_id is not None:
-            members.set_role(actor, project, User.objects.get(pk=actor.user_id), ProjectRole.ADMIN)
-    return project
+        project, created = organizations.create_project(organization, name, display_name, description)
+        if created:
+            history.record(actor, Event.Action.PROJECT_CREATE, project)
+            if actor.user_id is not None:
+                members.set_role(actor, project, User.objects.get(pk=actor.user_id), ProjectRole.ADMIN)
+    return project, created
+
+
+def was_just_made(project: Project, actor: Actor) -> bool:
+    """Whether this very actor made it within the last minute: a form that was sent twice."""
+    lately = timezone.now() - timedelta(minutes=1)
+    made = Event.objects.filter(project=project, action=Event.Action.PROJECT_CREATE, at__gte=lately)
+    return made.filter(user=actor.user_id).exists()
+
+
+def settings_of(project: Project) -> dict[str, Any]:
+    """The settings as they are."""
+    return {name: getattr(project, name) for name in SETTINGS}
+
+
+def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
+    """Change settings (SETTINGS) or quotas (LIMITS); returns whether any changed. One event has before and after.
+
+    ``seen``: the settings that the person was looking at. Raises Changed (the settings are not what was seen).
+    """
+    if unknown := wanted.keys() - {*SETTINGS, *LIMITS}:
+        raise TypeError(f"a project has no setting {', '.join(sorted(unknown))}")
+    with transaction.atomic():
+        locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        past = Event.objects.filter(project=locked, action=Event.Action.PROJECT_UPDATE)
+        before, after = history.alter(locked, wanted, seen, past)
+        if not after:
+            return False
+        locked.save(update_fields=list(after))
+        history.record(actor, Event.Action.PROJECT_UPDATE, locked, before=before, after=after)
+    for name, value in after.items():
+        setattr(project, name, value)
+    return True

@@ -7,11 +7,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
 from registry.errors import Denied
 from registry.models import Image, Repository, Tag
 
 if TYPE_CHECKING:
     from accounts.models import Project
+
+_FULL = {
+    "repositories": gettext_noop(
+        "%(full)s is full: %(used)s of %(limit)s repositories. Delete repositories, or ask an operator to raise the"
+        " quota."
+    ),
+    "images": gettext_noop(
+        "%(full)s is full: %(used)s of %(limit)s images. Delete images, or ask an operator to raise the quota."
+    ),
+    "tags": gettext_noop(
+        "%(full)s is full: %(used)s of %(limit)s tags. Delete tags, or ask an operator to raise the quota."
+    ),
+}
 
 
 def check_repositories(project: Project) -> None:
@@ -34,6 +50,6 @@ def check_tags(image: Image) -> None:
 def _check(used: int, limit: int, full: object, what: str) -> None:
     if used >= limit:
         raise Denied(
-            f"{full} is full: {used:,} of {limit:,} {what}. Delete {what}, or ask an operator to raise the quota.",
+            _(_FULL[what]) % {"full": full, "used": f"{used:,}", "limit": f"{limit:,}"},
             detail={"quota": what, "used": used, "limit": limit},
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts.models import Project
 from registry import blobs, errors, history, quotas, tags, uploads
@@ -127,9 +128,12 @@ def _lock(deletion: Deletion) -> None:
     if current is None:
         raise errors.RecoveryGone
     if current.is_purging:
-        raise errors.RecoveryGone(f"{current} is being deleted for good at this moment")
+        raise errors.RecoveryGone(_("%(deletion)s is being deleted for good at this moment") % {"deletion": current})
     if current.purge_after <= timezone.now() and not current.hold:
-        raise errors.RecoveryGone(f"{current} could be recovered until {current.purge_after:%Y-%m-%d %H:%M} UTC only")
+        raise errors.RecoveryGone(
+            _("%(deletion)s could be recovered until %(end)s UTC only")
+            % {"deletion": current, "end": f"{current.purge_after:%Y-%m-%d %H:%M}"}
+        )
 
 
 def _restore_repository(actor: Actor, deletion: Deletion) -> tuple[int, list[Left]]:
@@ -143,7 +147,8 @@ def _restore_repository(actor: Actor, deletion: Deletion) -> tuple[int, list[Lef
     _lock(deletion)
     if Repository.objects.live().filter(project=repository.project, name=repository.name).exists():
         raise errors.NameTaken(
-            f"there is a repository {repository} again: delete that one first, it can be recovered too"
+            _("there is a repository %(repository)s again: delete that one first, it can be recovered too")
+            % {"repository": repository}
         )
     quotas.check_repositories(repository.project)
     event = history.record(actor, Action.REPOSITORY_RECOVER, repository)
@@ -159,12 +164,17 @@ def _restore_image(actor: Actor, deletion: Deletion) -> tuple[int, list[Left]]:
         raise errors.RecoveryGone
     repository = Repository.objects.live().select_for_update(no_key=True).filter(pk=image.repository_id).first()
     if repository is None:
-        raise errors.NameUnknown(f"the repository {image.repository} is deleted: recover it first")
+        raise errors.NameUnknown(
+            _("the repository %(repository)s is deleted: recover it first") % {"repository": image.repository}
+        )
     if Image.objects.select_for_update(no_key=True).filter(pk=image.pk).first() is None:
         raise errors.RecoveryGone
     _lock(deletion)
     if Image.objects.live().filter(path=image.path).exists():
-        raise errors.NameTaken(f"there is an image {image.path} again: delete that one first, it can be recovered too")
+        raise errors.NameTaken(
+            _("there is an image %(image)s again: delete that one first, it can be recovered too")
+            % {"image": image.path}
+        )
     quotas.check_images(image.repository)
     event = history.record(actor, Action.IMAGE_RECOVER, image)
     Image.objects.filter(pk=image.pk).update(deletion=None)
@@ -179,7 +189,7 @@ def _reopen(closed: QuerySet[Tag], event: Event) -> int:
     while rows := list(closed.filter(pk__gt=last).order_by("pk").values_list("pk", "image", "name", "manifest")[:ROWS]):
         Tag.objects.bulk_create(
             Tag(image_id=image, name=name, manifest_id=manifest, started_at=event.at, opened_by=event)
-            for _, image, name, manifest in rows
+            for _pk, image, name, manifest in rows
         )
         count, last = count + len(rows), rows[-1][0]
     return count
@@ -192,16 +202,19 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
         raise errors.RecoveryGone
     held = Repository.objects.live().filter(pk=image.repository_id).held().first()
     if held is None:
-        raise errors.NameUnknown(f"the repository {image.repository} is deleted: recover it first")
+        raise errors.NameUnknown(
+            _("the repository %(repository)s is deleted: recover it first") % {"repository": image.repository}
+        )
     if not Image.objects.live().select_for_update(no_key=True).filter(pk=image.pk).exists():
-        raise errors.NameUnknown(f"the image {image.path} is deleted: recover it first")
+        raise errors.NameUnknown(_("the image %(image)s is deleted: recover it first") % {"image": image.path})
     _lock(deletion)
     revived = _revive(actor, image, deletion)
     recovered, left = 0, []
     for closed in Tag.objects.filter(deletion=deletion).select_related("manifest__deletion").order_by("name"):
         if closed.manifest.deletion_id is not None:
             raise errors.ManifestUnknown(
-                f"{image.path}:{closed.name} named {closed.manifest.digest}, which was deleted afterwards: recover that"
+                _("%(image)s:%(tag)s named %(digest)s, which was deleted afterwards: recover that")
+                % {"image": image.path, "tag": closed.name, "digest": closed.manifest.digest}
             )
         now = Tag.objects.live().select_related("manifest").filter(image=image, name=closed.name).first()
         if now is not None and now.manifest_id != closed.manifest_id and not replace_tags:
@@ -211,7 +224,7 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
     if not (
         revived or recovered or left or Tag.objects.filter(deletion=deletion).exists() or _is_back(image, deletion)
     ):
-        raise errors.RecoveryGone(f"what {deletion} took is gone for good")
+        raise errors.RecoveryGone(_("what %(deletion)s took is gone for good") % {"deletion": deletion})
     return recovered, left
 
 
@@ -266,7 +279,7 @@ def purge_now(actor: Actor, deletion: Deletion) -> None:
         if current is None:
             raise errors.RecoveryGone
         if current.hold:
-            raise errors.Denied(f"{current} is held: end the hold first")
+            raise errors.Denied(_("%(deletion)s is held: end the hold first") % {"deletion": current})
         if not current.is_purging and (obstacle := _obstacle(current)):
             raise errors.Denied(obstacle)
         Deletion.objects.filter(pk=current.pk).update(purge_after=timezone.now())
@@ -362,12 +375,15 @@ def _obstacle(deletion: Deletion) -> str:
     Its parts are locked, which are older always: none can be held from now on until this transaction ends.
     """
     if any(_parts(deletion).select_for_update(of=("self",)).order_by("-pk").values_list("hold", flat=True)):
-        return f"a part of {deletion} was deleted before it and is held: end that hold first"
+        words = _("a part of %(deletion)s was deleted before it and is held: end that hold first")
+        return words % {"deletion": deletion}
     parents = ManifestChild.objects.filter(child__deletion=deletion).exclude(parent__deletion=deletion)
     if parents.exists():
-        return f"an index in Recovery names what {deletion} took: recover the index, or delete it for good first"
+        words = _("an index in Recovery names what %(deletion)s took: recover the index, or delete it for good first")
+        return words % {"deletion": deletion}
     if UploadSession.objects.filter(repository__deletion=deletion, state=UploadSession.State.OPEN).exists():
-        return f"an upload into {deletion} has not ended yet: try again in a little while"
+        words = _("an upload into %(deletion)s has not ended yet: try again in a little while")
+        return words % {"deletion": deletion}
     return ""
 
 

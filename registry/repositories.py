@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from accounts import grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
 from registry import history, quotas
-from registry.errors import Changed, Denied, NameInvalid, NameUnknown
+from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import (
     Deletion,
     Event,
@@ -48,7 +49,9 @@ def create(
     Raises NameInvalid, Denied (the project is full).
     """
     if not names.is_repository(name):
-        raise NameInvalid("a repository's name has 2 to 64 lower-case letters and digits, separated by single . _ or -")
+        raise NameInvalid(
+            _("a repository's name has 2 to 64 lower-case letters and digits, separated by single . _ or -")
+        )
     _check_description(description)
     with transaction.atomic():
         project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
@@ -87,38 +90,29 @@ def settings_of(repository: Repository) -> dict[str, Any]:
     return {name: getattr(repository, name) for name in SETTINGS}
 
 
-def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **changes: Any) -> bool:
+def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
     """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
 
     ``seen``: the settings that the person was looking at. Raises NameUnknown (it is deleted), NameInvalid (the
     description is too long), Changed (the settings are not what was seen).
     """
-    if unknown := changes.keys() - set(SETTINGS):
+    if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
-    _check_description(str(changes.get("description", "")))
+    _check_description(str(wanted.get("description", "")))
     with transaction.atomic():
         live = Repository.objects.live().select_related("project")
         locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
         if locked is None:
-            raise NameUnknown(f"there is no repository {repository} any more")
-        before = {name: getattr(locked, name) for name in changes}
-        after = {name: value for name, value in changes.items() if value != before[name]}
+            raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
+        past = Event.objects.filter(repository=locked, action=Event.Action.REPOSITORY_UPDATE)
+        before, after = history.alter(locked, wanted, seen, past)
         if not after:
             return False
-        if seen is not None and {name: seen[name] for name in before} != before:
-            raise Changed(_who_changed(locked))
-        for name, value in after.items():
-            setattr(locked, name, value)
-            setattr(repository, name, value)
         locked.updated_at = timezone.now()
         locked.save(update_fields=[*after, "updated_at"])
-        history.record(
-            actor,
-            Event.Action.REPOSITORY_UPDATE,
-            locked,
-            before={name: before[name] for name in after},
-            after=after,
-        )
+        history.record(actor, Event.Action.REPOSITORY_UPDATE, locked, before=before, after=after)
+    for name, value in after.items():
+        setattr(repository, name, value)
     return True
 
 
@@ -132,7 +126,7 @@ def delete(actor: Actor, repository: Repository) -> Deletion:
         live = Repository.objects.live().select_for_update(of=("self",)).select_related("project")
         current = live.filter(pk=repository.pk).first()
         if current is None:
-            raise NameUnknown(f"there is no repository {repository} any more")
+            raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
         images = Image.objects.live().filter(repository=current)
         locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
         tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
@@ -153,20 +147,14 @@ def delete(actor: Actor, repository: Repository) -> Deletion:
     return deletion
 
 
-def _who_changed(repository: Repository) -> str:
-    changes = Event.objects.filter(repository=repository, action=Event.Action.REPOSITORY_UPDATE)
-    event = changes.order_by("-pk").first()
-    return f"{event.actor if event else 'somebody'} changed {repository} meanwhile: look again"
-
-
 def _check_description(description: str) -> None:
     if len(description) > MAX_DESCRIPTION:
-        raise NameInvalid(f"a description has at most {MAX_DESCRIPTION} characters")
+        raise NameInvalid(_("a description has at most %(count)s characters") % {"count": MAX_DESCRIPTION})
 
 
 def find(path: str) -> Repository:
     """The live repository ``project/repository``. Raises NameUnknown."""
-    project, _, name = path.partition("/")
+    project, _slash, name = path.partition("/")
     repository = Repository.objects.live().filter(project__name=project, name=name).select_related("project").first()
     if repository is None:
         raise NameUnknown(f"there is no repository {path}")
@@ -188,12 +176,18 @@ def set_role(actor: Actor, repository: Repository, user: User, role: RepositoryR
     Raises Denied: people of other organizations can be given nothing, members of the project have more already.
     """
     if role and not organizations.belongs(user, repository.project.organization):
-        raise Denied(f"{user} is not in the organization {repository.project.organization.name}")
+        raise Denied(
+            _("%(user)s is not in the organization %(organization)s")
+            % {"user": user, "organization": repository.project.organization.name}
+        )
     membership = ProjectMembership.objects.filter(project=repository.project, user=user).first()
     if role and membership:
         raise Denied(
-            f"{user} is {membership.get_role_display()} of the project {repository.project.name} and may pull already:"
-            " change the role in the project instead"
+            _(
+                "%(user)s is %(role)s of the project %(project)s and may pull already: change the role in the project"
+                " instead"
+            )
+            % {"user": user, "role": membership.get_role_display(), "project": repository.project.name}
         )
     with transaction.atomic():
         Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)

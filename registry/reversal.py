@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Exists, OuterRef
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import Project, User
 from registry import images, members, policies, repositories
@@ -30,10 +32,11 @@ Action = Event.Action
 _OF_TAGS = frozenset({Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER})
 _OF_GROUPS = frozenset({Action.IMAGE_DELETE, Action.REPOSITORY_DELETE, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVER})
 _BY_HAND = {
-    Action.REPOSITORY_CREATE: "was made: delete it if it is not wanted",
-    Action.REPOSITORY_RECOVER: "was recovered: delete it again if it is not wanted",
-    Action.IMAGE_RECOVER: "was recovered: delete again what is not wanted",
-    Action.NOTICE_CHANGE: "has other notices now: look at who gets them",
+    Action.REPOSITORY_CREATE: gettext_noop("%(path)s was made: delete it if it is not wanted"),
+    Action.REPOSITORY_RECOVER: gettext_noop("%(path)s was recovered: delete it again if it is not wanted"),
+    Action.IMAGE_RECOVER: gettext_noop("%(path)s was recovered: delete again what is not wanted"),
+    Action.NOTICE_CHANGE: gettext_noop("%(path)s has other notices now: look at who gets them"),
+    Action.PROJECT_UPDATE: gettext_noop("%(path)s has other settings or quotas now: look at them"),
 }
 
 
@@ -120,7 +123,7 @@ class Plan:
             Step(
                 Kind.RECOVER,
                 deletion.path,
-                f"recover {deletion.kind} {deletion.path} {deletion.name}".rstrip(),
+                _("recover %(deletion)s") % {"deletion": deletion},
                 (deletion.event_id,),
                 deletion=deletion.pk,
             )
@@ -159,27 +162,27 @@ class Plan:
 
     def _step_of(self, walk: _Walk) -> Step | None:
         if not walk.undone:
-            who = walk.last.actor if walk.last else "somebody, longer ago than the history goes,"
+            who = walk.last.actor if walk.last else _("somebody, longer ago than the history goes,")
             return Step(
                 Kind.BY_HAND,
                 walk.path,
-                f"{walk.path}:{walk.name} stays what it is",
+                _("%(image)s:%(tag)s stays what it is") % {"image": walk.path, "tag": walk.name},
                 (),
                 thing=walk.image.pk,
                 tag=walk.name,
-                problem=f"{who} has changed it since",
+                problem=_("%(who)s has changed it since") % {"who": who},
             )
         if walk.target == walk.present:
             return None
-        kind, words = Kind.REMOVE, f"remove {walk.path}:{walk.name}"
+        kind, words = Kind.REMOVE, _("remove %(image)s:%(tag)s")
         if walk.meaning is not None:
-            words = f"point {walk.path}:{walk.name} to {walk.target} again"
+            words = _("point %(image)s:%(tag)s to %(digest)s again")
             is_in_recovery = not walk.present and walk.meaning.deletion_id is not None
             kind = Kind.RECOVERED if is_in_recovery and self.is_ours(walk.meaning.closed_by) else Kind.POINT
         return Step(
             kind,
             walk.path,
-            words,
+            words % {"image": walk.path, "tag": walk.name, "digest": walk.target},
             tuple(walk.undone),
             thing=walk.image.pk,
             tag=walk.name,
@@ -190,10 +193,11 @@ class Plan:
 
     def _problem_of(self, walk: _Walk) -> str:
         if walk.image.deletion_id is not None and not self._is_recovered(walk.image.deletion):
-            return "the image is deleted"
+            return _("the image is deleted")
         gone = walk.meaning.manifest.deletion if walk.meaning else None
         if gone is not None and not self._is_recovered(gone):
-            return f"what it named is in Recovery until {gone.purge_after:%Y-%m-%d %H:%M} UTC: {gone}"
+            words = _("what it named is in Recovery until %(end)s UTC: %(deletion)s")
+            return words % {"end": f"{gone.purge_after:%Y-%m-%d %H:%M}", "deletion": gone}
         return ""
 
     def _is_recovered(self, deletion: Deletion | None) -> bool:
@@ -216,13 +220,13 @@ class Plan:
             others = self._pushed_by_others(image_id, digests, min(min(pushed[digest]) for digest in digests))
             for manifest in roots.only("digest", "image__path").select_related("image").order_by("pk"):
                 names = set(Tag.objects.live().filter(manifest=manifest).values_list("name", flat=True)) - leaving
-                problem = f"{', '.join(sorted(names)[:5])} names it" if names else ""
+                problem = _("%(tags)s names it") % {"tags": ", ".join(sorted(names)[:5])} if names else ""
                 if who := others.get(manifest.digest):
-                    problem = f"{who} has pushed it as well"
+                    problem = _("%(who)s has pushed it as well") % {"who": who}
                 yield Step(
                     Kind.REMOVE,
                     manifest.image.path,
-                    f"delete {manifest.image.path}@{manifest.digest}",
+                    _("delete %(image)s@%(digest)s") % {"image": manifest.image.path, "digest": manifest.digest},
                     tuple(pushed[manifest.digest]),
                     thing=image_id,
                     digest=manifest.digest,
@@ -255,22 +259,30 @@ class Plan:
                 break
             value = before
             undone.append(event.pk)
-        newest, theirs = found[0][0], [after for _, _, after in found]
-        was_put_back = any(now == before for _, before, _ in found if before not in theirs)
+        newest, theirs = found[0][0], [after for _event, _before, after in found]
+        was_put_back = any(now == before for _event, before, _after in found if before not in theirs)
         if now == value and (undone or was_put_back):
             return None
         is_role = kind in {Kind.ROLE, Kind.MEMBER}
-        what = "role" if is_role else name
+        words = (
+            _("set the role of %(name)s in %(path)s back to %(value)s")
+            if is_role
+            else _("set %(name)s of %(path)s back to %(value)s")
+        )
+        since = (
+            _("somebody else has changed the role since") if is_role else _("somebody else has changed %(name)s since")
+        )
+        said = {"name": name, "path": newest.path, "value": value or _("none")}
         return Step(
             kind,
             newest.path,
-            f"set {what} of {f'{name} in {newest.path}' if is_role else newest.path} back to {value or 'none'}",
+            words % said,
             tuple(undone),
             thing=thing,
             name=name,
             before=now,
             after=value,
-            problem="" if undone else f"somebody else has changed {what} since",
+            problem="" if undone else since % said,
         )
 
     def others(self) -> list[Step]:
@@ -281,7 +293,7 @@ class Plan:
                 event.path,
                 event.path,
                 (event.pk,),
-                problem=f"{event.path} {_BY_HAND[Action(event.action)]}",
+                problem=_(_BY_HAND[Action(event.action)]) % {"path": event.path},
             )
             for event in self._events
             if event.action in _BY_HAND

@@ -8,7 +8,8 @@
     5. A digest that no tag has named for ``untagged_days`` goes, with what hangs on it; never one that an index names,
        live or deleted, nor one that refers to another digest that is known here.
 
-Reasons are words for people. ``now`` is passed in, so that the same rules can be asked about the past.
+Reasons are words for people, each made from one of REASONS: so that a stored one can be told in another language.
+``now`` is passed in, so that the same rules can be asked about the past.
 """
 
 from __future__ import annotations
@@ -19,12 +20,38 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from django.utils.translation import gettext_noop
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from registry.models import CleanupPolicy
 
+_BELONGS = gettext_noop("belongs to %(subject)s")
+_MATCHES = gettext_noop("its name matches %(pattern)s")
+_NEWEST = gettext_noop("one of the newest %(number)s of its image")
+_NOT_NEWEST = gettext_noop("the newest %(number)s of its image are kept, and this is none of them")
+_NO_RULE = gettext_noop("no rule takes it")
+_UNTAGGED = gettext_noop("no tag names it since %(day)s")
+_OLD = (
+    gettext_noop("older than %(days)s day: means this since %(day)s"),
+    gettext_noop("older than %(days)s days: means this since %(day)s"),
+)
+_UNPULLED = (
+    gettext_noop("not pulled for %(days)s day: last wanted %(day)s"),
+    gettext_noop("not pulled for %(days)s days: last wanted %(day)s"),
+)
+_UNTAGGED_LONG = (
+    gettext_noop("no tag names it since %(day)s, more than %(days)s day"),
+    gettext_noop("no tag names it since %(day)s, more than %(days)s days"),
+)
+LEFT = gettext_noop("left: it was changed, or is needed, since it was judged")
+LEFT_BECAUSE = gettext_noop("left: %(why)s")
+REASONS = (
+    *(_BELONGS, _MATCHES, _NEWEST, _NOT_NEWEST, _NO_RULE, *_UNTAGGED_LONG, _UNTAGGED, *_OLD, *_UNPULLED),
+    *(LEFT, LEFT_BECAUSE),
+)
 _ATTACHED = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\..*)?", re.ASCII)
 
 
@@ -76,7 +103,7 @@ def judge(
         place += not reason
         reason = reason or _among_newest(policy, place)
         goes = "" if reason else _taken(policy, tag, now)
-        verdicts.append(Verdict(tag.name, tag.digest, tag.id, bool(goes), reason or goes or "no rule takes it"))
+        verdicts.append(Verdict(tag.name, tag.digest, tag.id, bool(goes), reason or goes or _NO_RULE))
     return verdicts + [_of_untagged(policy, digest, now) for digest in untagged]
 
 
@@ -88,33 +115,33 @@ def attached_to(tag: str) -> str:
 
 def _kept(policy: CleanupPolicy, tag: Meaning, subjects: Collection[str]) -> str:
     if (subject := attached_to(tag.name)) and subject in subjects:
-        return f"belongs to {subject}"
+        return _BELONGS % {"subject": subject}
     for pattern in policy.keep_patterns:
         if fnmatchcase(tag.name, pattern):
-            return f"its name matches {pattern}"
+            return _MATCHES % {"pattern": pattern}
     return ""
 
 
 def _among_newest(policy: CleanupPolicy, place: int) -> str:
     if policy.keep_last is None or place > policy.keep_last:
         return ""
-    return f"one of the newest {policy.keep_last} of its image"
+    return _NEWEST % {"number": policy.keep_last}
 
 
 def _taken(policy: CleanupPolicy, tag: Meaning, now: datetime) -> str:
     if _is_over(tag.since, policy.tag_days, now):
-        return f"older than {_days(policy.tag_days)}: means this since {tag.since:%Y-%m-%d}"
+        return _in_days(_OLD, policy.tag_days, tag.since)
     if tag.wanted_at and _is_over(max(tag.wanted_at, tag.since), policy.unpulled_days, now):
-        return f"not pulled for {_days(policy.unpulled_days)}: last wanted {max(tag.wanted_at, tag.since):%Y-%m-%d}"
+        return _in_days(_UNPULLED, policy.unpulled_days, max(tag.wanted_at, tag.since))
     if policy.keep_last is not None and policy.tag_days is None and policy.unpulled_days is None:
-        return f"the newest {policy.keep_last} of its image are kept, and this is none of them"
+        return _NOT_NEWEST % {"number": policy.keep_last}
     return ""
 
 
 def _of_untagged(policy: CleanupPolicy, digest: Untagged, now: datetime) -> Verdict:
     goes = _is_over(digest.since, policy.untagged_days, now)
-    words = f"no tag names it since {digest.since:%Y-%m-%d}"
-    reason = f"{words}, more than {_days(policy.untagged_days)}" if goes else words
+    words = _UNTAGGED_LONG if goes else (_UNTAGGED, _UNTAGGED)
+    reason = _in_days(words, policy.untagged_days, digest.since)
     return Verdict("", digest.digest, None, goes, reason)
 
 
@@ -122,8 +149,8 @@ def _is_over(since: datetime, days: int | None, now: datetime) -> bool:
     return days is not None and since + timedelta(days=days) <= now
 
 
-def _days(days: int | None) -> str:
-    return "1 day" if days == 1 else f"{days} days"
+def _in_days(one_or_many: tuple[str, str], days: int | None, since: datetime) -> str:
+    return one_or_many[days != 1] % {"days": days, "day": f"{since:%Y-%m-%d}"}
 
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from registry import access, errors, history, quotas
 from registry.models import Deletion, Event, Image, Manifest, Tag
@@ -93,15 +94,19 @@ def point(
         return False
     if current is None and names.is_past_tag(name):
         raise errors.Unsupported(
-            f"{name} is how the past of a tag is pulled, and cannot be pushed: choose a tag without --at- and a time"
+            _("%(tag)s is how the past of a tag is pulled, and cannot be pushed: choose a tag without --at- and a time")
+            % {"tag": name}
         )
     if current is None:
         quotas.check_tags(image)
         event = history.record(actor, added, image, tag=name, digest=manifest.digest)
     elif not image.repository.tag_overwrite:
         raise errors.Denied(
-            f"{image.path}:{name} exists, and {image.repository} does not allow tags to be overwritten:"
-            " push another tag, or allow it in the repository's settings"
+            _(
+                "%(image)s:%(tag)s exists, and %(repository)s does not allow tags to be overwritten: push another tag,"
+                " or allow it in the repository's settings"
+            )
+            % {"image": image.path, "tag": name, "repository": image.repository}
         )
     else:
         before = current.manifest.digest
@@ -117,7 +122,7 @@ def live(image: Image, name: str) -> Tag:
     """The live tag of this name. Raises ManifestUnknown."""
     current = Tag.objects.live().select_related("manifest").filter(image=image, name=name).first()
     if current is None:
-        raise errors.ManifestUnknown(f"{image.path} has no tag {name}")
+        raise errors.ManifestUnknown(_("%(image)s has no tag %(tag)s") % {"image": image.path, "tag": name})
     return current
 
 

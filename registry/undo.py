@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectRole, User
@@ -94,7 +95,7 @@ def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -
     except errors.RegistryError as error:
         return [replace(step, problem=error.message) for step in steps]
     except ObjectDoesNotExist:
-        return [replace(step, problem="it is gone for good") for step in steps]
+        return [replace(step, problem=_("it is gone for good")) for step in steps]
     return steps
 
 
@@ -146,7 +147,9 @@ def _set(actor: Actor, steps: list[Step]) -> None:
         thing = _locked(first)
         for step in steps:
             if reversal.present(step.kind, step.thing, step.name) != step.before:
-                raise errors.Denied(f"somebody else has just changed {step.name} of {step.path}")
+                raise errors.Denied(
+                    _("somebody else has just changed %(what)s of %(where)s") % {"what": step.name, "where": step.path}
+                )
         if isinstance(thing, Image):
             images.update(actor, thing, **{step.name: reversal.from_json(step.name, step.after) for step in steps})
         elif isinstance(thing, Project):

@@ -9,7 +9,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from accounts.models import Project
 from registry import history, hosts
 from registry.errors import RequestInvalid
 from registry.models import Event, Repository
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
-    from accounts.models import Project
 
 MAX_REASON = 500
 
@@ -47,12 +48,15 @@ def accept(
     """
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:
-        raise RequestInvalid(f"say why, in at most {MAX_REASON} characters")
+        raise RequestInvalid(_("say why, in at most %(count)s characters") % {"count": MAX_REASON})
     if expires_at is not None and expires_at <= now:
-        raise RequestInvalid("the time until which it is accepted is over already")
+        raise RequestInvalid(_("the time until which it is accepted is over already"))
     covered = _findings(project, repository, vulnerability, package)
     if not covered.exists():
-        raise RequestInvalid(f"{vulnerability} was found nowhere in {repository or project}")
+        raise RequestInvalid(
+            _("%(vulnerability)s was found nowhere in %(where)s")
+            % {"vulnerability": vulnerability, "where": repository or project}
+        )
     said: dict[str, Any] = {
         "project": project,
         "repository": repository,
@@ -66,6 +70,7 @@ def accept(
         "expires_at": expires_at,
     }
     with transaction.atomic():
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # the same form may be sent twice
         again = Acceptance.objects.standing(now).filter(**said).first()
         if again is not None:
             return again

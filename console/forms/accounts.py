@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from accounts.models import OrganizationRole, ProjectRole, Theme
+from registry import projects
 
 from .parts import Form
 
@@ -217,10 +218,5 @@ class ProjectSettings(Form):
     @classmethod
     def of(cls, project: Project) -> ProjectSettings:
         """The form as it is now."""
-        current = cls.settings_of(project)
+        current = projects.settings_of(project)
         return cls(initial=current | {"seen": signing.dumps(current)})
-
-    @staticmethod
-    def settings_of(project: Project) -> dict[str, str]:
-        """The settings as they are."""
-        return {"display_name": project.display_name, "description": project.description}

@@ -60,7 +60,7 @@ class Policy(Form):
         """The form as the policy is now."""
         rules = policies.rules_of(policy)
         patterns = "\n".join(policy.keep_patterns)
-        return cls(initial=rules | {"keep_patterns": patterns, "seen": signing.dumps(rules)})
+        return cls(initial=rules | {"keep_patterns": patterns, "seen": signing.dumps(rules if policy.pk else {})})
 
     def rules(self) -> dict[str, Any]:
         """The rules as ``policies.set_policy`` takes them."""

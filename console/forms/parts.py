@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.core import signing
-from django.utils.translation import gettext as _
 
 from accounts.keys import KeyRefused
 from accounts.organizations import Refused
@@ -39,14 +38,6 @@ class Form(forms.Form):
         except (RegistryError, Refused, KeyRefused) as error:
             self.add_error(self.field_of.get(type(error).__name__), str(error))
             return None
-
-    def is_of(self, current: dict[str, Any]) -> bool:
-        """Whether this is what the person was looking at; otherwise the form says so: nobody overwrites silently."""
-        found = seen(self)
-        if found is None or found == current:
-            return True
-        self.add_error(None, _("Somebody changed this meanwhile. Reload the page, look again, then save."))
-        return False
 
 
 def seen(form: Form) -> dict[str, Any] | None:

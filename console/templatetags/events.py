@@ -22,6 +22,7 @@ register = template.Library()
 
 Action = Event.Action
 ICONS = {
+    "project": "folder",
     "repository": "boxes",
     "image": "package",
     "tag": "tag",
@@ -86,6 +87,8 @@ def _sentences() -> dict[str, str]:
         Action.REPOSITORY_DELETE: _("Deleted the repository {path}"),
         Action.REPOSITORY_RECOVER: _("Recovered the repository {path}"),
         Action.ROLE_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
+        Action.PROJECT_CREATE: _("Created the project {path}"),
+        Action.PROJECT_UPDATE: _("Changed the project {path}: {changes}"),
         Action.MEMBER_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
         Action.IMAGE_PUSH: _("Pushed {digest} to {path}"),
         Action.IMAGE_UPDATE: _("Changed {path}: {changes}"),
@@ -152,7 +155,11 @@ def _changes(detail: dict[str, Any]) -> str:
 
 def _settings() -> dict[str, str]:
     return {
+        "display_name": _("name"),
         "description": _("description"),
+        "repository_limit": _("quota of repositories"),
+        "image_limit": _("quota of images"),
+        "tag_limit": _("quota of tags"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
         "scan_on_push": _("scan on push"),

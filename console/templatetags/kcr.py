@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from django import template
@@ -13,6 +14,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 from lucide.templatetags.lucide import lucide
+
+from registry import rules
 
 register = template.Library()
 
@@ -147,6 +150,20 @@ def outcome_words(outcome: str) -> str:
     """What a cleanup decided about a tag, in a word."""
     words = {"kept": _("Kept"), "doomed": _("To go"), "deleted": _("Deleted"), "left": _("Left alone")}
     return words.get(outcome, outcome)
+
+
+@register.filter
+def reason_words(reason: str) -> str:
+    """Why a cleanup policy takes or keeps a tag: the English words of ``registry.rules``, said in another language."""
+    for words, pattern in _reasons():
+        if found := pattern.fullmatch(reason):
+            return _(words) % found.groupdict()
+    return reason
+
+
+@cache
+def _reasons() -> list[tuple[str, re.Pattern[str]]]:
+    return [(words, re.compile(re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(words)))) for words in rules.REASONS]
 
 
 @register.filter

@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.forms.cleanup import Policy
+from console.forms.parts import seen
 from console.queries import cleanup as queries
 from console.shortcuts import Place, of_project
 from registry import cleanup, policies, tasks
@@ -28,9 +29,7 @@ def show(place: Place) -> HttpResponse:
     if place.request.method == "POST" and form.is_valid():
         act = posted.get("act")
         if act == "save":
-            is_seen = form.is_of(policies.rules_of(current))
-            saved = form.attempt(policies.set_policy, place.actor, place.home, **form.rules()) if is_seen else None
-            if saved:
+            if form.attempt(policies.set_policy, place.actor, place.home, seen=seen(form), **form.rules()):
                 place.say(_("The cleanup policy has been saved. It runs at night."))
                 return place.go("cleanup")
         elif act == "run" and current.pk:

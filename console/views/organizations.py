@@ -83,6 +83,8 @@ def create_project(request: HttpRequest, organization: str) -> HttpResponse:
     form = NewProject(request.POST or None)
     if request.method == "POST" and form.is_valid():
         made = form.attempt(projects.create, actor(request), found, **form.cleaned_data)
+        if made and (made[1] or projects.was_just_made(made[0], actor(request))):
+            return redirect("console:overview", made[0].name)
         if made:
-            return redirect("console:overview", made.name)
+            form.add_error("name", _("There is a project of this name already."))
     return alone(request, "console/project_new.html", form=form, organization=found)

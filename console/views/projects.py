@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext as _
 
-from accounts.models import Project
 from console.forms.accounts import ProjectSettings
+from console.forms.parts import seen
 from console.queries import projects as queries
 from console.shortcuts import Place, of_project
+from registry import projects
 from registry.access import Action
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def usage(place: Place) -> HttpResponse:
 def settings(place: Place) -> HttpResponse:
     """Name and description; the ID never changes."""
     form = ProjectSettings(place.request.POST) if place.request.method == "POST" else ProjectSettings.of(place.project)
-    if place.request.method == "POST" and form.is_valid() and form.is_of(form.settings_of(place.project)):
-        wanted = {name: form.cleaned_data[name] for name in form.settings_of(place.project)}
-        Project.objects.filter(pk=place.project.pk).update(**wanted)
-        place.say(_("The project has been saved."))
-        return place.go("project_settings")
+    if place.request.method == "POST" and form.is_valid():
+        wanted = {name: form.cleaned_data[name] for name in projects.SETTINGS}
+        if form.attempt(projects.update, place.actor, place.project, seen=seen(form), **wanted) is not None:
+            place.say(_("The project has been saved."))
+            return place.go("project_settings")
     return place.render("console/project_settings.html", side="project_settings", form=form)

@@ -57,6 +57,8 @@ class Event(models.Model):
         REPOSITORY_DELETE = "repository.delete"
         REPOSITORY_RECOVER = "repository.recover"
         ROLE_CHANGE = "repository.role"
+        PROJECT_CREATE = "project.create"
+        PROJECT_UPDATE = "project.update"
         MEMBER_CHANGE = "project.member"
         IMAGE_PUSH = "image.push"
         IMAGE_UPDATE = "image.update"

@@ -53,7 +53,7 @@ class CleanupPolicy(models.Model):
         verbose_name_plural = "cleanup policies"
 
     def __str__(self) -> str:
-        return f"cleanup policy of {self.repository}"
+        return f"the cleanup policy of {self.repository}"
 
 
 class CleanupRunQuerySet(models.QuerySet["CleanupRun"]):

@@ -312,13 +312,16 @@ def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeyp
 
 def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkeypatch):
     browser = console("member")
-    form = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
+    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/cleanup")))[1]
+    form = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on", "seen": seen}
     page = text(browser.post(f"{WEB}-/cleanup", form | {"act": "preview"}))
     assert "2 would go now" in page
     assert not CleanupPolicy.objects.exists()
     browser.post(f"{WEB}-/cleanup", form | {"act": "save"})
     policy = CleanupPolicy.objects.get()
     assert (policy.keep_last, policy.keep_patterns, policy.is_active) == (1, ["release-*", "v?"], True)
+    another = text(browser.post(f"{WEB}-/cleanup", form | {"act": "save", "keep_last": "2"}))
+    assert "member@acme.test changed the cleanup policy of demo/web meanwhile" in another
     from registry import cleanup
 
     run = cleanup.run(policy.pk)
@@ -417,17 +420,22 @@ def test_two_people_and_the_settings_of_a_project(console, world):
     first, second = ({"display_name": name, "description": "", "seen": seen} for name in ("First", "Second"))
     assert console("owner").post("/projects/demo/settings", first).status_code == 302
     late = text(console("admin").post("/projects/demo/settings", second))
-    assert "Somebody changed this meanwhile" in late
+    assert "owner@acme.test changed demo meanwhile" in late
     assert 'value="Second"' in late
     world.projects["demo"].refresh_from_db()
     assert world.projects["demo"].display_name == "First"
+    assert "Changed the project <strong>demo</strong>: name: “First”" in text(
+        console("reader").get("/projects/demo/history?action=update")
+    )
 
 
 def test_an_owner_makes_a_project(console, world):
     browser = console("owner")
     there = "/organizations/acme/projects/new"
-    assert browser.post(there, {"name": "shop", "display_name": "Shop"}).url == "/projects/shop/"
-    assert "already" in text(browser.post(there, {"name": "shop"}))
+    for _ in range(2):  # the form is sent twice
+        assert browser.post(there, {"name": "shop", "display_name": "Shop"}).url == "/projects/shop/"
+    assert Event.objects.get(action="project.create").path == "shop"
+    assert "There is a project of this name already." in text(browser.post(there, {"name": "demo"}))
     assert "has 3 to 40" in text(browser.post(there, {"name": "No"}))
     assert "is taken" in text(browser.post(there, {"name": "rival"}))
     assert browser.get("/projects/shop/").status_code == 200

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import polib
 import pytest
+from django.utils import translation
 
+from console.templatetags.kcr import reason_words
+from tests.console.conftest import image_of
 from tests.programs import require
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -52,21 +55,48 @@ def test_no_word_is_missing(catalogue, tmp_path):
     for name in ("console", "accounts", "scanning", "registry", "templates", "manage.py"):
         copy = shutil.copytree if (SOURCE / name).is_dir() else shutil.copy
         copy(SOURCE / name, tmp_path / name)
-    command = [
-        sys.executable,
-        "manage.py",
-        "makemessages",
-        "--locale",
-        "ko",
-        "--no-location",
-        "--no-obsolete",
-        "--ignore",
-        "registry/*",
-    ]
+    command = [sys.executable, "manage.py", "makemessages", "--locale", "ko", "--no-location", "--no-obsolete"]
     environment = os.environ | {"KCR_DATA_DIR": str(tmp_path / "data"), "DJANGO_SETTINGS_MODULE": "registry.settings"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     collected = polib.pofile(str(tmp_path / CATALOGUE.relative_to(SOURCE)))
     assert {entry.msgid for entry in collected} == {entry.msgid for entry in catalogue}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "belongs to sha256:0123",
+        "its name matches release-*",
+        "one of the newest 5 of its image",
+        "older than 1 day: means this since 2026-01-02",
+        "older than 30 days: means this since 2026-01-02",
+        "no tag names it since 2026-01-02, more than 7 days",
+        "left: it was changed, or is needed, since it was judged",
+        "left: there is no image demo/web/app (any more)",
+    ],
+)
+def test_the_reasons_of_cleanup(reason):
+    with translation.override("ko"):
+        said = reason_words(reason)
+    assert said != reason
+    assert set(re.findall(r"[\d-]+", reason)) <= set(re.findall(r"[\d-]+", said))
+    with translation.override("en"):
+        assert reason_words(reason) == reason
+
+
+def test_refusals_are_in_the_language_of_the_page_and_english_for_docker(console, docker, world):
+    world.projects["demo"].repository_limit = 0
+    world.projects["demo"].save()
+    form = {"name": "shop", "visibility": "private", "overwrite": "yes", "scan": "auto", "gate": "0"}
+    for language, words in (("ko", "가득 찼습니다"), ("en", "is full")):
+        answer = console("member", headers={"accept-language": language}).post("/projects/demo/repositories/new", form)
+        assert words in answer.content.decode()
+    client, other = docker("member"), image_of("other")
+    client.push("fixed/app", "1.0")
+    client.push("fixed/app", "2.0", other)
+    korean = {"Content-Type": other.media_type, "Accept-Language": "ko"}
+    refused = client.put("fixed/app/manifests/1.0", 403, body=other.manifest, headers=korean)
+    assert "does not allow tags to be overwritten" in refused.message
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,17 @@ def test_options_of_a_new_repository(world):
     assert (event.action, event.path, event.actor) == ("repository.create", "demo/new", "manage.py createrepository")
 
 
+def test_projects_and_their_quotas_have_a_history(world):
+    run("createproject", "acme", "shop")
+    quotas = {"project": "shop", "repositories": 1_000, "images": 5, "tags": 1_000}
+    for _ in range(2):
+        assert run("setquota", "shop", "--images", "5") == quotas
+    made, limited = Event.objects.filter(path="shop").order_by("pk")
+    assert (made.action, made.actor) == ("project.create", "manage.py createproject")
+    assert (limited.action, limited.actor) == ("project.update", "manage.py setquota")
+    assert limited.detail == {"before": {"image_limit": 10_000}, "after": {"image_limit": 5}}
+
+
 def test_a_user_gets_roles_and_a_password_from_standard_input(world, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{PASSWORD}\n"))
     roles = ("--project", "demo:reader", "--project", "lab:admin", "--role", "owner")
@@ -185,11 +196,11 @@ REFUSALS = [
     ("createorganization a", "2 to 64 letters"),
     ("createorganization a/b", "2 to 64 letters"),
     ("createproject nothing shop", "there is no organization nothing"),
-    ("createproject acme ab", "a project ID has 3 to 40"),
-    ("createproject acme Shop", "a project ID has 3 to 40"),
-    ("createproject acme 1shop", "a project ID has 3 to 40"),
-    ("createproject acme shop-", "a project ID has 3 to 40"),
-    ("createproject acme xn--shop", "a project ID has 3 to 40"),
+    ("createproject acme ab", "a project's ID has 3 to 40"),
+    ("createproject acme Shop", "a project's ID has 3 to 40"),
+    ("createproject acme 1shop", "a project's ID has 3 to 40"),
+    ("createproject acme shop-", "a project's ID has 3 to 40"),
+    ("createproject acme xn--shop", "a project's ID has 3 to 40"),
     ("createproject other demo", "is taken"),
     ("adduser mina --organization acme", "valid email"),
     ("adduser mina@acme.test --organization nothing", "there is no organization nothing"),

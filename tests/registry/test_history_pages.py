@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole
-from registry import history, images, manifests, members, policies, repositories
+from registry import history, images, manifests, members, policies, projects, repositories
 from registry.errors import Denied
 from registry.history import Wanted
 from registry.models import Deletion, Event, Image, Tag
@@ -302,6 +302,7 @@ CHANGES = {
     "right": ("repository.role", lambda w: repositories.set_role(w.actor, w.web, w.stranger, RepositoryRole.VIEWER)),
     "role": ("project.member", lambda w: members.set_role(w.actor, w.web.project, w.stranger, ProjectRole.READER)),
     "policy": ("cleanup.policy", lambda w: policies.set_policy(w.actor, w.web, keep_last=5)),
+    "project": ("project.update", lambda w: projects.update(w.actor, w.web.project, description="all of it")),
     "repository": ("repository.create", lambda w: repositories.create(w.actor, w.web.project, "new")),
     "image": ("image.update", lambda w: images.update(w.actor, w.image, description="shop")),
     "tag": ("tag.add", lambda w: manifests.point_tag(w.actor, w.web, w.name, "new", w.digest)),

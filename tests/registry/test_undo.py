@@ -276,7 +276,7 @@ def test_settings_that_others_changed_since_stay(world, thief):
     assert [step.name for step in result.done] == ["is_public"]
     assert {step.name: step.problem for step in result.left} == {
         "description": "somebody else has changed description since",
-        "viewer@acme.test": "somebody else has changed role since",
+        "viewer@acme.test": "somebody else has changed the role since",
     }
     web.refresh_from_db()
     assert (web.is_public, web.description) == (False, "ours")

@@ -11,7 +11,8 @@ from registry import garbage, recovery
 from registry.management.json_command import say
 from registry.models import Collection
 
-SLICE = 2.0
+SLICE = 2.0  # seconds between two lines about progress
+OBJECTS = 2_000
 
 
 class Command(BaseCommand):
@@ -44,9 +45,17 @@ class Command(BaseCommand):
             purged=purged,
             blobs=sum(run.collected for run in runs),
             bytes=sum(run.size for run in runs),
-            objects=garbage.reap(limit=1_000_000_000),
+            objects=self.reap(),
             dry_run=False,
         )
+
+    def reap(self) -> int:
+        """Delete all stored bytes that are due; returns how many objects."""
+        reaped = 0
+        while some := garbage.reap(OBJECTS):
+            reaped += some
+            self.stderr.write(f"bytes of {reaped:,} objects deleted")
+        return reaped
 
     def collect(self, project: Project | None) -> Collection:
         """Work on a run until it is over."""

@@ -5,9 +5,9 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import organizations
-from registry import hosts
+from accounts.actors import command_actor
+from registry import hosts, projects
 from registry.management.json_command import JsonCommand
-from registry.oci import names
 
 
 class Command(JsonCommand):
@@ -19,10 +19,8 @@ class Command(JsonCommand):
         parser.add_argument("--display-name", default="", help="the name that people read")
 
     def run(self, **options: Any) -> dict[str, Any]:
-        if not names.is_project(options["project"]):
-            raise organizations.Refused(
-                "a project ID has 3 to 40 of a-z 0-9 -, starts with a letter and ends with none of -"
-            )
         organization = organizations.find_organization(options["organization"])
-        project, created = organizations.create_project(organization, options["project"], options["display_name"])
+        project, created = projects.create(
+            command_actor("createproject"), organization, options["project"], display_name=options["display_name"]
+        )
         return {"project": project.name, "created": created, "host": hosts.Host(project.name).service}

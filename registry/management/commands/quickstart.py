@@ -18,8 +18,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.crypto import get_random_string
 
 from accounts import keys, organizations
+from accounts.actors import command_actor
 from accounts.models import OrganizationRole, Project, User
-from registry import env, hosts
+from registry import env, hosts, projects
 
 ORGANIZATION, PROJECT = "home", "demo"
 ADMIN_EMAIL = "admin@kcr.localhost"
@@ -87,7 +88,7 @@ class Command(BaseCommand):
             password = env.text("KCR_ADMIN_PASSWORD")
             shown = password or get_random_string(20)
             organization, _ = organizations.create_organization(ORGANIZATION)
-            organizations.create_project(organization, PROJECT, "First project")
+            projects.create(command_actor("quickstart"), organization, PROJECT, display_name="First project")
             try:
                 user, _ = organizations.add_user(organization, email, role=OrganizationRole.OWNER, password=shown)
             except organizations.Refused as error:

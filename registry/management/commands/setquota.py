@@ -5,6 +5,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import organizations
+from accounts.actors import command_actor
+from registry import projects
 from registry.management.json_command import JsonCommand
 
 LIMITS = {"repositories": "repository_limit", "images": "image_limit", "tags": "tag_limit"}
@@ -21,11 +23,8 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         project = organizations.find_project(options["project"])
-        changed = {name: options[name] for name in LIMITS if options[name] is not None}
-        for name, limit in changed.items():
-            setattr(project, LIMITS[name], limit)
-        if changed:
-            project.save(update_fields=[LIMITS[name] for name in changed])
+        wanted = {field: options[name] for name, field in LIMITS.items() if options[name] is not None}
+        projects.update(command_actor("setquota"), project, **wanted)
         return {"project": project.name, **{name: getattr(project, field) for name, field in LIMITS.items()}}
 
 
