@@ -99,7 +99,10 @@ def test_a_repository_is_deleted_and_recovered_in_the_console_to_the_last_byte(
         found = reader.image(reference)
         return {part: found[part] for part in ("Id", "RepoDigests", "RootFS")}
 
-    first = pulled()
+    def deletions() -> set[str]:
+        return set(re.findall(r'name="deletion" value="(\d+)"', visitor.see(RECOVERY)))
+
+    first, of_others = pulled(), deletions()
     started = time.monotonic()
     status, _, _ = visitor.send("/projects/demo/repositories/many/-/delete", typed="many")
     print(f"deleted {IMAGES} images in {time.monotonic() - started:.1f} s")
@@ -110,7 +113,7 @@ def test_a_repository_is_deleted_and_recovered_in_the_console_to_the_last_byte(
     assert visitor.ask("GET", "/projects/demo/repositories/many/")[0] == 404
     assert {many.client.manifest(name, "latest").status for name in before} == {404}
 
-    (deletion,) = set(re.findall(r'name="deletion" value="(\d+)"', visitor.see(RECOVERY)))
+    (deletion,) = deletions() - of_others
     started = time.monotonic()
     status, _, _ = visitor.send(RECOVERY, deletion=deletion)
     print(f"recovered {IMAGES} images in {time.monotonic() - started:.1f} s")
@@ -120,4 +123,4 @@ def test_a_repository_is_deleted_and_recovered_in_the_console_to_the_last_byte(
     header, recovered, deleted, *rest = visitor.see(HISTORY).splitlines()
     assert [header, *rest] == history
     assert ("repository.recover" in recovered, "repository.delete" in deleted) == (True, True)
-    assert 'name="deletion"' not in visitor.see(RECOVERY)
+    assert deletions() == of_others
