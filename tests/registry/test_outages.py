@@ -79,17 +79,24 @@ def test_while_the_database_is_away_everything_says_when_to_come_again(server, d
     upload = api.start()
     assert api.ask("PATCH", upload, b"123")[0] == 202
     database.stop()
-    for method, written in REQUESTS:
+
+    def is_refused(method, written):
         path = written.replace("{upload}", upload).replace("{host}", server.host)
         headers = {"Authorization": f"Basic {server.client(server.key).basic}"} if path.startswith("/token") else {}
         body = b"45" if method in {"PATCH", "PUT"} else None
         status, answered, said = api.ask(method, path, body, **headers)
         assert (status, answered.get("Retry-After")) == (503, "5"), (method, path, status, said)
         assert method == "HEAD" or json.loads(said)["errors"][0]["code"] == "TOOMANYREQUESTS"
-    for path in ("/", "/projects/demo/", COLLECTION):
+
+    def is_no_page(path):
         status, headers, page = visitor.ask("GET", path)
         assert (status, headers.get("Retry-After")) == (503, "5"), path
         assert "is not ready" in page
+
+    with ThreadPoolExecutor(32) as threads:  # each waits for the database for a while
+        refused = threads.map(lambda request: is_refused(*request), REQUESTS)
+        shown = threads.map(is_no_page, ("/", "/projects/demo/", COLLECTION))
+        list(refused), list(shown)
     assert ready(server)["database"] == "unavailable"
     assert server.client().exchange("GET", f"{server.url}/healthz").status == 200
 
