@@ -25,11 +25,13 @@ document.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     navigator.clipboard.writeText(copy.dataset.copy).then(() => {
+      if (copy.classList.contains("copied")) return;
+      const title = copy.title;
       copy.classList.add("copied");
-      copy.setAttribute("aria-label", copy.dataset.copied);
+      copy.title = document.body.dataset.copied;
       setTimeout(() => {
         copy.classList.remove("copied");
-        copy.setAttribute("aria-label", copy.dataset.label);
+        copy.title = title;
       }, 1500);
     });
     return;

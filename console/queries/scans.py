@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, prefetch_related_objects
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, Window, prefetch_related_objects
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -167,11 +168,11 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
 
 # ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def page(project: Project) -> dict[str, Any]:
-    """Everything about a project's scans at the moment. Eleven queries."""
+    """Everything about a project's scans at the moment. Ten queries."""
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
-    failures = failed(project)
-    shown = list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN])
+    failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
+    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN])
     recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
     waiting = queue(project)
     _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
@@ -182,7 +183,7 @@ def page(project: Project) -> dict[str, Any]:
         "repositories": _worst(rows),
         "queue": waiting,
         "failures": shown,
-        "failure_count": failures.count(),
+        "failure_count": shown[0].of if shown else 0,
         "database": database(),
         "recent": recent,
         "acceptance_count": Acceptance.objects.standing(timezone.now()).filter(project=project).count(),
@@ -295,15 +296,15 @@ def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
     rows: list[Any] = page.rows
     places = _places(project, {row.vulnerability for row in rows})
     for row in rows:
-        own = [each for each in places if _concerns(row, each)]
+        own = [each for each in places[row.vulnerability] if _concerns(row, each)]
         without, fixed = sum(each["without_fix"] for each in own), sum(each["fixed"] for each in own)
         row.covered = without + (fixed if row.covers_fixed else 0)
         row.freed = 0 if row.covers_fixed else fixed
     return {"listing": page, "has_ended": has_ended, "standing_count": standing.count()}
 
 
-def _places(project: Project, vulnerabilities: set[str]) -> list[dict[str, Any]]:
-    """Where these vulnerabilities are: packages and repositories with numbers of findings. One query."""
+def _places(project: Project, vulnerabilities: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """Where each of these vulnerabilities is: packages and repositories with numbers of findings. One query."""
     found = Finding.objects.current().filter(
         vulnerability__name__in=vulnerabilities,
         manifest__deletion=None,
@@ -316,15 +317,15 @@ def _places(project: Project, vulnerabilities: set[str]) -> list[dict[str, Any]]
         "without_fix": Count("pk", filter=Q(fixed_version="")),
         "fixed": Count("pk", filter=~Q(fixed_version="")),
     }
-    return list(rows.annotate(**numbers))
+    places = defaultdict(list)
+    for row in rows.annotate(**numbers):
+        places[row["vulnerability__name"]].append(row)
+    return places
 
 
 def _concerns(acceptance: Acceptance, place: dict[str, Any]) -> bool:
-    return (
-        place["vulnerability__name"] == acceptance.vulnerability
-        and acceptance.package in {"", place["package__name"]}
-        and acceptance.repository_id in {None, place["manifest__image__repository"]}
-    )
+    is_of_package = acceptance.package in {"", place["package__name"]}
+    return is_of_package and acceptance.repository_id in {None, place["manifest__image__repository"]}
 
 
 def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:

@@ -196,7 +196,7 @@ class Finding(models.Model):
     status = models.CharField(max_length=20, choices=Status)
     fixed_version = models.CharField(max_length=VERSION_LENGTH, blank=True)
     since = models.ForeignKey(Scan, on_delete=models.CASCADE, related_name="found")
-    until = models.ForeignKey(Scan, on_delete=models.CASCADE, null=True, related_name="lost")
+    until = models.ForeignKey(Scan, on_delete=models.CASCADE, null=True, related_name="lost", db_index=False)
 
     objects = FindingQuerySet.as_manager()
 
@@ -210,7 +210,14 @@ class Finding(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["manifest", "-severity"], name="findings_of_manifest"),
-            models.Index(fields=["vulnerability", "manifest"], name="manifests_with_vulnerability"),
+            # Where a vulnerability is, without a look at each row. (Were there an index of all that is current, SQLite
+            # would walk through it for a single project.)
+            models.Index(
+                fields=["vulnerability", "manifest", "package", "fixed_version"],
+                name="manifests_with_vulnerability",
+                condition=Q(until=None),
+            ),
+            models.Index(fields=["until"], name="findings_that_ended", condition=Q(until__isnull=False)),
         ]
 
     def __str__(self) -> str:
