@@ -205,7 +205,7 @@ class Migration(migrations.Migration):
                 ('manifest', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='findings', to='registry.manifest')),
                 ('package', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='findings', to='scanning.package')),
                 ('since', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='found', to='scanning.scan')),
-                ('until', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='lost', to='scanning.scan')),
+                ('until', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='lost', to='scanning.scan')),
                 ('vulnerability', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='findings', to='scanning.vulnerability')),
             ],
         ),
@@ -301,11 +301,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='finding',
-            index=models.Index(condition=models.Q(('until', None)), fields=['vulnerability', 'manifest', 'package', 'fixed_version'], name='manifests_with_vulnerability'),
-        ),
-        migrations.AddIndex(
-            model_name='finding',
-            index=models.Index(condition=models.Q(('until__isnull', False)), fields=['until'], name='findings_that_ended'),
+            index=models.Index(fields=['vulnerability', 'manifest'], name='manifests_with_vulnerability'),
         ),
         migrations.AddConstraint(
             model_name='finding',
