@@ -198,7 +198,7 @@ def point_tag(
             Manifest.objects.select_related("deletion").defer("content").filter(image=image, digest=digest).first()
         )
         if manifest is None:
-            raise errors.ManifestUnknown(_("%(name)s has no digest %(digest)s") % {"name": name, "digest": digest})
+            raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": name, "digest": digest})
         if manifest.deletion is not None:
             raise errors.ManifestUnknown(
                 _("%(digest)s was deleted: it is in Recovery until %(end)s UTC, recover it first")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SETTINGS = ("display_name", "description")
-LIMITS = ("repository_limit", "image_limit", "tag_limit")
+LIMITS = {"repositories": "repository_limit", "images": "image_limit", "tags": "tag_limit"}  # by what they are of
 
 
 def create(
@@ -59,11 +59,11 @@ def settings_of(project: Project) -> dict[str, Any]:
 
 
 def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
-    """Change settings (SETTINGS) or quotas (LIMITS); returns whether any changed. One event has before and after.
+    """Change settings (SETTINGS) or quotas (fields of LIMITS); returns whether any changed, which one event tells.
 
     ``seen``: the settings that the person was looking at. Raises Changed (the settings are not what was seen).
     """
-    if unknown := wanted.keys() - {*SETTINGS, *LIMITS}:
+    if unknown := wanted.keys() - {*SETTINGS, *LIMITS.values()}:
         raise TypeError(f"a project has no setting {', '.join(sorted(unknown))}")
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)

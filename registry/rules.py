@@ -139,9 +139,9 @@ def _taken(policy: CleanupPolicy, tag: Meaning, now: datetime) -> str:
 
 
 def _of_untagged(policy: CleanupPolicy, digest: Untagged, now: datetime) -> Verdict:
-    goes = _is_over(digest.since, policy.untagged_days, now)
-    words = _UNTAGGED_LONG if goes else (_UNTAGGED, _UNTAGGED)
-    reason = _in_days(words, policy.untagged_days, digest.since)
+    reason = _UNTAGGED % {"day": f"{digest.since:%Y-%m-%d}"}
+    if goes := _is_over(digest.since, policy.untagged_days, now):
+        reason = _in_days(_UNTAGGED_LONG, policy.untagged_days, digest.since)
     return Verdict("", digest.digest, None, goes, reason)
 
 

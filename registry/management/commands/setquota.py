@@ -9,8 +9,6 @@ from accounts.actors import command_actor
 from registry import projects
 from registry.management.json_command import JsonCommand
 
-LIMITS = {"repositories": "repository_limit", "images": "image_limit", "tags": "tag_limit"}
-
 
 class Command(JsonCommand):
     help = "Change the quotas of a project. A limit below what is there deletes nothing: nothing more is added."
@@ -23,9 +21,9 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         project = organizations.find_project(options["project"])
-        wanted = {field: options[name] for name, field in LIMITS.items() if options[name] is not None}
+        wanted = {field: options[name] for name, field in projects.LIMITS.items() if options[name] is not None}
         projects.update(command_actor("setquota"), project, **wanted)
-        return {"project": project.name, **{name: getattr(project, field) for name, field in LIMITS.items()}}
+        return {"project": project.name, **{name: getattr(project, field) for name, field in projects.LIMITS.items()}}
 
 
 def _limit(text: str) -> int:
