@@ -229,6 +229,7 @@ class Daemon(TemporaryFolder):
         **more: Any,
     ) -> None:
         """Start the program in the background, as another user if one is named."""
+        assert not self.is_running(), f"{self.name} is running: two of them would share data and port"
         if user is not None:
             account = pwd.getpwnam(user)
             more.update(user=account.pw_uid, group=account.pw_gid, extra_groups=[])

@@ -33,7 +33,8 @@ def backup(server: LiveServer, name: str, *parts: str) -> None:
 
 
 def restore(server: LiveServer, **parts: str) -> None:
-    """Begin anew with a database and blobs of these backups."""
+    """End the server and put a database and blobs of these backups in the place of its data."""
+    server.end()
     for leftover in server.data.glob("kcr.sqlite3*"):
         leftover.unlink()
     shutil.copy2(server.folder / parts["database"] / "kcr.sqlite3", server.data / "kcr.sqlite3")
@@ -77,7 +78,6 @@ def test_a_database_that_is_older_than_the_blobs_leaves_orphans_and_all_that_it_
     assert api.ask("GET", "manifests/late")[0] == 404
     push(server, "late", LATE)
     assert api.ask("GET", f"blobs/{sha256(LATE)}")[2] == LATE
-    server.end()
 
 
 def test_a_database_that_is_younger_than_the_blobs_tells_what_is_missing_until_it_is_pushed_again(server):
@@ -94,4 +94,3 @@ def test_a_database_that_is_younger_than_the_blobs_tells_what_is_missing_until_i
     assert api.ask("GET", f"blobs/{sha256(LATE)}")[2] == LATE
     server.end()
     assert verify(server)[:2] == (0, {"blobs": 2, "missing": 0, "short": 0, "damaged": 0, "orphan": 0})
-    server.serve()
