@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, Value
+from django.db.models.functions import Concat
 from django.utils import timezone
 
 from accounts.actors import Actor
@@ -36,30 +38,40 @@ MAX_SUGGESTED = 200
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The organizations of somebody, each with the projects that they may see."""
+    """A page of the projects that somebody may see, by organization; ``only`` is the one when there is no choice."""
 
+    listing: listing.Listing[Project]
+    total: int
     organizations: list[dict[str, Any]]
     only: Project | None
 
 
-def home(actor: Actor) -> Home:
-    """Where somebody may go. Two queries."""
-    memberships = OrganizationMembership.objects.filter(user=actor.user_id).select_related("organization")
+def home(actor: Actor, wanted: QueryDict) -> Home:
+    """Where somebody may go. Three queries.
+
+    Organizations stand at their projects; those without one stand at the end of the first page.
+    """
+    mine = frame.projects_of(actor)
     live = Count("repositories", filter=Q(repositories__deletion=None))
-    projects = list(frame.projects_of(actor).select_related("usage").annotate(repository_count=live).order_by("name"))
-    by_organization: dict[int, list[Project]] = {}
-    for project in projects:
-        by_organization.setdefault(project.organization_id, []).append(project)
-    organizations = [
-        {
-            "organization": membership.organization,
-            "is_owner": membership.role == OrganizationRole.OWNER,
-            "projects": by_organization.pop(membership.organization_id, []),
-        }
-        for membership in memberships.order_by("organization__name")
-    ]
-    only = projects[0] if len(projects) == 1 and not any(each["is_owner"] for each in organizations) else None
-    return Home(organizations, only)
+    found, search = mine.select_related("usage").annotate(repository_count=live), wanted.get("q", "").strip()
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(display_name__icontains=search))
+    found = found.annotate(place=Concat("organization__name", Value("/"), "name"))
+    page = listing.page(found, wanted, {"place": "place"}, search=search)
+    total = mine.count()
+    memberships = OrganizationMembership.objects.filter(user=actor.user_id).select_related("organization")
+    memberships = memberships.annotate(has_some=Exists(mine.filter(organization=OuterRef("organization"))))
+    joined = list(memberships.order_by("organization__name"))
+    owned = {each.organization_id for each in joined if each.role == OrganizationRole.OWNER}
+    shown = [(each, list(rows)) for each, rows in groupby(page.rows, lambda project: project.organization)]
+    if not search and not page.newer:
+        shown += [(each.organization, []) for each in joined if not each.has_some]
+    return Home(
+        listing=page,
+        total=total,
+        organizations=[{"organization": each, "projects": rows, "is_owner": each.pk in owned} for each, rows in shown],
+        only=page.rows[0] if total == 1 and page.rows and not owned else None,
+    )
 
 
 def keys(actor: Actor) -> dict[str, Any]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 @personal
 def show(request: HttpRequest) -> HttpResponse:
-    """All projects by organization; straight into the only one when there is no choice."""
-    page = people.home(actor(request))
-    if page.only and "all" not in request.GET and not request.headers.get("Referer"):
+    """Projects by organization; straight into the only one when there is no choice."""
+    page = people.home(actor(request), request.GET)
+    if page.only and not request.GET and not request.headers.get("Referer"):
         return redirect("console:overview", page.only.name)
     return alone(request, "console/home.html", page=page)

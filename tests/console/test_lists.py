@@ -12,6 +12,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from accounts import organizations
+from accounts.models import OrganizationRole, Project
 from registry.models import Event, Image, Manifest, Repository, Tag
 from scanning.models import (
     Acceptance,
@@ -46,6 +48,34 @@ def walk(browser, address: str, rel: str) -> list[list[str]]:
         link = re.search(rf'rel="{rel}" href="([^"]+)"', text)
         address = address.partition("?")[0] + link[1].replace("&amp;", "&") if link else ""
     return pages
+
+
+def test_projects_are_paged_by_organization_and_filtered(console, world):
+    acme = world.projects["demo"].organization
+    beta, _ = organizations.create_organization("beta")
+    empty, _ = organizations.create_organization("empty")
+    for organization in (beta, empty):
+        organizations.add_user(organization, world.owner.user.email, role=OrganizationRole.OWNER)
+    Project.objects.bulk_create(
+        Project(organization=organization, name=f"{organization.name}-{number:03}", display_name=f"Team {number}")
+        for organization in (acme, beta)
+        for number in range(40)
+    )
+    browser, address = console("owner"), reverse("console:home")
+    links = [f'href="{reverse("console:organization", args=[name])}"' for name in ("acme", "beta", "empty")]
+    first = browser.get(address).content.decode()
+    assert [first.count(link) for link in links] == [2, 2, 2]
+    second = browser.get(address + re.search(r'rel="next" href="([^"]+)"', first)[1]).content.decode()
+    assert [second.count(link) for link in links] == [0, 2, 0]
+    both = [re.findall(r'<td class="name"><a href="/projects/([^"/]+)/"', page) for page in (first, second)]
+    assert [len(names) for names in both] == [50, 32]
+    expected = [*(f"acme-{number:03}" for number in range(40)), "demo", "lab", *(f"beta-{n:03}" for n in range(40))]
+    assert both[0] + both[1] == expected
+
+    found = browser.get(address, {"q": "team 7"}).content.decode()
+    assert re.findall(r'<td class="name"><a href="/projects/([^"/]+)/"', found) == ["acme-007", "beta-007"]
+    assert "empty" not in found
+    assert "Nothing matches" in browser.get(address, {"q": "zzz"}).content.decode()
 
 
 @pytest.mark.parametrize("sort", ["name", "size", "modified", ""])
