@@ -14,6 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum
@@ -343,9 +344,12 @@ def _has_moved(blob: Blob) -> bool:
 
 
 def _is_owned(key: str) -> bool:
-    upload = key.rpartition("/")[2]
-    return (
-        Blob.objects.filter(storage_key=key).exists()
-        or ObjectTrash.objects.filter(pk=key).exists()
-        or UploadSession.objects.filter(pk=upload).exists()
-    )
+    if not key.isascii():  # somebody put it there: keys of ours end in the id of the upload that brought the bytes
+        return False
+    if Blob.objects.filter(storage_key=key).exists() or ObjectTrash.objects.filter(pk=key).exists():
+        return True
+    try:
+        upload = UUID(key.rpartition("/")[2])
+    except ValueError:
+        return False
+    return UploadSession.objects.filter(pk=upload).exists()

@@ -102,12 +102,12 @@ class FileSystemBlobStorage(FileSystemStorage):
     def keys(self, *, older_than: datetime) -> Iterator[str]:
         """See contract.BlobStorage.keys."""
         root = Path(self.location)
-        for folder in sorted((root / "blobs").glob("*")):
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    with suppress(FileNotFoundError):  # the collector goes on meanwhile
-                        if entry.stat().st_mtime < older_than.timestamp():
-                            yield f"blobs/{folder.name}/{entry.name}"
+        for folder, folders, names in os.walk(root / "blobs"):
+            folders.sort()
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # the collector goes on meanwhile
+                    if path.lstat().st_mtime < older_than.timestamp():
+                        yield str(path.relative_to(root))
 
     def check_room(self) -> None:
         """See contract.BlobStorage.check_room."""

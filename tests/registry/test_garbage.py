@@ -361,6 +361,16 @@ def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder)
     assert problems(full=True) == {("damaged", sha256(WASTE[3])), ("orphan", str(old.relative_to(storage_folder)))}
 
 
+@pytest.mark.parametrize("name", ["00/notes.txt", "00/sha256-00", "00/\udcff", "00/folder/x", "of no folder"])
+def test_a_scrub_lists_what_somebody_else_put_there(db, storage_folder, name):
+    path = storage_folder / "blobs" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("x")
+    os.utime(path, (0, 0))
+    found = [each for each in garbage.verify(full=True) if isinstance(each, garbage.Problem)]
+    assert found == [garbage.Problem("orphan", f"blobs/{name}")]
+
+
 def test_bytes_that_wait_for_their_end_or_belong_to_an_upload_are_no_orphans(wasted, demo, member, storage_folder):
     collect(demo)
     for path in (storage_folder / "blobs").glob("*/*"):

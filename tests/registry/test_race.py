@@ -405,4 +405,6 @@ DAMAGE = ("missing sha256:", "has lost a reference", "a layer of a live manifest
 def test_a_race_that_breaks_the_rules_is_lost(race, control):
     """The harness bites: with these rules broken it finds damage within half a minute of racing."""
     found = race.round(30.0, control, kill=False)
-    assert [each for each in found if any(damage in each for damage in DAMAGE)] == found != []
+    others = [each for each in found if not any(damage in each for damage in DAMAGE)]
+    assert len(others) < len(found), "it was not caught"
+    assert [each for each in others if "orphan blobs/xx/" not in each] == []  # a reused key is nobody's now and then
