@@ -17,7 +17,6 @@ from tests.server import ORGANIZATION, AccessKey, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 PASSWORD = "correct horse battery"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -45,11 +44,6 @@ class LiveServer(Server):
     def visitor(self, email: str, *options: str) -> Visitor:
         """A new person, see ``Visitor.new``."""
         return Visitor.new(self, email, *options)
-
-    @property
-    def data(self) -> Path:
-        """The data directory."""
-        return self.folder / "data"
 
     def restart(self, **settings: str) -> None:
         """Kill everything and serve again on the same data, with these further settings."""

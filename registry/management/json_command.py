@@ -10,6 +10,7 @@ from django.db import transaction
 
 from accounts.keys import KeyRefused
 from accounts.organizations import Refused
+from registry.checks import OURS
 from registry.errors import RegistryError
 
 
@@ -20,6 +21,8 @@ def say(command: BaseCommand, **answer: Any) -> None:
 
 class JsonCommand(BaseCommand):
     """A command whose ``run`` returns what to print."""
+
+    requires_system_checks = (OURS,)
 
     def run(self, **options: Any) -> dict[str, Any]:
         """Do it. May raise Refused, KeyRefused or RegistryError."""

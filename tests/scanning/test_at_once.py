@@ -18,7 +18,7 @@ class Installation(Server):
 
     def start(self) -> None:
         """Make the tables."""
-        run(self.command("migrate"), environment=self.environment, directory=SOURCE)
+        self.migrate()
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
