@@ -57,7 +57,7 @@ def home(actor: Actor, wanted: QueryDict) -> Home:
     if search:
         found = found.filter(Q(name__icontains=search) | Q(display_name__icontains=search))
     found = found.annotate(place=Concat("organization__name", Value("/"), "name"))
-    page = listing.page(found, wanted, {"place": "place"}, search=search)
+    page: listing.Listing[Any] = listing.page(found, wanted, {"place": "place"}, search=search)
     total = mine.count()
     memberships = OrganizationMembership.objects.filter(user=actor.user_id).select_related("organization")
     memberships = memberships.annotate(has_some=Exists(mine.filter(organization=OuterRef("organization"))))
