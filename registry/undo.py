@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectRole, User
-from registry import errors, history, images, manifests, members, policies, repositories, reversal
+from registry import access, errors, history, images, manifests, members, policies, repositories, reversal
 from registry.models import Event, Image, Repository
 from registry.reversal import Kind, Plan, Step
 from registry.transactions import retried
@@ -58,17 +58,18 @@ def acts(project: Project, since: datetime, *, key_id: int | None = None, user_i
     return Event.objects.filter(project=project, **whose).between(since, None)
 
 
-def preview(events: EventQuerySet) -> list[Step]:
-    """What undoing these events takes, in its order, told from the present state. Changes nothing."""
+def preview(actor: Actor, events: EventQuerySet) -> list[Step]:
+    """What the actor's undoing these events takes, in its order, told from the present state. Changes nothing."""
     plan = Plan(events)
-    steps = [*plan.deletions(), *plan.tags(), *plan.digests(), *plan.settings(), *plan.others()]
+    settings = _permitted(actor, plan.settings())
+    steps = [*plan.deletions(), *plan.tags(), *plan.digests(), *settings, *plan.others()]
     return [step for step in steps if step.kind != Kind.RECOVERED]
 
 
 def undo(actor: Actor, events: EventQuerySet, restore: Restore) -> Undone:
     """Undo these events as far as it can be done; ``restore(actor, [deletion id])`` recovers one deletion.
 
-    Doing it twice changes nothing more.
+    Doing it twice changes nothing more. The actor may MANAGE the project; what takes more is asked for here.
     """
     plan, result = Plan(events), Undone()
     for step in plan.deletions():
@@ -79,7 +80,7 @@ def undo(actor: Actor, events: EventQuerySet, restore: Restore) -> Undone:
             result.add(_tried([step], _point, actor, step))
     for image_id in plan.image_ids():
         result.add(_remove(actor, plan, image_id))
-    for steps in _of_one_thing(plan.settings()):
+    for steps in _of_one_thing(_permitted(actor, plan.settings())):
         result.add(_tried(steps, _set, actor, steps))
     result.add(plan.others())
     return result
@@ -127,6 +128,16 @@ def _remove(actor: Actor, plan: Plan, image_id: int) -> list[Step]:
 def _delete(actor: Actor, repository: Repository, name: ImageName, references: list[str]) -> None:
     with transaction.atomic():
         manifests.delete_many(actor, repository, name, references)
+
+
+def _permitted(actor: Actor, steps: list[Step]) -> list[Step]:
+    """The steps; those that change who belongs to a project have a problem unless the actor may ADMINISTER it."""
+    projects = Project.objects.in_bulk({step.thing for step in steps if step.kind == Kind.MEMBER})
+    closed = {pk for pk, project in projects.items() if not access.may(actor, access.Action.ADMINISTER, project)}
+    problem = _("only an admin of the project may change the roles in it")
+    return [
+        replace(step, problem=problem) if step.kind == Kind.MEMBER and step.thing in closed else step for step in steps
+    ]
 
 
 def _of_one_thing(steps: list[Step]) -> Iterator[list[Step]]:

@@ -38,21 +38,24 @@ def accept(
     repository: Repository | None = None,
     package: str = "",
     justification: str = "",
+    covers_fixed: bool = False,
     expires_at: datetime | None = None,
 ) -> Acceptance:
     """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
 
-    When some finding that it covers has no fix yet, it ends by itself as soon as there is one. Raises RequestInvalid
-    (no reason, a time that is over, nothing that it would cover). What stands accepted in the same words by the same
-    person is not accepted again.
+    Findings are covered until there is a fix for them; with ``covers_fixed`` those that have one are covered as well.
+    Raises RequestInvalid (no reason, a time that is over, nothing that it would cover). What stands accepted in the same
+    words by the same person is not accepted again.
     """
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:
         raise RequestInvalid(_("say why, in at most %(count)s characters") % {"count": MAX_REASON})
     if expires_at is not None and expires_at <= now:
         raise RequestInvalid(_("the time until which it is accepted is over already"))
-    covered = _findings(project, repository, vulnerability, package)
-    if not covered.exists():
+    covered = _findings(project, repository, vulnerability, package).filter(
+        manifest__deletion=None, manifest__image__deletion=None
+    )
+    if not (covered if covers_fixed else covered.filter(fixed_version="")).exists():
         raise RequestInvalid(
             _("%(vulnerability)s was found nowhere in %(where)s")
             % {"vulnerability": vulnerability, "where": repository or project}
@@ -64,7 +67,7 @@ def accept(
         "package": package,
         "justification": justification,
         "reason": reason.strip(),
-        "covers_fixed": not covered.filter(fixed_version="").exists(),
+        "covers_fixed": covers_fixed,
         "accepted_by": actor.label[:254],
         "user_id": actor.user_id,
         "expires_at": expires_at,
@@ -115,7 +118,7 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
 
 
 def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
-    """Where what is accepted was found, by vulnerability: package, id of the repository, path, digest. One query."""
+    """Where what is accepted was found, by vulnerability: package, its fix, id of the repository, path, digest. One query."""
     found = Finding.objects.current().filter(
         vulnerability__name__in=standing.order_by().values("vulnerability"),
         manifest__deletion=None,
@@ -123,9 +126,10 @@ def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, lis
         manifest__image__repository__deletion=None,
         manifest__image__repository__project=project,
     )
+    what = ("vulnerability__name", "package__name", "fixed_version")
     where = ("manifest__image__repository", "manifest__image__path", "manifest__digest")
     products: dict[str, list[tuple[Any, ...]]] = {}
-    for name, *place in found.values_list("vulnerability__name", "package__name", *where).distinct():
+    for name, *place in found.values_list(*what, *where).distinct():
         products.setdefault(name, []).append(tuple(place))
     return products
 
@@ -136,8 +140,8 @@ def _statement(
     where = acceptance.repository_id or (repository.pk if repository else None)
     products = {
         _purl(path, digest)
-        for package, home, path, digest in found.get(acceptance.vulnerability, ())
-        if acceptance.package in {"", package} and where in {None, home}
+        for package, fix, home, path, digest in found.get(acceptance.vulnerability, ())
+        if acceptance.package in {"", package} and where in {None, home} and (acceptance.covers_fixed or not fix)
     }
     said: dict[str, Any] = {
         "vulnerability": {"name": acceptance.vulnerability},

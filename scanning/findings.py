@@ -162,10 +162,14 @@ def recount(reports: QuerySet[Report]) -> int:
     return len(pks)
 
 
+@transaction.atomic
 def _recount(manifest_id: int) -> None:
+    """Count under the lock of the report: who changes what is counted, counts afterwards, and must not be overtaken."""
+    report = Report.objects.select_for_update().filter(pk=manifest_id).first()
+    if report is None:
+        return
     now = timezone.now()
-    standing = Acceptance.objects.standing(now).covering()
-    is_accepted = Exists(standing)
+    is_accepted = Exists(Acceptance.objects.standing(now).covering())
     found = Finding.objects.current().filter(manifest=manifest_id).annotate(is_accepted=is_accepted)
     open_ones = Q(is_accepted=False)
     counts: dict[str, Any] = {
@@ -180,13 +184,12 @@ def _recount(manifest_id: int) -> None:
         vulnerability__in=found.filter(is_accepted=True).values("vulnerability__name"),
         project__repositories__images__manifests=manifest_id,
     )
-    recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
-    with transaction.atomic():
-        Report.objects.filter(pk=manifest_id).update(**sums, recount_at=recount_at)
-        report = Report.objects.filter(pk=manifest_id).first()
-        if report is not None:
-            is_known = report.state != State.FAILED
-            Manifest.objects.filter(pk=manifest_id).update(risk=report.worst if is_known else None)
+    for name, number in sums.items():
+        setattr(report, name, number)
+    report.recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
+    report.save(update_fields=[*sums, "recount_at"])
+    is_known = report.state != State.FAILED
+    Manifest.objects.filter(pk=manifest_id).update(risk=report.worst if is_known else None)
 
 
 def refresh_indexes(manifests: Iterable[int]) -> None:

@@ -400,6 +400,6 @@ def acceptable(subject: Subject, vulnerability: str, package: str) -> dict[str, 
     numbers = in_project.order_by().aggregate(
         project=Count("manifest", distinct=True),
         repository=Count("manifest", filter=here, distinct=True),
-        without_fix=Count("pk", filter=Q(fixed_version="")),
     )
-    return {"finding": max(rows, key=lambda row: row.severity), "findings": rows, **numbers}
+    has_fix = any(row.fixed_version for row in rows)
+    return {"finding": max(rows, key=lambda row: row.severity), "findings": rows, "has_fix": has_fix, **numbers}

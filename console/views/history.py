@@ -47,7 +47,7 @@ def undo_all(place: Place) -> HttpResponse:
             place.say(_("%(count)s changes have been undone.") % {"count": len(done.done)})
             context["done"] = done
         else:
-            context["steps"] = undo.preview(events)
+            context["steps"] = undo.preview(place.actor, events)
     return place.render("console/undo.html", side="history", **context)
 
 

@@ -109,6 +109,7 @@ def accept(place: Place, reference: str) -> HttpResponse:
             package=package if wanted["packages"] == "this" else "",
             justification=wanted["justification"],
             reason=wanted["reason"],
+            covers_fixed=about["has_fix"],
             expires_at=form.expires_at(),
         )
         if made:

@@ -105,8 +105,8 @@ class AcceptanceQuerySet(models.QuerySet["Acceptance"]):
 class Acceptance(models.Model):
     """Somebody lives with a vulnerability, in a repository or (None) in the whole project.
 
-    ``package`` "": in whatever package. ``covers_fixed``: there was a fix already when it was accepted; without it the
-    acceptance ends by itself when one appears. ``justification`` is OpenVEX's for "not affected", "" for a risk that is
+    ``package`` "": in whatever package. ``covers_fixed``: there was a fix already when it was accepted; without it a
+    finding is covered until there is one. ``justification`` is OpenVEX's for "not affected", "" for a risk that is
     taken. Rows are never changed but to be withdrawn.
     """
 

@@ -4,42 +4,20 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from django.db import transaction
 from django.utils import timezone
 
 from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole, User
-from registry import errors, history, images, manifests, members, policies, repositories, undo
+from registry import errors, images, manifests, members, policies, repositories, undo
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
+from registry.recovery import restore
 from registry.reversal import Kind
 from tests.docker_client import Image, descriptor
 from tests.personas import make_key
-
-try:
-    from registry.recovery import restore
-except ImportError:
-
-    def restore(actor, deletion_ids):
-        """Recover deletions, as far as these tests need it."""
-        for deletion in Deletion.objects.filter(pk__in=deletion_ids):
-            with transaction.atomic():
-                taken = list(Tag.objects.filter(deletion=deletion).select_related("image__repository", "manifest"))
-                Manifest.objects.filter(deletion=deletion).update(deletion=None)
-                for tag in taken:
-                    if Tag.objects.live().filter(image=tag.image, name=tag.name).exists():
-                        raise errors.Denied(f"the name {tag.name} is in use")
-                    event = history.record(
-                        actor, Event.Action.TAG_RECOVER, tag.image, tag=tag.name, digest=tag.manifest.digest
-                    )
-                    Tag.objects.create(
-                        image=tag.image, name=tag.name, manifest=tag.manifest, started_at=event.at, opened_by=event
-                    )
-                deletion.delete()
-
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")
@@ -87,7 +65,7 @@ def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
     thief.push("web/app", "stable", B)
     thief.push("web/app", "stable", C)
     thief.push("web/app", "b", A)
-    (first, second) = sorted(undo.preview(acts(world)), key=lambda step: step.tag)
+    (first, second) = sorted(undo.preview(world.owner.actor, acts(world)), key=lambda step: step.tag)
     assert (first.kind, first.tag, first.before, first.after) == (Kind.POINT, "b", A.digest, B.digest)
     assert (second.tag, second.before, second.after, len(second.events)) == ("stable", C.digest, A.digest, 2)
     assert meaning() == {"stable": "C", "b": "A", "c": "C"}
@@ -116,13 +94,13 @@ def test_doing_it_twice_changes_nothing_more(docker, stable, world):
     again = undone(world)
     assert Event.objects.count() == events
     assert again == undo.Undone()
-    assert undo.preview(acts(world)) == []
+    assert undo.preview(world.owner.actor, acts(world)) == []
 
 
 def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, world):
     evil = docker("thief").push("web/app", "evil", Image(layers=[b"evil"]))
     docker("thief").push_manifest("web/app", "evil2", A.manifest)
-    assert {(step.kind, step.tag or step.digest) for step in undo.preview(acts(world))} == {
+    assert {(step.kind, step.tag or step.digest) for step in undo.preview(world.owner.actor, acts(world))} == {
         (Kind.REMOVE, "evil"),
         (Kind.REMOVE, "evil2"),
         (Kind.REMOVE, evil.digest),
@@ -138,7 +116,7 @@ def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, worl
 def test_what_the_key_deleted_comes_back(docker, stable, world):
     docker("thief").delete("web/app/manifests/stable", 202)
     docker("thief").delete(f"web/app/manifests/{B.digest}", 202)
-    steps = undo.preview(acts(world))
+    steps = undo.preview(world.owner.actor, acts(world))
     assert [step.kind for step in steps] == [Kind.RECOVER, Kind.RECOVER]
     result = undone(world)
     assert (len(result.done), result.left) == (2, [])
@@ -160,7 +138,7 @@ def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the
 def test_what_others_changed_since_is_left_and_said(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("pusher").push("web/app", "stable", C)
-    (step,) = undo.preview(acts(world))
+    (step,) = undo.preview(world.owner.actor, acts(world))
     assert (step.tag, step.problem) == ("stable", "pusher@acme.test has changed it since")
     result = undone(world)
     assert (result.done, problems(result)) == ([], ["pusher@acme.test has changed it since"])
@@ -185,7 +163,7 @@ def test_a_tag_that_came_and_went_is_not_made_anew(docker, stable, world):
 def test_a_former_digest_that_somebody_deleted_is_said(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("owner").delete(f"web/app/manifests/{A.digest}", 202)
-    (step,) = undo.preview(acts(world))
+    (step,) = undo.preview(world.owner.actor, acts(world))
     assert "in Recovery until" in step.problem
     assert "in Recovery until" in problems(undone(world))[0]
     assert meaning()["stable"] == "B"
@@ -262,8 +240,32 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
     assert members.role_of(world.projects["demo"], world.reader.user) == ProjectRole.READER
     assert members.role_of(world.projects["demo"], world.stranger.user) is None
-    assert undo.preview(acts(world)) == []
+    assert undo.preview(world.owner.actor, acts(world)) == []
     assert undone(world) == undo.Undone()
+
+
+def test_who_belongs_to_a_project_goes_back_for_its_admins_only(world):
+    demo = world.projects["demo"]
+    members.set_role(world.admin.actor, demo, world.reader.user, ProjectRole.MEMBER)
+    members.set_role(world.admin.actor, demo, world.stranger.user, ProjectRole.ADMIN)
+    repositories.set_role(world.admin.actor, world.repository("web"), world.viewer.user, None)
+    theirs = acts(world, user_id=world.admin.user.pk)
+
+    why = "only an admin of the project may change the roles in it"
+    shown = undo.preview(world.member.actor, theirs)
+    assert {step.name: step.problem for step in shown} == {
+        "reader@acme.test": why,
+        "stranger@acme.test": why,
+        "viewer@acme.test": "",
+    }
+    result = undo.undo(world.member.actor, theirs, restore)
+    assert [step.name for step in result.done] == ["viewer@acme.test"]
+    assert members.role_of(demo, world.reader.user) == ProjectRole.MEMBER
+    assert members.role_of(demo, world.stranger.user) == ProjectRole.ADMIN
+
+    assert undo.undo(world.owner.actor, theirs, restore).done
+    assert members.role_of(demo, world.reader.user) == ProjectRole.READER
+    assert members.role_of(demo, world.stranger.user) is None
 
 
 def test_settings_that_others_changed_since_stay(world, thief):

@@ -6,10 +6,14 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from registry import manifests
 from registry.errors import RequestInvalid
 from registry.models import Event, Manifest, Severity
+from registry.oci.names import ImageName
 from scanning import acceptances, findings, scans
 from scanning.models import Acceptance, Finding, Report
 from tests import scan_images
@@ -104,12 +108,25 @@ def test_it_ends_by_itself_when_there_is_a_fix(push, accept):
     assert counts(manifest) == (1, 0, 0)
 
 
-def test_what_had_a_fix_already_stays_accepted(push, accept):
+def test_what_has_a_fix_already_is_accepted_by_those_who_know_that(push, accept):
     manifest = push()
     make_report(manifest, [FIXABLE])
-    accept("CVE-2026-2")
+    with pytest.raises(RequestInvalid):
+        accept("CVE-2026-2")
+    accept("CVE-2026-2", covers_fixed=True)
     make_report(manifest, [FIXABLE, ONE])
     assert counts(manifest) == (1, 0, 1)
+
+
+def test_what_is_deleted_does_not_decide(push, accept, world):
+    gone, here = push(), push("web/other")
+    make_report(gone, [ONE])
+    make_report(here, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2")])
+    manifests.delete(world.member.actor, world.repository("web"), ImageName("demo", "web", "app"), gone.digest)
+    with pytest.raises(RequestInvalid, match="found nowhere"):
+        accept("CVE-2026-1")
+    accept("CVE-2026-1", covers_fixed=True)
+    assert counts(here) == (0, 0, 1)
 
 
 def test_it_covers_what_is_pushed_later(push, accept, docker):
@@ -174,11 +191,26 @@ def test_what_is_refused(push, accept, options, why):
     assert not Acceptance.objects.exists()
 
 
+def test_sums_are_counted_under_the_lock_of_what_they_are_written_to(push, accept):
+    """Or an acceptance that ends in between would be counted for good."""
+    manifest = push()
+    make_report(manifest, [ONE])
+    with CaptureQueriesContext(connection) as queries:
+        findings.recount(Report.objects.filter(manifest=manifest))
+    said = [query["sql"] for query in queries]
+    begun = next(number for number, sql in enumerate(said) if sql.startswith("SAVEPOINT"))
+    counted = next(number for number, sql in enumerate(said) if "COUNT(" in sql)
+    locked = [number for number, sql in enumerate(said) if 'FROM "scanning_report"' in sql and "critical" in sql]
+    assert begun < locked[0] < counted
+    if connection.features.has_select_for_update:
+        assert "FOR UPDATE" in said[locked[0]]
+
+
 def test_openvex(push, accept, world):
     manifest = push()
     make_report(manifest, [ONE, FIXABLE])
     accept("CVE-2026-1", justification="vulnerable_code_not_in_execute_path", reason="never called")
-    accept("CVE-2026-2", reason="mended next week")
+    accept("CVE-2026-2", reason="mended next week", covers_fixed=True)
     document = json.loads(acceptances.as_file(acceptances.openvex(world.projects["demo"])))
     assert document["@context"] == "https://openvex.dev/ns/v0.2.0"
     first, second = document["statements"]
@@ -192,3 +224,6 @@ def test_openvex(push, accept, world):
     )
     assert (second["status"], second["action_statement"]) == ("affected", "mended next week")
     assert acceptances.openvex(world.projects["demo"], world.repository("fixed"))["statements"][0]["products"] == []
+    make_report(manifest, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2"), FIXABLE])
+    void, holding = acceptances.openvex(world.projects["demo"])["statements"]
+    assert (void["products"], holding["products"]) == ([], [{"@id": product}])
