@@ -31,22 +31,23 @@ MAX_REASON = 500
 
 def accept(
     actor: Actor,
-    project: Project,
+    where: Project | Repository,
     vulnerability: str,
     *,
     reason: str,
-    repository: Repository | None = None,
     package: str = "",
     justification: str = "",
     covers_fixed: bool = False,
     expires_at: datetime | None = None,
 ) -> Acceptance:
-    """Accept a vulnerability in a repository or (None) a whole project, in one package or ("") in every one.
+    """Accept a vulnerability in a repository or a whole project, in one package or ("") in every one.
 
     Findings are covered until there is a fix for them; with ``covers_fixed`` those that have one are covered as well.
-    Raises RequestInvalid (no reason, a time that is over, nothing that it would cover). What stands accepted in the same
-    words by the same person is not accepted again.
+    Raises RequestInvalid (no reason, a time that is over, nothing that it would cover). What stands accepted in the
+    same words by the same person is not accepted again.
     """
+    repository = where if isinstance(where, Repository) else None
+    project = where.project if isinstance(where, Repository) else where
     now = timezone.now()
     if not reason.strip() or len(reason) > MAX_REASON:
         raise RequestInvalid(_("say why, in at most %(count)s characters") % {"count": MAX_REASON})
@@ -57,8 +58,7 @@ def accept(
     )
     if not (covered if covers_fixed else covered.filter(fixed_version="")).exists():
         raise RequestInvalid(
-            _("%(vulnerability)s was found nowhere in %(where)s")
-            % {"vulnerability": vulnerability, "where": repository or project}
+            _("%(vulnerability)s was found nowhere in %(where)s") % {"vulnerability": vulnerability, "where": where}
         )
     said: dict[str, Any] = {
         "project": project,
@@ -118,7 +118,7 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
 
 
 def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
-    """Where what is accepted was found, by vulnerability: package, its fix, id of the repository, path, digest. One query."""
+    """Where what is accepted was found, by vulnerability: package, fix, id of the repository, path, digest."""
     found = Finding.objects.current().filter(
         vulnerability__name__in=standing.order_by().values("vulnerability"),
         manifest__deletion=None,

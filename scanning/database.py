@@ -28,7 +28,6 @@ from django.utils.dateparse import parse_datetime
 
 from accounts.actors import SYSTEM
 from registry import blobs, errors, hosts, manifests
-from registry.models import Blob
 from registry.oci import documents, names
 
 from . import trivy
@@ -95,7 +94,7 @@ def refresh(*, only_if_due: bool = False) -> Database | None:
             fetched = _fetch(source, place)
             is_newer = before is None or _read_metadata(fetched)[0] > before.updated_at
             made = _publish(fetched, place) if is_newer else None
-    except (ScanFailed, Refused) as problem:
+    except (ScanFailed, Refused, OSError) as problem:  # a full disk, say
         text = problem.detail if isinstance(problem, ScanFailed) else str(problem)
         _note(source, before, text or str(problem))
         return None
@@ -155,8 +154,7 @@ def _open_layer(name: names.ImageName, tag: str) -> IO[bytes]:
     layer = next((layer for layer in document.layers if layer.media_type == LAYER_TYPE), None)
     if layer is None:
         raise Refused(f"{name}:{tag} is not a vulnerability database of Trivy's")
-    blob = Blob.objects.get(digest=layer.digest, references__manifest__image=found.image_id)
-    return blobs.open_bytes(blob)
+    return blobs.open_bytes(blobs.find(SYSTEM, name, layer.digest))
 
 
 def _extract(archive: IO[bytes], folder: Path) -> Path:
@@ -221,14 +219,16 @@ def _is_whole(path: Path) -> bool:
             return False
         file.seek(root * page_size)
         page = file.read(page_size)
-        kind, entries, more = _PAGE.unpack_from(page)
-        page += file.read(more * page_size)
-    if kind != _LEAF:  # more sources than fit on a page
-        return True
-    names = set()
-    for place in range(_PAGE.size, _PAGE.size + entries * _ENTRY.size, _ENTRY.size):
-        offset, length = _ENTRY.unpack_from(page, place)
-        names.add(page[place + offset : place + offset + length])
+        try:
+            kind, entries, more = _PAGE.unpack_from(page)
+            page += file.read(min(more, pages) * page_size)
+            if kind != _LEAF:  # more sources than fit on a page
+                return True
+            places = range(_PAGE.size, _PAGE.size + entries * _ENTRY.size, _ENTRY.size)
+            found = [(place, *_ENTRY.unpack_from(page, place)) for place in places]
+        except struct.error:  # it says that there is more than there is
+            return False
+    names = {page[place + offset : place + offset + length] for place, offset, length in found}
     return bool(names - {b"vulnerability", b"data-source"})
 
 

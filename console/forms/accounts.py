@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from accounts.models import OrganizationRole, ProjectRole, Theme
 from registry import projects
 
-from .parts import Form
+from .parts import Day, Form
 
 if TYPE_CHECKING:
     from accounts.models import Project, User
@@ -125,10 +125,8 @@ class NewKey(Form):
         widget=forms.TextInput({"autofocus": True}),
     )
     expires = forms.ChoiceField(label=gettext_lazy("Expires"), required=False)
-    expires_on = forms.DateField(
+    expires_on = Day(
         label=gettext_lazy("… or on this day"),
-        required=False,
-        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
     )
     project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
         label=gettext_lazy("Project"),

@@ -13,7 +13,7 @@ from accounts.models import AccessKey
 from registry.history import Wanted
 from registry.models import Event
 
-from .parts import Form
+from .parts import Day, Form
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -55,12 +55,8 @@ class HistoryFilter(Form):
     who = forms.CharField(label=gettext_lazy("Who"), required=False, max_length=254)
     tag = forms.CharField(label=gettext_lazy("Tag"), required=False, max_length=128)
     key = forms.CharField(label=gettext_lazy("Access key ID"), required=False, max_length=32, widget=forms.HiddenInput)
-    since = forms.DateField(
-        label=gettext_lazy("From"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
-    )
-    until = forms.DateField(
-        label=gettext_lazy("Until"), required=False, widget=forms.DateInput({"type": "date"}, "%Y-%m-%d")
-    )
+    since = Day(label=gettext_lazy("From"))
+    until = Day(label=gettext_lazy("Until"))
 
     def wanted(self, project: Project, repository: Repository | None, image: Image | None) -> Wanted:
         """The events that were asked for, of this place."""
@@ -107,6 +103,6 @@ class UndoChoice(Form):
 
 
 def _moment(day: Any, *, after: int = 0) -> datetime | None:
-    if not day or day.year >= 9999:
+    if not day:
         return None
     return datetime.combine(day + timedelta(days=after), time.min, tzinfo=timezone.get_current_timezone())

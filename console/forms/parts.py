@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.core import signing
+from django.utils.translation import gettext as _
 
 from accounts.keys import KeyRefused
 from accounts.organizations import Refused
@@ -13,6 +14,7 @@ from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import date
 
 Result = TypeVar("Result")
 
@@ -38,6 +40,23 @@ class Form(forms.Form):
         except (RegistryError, Refused, KeyRefused) as error:
             self.add_error(self.field_of.get(type(error).__name__), str(error))
             return None
+
+
+class Day(forms.DateField):
+    """A day that somebody may choose or leave out; near the first and the last date some zones have no such moment."""
+
+    YEARS = range(2000, 9000)
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.DateInput({"type": "date"}, format="%Y-%m-%d")
+        super().__init__(**{"required": False, "widget": widget} | kwargs)
+
+    def validate(self, value: date | None) -> None:
+        """Refuse what no calendar needs."""
+        super().validate(value)
+        if value is not None and value.year not in self.YEARS:
+            words = _("A year from %(first)s to %(last)s.")
+            raise forms.ValidationError(words % {"first": self.YEARS[0], "last": self.YEARS[-1]})
 
 
 def seen(form: Form) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from accounts.grants import RepositoryRole
 from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION
 
-from .parts import Form, seen
+from .parts import Day, Form, seen
 
 if TYPE_CHECKING:
     from registry.models import Image
@@ -149,13 +149,11 @@ class ImageSettings(Form):
     """Description and end of an image."""
 
     description = forms.CharField(label=gettext_lazy("Description"), max_length=100, required=False)
-    expires_on = forms.DateField(
+    expires_on = Day(
         label=gettext_lazy("Expires on"),
-        required=False,
         help_text=gettext_lazy(
             "From the beginning of this day on, push and pull are refused, with the reason. Nothing is deleted."
         ),
-        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
 

@@ -14,7 +14,7 @@ from console.templatetags.scans import justification_words
 from scanning.acceptances import MAX_REASON
 from scanning.models import Acceptance
 
-from .parts import Form
+from .parts import Day, Form
 
 if TYPE_CHECKING:
     from datetime import date
@@ -42,11 +42,9 @@ class Accept(Form):
         widget=forms.Textarea({"rows": 3}),
         help_text=gettext_lazy("In words that the next reader understands; they appear beside the finding."),
     )
-    ends_on = forms.DateField(
+    ends_on = Day(
         label=gettext_lazy("Until"),
-        required=False,
         help_text=gettext_lazy("The last day on which it holds. Left empty, it has no end."),
-        widget=forms.DateInput({"type": "date"}, format="%Y-%m-%d"),
     )
 
     def __init__(self, *args: Any, package: str, repository: str, **kwargs: Any) -> None:

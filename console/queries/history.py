@@ -25,7 +25,7 @@ SUGGESTED = 100
 
 def page(wanted: Wanted, asked: QueryDict) -> dict[str, Any]:
     """Fifty events, and the ids from which the neighbouring pages go on."""
-    before, after = _id(asked.get("before")), _id(asked.get("after"))
+    before, after = listing.identifier(asked.get("before")), listing.identifier(asked.get("after"))
     found = history.page(wanted, PAGE, before=before, after=after)
     return {
         "events": found.events,
@@ -33,10 +33,6 @@ def page(wanted: Wanted, asked: QueryDict) -> dict[str, Any]:
         "older": found.events[-1].pk if found.events and found.has_older else None,
         "is_filtered": wanted != type(wanted)(wanted.project, wanted.repository, wanted.image),
     }
-
-
-def _id(text: str | None) -> int | None:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def people(project: Project) -> list[tuple[str, str]]:

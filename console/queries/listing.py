@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from django.db.models import QuerySet
-    from django.http import QueryDict
 
 Row = TypeVar("Row", bound=Model)
 
@@ -39,8 +38,12 @@ class Listing(Generic[Row]):
         return not self.newer and not self.older
 
 
+# What a cursor that nobody was given may lead to: texts, numbers and times that a column cannot have.
+_UNREADABLE = (ValueError, TypeError, OverflowError, ValidationError, FieldError)
+
+
 def page(
-    found: QuerySet[Row], wanted: QueryDict, sorts: Mapping[str, str], *, search: str = "", size: int = PAGE
+    found: QuerySet[Row], wanted: Mapping[str, str], sorts: Mapping[str, str], *, search: str = "", size: int = PAGE
 ) -> Listing[Row]:
     """The page of ``found`` that the query string asks for.
 
@@ -54,11 +57,15 @@ def page(
     cursor = _read(wanted.get("before", "") or wanted.get("after", ""))
     backwards = backwards and cursor is not None
     descending = falls != backwards
-    if cursor is not None:
-        found = _beyond(found, field, cursor, descending=descending)
     sign = "-" if descending else ""
     order = [f"{sign}{field}"] if field == "pk" else [f"{sign}{field}", f"{sign}pk"]
-    rows = list(found.order_by(*order)[: size + 1])
+    try:
+        rest = found if cursor is None else _beyond(found, field, cursor, descending=descending)
+        rows = list(rest.order_by(*order)[: size + 1])
+    except _UNREADABLE:
+        if cursor is None:
+            raise
+        return page(found, {"sort": sort}, sorts, search=search, size=size)
     has_more, rows = len(rows) > size, rows[:size]
     if backwards:
         rows.reverse()
@@ -73,15 +80,17 @@ def page(
     )
 
 
+def identifier(text: str | None) -> int | None:
+    """The id of a row as it stands in an address or a form; None when no row can have it."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
+
+
 def _beyond(found: QuerySet[Row], field: str, cursor: tuple[Any, int], *, descending: bool) -> QuerySet[Row]:
     value, pk = cursor
     than = "lt" if descending else "gt"
-    try:
-        if field == "pk":
-            return found.filter(**{f"pk__{than}": pk})
-        return found.filter(Q(**{f"{field}__{than}": value}) | Q(**{field: value, f"pk__{than}": pk}))
-    except (ValueError, TypeError, ValidationError, FieldError):
-        return found
+    if field == "pk":
+        return found.filter(**{f"pk__{than}": pk})
+    return found.filter(Q(**{f"{field}__{than}": value}) | Q(**{field: value, f"pk__{than}": pk}))
 
 
 def _write(row: Model, field: str) -> str:
@@ -95,6 +104,11 @@ def _write(row: Model, field: str) -> str:
 def _read(text: str) -> tuple[Any, int] | None:
     try:
         value, pk = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         return None
-    return (value, pk) if isinstance(value, str | int | float) and isinstance(pk, int) and abs(pk) < 2**62 else None
+    is_text = isinstance(value, str) and "\0" not in value
+    return (value, pk) if (is_text or _is_number(value)) and isinstance(pk, int) and _is_number(pk) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 2**62  # what columns hold; not NaN, not infinite

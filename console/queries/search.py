@@ -94,7 +94,8 @@ def search(actor: Actor, words: str) -> Found:
         found.manifests = list(
             _in_reach(manifests, reach).defer("content").select_related("image__repository__project")[:SHOWN]
         )
-        return found
+        if ":" in words:  # without its algorithm it may be a commit, a date, or a word such as facade
+            return found
     if image_words:
         tags = Tag.objects.live().filter(name__startswith=tag_words, image__path__icontains=image_words)
         found.tags = list(_in_reach(tags, reach).select_related("image__repository__project", "manifest")[:SHOWN])

@@ -13,6 +13,7 @@ from django.utils.translation import ngettext
 from console.forms.repositories import TypedName
 from console.queries import history as queries
 from console.queries import images as image_queries
+from console.queries.listing import identifier
 from console.shortcuts import Place, back, of_project
 from registry import recovery
 from registry.access import Action
@@ -20,9 +21,6 @@ from registry.models import Deletion
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
-
-
-MAX_DIGITS = 19  # no id of a database is longer
 
 
 @of_project(Action.VIEW)
@@ -40,11 +38,7 @@ def show(place: Place) -> HttpResponse:
 @of_project(Action.VIEW, post=Action.MANAGE)
 def restore(place: Place) -> HttpResponse:
     """Bring back the acts that were chosen; also the Undo of a notice."""
-    wanted = [
-        int(pk)
-        for pk in place.request.POST.getlist("deletion")
-        if pk.isascii() and pk.isdigit() and len(pk) < MAX_DIGITS
-    ]
+    wanted = [pk for text in place.request.POST.getlist("deletion") if (pk := identifier(text)) is not None]
     known = Deletion.objects.filter(project=place.project, pk__in=wanted).count()
     if place.request.method != "POST" or not wanted:
         return place.go("recovery")

@@ -11,6 +11,7 @@ from django.utils.translation import ngettext
 from django_htmx.http import HttpResponseClientRefresh
 
 from console.queries import scans as queries
+from console.queries.listing import identifier
 from console.shortcuts import Place, back, of_project
 from registry.access import Action
 from registry.models import Repository
@@ -44,8 +45,8 @@ def log(place: Place) -> HttpResponse:
 def acceptances(place: Place) -> HttpResponse:
     """What people live with; POST withdraws one."""
     if place.request.method == "POST":
-        chosen = place.request.POST.get("acceptance", "")
-        found = Acceptance.objects.filter(project=place.project, pk=int(chosen) if chosen.isdecimal() else 0)
+        chosen = identifier(place.request.POST.get("acceptance"))
+        found = Acceptance.objects.filter(project=place.project, pk=chosen)
         acceptance = found.select_related("repository__project", "project").first()
         if acceptance is None:
             raise Http404
@@ -72,7 +73,7 @@ def _ask(place: Place) -> HttpResponse:
     elif act == "retry":
         failed = queries.failed(place.project)
         if chosen:
-            failed = failed.filter(pk=int(chosen) if chosen.isdecimal() else 0)
+            failed = failed.filter(pk=identifier(chosen))
         _start(place, scans.request(failed.values_list("pk", flat=True), Scan.Trigger.MANUAL, place.actor.label))
     return place.go("scans")
 

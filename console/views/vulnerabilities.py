@@ -103,9 +103,8 @@ def accept(place: Place, reference: str) -> HttpResponse:
         made = form.attempt(
             acceptances.accept,
             place.actor,
-            place.project,
+            place.home if wanted["scope"] == "repository" else place.project,
             vulnerability,
-            repository=place.home if wanted["scope"] == "repository" else None,
             package=package if wanted["packages"] == "this" else "",
             justification=wanted["justification"],
             reason=wanted["reason"],

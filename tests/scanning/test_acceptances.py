@@ -44,7 +44,8 @@ def accept(world):
 
     def make(name, **options):
         options = {"reason": "no way to reach it"} | options
-        return acceptances.accept(world.member.actor, world.projects["demo"], name, **options)
+        where = options.pop("repository", world.projects["demo"])
+        return acceptances.accept(world.member.actor, where, name, **options)
 
     return make
 

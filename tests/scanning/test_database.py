@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import struct
 import tarfile
 from datetime import timedelta
 
@@ -65,8 +67,16 @@ def test_scans_that_waited_for_a_database_begin(scanner, docker, django_capture_
     assert found_in(digest) == DEBIAN_FINDINGS
 
 
+def promising(file: bytes) -> bytes:
+    """The same database, whose first page of buckets says that it has more entries than fit."""
+    page_size, root = struct.unpack_from("<I", file, 24)[0], struct.unpack_from("<Q", file, 32)[0]
+    at = root * page_size + 10
+    return file[:at] + b"\xff\xff" + file[at + 2 :]
+
+
 @pytest.mark.parametrize(
-    "damage", ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date", "knows nothing"]
+    "damage",
+    ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date", "knows nothing", "promises"],
 )
 def test_what_is_no_database_changes_nothing(scanner, written, damage):
     before = scanner.load()
@@ -84,6 +94,7 @@ def test_what_is_no_database_changes_nothing(scanner, written, damage):
             scanner, trivy__db=database_file[: len(database_file) // 2], metadata__json=metadata
         ),
         "panic": lambda: archive_of(scanner, trivy__db=b"\0" * 20_000, metadata__json=metadata),
+        "promises": lambda: archive_of(scanner, trivy__db=promising(database_file), metadata__json=metadata),
         "knows nothing": lambda: archive_of(scanner, trivy__db=nothing.read_bytes(), metadata__json=metadata),
         "no date": lambda: archive_of(
             scanner, trivy__db=database_file, metadata__json=json.dumps(said | {"UpdatedAt": 7}).encode()
@@ -158,6 +169,28 @@ def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, setti
         assert (fetched and fetched.updated_at) in {TODAY, None}
     assert database.current().updated_at == TODAY
     assert [refresh.problem for refresh in DatabaseRefresh.objects.all()] == ["", ""]
+
+
+def test_one_that_was_pushed_twice_is_fetched_once(scanner, docker, settings, written):
+    """Two manifests of one image with the same layer, one of them deleted."""
+    member, thing = docker("member"), vulnerability_db.artifact(written)
+    member.push_thing("web/trivy-db", "2", thing)
+    again = json.loads(thing.manifest.content) | {"annotations": {"org.opencontainers.image.created": "today"}}
+    member.push_manifest("web/trivy-db", "2", json.dumps(again).encode(), thing.manifest.media_type)
+    settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
+    assert database.refresh().updated_at == TODAY
+
+
+def test_a_disk_that_is_full_is_said(scanner, docker, settings, written, monkeypatch):
+    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(database.shutil, "copyfileobj", full)
+    assert database.refresh() is None
+    assert "No space left" in DatabaseRefresh.objects.latest("pk").problem
 
 
 def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, settings, written):
