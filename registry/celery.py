@@ -35,11 +35,7 @@ app.conf.update(
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
         "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
         "warn of keys that end": {"task": "accounts.tasks.warn_of_expiry", "schedule": crontab(minute="41")},
-        "run cleanup policies": {
-            "task": "registry.tasks.clean_repositories",
-            "schedule": crontab(minute="30", hour="2"),
-        },
-        "sweep cleanup policies": {"task": "registry.tasks.sweep_cleanups", "schedule": 600.0},
+        "run cleanup policies": {"task": "registry.tasks.clean_repositories", "schedule": 300.0},
         "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
         "delete for good what nobody recovered": {"task": "registry.tasks.purge_deletions", "schedule": 600.0},
         "collect garbage": {

@@ -11,7 +11,7 @@ Locks: policy or run -> repository -> image, as everywhere.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, Max, OuterRef, Q, Subquery
@@ -26,6 +26,7 @@ from registry.transactions import retried
 
 logger = logging.getLogger(__name__)
 
+NIGHT = time(2, 30)  # UTC
 LINES = 100  # deleted in one transaction
 STALE = timedelta(minutes=10)
 KEEP_RUNS = timedelta(days=90)
@@ -34,9 +35,14 @@ Outcome, State = CleanupLine.Outcome, CleanupRun.State
 _ACTOR = Actor(label="cleanup policy", is_system=True)
 
 
-def due(every: timedelta) -> list[int]:
-    """Ids of policies to be run: the last run began (or the policy was changed) so long ago, or its worker is gone."""
-    now = timezone.now()
+def due(now: datetime | None = None) -> list[int]:
+    """Ids of policies to be run: a night has begun since their last run did, or the worker of an open run is gone.
+
+    A policy that was made or changed waits for the next night.
+    """
+    now = now or timezone.now()
+    night = datetime.combine(now.astimezone(UTC), NIGHT, tzinfo=UTC)
+    night = night if night <= now else night - timedelta(days=1)
     runs = CleanupRun.objects.filter(repository=OuterRef("repository"))
     begun = runs.order_by("-pk").values("started_at")[:1]
     active = CleanupPolicy.objects.active().annotate(
@@ -44,9 +50,7 @@ def due(every: timedelta) -> list[int]:
     )
     is_stale = Exists(runs.open().filter(heartbeat_at__lt=now - STALE))
     is_open = Exists(runs.open())
-    return list(
-        active.filter(is_stale | (Q(last__lte=now - every) & ~is_open)).order_by("pk").values_list("pk", flat=True)
-    )
+    return list(active.filter(is_stale | (Q(last__lt=night) & ~is_open)).order_by("pk").values_list("pk", flat=True))
 
 
 def run(policy_id: int) -> CleanupRun | None:

@@ -303,8 +303,8 @@ class Problem:
 def verify(*, full: bool = False) -> Iterator[Problem | int]:
     """Compare rows and stored bytes; with ``full`` every byte is read.
 
-    Yields problems, and now and then how many blobs were looked at. Repairs nothing: pushing a damaged blob again
-    does, and orphans are for a person to judge.
+    Yields problems, and now and then how many blobs were looked at. Repairs nothing: pushing a missing or short blob
+    again does (so the file of a damaged one is to be removed first); orphans are for a person to judge.
     """
     storage, looked, last = blob_storage(), 0, 0
     while rows := list(Blob.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
@@ -324,9 +324,12 @@ def _compare(blob: Blob, *, full: bool) -> Problem | None:
         if storage.holds(blob.storage_key, blob.size):
             is_whole = not full or _reads_as(blob.digest, blob.storage_key)
             return None if is_whole else Problem("damaged", blob.storage_key, blob.digest)
+        kind = "short" if storage.exists(blob.storage_key) else "missing"
     except FileNotFoundError:  # between the two looks
-        pass
-    kind = "short" if storage.exists(blob.storage_key) else "missing"
+        kind = "missing"
+    except OSError as error:  # the disk has lost it, or it is somebody else's by now
+        logger.error("%s cannot be read: %s", blob.storage_key, error)
+        kind = "damaged"
     return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
 from celery import shared_task
@@ -74,18 +73,8 @@ def clean_repository(policy_id: int) -> None:
 
 @shared_task
 def clean_repositories() -> int:
-    """Every night: start the cleanup policies."""
-    return _start_cleanups(timedelta(hours=20))
-
-
-@shared_task
-def sweep_cleanups() -> int:
-    """Start what the night forgot, and go on with what a worker that ended left."""
-    return _start_cleanups(timedelta(hours=28))
-
-
-def _start_cleanups(every: timedelta) -> int:
-    policies = cleanup.due(every)
+    """Start the cleanup policies whose night has come, and go on with what a worker that ended left."""
+    policies = cleanup.due()
     for policy_id in policies:
         start_cleanup(policy_id)
     return len(policies)

@@ -1,7 +1,7 @@
 """Cleanup policies at work: they take what they show, nothing that is kept or needed, and everything can come back."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -324,39 +324,45 @@ def test_a_run_that_fails_says_so_and_does_not_come_back(tagged, web, caplog):
 
 
 # ── By the clock ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_night_runs_what_is_due_and_the_sweep_what_was_lost(tagged, web, world):
-    night, sweep = timedelta(hours=20), timedelta(hours=28)
+def at(day: int, hour: int, minute: int = 0) -> datetime:
+    return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
+
+
+def test_each_night_runs_a_policy_once_whatever_happened_by_day(tagged, web, world):
     policy = policy_of(web, keep_last=8)
-    assert cleanup.due(night) == [], "a new policy waits for its first night"
-    CleanupPolicy.objects.update(updated_at=ago(1))
-    assert cleanup.due(night) == [policy.pk]
-    assert cleanup.due(sweep) == []
-    cleanup.run(policy.pk)
-    assert cleanup.due(night) == []
-    CleanupRun.objects.update(started_at=ago(1.5))
-    CleanupPolicy.objects.update(updated_at=ago(9))
-    assert cleanup.due(sweep) == [policy.pk]
+    CleanupPolicy.objects.update(updated_at=at(2, 10))
+    assert cleanup.due(at(2, 23, 59)) == cleanup.due(at(3, 2, 29)) == [], "a new policy waits for its first night"
+    for day in (3, 4):
+        assert cleanup.due(at(day, 2, 30)) == cleanup.due(at(day, 9)) == [policy.pk], "late is better than never"
+        cleanup.run(policy.pk)
+        CleanupRun.objects.filter(started_at__gt=at(day, 3)).update(started_at=at(day, 2, 31))
+        assert cleanup.due(at(day, 2, 40)) == cleanup.due(at(day + 1, 2, 29)) == []
+    cleanup.run(policy.pk)  # somebody's, by day
+    CleanupRun.objects.filter(started_at__gt=at(5, 0)).update(started_at=at(4, 14))
+    assert cleanup.due(at(4, 20)) == []
+    assert cleanup.due(at(5, 2, 30)) == [policy.pk]
 
     run = cleanup._open(policy.pk)
-    assert cleanup.due(night) == [], "somebody is at work"
+    assert cleanup.due(timezone.now()) == [], "somebody is at work"
     CleanupRun.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=11))
-    assert cleanup.due(sweep) == [policy.pk], "its worker is gone"
+    assert cleanup.due() == [policy.pk], "its worker is gone"
     policy_of(web, is_active=False)
     CleanupPolicy.objects.update(updated_at=ago(9))
-    assert cleanup.due(night) == []
+    assert cleanup.due() == []
 
 
-def test_an_approved_run_is_found_by_the_sweep(tagged, web, world):
+def test_an_approved_run_is_gone_on_with(tagged, web, world):
     policy = policy_of(web, keep_last=2)
     held = cleanup.run(policy.pk)
-    assert cleanup.due(timedelta(hours=28)) == []
+    now = timezone.now()
+    assert cleanup.due(now) == []
     cleanup.approve(world.member.actor, held.pk)
-    assert cleanup.due(timedelta(hours=28)) == [policy.pk]
+    assert cleanup.due(now) == [policy.pk]
 
 
 def test_the_tasks_of_the_schedule_exist(tagged, web):
     scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
-    assert {f"registry.tasks.{name}" for name in ("clean_repositories", "sweep_cleanups", "prune_history")} <= scheduled
+    assert {f"registry.tasks.{name}" for name in ("clean_repositories", "prune_history")} <= scheduled
     policy = policy_of(web, keep_last=8)
     tasks.clean_repository(policy.pk)
     tasks.clean_repository(policy.pk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -359,6 +360,22 @@ def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder)
     for number in (1, 2):  # a push repairs what a look can see; what is damaged inside is for a person to judge
         member.push_blob("web/app", WASTE[number])
     assert problems(full=True) == {("damaged", sha256(WASTE[3])), ("orphan", str(old.relative_to(storage_folder)))}
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), PermissionError(errno.EACCES, "no")])
+def test_a_scrub_goes_on_after_what_it_cannot_read(member, storage_folder, monkeypatch, error):
+    for data in WASTE[:3]:
+        member.push_blob("web/app", data)
+    bad = Blob.objects.get(digest=sha256(WASTE[1])).storage_key
+    opened = type(garbage.blob_storage()).open
+
+    def unreadable(storage, key, *arguments):
+        if key == bad:
+            raise error
+        return opened(storage, key, *arguments)
+
+    monkeypatch.setattr(type(garbage.blob_storage()), "open", unreadable)
+    assert list(garbage.verify(full=True)) == [garbage.Problem("damaged", bad, sha256(WASTE[1])), 3]
 
 
 @pytest.mark.parametrize("name", ["00/notes.txt", "00/sha256-00", "00/\udcff", "00/folder/x", "of no folder"])

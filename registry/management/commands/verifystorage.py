@@ -11,8 +11,9 @@ from registry.management.json_command import say
 
 class Command(BaseCommand):
     help = (
-        "Compare what the database says with the bytes that are stored; with --full read every byte. Repairs nothing:"
-        " pushing a damaged blob again does. Each problem is said on standard error; status 1 when there is one."
+        "Compare what the database says with the bytes that are stored; with --full read every byte. Each problem is"
+        " said on standard error; status 1 when there is one. Repairs nothing: pushing an image whose blobs are missing"
+        " or short does; remove the file of a damaged one first."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
