@@ -22,7 +22,7 @@ from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
 from registry.models.compiled import MOMENT_MARK, CompiledQuery, stored, text_mark
 from registry.oci import configs, digests, documents, names
-from registry.signals import manifest_deleted, manifest_pushed
+from registry.signals import manifest_pushed
 from registry.transactions import retried
 
 if TYPE_CHECKING:
@@ -264,8 +264,6 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
         for tag in (*named, *alone):
             tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
-        for root in roots:
-            transaction.on_commit(partial(manifest_deleted.send_robust, Manifest, manifest_id=root.pk, actor=actor))
     return deletion
 
 

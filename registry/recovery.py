@@ -32,7 +32,7 @@ from registry.models import (
     Tag,
     UploadSession,
 )
-from registry.signals import manifest_recovered
+from registry.signals import manifests_recovered
 from registry.transactions import retried
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _restore_repository(actor: Actor, deletion: Deletion) -> tuple[int, list[Lef
     event = history.record(actor, Action.REPOSITORY_RECOVER, repository)
     Repository.objects.filter(pk=repository.pk).update(deletion=None)
     images.update(deletion=None)
-    Manifest.objects.filter(deletion=deletion).update(deletion=None)
+    _bring_back(actor, Manifest.objects.filter(deletion=deletion))
     return _reopen(Tag.objects.filter(deletion=deletion), event), []
 
 
@@ -178,8 +178,14 @@ def _restore_image(actor: Actor, deletion: Deletion) -> tuple[int, list[Left]]:
     quotas.check_images(image.repository)
     event = history.record(actor, Action.IMAGE_RECOVER, image)
     Image.objects.filter(pk=image.pk).update(deletion=None)
-    Manifest.objects.filter(deletion=deletion).update(deletion=None)
+    _bring_back(actor, Manifest.objects.filter(deletion=deletion))
     return _reopen(Tag.objects.filter(deletion=deletion), event), []
+
+
+def _bring_back(actor: Actor, deleted: QuerySet[Manifest]) -> None:
+    pks = list(deleted.values_list("pk", flat=True))
+    deleted.update(deletion=None)
+    transaction.on_commit(partial(manifests_recovered.send_robust, Manifest, manifest_ids=pks, actor=actor))
 
 
 def _reopen(closed: QuerySet[Tag], event: Event) -> int:
@@ -245,14 +251,13 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
         children = ManifestChild.objects.filter(parent__in=fresh, child__deletion__isnull=False)
         fresh = set(children.values_list("child", flat=True)) - needed
         needed |= fresh
-    Manifest.objects.filter(pk__in=needed).update(deletion=None)
+    _bring_back(actor, Manifest.objects.filter(pk__in=needed))
     # Those that were asked for: no event since then can be about a digest that is still deleted.
     asked = Event.objects.filter(image=image, action=Action.IMAGE_DELETE, pk__gte=deletion.event_id)
     wanted = set(asked.filter(digest__in=[manifest.digest for manifest in own]).values_list("digest", flat=True))
     for manifest in own:
         if manifest.digest in wanted or len(own) == 1:
             history.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
-        transaction.on_commit(partial(manifest_recovered.send_robust, Manifest, manifest_id=manifest.pk, actor=actor))
     return bool(own)
 
 

@@ -36,6 +36,10 @@ _BY_HAND = {
     Action.REPOSITORY_RECOVER: gettext_noop("%(path)s was recovered: delete it again if it is not wanted"),
     Action.IMAGE_RECOVER: gettext_noop("%(path)s was recovered: delete again what is not wanted"),
     Action.NOTICE_CHANGE: gettext_noop("%(path)s has other notices now: look at who gets them"),
+    Action.VULNERABILITY_ACCEPT: gettext_noop("a vulnerability was accepted in %(path)s: look at what is accepted"),
+    Action.VULNERABILITY_WITHDRAW: gettext_noop("an acceptance was withdrawn in %(path)s: look at what is accepted"),
+    Action.DELETION_PURGE: gettext_noop("something of %(path)s was deleted for good"),
+    Action.DELETION_HOLD: gettext_noop("something of %(path)s is held in Recovery, or not any more: look at it"),
     Action.PROJECT_UPDATE: gettext_noop("%(path)s has other settings or quotas now: look at them"),
 }
 

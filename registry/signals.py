@@ -7,6 +7,5 @@ called twice.
 from django.dispatch import Signal
 
 manifest_pushed = Signal()  # manifest_id, tags (names that name it since this push), actor
-manifest_recovered = Signal()  # manifest_id, actor
-manifest_deleted = Signal()  # manifest_id, actor
+manifests_recovered = Signal()  # manifest_ids, actor
 pull_refused = Signal()  # manifest_id; a receiver answers with words that say more of why, or None

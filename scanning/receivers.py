@@ -8,7 +8,7 @@ from django.dispatch import receiver
 from django.utils import timezone
 
 from registry.models import Manifest
-from registry.signals import manifest_pushed, pull_refused
+from registry.signals import manifest_pushed, manifests_recovered, pull_refused
 
 from . import notices, scans, tasks
 from .models import Finding
@@ -23,6 +23,12 @@ NAMED = 3
 def scan_what_was_pushed(*, manifest_id: int, actor: Actor, **_: Any) -> None:
     """The row first, then the message."""
     tasks.start(scans.request_for_push(manifest_id, actor))
+
+
+@receiver(manifests_recovered)
+def scan_what_was_deleted_before_it_was_scanned(*, manifest_ids: list[int], actor: Actor, **_: Any) -> None:
+    """The row first, then the message."""
+    tasks.start(scans.request_for_recovered(manifest_ids, actor))
 
 
 @receiver(pull_refused)

@@ -82,6 +82,13 @@ def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
     return request(set(wanted) - set(known), Trigger.PUSH, actor.label)
 
 
+def request_for_recovered(manifest_ids: list[int], actor: Actor) -> list[int]:
+    """Scan what came back, was never scanned, and would have been when it was pushed."""
+    found = Manifest.objects.filter(pk__in=manifest_ids, report=None, image__repository__scan_on_push=True)
+    leaves = found.exclude(media_type__in=media_types.INDEXES)
+    return request(leaves.values_list("pk", flat=True), Trigger.PUSH, actor.label)
+
+
 def request_for_tagged(actor: Actor, repositories: Iterable[Repository]) -> list[int]:
     """Scan everything that a tag names in these repositories."""
     named = Tag.objects.live().filter(
@@ -261,7 +268,7 @@ def _finish(scan: Scan) -> None:
         )
         if not ended:
             return
-        if scan.problem:
+        if scan.problem and scan.problem != Problem.GONE:  # of which nothing is known, and nobody asks
             findings.store_failure(scan)
         if scan.trigger != Trigger.DAILY or scan.new or scan.fixed:
             _record(scan)

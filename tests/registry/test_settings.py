@@ -286,3 +286,10 @@ def test_nothing_in_the_code_turns_data_into_code(word):
 
 def test_the_tests_have_a_data_directory_of_their_own():
     assert SOURCE not in Path(django_settings.DATA_DIR).parents
+
+
+def test_the_compose_file_says_each_setting_once():
+    """Docker Compose refuses a mapping with a key that stands in it twice."""
+    names = re.findall(r"^    (KCR_\w+):", (SOURCE / "docker-compose.yml").read_text(), re.MULTILINE)
+    assert len(names) > 10
+    assert sorted(names) == sorted(set(names))

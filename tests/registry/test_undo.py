@@ -10,7 +10,7 @@ from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole, User
-from registry import errors, images, manifests, members, policies, repositories, undo
+from registry import errors, images, manifests, members, policies, repositories, reversal, undo
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
@@ -296,6 +296,16 @@ def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thi
     repositories.create(thief.actor, world.projects["demo"], "evil")
     result = undone(world)
     assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
+
+
+@pytest.mark.parametrize("action", sorted(set(Event.Action) - {"scan.done"}))
+def test_of_every_act_something_is_said_or_it_changes_nothing_that_lasts(action):
+    undone_by_steps = {
+        *("tag.add", "tag.move", "tag.delete", "tag.recover", "image.push", "image.delete", "repository.delete"),
+        *(str(each) for each in reversal._SETTINGS),
+    }
+    lasts_not = {"collection.run", "collection.done", "cleanup.run", "project.create"}
+    assert (action in reversal._BY_HAND) != (action in undone_by_steps | lasts_not)
 
 
 def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):

@@ -8,8 +8,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import repositories
-from registry.models import Event, Manifest, Severity
+from registry import images, recovery, repositories
+from registry.models import Deletion, Event, Manifest, Severity
 from scanning import findings, scans, trivy
 from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
 from scanning.models.scans import Problem
@@ -278,11 +278,27 @@ def test_a_runner_that_was_thought_dead_writes_nothing(scanner, push, monkeypatc
     assert not Report.objects.filter(manifest__digest=digest).exists()
 
 
-def test_a_digest_that_is_deleted_meanwhile(scanner, push, docker):
+@pytest.mark.parametrize("whole", ["digest", "image", "repository"])
+def test_a_digest_that_is_deleted_meanwhile_is_scanned_when_it_comes_back(
+    scanner, push, docker, world, whole, django_capture_on_commit_callbacks
+):
+    scanner.load()
     digest = push(scan_images.debian())
-    docker("member").delete(f"web/app/manifests/{digest}", 202)
+    if whole == "digest":
+        docker("member").delete(f"web/app/manifests/{digest}", 202)
+    elif whole == "image":
+        images.delete(world.member.actor, world.repository("web"), ["app"])
+    else:
+        repositories.delete(world.member.actor, world.repository("web"))
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == ("failed", Problem.GONE)
+    assert not Report.objects.exists(), "nothing is known of it, and nothing failed"
+
+    with django_capture_on_commit_callbacks(execute=True):
+        recovery.restore(world.member.actor, [Deletion.objects.get().pk])
+    scanner.work()
+    assert found_in(digest) == DEBIAN_FINDINGS
+    assert Scan.objects.filter(trigger=Scan.Trigger.PUSH).count() == 2
 
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
