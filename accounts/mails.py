@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def send(user: User, subject: str, template: str, **context: Any) -> None:
     """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises what the mail server's client raises."""
+    subject = " ".join(subject.split())  # a name in it may have lines
     context |= {"user": user, "subject": subject, "url": settings.PUBLIC_URL}
     mail = EmailMultiAlternatives(subject, render_to_string(f"mail/{template}.txt", context), to=[user.email])
     mail.attach_alternative(render_to_string(f"mail/{template}.html", context), "text/html")

@@ -91,7 +91,8 @@ def add_user(
 ) -> tuple[User, bool]:
     """Return the user as a member of the organization, and whether the user was made now.
 
-    An existing user keeps name and password; their role changes only when one is given. Raises Refused.
+    An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
+    Raises Refused.
     """
     _check_length(name)
     try:
@@ -106,12 +107,9 @@ def add_user(
     created = user is None
     if user is None:
         user = User.objects.create_user(email, password, name=name)
-    membership, _made = OrganizationMembership.objects.get_or_create(
+    OrganizationMembership.objects.get_or_create(
         user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
     )
-    if role and membership.role != role:
-        membership.role = role
-        membership.save(update_fields=["role"])
     return user, created
 
 

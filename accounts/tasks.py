@@ -6,7 +6,6 @@ import logging
 from datetime import timedelta
 
 from celery import shared_task
-from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
@@ -58,10 +57,16 @@ def warn_of_expiry() -> int:
     return sent
 
 
-@transaction.atomic
 def _warn(pk: int, number: int) -> int:
     """Count the warning and send it; what cannot be sent is not counted, and tried again at the next time."""
-    if not AccessKey.objects.filter(pk=pk, warnings_sent__lt=number).update(warnings_sent=number):
+    counted = AccessKey.objects.filter(pk=pk, warnings_sent__lt=number)
+    key = counted.select_related("user").first()
+    if key is None or not counted.update(warnings_sent=number):
         return 0
-    mails.send_expiry_warning(AccessKey.objects.select_related("user").get(pk=pk))
+    try:
+        mails.send_expiry_warning(key)
+    except (OSError, ValueError):  # whatever is wrong with this address or name, the others are to be warned
+        logger.exception("the holder of key %s could not be warned", key.identifier)
+        AccessKey.objects.filter(pk=pk).update(warnings_sent=key.warnings_sent)
+        return 0
     return 1

@@ -35,7 +35,7 @@ SCANS = 6
 GROUP = 200  # rows of one group of a comparison that are shown
 CSV_HEADER = (
     *("vulnerability", "severity", "cvss", "package", "type", "installed", "fixed in", "status", "layer", "path"),
-    *("title", "url", "first found", "accepted by", "reason", "accepted until"),
+    *("title", "url", "first found", "accepted by", "reason", "accepted until", "digest", "platform"),
 )
 
 
@@ -229,7 +229,7 @@ def rows(subject: Subject) -> Iterator[dict[str, Any]]:
         found = findings(manifest, now).select_related("since").order_by("-rank", "pk")
         known = Acceptance.objects.standing(now).filter(project=subject.manifest.image.repository.project_id).in_bulk()
         for row in found:
-            yield _plain(row, known.get(row.acceptance))
+            yield _plain(row, known.get(row.acceptance)) | {"digest": manifest.digest, "platform": manifest.platforms}
 
 
 def _plain(row: Any, accepted: Acceptance | None) -> dict[str, Any]:

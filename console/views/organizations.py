@@ -40,25 +40,32 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
     form = OrganizationMember(request.POST if request.POST.get("act") == "add" else None)
     if request.method == "POST" and request.POST.get("act") != "add":
         return _change(request, found)
-    if request.method == "POST" and form.is_valid():
-        role = OrganizationRole(form.cleaned_data["role"])
-        email = form.cleaned_data["email"]
-        added = form.attempt(organizations.add_user, found, email, role=role, name=form.cleaned_data["name"])
-        if added and not added[0].has_usable_password():
-            tasks.request_password_link(email, invited_by=str(request.user))
-            messages.success(
-                request, _("%(email)s has been added; a mail with a link is on its way.") % {"email": email}
-            )
-        elif added:
-            messages.success(request, _("%(email)s has been added.") % {"email": email})
-        if added:
-            return redirect("console:organization", found.name)
+    if request.method == "POST" and form.is_valid() and _add(request, found, form):
+        return redirect("console:organization", found.name)
     context: dict[str, Any] = {
         "organization": found,
         "is_owner": is_owner,
         "page": people.organization(found, request.GET),
     }
     return alone(request, "console/organization.html", form=form, **context)
+
+
+def _add(request: HttpRequest, organization: Organization, form: OrganizationMember) -> bool:
+    """Take somebody in; False, and an error on the form, when that is refused."""
+    email, role = form.cleaned_data["email"], OrganizationRole(form.cleaned_data["role"])
+    added = form.attempt(organizations.add_user, organization, email, role=role, name=form.cleaned_data["name"])
+    if added is None:
+        return False
+    user, said = added[0], {"email": email}
+    if not OrganizationMembership.objects.filter(organization=organization, user=user, role=role).exists():
+        form.add_error("role", _("%(email)s is here already: change the role in the list.") % said)
+        return False
+    words = _("%(email)s has been added.")
+    if not user.has_usable_password():
+        tasks.request_password_link(email, invited_by=str(request.user))
+        words = _("%(email)s has been added; a mail with a link is on its way.")
+    messages.success(request, words % said)
+    return True
 
 
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:

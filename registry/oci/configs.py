@@ -66,7 +66,7 @@ def parse(content: bytes) -> Config:
         environment=_texts(inner, "Env"),
         ports=tuple(sorted(_mapping(inner, "ExposedPorts"))),
         volumes=tuple(sorted(_mapping(inner, "Volumes"))),
-        labels={key: value[:MAX_TEXT] for key, value in _mapping(inner, "Labels").items() if isinstance(value, str)},
+        labels={key: _clean(value) for key, value in _mapping(inner, "Labels").items() if isinstance(value, str)},
         history=tuple(_step(step) for step in _list(tree, "history") if isinstance(step, dict)),
     )
 
@@ -85,7 +85,12 @@ def _step(step: dict[str, Any]) -> Step:
 
 def _text(tree: dict[str, Any], key: str) -> str:
     value = tree.get(key)
-    return value[:MAX_TEXT] if isinstance(value, str) else ""
+    return _clean(value) if isinstance(value, str) else ""
+
+
+def _clean(value: str) -> str:
+    """What can be stored and sent of it: JSON can spell halves of characters, and NUL, which no database takes."""
+    return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
@@ -94,9 +99,9 @@ def _list(tree: dict[str, Any], key: str) -> list[Any]:
 
 
 def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(value[:MAX_TEXT] for value in _list(tree, key) if isinstance(value, str))
+    return tuple(_clean(value) for value in _list(tree, key) if isinstance(value, str))
 
 
 def _mapping(tree: dict[str, Any], key: str) -> dict[str, Any]:
     value = tree.get(key)
-    return value if isinstance(value, dict) else {}
+    return {_clean(name): each for name, each in value.items()} if isinstance(value, dict) else {}

@@ -132,16 +132,25 @@ def _append(descriptor: int, offset: int, chunks: Chunks, limit: int, seen: Call
             raise Missing(f"the upload is shorter than its offset {offset}")
         os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
         os.lseek(descriptor, offset, os.SEEK_SET)
-        end = offset
-        for chunk in chunks:
-            end += len(chunk)
-            if end > limit:
-                raise TooLarge
-            seen(chunk)
-            _write(descriptor, chunk)
-            failpoint("append.written")
-        os.fsync(descriptor)  # 2: durable before the offset is said anywhere
+        try:
+            end = _write_all(descriptor, offset, chunks, limit, seen)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(descriptor, offset)  # at once, not by the next request: the disk may be full
+            raise
     failpoint("append.synced")
+    return end
+
+
+def _write_all(descriptor: int, end: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
+    for chunk in chunks:
+        end += len(chunk)
+        if end > limit:
+            raise TooLarge
+        seen(chunk)
+        _write(descriptor, chunk)
+        failpoint("append.written")
+    os.fsync(descriptor)  # 2: durable before the offset is said anywhere
     return end
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.urls import reverse
 
-from registry import access, manifests
+from registry import access, manifests, tags
 from registry.access import Action
 from registry.counts import Kind, counts
 from registry.oci import media_types
@@ -30,7 +30,8 @@ class ManifestView(ImageView):
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers)
-        counts.note(manifest.image_id, reference, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
+        wanted = manifest.digest if tags.past(reference) else reference  # of a moment: no name to count for
+        counts.note(manifest.image_id, wanted, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
         return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import smtplib
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from accounts import tasks
+from accounts import mails, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
 from tests.personas import PASSWORD, make_key
 
@@ -225,3 +226,24 @@ def test_the_end_of_a_key_is_warned_of_seven_days_and_one_day_before(world):
     assert [letter.to for letter in mail.outbox] == [[world.member.user.email]] * 2
     assert key.identifier in mail.outbox[0].body
     assert "http://localhost:8080/profile/keys/new" in mail.outbox[0].alternatives[0][0]
+
+
+def test_one_holder_who_cannot_be_warned_stops_no_other(world, monkeypatch):
+    """An address that is refused, and a name that would break the header."""
+    soon = timezone.now() + timedelta(days=3)
+    refused = make_key(world.member.user, "ci", expires_at=soon).key
+    make_key(world.admin.user, "two\nlines", expires_at=soon)
+    send = mails.send_expiry_warning
+
+    def refusing(key):
+        if key == refused:
+            raise smtplib.SMTPRecipientsRefused({key.user.email: (550, b"nobody")})
+        send(key)
+
+    monkeypatch.setattr(mails, "send_expiry_warning", refusing)
+    assert tasks.warn_of_expiry() == 1
+    assert [letter.to for letter in mail.outbox] == [[world.admin.user.email]]
+    monkeypatch.undo()
+    assert tasks.warn_of_expiry() == 1, "it is tried again"
+    assert mail.outbox[1].to == [world.member.user.email]
+    assert tasks.warn_of_expiry() == 0

@@ -409,6 +409,9 @@ def test_people_of_an_organization(console, world, monkeypatch):
     assert letter.to == ["new@acme.test"]
     assert "owner@acme.test" in letter.body
     assert "last owner" in text(browser.post(there, {"email": "owner@acme.test", "role": "member"}, follow=True))
+    again = text(browser.post(there, {"act": "add", "email": "owner@acme.test", "role": "member"}, follow=True))
+    assert "owner@acme.test is here already: change the role in the list." in again
+    assert OrganizationMembership.objects.get(user=world.owner.user).role == "owner"
     browser.post(there, {"email": "pusher@acme.test", "role": ""})
     assert not OrganizationMembership.objects.filter(user=world.pusher.user).exists()
     assert repositories.role_of(world.repository("web"), world.pusher.user) is None

@@ -337,6 +337,12 @@ def test_files(member, scanned):
     assert member.get(reverse("console:sbom", args=[*APP, "2.0"])).status_code == 404
 
 
+def test_the_rows_of_an_index_say_of_which_platform_they_are(member, scanned):
+    answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "2.0"]))
+    read = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode())))
+    assert {(row["digest"], row["platform"]) for row in read} == {(scanned["second"], "linux/amd64")}
+
+
 def test_no_cell_is_a_formula(member, first):
     make_report(first, [found("CVE-2026-1", "=cmd|' /C calc'!A0", "@SUM(1)", title="+1", path="-2")])
     answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))

@@ -203,6 +203,7 @@ REFUSALS = [
     ("createproject acme xn--shop", "a project's ID has 3 to 40"),
     ("createproject other demo", "is taken"),
     ("adduser mina --organization acme", "valid email"),
+    ("adduser owner@acme.test --organization acme --role member", "last owner"),
     ("adduser mina@acme.test --organization nothing", "there is no organization nothing"),
     ("adduser mina@acme.test --organization acme --project demo", "PROJECT:ROLE"),
     ("adduser mina@acme.test --organization acme --project demo:boss", "admin, member, reader"),

@@ -143,3 +143,14 @@ def test_what_has_not_changed_is_not_measured_again_and_costly_ones_rest(docker,
     ProjectUsage.objects.update(seconds=60)
     docker("member").push("web/app", "2", Image(layers=[b"more"]))
     assert usage.refresh() == 0
+
+
+def test_the_past_of_a_tag_has_no_count_of_its_own(docker):
+    """Or anybody could make as many rows as there are seconds."""
+    docker("member").push("public/app", "1.0")
+    Tag.objects.update(started_at=timezone.now() - timedelta(days=1))
+    past = timezone.now() - timedelta(hours=1)
+    for second in range(5):
+        docker(None).get(f"public/app/manifests/1.0--at-{past:%Y%m%dt%H%M}{second:02}z", 200)
+    counts.flush()
+    assert {row.tag: row.pulls for row in TagDay.objects.all()} == {"1.0": 5}

@@ -231,13 +231,17 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_lost(storage, monkeypatch
     upload = uuid4()
     write(storage, upload, b"1234")
 
+    written = os.write
+
     def fails(descriptor, data):
-        raise OSError(code, os.strerror(code))
+        if written(descriptor, data[:1]):
+            raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", fails)
         with pytest.raises(Full):
-            write(storage, upload, b"5", offset=4)
+            write(storage, upload, b"56", offset=4)
+    assert storage.size(f"staging/{upload}") == 4, "what did not fit is gone at once"
     assert write(storage, upload, b"5", offset=4) == (5, b"5")
     assert staged(storage, upload, 5) == b"12345"
 

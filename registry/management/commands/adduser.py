@@ -41,8 +41,11 @@ class Command(JsonCommand):
             name=options["name"],
             password=sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
         )
+        actor = command_actor("adduser")
+        if options["role"]:
+            members.set_organization_role(actor, organization, user, OrganizationRole(options["role"]))
         for project, role in roles:
-            members.set_role(command_actor("adduser"), organizations.find_project(project), user, role)
+            members.set_role(actor, organizations.find_project(project), user, role)
         return {"user": user.email, "created": created}
 
 

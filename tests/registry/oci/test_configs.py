@@ -1,5 +1,6 @@
 """Image configurations, however odd."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from registry.oci import configs
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=()), max_size=20),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
@@ -25,6 +26,8 @@ json_values = st.recursive(
                     "Entrypoint",
                     "ExposedPorts",
                     "variant",
+                    "\ud800",
+                    "\0",
                 ]
             ),
             inner,
@@ -41,6 +44,9 @@ def test_nothing_is_odd_enough_to_raise(tree):
     assert isinstance(found.platform, str)
     assert " " not in found.platform
     assert all(isinstance(step.created_by, str) for step in found.history)
+    everything = json.dumps(dataclasses.asdict(found), ensure_ascii=False)
+    assert everything.encode().decode() == everything, "half a character cannot be sent"
+    assert "\\u0000" not in everything
 
 
 @given(st.binary(max_size=200))
