@@ -174,14 +174,17 @@ def redeem_refresh(token: str, service: str, *, address: str, client: str) -> Ac
 
 
 def rotate_signing_key(*, only_if_due: bool = False) -> bool:
-    """Make a new signing key and forget those that no living token can need. Returns whether one was made."""
+    """Make a new signing key and forget those that no living token can need. Returns whether one was made.
+
+    The one that was in use until now is kept, however old: tokens live that it signed a moment ago.
+    """
     now = timezone.now()
     newest = SigningKey.objects.order_by("-created_at", "-pk").first()
     if only_if_due and newest and newest.created_at > now - SIGNING_KEY_LIFETIME:
         return False
     _new_signing_key()
-    SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).delete()
     if newest:
+        SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).exclude(pk=newest.pk).delete()
         _keys.forget()
     return True
 

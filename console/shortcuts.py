@@ -175,7 +175,7 @@ def back(request: HttpRequest, otherwise: str) -> str:
     """The page that the browser came from, when it is one of ours."""
     came_from = request.headers.get("Referer", "")
     own = {request.get_host()}
-    return came_from if url_has_allowed_host_and_scheme(came_from, own) else otherwise
+    return came_from if "/" in came_from and url_has_allowed_host_and_scheme(came_from, own) else otherwise
 
 
 def alone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:

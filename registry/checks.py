@@ -23,10 +23,11 @@ def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 
 @checks.register(OURS)
 def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The data directory can be written to."""
+    """The data directory can be written to, and is not everybody's: sessions, mails and secrets are in it."""
     directory = settings.DATA_DIR
-    while not directory.exists():
-        directory = directory.parent
-    if os.access(directory, os.W_OK):
-        return []
-    return [checks.Error(f"KCR_DATA_DIR {settings.DATA_DIR} cannot be written to", id="registry.E002")]
+    if not os.access(directory, os.W_OK):
+        return [checks.Error(f"KCR_DATA_DIR {directory} cannot be written to", id="registry.E002")]
+    if directory.stat().st_mode & 0o007:
+        words = f"KCR_DATA_DIR {directory} is open to every user of this machine"
+        return [checks.Warning(words, hint=f"chmod o= {directory}", id="registry.W001")]
+    return []

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _TRUE = frozenset({"on", "true", "yes", "1"})
 _FALSE = frozenset({"off", "false", "no", "0"})
@@ -101,6 +100,14 @@ def mail(name: str) -> Mail | None:
         raise ImproperlyConfigured(f"{name} must look like smtp://user:password@mail.example.com:587")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return Mail(parts.hostname, port, parts.scheme == "smtps", parts.scheme == "smtp", user, password)
+
+
+def private_directory(name: str, default: Path) -> Path:
+    """A directory, made for this user alone when it is missing; ``manage.py check`` says what is wrong with it."""
+    path = Path(text(name, str(default))).absolute()
+    with suppress(OSError):
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
 
 
 def secret(name: str, path: Path) -> str:

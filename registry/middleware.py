@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -55,9 +55,15 @@ class RequestMiddleware:
 def _is_trusted(hop: str) -> bool:
     """Whether this is the address of a trusted proxy (KCR_TRUSTED_PROXIES)."""
     try:
-        return any(ip_address(hop) in network for network in settings.TRUSTED_PROXIES)
+        return any(_parsed(hop) in network for network in settings.TRUSTED_PROXIES)
     except ValueError:
         return False
+
+
+def _parsed(hop: str) -> IPv4Address | IPv6Address:
+    """The address; one of IPv4 in the clothes of IPv6 (a socket that listens for both writes so) is one of IPv4."""
+    address = ip_address(hop)
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _client_address(request: HttpRequest) -> str:
@@ -67,7 +73,7 @@ def _client_address(request: HttpRequest) -> str:
         hops = [*request.headers.get("X-Forwarded-For", "").split(","), *hops]
     for hop in reversed(hops):
         try:
-            address = str(ip_address(hop.strip()))
+            address = str(_parsed(hop.strip()))
         except ValueError:
             break
         if not _is_trusted(address):

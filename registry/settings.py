@@ -13,7 +13,7 @@ from registry import env
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ── Where this installation lives ────────────────────────────────────────────────────────────────────────────────────
-DATA_DIR = Path(env.text("KCR_DATA_DIR", str(BASE_DIR / "data"))).absolute()
+DATA_DIR = env.private_directory("KCR_DATA_DIR", BASE_DIR / "data")
 PUBLIC = env.public_url("KCR_PUBLIC_URL", "http://localhost:8080")
 PUBLIC_URL = PUBLIC.geturl()
 LISTEN = env.text("KCR_LISTEN", "127.0.0.1:8080")

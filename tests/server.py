@@ -104,7 +104,7 @@ class Server(Daemon):
         if "KCR_DATABASE_URL" in self.settings:
             run(self.command("migrate"), environment=self.environment, directory=SOURCE)
         else:
-            self.data.mkdir()
+            self.data.mkdir(mode=0o700)
             (self.data / "kcr.sqlite3").write_bytes(_empty_database())
 
     def serve(self) -> None:

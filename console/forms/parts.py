@@ -48,8 +48,8 @@ class Day(forms.DateField):
     YEARS = range(2000, 9000)
 
     def __init__(self, **kwargs: Any) -> None:
-        widget = forms.DateInput({"type": "date"}, format="%Y-%m-%d")
-        super().__init__(**{"required": False, "widget": widget} | kwargs)
+        kwargs.setdefault("widget", forms.DateInput({"type": "date"}, format="%Y-%m-%d"))
+        super().__init__(required=False, **kwargs)
 
     def validate(self, value: date | None) -> None:
         """Refuse what no calendar needs."""

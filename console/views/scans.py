@@ -46,7 +46,7 @@ def acceptances(place: Place) -> HttpResponse:
     """What people live with; POST withdraws one."""
     if place.request.method == "POST":
         chosen = identifier(place.request.POST.get("acceptance"))
-        found = Acceptance.objects.filter(project=place.project, pk=chosen)
+        found = Acceptance.objects.filter(project=place.project, pk=chosen or 0)
         acceptance = found.select_related("repository__project", "project").first()
         if acceptance is None:
             raise Http404
@@ -73,7 +73,7 @@ def _ask(place: Place) -> HttpResponse:
     elif act == "retry":
         failed = queries.failed(place.project)
         if chosen:
-            failed = failed.filter(pk=identifier(chosen))
+            failed = failed.filter(pk=identifier(chosen) or 0)
         _start(place, scans.request(failed.values_list("pk", flat=True), Scan.Trigger.MANUAL, place.actor.label))
     return place.go("scans")
 

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.tokens import default_token_generator
+from django.http import HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_decode
 from django.utils.translation import gettext as _
@@ -28,7 +29,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     """With e-mail address and password; guessing is slowed as it is for keys."""
     wanted = request.POST.get("next") or request.GET.get("next", "")
     if request.user.is_authenticated:
-        return redirect(_own(request, wanted))
+        return HttpResponseRedirect(_own(request, wanted))
     form = SignIn(request.POST or None)
     status = 200
     if request.method == "POST" and form.is_valid():
@@ -44,7 +45,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             status = 429
         else:
             _begin(request, user)
-            return redirect(_own(request, wanted))
+            return HttpResponseRedirect(_own(request, wanted))
     return render(request, "console/sign_in.html", {"form": form, "next": wanted}, status=status)
 
 
@@ -93,7 +94,7 @@ def _begin(request: HttpRequest, user: User) -> None:
 def _own(request: HttpRequest, wanted: str) -> str:
     """Where to go after signing in: a page of ours, never another host."""
     is_ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=settings.IS_HTTPS)
-    return wanted if is_ours else "/"
+    return wanted if is_ours and wanted.startswith("/") else "/"
 
 
 def _user_of(uid: str) -> User | None:

@@ -30,7 +30,7 @@ class BlobView(ImageView):
         etag = f'"{digest}"'
         if http.has_already(request, etag):
             opened.close()
-            return http.empty(304, ETag=etag)
+            return http.empty(304, ETag=etag, Content_Length=blob.size)
         return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)
 
     def delete(self, request: Request, name: str, digest: str) -> HttpResponse:

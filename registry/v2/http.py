@@ -119,8 +119,11 @@ def has_already(request: Request, etag: str) -> bool:
 
 
 def empty(status: int, **headers: Any) -> HttpResponse:
-    """A reply without a body; header names are written with underscores."""
-    response = HttpResponse(status=status, headers=named(headers) | {"Content-Length": "0"})
+    """A reply without a body; header names are written with underscores.
+
+    A 304 has to be given the Content_Length of what it does not send (RFC 9110, 8.6).
+    """
+    response = HttpResponse(status=status, headers={"Content-Length": "0"} | named(headers))
     del response.headers["Content-Type"]
     return response
 

@@ -29,7 +29,7 @@ class ManifestView(ImageView):
         manifest = manifests.find(self.actor, self.name, reference, to_pull=request.method == "GET")
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
         if http.has_already(request, headers["ETag"]):
-            return http.empty(304, **headers)
+            return http.empty(304, **headers, Content_Length=len(manifest.content))
         wanted = manifest.digest if tags.past(reference) else reference  # of a moment: no name to count for
         counts.note(manifest.image_id, wanted, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
         return http.content(request, bytes(manifest.content), manifest.media_type, **headers)

@@ -15,6 +15,8 @@ from . import http
 from .base import ImageView
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from django.http import HttpResponse
     from rest_framework.request import Request
 
@@ -126,4 +128,14 @@ def _piece(request: Request) -> uploads.Piece:
     length = http.declared_length(request)
     if length is not None and length != end - start + 1:
         raise errors.SizeInvalid(f"Content-Range {header} is not {length} bytes long")
-    return uploads.Piece(http.body(request), start)
+    return uploads.Piece(_exactly(end - start + 1, http.body(request)), start)
+
+
+def _exactly(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks of a body that says of itself how long it is. Raises SizeInvalid when it is not."""
+    left = length
+    for chunk in chunks:
+        left -= len(chunk)
+        yield chunk
+    if left:
+        raise errors.SizeInvalid(f"the body has {length - left} bytes, its Content-Range says {length}")

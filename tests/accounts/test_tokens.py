@@ -184,6 +184,9 @@ def test_a_busy_process_signs_with_the_new_key_before_long(signing):
 def test_keys_that_no_token_can_need_are_forgotten(signing):
     ancient = SigningKey.objects.get()
     SigningKey.objects.update(created_at=timezone.now() - 3 * tokens.SIGNING_KEY_LIFETIME)
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    tokens.rotate_signing_key()
+    assert tokens.verify(text, SERVICE), "it was in use a moment ago, however old"
     tokens.rotate_signing_key()
     assert not SigningKey.objects.filter(pk=ancient.pk).exists()
 

@@ -49,9 +49,13 @@ def test_with_the_right_password_into_the_console(console, member):
     assert session.address == "127.0.0.1"
 
 
-@pytest.mark.parametrize("wanted", ["https://evil.test/", "//evil.test", "javascript:alert(1)", "/\\evil.test", ""])
-def test_never_to_another_host(console, member, wanted):
-    assert sign_in(console(None), member.email, PASSWORD, next=wanted).url == "/"
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.test/", "//evil.test", "javascript:alert(1)", "/\\evil.test", "", "foo", "console:home"]
+)
+def test_never_to_another_host_or_nowhere(console, member, wanted):
+    browser = console(None)
+    assert sign_in(browser, member.email, PASSWORD, next=wanted).url == "/"
+    assert browser.get("/sign-in", {"next": wanted}).url == "/"
 
 
 @pytest.mark.parametrize(("email", "password"), [("member@acme.test", "wrong"), ("nobody@acme.test", PASSWORD)])

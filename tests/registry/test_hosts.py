@@ -234,6 +234,7 @@ def test_no_header_says_another_host_or_path(docker, header):
     ("address", "trusted", "secure"),
     [
         ("10.8.0.1", ["10.8.0.0/24"], True),
+        ("::ffff:10.8.0.1", ["10.8.0.0/24"], True),
         ("192.0.2.1", ["10.8.0.0/24"], False),
         ("10.8.0.1", [], False),
     ],
@@ -243,10 +244,12 @@ def test_who_says_https_must_be_a_trusted_proxy(settings, address, trusted, secu
     settings.TRUSTED_PROXIES = [ip_network(network) for network in trusted]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if trusted else None
     seen = []
-    middleware = RequestMiddleware(lambda request: seen.append(request.is_secure()) or HttpResponse())
+    middleware = RequestMiddleware(
+        lambda request: seen.append((request.is_secure(), request.META["REMOTE_ADDR"])) or HttpResponse()
+    )
     headers = {"host": BARE_HOST, "X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.1"}
     middleware(RequestFactory().get("/", headers=headers, REMOTE_ADDR=address))
-    assert seen == [secure]
+    assert seen == [(secure, "198.51.100.1" if secure else address)]
 
 
 def test_locations_and_links_are_relative(docker):

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError
 
 from registry import checks, env
 from registry.celery import app
+from registry.management.commands import quickstart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,6 +184,24 @@ def test_networks_that_notices_may_be_sent_to(monkeypatch, tmp_path):
     assert [str(network) for network in loaded["WEBHOOK_ALLOWED_NETWORKS"]] == ["10.1.0.0/16", "fd00::/8"]
 
 
+def test_the_data_are_for_this_user_alone(monkeypatch, tmp_path, settings):
+    settings.DATA_DIR = load(monkeypatch, tmp_path / "new" / "data")["DATA_DIR"]
+    assert settings.DATA_DIR.stat().st_mode & 0o777 == 0o700
+    assert checks.data_directory(None) == []
+    settings.DATA_DIR.chmod(0o755)
+    (warning,) = checks.data_directory(None)
+    assert (warning.id, warning.hint) == ("registry.W001", f"chmod o= {settings.DATA_DIR}")
+    settings.DATA_DIR = load(monkeypatch, Path("/proc/nowhere"), KCR_SECRET_KEY="x" * 32)["DATA_DIR"]
+    assert [found.id for found in checks.data_directory(None)] == ["registry.E002"]
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:80800", "127.0.0.1:-1", "127.0.0.1:x", "nowhere", "256.1.1.1:80"])
+def test_an_address_where_nobody_can_listen_is_said_in_words(settings, listen):
+    settings.LISTEN = listen
+    with pytest.raises(CommandError, match="KCR cannot listen at"):
+        quickstart.check_addresses()
+
+
 @pytest.mark.parametrize("attribute", ["DOMAIN", "REGION"])
 @pytest.mark.parametrize("value", ["", "a b", "a/b", "a_b", "-a", "a..b", ".a", "a.", "ä", "a:1", "*"])
 def test_a_domain_that_makes_no_host_name_is_found_by_the_check(settings, attribute, value):
@@ -196,12 +216,6 @@ def test_a_domain_that_makes_no_host_name_is_found_by_the_check(settings, attrib
 def test_a_domain_that_makes_host_names_passes_the_check(settings, domain, region):
     settings.DOMAIN, settings.REGION = domain, region
     assert checks.names_of_hosts(None) == []
-
-
-def test_a_data_directory_that_can_be_made_passes_the_check(settings, tmp_path):
-    settings.DATA_DIR = tmp_path / "not" / "yet"
-    assert checks.data_directory(None) == []
-    assert not settings.DATA_DIR.exists()
 
 
 # ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────

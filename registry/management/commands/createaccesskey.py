@@ -24,8 +24,8 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         days = options["expires_days"]
-        if days is not None and days > MAX_DAYS:
-            raise keys.KeyRefused(f"a key expires after at most {MAX_DAYS} days, or never")
+        if days is not None and not 1 <= days <= MAX_DAYS:
+            raise keys.KeyRefused(f"a key expires after 1 to {MAX_DAYS} days, or never")
         new = keys.create(
             organizations.find_user(options["email"]),
             options["name"],

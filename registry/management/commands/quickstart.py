@@ -71,9 +71,8 @@ class Command(BaseCommand):
                 Child("web server", [sys.executable, sys.argv[0], "serve"]),
                 Child("worker", [*_celery(), "worker", "--concurrency=1", "--loglevel=WARNING"]),
                 Child("scanner", [*_celery(), "worker", "--queues=scans", "--pool=threads", *SCANNER]),
-                Child(
-                    "beat", [*_celery(), "beat", "--loglevel=WARNING", f"--pidfile={settings.DATA_DIR / 'beat.pid'}"]
-                ),
+                # Without a file of its process id: one that a power cut leaves behind would keep it from starting.
+                Child("beat", [*_celery(), "beat", "--loglevel=WARNING", "--pidfile="]),
             ]
         )
 
@@ -141,7 +140,7 @@ def check_addresses() -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((host.strip("[]"), int(port)))
-            except (OSError, ValueError) as error:
+            except (OSError, OverflowError, ValueError) as error:
                 raise CommandError(
                     f"KCR cannot listen at {address}: {error}. Another address: KCR_LISTEN=127.0.0.1:8090"
                     " KCR_PUBLIC_URL=http://localhost:8090"

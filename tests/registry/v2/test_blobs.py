@@ -206,6 +206,7 @@ def test_who_has_the_blob_already_is_told_so(member, subtests):
                 answer = member.request(method, PATH, 304, headers={"If-None-Match": condition})
                 assert answer.body == b""
                 assert answer.headers["ETag"] == ETAG
+                assert answer.headers["Content-Length"] == str(len(DATA)), "of what is not sent: RFC 9110, 8.6"
 
 
 def test_who_has_it_already_is_not_sent_a_range_of_it(member):

@@ -354,6 +354,9 @@ def test_a_chunk_whose_length_contradicts_its_range_is_refused_and_the_upload_st
             answer = member.request(method, path, 400, body=b"56789", headers=OCTETS | {"Content-Range": content_range})
             assert answer.codes == ["SIZE_INVALID"]
             assert upload.range == "0-4"
+            chunked = {"stream": BytesIO(b"56789"), "headers": OCTETS | {"Content-Range": content_range}}
+            assert member.request(method, path, 400, **chunked).codes == ["SIZE_INVALID"]
+            assert upload.range == "0-4"
     upload.put(sha256(b"0123456789"), b"56789", "5-9")
 
 
