@@ -15,6 +15,7 @@ Reasons are words for people, each made from one of REASONS: so that a stored on
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -207,7 +208,10 @@ def replay(
     left = {interval.id: interval for interval in intervals}
     present = {life.digest: life for life in lives}
     found = []
-    for night in nights:
+    due = _nights_of_change(policy, nights, _moments(intervals, lives, counted_since))
+    for number, night in enumerate(nights):
+        if number > 0 and number not in due:
+            continue
         tags = [_as_seen(one, night, counted_since) for one in left.values() if one.covers(night)]
         there = [life for life in present.values() if life.start <= night and (life.end is None or night < life.end)]
         named = {tag.digest for tag in tags}
@@ -228,7 +232,21 @@ def replay(
                 left[verdict.meaning] = replace(left[verdict.meaning], end=night)
             else:
                 present[verdict.digest] = replace(present[verdict.digest], end=night)
+            due |= {number + 1} | _nights_of_change(policy, nights, {night})
     return found
+
+
+def _nights_of_change(policy: CleanupPolicy, nights: Sequence[datetime], moments: Iterable[datetime]) -> set[int]:
+    """On which nights, by number, verdicts may be others than the night before: something changed, or fell due."""
+    waits = [timedelta(days=days or 0) for days in (0, policy.tag_days, policy.unpulled_days, policy.untagged_days)]
+    return {bisect_left(nights, moment + wait) for moment in moments for wait in waits}
+
+
+def _moments(intervals: Iterable[Interval], lives: Iterable[Life], counted_since: datetime | None) -> set[datetime]:
+    """When something changed of which verdicts tell the age."""
+    meanings = [(one.start, one.end, one.pulled_at) for one in intervals]
+    digests = [(life.start, life.end) for life in lives]
+    return {moment for each in (*meanings, *digests, (counted_since,)) for moment in each if moment}
 
 
 def _as_seen(interval: Interval, night: datetime, counted_since: datetime | None) -> Meaning:

@@ -174,3 +174,34 @@ def test_a_replay_takes_a_digest_after_the_tag_that_it_took_itself():
     tag, digest = rules.replay(CleanupPolicy(tag_days=10, untagged_days=5), found, [Life("x", NOW - days(60))], nights)
     assert (tag.tag, tag.at) == ("a", NOW - days(50))
     assert (digest.tag, digest.digest, digest.at) == ("", "x", NOW - days(45))
+
+
+# ── Nights on which nothing can have changed are passed over ─────────────────────────────────────────────────────────
+ages = st.floats(-2, 14).map(lambda age: NOW - days(round(age * 4) / 4))
+some_names = st.sampled_from(["a", "b", "c", f"{SUBJECT.replace(':', '-')}.sig"])
+known_digests = st.sampled_from([SUBJECT, "sha256:b", "sha256:c"])
+ended = st.none() | ages
+any_policy = st.builds(
+    CleanupPolicy,
+    keep_last=st.none() | st.integers(1, 3),
+    tag_days=st.none() | st.integers(1, 8),
+    unpulled_days=st.none() | st.integers(1, 8),
+    untagged_days=st.none() | st.integers(1, 8),
+    keep_patterns=st.sampled_from([[], ["a"]]),
+)
+
+
+@given(
+    any_policy,
+    st.lists(
+        st.builds(Interval, st.integers(1, 50), some_names, known_digests, ages, ended, ended), unique_by=lambda i: i.id
+    ),
+    st.lists(st.builds(Life, known_digests, ages, ended, st.booleans()), unique_by=lambda life: life.digest),
+    ended,
+)
+def test_a_replay_of_the_nights_of_change_is_one_of_all_nights(policy, intervals, lives, counted_since):
+    nights = [NOW - days(age) for age in range(12, -1, -1)]
+    quick = rules.replay(policy, intervals, lives, nights, counted_since)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules, "_nights_of_change", lambda *given: set(range(len(nights))))
+        assert rules.replay(policy, intervals, lives, nights, counted_since) == quick
