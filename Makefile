@@ -38,7 +38,7 @@ check: $(VENV)/.development ## Look at the code without running it: format, rule
 	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
 
 # What a public installation sets at least; the data go to a folder that nothing else uses.
-SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/check
+SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/data
 
 fix: $(VENV)/.development ## Format the code and mend what the tools can mend
 	$(PYTHON) -m ruff check --fix .

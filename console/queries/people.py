@@ -8,8 +8,9 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, Value
-from django.db.models.functions import Concat
+from django.db.models.functions import Collate, Concat
 from django.utils import timezone
 
 from accounts.actors import Actor
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
 MAX_SUGGESTED = 200
+# Other collations pass over the slash, and put projects of one organization between those of another.
+BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,8 @@ def home(actor: Actor, wanted: QueryDict) -> Home:
     found, search = mine.select_related("usage").annotate(repository_count=live), wanted.get("q", "").strip()
     if search:
         found = found.filter(Q(name__icontains=search) | Q(display_name__icontains=search))
-    found = found.annotate(place=Concat("organization__name", Value("/"), "name"))
+    place = Collate(Concat("organization__name", Value("/"), "name"), BYTE_ORDER[connection.vendor])
+    found = found.annotate(place=place)
     page: listing.Listing[Any] = listing.page(found, wanted, {"place": "place"}, search=search)
     total = mine.count()
     memberships = OrganizationMembership.objects.filter(user=actor.user_id).select_related("organization")
