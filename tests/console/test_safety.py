@@ -79,7 +79,7 @@ def hostile(docker, pushed, world):
     bad = found(EVIL[:100], EVIL, EVIL, fixed=EVIL, **more, url="javascript:alert(1)")
     make_report(manifest, [bad], system=EVIL[:100])
     make_report(manifest, [bad, found("CVE-1", EVIL, url="https://evil.test/")], system=EVIL[:100])
-    acceptances.accept(world.member.actor, project, EVIL[:100], reason=EVIL)
+    acceptances.accept(world.member.actor, project, EVIL[:100], reason=EVIL, covers_fixed=True)
     Scan.objects.update(requested_by=EVIL, detail=EVIL)
     referred = Manifest.objects.get(digest=referrer.digest)
     Report.objects.create(manifest=referred, state="failed", problem="other", detail=EVIL)
