@@ -227,6 +227,15 @@ def alter(
     return {name: now[name] for name in after}, after
 
 
+def compare_role(user: User, now: str | None, seen: str | None) -> None:
+    """Raises Changed when a role is not what the person was looking at ("": none; None: nobody looked).
+
+    To be asked under the lock of what the role is in.
+    """
+    if seen is not None and seen != (now or ""):
+        raise errors.Changed(_("the role of %(user)s was changed meanwhile: look again") % {"user": user})
+
+
 def take(deletion: Deletion, tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:
     """Let the act take these live tags and manifests of locked images. Two statements, however many there are."""
     now = deletion.event.at

@@ -32,17 +32,19 @@ def role_of(project: Project, user: User) -> ProjectRole | None:
     return ProjectRole(role) if role else None
 
 
-def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | None) -> bool:
+def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | None, *, seen: str | None = None) -> bool:
     """Give exactly this role in the project, or none; returns whether anything changed.
 
     Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Denied:
-    people of other organizations can be given nothing.
+    people of other organizations can be given nothing. Raises Changed: it is not the role that was ``seen``
+    (see ``history.compare_role``).
     """
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         before = role_of(locked, user)
         if before == role:
             return False
+        history.compare_role(user, before, seen)
         try:
             organizations.set_project_role(locked, user, role)
         except Refused as error:
@@ -54,10 +56,13 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
     return True
 
 
-def set_organization_role(actor: Actor, organization: Organization, user: User, role: OrganizationRole | None) -> bool:
+def set_organization_role(
+    actor: Actor, organization: Organization, user: User, role: OrganizationRole | None, *, seen: str | None = None
+) -> bool:
     """Give exactly this role in the organization; None takes the user out, with every right below it.
 
-    Returns whether anything changed. Raises Refused: an organization keeps one owner at least.
+    Returns whether anything changed. Raises Refused: an organization keeps one owner at least. Raises Changed: it is
+    not the role that was ``seen``.
     """
     with transaction.atomic():
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
@@ -65,6 +70,7 @@ def set_organization_role(actor: Actor, organization: Organization, user: User, 
         held = memberships.filter(user=user).first()
         if held is None or held.role == role:
             return False
+        history.compare_role(user, held.role, seen)
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
             raise Refused(

@@ -170,10 +170,13 @@ def role_of(repository: Repository, user: User) -> RepositoryRole | None:
     return RepositoryRole.VIEWER if "pull_repository" in codenames else None
 
 
-def set_role(actor: Actor, repository: Repository, user: User, role: RepositoryRole | None) -> bool:
+def set_role(
+    actor: Actor, repository: Repository, user: User, role: RepositoryRole | None, *, seen: str | None = None
+) -> bool:
     """Give exactly this role on the repository, or none; returns whether anything changed.
 
-    Raises Denied: people of other organizations can be given nothing, members of the project have more already.
+    Raises Denied: people of other organizations can be given nothing, members of the project have more already. Raises
+    Changed: it is not the role that was ``seen`` (see ``history.compare_role``).
     """
     if role and not organizations.belongs(user, repository.project.organization):
         raise Denied(
@@ -194,6 +197,7 @@ def set_role(actor: Actor, repository: Repository, user: User, role: RepositoryR
         before = role_of(repository, user)
         if before == role:
             return False
+        history.compare_role(user, before, seen)
         grants.set_role(user, repository, role)
         history.record(
             actor, Event.Action.ROLE_CHANGE, repository, user=user.email, before=before or "", after=role or ""

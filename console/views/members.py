@@ -29,13 +29,18 @@ def show(place: Place) -> HttpResponse:
     form = ProjectMember(posted if adds else None)
     if place.request.method == "POST" and (not adds or form.is_valid()):
         user = people.find_member(place.project.organization, posted.get("email", "").strip())
-        if user is not None:
-            _set_role(place, user, posted.get("role", ""))
-            return place.go("members")
-        words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
-        if not adds:
+        role = posted.get("role", "")
+        if user is None and not adds:
             raise Http404
-        form.add_error("email", words % {"organization": place.project.organization})
+        if user is None:
+            words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
+            form.add_error("email", words % {"organization": place.project.organization})
+        elif adds and members.role_of(place.project, user) not in {None, role}:
+            words = _("%(email)s is here already: change the role in the list.")
+            form.add_error("email", words % {"email": user.email})
+        else:
+            _set_role(place, user, role)
+            return place.go("members")
     page = people.project_members(place.project, place.request.GET)
     return place.render("console/members.html", side="members", form=form, page=page)
 
@@ -43,6 +48,7 @@ def show(place: Place) -> HttpResponse:
 def _set_role(place: Place, user: User, role: str) -> None:
     if role not in {"", *ProjectRole.values}:
         raise Http404
-    members.set_role(place.actor, place.project, user, ProjectRole(role) if role else None)
+    wanted, seen = ProjectRole(role) if role else None, place.request.POST.get("seen")
+    members.set_role(place.actor, place.project, user, wanted, seen=seen)
     words = _("%(email)s is now %(role)s.") if role else _("%(email)s is not in the project any more.")
     place.say(words % {"email": user.email, "role": role_words(role)})

@@ -16,6 +16,7 @@ from console.forms.accounts import NewProject, OrganizationMember
 from console.queries import people
 from console.shortcuts import actor, alone, personal
 from registry import members, projects
+from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -73,9 +74,10 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     role = request.POST.get("role", "")
     if user is None or role not in {"", *OrganizationRole.values}:
         raise Http404
+    wanted, seen = OrganizationRole(role) if role else None, request.POST.get("seen")
     try:
-        members.set_organization_role(actor(request), organization, user, OrganizationRole(role) if role else None)
-    except organizations.Refused as error:
+        members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
+    except (organizations.Refused, RegistryError) as error:
         messages.error(request, str(error))
     else:
         words = _("%(email)s has a new role.") if role else _("%(email)s has been taken out.")

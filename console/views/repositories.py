@@ -24,6 +24,8 @@ from registry.access import Action
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
+    from accounts.models import User
+
 
 @of_project(Action.VIEW)
 def listed(place: Place) -> HttpResponse:
@@ -95,12 +97,14 @@ def permissions(place: Place) -> HttpResponse:
         if user is None:
             words = _("Nobody in %(organization)s has this address: roles are given to people of the organization.")
             form.add_error("email", words % {"organization": place.project.organization})
-        else:
-            wanted = RepositoryRole(role) if role else None
-            if form.attempt(repositories.set_role, place.actor, place.home, user, wanted) is not None:
-                words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
-                place.say(words % {"email": user.email, "role": role_words(role)})
-                return place.go("permissions")
+        elif adds and repositories.role_of(place.home, user) not in {None, role}:
+            words = _("%(email)s is here already: change the role in the list.")
+            form.add_error("email", words % {"email": user.email})
+        elif not adds:
+            _set_role(place, user, role)
+            return place.go("permissions")
+        elif form.attempt(_set_role, place, user, role):
+            return place.go("permissions")
     asked = place.request.GET.get("who", "").strip()
     context: dict[str, Any] = {
         "form": form,
@@ -109,6 +113,14 @@ def permissions(place: Place) -> HttpResponse:
         "reason": people.reason(place.home, asked) if asked else None,
     }
     return place.render("console/permissions.html", side="repositories", tab="permissions", **context)
+
+
+def _set_role(place: Place, user: User, role: str) -> bool:
+    wanted = RepositoryRole(role) if role else None
+    repositories.set_role(place.actor, place.home, user, wanted, seen=place.request.POST.get("seen"))
+    words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
+    place.say(words % {"email": user.email, "role": role_words(role)})
+    return True
 
 
 @of_project(Action.MANAGE)

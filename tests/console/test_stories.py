@@ -400,6 +400,51 @@ def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
     assert repositories.role_of(world.repository("web"), world.viewer.user) is None
 
 
+@pytest.mark.parametrize(
+    ("there", "email", "role"),
+    [
+        ("/projects/demo/members", "reader@acme.test", "reader"),
+        ("/projects/demo/repositories/web/-/permissions", "viewer@acme.test", "viewer"),
+        ("/organizations/acme/", "stranger@acme.test", "member"),
+    ],
+)
+def test_an_old_form_gives_no_role_back(console, world, there, email, role):
+    """Somebody else changed or took the role while the page was open."""
+    browser = console("owner")
+    page = browser.get(there).content.decode()
+    assert f'name="seen" value="{role}"' in page
+    other = {"/projects/demo/members": "member", "/organizations/acme/": "owner"}.get(there, "member")
+    browser.post(there, {"email": email, "role": other, "seen": role})
+    stale = text(browser.post(there, {"email": email, "role": "", "seen": role}, follow=True))
+    assert "was changed meanwhile: look again" in stale
+    browser.post(there, {"email": email, "role": "", "seen": other})
+    assert f'name="email" value="{email}"' not in browser.get(there).content.decode()
+    if there != "/organizations/acme/":
+        again = text(browser.post(there, {"email": email, "role": other, "seen": role}, follow=True))
+        assert "was changed meanwhile: look again" in again
+        assert f'name="email" value="{email}"' not in browser.get(there).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("there", "email", "held", "wanted"),
+    [
+        ("/projects/demo/members", "admin@acme.test", "admin", "member"),
+        ("/projects/demo/repositories/web/-/permissions", "pusher@acme.test", "member", "viewer"),
+    ],
+)
+def test_adding_somebody_who_is_there_already_takes_nothing_from_them(console, world, there, email, held, wanted):
+    browser = console("owner")
+    page = text(browser.post(there, {"act": "add", "email": email, "role": wanted}, follow=True))
+    assert f"{email} is here already: change the role in the list." in page
+    assert f'name="seen" value="{held}"' in browser.get(there).content.decode()
+
+
+def test_a_role_that_is_refused_is_said(console, world):
+    there = "/projects/demo/repositories/web/-/permissions"
+    page = text(console("admin").post(there, {"email": "reader@acme.test", "role": "member", "seen": ""}, follow=True))
+    assert "reader@acme.test is Reader of the project demo" in page
+
+
 def test_people_of_an_organization(console, world, monkeypatch):
     monkeypatch.setattr(account_tasks.send_password_link, "delay", account_tasks.send_password_link)
     browser = console("owner")
