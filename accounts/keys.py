@@ -41,6 +41,11 @@ FAILURE_WINDOW = timedelta(minutes=5)
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 
+# Looking at a password takes 100 MB for a moment, on purpose: a process looks at a few at once.
+HASHING_PATIENCE = 2.0  # seconds
+_HASHING = threading.BoundedSemaphore(3)
+
+
 class KeyRefused(ValueError):
     """A key cannot be made so; the message says why."""
 
@@ -202,6 +207,16 @@ def _matches(secret: str, stored: str) -> bool:
 
 
 def _user_with_password(email: str, password: str) -> User | None:
+    """The user of this e-mail address and password. Raises TooManyFailures when many passwords are being looked at."""
+    if not _HASHING.acquire(timeout=HASHING_PATIENCE):
+        raise TooManyFailures(HASHING_PATIENCE)
+    try:
+        return _matching_user(email, password)
+    finally:
+        _HASHING.release()
+
+
+def _matching_user(email: str, password: str) -> User | None:
     user = User.objects.filter(email=email.lower()[:254], is_active=True).first()
     if user is None:
         make_password(password)  # an unknown address must not answer faster than a wrong password

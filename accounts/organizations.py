@@ -113,9 +113,10 @@ def add_user(
     return user, created
 
 
-def belongs(user: User, organization: Organization) -> bool:
-    """Whether the user is in the organization."""
-    return OrganizationMembership.objects.filter(user=user, organization=organization).exists()
+def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:
+    """Whether the user is in the organization; with ``lock`` nobody takes them out before the transaction ends."""
+    found = OrganizationMembership.objects.filter(user=user, organization=organization)
+    return (found.select_for_update(no_key=True) if lock else found).first() is not None
 
 
 def set_project_role(project: Project, user: User, role: ProjectRole | None) -> None:

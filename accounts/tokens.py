@@ -30,6 +30,7 @@ from .models import AccessKey, RefreshToken, SigningKey
 ALGORITHM = "EdDSA"
 LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=90)
+REFRESH_TOKENS = 20  # of a key and service: each docker login asks for one
 REFRESH_PREFIX = "kcrr_"
 SIGNING_KEY_LIFETIME = timedelta(days=30)
 _HEADER = frozenset({"alg", "kid", "typ"})
@@ -147,7 +148,7 @@ def _token(claims: dict[str, Any], address: str, client: str) -> Token:
 
 
 def issue_refresh(key: AccessKey, service: str) -> str:
-    """Make a refresh token for a key and one service; only its hash is kept."""
+    """Make a refresh token for a key and one service; only its hash is kept, and of the last ones only."""
     token = new_secret(REFRESH_PREFIX)
     RefreshToken.objects.create(
         key=key,
@@ -155,6 +156,10 @@ def issue_refresh(key: AccessKey, service: str) -> str:
         token_hash=hash_secret(token),
         expires_at=min(filter(None, [key.expires_at, timezone.now() + REFRESH_LIFETIME])),
     )
+    own = RefreshToken.objects.filter(key=key, service=service).order_by("-pk")
+    oldest = own.values_list("pk", flat=True)[REFRESH_TOKENS : REFRESH_TOKENS + 1].first()
+    if oldest is not None:
+        own.filter(pk__lte=oldest).delete()
     return token
 
 

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
+from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
@@ -16,12 +17,13 @@ from registry.errors import PathUnknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
 )
+MAX_FORM = 1_000_000  # bytes; no form of ours takes files
 DOCKERS = ("/v2", "/token", "/healthz", "/readyz")
 
 
@@ -37,6 +39,8 @@ class ConsoleMiddleware:
             return self.get_response(request)
         if _is_project_host(request):
             return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
+        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FORM:  # before anything reads it: files would be kept
+            return HttpResponse(status=413)
         if _holds_nul(request):
             raise SuspiciousOperation("no text holds NUL, and PostgreSQL takes none")
         user = request.user if request.user.is_authenticated else None

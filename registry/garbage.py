@@ -77,7 +77,9 @@ def preview(project: Project | None) -> Preview:
     waiting = Blob.objects.filter(review__project=project)
     due = waiting.filter(~_is_referenced(), ~_is_leased(now), review__review_after__lte=now)
     found = due.aggregate(blobs=Count("pk"), size=Coalesce(Sum("size"), 0))
-    leased = waiting.filter(_is_leased(now), ~_is_referenced()).count()
+    # Needed by nothing of the project's: whether others have it is not told.
+    own = ManifestBlob.objects.filter(blob=OuterRef("pk"), repository__project=project)
+    leased = waiting.filter(_is_leased(now), ~Exists(own)).count()
     live = ManifestBlob.objects.filter(blob=OuterRef("pk"), manifest__deletion=None, repository__project=project)
     trashed = ManifestBlob.objects.filter(manifest__deletion__isnull=False, repository__project=project)
     kept = Blob.objects.filter(~Exists(live), pk__in=trashed.values("blob"))

@@ -194,9 +194,7 @@ def point_tag(
                 else _("%(name)s:%(tag)s is gone by now: look again, then decide")
             )
             raise errors.Changed(words % {"name": name, "tag": tag, "digest": names_now}, detail={"digest": names_now})
-        manifest = (
-            Manifest.objects.select_related("deletion").defer("content").filter(image=image, digest=digest).first()
-        )
+        manifest = Manifest.objects.light().select_related("deletion").filter(image=image, digest=digest).first()
         if manifest is None:
             raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": name, "digest": digest})
         if manifest.deletion is not None:
@@ -301,7 +299,7 @@ def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: 
         found = found.filter(artifact_type=artifact_type)
     page: list[Manifest] = []
     weight = 0
-    for manifest in found[: limit + 1].iterator(chunk_size=100):
+    for manifest in found[: limit + 1].iterator(chunk_size=4):  # of megabytes, perhaps
         weight += len(json.dumps(manifest.annotations, ensure_ascii=False).encode())
         if len(page) == limit or (page and weight > MAX_REFERRERS_WEIGHT):
             return Page(page, has_more=True)
@@ -397,7 +395,7 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
     of_blobs = {descriptor.digest for descriptor in document.blobs}
     of_children = {descriptor.digest for descriptor in document.children}
     named = list(blobs.nameable(image.repository, of_blobs).held())
-    children = list(Manifest.objects.live().filter(image=image, digest__in=of_children).defer("content", "annotations"))
+    children = list(Manifest.objects.live().light().filter(image=image, digest__in=of_children))
     sizes = {blob.digest: blob.size for blob in named} | {child.digest: child.size for child in children}
     if missing := sorted((of_blobs | of_children) - sizes.keys()):
         raise errors.ManifestBlobUnknown(detail={"digests": missing})
@@ -409,7 +407,8 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
 
 def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     """The live manifests of these digests. Raises ManifestUnknown, Unsupported."""
-    found = {manifest.digest: manifest for manifest in Manifest.objects.live().filter(image=image, digest__in=wanted)}
+    live = Manifest.objects.light().live()
+    found = {manifest.digest: manifest for manifest in live.filter(image=image, digest__in=wanted)}
     for digest in wanted:
         if digest not in found:
             raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": image, "digest": digest})

@@ -40,6 +40,7 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
     (see ``history.compare_role``).
     """
     with transaction.atomic():
+        organizations.belongs(user, project.organization, lock=True)
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         before = role_of(locked, user)
         if before == role:
@@ -67,7 +68,7 @@ def set_organization_role(
     with transaction.atomic():
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         memberships = OrganizationMembership.objects.filter(organization=organization)
-        held = memberships.filter(user=user).first()
+        held = memberships.select_for_update(no_key=True).filter(user=user).first()
         if held is None or held.role == role:
             return False
         history.compare_role(user, held.role, seen)

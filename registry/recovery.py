@@ -216,7 +216,8 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
     _lock(deletion)
     revived = _revive(actor, image, deletion)
     recovered, left = 0, []
-    for closed in Tag.objects.filter(deletion=deletion).select_related("manifest__deletion").order_by("name"):
+    taken = Tag.objects.with_manifests().select_related("manifest__deletion").filter(deletion=deletion)
+    for closed in taken.order_by("name"):
         if closed.manifest.deletion_id is not None:
             raise errors.ManifestUnknown(
                 _("%(image)s:%(tag)s named %(digest)s, which was deleted afterwards: recover that")
@@ -244,7 +245,7 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
 
     Returns whether there were any.
     """
-    own = list(Manifest.objects.filter(deletion=deletion).defer("content").order_by("pk"))
+    own = list(Manifest.objects.light().filter(deletion=deletion).order_by("pk"))
     fresh = {manifest.pk for manifest in own}
     needed = set(fresh)
     while fresh:

@@ -170,6 +170,23 @@ def role_of(repository: Repository, user: User) -> RepositoryRole | None:
     return RepositoryRole.VIEWER if "pull_repository" in codenames else None
 
 
+def _check_who_may_have_one(repository: Repository, user: User, *, belongs: bool) -> None:
+    if not belongs:
+        raise Denied(
+            _("%(user)s is not in the organization %(organization)s")
+            % {"user": user, "organization": repository.project.organization.name}
+        )
+    membership = ProjectMembership.objects.filter(project=repository.project, user=user).first()
+    if membership:
+        raise Denied(
+            _(
+                "%(user)s is %(role)s of the project %(project)s and may pull already: change the role in the project"
+                " instead"
+            )
+            % {"user": user, "role": membership.get_role_display(), "project": repository.project.name}
+        )
+
+
 def set_role(
     actor: Actor, repository: Repository, user: User, role: RepositoryRole | None, *, seen: str | None = None
 ) -> bool:
@@ -178,22 +195,11 @@ def set_role(
     Raises Denied: people of other organizations can be given nothing, members of the project have more already. Raises
     Changed: it is not the role that was ``seen`` (see ``history.compare_role``).
     """
-    if role and not organizations.belongs(user, repository.project.organization):
-        raise Denied(
-            _("%(user)s is not in the organization %(organization)s")
-            % {"user": user, "organization": repository.project.organization.name}
-        )
-    membership = ProjectMembership.objects.filter(project=repository.project, user=user).first()
-    if role and membership:
-        raise Denied(
-            _(
-                "%(user)s is %(role)s of the project %(project)s and may pull already: change the role in the project"
-                " instead"
-            )
-            % {"user": user, "role": membership.get_role_display(), "project": repository.project.name}
-        )
     with transaction.atomic():
+        belongs = organizations.belongs(user, repository.project.organization, lock=True)
         Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
+        if role:
+            _check_who_may_have_one(repository, user, belongs=belongs)
         before = role_of(repository, user)
         if before == role:
             return False

@@ -89,7 +89,7 @@ def point(
     Raises Denied (the repository allows no overwriting, or the image is full), Unsupported (a new tag of the form that
     is kept for the past; one from before there was that form stays a tag).
     """
-    current = Tag.objects.live().select_related("manifest").filter(image=image, name=name).first()
+    current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:
         return False
     if current is None and names.is_past_tag(name):
@@ -120,7 +120,7 @@ def point(
 
 def live(image: Image, name: str) -> Tag:
     """The live tag of this name. Raises ManifestUnknown."""
-    current = Tag.objects.live().select_related("manifest").filter(image=image, name=name).first()
+    current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is None:
         raise errors.ManifestUnknown(_("%(image)s has no tag %(tag)s") % {"image": image.path, "tag": name})
     return current

@@ -154,6 +154,9 @@ def _of_one_thing(steps: list[Step]) -> Iterator[list[Step]]:
 def _set(actor: Actor, steps: list[Step]) -> None:
     """Give settings or a role back what they were, unless one is something else by now than was seen."""
     first = steps[0]
+    if first.kind in {Kind.ROLE, Kind.MEMBER}:
+        _set_role(actor, first)
+        return
     with transaction.atomic():
         thing = _locked(first)
         for step in steps:
@@ -163,21 +166,23 @@ def _set(actor: Actor, steps: list[Step]) -> None:
                 )
         if isinstance(thing, Image):
             images.update(actor, thing, **{step.name: reversal.from_json(step.name, step.after) for step in steps})
-        elif isinstance(thing, Project):
-            role = ProjectRole(first.after) if first.after else None
-            members.set_role(actor, thing, User.objects.get(email=first.name), role)
-        elif first.kind == Kind.ROLE:
-            granted = RepositoryRole(first.after) if first.after else None
-            repositories.set_role(actor, thing, User.objects.get(email=first.name), granted)
         elif first.kind == Kind.SET_POLICY:
             policies.set_policy(actor, thing, **{step.name: step.after for step in steps})
         else:
             repositories.update(actor, thing, **{step.name: step.after for step in steps})
 
 
-def _locked(step: Step) -> Image | Project | Repository:
+def _set_role(actor: Actor, step: Step) -> None:
+    user, seen = User.objects.get(email=step.name), str(step.before or "")
+    if step.kind == Kind.MEMBER:
+        role = ProjectRole(step.after) if step.after else None
+        members.set_role(actor, Project.objects.get(pk=step.thing), user, role, seen=seen)
+    else:
+        granted = RepositoryRole(step.after) if step.after else None
+        repositories.set_role(actor, Repository.objects.get(pk=step.thing), user, granted, seen=seen)
+
+
+def _locked(step: Step) -> Image | Repository:
     if step.kind == Kind.SET_IMAGE:
         return Image.objects.select_for_update(no_key=True).get(pk=step.thing)
-    if step.kind == Kind.MEMBER:
-        return Project.objects.select_for_update(no_key=True).get(pk=step.thing)
     return Repository.objects.select_for_update(no_key=True).get(pk=step.thing)

@@ -24,6 +24,8 @@ from .models import Delivery, Subscription
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from django.db.models import QuerySet
+
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
@@ -41,9 +43,8 @@ def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool 
 
     Raises Refused for a test right after another one.
     """
-    since = timezone.now() - BETWEEN_TESTS
-    if is_test and Delivery.objects.filter(subscription=subscription, is_test=True, created_at__gt=since).exists():
-        raise Refused(_("A test was sent a moment ago. Try again in a few seconds."))
+    if is_test:
+        _slow_down(Delivery.objects.filter(subscription=subscription, is_test=True))
     return Delivery.objects.create(
         subscription=subscription, content=content, recipients=subscription.recipients, is_test=is_test
     )
@@ -52,7 +53,7 @@ def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool 
 def again(delivery: Delivery) -> Delivery:
     """Try one that waits now, or send the same once more: to those who did not get it, else to everybody.
 
-    Raises Refused while the subscription rests.
+    Raises Refused while the subscription rests, and right after another one.
     """
     subscription = delivery.subscription
     if not subscription.is_active and not delivery.is_test:
@@ -60,6 +61,7 @@ def again(delivery: Delivery) -> Delivery:
     waiting = Delivery.objects.filter(pk=delivery.pk, state=State.WAITING)
     if waiting.update(next_at=timezone.now()):
         return delivery
+    _slow_down(Delivery.objects.filter(subscription=subscription).exclude(pk=delivery.pk))
     missed = delivery.recipients if delivery.state == State.FAILED else []
     return Delivery.objects.create(
         subscription=subscription,
@@ -67,6 +69,12 @@ def again(delivery: Delivery) -> Delivery:
         recipients=missed or subscription.recipients,
         is_test=delivery.is_test,
     )
+
+
+def _slow_down(lately: QuerySet[Delivery]) -> None:
+    """Nobody is to be flooded by a button. Raises Refused."""
+    if lately.filter(created_at__gt=timezone.now() - BETWEEN_TESTS).exists():
+        raise Refused(_("One was sent a moment ago. Try again in a few seconds."))
 
 
 def due() -> list[int]:

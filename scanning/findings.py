@@ -203,7 +203,7 @@ def refresh_indexes(manifests: Iterable[int]) -> None:
 
 def refresh_index(manifest_id: int) -> None:
     """Let an index say what its worst platform says; platforms of which nothing is known are counted."""
-    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").defer("content")
+    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").light()
     reports = [getattr(child, "report", None) for child in children]
     known = [each for each in reports if each is not None and each.state in {State.SCANNED, State.UNRECOGNISED}]
     failed = [each for each in reports if each is not None and each.state == State.FAILED]

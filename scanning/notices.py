@@ -106,7 +106,8 @@ def _note(scan_id: int) -> None:
             "manifest__image__deletion": None,
             "manifest__image__repository__deletion": None,
         }
-        scans = Scan.objects.select_related("manifest__image__repository").defer("manifest__content")
+        heavy = ("manifest__content", "manifest__annotations")
+        scans = Scan.objects.select_related("manifest__image__repository").defer(*heavy)
         scan = scans.filter(pk=scan_id, **live).first()
         if scan is None:
             return
@@ -339,7 +340,7 @@ def _totals(entries: Iterable[_Entry]) -> dict[str, Any]:
 
 def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
     """The part of the message about each digest, in this order. Five queries."""
-    manifests = Manifest.objects.select_related("image__repository__project").defer("content").in_bulk(list(entries))
+    manifests = Manifest.objects.light().select_related("image__repository__project").in_bulk(list(entries))
     scans = Scan.objects.in_bulk([entry.scan for entry in entries.values()])
     tags = _tags(list(entries))
     shown = [pk for entry in entries.values() for _severity, pk in entry.new[:MAX_FINDINGS]]

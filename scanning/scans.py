@@ -70,7 +70,7 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
 
 def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
     """What a push asks for, when the repository's scans are on; an index that is new is summed up at once."""
-    manifest = Manifest.objects.select_related("image__repository").defer("content").filter(pk=manifest_id).first()
+    manifest = Manifest.objects.light().select_related("image__repository").filter(pk=manifest_id).first()
     if manifest is None:
         return []
     if manifest.media_type in media_types.INDEXES:

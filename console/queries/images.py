@@ -47,7 +47,7 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
         found = found.filter(manifest__in=Manifest.objects.filter(scans.at_least(SEVERITIES[least]), image=image))
     elif least == "unscanned":
         found = found.filter(Q(manifest__report=None) | Q(manifest__report__state="failed"))
-    found = found.select_related("manifest", "opened_by").defer("manifest__content", "manifest__annotations")
+    found = found.with_manifests().select_related("opened_by")
     page = listing.page(found, wanted, TAG_SORTS, search=search)
     _add_use(image, page.rows)
     _add_days(image, page.rows)
@@ -58,7 +58,7 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
 def chosen_tags(image: Image, names: list[str]) -> list[Any]:
     """The live tags of these names, with their digests and use. Two queries."""
     live = Tag.objects.live().filter(image=image, name__in=names)
-    rows: list[Any] = list(live.select_related("manifest").defer("manifest__content").order_by("name"))
+    rows: list[Any] = list(live.with_manifests().order_by("name"))
     _add_use(image, rows)
     return rows
 
@@ -86,7 +86,7 @@ def untagged(image: Image, wanted: QueryDict) -> dict[str, Any]:
     found, search = _untagged(image), wanted.get("q", "").strip()
     if search:
         found = found.filter(digest__startswith=search if ":" in search else f"sha256:{search}")
-    page = listing.page(found.defer("content"), wanted, UNTAGGED_SORTS, search=search)
+    page = listing.page(found.light(), wanted, UNTAGGED_SORTS, search=search)
     scans.attach(page.rows)
     return {"listing": page, **counts(image)}
 
@@ -102,7 +102,7 @@ def tag_history(image: Image, wanted: QueryDict) -> dict[str, Any]:
     found, search = Tag.objects.filter(image=image), wanted.get("tag", "").strip()
     if search:
         found = found.filter(name=search)
-    related = found.select_related("manifest", "opened_by", "closed_by").defer("manifest__content")
+    related = found.with_manifests().select_related("opened_by", "closed_by")
     page = listing.page(related, wanted, HISTORY_SORTS, search=search)
     now = dict(
         Tag.objects.live()
@@ -138,8 +138,10 @@ def digest(image: Image, reference: str) -> Digest | None:
     live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
     named = list(live)
     tag = next((each for each in named if each.name == reference), None)
-    parents = Manifest.objects.live().filter(child_references__child=manifest).defer("content")
-    elsewhere = ManifestBlob.objects.filter(blob=OuterRef("blob")).exclude(manifest=manifest)
+    parents = Manifest.objects.live().light().filter(child_references__child=manifest)
+    # In this project: what others have is not for this one to know.
+    there = ManifestBlob.objects.filter(repository__project=image.repository.project_id)
+    elsewhere = there.filter(blob=OuterRef("blob")).exclude(manifest=manifest)
     own = ManifestBlob.objects.filter(~Exists(elsewhere), manifest=manifest)
     contents = inspection.contents(manifest)
     scans.attach([manifest, *(part.manifest for part in contents.parts)])

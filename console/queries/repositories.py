@@ -63,7 +63,7 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
     )
     newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
-    by_image = {tag.image_id: tag for tag in latest.select_related("manifest").defer("manifest__content")}
+    by_image = {tag.image_id: tag for tag in latest.with_manifests()}
     for image in page.rows:
         image.repository = repository
         image.tag_count = counts.get(image.pk, 0)

@@ -31,6 +31,7 @@ ENOUGH = 200  # findings of the worst severities that are looked through for the
 SCAN_SORTS = {"asked": "-pk"}
 KNOWN = (Report.State.SCANNED, Report.State.UNRECOGNISED)
 SUMS = (*Report.COUNTS, "fixable", "accepted")
+_HEAVY = ("manifest__content", "manifest__annotations")  # megabytes, perhaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ def page(project: Project) -> dict[str, Any]:
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
-    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer("manifest__content")[:SHOWN])
+    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer(*_HEAVY)[:SHOWN])
     recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
     waiting = queue(project)
     _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
@@ -280,9 +281,7 @@ def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
 
 
 def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
-    return found.select_related("manifest__image__repository", "manifest__report").defer(
-        "manifest__content", "manifest__annotations"
-    )
+    return found.select_related("manifest__image__repository", "manifest__report").defer(*_HEAVY)
 
 
 # ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────
@@ -356,7 +355,7 @@ def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
 def parts_of(manifest: Manifest) -> list[Manifest]:
     """The manifests that an index names, each with its report and ``open_scan``. Three queries."""
     references = ManifestChild.objects.filter(parent=manifest).values("child")
-    found = Manifest.objects.filter(pk__in=references).defer("content", "annotations")
+    found = Manifest.objects.light().filter(pk__in=references)
     parts = list(found.order_by("platforms", "pk"))
     attach([manifest, *parts])
     return parts

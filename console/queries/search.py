@@ -87,13 +87,11 @@ def search(actor: Actor, words: str) -> Found:
     found.package = _package(words, reach)
     image_words, _, tag_words = words.rpartition(":")
     live = Image.objects.live().filter(repository__in=reach).select_related("repository__project")
-    if digests.is_digest(words) or _looks_like_digest(words):
+    if words.partition(":")[0] in digests.HEX_LENGTHS or _looks_like_digest(words):
         wanted = words if ":" in words else f"sha256:{words}"
         # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
         manifests = Manifest.objects.live().filter(digest__gte=wanted, digest__lt=f"{wanted}g", image__deletion=None)
-        found.manifests = list(
-            _in_reach(manifests, reach).defer("content").select_related("image__repository__project")[:SHOWN]
-        )
+        found.manifests = list(_in_reach(manifests, reach).light().select_related("image__repository__project")[:SHOWN])
         if ":" in words:  # without its algorithm it may be a commit, a date, or a word such as facade
             return found
     if image_words:
@@ -178,7 +176,7 @@ def _first(found: Any) -> list[int]:
 
 def _places(pks: list[int], found: Any, packages: list[int] | None = None) -> list[Place]:
     manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
-    by_pk = {each.pk: Place(each, []) for each in manifests.defer("content", "annotations")}
+    by_pk = {each.pk: Place(each, []) for each in manifests.light()}
     for row in found.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
         if row.package not in by_pk[row.manifest_id].packages:
             by_pk[row.manifest_id].packages.append(row.package)

@@ -71,7 +71,7 @@ def subject(image: Image, reference: str) -> Subject | None:
     live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
     named = list(live)
     tag = next((each for each in named if each.name == reference), None)
-    parents = Manifest.objects.live().filter(child_references__child=manifest).defer("content")
+    parents = Manifest.objects.live().light().filter(child_references__child=manifest)
     found_subject = Subject(manifest, reference, tag, [each.name for each in named], list(parents[:20]))
     if found_subject.is_index:
         found_subject.parts = scans.parts_of(manifest)
@@ -324,11 +324,11 @@ def _with_scan(manifest: Manifest, then: Scan) -> Comparison:
 def _with_digest(subject: Subject, other: str) -> dict[str, Any]:
     image = subject.manifest.image
     found = Manifest.objects.referenced(image.path, other, by_digest=digests.is_digest(other))
-    then = found.select_related("report").defer("content").first()
+    then = found.select_related("report").light().first()
     chosen = {"with": then.digest if then else other}
     if then is not None and then.media_type in media_types.INDEXES:
         parts = Manifest.objects.live().filter(parent_references__parent=then, platforms=subject.manifest.platforms)
-        then = parts.select_related("report").defer("content").first()
+        then = parts.select_related("report").light().first()
         if then is None:
             return chosen | {"problem": "platform"}
     if then is None:

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import login, logout
 from django.contrib.auth.tokens import default_token_generator
+from django.core.cache import cache
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_decode
@@ -21,6 +22,7 @@ from console.shortcuts import alone, public
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
+LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by address and web process; seconds
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -61,11 +63,24 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def forgotten(request: HttpRequest) -> HttpResponse:
     """Have a link mailed; the answer is the same for every address."""
     form = Forgotten(request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    if request.method == "POST" and form.is_valid() and _is_patient(request, form):
         if tasks.request_password_link(form.cleaned_data["email"]):
             return render(request, "console/forgotten.html", {"sent_to": form.cleaned_data["email"]})
         form.add_error(None, _("No mail can be sent at the moment. Try again in a few minutes."))
     return render(request, "console/forgotten.html", {"form": form})
+
+
+def _is_patient(request: HttpRequest, form: Forgotten) -> bool:
+    """False, and an error on the form, when somebody asks for one link after another: each wakes a worker up."""
+    key = f"forgotten:{request.META['REMOTE_ADDR']}"
+    cache.add(key, 0, LINKS_WINDOW)
+    try:
+        if cache.incr(key) <= LINKS_ALLOWED:
+            return True
+    except ValueError:  # forgotten meanwhile
+        return True
+    form.add_error(None, _("That were many links. Try again in a few minutes."))
+    return False
 
 
 @public

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+HEAVY = ("content", "annotations")  # up to 4 MiB each: lists do without them
+
+
 class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
+
+    def light(self) -> Self:
+        """Without what may weigh megabytes, which lists do not show."""
+        return self.defer(*HEAVY)
 
     def live(self) -> Self:
         """Manifests that are not deleted."""
@@ -140,6 +147,10 @@ class ManifestChild(models.Model):
 class TagQuerySet(models.QuerySet["Tag"]):
     """Reads of tags."""
 
+    def with_manifests(self) -> Self:
+        """With the manifests that they name, without what may weigh megabytes."""
+        return self.select_related("manifest").defer(*(f"manifest__{name}" for name in HEAVY))
+
     def live(self) -> Self:
         """What the names mean now."""
         return self.filter(ended_at=None)
@@ -150,12 +161,12 @@ class TagQuerySet(models.QuerySet["Tag"]):
         For the page after a row: ``.filter(pk__lt=row.pk)``. Ids follow time: tags change under the image's lock.
         """
         found = self.filter(image=image) if name is None else self.filter(image=image, name=name)
-        return found.select_related("opened_by", "closed_by", "manifest").defer("manifest__content").order_by("-pk")
+        return found.with_manifests().select_related("opened_by", "closed_by").order_by("-pk")
 
     def at(self, image: Image, name: str, moment: datetime) -> Tag | None:
         """What the tag meant at that moment, whatever became of it since; None: nothing."""
         begun = self.filter(image=image, name=name, started_at__lte=moment)
-        found = begun.select_related("manifest").defer("manifest__content").order_by("-started_at", "-pk").first()
+        found = begun.with_manifests().order_by("-started_at", "-pk").first()
         return found if found is None or found.ended_at is None or found.ended_at > moment else None
 
     def names_after(self, image: Image, last: str, limit: int) -> list[str]:

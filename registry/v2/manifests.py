@@ -36,13 +36,14 @@ class ManifestView(ImageView):
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:
         """Store a manifest; ``?tag=`` (repeated) sets more tags in the same act."""
+        body = http.manifest_body(request)  # however long it takes: permission is that of the moment after
         repository = access.require(self.actor, Action.PUSH, self.name)
         push = manifests.push(
             self.actor,
             repository,
             self.name,
             reference,
-            http.manifest_body(request),
+            body,
             content_type=media_types.without_parameters(request.META.get("CONTENT_TYPE", "")),
             more_tags=request.GET.getlist("tag"),
         )

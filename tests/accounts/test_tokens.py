@@ -276,3 +276,14 @@ def test_refresh_tokens_that_have_run_out_are_forgotten(world):
     with pytest.raises(tokens.InvalidToken):
         redeem(old)
     assert redeem(new) == world.member.key
+
+
+def test_of_the_refresh_tokens_of_a_key_the_last_ones_stay(world):
+    key = world.member.key
+    other = tokens.issue_refresh(key, "another.test")
+    made = [tokens.issue_refresh(key, SERVICE) for _ in range(tokens.REFRESH_TOKENS + 5)]
+    assert RefreshToken.objects.filter(service=SERVICE).count() == tokens.REFRESH_TOKENS
+    for token, service in ((made[5], SERVICE), (made[-1], SERVICE), (other, "another.test")):
+        assert tokens.redeem_refresh(token, service, address="", client="") == key
+    with pytest.raises(tokens.InvalidToken):
+        tokens.redeem_refresh(made[4], SERVICE, address="", client="")

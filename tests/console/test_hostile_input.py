@@ -129,3 +129,14 @@ def test_the_end_of_time_is_on_no_calendar(console, scanned, world, zone):
             assert "A year from 2000 to 8999." in page.content.decode(), path
     for day in ("2000-01-01", "8999-12-31"):
         assert browser.get("/projects/demo/history", {"since": day, "until": day}).status_code == 200
+
+
+def test_nobody_fills_the_disk_with_a_form(console, db, tmp_path, settings):
+    """A file that no form takes is not kept while it comes in."""
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    with (tmp_path / "large").open("wb+") as file:
+        file.truncate(1_100_000)
+        for address in ("/sign-in", "/nothing-here", "/notices/unsubscribe/x"):
+            file.seek(0)
+            assert console(None).post(address, {"file": file}).status_code == 413
+    assert console(None).post("/sign-in", {"email": "x" * 900_000, "password": "x"}).status_code == 200

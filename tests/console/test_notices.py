@@ -310,6 +310,9 @@ def test_what_failed_is_sent_again_by_hand(console, project, receiver):  # noqa:
     browser.post(f"{DEMO}/{made.pk}/{failed.pk}")
     assert [delivery.state for delivery in Delivery.objects.order_by("pk")] == ["failed", "sent"]
     assert receiver.requests[0][2] == receiver.requests[1][2]
+    again = browser.post(f"{DEMO}/{made.pk}/{failed.pk}", follow=True)
+    assert "One was sent a moment ago." in text(again), "nobody is flooded by a button"
+    assert len(receiver.requests) == 2
 
 
 def test_a_paused_notice_says_why_it_sends_nothing_again(console, project):

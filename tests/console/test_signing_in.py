@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import smtplib
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.utils import timezone
 
-from accounts import mails, tasks
+from accounts import keys, mails, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
+from console.views.signing_in import LINKS_ALLOWED
 from tests.personas import PASSWORD, make_key
 
 if TYPE_CHECKING:
@@ -216,6 +219,28 @@ def test_the_language_of_somebody_who_is_not_signed_in(console, db):
     assert browser.get("/sign-in").headers["Content-Language"] == "ko"
     browser.post("/language", {"language": "../x"})
     assert browser.get("/sign-in").headers["Content-Language"] == "ko"
+
+
+def test_links_are_asked_for_a_few_times_only(console, world, monkeypatch):
+    cache.clear()
+    queued = []
+    monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
+    browser = console(None)
+    for _ in range(15):
+        page = browser.post("/password/forgotten", {"email": "nobody@acme.test"}).content.decode()
+    assert len(queued) == LINKS_ALLOWED
+    assert "That were many links" in page
+    browser.post("/password/forgotten", {"email": "nobody@acme.test"}, REMOTE_ADDR="10.9.9.9")
+    assert len(queued) == LINKS_ALLOWED + 1
+
+
+def test_a_few_passwords_are_looked_at_at_once(console, member, monkeypatch):
+    """Each takes 100 MB for a moment: a crowd is asked to come again."""
+    monkeypatch.setattr(keys, "_HASHING", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(keys, "HASHING_PATIENCE", 0.01)
+    with keys._HASHING:
+        assert sign_in(console(None), member.email, PASSWORD).status_code == 429
+    assert sign_in(console(None), member.email, PASSWORD).status_code == 302
 
 
 # ── Mails about keys ─────────────────────────────────────────────────────────────────────────────────────────────────

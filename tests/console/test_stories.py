@@ -524,5 +524,11 @@ def test_search_finds_names_that_could_be_digests(console, docker):
     for name, tag in (("web/facade", "20240101"), ("web/app", "3f9ac01")):
         docker("member").push(name, tag, image_of(name))
     browser = console("member")
-    for words, place in (("facade", "web/facade"), ("20240101", "web/facade"), ("3f9ac01", "web/app")):
+    for words, place in (
+        ("facade", "web/facade"),
+        ("20240101", "web/facade"),
+        ("3f9ac01", "web/app"),
+        ("web/facade:2024", "web/facade"),
+        ("app:3f9ac01", "web/app"),
+    ):
         assert f"/projects/demo/repositories/{place}/" in browser.get("/search", {"q": words}).content.decode(), words

@@ -218,6 +218,15 @@ def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, m
     assert (run.collected, run.size) == (seen.blobs, seen.size)
 
 
+def test_a_preview_does_not_tell_what_others_have(docker, member, demo):
+    docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1", Image(layers=[b"theirs"]))
+    seen = []
+    for data in (b"theirs", b"nobody's"):
+        member.push_blob("web/app", data)
+        seen.append(garbage.preview(demo).leased)
+    assert seen == [1, 2]
+
+
 def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
     monkeypatch.setattr(garbage, "BATCH", 2)
     run, is_new = garbage.request(SYSTEM, demo)

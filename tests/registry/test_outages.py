@@ -118,23 +118,27 @@ def test_while_the_database_is_away_everything_says_when_to_come_again(server, d
 
 def test_a_push_goes_on_when_the_database_comes_back(server, database):
     api = server.api()
-    upload, half = api.start(), len(DATA) // 2
-    data = os.urandom(len(DATA))
-    came, go_on = threading.Event(), threading.Event()
+    data = os.urandom(8 * 1024 * 1024)
+    upload, half = api.start(), len(data) // 2
+    staged = server.data / "storage" / "staging" / upload.rpartition("/")[2]
+    go_on = threading.Event()
 
     def body():
         yield data[: half // 2]
-        came.set()
         go_on.wait(60)
         yield data[half // 2 : half]
 
     with ThreadPoolExecutor(1) as threads:
         pushing = threads.submit(api.ask, "PATCH", upload, body())
-        assert came.wait(30)
-        database.stop()
-        go_on.set()
-        assert pushing.result()[0] == 503
-    database.serve()
+        try:
+            # It was let in, and writes: an outage before that would be another story.
+            assert wait_until(lambda: staged.exists() and staged.stat().st_size > 0, timeout=30)
+            database.stop()
+            go_on.set()
+            assert pushing.result()[0] == 503
+        finally:
+            go_on.set()
+            database.serve()
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
     assert api.ask("GET", upload)[1]["Range"] == "0-0"
     assert api.ask("PATCH", upload, data[:half])[0] == 202
@@ -168,6 +172,7 @@ def test_without_a_broker_people_push_and_pull_and_work_that_was_asked_for_is_do
 def test_a_server_that_is_told_to_end_finishes_what_it_has_begun(server):
     api = server.api()
     upload, data = api.start(), os.urandom(100_000)
+    staged = server.data / "storage" / "staging" / upload.rpartition("/")[2]
     came, go_on = threading.Event(), threading.Event()
 
     def body():
@@ -179,6 +184,7 @@ def test_a_server_that_is_told_to_end_finishes_what_it_has_begun(server):
     with ThreadPoolExecutor(1) as threads:
         pushing = threads.submit(api.ask, "PUT", f"{upload}?digest={sha256(data)}", body())
         assert came.wait(30)
+        assert wait_until(staged.exists, timeout=30)  # it has begun
         server.process.send_signal(signal.SIGTERM)
         assert wait_until(lambda: not is_answering(server), timeout=20)
         go_on.set()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from accounts import keys
 from registry.models import BlobLease, Event, Manifest, ManifestBlob, ManifestChild, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
@@ -894,3 +895,20 @@ def test_that_an_image_has_expired_is_told_to_nobody_who_may_not_see_it(docker, 
     StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert docker("stranger").get(f"{NAME}/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
     assert docker(None).get(f"{NAME}/manifests/1.0", 401).codes == ["UNAUTHORIZED"]
+
+
+def test_a_body_that_takes_its_time_is_judged_when_it_has_come(docker, world):
+    """Whoever is revoked while they send has sent in vain."""
+    member, image = docker("member"), Image()
+    for data in (image.config, *image.layers):
+        member.push_blob(NAME, data)
+
+    class Slow(BytesIO):
+        def read(self, *size):
+            keys.revoke(world.member.key)
+            return super().read(*size)
+
+    headers = member.basic() | {"Content-Type": image.media_type}
+    answer = member.raw("PUT", f"/v2/{NAME}/manifests/late", stream=Slow(image.manifest), headers=headers)
+    assert answer.status == 401
+    assert not Tag.objects.filter(name="late").exists()
