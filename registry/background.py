@@ -1,4 +1,4 @@
-"""What a web process writes beside its requests, so that a pull never writes."""
+"""What a web process does beside its requests: it writes what they gathered, and looks after its connections."""
 
 from __future__ import annotations
 
@@ -28,9 +28,26 @@ class Flusher(threading.Thread):
 
     def run(self) -> None:
         """For as long as the process lives."""
-        pause = threading.Event()
+        pause, lost = threading.Event(), 0
         while not pause.wait(SECONDS):
             flush()
+            try:
+                lost = forget_dead_connections(lost)
+            except Exception:
+                logger.exception("the connections could not be looked at")
+
+
+def forget_dead_connections(known: int) -> int:
+    """Look at all pooled connections when more were found dead than were ``known``; returns how many are known now.
+
+    The pool by itself finds one dead connection after the other, with pauses: after an outage of the database it would
+    be away for most of a minute more.
+    """
+    pool = getattr(connection, "pool", None)
+    lost: int = pool.get_stats().get("connections_lost", 0) if pool else 0
+    if pool and lost > known:
+        pool.check()
+    return lost
 
 
 def flush() -> None:

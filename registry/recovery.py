@@ -88,10 +88,10 @@ def _in_time() -> Q:
 def restore(actor: Actor, deletion_ids: Iterable[int], *, replace_tags: bool = False) -> Restored:
     """R: bring acts back, each whole.
 
-    A tag whose name is in use is left out and reported; with ``replace_tags`` it is moved back, if the repository
-    allows that. Of several acts, those that cannot come back are in ``refused``; a single one raises: RecoveryGone (it
-    was recovered or purged meanwhile, or its time is over), NameTaken, Denied (a quota is full, no tag overwrite),
-    NameUnknown (what it was in is deleted).
+    A tag whose name is in use is left out and reported, and an act of nothing else stays in Recovery; with
+    ``replace_tags`` it is moved back, if the repository allows that. Of several acts, those that cannot come back are
+    in ``refused``; a single one raises: RecoveryGone (it was recovered or purged meanwhile, or its time is over),
+    NameTaken, Denied (a quota is full, no tag overwrite), NameUnknown (what it was in is deleted).
     """
     wanted = list(dict.fromkeys(deletion_ids))
     found = Deletion.objects.in_bulk(wanted)
@@ -115,9 +115,12 @@ def _restore(actor: Actor, deletion: Deletion, result: Restored, *, replace_tags
     work = {Kind.REPOSITORY.value: _restore_repository, Kind.IMAGE.value: _restore_image}.get(deletion.kind, in_image)
     with transaction.atomic():
         recovered, left = work(actor, deletion)
+        is_left = bool(left) and deletion.kind == Kind.TAG and not recovered  # nothing came back: it can still, later
         failpoint("restore.before_commit")
-        Deletion.objects.filter(pk=deletion.pk).delete()
-    result.deletions.append(deletion)
+        if not is_left:
+            Deletion.objects.filter(pk=deletion.pk).delete()
+    if not is_left:
+        result.deletions.append(deletion)
     result.tags += recovered
     result.left += left
 

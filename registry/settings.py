@@ -90,7 +90,8 @@ if DATABASE_URL:
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
     DATABASES["default"]["OPTIONS"] = {
         **DATABASES["default"].get("OPTIONS", {}),
-        "pool": {"min_size": 0, "max_size": 32, "timeout": 5},
+        # Whoever waits longer between two attempts is away longer than the database was.
+        "pool": {"min_size": 0, "max_size": 32, "timeout": 5, "reconnect_timeout": 5},
         "connect_timeout": 5,
     }
 else:

@@ -9,7 +9,7 @@ from django import forms
 from django.core import signing
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from accounts.grants import RepositoryRole
 from registry.models import Severity
@@ -82,7 +82,7 @@ class RepositorySettings(Form):
             (1, gettext_lazy("for an hour after the push")),
             (24, gettext_lazy("for a day after the push")),
             (72, gettext_lazy("for three days after the push")),
-            (0, gettext_lazy("never")),
+            (0, pgettext_lazy("images without a result pass", "never")),
         ],
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
@@ -171,8 +171,11 @@ class ImageSettings(Form):
         return found and found | {"expires_at": found["expires_at"] and datetime.fromisoformat(found["expires_at"])}
 
     def expires_at(self) -> datetime | None:
-        """The moment that was chosen."""
+        """The moment that was chosen; the one that was there when the day was left as it was, in whatever time zone."""
         chosen = self.cleaned_data["expires_on"]
+        was: datetime | None = (self.seen_settings() or {}).get("expires_at")
+        if was and timezone.localtime(was).date() == chosen:
+            return was
         return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
 
 

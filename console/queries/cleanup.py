@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from console.queries import listing
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from registry.models import Repository
 
 RUNS = 10
-REPLAYED = 1000
+SHOWN = 100
 
 
 def policy_of(repository: Repository) -> CleanupPolicy:
@@ -30,10 +29,15 @@ def runs(repository: Repository) -> list[CleanupRun]:
 
 
 def replayed(repository: Repository, policy: CleanupPolicy) -> dict[str, Any]:
-    """What the policy would have taken in the last 90 days, those first that somebody wanted afterwards."""
-    found = list(islice(policies.replay(repository, policy), REPLAYED))
-    wanted = [each for each in found if each.deletion.pulled_at or each.deletion.tagged_at]
-    return {"total": len(found), "is_cut": len(found) == REPLAYED, "wanted": wanted}
+    """What the policy would have taken in the last 90 days: how many, and those that somebody wanted afterwards."""
+    total, regretted, shown = 0, 0, []
+    for each in policies.replay(repository, policy):
+        total += 1
+        if each.deletion.pulled_at or each.deletion.tagged_at:
+            regretted += 1
+            if regretted <= SHOWN:
+                shown.append(each)
+    return {"total": total, "regretted": regretted, "shown": shown}
 
 
 def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | None:
@@ -47,6 +51,7 @@ def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | N
         lines = lines.filter(outcome=outcome)
     return {
         "run": found,
+        "going": CleanupLine.objects.filter(run=found, outcome=CleanupLine.Outcome.DOOMED).count(),
         "listing": listing.page(lines, asked, {"id": "pk"}),
         "outcome": outcome,
         "outcomes": ("deleted", "doomed", "kept", "left"),

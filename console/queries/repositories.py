@@ -64,11 +64,12 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
     newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
     by_image = {tag.image_id: tag for tag in latest.with_manifests()}
+    known = scans.by_image(scans.tagged(image__in=shown))
     for image in page.rows:
         image.repository = repository
         image.tag_count = counts.get(image.pk, 0)
         image.latest = by_image.get(image.pk)
-    scans.attach([tag.manifest for tag in by_image.values()])
+        image.worst = scans.worst_of(known.get(image.pk))
     usage = RepositoryUsage.objects.filter(repository=repository).first()
     return {"listing": page, "total": live.count(), "usage": usage}
 

@@ -120,12 +120,21 @@ def at_least(severity: int, report: str = "report") -> Q:
 
 def by_repository(found: QuerySet[Manifest]) -> list[dict[str, Any]]:
     """What is known of these manifests, summed up for each repository. One query."""
+    return _summed(found, "image__repository", "image__repository__name")
+
+
+def by_image(found: QuerySet[Manifest]) -> dict[int, dict[str, Any]]:
+    """What is known of these manifests, summed up for each image, by its id. One query."""
+    return {row["image"]: row for row in _summed(found, "image")}
+
+
+def _summed(found: QuerySet[Manifest], *keys: str) -> list[dict[str, Any]]:
     sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in SUMS}
     stale = timezone.now() - DatabaseRefresh.STALE
     numbers: dict[str, Any] = {
         f"with_{name}": Count("pk", filter=Q(**{f"report__{name}__gt": 0})) for name in Report.COUNTS
     }
-    rows: Any = found.values("image__repository", "image__repository__name").order_by()
+    rows: Any = found.values(*keys).order_by()
     return list(
         rows.annotate(
             **sums,
@@ -151,7 +160,7 @@ def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
-    """The worst severity in a repository and in how many of its tagged digests; and of how many nothing is known."""
+    """The worst severity in something and in how many of its tagged digests; and of how many nothing is known."""
     if row is None:
         return {"digests": 0}
     name = next((each for each in Report.COUNTS if row[f"with_{each}"]), "")

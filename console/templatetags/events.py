@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django import template
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from console.templatetags.kcr import count, exact, icon, plain_size, role_words, short
 from console.templatetags.scans import counts_of, problem_words, severity_words
@@ -74,9 +74,12 @@ def event_words(event: Event) -> SafeString:
         "vulnerability": _text(detail.get("vulnerability")),
         "found": _found(detail),
         "reason": _text(detail.get("reason")),
+        "what": short(_text(detail.get("name"))),
+        "number": count(_number(detail.get("deleted"))),
     }
     whole = _of_whole_images().get(event.action, "") if not event.digest else ""
-    words = whole or _sentences().get(event.action) or event.get_action_display() + " {path}"
+    words = whole or _of_outcomes(event.action, detail) or _sentences().get(event.action)
+    words = words or event.get_action_display() + " {path}"
     return format_html(words, **values)
 
 
@@ -110,6 +113,22 @@ def _sentences() -> dict[str, str]:
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
         Action.NOTICE_CHANGE: _("Changed the notices of {path}: {changes}"),
     }
+
+
+def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
+    """Sentences that depend on what came of it; "" where that makes no difference."""
+    if action == Action.CLEANUP_RUN:
+        return {
+            "done": _("Cleaned up {path}: {number} deleted"),
+            "held": _("A cleanup of {path} waits for somebody to approve it"),
+            "dismissed": _("Dismissed a cleanup of {path}"),
+            "failed": _("A cleanup of {path} failed"),
+        }.get(_text(detail.get("state")), "")
+    if action == Action.DELETION_HOLD:
+        return _("Held what was deleted of {path}") if detail.get("hold") else _("Ended the hold on {path}")
+    if action == Action.DELETION_PURGE and detail.get("kind") in {"tag", "manifest"}:
+        return _("Deleted {what} of {path} for good")
+    return ""
 
 
 def _of_whole_images() -> dict[str, str]:
@@ -194,7 +213,7 @@ def _setting(name: str, value: Any) -> str:
     if name == "gate_hours":
         if not isinstance(value, int):
             return _("always")
-        return _("%(hours)s h") % {"hours": value} if value else _("never")
+        return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")
     return _value(value)
 
 

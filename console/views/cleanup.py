@@ -30,7 +30,9 @@ def show(place: Place) -> HttpResponse:
         act = posted.get("act")
         if act == "save":
             if form.attempt(policies.set_policy, place.actor, place.home, seen=seen(form), **form.rules()):
-                place.say(_("The cleanup policy has been saved. It runs at night."))
+                runs = form.cleaned_data["is_active"]
+                words = _("The cleanup policy has been saved. It runs at night.")
+                place.say(words if runs else _("The cleanup policy has been saved. It does not run by itself."))
                 return place.go("cleanup")
         elif act == "run" and current.pk:
             tasks.start_cleanup(current.pk)

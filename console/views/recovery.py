@@ -51,7 +51,7 @@ def restore(place: Place) -> HttpResponse:
         words = ngettext("Recovered: %(paths)s (%(tags)s tag).", "Recovered: %(paths)s (%(tags)s tags).", restored.tags)
         place.say(words % {"paths": paths, "tags": restored.tags})
     for left in restored.left[:5]:
-        words = _("%(path)s:%(tag)s names something else by now and was left alone. Its digest is back without it.")
+        words = _("%(path)s:%(tag)s names something else by now and was left alone.")
         place.say(words % {"path": left.path, "tag": left.tag}, level=messages.WARNING)
     for deletion, why in restored.refused[:5]:
         place.say(f"{deletion}: {why}", level=messages.ERROR)

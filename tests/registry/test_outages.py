@@ -101,7 +101,7 @@ def test_while_the_database_is_away_everything_says_when_to_come_again(server, d
     assert server.client().exchange("GET", f"{server.url}/healthz").status == 200
 
     database.serve()
-    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     assert is_pulled(server, "1.0")
     assert api.ask("GET", "manifests/2.0")[0] == 404
     assert api.ask("GET", upload)[1]["Range"] == "0-2"  # nothing of what was refused
@@ -139,7 +139,7 @@ def test_a_push_goes_on_when_the_database_comes_back(server, database):
         finally:
             go_on.set()
             database.serve()
-    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     assert api.ask("GET", upload)[1]["Range"] == "0-0"
     assert api.ask("PATCH", upload, data[:half])[0] == 202
     assert api.ask("PUT", f"{upload}?digest={sha256(data)}", data[half:])[0] == 201
@@ -158,7 +158,7 @@ def test_without_a_broker_people_push_and_pull_and_work_that_was_asked_for_is_do
     assert (status, where) == (302, COLLECTION)
     assert "Queued" in visitor.see(COLLECTION)
     broker.start()
-    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30)
+    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     sweep = "from registry import tasks; print(tasks.sweep_collections())"
     assert server.manage("shell", "-v0", "-c", sweep) == 1
     work = "from registry.models import Collection; from registry import garbage; print(len(garbage.unfinished()))"
