@@ -58,9 +58,9 @@ def restore(place: Place) -> HttpResponse:
     return redirect(back(place.request, place.url("recovery")))
 
 
-@of_project(Action.MANAGE)
+@of_project(Action.MANAGE, post=Action.ADMINISTER)
 def purge(place: Place, deletion: int) -> HttpResponse:
-    """Delete an act's content for good before its time, after its name has been typed."""
+    """An act with its hold; POST deletes its content for good before its time, after its name has been typed."""
     found = recovery.listed(place.project).filter(pk=deletion).first()
     if found is None:
         raise Http404

@@ -104,7 +104,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
 # What a POST needs, where it is more than a GET.
 POSTS = {
     **dict.fromkeys(("repository_settings", "image_settings", "permissions", "cleanup", "collection", "undo"), MANAGE),
-    **dict.fromkeys(("members", "project_settings", "notice"), ADMINISTER),
+    **dict.fromkeys(("members", "project_settings", "notice", "purge"), ADMINISTER),
     **dict.fromkeys(("cleanup_run", "repository_notice", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {

@@ -185,7 +185,42 @@ def test_an_image_expires(console, docker, pushed):
     ] * 2
 
 
+def test_the_end_of_an_image_moves_only_when_somebody_chooses_another_day(console, pushed, world):
+    """The day that is shown is that of the reader's time zone: leaving it alone leaves the moment alone."""
+    world.admin.user.time_zone = "Asia/Seoul"
+    world.admin.user.save()
+    console("admin").post(f"{APP}-/settings", {"description": "", "expires_on": "2030-03-01"})
+    ends = Image.objects.get(name="app").expires_at
+    assert ends.isoformat() == "2030-02-28T15:00:00+00:00"
+    browser = console("member")
+    page = browser.get(f"{APP}-/settings").content.decode()
+    assert 'value="2030-02-28"' in page
+    seen = re.search(r'name="seen" value="([^"]+)"', page)[1]
+    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": "2030-02-28", "seen": seen})
+    image = Image.objects.get(name="app")
+    assert (image.expires_at, image.description) == (ends, "the shop")
+
+
+def test_a_list_of_images_shows_the_worst_and_not_the_newest(console, scanned):
+    """latest is clean of what 1.0 has: the image is not."""
+    page = text(console("reader").get(WEB))
+    assert re.search(r"Critical</span>.*?in 1 of 3", page, re.DOTALL), page
+
+
 # ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_tag_whose_name_means_something_else_stays_in_recovery(console, docker, pushed):
+    browser = console("member")
+    browser.post(f"{APP}-/tags/delete", {"tag": "1.0", "act": "delete", "sure": "yes"})
+    deletion = Deletion.objects.get()
+    docker("member").push("web/app", "1.0", image_of("other"))
+    page = text(browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk}, follow=True))
+    assert "demo/web/app:1.0 names something else by now and was left alone." in page
+    assert Deletion.objects.filter(pk=deletion.pk).exists(), "it can still come back"
+    browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk, "replace_tags": "yes"})
+    assert Tag.objects.live().get(name="1.0").manifest.digest == pushed["first"]
+    assert not Deletion.objects.filter(pk=deletion.pk).exists()
+
+
 def test_a_repository_comes_back_as_it_was(console, docker, pushed):
     before = {name: docker("reader").pull("web/app", name) for name in ("1.0", "latest", "2.0")}
     browser = console("member")
@@ -220,13 +255,19 @@ def test_what_cannot_come_back_is_said(console, docker, pushed, world):
 
 
 def test_a_hold_and_the_end(console, pushed):
-    browser = console("member")
-    browser.post(f"{APP}-/delete", {"sure": "yes"})
+    browser, member = console("admin"), console("member")
+    member.post(f"{APP}-/delete", {"sure": "yes"})
     deletion = Deletion.objects.get()
-    browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "yes"})
+    assert member.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"}).status_code == 403
+    assert "Only an admin of the project may do this." in text(
+        member.get(f"/projects/demo/recovery/{deletion.pk}/purge")
+    )
+    member.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "yes"})
+    assert "Held what was deleted of <strong>demo/web/app</strong>" in text(member.get("/projects/demo/history?action=recover"))
     refused = browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"}, follow=True)
     assert "is held" in text(refused)
     browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "no"})
+    assert "Ended the hold on <strong>demo/web/app</strong>" in text(member.get("/projects/demo/history"))
     browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"})
     assert not Image.objects.filter(path="demo/web/app").exists()
     assert not Deletion.objects.exists()
