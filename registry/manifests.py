@@ -185,7 +185,7 @@ def point_tag(
     with transaction.atomic():
         image = lock_live_image(repository, name)
         _check_expiry(image)
-        current = Tag.objects.live().select_related("manifest").filter(image=image, name=tag).first()
+        current = Tag.objects.live().with_manifests().filter(image=image, name=tag).first()
         names_now = current.manifest.digest if current else ""
         if names_now not in {seen, digest}:
             words = (
@@ -414,10 +414,10 @@ def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
             raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": image, "digest": digest})
     roots = [found[digest] for digest in wanted]
     needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
-    if child := needed.select_related("child", "parent").first():
+    if named := needed.order_by("pk").values("parent__digest", "child__digest").first():
         raise errors.Unsupported(
             _("the index %(index)s still names %(digest)s: delete the index first")
-            % {"index": child.parent.digest, "digest": child.child.digest}
+            % {"index": named["parent__digest"], "digest": named["child__digest"]}
         )
     return roots
 

@@ -226,7 +226,7 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
                 _("%(image)s:%(tag)s named %(digest)s, which was deleted afterwards: recover that")
                 % {"image": image.path, "tag": closed.name, "digest": closed.manifest.digest}
             )
-        now = Tag.objects.live().select_related("manifest").filter(image=image, name=closed.name).first()
+        now = Tag.objects.live().with_manifests().filter(image=image, name=closed.name).first()
         if now is not None and now.manifest_id != closed.manifest_id and not replace_tags:
             left.append(Left(image.path, closed.name, now.manifest.digest))
         else:
@@ -429,4 +429,4 @@ def _delete_manifests(project_id: int, doomed: QuerySet[Manifest]) -> None:
     for start in range(0, len(pks), ROWS):
         some = pks[start : start + ROWS]
         Tag.objects.filter(manifest__in=some).delete()
-        Manifest.objects.filter(pk__in=some).delete()
+        Manifest.objects.light().filter(pk__in=some).delete()

@@ -96,7 +96,7 @@ def search(actor: Actor, words: str) -> Found:
             return found
     if image_words:
         tags = Tag.objects.live().filter(name__startswith=tag_words, image__path__icontains=image_words)
-        found.tags = list(_in_reach(tags, reach).select_related("image__repository__project", "manifest")[:SHOWN])
+        found.tags = list(_in_reach(tags.with_manifests(), reach).select_related("image__repository__project")[:SHOWN])
         return found
     found.repositories = list(
         repositories.filter(name__icontains=words).select_related("project").order_by("name")[:SHOWN]
@@ -104,7 +104,9 @@ def search(actor: Actor, words: str) -> Found:
     found.images = list(live.filter(path__icontains=words).order_by("path")[:SHOWN])
     tags = Tag.objects.live().filter(name=words, image__deletion=None)
     found.tags = list(
-        _in_reach(tags, reach).select_related("image__repository__project", "manifest").order_by("-started_at")[:SHOWN]
+        _in_reach(tags.with_manifests(), reach)
+        .select_related("image__repository__project")
+        .order_by("-started_at")[:SHOWN]
     )
     return found
 

@@ -263,7 +263,9 @@ def test_a_hold_and_the_end(console, pushed):
         member.get(f"/projects/demo/recovery/{deletion.pk}/purge")
     )
     member.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "yes"})
-    assert "Held what was deleted of <strong>demo/web/app</strong>" in text(member.get("/projects/demo/history?action=recover"))
+    assert "Held what was deleted of <strong>demo/web/app</strong>" in text(
+        member.get("/projects/demo/history?action=recover")
+    )
     refused = browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"}, follow=True)
     assert "is held" in text(refused)
     browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "no"})

@@ -1,0 +1,64 @@
+"""What may weigh megabytes is not read in numbers, and what must hold together is asked under one lock."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.grants import RepositoryRole
+from accounts.models import ProjectRole
+from registry import manifests, members, recovery, repositories, undo
+from registry.models import Deletion, Event
+from registry.models import Image as StoredImage
+from registry.oci.names import ImageName
+from tests.docker_client import Image
+
+pytestmark = pytest.mark.django_db
+NAME = ImageName("demo", "web", "app")
+
+
+def heavy(queries: CaptureQueriesContext) -> list[str]:
+    """The statements that read manifests with their content or annotations."""
+    said = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
+    return [sql for sql in said if '"registry_manifest"."content"' in sql or '"registry_manifest"."annotations"' in sql]
+
+
+def test_a_thousand_tags_are_not_a_thousand_manifests_in_memory(docker, world):
+    image = Image()
+    for number in range(3):
+        docker("pusher").push("web/app", f"t{number}", image)
+    owner, web = world.owner.actor, world.repository("web")
+    with CaptureQueriesContext(connection) as queries:
+        undo.preview(owner, Event.objects.filter(user=world.pusher.user))
+        deletion = manifests.delete_many(owner, web, NAME, ["t0", "t1"])
+        recovery.restore(owner, [deletion.pk])
+        deletion = manifests.delete(owner, web, NAME, image.digest)
+        recovery.restore(owner, [deletion.pk])
+    assert [sql[-400:] for sql in heavy(queries)] == []
+    assert not Deletion.objects.exists()
+    assert StoredImage.objects.live().filter(path=str(NAME)).exists()
+
+
+@pytest.mark.parametrize("where", ["repository", "project"])
+def test_a_role_is_given_under_the_lock_of_the_membership_that_it_needs(world, where):
+    """Or somebody who is taken out of the organization at this moment would keep what is given now."""
+    demo, web, stranger = world.projects["demo"], world.repository("web"), world.stranger.user
+    with CaptureQueriesContext(connection) as queries:
+        if where == "repository":
+            repositories.set_role(world.admin.actor, web, stranger, RepositoryRole.VIEWER)
+        else:
+            members.set_role(world.admin.actor, demo, stranger, ProjectRole.READER)
+    said = [query["sql"] for query in queries]
+    begun = next(number for number, sql in enumerate(said) if sql.startswith("SAVEPOINT"))
+    asked = [number for number, sql in enumerate(said) if 'FROM "accounts_organizationmembership"' in sql]
+    locked = next(
+        n
+        for n, sql in enumerate(said)
+        if n > begun
+        and f'FROM "{"registry_repository" if where == "repository" else "accounts_project"}"' in sql
+        and "membership" not in sql
+    )
+    assert begun < asked[0] < locked
+    if connection.features.has_select_for_update:
+        assert "FOR NO KEY UPDATE" in said[asked[0]]
