@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from django.core.cache import cache
 
 from accounts import keys, tokens
 from accounts.models import Organization
@@ -56,7 +57,7 @@ def columns_have_a_length() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def storage_folder(settings: object, tmp_path: Path) -> Path:
-    """Each test stores blobs in a folder of its own, and knows no keys of the test before."""
+    """Each test stores blobs in a folder of its own, and knows no keys and addresses of the test before."""
     folder = tmp_path / "storage"
     settings.STORAGES = settings.STORAGES | {  # type: ignore[attr-defined]
         "blobs": {
@@ -66,6 +67,7 @@ def storage_folder(settings: object, tmp_path: Path) -> Path:
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
     tokens._keys.forget()
+    cache.clear()
     keys.last_used.__init__()  # type: ignore[misc]
     return folder
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.core import mail
-from django.core.cache import cache
 from django.utils import timezone
 
 from accounts import keys, mails, tasks
@@ -222,7 +221,6 @@ def test_the_language_of_somebody_who_is_not_signed_in(console, db):
 
 
 def test_links_are_asked_for_a_few_times_only(console, world, monkeypatch):
-    cache.clear()
     queued = []
     monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
     browser = console(None)
