@@ -25,12 +25,13 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from accounts.actors import Actor
 from accounts.models import Project
 from accounts.organizations import Refused
-from console.queries import frame
+from console.queries import frame, people
 from console.queries.repositories import commands
 from registry import access
 from registry.access import Action
@@ -41,6 +42,7 @@ from registry.oci import names
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from django.forms import Form
     from django.http import HttpRequest
 
     from accounts.models import User
@@ -169,6 +171,25 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
         return _declare(answer, str(post or action))
 
     return decorate
+
+
+def about_whom(place: Place, form: Form, nobody: str, role_of: Callable[[User], str | None]) -> User | None:
+    """The person of a form that adds somebody or changes their role.
+
+    None, and an error on the form, when nobody of the organization has the address (said in the words of ``nobody``),
+    or somebody is to be added who has another role already. Raises Http404 for a change about nobody.
+    """
+    posted = place.request.POST
+    adds, organization = posted.get("act") == "add", place.project.organization
+    user = people.find_member(organization, posted.get("email", "").strip())
+    if user is None and not adds:
+        raise Http404
+    if user is None:
+        form.add_error("email", nobody % {"organization": organization})
+    elif adds and role_of(user) not in {None, posted.get("role", "")}:
+        form.add_error("email", _("%(email)s is here already: change the role in the list.") % {"email": user.email})
+        return None
+    return user
 
 
 def back(request: HttpRequest, otherwise: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.http import Http404
@@ -10,7 +11,7 @@ from django.utils.translation import gettext as _
 from accounts.models import ProjectRole
 from console.forms.accounts import ProjectMember
 from console.queries import people
-from console.shortcuts import Place, of_project
+from console.shortcuts import Place, about_whom, of_project
 from console.templatetags.kcr import role_words
 from registry import members
 from registry.access import Action
@@ -28,18 +29,10 @@ def show(place: Place) -> HttpResponse:
     adds = posted.get("act") == "add"
     form = ProjectMember(posted if adds else None)
     if place.request.method == "POST" and (not adds or form.is_valid()):
-        user = people.find_member(place.project.organization, posted.get("email", "").strip())
-        role = posted.get("role", "")
-        if user is None and not adds:
-            raise Http404
-        if user is None:
-            words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
-            form.add_error("email", words % {"organization": place.project.organization})
-        elif adds and members.role_of(place.project, user) not in {None, role}:
-            words = _("%(email)s is here already: change the role in the list.")
-            form.add_error("email", words % {"email": user.email})
-        else:
-            _set_role(place, user, role)
+        words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
+        user = about_whom(place, form, words, partial(members.role_of, place.project))
+        if user is not None:
+            _set_role(place, user, posted.get("role", ""))
             return place.go("members")
     page = people.project_members(place.project, place.request.GET)
     return place.render("console/members.html", side="members", form=form, page=page)

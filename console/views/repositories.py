@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
@@ -16,7 +17,7 @@ from console.forms.repositories import Grant, NewRepository, RepositorySettings,
 from console.queries import images as image_queries
 from console.queries import people
 from console.queries import repositories as queries
-from console.shortcuts import Place, of_project
+from console.shortcuts import Place, about_whom, of_project
 from console.templatetags.kcr import role_words
 from registry import images, repositories
 from registry.access import Action
@@ -90,20 +91,13 @@ def permissions(place: Place) -> HttpResponse:
     adds = posted.get("act") == "add"
     form = Grant(posted if adds else None)
     if place.request.method == "POST" and (not adds or form.is_valid()):
-        user = people.find_member(place.project.organization, posted.get("email", "").strip())
         role = posted.get("role", "")
-        if role not in {"", *RepositoryRole.values} or (user is None and not adds):
+        if role not in {"", *RepositoryRole.values}:
             raise Http404
-        if user is None:
-            words = _("Nobody in %(organization)s has this address: roles are given to people of the organization.")
-            form.add_error("email", words % {"organization": place.project.organization})
-        elif adds and repositories.role_of(place.home, user) not in {None, role}:
-            words = _("%(email)s is here already: change the role in the list.")
-            form.add_error("email", words % {"email": user.email})
-        elif not adds:
-            _set_role(place, user, role)
-            return place.go("permissions")
-        elif form.attempt(_set_role, place, user, role):
+        words = _("Nobody in %(organization)s has this address: roles are given to people of the organization.")
+        user = about_whom(place, form, words, partial(repositories.role_of, place.home))
+        # What is refused to a form that adds stands at it; a row of the list has none.
+        if user and (form.attempt(_set_role, place, user, role) if adds else _set_role(place, user, role)):
             return place.go("permissions")
     asked = place.request.GET.get("who", "").strip()
     context: dict[str, Any] = {
