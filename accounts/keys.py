@@ -39,8 +39,6 @@ SECRET_PREFIX = "kcrs_"  # noqa: S105  a prefix, not a secret
 FAILURES_ALLOWED = 10
 FAILURE_WINDOW = timedelta(minutes=5)
 LAST_USED_RESOLUTION = timedelta(minutes=1)
-
-
 # Looking at a password takes 100 MB for a moment, on purpose: a process looks at a few at once.
 HASHING_PATIENCE = 2.0  # seconds
 _HASHING = threading.BoundedSemaphore(3)

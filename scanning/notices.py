@@ -43,6 +43,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from registry.models import Manifest, ManifestChild, Severity, Tag
+from registry.models.manifests import HEAVY_BESIDE
 from registry.transactions import retried
 
 from . import deliveries
@@ -106,8 +107,7 @@ def _note(scan_id: int) -> None:
             "manifest__image__deletion": None,
             "manifest__image__repository__deletion": None,
         }
-        heavy = ("manifest__content", "manifest__annotations")
-        scans = Scan.objects.select_related("manifest__image__repository").defer(*heavy)
+        scans = Scan.objects.select_related("manifest__image__repository").defer(*HEAVY_BESIDE)
         scan = scans.filter(pk=scan_id, **live).first()
         if scan is None:
             return

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from console.queries import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
+from registry.models.manifests import HEAVY_BESIDE
 from registry.oci import media_types
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
 
@@ -31,7 +32,6 @@ ENOUGH = 200  # findings of the worst severities that are looked through for the
 SCAN_SORTS = {"asked": "-pk"}
 KNOWN = (Report.State.SCANNED, Report.State.UNRECOGNISED)
 SUMS = (*Report.COUNTS, "fixable", "accepted")
-_HEAVY = ("manifest__content", "manifest__annotations")  # megabytes, perhaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ def page(project: Project) -> dict[str, Any]:
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
-    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer(*_HEAVY)[:SHOWN])
+    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer(*HEAVY_BESIDE)[:SHOWN])
     recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
     waiting = queue(project)
     _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
@@ -290,7 +290,7 @@ def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
 
 
 def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
-    return found.select_related("manifest__image__repository", "manifest__report").defer(*_HEAVY)
+    return found.select_related("manifest__image__repository", "manifest__report").defer(*HEAVY_BESIDE)
 
 
 # ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────

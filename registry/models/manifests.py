@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 HEAVY = ("content", "annotations")  # up to 4 MiB each: lists do without them
+HEAVY_BESIDE = tuple(f"manifest__{name}" for name in HEAVY)  # for rows that bring their manifest along
 
 
 class ManifestQuerySet(models.QuerySet["Manifest"]):
@@ -149,7 +150,7 @@ class TagQuerySet(models.QuerySet["Tag"]):
 
     def with_manifests(self) -> Self:
         """With the manifests that they name, without what may weigh megabytes."""
-        return self.select_related("manifest").defer(*(f"manifest__{name}" for name in HEAVY))
+        return self.select_related("manifest").defer(*HEAVY_BESIDE)
 
     def live(self) -> Self:
         """What the names mean now."""
