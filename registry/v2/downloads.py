@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from django.http import FileResponse, HttpResponse, HttpResponseBase
 
-from registry import errors
 from registry.oci import media_types, ranges
 
 from . import http
@@ -72,20 +70,6 @@ class Download(FileResponse):
     """Bytes of a file. FileResponse's own blocks of 4 KiB are ten times slower where the server has no sendfile."""
 
     block_size = http.BLOCK
-
-    def __init__(self, part: Part | Multipart, **options: Any) -> None:
-        self._transfer = ExitStack()
-        try:
-            self._transfer.enter_context(http.transfer())
-        except errors.TooManyRequests:
-            part.close()
-            raise
-        super().__init__(part, **options)
-
-    def close(self) -> None:
-        """The last byte is out, or the client gone."""
-        super().close()
-        self._transfer.close()
 
 
 def reply(request: Request, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -14,6 +13,8 @@ from django.utils.http import parse_etags
 
 from registry import errors
 from registry.oci import documents
+from registry.server.clients import network_of
+from registry.server.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,20 +27,21 @@ MAX_FORM = 64 * 1024
 MAX_NUMBER_DIGITS = 9
 MAX_TEXT = 255
 
-# Slow readers and writers may hold most of the server's threads, never all: the rest answers everybody else.
-TRANSFERS = threading.BoundedSemaphore(settings.WEB_THREADS - settings.WEB_THREADS // 8)
+# Threads that read bodies. The server limits them by network address; this limits them by user, on all addresses.
+TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WEB_THREADS // 4)
 
 
 def body(request: Request, block_size: int = BLOCK) -> Iterator[bytes]:
     """The request's body, in blocks of at most 1 MiB, with or without Content-Length.
 
     Django's own ``read()`` gives nothing for a chunked body and says nothing of a cut one; so the server's stream is
-    read here. Raises SizeInvalid when the client stops early.
+    read here. Raises SizeInvalid when the client stops early or sends too slowly, TooManyRequests when the user sends
+    too many bodies at once.
     """
     stream, left = request.META["wsgi.input"], declared_length(request)
     if left is None and not request.META.get("wsgi.input_terminated"):
         return
-    with transfer():
+    with transfer(request):
         yield from _blocks(stream, left, block_size)
 
 
@@ -146,11 +148,11 @@ def named(headers: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def transfer() -> Iterator[None]:
-    """Take one of the threads that transfers may hold. Raises TooManyRequests when they are all taken."""
-    if not TRANSFERS.acquire(blocking=False):
-        raise errors.TooManyRequests("too many transfers at once: wait a little", detail={"seconds": 5})
-    try:
+def transfer(request: Request) -> Iterator[None]:
+    """Hold one of the user's transfers for the block. Raises TooManyRequests when the user holds too many already."""
+    actor = request.user
+    user = getattr(actor, "user_id", None) or network_of(request.META.get("REMOTE_ADDR", ""))
+    with TRANSFERS.taken(user) as is_taken:
+        if not is_taken:
+            raise errors.TooManyRequests("too many uploads at once: wait a little", detail={"seconds": 5})
         yield
-    finally:
-        TRANSFERS.release()

@@ -12,6 +12,7 @@ from django.db import connection
 from gunicorn.app.base import BaseApplication
 
 from registry.background import Flusher
+from registry.server.worker import Worker
 
 
 def _allow_many_files() -> None:
@@ -38,14 +39,15 @@ class Server(BaseApplication):
         """Set what differs from gunicorn's defaults."""
         options = {
             "bind": settings.LISTEN.split(","),
-            "worker_class": "gthread",
+            "worker_class": Worker,
             "workers": settings.WEB_WORKERS,
             "threads": settings.WEB_THREADS,  # made when they are needed, not before
-            "worker_connections": 4 * settings.WEB_THREADS,
-            "keepalive": 30,  # an idle connection holds no thread
             "timeout": 60,  # of the worker's heartbeat, never of a request
             "graceful_timeout": 30,
             "limit_request_line": 8190,  # a token request may ask for many scopes
+            # No header sets scheme or path: registry.middleware decides which proxies are believed.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
             "control_socket_disable": True,
             "errorlog": "-",
             "loglevel": "error",  # its warnings are about clients that try TLS first

@@ -7,6 +7,7 @@ from io import BytesIO
 
 import pytest
 
+from accounts.models import User
 from registry.oci import media_types
 from registry.v2 import http
 from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
@@ -407,21 +408,33 @@ def test_what_is_no_digest_is_refused_wherever_it_stands(member, subtests):
 
 
 # ── Many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_while_all_transfers_are_taken_the_rest_is_answered(member):
-    """Slow readers and writers may hold most threads, never all."""
+def test_a_user_whose_uploads_are_all_taken_is_still_answered(docker, member):
+    """One user may hold a share of the threads that read bodies, on however many addresses; the others keep theirs."""
     location = member.start(NAME).headers["Location"]
+    user = User.objects.get(email__startswith="member@").pk
     with ExitStack() as taken:
-        while http.TRANSFERS.acquire(blocking=False):
-            taken.callback(http.TRANSFERS.release)
-        for method, path in (("GET", f"{NAME}/blobs/{BLOB}"), ("PATCH", location)):
-            refused = member.request(method, path, 429, body=b"x")
-            assert refused.codes == ["TOOMANYREQUESTS"]
-            assert int(refused.headers["Retry-After"]) > 0
-        for path in ("/v2/", f"{NAME}/tags/list", f"{NAME}/manifests/1.0", f"{NAME}/referrers/{BLOB}", location):
+        while http.TRANSFERS.take(user):
+            taken.callback(http.TRANSFERS.give_back, user)
+        assert http.TRANSFERS.held < http.TRANSFERS.total
+        refused = member.request("PATCH", location, 429, body=b"x")
+        assert refused.codes == ["TOOMANYREQUESTS"]
+        assert int(refused.headers["Retry-After"]) > 0
+        for path in ("/v2/", f"{NAME}/tags/list", f"{NAME}/manifests/1.0", f"{NAME}/blobs/{BLOB}", location):
             assert member.get(path).status in (200, 204)
-        member.head(f"{NAME}/blobs/{BLOB}", 200)
-    assert member.get(f"{NAME}/blobs/{BLOB}", 200).body == IMAGE.config
+        other = docker("admin")
+        other.patch(other.start(NAME).headers["Location"], 202, body=b"x")
     assert member.patch(location, 202, body=b"x").headers["Range"] == "0-0"
+
+
+def test_a_key_without_the_right_to_push_is_refused_before_the_body_is_read(docker, member):
+    class Unread(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise AssertionError("the body was read")
+
+    for person in ("reader", "stranger"):
+        client = docker(person)
+        answer = client.request("PUT", f"{NAME}/manifests/2.0", stream=Unread(), headers=client.basic())
+        assert answer.status in (403, 404)
 
 
 def test_every_transfer_gives_its_place_back(member):
@@ -429,7 +442,6 @@ def test_every_transfer_gives_its_place_back(member):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("connection reset by peer")
 
-    free = http.TRANSFERS._value
     location = member.start(NAME).headers["Location"]
     for headers in (
         {},
@@ -444,7 +456,7 @@ def test_every_transfer_gives_its_place_back(member):
     member.patch(location, 202, body=b"x")
     member.put(f"{NAME}/manifests/2.0", 413, body=b" " * (5 * 1024 * 1024))
     member.put(f"{NAME}/manifests/2.0", 400, stream=Broken())
-    assert http.TRANSFERS._value == free
+    assert http.TRANSFERS.held == 0
 
 
 @pytest.mark.parametrize(

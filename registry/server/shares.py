@@ -1,0 +1,56 @@
+"""Budgets of which no single client may take everything."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+
+class Shares:
+    """``total`` units for all clients together, of which one client may hold ``each`` at the same time.
+
+    A client is any hashable key: a network address, a user. A unit is whatever the caller counts: a thread, a byte.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self.total, self.each = total, each
+        self._lock = threading.Lock()
+        self._held: Counter[Hashable] = Counter()
+        self._sum = 0
+
+    @property
+    def held(self) -> int:
+        """Units that are taken now, by all clients."""
+        return self._sum
+
+    def take(self, client: Hashable, units: int = 1) -> bool:
+        """Take units for the client; False, and nothing is taken, when its share or the total would be exceeded."""
+        with self._lock:
+            if self._sum + units > self.total or self._held[client] + units > self.each:
+                return False
+            self._held[client] += units
+            self._sum += units
+            return True
+
+    def give_back(self, client: Hashable, units: int = 1) -> None:
+        """Return units that ``take`` gave."""
+        with self._lock:
+            self._held[client] -= units
+            self._sum -= units
+            if self._held[client] <= 0:
+                del self._held[client]
+
+    @contextmanager
+    def taken(self, client: Hashable) -> Iterator[bool]:
+        """Hold one unit for the block; yields False when there is none, and the block has to do without."""
+        is_taken = self.take(client)
+        try:
+            yield is_taken
+        finally:
+            if is_taken:
+                self.give_back(client)

@@ -1,0 +1,99 @@
+"""Threads of which one leads: it waits for the next event and handles it itself, without handing it to another one.
+
+A short request costs no switch between threads. A leader that is about to wait for a client or a disk calls
+``step_aside``; ``watch``, called every few milliseconds, replaces a leader that waits without having said so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BUSY_SECONDS = 0.02
+
+
+class _Seat:
+    """One thread: ``gate`` is locked while it is parked."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class Threads:
+    """At most ``maximum`` threads, made when they are needed.
+
+    ``wait`` returns the next event and may block; ``handle`` handles it. Only the leader calls ``wait``.
+    """
+
+    def __init__(self, wait: Callable[[], int], handle: Callable[[int], None], maximum: int) -> None:
+        self._wait, self._handle, self.maximum = wait, handle, maximum
+        self._lock = threading.Lock()
+        self._parked: list[_Seat] = []
+        self._leader: _Seat | None = None
+        self._busy_since = 0.0  # when the leader began to handle an event; 0.0 while it waits for one
+        self._here = threading.local()
+        self.count = 0
+
+    def start(self) -> None:
+        """Appoint the first leader."""
+        with self._lock:
+            self._appoint()
+
+    def step_aside(self) -> None:
+        """Let another thread lead: the calling thread is about to wait. Calling it twice changes nothing."""
+        seat = getattr(self._here, "seat", None)
+        if seat is not None and self._leader is seat:
+            with self._lock:
+                if self._leader is seat:
+                    self._appoint()
+
+    def watch(self) -> None:
+        """Replace a leader that has been busy with one event for longer than BUSY_SECONDS."""
+        since, leader = self._busy_since, self._leader
+        if leader is not None and since and time.monotonic() - since > BUSY_SECONDS:
+            with self._lock:
+                if self._leader is leader and self._busy_since == since:
+                    self._appoint()
+
+    def _appoint(self) -> None:
+        """Choose a leader, under the lock: a parked thread, else a new one, else the next that has nothing to do."""
+        self._busy_since = 0.0
+        if self._parked:
+            self._leader = self._parked.pop()
+            self._leader.gate.release()
+        elif self.count < self.maximum:
+            self._leader = _Seat()
+            thread = threading.Thread(target=self._run, args=(self._leader,), name=f"web-{self.count}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads
+                self._leader = None
+                return
+            self.count += 1
+        else:
+            self._leader = None
+
+    def _run(self, seat: _Seat) -> None:
+        self._here.seat = seat
+        while True:
+            event = self._wait()
+            if self._leader is seat:
+                self._busy_since = time.monotonic()
+            self._handle(event)
+            self._lead_or_park(seat)
+
+    def _lead_or_park(self, seat: _Seat) -> None:
+        """Return when the thread leads: at once, or after it has been parked."""
+        with self._lock:
+            if self._leader is None:
+                self._leader = seat
+            if self._leader is seat:
+                self._busy_since = 0.0
+                return
+            self._parked.append(seat)
+        seat.gate.acquire()

@@ -1,0 +1,266 @@
+"""The gunicorn worker of KCR: one epoll for all connections, and threads only for requests that can be answered."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.http.errors import ParseException
+from gunicorn.workers import base
+
+from .connections import Connection
+from .exchanges import Exchange, arrived, is_complete, plain_answer
+from .shares import Shares
+from .threads import Threads
+
+if TYPE_CHECKING:
+    import socket
+
+TICK = 0.02  # seconds
+MAX_CONNECTIONS = 8192
+BUFFER_BYTES = 64 * 1024 * 1024
+KEEPS_UP = 0.1  # seconds: a thread waits that long for the reader of a file, then the epoll does
+STOP_LINGER = 1.0  # seconds that a stopping worker waits for the next request of an idle connection
+READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
+
+
+class Worker(base.Worker):
+    """Serves HTTP/1.1.
+
+    ``waiting`` are the connections that the epoll waits for. Who takes one out of it, a thread with an event or the
+    main thread that closes what is too slow, owns the connection until it puts it back.
+    """
+
+    def init_process(self) -> None:
+        """Prepare what the forked process needs; ends with ``run``."""
+        threads = self.cfg.threads
+        self.epoll = select.epoll()
+        self.listeners: dict[int, socket.socket] = {}
+        self.connections: dict[int, Connection] = {}
+        self.waiting: dict[int, Connection] = {}
+        self.threads = Threads(self._next_event, self._handle, threads)
+        self.requests = Shares(threads, threads // 2)
+        self.transfers = Shares(threads - threads // 8, threads // 4)
+        self.senders = Shares(threads // 2, threads // 8)
+        self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A connection has its socket and perhaps a file; a thread has its database.
+        self.max_connections = max(threads, min(MAX_CONNECTIONS, (files - 4 * threads) // 2))
+        super().init_process()
+
+    def run(self) -> None:
+        """Serve until the arbiter says stop; then let what is under way end."""
+        for listener in self.sockets:
+            listener.setblocking(False)
+            self.listeners[listener.fileno()] = listener
+            self.epoll.register(listener.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self.threads.start()
+        next_second = 0.0
+        while self.alive:
+            time.sleep(TICK)
+            self.threads.watch()
+            if time.monotonic() >= next_second:
+                next_second = time.monotonic() + 1
+                self.notify()
+                self._close_overdue()
+                if self.ppid != os.getppid():  # the arbiter has gone
+                    break
+        self._stop()
+
+    def _stop(self) -> None:
+        self.alive = False
+        for number, listener in self.listeners.items():
+            self.epoll.unregister(number)
+            listener.close()
+        began = time.monotonic()
+        while self.connections and time.monotonic() - began < self.cfg.graceful_timeout:
+            self.notify()
+            self.threads.watch()
+            self._close_overdue()
+            if time.monotonic() - began > STOP_LINGER:
+                self._close_idle()
+            time.sleep(TICK)
+
+    # ── Events ───────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _next_event(self) -> int:
+        """Wait until something can be done; the file descriptor with which."""
+        while True:
+            for number, _ in self.epoll.poll(-1, 1):
+                return number
+
+    def _handle(self, number: int) -> None:
+        """Go on with the connection, or accept one, of this file descriptor."""
+        if number in self.listeners:
+            self._accept(self.listeners[number])
+        elif connection := self.waiting.pop(number, None):
+            try:
+                self._proceed(connection)
+            except OSError:  # the client has gone, is too slow, or sends more than its share
+                self._close(connection)
+            except Exception:
+                self.log.exception("a connection failed")
+                self._close(connection)
+
+    def _proceed(self, connection: Connection) -> None:
+        """Go on with a connection that can be read, or written when something is still to be sent."""
+        if connection.lingers:
+            if connection.discard():
+                self._wait(connection, READ)
+            else:
+                self._close(connection)
+        elif connection.is_sending:
+            connection.has_waited()
+            if not connection.send(0):
+                connection.wait_to_send()
+                self._wait(connection, WRITE)
+            elif self._is_ready_for_more(connection):
+                self._answer_all(connection, len(connection.head))
+        else:
+            data = connection.receive_now()
+            if data == b"":
+                self._close(connection)
+            else:
+                arrived(connection, data or b"")
+                self._answer_all(connection, len(data or b""))
+
+    def _answer_all(self, connection: Connection, new: int) -> None:
+        """Answer every request that has arrived, then wait for more. ``new`` bytes have not been looked at yet."""
+        while True:
+            try:
+                if not is_complete(connection, self.cfg, new):
+                    return self._wait(connection, READ)
+                self._answer(connection)
+            except ParseException as error:
+                connection.put(self._answer_to(error, connection))
+                connection.closes = True
+            if not self._deliver(connection):
+                return None
+            new = len(connection.head)
+
+    def _answer(self, connection: Connection) -> None:
+        exchange = Exchange(
+            connection,
+            self.cfg,
+            step_aside=self.threads.step_aside,
+            requests=self.requests,
+            transfers=self.transfers,
+        )
+        try:
+            exchange.run(self.wsgi, may_stay=self.alive)
+        except OSError:
+            raise
+        except Exception:
+            self.log.exception("the application failed")
+            if not exchange.has_answered:
+                connection.put(plain_answer("500 Internal Server Error", b""))
+            connection.closes = True
+
+    def _deliver(self, connection: Connection) -> bool:
+        """Send the answer; whether the next request may come now. The epoll goes on for a client that reads slowly."""
+        is_sent = connection.send(0)
+        if not is_sent and connection.sends_file:
+            with self.senders.taken(connection.network) as has_thread:
+                if has_thread:
+                    self.threads.step_aside()
+                    is_sent = connection.send(KEEPS_UP)
+        if is_sent:
+            return self._is_ready_for_more(connection)
+        connection.wait_to_send()
+        self._wait(connection, WRITE)
+        return False
+
+    def _is_ready_for_more(self, connection: Connection) -> bool:
+        if connection.closes:
+            connection.linger()
+            self._wait(connection, READ)
+            return False
+        connection.next_request()
+        return True
+
+    def _answer_to(self, error: Exception, connection: Connection) -> bytes:
+        """The answer of gunicorn to a request that cannot be read."""
+        said: list[bytes] = []
+        self.handle_error(None, _Said(said), connection.peer, error)
+        return b"".join(said)
+
+    # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            sock, peer = listener.accept()
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE}:
+                self.log.error("no more files: a waiting connection is closed")
+                self._make_room()
+                time.sleep(TICK)
+            return
+        connection = Connection(sock, peer, listener.getsockname(), self.buffers)
+        if len(self.connections) >= self.max_connections and not self._make_room():
+            connection.close()
+            return
+        self.connections[connection.fd] = self.waiting[connection.fd] = connection
+        self.epoll.register(connection.fd, READ)
+
+    def _wait(self, connection: Connection, event: int) -> None:
+        """Let the epoll wait for the connection, which may be closed from now on."""
+        self.waiting[connection.fd] = connection
+        try:
+            self.epoll.modify(connection.fd, event)
+        except (OSError, ValueError):  # closed in this very moment
+            self.waiting.pop(connection.fd, None)
+
+    def _close(self, connection: Connection) -> None:
+        if self.connections.pop(connection.fd, None) is connection:
+            connection.close()
+
+    def _take(self, connection: Connection) -> bool:
+        """Take a waiting connection from the epoll; False when a thread has it already."""
+        return self.waiting.pop(connection.fd, None) is connection
+
+    def _close_overdue(self) -> None:
+        """Close what did not move for too long: heads, forms, idle connections, readers."""
+        now = time.monotonic()
+        for connection in list(self.waiting.values()):
+            if connection.deadline < now and self._take(connection):
+                self._give_up(connection)
+
+    def _give_up(self, connection: Connection) -> None:
+        try:
+            if (connection.head or connection.request) and not connection.lingers:
+                connection.put(plain_answer("408 Request Timeout", b"the request took too long\n"))
+                connection.send(0)
+        except OSError:
+            pass
+        self._close(connection)
+
+    def _close_idle(self) -> None:
+        for connection in list(self.waiting.values()):
+            is_idle = not (connection.head or connection.request or connection.is_sending or connection.lingers)
+            if is_idle and self._take(connection):
+                self._close(connection)
+
+    def _make_room(self) -> bool:
+        """Close one connection of the network that has most of them: the one that has waited longest."""
+        crowd = Counter(connection.network for connection in list(self.connections.values()))
+        for network, _ in crowd.most_common():
+            waiting = [connection for connection in list(self.waiting.values()) if connection.network == network]
+            for connection in sorted(waiting, key=lambda one: one.deadline):
+                if self._take(connection):
+                    self._close(connection)
+                    return True
+        return False
+
+
+class _Said:
+    """What gunicorn writes an error to."""
+
+    def __init__(self, said: list[bytes]) -> None:
+        self.sendall: Any = said.append
+
+    def gettimeout(self) -> float:
+        """That of a socket that does not block."""
+        return 0.0

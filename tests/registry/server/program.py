@@ -1,0 +1,107 @@
+"""``python -m tests.registry.server.program PORT PATIENCE``: the worker of KCR with an application that says what it saw.
+
+``POST /read?KEY`` reads its body; ``GET /seen?KEY`` answers what that request saw: {"bytes", "error"}, or null.
+``GET /file`` is a file of FILE_BYTES, ``/stream`` pieces of a megabyte without end, ``/hold`` takes until ``/release``.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import django
+from gunicorn.app.base import BaseApplication
+
+from registry.server import connections
+from registry.server.worker import Worker
+
+FILE_BYTES = 64 * 1024 * 1024
+THREADS = 64
+SEEN: dict[str, dict[str, object]] = {}
+RELEASED = threading.Event()
+FILE = os.memfd_create("file")
+
+
+class Pieces:
+    """What Django's StreamingHttpResponse looks like to a server."""
+
+    streaming = True
+    made = 0
+
+    def __iter__(self):
+        while True:
+            Pieces.made += 1
+            yield b"p" * (1 << 20)
+
+
+def read(environ):
+    seen = {"bytes": 0, "error": ""}
+    try:
+        while block := environ["wsgi.input"].read(65536):
+            seen["bytes"] += len(block)
+    except Exception as error:
+        seen["error"] = type(error).__name__
+    SEEN[environ["QUERY_STRING"]] = seen
+
+
+def application(environ, start_response):
+    path, body = environ["PATH_INFO"], b"ok"
+    if path == "/read":
+        read(environ)
+    elif path == "/seen":
+        body = json.dumps(SEEN.get(environ["QUERY_STRING"])).encode()
+    elif path == "/environ":
+        body = json.dumps({k: v for k, v in environ.items() if isinstance(v, str)}).encode()
+    elif path == "/threads":
+        body = str(threading.active_count()).encode()
+    elif path == "/broken":
+        raise RuntimeError("this application fails")
+    elif path == "/hold":
+        RELEASED.wait(20)
+    elif path == "/release":
+        RELEASED.set()
+        RELEASED.clear()
+    elif path == "/busy":
+        time.sleep(0.3)
+    elif path == "/text":
+        body = b"t" * (8 << 20)
+    elif path == "/pieces":
+        body = str(Pieces.made).encode()
+    elif path == "/stream":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return Pieces()
+    elif path == "/file":
+        start_response("200 OK", [("Content-Length", str(FILE_BYTES))])
+        opened = Path(f"/proc/self/fd/{FILE}").open("rb")  # noqa: SIM115  the server closes it
+        return environ["wsgi.file_wrapper"](opened, 65536)
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+
+
+class Program(BaseApplication):
+    def load_config(self):
+        options = {
+            "bind": [f"127.0.0.1:{sys.argv[1]}"],
+            "worker_class": Worker,
+            "workers": 1,
+            "threads": THREADS,
+            "graceful_timeout": 10,
+            "errorlog": "-",
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self):
+        return application
+
+
+if __name__ == "__main__":
+    django.setup()
+    connections.PATIENCE = float(sys.argv[2])
+    os.ftruncate(FILE, FILE_BYTES)
+    Program().run()

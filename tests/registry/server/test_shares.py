@@ -1,0 +1,177 @@
+"""Budgets that no client takes whole, and the threads that wait for events in turn."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from registry.server.clients import address_of, network_of
+from registry.server.shares import Shares
+from registry.server.threads import Threads
+
+
+def test_a_client_gets_its_share_and_all_together_the_total():
+    shares = Shares(total=5, each=2)
+    assert [shares.take("a") for _ in range(3)] == [True, True, False]
+    assert [shares.take("b") for _ in range(3)] == [True, True, False]
+    assert [shares.take("c") for _ in range(2)] == [True, False]
+    shares.give_back("a")
+    assert shares.take("a")
+    assert shares.held == shares.total == 5
+
+
+def test_units_may_be_taken_by_the_dozen():
+    shares = Shares(total=100, each=50)
+    assert shares.take("a", 40)
+    assert not shares.take("a", 11)
+    assert shares.take("a", 10)
+    shares.give_back("a", 50)
+    assert (shares.held, shares.take("a", 50)) == (0, True)
+
+
+def test_what_a_block_took_is_given_back_even_when_it_fails():
+    shares = Shares(total=1, each=1)
+
+    def fail() -> None:
+        with shares.taken("a") as is_taken, shares.taken("a") as again:
+            raise RuntimeError(is_taken, again)
+
+    with pytest.raises(RuntimeError, match=r"\(True, False\)"):
+        fail()
+    assert shares.held == 0
+
+
+def test_shares_are_exact_when_many_threads_take_them():
+    shares, most = Shares(total=7, each=3), []
+
+    def take(client: int) -> None:
+        for _ in range(500):
+            with shares.taken(client % 4) as is_taken:
+                if is_taken:
+                    most.append(shares.held)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(take, range(8)))
+    assert max(most) <= 7
+    assert shares.held == 0
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::", "2001:db8:1:2::/64"),
+        ("", ""),
+        ("unix:", "unix:"),
+    ],
+)
+def test_shares_are_counted_by_network(address, network):
+    assert network_of(address) == network
+
+
+def test_only_trusted_proxies_name_the_client(settings):
+    from ipaddress import ip_network
+
+    environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": "198.51.100.1, 192.0.2.7, 10.0.0.2"}
+    settings.TRUSTED_PROXIES = []
+    assert address_of(environ) == "10.0.0.1"
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
+    assert address_of(environ) == "192.0.2.7"
+    assert address_of(environ | {"HTTP_X_FORWARDED_FOR": "nonsense"}) == "10.0.0.1"
+    assert address_of({"REMOTE_ADDR": "192.0.2.9", "HTTP_X_FORWARDED_FOR": "198.51.100.1"}) == "192.0.2.9"
+
+
+# ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+class Events:
+    """A queue of numbered events; what a thread does with each is a function of the test."""
+
+    def __init__(self, maximum: int = 8) -> None:
+        self.queue: queue.Queue[int] = queue.Queue()
+        self.handled: queue.Queue[tuple[int, str]] = queue.Queue()
+        self.waits = 0
+        self.actions = {}
+        self.threads = Threads(self.next, self.handle, maximum)
+        self.threads.start()
+
+    def next(self) -> int:
+        self.waits += 1
+        number = self.queue.get()
+        self.waits -= 1
+        return number
+
+    def handle(self, number: int) -> None:
+        if number in self.actions:
+            self.actions[number]()
+        self.handled.put((number, threading.current_thread().name))
+
+    def took(self) -> tuple[int, str]:
+        return self.handled.get(timeout=10)
+
+
+def test_one_thread_answers_all_that_is_short():
+    events = Events()
+    for number in range(50):
+        events.queue.put(number)
+    assert [events.took()[0] for _ in range(50)] == list(range(50))
+    assert (events.threads.count, events.waits) == (1, 1)
+
+
+def test_a_thread_that_steps_aside_is_replaced_at_once_and_parked_when_it_is_done():
+    events, gate = Events(), threading.Event()
+
+    def slow() -> None:
+        events.threads.step_aside()
+        events.threads.step_aside()
+        gate.wait(10)
+
+    events.actions[1] = slow
+    events.queue.put(1)
+    events.queue.put(2)
+    number, other = events.took()
+    assert number == 2
+    assert events.threads.count == 2
+    gate.set()
+    assert events.took() == (1, "web-0")
+    assert other == "web-1"
+    for number in range(3, 10):  # one of the two leads, never both
+        events.queue.put(number)
+        events.took()
+    assert (events.threads.count, events.waits) == (2, 1)
+
+
+def test_a_leader_that_waits_without_a_word_is_replaced_by_the_watch():
+    events, gate = Events(), threading.Event()
+    events.actions[1] = lambda: gate.wait(10)
+    events.queue.put(1)
+    events.queue.put(2)
+    assert events.handled.empty()
+    for _ in range(500):
+        events.threads.watch()
+        if not events.handled.empty():
+            break
+        threading.Event().wait(0.01)
+    assert events.took()[0] == 2
+    gate.set()
+    assert events.took()[0] == 1
+
+
+def test_when_all_threads_are_busy_the_first_that_is_done_leads():
+    events, gate = Events(maximum=2), threading.Event()
+
+    def slow() -> None:
+        events.threads.step_aside()
+        gate.wait(10)
+
+    events.actions = {1: slow, 2: slow}
+    for number in range(1, 5):
+        events.queue.put(number)
+    threading.Event().wait(0.1)
+    assert events.handled.empty()
+    gate.set()
+    assert sorted(events.took()[0] for _ in range(4)) == [1, 2, 3, 4]
+    assert events.threads.count == 2

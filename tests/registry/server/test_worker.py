@@ -1,0 +1,430 @@
+"""The web server's worker, byte by byte: what it accepts, and that no client holds what others need."""
+
+from __future__ import annotations
+
+import json
+import select
+import signal
+import socket
+import sys
+import time
+import uuid
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from registry.server import connections
+from tests.programs import Daemon, environment_for, free_port
+from tests.registry.server.program import FILE_BYTES, THREADS
+from tests.server import SOURCE
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+END = b"\r\n\r\n"
+OK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Program(Daemon):
+    def __init__(self, name: str, patience: float = connections.PATIENCE) -> None:
+        super().__init__(name)
+        self.patience = patience
+
+    def start(self) -> None:
+        self.port = free_port()
+        data = self.folder / "data"
+        data.mkdir(mode=0o700)
+        environment = environment_for(self.folder, KCR_DATA_DIR=str(data), DJANGO_SETTINGS_MODULE="registry.settings")
+        command = [sys.executable, "-m", "tests.registry.server.program", str(self.port), str(self.patience)]
+        self.launch(command, environment, cwd=SOURCE)
+        assert self.await_ready(self.answers), self.said()
+
+    def connect(self, address: str = "127.0.0.1", *, receive_bytes: int = 0) -> socket.socket:
+        """A connection from this address of the loopback network."""
+        client = socket.socket()
+        if receive_bytes:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        client.bind((address, 0))
+        client.settimeout(15)
+        try:
+            client.connect(("127.0.0.1", self.port))
+        except OSError:
+            client.close()
+            raise
+        return client
+
+    def answers(self) -> bool:
+        try:
+            return self.ask("/") == b"ok"
+        except OSError:
+            return False
+
+    def ask(self, path: str) -> bytes:
+        with self.connect() as client:
+            client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode())
+            return read_all(client).partition(END)[2]
+
+    def send(self, text: str, body: bytes = b"", *, end: bool = False) -> bytes:
+        """Everything that is answered to these lines and this body; ``end`` ends the client's side after them."""
+        with self.connect() as client:
+            client.sendall(text.replace("\n", "\r\n").encode("latin-1") + END + body)
+            if end:
+                client.shutdown(socket.SHUT_WR)
+            return read_all(client)
+
+    def worker_threads(self) -> int:
+        return int(self.ask("/threads"))
+
+
+def read_all(client: socket.socket, wait: float = 15) -> bytes:
+    client.settimeout(wait)
+    said = []
+    try:
+        while block := client.recv(1 << 20):
+            said.append(block)
+    except (TimeoutError, ConnectionResetError):
+        pass
+    return b"".join(said)
+
+
+def status_of(answer: bytes) -> int:
+    """The status of the last answer; 0 when there was none."""
+    return int(answer.rpartition(b"HTTP/1.1 ")[2][:3] or 0) if b"HTTP/1.1 " in answer else 0
+
+
+@pytest.fixture(scope="module")
+def program():
+    with Program("worker") as running:
+        yield running
+
+
+@contextmanager
+def crowd(program, number: int, request: bytes, *, address: str = "127.0.0.2", receive_bytes: int = 0):
+    """Connections that send this, then neither read nor write nor hang up."""
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(number):
+            client = stack.enter_context(program.connect(address, receive_bytes=receive_bytes))
+            client.sendall(request)
+            clients.append(client)
+        yield clients
+
+
+def longest_answer(program, tries: int = 5) -> float:
+    """Seconds of the slowest of some requests."""
+    slowest = 0.0
+    for _ in range(tries):
+        began = time.monotonic()
+        assert program.ask("/") == b"ok"
+        slowest = max(slowest, time.monotonic() - began)
+    return slowest
+
+
+# ── What is a request ────────────────────────────────────────────────────────────────────────────────────────────────
+def chunked(*pieces: bytes, end: bool = True) -> bytes:
+    return b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n" * end
+
+
+def test_a_chunked_body_arrives_whole(program):
+    key = uuid.uuid4().hex
+    assert (
+        status_of(
+            program.send(
+                f"POST /read?{key} HTTP/1.1\nConnection: close\nTransfer-Encoding: chunked", chunked(b"hello", b"world")
+            )
+        )
+        == 200
+    )
+    assert json.loads(program.ask(f"/seen?{key}")) == {"bytes": 10, "error": ""}
+
+
+CUT = {
+    "in a chunk": ("Transfer-Encoding: chunked", chunked(b"hello", end=False) + b"a\r\nwor"),
+    "between chunks": ("Transfer-Encoding: chunked", chunked(b"hello", end=False)),
+    "in a length of a chunk": ("Transfer-Encoding: chunked", chunked(b"hello", end=False) + b"1"),
+    "before the last line": ("Transfer-Encoding: chunked", chunked(b"hello", end=False) + b"0\r\n"),
+    "with a bad length of a chunk": ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0x0\r\n\r\n"),
+    "of a long body": ("Content-Length: 100000", b"x" * 40),
+}
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_a_body_that_is_cut_never_looks_complete(program, cut):
+    header, body = CUT[cut]
+    key = uuid.uuid4().hex
+    program.send(f"POST /read?{key} HTTP/1.1\n{header}", body, end=True)
+    seen = json.loads(program.ask(f"/seen?{key}"))
+    assert seen["error"] or (seen["bytes"] < 100000 and "Length" in header)
+
+
+def test_a_short_body_that_is_cut_never_reaches_the_application(program):
+    key = uuid.uuid4().hex
+    assert program.send(f"POST /read?{key} HTTP/1.1\nContent-Length: 100", b"x" * 40, end=True) == b""
+    assert json.loads(program.ask(f"/seen?{key}")) is None
+
+
+REFUSED = {
+    "a length and chunks": ("POST / HTTP/1.1\nContent-Length: 5\nTransfer-Encoding: chunked", 400),
+    "two lengths": ("POST / HTTP/1.1\nContent-Length: 5\nContent-Length: 6", 400),
+    "the same length twice": ("POST / HTTP/1.1\nContent-Length: 5\nContent-Length: 5", 400),
+    "a length with a sign": ("POST / HTTP/1.1\nContent-Length: +5", 400),
+    "a length with a line": ("POST / HTTP/1.1\nContent-Length: 5_0", 400),
+    "a coding that is unknown": ("POST / HTTP/1.1\nTransfer-Encoding: xchunked", 501),
+    "a space before the colon": ("GET / HTTP/1.1\nX : y", 400),
+    "a folded line": ("GET / HTTP/1.1\nX: y\n z", 400),
+    "two hosts": ("GET / HTTP/1.1\nHost: a\nHost: b", 400),
+    "a header without a name": ("GET / HTTP/1.1\n: y", 400),
+    "a request of one word": ("GET", 400),
+    "no version": ("GET /", 400),
+    "a version that is unknown": ("GET / HTTP/3.0", 400),
+    "a space in the path": ("GET /a b HTTP/1.0", 400),
+    "many headers": ("GET / HTTP/1.1\n" + "\n".join(f"X{n}: y" for n in range(150)), 431),
+    "a long header": ("GET / HTTP/1.1\nX: " + "y" * 9000, 431),
+    "a long line": ("GET /" + "y" * 9000 + " HTTP/1.1", 414),
+    "a head without an end": ("GET / HTTP/1.1\n" + "\n".join(f"X{n}: {'y' * 8000}" for n in range(20)), 431),
+}
+
+
+@pytest.mark.parametrize("shape", REFUSED)
+def test_what_is_in_doubt_is_refused_and_the_connection_closed(program, shape):
+    text, status = REFUSED[shape]
+    answer = program.send(text, b"hello")
+    assert status_of(answer) == status
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close" in answer
+
+
+def test_lines_that_end_with_a_line_feed_alone_are_refused(program):
+    for lines in (b"GET / HTTP/1.1\nHost: a\n\n", b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n"):
+        with program.connect() as client:
+            client.sendall(lines)
+            assert status_of(read_all(client)) == 400
+
+
+def test_no_header_sets_path_or_scheme(program):
+    lines = (
+        "SCRIPT_NAME: /environ\nSCRIPT-NAME: /x\nPATH_INFO: /x\nX-Forwarded-Proto: https\nX_Forwarded_For: 192.0.2.1"
+    )
+    answer = program.send(f"GET /environ HTTP/1.1\nHost: a\nConnection: close\n{lines}")
+    environ = json.loads(answer.partition(END)[2])
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"], environ["wsgi.url_scheme"]) == ("", "/environ", "http")
+    assert "HTTP_X_FORWARDED_FOR" not in environ
+
+
+def test_a_client_that_expects_to_be_told_is_told_when_the_body_is_wanted(program):
+    with program.connect() as client:
+        client.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(b"hello" + OK)
+        answers = b""
+        while answers.count(b"ok") < 2:
+            answers += client.recv(1000)
+    with program.connect() as client:  # nothing reads it: no word of it, and the connection is closed
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        answer = read_all(client)
+    assert (status_of(answer), b"100 Continue" in answer, b"Connection: close" in answer) == (200, False, True)
+
+
+def test_requests_that_are_sent_together_are_answered_in_order(program):
+    with program.connect() as client:
+        client.sendall(
+            OK * 3
+            + b"POST /read?p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+            + OK.replace(b"GET", b"HEAD")
+            + b"GET /seen?p HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        )
+        answers = read_all(client)
+    assert answers.count(b"HTTP/1.1 200") == 6
+    assert json.loads(answers.rpartition(END)[2]) == {"bytes": 5, "error": ""}
+
+
+def test_a_body_that_nothing_reads_is_not_the_next_request(program):
+    with program.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK + OK)
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client).count(b"HTTP/1.1 200") == 2
+    with program.connect() as client:  # too long to be here already: answered, then closed
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + OK)
+        answer = read_all(client)
+    assert (answer.count(b"HTTP/1.1"), b"Connection: close" in answer) == (1, True)
+
+
+def test_an_answer_reaches_a_client_that_is_still_sending(program):
+    """A connection that is closed with unread bytes is reset, which may take the answer away from the client."""
+    with program.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 300_000)
+        time.sleep(0.3)
+        client.sendall(b"x" * 300_000)
+        assert status_of(read_all(client)) == 200
+
+
+def test_an_old_client_is_answered_and_left(program):
+    answer = program.send("GET / HTTP/1.0")
+    assert (status_of(answer.replace(b"HTTP/1.0", b"HTTP/1.1")), answer.endswith(b"ok")) == (200, True)
+
+
+def test_an_application_that_fails_costs_one_answer(program):
+    assert status_of(program.send("GET /broken HTTP/1.1\nHost: a")) == 500
+    assert program.ask("/") == b"ok"
+
+
+# ── What goes out ────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(("path", "size"), [("/file", FILE_BYTES), ("/text", 8 << 20)])
+def test_a_large_answer_arrives_whole(program, path, size):
+    assert len(program.ask(path)) == size
+
+
+def test_a_slow_reader_gets_all_of_a_file(program):
+    with program.connect(receive_bytes=4096) as client:
+        client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        time.sleep(1)  # the thread has left it to the epoll
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        assert len(read_all(client).partition(END)[2]) == FILE_BYTES
+
+
+def test_the_next_request_follows_a_file_that_was_read_slowly(program):
+    with program.connect(receive_bytes=65536) as client:
+        client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n" + OK)
+        time.sleep(0.5)
+        received = 0
+        while received < FILE_BYTES:
+            received += len(client.recv(1 << 20))
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert read_all(client).count(b"HTTP/1.1 200") >= 1
+
+
+# ── What no client may hold ──────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", id="do not hang up"),
+        pytest.param(b"GET / HTTP/1.1\r\nHost: a\r\nX: ", id="half a head"),
+        pytest.param(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nemail=", id="half a form"),
+        pytest.param(b"", id="silent"),
+        pytest.param(OK, id="idle"),
+    ],
+)
+def test_clients_that_do_nothing_hold_no_thread(program, request_):
+    before = program.worker_threads()
+    with crowd(program, 4 * THREADS, request_):
+        assert longest_answer(program) < 1
+        assert program.worker_threads() <= before + 2
+
+
+def test_readers_that_read_nothing_hold_no_thread_for_long(program):
+    with crowd(program, 4 * THREADS, b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096):
+        assert longest_answer(program) < 1
+
+
+def test_an_address_may_not_take_all_threads(program):
+    """Two addresses ask for more threads than there are: what is more than their share is refused, not queued."""
+    request = b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"
+    with crowd(program, THREADS, request) as clients:
+        assert longest_answer(program) < 1
+        program.ask("/release")
+        statuses = [status_of(client.recv(65536)) for client in clients]
+    assert statuses.count(429) >= THREADS // 2
+    assert statuses.count(200) >= THREADS // 4
+
+
+def test_an_address_may_not_take_all_transfers(program):
+    head = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+    with crowd(program, THREADS, head + b"x") as clients:
+        assert longest_answer(program) < 1
+        ready = select.select(clients, [], [], 5)[0]
+        refused = [client.recv(65536) for client in ready]
+        assert {status_of(answer) for answer in refused} == {429}
+        assert b"Retry-After" in refused[0]
+        assert len(clients) - len(refused) <= THREADS // 4
+        with program.connect("127.0.0.3") as other:  # another address still has its share
+            other.sendall(head + b"x" * 1_000_000)
+            assert status_of(other.recv(65536)) == 200
+
+
+def test_streams_that_nobody_reads_count_as_transfers(program):
+    with crowd(program, THREADS, b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096) as clients:
+        assert longest_answer(program) < 1
+        made = int(program.ask("/pieces"))
+        time.sleep(0.5)
+        assert int(program.ask("/pieces")) == made  # the application waits for its readers
+        assert sum(b" 429 " in client.recv(40) for client in clients) >= THREADS // 2
+
+
+def test_a_thread_that_waits_unsaid_is_replaced(program):
+    with crowd(program, 8, b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"):
+        began = time.monotonic()
+        assert program.ask("/") == b"ok"
+        assert time.monotonic() - began < 2  # eight times 0.3 s one after the other would be more
+
+
+# ── When it ends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_download_that_runs_when_the_server_stops_is_finished():
+    with Program("stopping") as program, program.connect(receive_bytes=65536) as client:
+        client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = len(client.recv(65536))
+        idle = program.connect()
+        idle.sendall(OK)
+        idle.recv(65536)
+        program.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        while block := client.recv(1 << 20):
+            received += len(block)
+        assert received > FILE_BYTES
+        idle.close()
+        assert program.stop() == 0
+
+
+# ── Too slow ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture(scope="module")
+def hasty():
+    """The same with a second of patience."""
+    with Program("hasty", patience=1.0) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\nX: ", id="head"),
+        pytest.param(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", id="form"),
+    ],
+)
+def test_a_head_and_a_form_have_one_time_limit_for_all_their_bytes(hasty, beginning):
+    with hasty.connect() as client:
+        client.sendall(beginning)
+        client.settimeout(0.2)
+        began, said = time.monotonic(), b""
+        while time.monotonic() - began < 10:
+            try:
+                said = client.recv(1000)
+                break
+            except TimeoutError:
+                client.sendall(b"x")
+        assert status_of(said) == 408
+
+
+def test_a_body_must_move(hasty):
+    key = uuid.uuid4().hex
+    with hasty.connect() as client:
+        client.sendall(f"POST /read?{key} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n".encode())
+        for _ in range(4):  # more than a second in all, but each second moves
+            client.sendall(b"x" * connections.LEAST_BYTES)
+            time.sleep(0.5)
+        assert b"Connection: close" in read_all(client)
+    seen = json.loads(hasty.ask(f"/seen?{key}"))
+    assert (seen["error"], seen["bytes"]) == ("TooSlow", 4 * connections.LEAST_BYTES)
+
+
+@pytest.mark.parametrize("path", ["/file", "/stream", "/text"])
+def test_a_reader_must_move(hasty, path):
+    with hasty.connect(receive_bytes=4096) as client:
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        time.sleep(3)
+        sizes = {"/file": FILE_BYTES, "/text": 8 << 20, "/stream": 1 << 40}
+        assert 0 < len(read_all(client)) < sizes[path]  # closed by the server
+
+
+def test_a_silent_connection_is_closed(hasty):
+    for beginning in (b"", OK):
+        with hasty.connect() as client:
+            client.sendall(beginning)
+            assert read_all(client, 10).count(b"HTTP") == len(beginning[:1])
