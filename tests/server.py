@@ -46,7 +46,8 @@ class Server(Daemon):
     """A KCR of its own: data, port, database.
 
     ``settings`` are further ``KCR_`` variables, such as ``KCR_DATABASE_URL``. Leaving the context ends the
-    server and fails when it does not end with status 0.
+    server and fails when it does not end with status 0. Clients connect to ``port``: the server listens there
+    itself, unless ``tests.nginx.behind_nginx`` has put a proxy in front.
     """
 
     start_timeout = 60.0
@@ -54,7 +55,7 @@ class Server(Daemon):
 
     def __init__(self, name: str = "server", settings: Mapping[str, str] = NO_SETTINGS) -> None:
         super().__init__(name)
-        self.port = free_port()
+        self.port = self.own_port = free_port()
         self.settings = dict(settings)
 
     @property
@@ -87,7 +88,7 @@ class Server(Daemon):
         return environment_for(
             self.folder,
             KCR_DATA_DIR=str(self.data),
-            KCR_LISTEN=self.address_host,
+            KCR_LISTEN=f"127.0.0.1:{self.own_port}",
             KCR_PUBLIC_URL=self.url,
             KCR_DOMAIN=DOMAIN,
             KCR_REGION=REGION,

@@ -1,0 +1,113 @@
+"""nginx in front of a server, configured as README.md tells operators to configure it."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+import re
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from tests.programs import Daemon, environment_for, free_port, require
+from tests.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+AnyServer = TypeVar("AnyServer", bound=Server)
+
+#: What a machine decides, not README: which process serves, and where it writes.
+MACHINE = """
+daemon off;
+master_process on;
+worker_processes 1;
+{user}
+pid {folder}/nginx.pid;
+error_log {folder}/error.log info;
+
+events {{
+    worker_connections 8192;
+}}
+
+http {{
+    access_log {folder}/access.log;
+    client_body_temp_path {folder}/bodies;
+    proxy_temp_path {folder}/answers;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+{documented}
+}}
+"""
+
+
+def documented() -> str:
+    """The configuration in README.md."""
+    blocks = re.findall(r"```nginx\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 1, "README.md has one configuration of nginx"
+    return str(blocks[0])
+
+
+def _replaced(text: str, pattern: str, replacement: str) -> str:
+    """The text with its one line of this pattern replaced."""
+    text, number = re.subn(rf"^ *{pattern}\n", replacement, text, flags=re.MULTILINE)
+    assert number == 1, f"README.md's configuration of nginx has {number} lines like {pattern!r}, not one"
+    return text
+
+
+class Nginx(Daemon):
+    """An nginx on a free port, without TLS, in front of the servers on these ports of the loopback address."""
+
+    def __init__(self, *upstreams: int, name: str = "nginx") -> None:
+        super().__init__(name)
+        self.port = free_port()
+        self.upstreams = upstreams
+        self.log = self.folder / "error.log"
+
+    @property
+    def configuration(self) -> str:
+        """The documented configuration with this machine's ports and folders."""
+        # A server that was restarted by a test is asked again at once.
+        servers = "".join(f"    server 127.0.0.1:{port} max_fails=0;\n" for port in self.upstreams)
+        text = _replaced(documented(), r"server 127\.0\.0\.1:8080;", servers)
+        text = _replaced(text, r"listen 443 ssl;", f"    listen 127.0.0.1:{self.port};\n")
+        text = _replaced(text, r"ssl_certificate [^;]*;", "")
+        text = _replaced(text, r"ssl_certificate_key [^;]*;", "")
+        account = pwd.getpwuid(os.geteuid())
+        # nginx that is started by root changes to another user unless it is told not to.
+        user = "" if os.geteuid() else f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};"
+        return MACHINE.format(folder=self.folder, user=user, documented=text)
+
+    def start(self) -> None:
+        """Start nginx and wait until it accepts connections; the servers behind it may start later."""
+        file = self.folder / "nginx.conf"
+        file.write_text(self.configuration)
+        command = [require("nginx"), "-p", str(self.folder), "-c", str(file), "-e", str(self.log)]
+        self.launch(command, environment_for(self.folder))
+        if not self.await_ready(self.accepts):
+            pytest.fail(f"nginx does not start:\n{self.said()}")
+
+    def accepts(self) -> bool:
+        """Whether something listens on the port."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def behind_nginx(server: AnyServer) -> Iterator[AnyServer]:
+    """Start nginx, and behind it the server, which is given here before it is started.
+
+    Clients, ``KCR_PUBLIC_URL`` included, know the address of nginx only.
+    """
+    with Nginx(server.own_port) as proxy:
+        server.port = proxy.port
+        server.settings["KCR_TRUSTED_PROXIES"] = "127.0.0.1"
+        with server:
+            yield server

@@ -1,0 +1,152 @@
+"""A server behind nginx, which is configured as README.md says."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from contextlib import closing
+
+import pytest
+
+from tests.live import LiveServer, sha256
+from tests.nginx import behind_nginx
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+#: More than a client's socket, nginx and the server's reads hold at once.
+SIZE = 3 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def server():
+    with behind_nginx(LiveServer("proxied")) as running:
+        yield running.people()
+
+
+@pytest.fixture
+def api(server):
+    return server.api()
+
+
+def in_blocks(data):
+    """A body of unknown length: http.client sends it in chunked coding."""
+    return iter([data[start : start + 64 * 1024] for start in range(0, len(data), 64 * 1024)])
+
+
+def with_digest(location, data):
+    return f"{location}?digest={sha256(data)}"
+
+
+def as_docker(api, data):
+    """PATCH in chunked coding, then an empty PUT."""
+    status, headers, _ = api.ask("PATCH", api.start(), in_blocks(data))
+    assert status == 202
+    return api.ask("PUT", with_digest(headers["Location"], data), b"")
+
+
+def as_containerd(api, data):
+    """PUT with everything."""
+    return api.ask("PUT", with_digest(api.start(), data), data)
+
+
+def as_containerd_without_length(api, data):
+    """PUT with everything, in chunked coding."""
+    return api.ask("PUT", with_digest(api.start(), data), in_blocks(data))
+
+
+def as_podman(api, data):
+    """PATCH with a length, then an empty PUT."""
+    status, headers, _ = api.ask("PATCH", api.start(), data)
+    assert status == 202
+    return api.ask("PUT", with_digest(headers["Location"], data), b"")
+
+
+def in_one_request(api, data):
+    """POST with everything."""
+    return api.ask("POST", f"blobs/uploads/?digest={sha256(data)}", data)
+
+
+def with_nothing_first(api, data):
+    """PATCH without a byte, then PUT with everything."""
+    status, headers, _ = api.ask("PATCH", api.start(), b"")
+    assert (status, headers["Range"]) == (202, "0-0")
+    return api.ask("PUT", with_digest(headers["Location"], data), data)
+
+
+def in_pieces(api, data):
+    """Three PATCH requests that say which bytes they bring, then PUT with the rest."""
+    location, step = api.start(), len(data) // 4
+    for start in range(0, 3 * step, step):
+        piece = data[start : start + step]
+        status, headers, _ = api.ask("PATCH", location, piece, Content_Range=f"{start}-{start + step - 1}")
+        assert (status, headers["Range"]) == (202, f"0-{start + step - 1}")
+        location = headers["Location"]
+    rest = data[3 * step :]
+    return api.ask("PUT", with_digest(location, data), rest, Content_Range=f"{3 * step}-{len(data) - 1}")
+
+
+SHAPES = [
+    as_docker,
+    as_containerd,
+    as_containerd_without_length,
+    as_podman,
+    in_one_request,
+    with_nothing_first,
+    in_pieces,
+]
+
+
+@pytest.mark.parametrize("push", SHAPES)
+def test_what_clients_push_through_nginx_is_pulled_byte_for_byte(api, push):
+    data = os.urandom(SIZE + 7)
+    status, headers, _ = push(api, data)
+    assert (status, headers["Docker-Content-Digest"]) == (201, sha256(data))
+    status, headers, pulled = api.ask("GET", f"blobs/{sha256(data)}")
+    assert (status, headers["Content-Length"]) == (200, str(len(data)))
+    assert pulled == data
+
+
+def test_an_upload_goes_straight_through_nginx(server, api):
+    """nginx that keeps bodies would need the room for every upload on its own disk, and answer late."""
+    location, kept = api.start(), b"x" * SIZE
+
+    def body():
+        yield kept
+        while not any(path.stat().st_size >= SIZE for path in (server.data / "storage" / "staging").iterdir()):
+            pass  # the test's own timeout ends this
+        yield b"y"
+
+    status, headers, _ = api.ask("PATCH", location, body())
+    assert (status, headers["Range"]) == (202, f"0-{SIZE}")
+
+
+def test_a_body_that_breaks_off_before_nginx_changes_nothing(api):
+    location, data = api.start(), b"the bytes of a layer " * 1000
+    assert api.ask("PATCH", location, data[:100])[0] == 202
+    api.raw(f"PATCH {location} HTTP/1.1\nContent-Length: {len(data) - 100}", data[100:300], end=True)
+    api.raw(f"PATCH {location} HTTP/1.1\nTransfer-Encoding: chunked", b"1000\r\n" + data[100:300], end=True)
+    status, headers, _ = api.ask("GET", location)
+    assert (status, headers["Range"]) == (204, "0-99")
+    assert api.ask("PATCH", location, data[100:], Content_Range=f"100-{len(data) - 1}")[0] == 202
+    assert api.ask("PUT", with_digest(location, data), b"")[0] == 201
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def test_the_client_is_who_nginx_says_it_is(server):
+    """What a client writes into X-Forwarded-For is a claim; nginx adds the address that it sees."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, source_address=("127.0.0.2", 0), timeout=60)
+    with closing(connection):
+        connection.request("GET", "/sign-in", headers={"Host": server.host, "X-Forwarded-For": "203.0.113.9"})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        identifier = answer.headers["X-Request-Id"]
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if identifier in line]
+    assert [line["address"] for line in lines] == ["127.0.0.2"]
+
+
+def test_the_challenge_names_the_address_that_clients_know(server, api):
+    del api.headers["Authorization"]
+    status, headers, _ = api.ask("GET", "/v2/")
+    assert status == 401
+    assert f'realm="{server.url}/token",service="{server.host}"' in headers["WWW-Authenticate"]
