@@ -51,21 +51,21 @@ class LiveServer(Server):
         self.settings = {name: value for name, value in self.settings.items() if name != "KCR_FAILPOINT"} | settings
         self.serve()
 
-    def api(self) -> Api:
-        """A client with a token for pushing to demo/web."""
+    def api(self, image: str = "demo/web/app") -> Api:
+        """A client with a token for pushing to this image."""
         challenge = {
             "realm": f"{self.url}/token",
             "service": self.host,
-            "scope": "repository:demo/web/app:pull,push,delete",
+            "scope": f"repository:{image}:pull,push,delete",
         }
-        return Api(self, self.client(self.key).token(challenge))
+        return Api(self, self.client(self.key).token(challenge), image)
 
 
 class Api:
-    """Requests below /v2/demo/web/app/, or to a whole path."""
+    """Requests below /v2/ and the name of an image, or to a whole path."""
 
-    def __init__(self, server: Server, token: str) -> None:
-        self.server = server
+    def __init__(self, server: Server, token: str, image: str = "demo/web/app") -> None:
+        self.server, self.image = server, image
         self.headers = {"Authorization": f"Bearer {token}", "Host": server.host}
 
     @contextmanager
@@ -74,7 +74,7 @@ class Api:
     ) -> Iterator[http.client.HTTPResponse]:
         """One request; its answer is still to be read."""
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
-        path = path if path.startswith("/") else f"/v2/demo/web/app/{path}"
+        path = path if path.startswith("/") else f"/v2/{self.image}/{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, self.headers | named)

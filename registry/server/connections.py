@@ -15,8 +15,7 @@ from gunicorn.http.unreader import Unreader
 from . import clients
 
 if TYPE_CHECKING:
-    from gunicorn.http.message import Request
-
+    from .exchanges import Exchange
     from .shares import Shares
 
 PATIENCE = 30.0  # seconds: for a whole head or form; for the next LEAST_BYTES of a body; for the next request
@@ -108,8 +107,9 @@ class Connection:
         self.network = clients.network_of(peer[0]) if peer else ""
         self.stream = Stream(self)
         self.head = bytearray()
-        self.request: Request | None = None  # parsed; its body is still arriving
+        self.exchange: Exchange | None = None  # its head has been read; its body may still be arriving
         self.requests = 0
+        self.turn = ""  # the network whose turn this connection has
         self.closes = False  # after what is being sent
         self.lingers = False
         self.deadline = time.monotonic() + PATIENCE

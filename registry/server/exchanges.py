@@ -16,6 +16,7 @@ from gunicorn.http.message import Request
 
 from . import clients, connections
 from .connections import LEAST_BYTES, FilePart
+from .shares import NoShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,41 +30,25 @@ HEAD_BYTES = 64 * 1024
 FORM_BYTES = 64 * 1024  # a body up to this length is gathered before a thread is given to the request
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TOO_MANY = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"too many requests at once: wait a little","detail":{}}]}'
 
 
 def arrived(connection: Connection, data: bytes) -> None:
     """Add bytes of a request that is still arriving. Raises BufferFull."""
-    if connection.request is not None:
+    if connection.exchange is not None:
         connection.stream.append(data)
         connection.keep(connection.stream.buffered)
         return
     if not connection.head:
-        connection.deadline = time.monotonic() + connections.PATIENCE  # for the whole head, and for the whole form behind it
+        connection.deadline = time.monotonic() + connections.PATIENCE  # for the whole head, and a form behind it
     connection.head += data
     connection.keep(len(connection.head))
 
 
-def is_complete(connection: Connection, config: Any, new: int) -> bool:
-    """Whether a thread can answer the request without waiting: its head is here, and its body when that is short.
+def has_head(head: bytearray, new: int) -> bool:
+    """Whether the parser can read the head, or will refuse it. Only the last ``new`` bytes are searched.
 
-    Only the last ``new`` bytes of the head are searched. Raises what gunicorn's parser raises.
+    Raises LimitRequestHeaders when it is too long.
     """
-    if connection.request is None:
-        if not _has_head(connection.head, new):
-            return False
-        connection.stream.append(bytes(connection.head))
-        connection.head.clear()
-        connection.requests += 1
-        try:
-            connection.request = Request(config, connection.stream, connection.peer, connection.requests)
-        except NoMoreData as error:
-            raise LimitRequestHeaders("the head of the request has no end") from error
-    return _has_form(connection.request, connection.stream.buffered)
-
-
-def _has_head(head: bytearray, new: int) -> bool:
-    """Whether the parser can read the head, or will refuse it: it is complete, too long, or has a bare line feed."""
     start = max(0, len(head) - new - 3)
     if head.find(b"\r\n\r\n", start) >= 0 or _BARE_LINE_FEED.search(head, start):
         return True
@@ -72,11 +57,15 @@ def _has_head(head: bytearray, new: int) -> bool:
     return False
 
 
-def _has_form(request: Request, buffered: int) -> bool:
-    """Whether a body of a short, known length is here. A client that expects 100 Continue waits for it: do not."""
-    reader = request.body.reader
-    is_short = isinstance(reader, LengthReader) and reader.length <= FORM_BYTES
-    return not is_short or request._expected_100_continue or buffered >= reader.length
+def read_head(connection: Connection, config: Any) -> Request:
+    """Parse the head that has arrived. Raises what gunicorn's parser raises."""
+    connection.stream.append(bytes(connection.head))
+    connection.head.clear()
+    connection.requests += 1
+    try:
+        return Request(config, connection.stream, connection.peer, connection.requests)
+    except NoMoreData as error:
+        raise LimitRequestHeaders("the head of the request has no end") from error
 
 
 class Body:
@@ -120,55 +109,61 @@ class _Outgoing:
 
 
 class Exchange:
-    """Answers ``connection.request``. What is to be sent is put into the connection; a stream is sent by itself.
+    """Answers a request whose head has been read.
 
-    ``step_aside`` is called before the thread waits for the client; ``requests`` and ``transfers`` are the threads
-    that one client may hold, for any request and for a long body.
+    What is to be sent is put into the connection; a stream is sent by itself. ``give_way`` is called before the thread
+    waits for the client. ``transfers`` are the threads that may wait for clients: for long bodies and for streams.
     """
 
     def __init__(
         self,
         connection: Connection,
+        request: Request,
         config: Any,
         *,
-        step_aside: Callable[[], None],
-        requests: Shares,
+        give_way: Callable[[], None],
         transfers: Shares,
     ) -> None:
-        assert connection.request is not None
-        self._connection, self._request = connection, connection.request
-        self._step_aside, self._requests, self._transfers = step_aside, requests, transfers
-        self._expects_continue = self._request._expected_100_continue
-        self._request._expected_100_continue = False
+        self._connection, self._request, self._body = connection, request, request.body
+        self._give_way, self._transfers = give_way, transfers
+        self._expects_continue = request._expected_100_continue
+        request._expected_100_continue = False  # said when the application reads, not before
         self._has_begun = False
-        outgoing = _Outgoing(connection)
-        self._response, self.environ = wsgi.create(self._request, outgoing, connection.peer, connection.server, config)
+        self._held = ExitStack()
+        self._response, self.environ = wsgi.create(
+            request, _Outgoing(connection), connection.peer, connection.server, config
+        )
         self.environ["wsgi.multithread"] = True
-        self.environ["wsgi.input"] = Body(self._request.body, self._begin_body)
-        connection.keep(0)  # what has arrived belongs to the application now
+        self.environ["wsgi.input"] = Body(self._body, self._begin_body)
+        connection.keep(0)
         connection.network = clients.network_of(clients.address_of(self.environ))
+        connection.keep(connection.stream.buffered)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a thread has to wait for the body: it is still to come, and more than FORM_BYTES or of no length."""
+        reader = self._body.reader
+        if not isinstance(reader, LengthReader):
+            return True
+        is_here = reader.length <= self._connection.stream.buffered
+        return not is_here and (reader.length > FORM_BYTES or self._expects_continue)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether there is nothing more to gather: the body is here, or too long to be gathered."""
+        return self.is_long or self._body.reader.length <= self._connection.stream.buffered
 
     def run(self, application: Application, *, may_stay: bool) -> None:
         """Let the application answer. The connection is closed afterwards unless it ``may_stay``."""
-        client = self._connection.network
-        self._connection.request = None
-        with ExitStack() as held:
-            shares = [self._requests, self._transfers] if self._is_long else [self._requests]
-            if all(held.enter_context(share.taken(client)) for share in shares):
-                self._call(application, may_stay=may_stay)
-            else:
-                self._refuse()
+        self._connection.exchange = None
+        self._connection.keep(0)  # what has arrived belongs to the application now
+        with self._held:
+            self._call(application, may_stay=may_stay)
 
     @property
     def has_answered(self) -> bool:
         """Whether the answer has begun."""
         return bool(self._response.headers_sent)
-
-    @property
-    def _is_long(self) -> bool:
-        """Whether some of the body is still to come."""
-        reader = self._request.body.reader
-        return not isinstance(reader, LengthReader) or reader.length > self._connection.stream.buffered
 
     def _call(self, application: Application, *, may_stay: bool) -> None:
         response = self._response
@@ -189,13 +184,19 @@ class Exchange:
         if self._expects_continue:
             self._connection.put(_CONTINUE)
             self._connection.send_all()
-        if self._is_long:
-            self._step_aside()
+        if self.is_long:
+            self._take_transfer()
         self._connection.stream.is_body = True
+
+    def _take_transfer(self) -> None:
+        """The thread will wait for the client. Raises NoShare when it waits for the client in too many others."""
+        if not self._held.enter_context(self._transfers.taken(self._connection.network)):
+            raise NoShare("too many transfers at once")
+        self._give_way()
 
     def _body_has_been_read(self) -> bool:
         """Whether the next request begins where the application stopped reading, or after bytes that are here."""
-        body, stream = self._request.body, self._connection.stream
+        body, stream = self._body, self._connection.stream
         if body.failed:
             return False
         if not isinstance(body.reader, LengthReader):
@@ -239,25 +240,19 @@ class Exchange:
 
     def _stream(self, result: Iterable[bytes]) -> None:
         """Send pieces as the application makes them; the thread waits for the client, which costs it a transfer."""
-        with self._transfers.taken(self._connection.network) as has_transfer:
-            if not has_transfer:
-                self._refuse()
-                return
-            self._step_aside()
-            for piece in result:
-                self._response.write(piece)
-                self._connection.send_all()
-            self._response.close()
-
-    def _refuse(self) -> None:
-        """429: the client holds its share of the threads already."""
-        self._connection.put(plain_answer("429 Too Many Requests", _TOO_MANY, "application/json", "Retry-After: 5\r\n"))
-        self._connection.closes = True
+        try:
+            self._take_transfer()
+        except NoShare:
+            self._connection.put(plain_answer("429 Too Many Requests", "Retry-After: 5\r\n"))
+            self._connection.closes = True
+            return
+        for piece in result:
+            self._response.write(piece)
+            self._connection.send_all()
+        self._response.close()
 
 
-def plain_answer(status: str, content: bytes, media_type: str = "text/plain", more: str = "") -> bytes:
+def plain_answer(status: str, headers: str = "") -> bytes:
     """An answer that the server gives by itself, after which it closes the connection."""
-    return (
-        f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: {media_type}\r\n{more}"
-        f"Content-Length: {len(content)}\r\n\r\n"
-    ).encode() + content
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n{headers}"
+    return f"{head}Content-Length: {len(status) + 1}\r\n\r\n{status}\n".encode()

@@ -1,14 +1,21 @@
-"""Budgets of which no single client may take everything."""
+"""What clients share: budgets of which no single client may take everything, and turns."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+
+
+T = TypeVar("T")
+
+
+class NoShare(OSError):
+    """The client holds its share already, or all clients together hold the total."""
 
 
 class Shares:
@@ -54,3 +61,38 @@ class Shares:
         finally:
             if is_taken:
                 self.give_back(client)
+
+
+class Turns(Generic[T]):
+    """Each client has ``each`` things done at the same time; its further ones wait for their turn, in order.
+
+    So a client that asks for a thousand things waits for itself, and another one only for ``each`` of them.
+    """
+
+    def __init__(self, each: int) -> None:
+        self.each = each
+        self._lock = threading.Lock()
+        self._begun: Counter[Hashable] = Counter()
+        self._waiting: dict[Hashable, deque[T]] = {}
+
+    def begin(self, client: Hashable, thing: T) -> bool:
+        """Whether it is the client's turn; if not, the thing waits until ``end`` returns it."""
+        with self._lock:
+            if self._begun[client] < self.each:
+                self._begun[client] += 1
+                return True
+            self._waiting.setdefault(client, deque()).append(thing)
+            return False
+
+    def end(self, client: Hashable) -> T | None:
+        """A thing is done: the next one that waited, whose turn has begun with this; None when none waits."""
+        with self._lock:
+            if waiting := self._waiting.get(client):
+                thing = waiting.popleft()
+                if not waiting:
+                    del self._waiting[client]
+                return thing
+            self._begun[client] -= 1
+            if not self._begun[client]:
+                del self._begun[client]
+            return None

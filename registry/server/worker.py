@@ -6,16 +6,18 @@ import errno
 import os
 import resource
 import select
+import sys
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http.errors import ParseException
 from gunicorn.workers import base
 
 from .connections import Connection
-from .exchanges import Exchange, arrived, is_complete, plain_answer
-from .shares import Shares
+from .exchanges import Exchange, arrived, has_head, plain_answer, read_head
+from .shares import Shares, Turns
 from .threads import Threads
 
 if TYPE_CHECKING:
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
 TICK = 0.02  # seconds
 MAX_CONNECTIONS = 8192
+TURNS = 4  # requests of one network that are answered at a time
+SWITCH_SECONDS = 0.001  # a thread with an event waits that long for one that computes, not Python's 5 ms
 BUFFER_BYTES = 64 * 1024 * 1024
 KEEPS_UP = 0.1  # seconds: a thread waits that long for the reader of a file, then the epoll does
+TURN_SECONDS = 60.0  # until a thread takes up a request whose turn it is
 STOP_LINGER = 1.0  # seconds that a stopping worker waits for the next request of an idle connection
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
 
@@ -38,13 +43,14 @@ class Worker(base.Worker):
 
     def init_process(self) -> None:
         """Prepare what the forked process needs; ends with ``run``."""
+        sys.setswitchinterval(SWITCH_SECONDS)
         threads = self.cfg.threads
         self.epoll = select.epoll()
         self.listeners: dict[int, socket.socket] = {}
         self.connections: dict[int, Connection] = {}
         self.waiting: dict[int, Connection] = {}
         self.threads = Threads(self._next_event, self._handle, threads)
-        self.requests = Shares(threads, threads // 2)
+        self.turns: Turns[Connection] = Turns(TURNS)
         self.transfers = Shares(threads - threads // 8, threads // 4)
         self.senders = Shares(threads // 2, threads // 8)
         self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
@@ -96,8 +102,10 @@ class Worker(base.Worker):
     def _handle(self, number: int) -> None:
         """Go on with the connection, or accept one, of this file descriptor."""
         if number in self.listeners:
-            self._accept(self.listeners[number])
-        elif connection := self.waiting.pop(number, None):
+            connection = self._accept(self.listeners[number])  # most have sent their request already
+        else:
+            connection = self.waiting.pop(number, None)
+        if connection is not None:
             try:
                 self._proceed(connection)
             except OSError:  # the client has gone, is too slow, or sends more than its share
@@ -113,6 +121,8 @@ class Worker(base.Worker):
                 self._wait(connection, READ)
             else:
                 self._close(connection)
+        elif connection.turn:
+            self._answer_all(connection, 0)
         elif connection.is_sending:
             connection.has_waited()
             if not connection.send(0):
@@ -132,24 +142,58 @@ class Worker(base.Worker):
         """Answer every request that has arrived, then wait for more. ``new`` bytes have not been looked at yet."""
         while True:
             try:
-                if not is_complete(connection, self.cfg, new):
+                if not self._has_arrived(connection, new):
                     return self._wait(connection, READ)
+                if not self._has_turn(connection):
+                    return None
                 self._answer(connection)
             except ParseException as error:
                 connection.put(self._answer_to(error, connection))
                 connection.closes = True
+            self._end_turn(connection)
             if not self._deliver(connection):
                 return None
             new = len(connection.head)
 
+    def _has_arrived(self, connection: Connection, new: int) -> bool:
+        """Whether a request can be answered. Raises what gunicorn's parser raises."""
+        if connection.exchange is None:
+            if not has_head(connection.head, new):
+                return False
+            connection.exchange = Exchange(
+                connection,
+                read_head(connection, self.cfg),
+                self.cfg,
+                give_way=partial(self._give_way, connection),
+                transfers=self.transfers,
+            )
+        return connection.exchange.has_arrived
+
+    def _has_turn(self, connection: Connection) -> bool:
+        """Whether the request may be answered now; if not, ``_end_turn`` of another connection goes on with it."""
+        if connection.turn:
+            return True
+        if not self.turns.begin(connection.network, connection):
+            return False
+        connection.turn = connection.network
+        return True
+
+    def _give_way(self, connection: Connection) -> None:
+        """The thread is about to wait for the client: another thread leads, and another request has its turn."""
+        self._end_turn(connection)
+        self.threads.step_aside()
+
+    def _end_turn(self, connection: Connection) -> None:
+        """Give the turn to the next connection of the network: the epoll reports it as soon as others had theirs."""
+        network, connection.turn = connection.turn, ""
+        if network and (following := self.turns.end(network)):
+            following.turn = network
+            following.deadline = time.monotonic() + TURN_SECONDS
+            self._wait(following, WRITE)
+
     def _answer(self, connection: Connection) -> None:
-        exchange = Exchange(
-            connection,
-            self.cfg,
-            step_aside=self.threads.step_aside,
-            requests=self.requests,
-            transfers=self.transfers,
-        )
+        exchange = connection.exchange
+        assert exchange is not None
         try:
             exchange.run(self.wsgi, may_stay=self.alive)
         except OSError:
@@ -157,7 +201,7 @@ class Worker(base.Worker):
         except Exception:
             self.log.exception("the application failed")
             if not exchange.has_answered:
-                connection.put(plain_answer("500 Internal Server Error", b""))
+                connection.put(plain_answer("500 Internal Server Error"))
             connection.closes = True
 
     def _deliver(self, connection: Connection) -> bool:
@@ -189,7 +233,8 @@ class Worker(base.Worker):
         return b"".join(said)
 
     # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> Connection | None:
+        """Accept one connection; None when there is none, or no room for it."""
         try:
             sock, peer = listener.accept()
         except OSError as error:
@@ -197,13 +242,14 @@ class Worker(base.Worker):
                 self.log.error("no more files: a waiting connection is closed")
                 self._make_room()
                 time.sleep(TICK)
-            return
+            return None
         connection = Connection(sock, peer, listener.getsockname(), self.buffers)
         if len(self.connections) >= self.max_connections and not self._make_room():
             connection.close()
-            return
-        self.connections[connection.fd] = self.waiting[connection.fd] = connection
-        self.epoll.register(connection.fd, READ)
+            return None
+        self.connections[connection.fd] = connection
+        self.epoll.register(connection.fd, 0)
+        return connection
 
     def _wait(self, connection: Connection, event: int) -> None:
         """Let the epoll wait for the connection, which may be closed from now on."""
@@ -216,6 +262,7 @@ class Worker(base.Worker):
     def _close(self, connection: Connection) -> None:
         if self.connections.pop(connection.fd, None) is connection:
             connection.close()
+            self._end_turn(connection)
 
     def _take(self, connection: Connection) -> bool:
         """Take a waiting connection from the epoll; False when a thread has it already."""
@@ -230,8 +277,8 @@ class Worker(base.Worker):
 
     def _give_up(self, connection: Connection) -> None:
         try:
-            if (connection.head or connection.request) and not connection.lingers:
-                connection.put(plain_answer("408 Request Timeout", b"the request took too long\n"))
+            if (connection.head or connection.exchange) and not connection.lingers:
+                connection.put(plain_answer("408 Request Timeout"))
                 connection.send(0)
         except OSError:
             pass
@@ -239,7 +286,7 @@ class Worker(base.Worker):
 
     def _close_idle(self) -> None:
         for connection in list(self.waiting.values()):
-            is_idle = not (connection.head or connection.request or connection.is_sending or connection.lingers)
+            is_idle = not (connection.head or connection.exchange or connection.is_sending or connection.lingers)
             if is_idle and self._take(connection):
                 self._close(connection)
 

@@ -14,7 +14,7 @@ from django.utils.http import parse_etags
 from registry import errors
 from registry.oci import documents
 from registry.server.clients import network_of
-from registry.server.shares import Shares
+from registry.server.shares import NoShare, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,8 @@ def _blocks(stream: Any, left: int | None, block_size: int) -> Iterator[bytes]:
     while left is None or left > 0:
         try:
             block = stream.read(block_size if left is None else min(block_size, left))
+        except NoShare as error:
+            raise _too_many() from error
         except Exception as error:  # each server has its own exceptions for a body that breaks off
             raise errors.SizeInvalid("the body broke off") from error
         if not block:
@@ -154,5 +156,9 @@ def transfer(request: Request) -> Iterator[None]:
     user = getattr(actor, "user_id", None) or network_of(request.META.get("REMOTE_ADDR", ""))
     with TRANSFERS.taken(user) as is_taken:
         if not is_taken:
-            raise errors.TooManyRequests("too many uploads at once: wait a little", detail={"seconds": 5})
+            raise _too_many()
         yield
+
+
+def _too_many() -> errors.TooManyRequests:
+    return errors.TooManyRequests("too many uploads at once: wait a little", detail={"seconds": 5})

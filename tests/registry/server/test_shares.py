@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from registry.server.clients import address_of, network_of
-from registry.server.shares import Shares
+from registry.server.shares import Shares, Turns
 from registry.server.threads import Threads
 
 
@@ -57,6 +57,15 @@ def test_shares_are_exact_when_many_threads_take_them():
         list(threads.map(take, range(8)))
     assert max(most) <= 7
     assert shares.held == 0
+
+
+def test_a_client_has_its_turns_one_after_the_other():
+    turns: Turns[str] = Turns(each=2)
+    assert [turns.begin("a", thing) for thing in "vwxyz"] == [True, True, False, False, False]
+    assert turns.begin("b", "other")
+    assert [turns.end("a") for _ in range(5)] == ["x", "y", "z", None, None]
+    assert turns.begin("a", "again")
+    assert (turns.end("b"), turns.end("a")) == (None, None)
 
 
 @pytest.mark.parametrize(

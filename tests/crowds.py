@@ -1,0 +1,143 @@
+"""Crowds of clients at one address that take all they can get: what a server must stand while it serves others."""
+
+from __future__ import annotations
+
+import base64
+import os
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.live import LiveServer, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ADDRESS = "127.0.0.2"  # all others come from 127.0.0.1
+PAUSE = 20.0
+LAYER = 12 * 1024 * 1024
+
+
+class CrowdedServer(LiveServer):
+    """A server with a public repository that holds one layer, and a stranger with a key but without any right."""
+
+    def people(self) -> CrowdedServer:
+        super().people()
+        self.manage("createrepository", "demo/public", "--public")
+        self.manage("adduser", "stranger@acme.test", "--organization", "acme")
+        self.stranger = self.access_key("stranger@acme.test")
+        self.layer = os.urandom(LAYER)
+        api = self.api("demo/public/app")
+        assert api.push_blob(self.layer) == 201
+        assert api.push_manifest("1", self.layer) == 201
+        return self
+
+    def anonymous_token(self) -> str:
+        challenge = {
+            "realm": f"{self.url}/token",
+            "service": self.host,
+            "scope": "repository:demo/public/app:pull",
+        }
+        return str(self.client().token(challenge))
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """``number`` connections that send the request and then never hang up; ``reads`` says whether they read at all."""
+
+    number: int
+    request: Callable[[CrowdedServer], str]
+    body: bytes = b""
+    reads: bool = False
+
+    @contextmanager
+    def around(self, server: CrowdedServer) -> Iterator[None]:
+        """The crowd is there during the block; a client that is turned away comes again after PAUSE seconds."""
+        text = self.request(server).format(host=server.host)
+        data = text.replace("\n", "\r\n").encode() + self.body
+        over, selector = threading.Event(), selectors.DefaultSelector()
+        away: deque[float] = deque()  # when each client that was turned away comes again
+
+        def join() -> None:
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.bind((ADDRESS, 0))
+            client.settimeout(5)
+            try:
+                client.connect(("127.0.0.1", server.port))
+                client.sendall(data)
+            except OSError:
+                client.close()
+                return
+            client.setblocking(False)
+            selector.register(client, selectors.EVENT_READ)
+
+        def stay() -> None:
+            while not over.wait(0.2):
+                for key, _ in selector.select(0) if self.reads else ():
+                    try:
+                        gone = not key.fileobj.recv(65536)
+                    except OSError:
+                        gone = True
+                    if gone:
+                        selector.unregister(key.fileobj)
+                        key.fileobj.close()
+                        away.append(time.monotonic() + PAUSE)
+                while away and away[0] < time.monotonic():
+                    away.popleft()
+                    join()
+
+        for _ in range(self.number):
+            join()
+        thread = threading.Thread(target=stay)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()
+            selector.close()
+
+
+def _basic(server: CrowdedServer) -> str:
+    return base64.b64encode(f"{server.stranger.id}:{server.stranger.secret}".encode()).decode()
+
+
+CROWDS = {
+    "clients that do not hang up": Crowd(
+        200, lambda server: "GET /healthz HTTP/1.1\nHost: {host}\nConnection: close\n\n"
+    ),
+    "half heads": Crowd(530, lambda server: "GET /v2/ HTTP/1.1\nHost: {host}\nX: ", reads=True),
+    "half forms": Crowd(
+        530,
+        lambda server: (
+            "POST /sign-in HTTP/1.1\nHost: {host}\nContent-Type: application/x-www-form-urlencoded\n"
+            "Content-Length: 1000\n\nemail="
+        ),
+        reads=True,
+    ),
+    "silent clients": Crowd(2200, lambda server: "", reads=True),
+    "readers that do not read": Crowd(
+        560,
+        lambda server: (
+            f"GET /v2/demo/public/app/blobs/{sha256(server.layer)} HTTP/1.1\nHost: {{host}}\n"
+            f"Authorization: Bearer {server.anonymous_token()}\n\n"
+        ),
+    ),
+    "pushers without rights": Crowd(
+        460,
+        lambda server: (
+            f"PUT /v2/demo/web/app/manifests/x HTTP/1.1\nHost: {{host}}\nAuthorization: Basic {_basic(server)}\n"
+            "Content-Type: application/vnd.oci.image.manifest.v1+json\nContent-Length: 4000000\n\n"
+        ),
+        body=b"{" * 70_000,
+        reads=True,
+    ),
+}
