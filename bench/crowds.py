@@ -1,8 +1,8 @@
 """``python -m bench.crowds``: how fast one client is while a crowd at another address holds what it can get.
 
 Prints, for the embedded default and behind nginx, and for each crowd of tests/crowds.py: the median and the longest of
-20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the crowd, with the
-spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns.
+20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the crowd, with
+the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
             server.people()
             print("behind nginx" if proxied else "embedded", flush=True)
             for name, crowd in {"nothing": None, **CROWDS}.items():
-                around = crowd or Crowd(0, lambda server: "")
+                around = crowd or Crowd(0, lambda _server: "")
                 print(f"  {name:28} {compare(server, around)}", flush=True)
 
 

@@ -18,19 +18,26 @@ from tests.live import LiveServer, sha256
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.server import AccessKey
+
 ADDRESS = "127.0.0.2"  # all others come from 127.0.0.1
 PAUSE = 20.0
 LAYER = 12 * 1024 * 1024
 
 
 class CrowdedServer(LiveServer):
-    """A server with a public repository that holds one layer, and a stranger with a key but without any right."""
+    """A server with a public repository that holds one layer.
+
+    The stranger has a key but no right; the other member may push as the first one may.
+    """
 
     def people(self) -> CrowdedServer:
         super().people()
         self.manage("createrepository", "demo/public", "--public")
         self.manage("adduser", "stranger@acme.test", "--organization", "acme")
+        self.manage("adduser", "other@acme.test", "--organization", "acme", "--project", "demo:member")
         self.stranger = self.access_key("stranger@acme.test")
+        self.other = self.access_key("other@acme.test")
         self.layer = os.urandom(LAYER)
         api = self.api("demo/public/app")
         assert api.push_blob(self.layer) == 201
@@ -106,8 +113,15 @@ class Crowd:
             selector.close()
 
 
-def _basic(server: CrowdedServer) -> str:
-    return base64.b64encode(f"{server.stranger.id}:{server.stranger.secret}".encode()).decode()
+def _basic(key: AccessKey) -> str:
+    return base64.b64encode(f"{key.id}:{key.secret}".encode()).decode()
+
+
+def _opened(server: CrowdedServer) -> str:
+    """The location of a new upload of the other member."""
+    api = server.api()
+    api.headers["Authorization"] = f"Basic {_basic(server.other)}"
+    return api.start()
 
 
 CROWDS = {
@@ -134,10 +148,19 @@ CROWDS = {
     "pushers without rights": Crowd(
         460,
         lambda server: (
-            f"PUT /v2/demo/web/app/manifests/x HTTP/1.1\nHost: {{host}}\nAuthorization: Basic {_basic(server)}\n"
+            f"PUT /v2/demo/web/app/manifests/x HTTP/1.1\nHost: {{host}}\nAuthorization: Basic {_basic(server.stranger)}\n"
             "Content-Type: application/vnd.oci.image.manifest.v1+json\nContent-Length: 4000000\n\n"
         ),
         body=b"{" * 70_000,
+        reads=True,
+    ),
+    "pushers that stop": Crowd(
+        200,
+        lambda server: (
+            f"PATCH {_opened(server)} HTTP/1.1\nHost: {{host}}\nAuthorization: Basic {_basic(server.other)}\n"
+            "Content-Length: 4000000\n\n"
+        ),
+        body=b"x" * 70_000,
         reads=True,
     ),
 }
