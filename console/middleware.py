@@ -7,24 +7,23 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
-from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
 from registry import hosts
 from registry.errors import PathUnknown
+from registry.middleware import is_registry_api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
 )
-MAX_FORM = 1_000_000  # bytes; no form of ours takes files
-DOCKERS = ("/v2", "/token", "/healthz", "/readyz")
+NO_PAGES = frozenset({"/token", "/healthz", "/readyz"})
 
 
 class ConsoleMiddleware:
@@ -35,12 +34,10 @@ class ConsoleMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request."""
-        if request.path.startswith(DOCKERS):
+        if is_registry_api(request) or request.path_info in NO_PAGES:
             return self.get_response(request)
         if _is_project_host(request):
             return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
-        if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_FORM:  # before anything reads it: files would be kept
-            return HttpResponse(status=413)
         if _holds_nul(request):
             raise SuspiciousOperation("no text holds NUL, and PostgreSQL takes none")
         user = request.user if request.user.is_authenticated else None
@@ -60,7 +57,7 @@ class ConsoleMiddleware:
 
 def _holds_nul(request: HttpRequest) -> bool:
     sent = (text for data in (request.GET, request.POST) for name, texts in data.lists() for text in (name, *texts))
-    return "\0" in request.path or any("\0" in text for text in sent)
+    return "\0" in request.path_info or any("\0" in text for text in sent)
 
 
 def _is_project_host(request: HttpRequest) -> bool:

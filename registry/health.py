@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.db import connection
 from django.http import JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from registry.celery import app
 from registry.storage import blob_storage
@@ -19,11 +21,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+@csrf_exempt  # the check would parse the body; these views read none
+@require_safe
 def alive(request: HttpRequest) -> JsonResponse:
     """``/healthz``: the process answers."""
     return JsonResponse({"status": "ok"})
 
 
+@csrf_exempt
+@require_safe
 def ready(request: HttpRequest) -> JsonResponse:
     """``/readyz``: database, storage and broker answer; 503 and which one when not."""
     states = {name: _state(name, probe) for name, probe in _PROBES.items()}

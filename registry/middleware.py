@@ -1,4 +1,7 @@
-"""Every request gets an id and one line in the log; behind trusted proxies, its client's own address."""
+"""Every request gets an id and one line in the log; behind trusted proxies, its client's own address.
+
+Bodies that no form of ours has are refused here, before anything reads them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.http import HttpResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest
 
 logger = logging.getLogger("registry.access")
+
+MAX_LENGTH_DIGITS = 19  # what a length of 64 bits has
 
 
 class RequestMiddleware:
@@ -50,6 +56,39 @@ class RequestMiddleware:
                 },
             )
         return response
+
+
+class FormLimitMiddleware:
+    """Refuses every body that cannot be a form.
+
+    413: it has more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes. 411: it does not say its length. Only the paths below /v2
+    are left out: `registry.v2.http` reads those bodies itself, and nothing parses them as forms.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Refuse the body, or answer the request."""
+        status = None if is_registry_api(request) else _status_for_body(request)
+        return HttpResponse(status=status) if status else self.get_response(request)
+
+
+def is_registry_api(request: HttpRequest) -> bool:
+    """Whether the path is /v2 or below it."""
+    return request.path_info == "/v2" or request.path_info.startswith("/v2/")
+
+
+def _status_for_body(request: HttpRequest) -> int | None:
+    """The status that refuses the request for its body; None when the body may be read."""
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    if "HTTP_TRANSFER_ENCODING" in request.META:
+        return 411
+    if not (length.isascii() and length.isdigit()):
+        return 400
+    if len(length) > MAX_LENGTH_DIGITS or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        return 413
+    return None
 
 
 def _is_trusted(hop: str) -> bool:

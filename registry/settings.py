@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "registry.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "registry.middleware.FormLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -152,6 +153,9 @@ HISTORY_DAYS = env.number("KCR_HISTORY_DAYS", 0)
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 APPEND_SLASH = False
+FORCE_SCRIPT_NAME = ""  # KCR lives at the root of its host: a SCRIPT_NAME that a client sends moves no path
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a form (registry.middleware refuses more)
+FILE_UPLOAD_HANDLERS: list[str] = []  # no form takes files: a file in a form is dropped while it is read
 IS_HTTPS = PUBLIC.scheme == "https"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SESSION_COOKIE_NAME = "kcr_session"

@@ -14,6 +14,7 @@ from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import MethodNotAllowed
 
 from registry import errors
+from registry.middleware import is_registry_api
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's answer to what never reaches a view, such as a Host header that is not ours; JSON for docker."""
-    if request.path.startswith(("/v2", "/token")):
+    if is_registry_api(request) or request.path_info == "/token":
         return reply(request, _translate(exception))
     return defaults.bad_request(request, exception)
 

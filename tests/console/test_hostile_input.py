@@ -7,6 +7,8 @@ from urllib.parse import quote
 from uuid import UUID
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
 
 pytestmark = pytest.mark.django_db
 WEB, APP = "/projects/demo/repositories/web/", "/projects/demo/repositories/web/app/"
@@ -131,12 +133,61 @@ def test_the_end_of_time_is_on_no_calendar(console, scanned, world, zone):
         assert browser.get("/projects/demo/history", {"since": day, "until": day}).status_code == 200
 
 
-def test_nobody_fills_the_disk_with_a_form(console, db, tmp_path, settings):
-    """A file that no form takes is not kept while it comes in."""
+EVERYWHERE = (
+    *("/sign-in", "/nothing-here", "/notices/unsubscribe/x", "/projects/demo/members", "/", "/static/console.css"),
+    *("/healthz", "/readyz", "/token", "/healthz/x", "/tokens", "/v2x", "/v2.", "//v2/"),
+)
+
+
+@pytest.mark.parametrize("address", EVERYWHERE)
+def test_a_body_that_is_no_form_is_refused_before_it_is_read(console, db, tmp_path, settings, address):
+    """Too large, or of a length that nobody knows: on every path but those below /v2."""
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
-    with (tmp_path / "large").open("wb+") as file:
-        file.truncate(1_100_000)
-        for address in ("/sign-in", "/nothing-here", "/notices/unsubscribe/x"):
-            file.seek(0)
-            assert console(None).post(address, {"file": file}).status_code == 413
+    browser = console(None, enforce_csrf_checks=True)
+    browser.cookies["csrftoken"] = "a" * 32  # Django parses the form to look for the token that belongs to this cookie
+    file = SimpleUploadedFile("large", bytes(1_100_000))
+    form = {"data": encode_multipart(BOUNDARY, {"file": file}), "content_type": MULTIPART_CONTENT}
+    for method in ("POST", "PUT"):
+        assert browser.generic(method, address, **form).status_code == 413
+        assert browser.generic(method, address, b"a=b", CONTENT_LENGTH="1" * 25).status_code == 413
+        assert browser.generic(method, address, b"a=b", CONTENT_LENGTH="+5").status_code == 400
+        chunked = browser.generic(method, address, b"a=b", headers={"Transfer-Encoding": "chunked"})
+        assert chunked.status_code == 411
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_form_of_the_permitted_size_is_read(console, db):
     assert console(None).post("/sign-in", {"email": "x" * 900_000, "password": "x"}).status_code == 200
+
+
+def test_a_file_in_a_form_is_dropped_and_its_fields_are_read(console, world, tmp_path, settings):
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    file = SimpleUploadedFile("a.txt", b"x" * 500_000)
+    answer = console("member").post("/profile", {"name": "Mina", "file": file, "time_zone": "Asia/Seoul"})
+    assert answer.status_code == 302
+    assert (answer.wsgi_request.FILES, list(tmp_path.iterdir())) == ({}, [])
+    world.member.user.refresh_from_db()
+    assert (world.member.user.name, world.member.user.time_zone) == ("Mina", "Asia/Seoul")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_health_is_asked_by_get_and_head_only_and_no_body_is_parsed(console, path):
+    browser = console(None, enforce_csrf_checks=True)
+    assert [browser.get(path).status_code, browser.head(path).status_code] == [200, 200]
+    for method in ("post", "put", "patch", "delete", "options"):
+        answer = getattr(browser, method)(path)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize("prefix", ["/v2", "/token", "/healthz", "/x", "/v2/"])
+def test_a_script_name_moves_no_path(console, db, prefix):
+    """gunicorn takes SCRIPT_NAME from a header of whoever it trusts: pages and limits must not depend on it."""
+    page = console(None).get("/sign-in", SCRIPT_NAME=prefix)
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
+    assert page.headers["Cache-Control"] == "no-store"
+    assert f'"{prefix}/' not in page.content.decode()
+    large = console(None).post("/sign-in", {"email": "x" * 1_100_000}, SCRIPT_NAME=prefix)
+    assert large.status_code == 413
+    host = {"host": "demo.kr-central-2.kcr.localhost:8080"}
+    elsewhere = console(None).get("/sign-in", SCRIPT_NAME=prefix, headers=host)
+    assert (elsewhere.status_code, elsewhere.url) == (302, "http://localhost:8080/sign-in")

@@ -104,3 +104,16 @@ def test_there_is_one_location_and_it_is_relative(api):
 def test_a_blob_of_no_bytes_is_a_blob(api):
     assert api.ask("POST", f"blobs/uploads/?digest={sha256(b'')}", b"")[0] == 201
     assert api.ask("GET", f"blobs/{sha256(b'')}")[::2] == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/healthz", "/token", "/nothing-here"])
+def test_a_form_without_a_length_is_refused(api, path):
+    head = f"POST {path} HTTP/1.1\nConnection: close\nContent-Type: application/x-www-form-urlencoded"
+    said = api.raw(f"{head}\nTransfer-Encoding: chunked", chunked(b"email=a", b"&password=b") + b"0\r\n\r\n")
+    assert status_of(said) == 411
+
+
+def test_a_page_below_another_name_of_the_script_is_a_page(api):
+    said = api.raw("GET /v2/sign-in HTTP/1.1\nConnection: close\nSCRIPT_NAME: /v2")
+    assert status_of(said) in {200, 400, 401, 404}
+    assert status_of(said) != 200 or b"Content-Security-Policy: default-src" in said
