@@ -12,6 +12,7 @@ from django.utils import timezone, translation
 
 from registry import hosts
 from registry.errors import PathUnknown
+from registry.logs import holds_secret
 from registry.middleware import is_registry_api
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class ConsoleMiddleware:
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Content-Language", language)
         response.headers.setdefault("Cache-Control", "no-store")
+        if holds_secret(request.resolver_match):  # a Referer would carry the secret into the logs of proxies
+            response.headers["Referrer-Policy"] = "strict-origin"
         response.headers["Vary"] = "Cookie, Accept-Language, HX-Request"
         return response
 

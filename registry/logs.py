@@ -1,14 +1,62 @@
-"""Logs: one JSON object a line for programs, short lines for a person at a terminal."""
+"""Logs: JSON lines for programs, short lines for a person at a terminal. No line holds the secret of a link."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from django.urls import Resolver404, resolve
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+    from django.urls import ResolverMatch
+
+#: Names of URL arguments that open something for everybody who knows them. Every route names its secret so.
+SECRET_ARGUMENTS = frozenset({"token"})
+_LONG_SEGMENT = re.compile(r"[^/]{33,}")
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request"}
+
+
+def holds_secret(match: ResolverMatch | None) -> bool:
+    """Whether this route takes a secret argument."""
+    return match is not None and not SECRET_ARGUMENTS.isdisjoint(match.kwargs)
+
+
+def shown_path(request: HttpRequest) -> str:
+    """The path of a request as a log may show it.
+
+    A route with a secret argument stands for its paths. A path without a route may be such a link that a mail program
+    has changed: its segments of more than 32 characters are left out.
+    """
+    match = request.resolver_match or _resolved(request.path_info)
+    if match is None:
+        return _LONG_SEGMENT.sub("***", request.path)
+    return f"/{match.route}" if holds_secret(match) else request.path
+
+
+def _resolved(path: str) -> ResolverMatch | None:
+    try:
+        return resolve(path)
+    except Resolver404:
+        return None
+
+
+class SecretsFilter(logging.Filter):
+    """Puts ``shown_path`` into records that name the path of their request: Django's own about 4xx and 5xx do."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; it is always logged."""
+        request: HttpRequest | None = getattr(record, "request", None)
+        path = getattr(request, "path", "")
+        if request is not None and path and isinstance(record.args, tuple):
+            escaped = path.encode("unicode_escape").decode()  # as Django writes it
+            record.args = tuple(shown_path(request) if arg in {path, escaped} else arg for arg in record.args)
+        return True
 
 
 def formatter() -> logging.Formatter:

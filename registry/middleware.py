@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.http import HttpResponse
 
+from registry.logs import shown_path
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +29,7 @@ MAX_LENGTH_DIGITS = 19  # what a length of 64 bits has
 class RequestMiddleware:
     """Outermost: sets ``request.id``, says it in ``X-Request-Id``, logs method, path, status and time.
 
-    Query strings and headers are never logged: they may hold tokens.
+    Query strings, headers and the secrets of links are never logged (`registry.logs.shown_path`).
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -42,11 +44,11 @@ class RequestMiddleware:
         request.META["REMOTE_ADDR"] = _client_address(request)
         response = self.get_response(request)
         response.headers["X-Request-Id"] = request.id  # type: ignore[attr-defined]
-        if not request.path.startswith("/healthz"):
+        if request.path_info != "/healthz":
             logger.info(
                 "%s %s %s",
                 request.method,
-                request.path,
+                shown_path(request),
                 response.status_code,
                 extra={
                     "request_id": request.id,  # type: ignore[attr-defined]

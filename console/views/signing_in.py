@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by address and web process; seconds
+LINK_COOKIE = "kcr_password_link"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -84,10 +85,32 @@ def _is_patient(request: HttpRequest, form: Forgotten) -> bool:
 
 
 @public
-def new_password(request: HttpRequest, uid: str, token: str) -> HttpResponse:
-    """Set a password with the link of a mail."""
-    user = _user_of(uid)
-    if user is None or not default_token_generator.check_token(user, token):
+def open_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
+    """Keep what the link of a mail says in a cookie, and go to a page whose address does not hold it.
+
+    A cookie, not the session: a copy of the database must not hold a token that still works.
+    """
+    if _user_of_link(uid, token) is None:
+        return alone(request, "console/new_password.html", status=410)
+    answer = redirect("console:new_password")
+    answer.set_cookie(
+        LINK_COOKIE,
+        f"{uid}/{token}",
+        max_age=settings.PASSWORD_RESET_TIMEOUT,
+        path=answer.url,
+        secure=settings.IS_HTTPS,
+        httponly=True,
+        samesite="Lax",
+    )
+    return answer
+
+
+@public
+def new_password(request: HttpRequest) -> HttpResponse:
+    """Set a password with the link of a mail that was opened in this browser."""
+    uid, _slash, token = request.COOKIES.get(LINK_COOKIE, "").partition("/")
+    user = _user_of_link(uid, token)
+    if user is None:
         return alone(request, "console/new_password.html", status=410)
     form = NewPassword(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -95,7 +118,9 @@ def new_password(request: HttpRequest, uid: str, token: str) -> HttpResponse:
         user.save(update_fields=["password"])
         _begin(request, user)
         messages.success(request, _("Your password has been set."))
-        return redirect("console:home")
+        answer = redirect("console:home")
+        answer.delete_cookie(LINK_COOKIE, path=request.path, samesite="Lax")
+        return answer
     return render(request, "console/new_password.html", {"form": form, "account": user})
 
 
@@ -112,9 +137,11 @@ def _own(request: HttpRequest, wanted: str) -> str:
     return wanted if is_ours and wanted.startswith("/") else "/"
 
 
-def _user_of(uid: str) -> User | None:
+def _user_of_link(uid: str, token: str) -> User | None:
+    """The active user who may set a password with this link; None when it was never made, was used, or is too old."""
     try:
         pk = int(urlsafe_base64_decode(uid))
     except (ValueError, OverflowError):
         return None
-    return User.objects.filter(pk=pk, is_active=True).first() if pk < 2**63 else None
+    user = User.objects.filter(pk=pk, is_active=True).first() if pk < 2**63 else None
+    return user if user and default_token_generator.check_token(user, token) else None

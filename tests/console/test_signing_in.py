@@ -111,10 +111,13 @@ def test_a_new_password_by_mail_once(console, member):
     answer = browser.post("/password/forgotten", {"email": "Member@acme.test"})
     assert "on its way" in answer.content.decode()
     link = link_in_the_mail()
-    assert browser.get(link).status_code == 200
-    weak = browser.post(link, {"new_password1": "password", "new_password2": "password"})
+    page = browser.get(link, follow=True)
+    assert (page.status_code, page.redirect_chain) == (200, [("/password/new", 302)])
+    assert member.email in page.content.decode()
+    weak = browser.post("/password/new", {"new_password1": "password", "new_password2": "password"})
     assert "too common" in weak.content.decode()
-    assert browser.post(link, {"new_password1": NEW, "new_password2": NEW}).url == "/"
+    assert browser.post("/password/new", {"new_password1": NEW, "new_password2": NEW}).url == "/"
+    assert browser.get("/password/new").status_code == 410
     assert browser.get("/profile").status_code == 200
     assert console(None).get(link).status_code == 410
     assert sign_in(console(None), member.email, NEW).status_code == 302

@@ -1,0 +1,171 @@
+"""Logs hold no secret of a link: whoever reads them must not be able to use it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from django.contrib.auth.tokens import default_token_generator
+from django.core import mail
+from django.db import OperationalError
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from accounts import mails
+from console.views import signing_in
+from registry.logs import SECRET_ARGUMENTS, JsonFormatter
+from scanning import subscriptions
+from tests.scanning.factories import subscribe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PUBLIC_ARGUMENTS = {
+    *("project", "repository", "image", "organization", "name", "reference", "digest", "upload"),
+    *("run", "subscription", "delivery", "deletion", "uid"),
+}
+SECRET = "a-secret-that-opens-something"
+
+
+def routes(resolver: URLResolver, names: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
+    """Name and arguments of every route."""
+    for pattern in resolver.url_patterns:
+        if isinstance(pattern, URLResolver):
+            yield from routes(pattern, (*names, pattern.namespace) if pattern.namespace else names)
+        else:
+            yield ":".join((*names, str(pattern.name))), arguments_of(pattern, resolver)
+
+
+def arguments_of(*parts: URLPattern | URLResolver) -> set[str]:
+    found: set[str] = set()
+    for part in parts:
+        found |= set(part.pattern.regex.groupindex)
+    return found
+
+
+SECRET_ROUTES = {name: arguments for name, arguments in routes(get_resolver()) if arguments & SECRET_ARGUMENTS}
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[[], str]]:
+    """What the handler of the settings has written since the last call."""
+    (handler,) = (each for each in logging.getLogger().handlers if isinstance(each.formatter, JsonFormatter))
+    written = io.StringIO()
+    former = handler.setStream(written)
+
+    def read() -> str:
+        said = written.getvalue()
+        written.seek(0)
+        written.truncate()
+        return said
+
+    yield read
+    handler.setStream(former)
+
+
+def browser() -> Client:
+    return Client(SERVER_NAME="localhost", SERVER_PORT="8080", enforce_csrf_checks=True, raise_request_exception=False)
+
+
+def test_every_argument_of_a_route_is_known_to_be_public_or_secret():
+    found = {name: arguments - PUBLIC_ARGUMENTS - SECRET_ARGUMENTS for name, arguments in routes(get_resolver())}
+    assert {name: arguments for name, arguments in found.items() if arguments} == {}, "name a secret argument `token`"
+    assert {"console:password_link", "console:unsubscribe"} <= SECRET_ROUTES.keys()
+
+
+@pytest.mark.parametrize("name", SECRET_ROUTES)
+def test_the_route_is_logged_instead_of_the_secret(db, logged, name):
+    path = reverse(name, kwargs=dict.fromkeys(SECRET_ROUTES[name], "MQ") | {"token": SECRET})
+    answer = browser().get(path)
+    said = logged()
+    assert SECRET not in said
+    assert "token>" in said
+    assert answer.headers["Referrer-Policy"] == "strict-origin"
+
+
+def open_the_password_link(world) -> tuple[str, str]:
+    mails.send_password_link(world.member.user)
+    (path,) = re.findall(r"http://localhost:8080(/password/new/\S+)", mail.outbox[-1].body)
+    return path, path.rpartition("/")[2]
+
+
+def open_the_way_out(world) -> tuple[str, str]:
+    made = subscribe(world.projects["demo"])
+    path = subscriptions.unsubscribe_url(made.pk, made.recipients[0]).removeprefix("http://localhost:8080")
+    return path, path.rpartition("/")[2]
+
+
+LINKS = {"console:password_link": open_the_password_link, "console:unsubscribe": open_the_way_out}
+
+
+def test_each_link_is_used_in_these_tests():
+    assert LINKS.keys() == SECRET_ROUTES.keys()
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_that_works_is_in_no_log(world, logged, name):
+    """Opened, used, used twice, spoiled by a mail program, asked of another host, refused for its body or method."""
+    path, token = LINKS[name](world)
+    host_of_a_project = {"host": "demo.kr-central-2.kcr.localhost:8080"}
+    visitor = browser()
+    spoiled = (f"{path}/", f"/{path}", f"{path}/x", f"/x{path}", f"{path})", f"{path}%3E", f"{path}%0A", f"/v2x{path}")
+    statuses = [
+        *(visitor.get(each).status_code for each in (*spoiled, path)),
+        visitor.head(path).status_code,
+        visitor.get(path, headers=host_of_a_project).status_code,
+        visitor.options(path).status_code,
+        visitor.delete(path).status_code,
+        visitor.generic("POST", path, b"x" * 1_000_001).status_code,
+        visitor.generic("POST", path, b"x", headers={"Transfer-Encoding": "chunked"}).status_code,
+        visitor.post(path, {"a": "\0"}).status_code,
+        visitor.post(path).status_code,
+        visitor.get(path, headers={"host": "evil.test"}).status_code,
+    ]
+    assert {404, 405, 411, 413} <= set(statuses)
+    said = logged()
+    assert said.count("registry.access") == len(statuses)
+    for secret in (token, quote(token), token.rpartition("-")[2]):
+        assert secret not in said
+
+
+def test_a_failure_of_ours_and_a_refused_form_name_no_secret(world, logged, monkeypatch):
+    """Django's own records about them name the path of the request."""
+    path, token = open_the_password_link(world)
+
+    def fail(*given: object) -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(signing_in, "_user_of_link", fail)
+    assert browser().get(path).status_code == 503
+    assert browser().post(path).status_code == 403
+    said = logged()
+    assert "Service Unavailable" in said
+    assert "Forbidden" in said
+    assert said.count("/password/new/<str:uid>/<str:token>") == 4
+    assert token not in said
+
+
+def test_the_page_for_a_new_password_has_an_address_without_its_token(world, logged):
+    path, token = open_the_password_link(world)
+    visitor = browser()
+    answer = visitor.get(path)
+    assert (answer.status_code, answer.url) == (302, "/password/new")
+    cookie = visitor.cookies["kcr_password_link"]
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"]) == ("/password/new", True, "Lax")
+    page = visitor.get(answer.url)
+    assert page.status_code == 200
+    assert token not in page.content.decode()
+    assert default_token_generator.check_token(world.member.user, token), "it was not used by looking"
+    assert Client().get("/password/new").status_code == 410
+
+
+def test_a_path_without_a_secret_is_logged_as_it_is(world, logged):
+    browser().get("/projects/demo/repositories/web/app/-/manifests/1.0")
+    browser().get("/nothing/here")
+    said = logged()
+    assert "GET /projects/demo/repositories/web/app/-/manifests/1.0 302" in said
+    assert "GET /nothing/here 404" in said
