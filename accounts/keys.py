@@ -1,4 +1,4 @@
-"""Access keys: made, checked, revoked; and the brake on guessing.
+"""Access keys: made, checked, revoked.
 
 A secret holds 256 random bits, so a fast keyed hash keeps it as safe as a slow one would. The prefix and the checksum
 let people, log scrubbers and secret scanners recognise a key without asking the server.
@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.db.models import Count, Subquery
 from django.db.models.functions import Coalesce
@@ -25,8 +24,9 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
 
+from . import guesses, passwords
 from .actors import Actor
-from .models import AccessKey, SignInFailure, User
+from .models import AccessKey, User
 
 if TYPE_CHECKING:
     import uuid
@@ -36,29 +36,11 @@ if TYPE_CHECKING:
 KEYS_PER_USER = 10
 IDENTIFIER_PREFIX = "KCRK"
 SECRET_PREFIX = "kcrs_"  # noqa: S105  a prefix, not a secret
-FAILURES_ALLOWED = 10
-FAILURE_WINDOW = timedelta(minutes=5)
 LAST_USED_RESOLUTION = timedelta(minutes=1)
-# Looking at a password takes 100 MB for a moment, on purpose: a process looks at a few at once.
-HASHING_PATIENCE = 2.0  # seconds
-_HASHING = threading.BoundedSemaphore(3)
 
 
 class KeyRefused(ValueError):
     """A key cannot be made so; the message says why."""
-
-
-class WrongCredentials(Exception):
-    """The name and secret do not belong together; the message may be shown."""
-
-
-class TooManyFailures(Exception):
-    """Too many wrong secrets lately; the only argument is the number of seconds to wait."""
-
-    @property
-    def seconds(self) -> int:
-        """How long to wait before another try counts."""
-        return int(self.args[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,25 +122,25 @@ def revoke(key: AccessKey) -> None:
 def authenticate(identifier: str, secret: str, *, address: str, client: str) -> AccessKey:
     """Return the living key with this identifier and secret, in one query when all is well.
 
-    Raises WrongCredentials, or TooManyFailures: an address with ten failures in five minutes is not heard at all; an
+    Raises WrongCredentials, or TooManyFailures: a network with ten failures in five minutes is not heard at all; an
     account with ten is still opened by its right secret, so that nobody can be locked out from elsewhere.
     """
-    failures = SignInFailure.objects.since(timezone.now() - FAILURE_WINDOW).filter(address=address)
-    count = failures.order_by().values("address").annotate(count=Count("pk")).values("count")
+    failures = guesses.recent().filter(block=guesses.block(address))
+    count = failures.order_by().values("block").annotate(count=Count("pk")).values("count")
     key = (
         AccessKey.objects.select_related("user")
         .annotate(failures=Coalesce(Subquery(count), 0))
         .filter(identifier=identifier[:32])
         .first()
     )
-    if (failures.count() if key is None else key.failures) >= FAILURES_ALLOWED:  # type: ignore[attr-defined]
-        raise TooManyFailures(_seconds_to_wait(address))
+    if key is None or key.failures >= guesses.ALLOWED:  # type: ignore[attr-defined]
+        guesses.require_room_for(address)
     if not _matches(secret, key.secret_hash if key else ""):
-        _note_failure(identifier, address)
-        raise WrongCredentials(_hint(identifier, secret))
+        guesses.note(identifier, address)
+        raise guesses.WrongCredentials(_hint(identifier, secret))
     assert key is not None  # an empty hash matches nothing
     if key.state != "alive":
-        raise WrongCredentials(
+        raise guesses.WrongCredentials(
             {
                 "revoked": f"access key {key.identifier} was revoked",
                 "expired": f"access key {key.identifier} has expired: make a new one",
@@ -167,21 +149,6 @@ def authenticate(identifier: str, secret: str, *, address: str, client: str) -> 
         )
     last_used.note(key.pk, address, client)
     return key
-
-
-def authenticate_password(email: str, password: str, *, address: str) -> User:
-    """Return the active user with this e-mail address and console password; slowed exactly as for keys.
-
-    Raises WrongCredentials or TooManyFailures. An unknown address costs as much time as a wrong password.
-    """
-    failures = SignInFailure.objects.since(timezone.now() - FAILURE_WINDOW).filter(address=address)
-    if failures.count() >= FAILURES_ALLOWED:
-        raise TooManyFailures(_seconds_to_wait(address))
-    user = _user_with_password(email, password)
-    if user is None:
-        _note_failure(email, address)
-        raise WrongCredentials("wrong e-mail address or password")
-    return user
 
 
 def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
@@ -204,45 +171,11 @@ def _matches(secret: str, stored: str) -> bool:
     return any(constant_time_compare(hash_secret(secret, candidate), stored) for candidate in candidates)
 
 
-def _user_with_password(email: str, password: str) -> User | None:
-    """The user of this e-mail address and password. Raises TooManyFailures when many passwords are being looked at."""
-    if not _HASHING.acquire(timeout=HASHING_PATIENCE):
-        raise TooManyFailures(HASHING_PATIENCE)
-    try:
-        return _matching_user(email, password)
-    finally:
-        _HASHING.release()
-
-
-def _matching_user(email: str, password: str) -> User | None:
-    user = User.objects.filter(email=email.lower()[:254], is_active=True).first()
-    if user is None:
-        make_password(password)  # an unknown address must not answer faster than a wrong password
-        return None
-    return user if user.check_password(password) else None
-
-
 def _hint(identifier: str, secret: str) -> str:
     """What went wrong, told only to those who proved that they may know."""
-    if "@" in identifier and _user_with_password(identifier, secret):
+    if "@" in identifier and passwords.is_right(identifier, secret):
         return "the console password is not accepted here: make an access key, and log in with its ID and secret"
     return "unknown access key, or wrong secret"
-
-
-def _note_failure(account: str, address: str) -> None:
-    """Count a failure. Raises TooManyFailures when the account has had too many, wherever they came from."""
-    hashed = hashlib.sha256(account.lower().encode("utf-8", "surrogatepass")).hexdigest()
-    SignInFailure.objects.create(account=hashed, address=address)
-    since = timezone.now() - FAILURE_WINDOW
-    if SignInFailure.objects.since(since).filter(account=hashed).count() > FAILURES_ALLOWED:
-        raise TooManyFailures(int(FAILURE_WINDOW.total_seconds()))
-
-
-def _seconds_to_wait(address: str) -> int:
-    """Until the tenth latest failure is old enough."""
-    latest = SignInFailure.objects.filter(address=address).order_by("-at")[:FAILURES_ALLOWED]
-    oldest = min(failure.at for failure in latest)
-    return max(1, int((oldest + FAILURE_WINDOW - timezone.now()).total_seconds()) + 1)
 
 
 class LastUsed:
@@ -276,8 +209,3 @@ class LastUsed:
 
 
 last_used = LastUsed()
-
-
-def forget_failures() -> int:
-    """Delete failures that no longer count; returns how many."""
-    return SignInFailure.objects.filter(at__lt=timezone.now() - FAILURE_WINDOW).delete()[0]

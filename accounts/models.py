@@ -237,10 +237,14 @@ class SignInFailureQuerySet(models.QuerySet["SignInFailure"]):
 
 
 class SignInFailure(models.Model):
-    """One wrong secret, counted for a while per account and per address; ``account`` is a hash of what was typed."""
+    """One wrong secret, counted for a while (`accounts.guesses`); ``account`` is a hash of what was typed.
+
+    ``address`` and ``block`` are networks: /64 and /48 of an address of IPv6, both the same for one of IPv4.
+    """
 
     account = models.CharField(max_length=64)
-    address = models.CharField(max_length=45)
+    address = models.CharField(max_length=45, blank=True)
+    block = models.CharField(max_length=45, blank=True)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     objects = SignInFailureQuerySet.as_manager()
@@ -249,6 +253,7 @@ class SignInFailure(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["account", "at"], name="failures_of_account"),
             models.Index(fields=["address", "at"], name="failures_of_address"),
+            models.Index(fields=["block", "at"], name="failures_of_block"),
         ]
 
     def __str__(self) -> str:

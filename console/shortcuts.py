@@ -28,6 +28,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
+from accounts import guesses, passwords
 from accounts.actors import Actor
 from accounts.models import Project
 from accounts.organizations import Refused
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from accounts.models import User
     from registry.models import Deletion
 
+BROWSER_COOKIE = "kcr_browser"
 P = ParamSpec("P")
 View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
@@ -190,6 +192,39 @@ def about_whom(place: Place, form: Form, nobody: str, role_of: Callable[[User], 
         form.add_error("email", _("%(email)s is here already: change the role in the list.") % {"email": user.email})
         return None
     return user
+
+
+def say_slowed(form: Form, refusal: guesses.Slowed) -> None:
+    """Say on the form that no password was looked at, and why."""
+    if isinstance(refusal, passwords.Busy):
+        words = _("Many people are signing in at the moment. Try again in a few seconds.")
+    elif isinstance(refusal, guesses.TooManyForAccount):
+        words = _(
+            "Too many wrong passwords for this account. Use a browser that has signed in to it before, set a new"
+            " password with a link by mail, or try again in %(minutes)s min."
+        )
+    else:
+        words = _("Too many wrong passwords. Try again in %(minutes)s min.")
+    form.add_error(None, words % {"minutes": -(-refusal.seconds // 60)})
+
+
+def later(answer: HttpResponse, seconds: int) -> HttpResponse:
+    """The same answer as a 429: the browser is to come again after this time."""
+    answer.status_code = 429
+    answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def remember_browser(request: HttpRequest, answer: HttpResponse, user: User) -> None:
+    """Have the browser keep the proof that this user has signed in with it (`accounts.passwords`)."""
+    answer.set_cookie(
+        BROWSER_COOKIE,
+        passwords.remember(user, request.COOKIES.get(BROWSER_COOKIE, "")),
+        max_age=passwords.BROWSER_AGE,
+        secure=settings.IS_HTTPS,
+        httponly=True,
+        samesite="Lax",
+    )
 
 
 def back(request: HttpRequest, otherwise: str) -> str:

@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import keys, tokens
+from accounts import guesses, tokens
 from accounts.sessions import SessionStore
 from registry import cleanup, counts, garbage, history, recovery, uploads, usage
 
@@ -44,7 +44,7 @@ def sweep_uploads() -> int:
 def forget_expired() -> int:
     """Forget refresh tokens and sessions that have run out, failures that no longer count, and days long past."""
     SessionStore.clear_expired()
-    return tokens.forget_expired() + keys.forget_failures() + counts.forget(timezone.now())
+    return tokens.forget_expired() + guesses.forget() + counts.forget(timezone.now())
 
 
 @shared_task

@@ -68,7 +68,7 @@ class NewPassword(SetPasswordMixin, Form):  # type: ignore[type-arg]  # Django's
 
 
 class ChangePassword(NewPassword):
-    """The same, for somebody who proves that it is them."""
+    """The same, for somebody who proves that it is them (`accounts.passwords.change` compares)."""
 
     field_order = ("old_password", "new_password1", "new_password2")
     old_password = forms.CharField(
@@ -76,13 +76,6 @@ class ChangePassword(NewPassword):
         strip=False,
         widget=forms.PasswordInput({"autocomplete": "current-password"}),
     )
-
-    def clean_old_password(self) -> str:
-        """Compare it."""
-        typed: str = self.cleaned_data["old_password"]
-        if not self.user.check_password(typed):
-            raise forms.ValidationError(_("This is not your current password."))
-        return typed
 
 
 class Profile(Form):

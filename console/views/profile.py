@@ -10,9 +10,10 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts import guesses, passwords
 from accounts import sessions as console_sessions
 from console.forms.accounts import ChangePassword, Profile
-from console.shortcuts import alone, personal
+from console.shortcuts import alone, later, personal, remember_browser, say_slowed
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -40,13 +41,23 @@ def password(request: HttpRequest) -> HttpResponse:
     """A new password; other sessions end, access keys stay."""
     user = _user(request)
     form = ChangePassword(user, request.POST or None)
+    seconds = 0
     if request.method == "POST" and form.is_valid():
-        user.set_password(form.cleaned_data["new_password1"])
-        user.save(update_fields=["password"])
-        update_session_auth_hash(request, user)
-        messages.success(request, _("Your password has been changed. Everywhere else you are signed out."))
-        return redirect("console:password")
-    return alone(request, "console/password.html", form=form, tab="password")
+        try:
+            passwords.change(user, form.cleaned_data["old_password"], form.cleaned_data["new_password1"])
+        except guesses.WrongCredentials:
+            form.add_error("old_password", _("This is not your current password."))
+        except guesses.Slowed as refusal:
+            say_slowed(form, refusal)
+            seconds = refusal.seconds
+        else:
+            update_session_auth_hash(request, user)
+            messages.success(request, _("Your password has been changed. Everywhere else you are signed out."))
+            answer = redirect("console:password")
+            remember_browser(request, answer, user)
+            return answer
+    page = alone(request, "console/password.html", form=form, tab="password")
+    return later(page, seconds) if seconds else page
 
 
 @personal

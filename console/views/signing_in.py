@@ -11,45 +11,46 @@ from django.contrib.auth.tokens import default_token_generator
 from django.core.cache import cache
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_decode
 from django.utils.translation import gettext as _
 
-from accounts import keys, tasks
+from accounts import guesses, passwords, tasks
 from accounts.models import User
 from console.forms.accounts import Forgotten, NewPassword, SignIn
-from console.shortcuts import alone, public
+from console.shortcuts import BROWSER_COOKIE, alone, later, public, remember_browser, say_slowed
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by address and web process; seconds
+LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by network and web process; seconds
 LINK_COOKIE = "kcr_password_link"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @public
 def sign_in(request: HttpRequest) -> HttpResponse:
-    """With e-mail address and password; guessing is slowed as it is for keys."""
+    """With e-mail address and password. A refusal that slows guessing is a 429."""
     wanted = request.POST.get("next") or request.GET.get("next", "")
     if request.user.is_authenticated:
         return HttpResponseRedirect(_own(request, wanted))
     form = SignIn(request.POST or None)
-    status = 200
+    seconds = 0
     if request.method == "POST" and form.is_valid():
+        typed, browser = form.cleaned_data, request.COOKIES.get(BROWSER_COOKIE, "")
         try:
-            user = keys.authenticate_password(
-                form.cleaned_data["email"], form.cleaned_data["password"], address=request.META["REMOTE_ADDR"]
+            user = passwords.authenticate(
+                typed["email"], typed["password"], address=request.META["REMOTE_ADDR"], browser=browser
             )
-        except keys.WrongCredentials:
+        except guesses.WrongCredentials:
             form.add_error(None, _("Wrong e-mail address or password."))
-        except keys.TooManyFailures as brake:
-            minutes = -(-brake.seconds // 60)
-            form.add_error(None, _("Too many wrong passwords. Try again in %(minutes)s min.") % {"minutes": minutes})
-            status = 429
+        except guesses.Slowed as refusal:
+            say_slowed(form, refusal)
+            seconds = refusal.seconds
         else:
-            _begin(request, user)
-            return HttpResponseRedirect(_own(request, wanted))
-    return render(request, "console/sign_in.html", {"form": form, "next": wanted}, status=status)
+            return _begin(request, user, _own(request, wanted))
+    page = render(request, "console/sign_in.html", {"form": form, "next": wanted})
+    return later(page, seconds) if seconds else page
 
 
 @public
@@ -64,24 +65,24 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def forgotten(request: HttpRequest) -> HttpResponse:
     """Have a link mailed; the answer is the same for every address."""
     form = Forgotten(request.POST or None)
-    if request.method == "POST" and form.is_valid() and _is_patient(request, form):
+    if request.method == "POST" and form.is_valid():
+        if not _is_patient(request):
+            form.add_error(None, _("That were many links. Try again in a few minutes."))
+            return later(render(request, "console/forgotten.html", {"form": form}), LINKS_WINDOW)
         if tasks.request_password_link(form.cleaned_data["email"]):
             return render(request, "console/forgotten.html", {"sent_to": form.cleaned_data["email"]})
         form.add_error(None, _("No mail can be sent at the moment. Try again in a few minutes."))
     return render(request, "console/forgotten.html", {"form": form})
 
 
-def _is_patient(request: HttpRequest, form: Forgotten) -> bool:
-    """False, and an error on the form, when somebody asks for one link after another: each wakes a worker up."""
-    key = f"forgotten:{request.META['REMOTE_ADDR']}"
+def _is_patient(request: HttpRequest) -> bool:
+    """Whether few links were asked for from this network lately: each wakes a worker up."""
+    key = f"forgotten:{guesses.network(request.META['REMOTE_ADDR'])}"
     cache.add(key, 0, LINKS_WINDOW)
     try:
-        if cache.incr(key) <= LINKS_ALLOWED:
-            return True
+        return cache.incr(key) <= LINKS_ALLOWED
     except ValueError:  # forgotten meanwhile
         return True
-    form.add_error(None, _("That were many links. Try again in a few minutes."))
-    return False
 
 
 @public
@@ -114,21 +115,28 @@ def new_password(request: HttpRequest) -> HttpResponse:
         return alone(request, "console/new_password.html", status=410)
     form = NewPassword(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        user.set_password(form.cleaned_data["new_password1"])
-        user.save(update_fields=["password"])
-        _begin(request, user)
+        try:
+            passwords.set_new(user, form.cleaned_data["new_password1"])
+        except passwords.Busy as refusal:
+            say_slowed(form, refusal)
+            page = render(request, "console/new_password.html", {"form": form, "account": user})
+            return later(page, refusal.seconds)
+        answer = _begin(request, user, reverse("console:home"))
         messages.success(request, _("Your password has been set."))
-        answer = redirect("console:home")
         answer.delete_cookie(LINK_COOKIE, path=request.path, samesite="Lax")
         return answer
     return render(request, "console/new_password.html", {"form": form, "account": user})
 
 
-def _begin(request: HttpRequest, user: User) -> None:
+def _begin(request: HttpRequest, user: User, wanted: str) -> HttpResponse:
+    """Begin a session, and go to this address."""
     login(request, user, backend=BACKEND)
     request.session.note_origin(  # type: ignore[attr-defined]  # accounts.sessions
         request.META["REMOTE_ADDR"], request.headers.get("User-Agent", "")
     )
+    answer = HttpResponseRedirect(wanted)
+    remember_browser(request, answer, user)
+    return answer
 
 
 def _own(request: HttpRequest, wanted: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 
-from accounts import keys, tokens
+from accounts import guesses, keys, tokens
 from registry import errors, hosts
 
 if TYPE_CHECKING:
@@ -48,9 +48,9 @@ def key_of(request: Request, identifier: str, secret: str) -> AccessKey:
     """The living access key with these credentials. Raises Unauthorized (why), TooManyRequests."""
     try:
         return keys.authenticate(identifier, secret, address=address(request), client=client(request))
-    except keys.WrongCredentials as error:
+    except guesses.WrongCredentials as error:
         raise errors.Unauthorized(str(error)) from error
-    except keys.TooManyFailures as error:
+    except guesses.TooManyFailures as error:
         raise errors.TooManyRequests(
             f"too many wrong secrets: wait {error.seconds} seconds", detail={"seconds": error.seconds}
         ) from error

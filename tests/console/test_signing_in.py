@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import smtplib
-import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from django.contrib.auth.tokens import default_token_generator
 from django.core import mail
 from django.utils import timezone
+from django.utils.http import urlsafe_base64_encode
 
-from accounts import keys, mails, tasks
+from accounts import mails, passwords, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
 from console.views.signing_in import LINKS_ALLOWED
 from tests.personas import PASSWORD, make_key
@@ -77,6 +78,7 @@ def test_guessing_is_slowed(console, member):
         sign_in(browser, member.email, "wrong")
     answer = sign_in(browser, member.email, PASSWORD)
     assert answer.status_code == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 301
     assert "Try again in" in answer.content.decode()
     assert SignInFailure.objects.count() == 10
 
@@ -228,20 +230,96 @@ def test_links_are_asked_for_a_few_times_only(console, world, monkeypatch):
     monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
     browser = console(None)
     for _ in range(15):
-        page = browser.post("/password/forgotten", {"email": "nobody@acme.test"}).content.decode()
+        page = browser.post("/password/forgotten", {"email": "nobody@acme.test"})
     assert len(queued) == LINKS_ALLOWED
-    assert "That were many links" in page
+    assert "That were many links" in page.content.decode()
+    assert (page.status_code, page.headers["Retry-After"]) == (429, "300")
     browser.post("/password/forgotten", {"email": "nobody@acme.test"}, REMOTE_ADDR="10.9.9.9")
     assert len(queued) == LINKS_ALLOWED + 1
 
 
+def test_links_are_counted_by_network(console, world, monkeypatch):
+    queued = []
+    monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
+    for number in range(15):
+        address = f"2001:db8:1:1::{number:x}"
+        console(None).post("/password/forgotten", {"email": "nobody@acme.test"}, REMOTE_ADDR=address)
+    assert len(queued) == LINKS_ALLOWED
+
+
 def test_a_few_passwords_are_looked_at_at_once(console, member, monkeypatch):
-    """Each takes 100 MB for a moment: a crowd is asked to come again."""
-    monkeypatch.setattr(keys, "_HASHING", threading.BoundedSemaphore(1))
-    monkeypatch.setattr(keys, "HASHING_PATIENCE", 0.01)
-    with keys._HASHING:
-        assert sign_in(console(None), member.email, PASSWORD).status_code == 429
-    assert sign_in(console(None), member.email, PASSWORD).status_code == 302
+    """Each takes 100 MB for a moment: a crowd is asked to come again, in words of its own."""
+    monkeypatch.setattr(passwords, "_places", passwords.Places(1, 1))
+    monkeypatch.setattr(passwords, "PATIENCE", 0.01)
+    signed_in = console("member")
+    link = (
+        f"/password/new/{urlsafe_base64_encode(str(member.pk).encode())}/{default_token_generator.make_token(member)}"
+    )
+    new = {"new_password1": NEW, "new_password2": NEW}
+    reader = console(None)
+    reader.get(link)
+    with passwords._places.take("somebody else", is_stranger=False):
+        for answer in (
+            sign_in(console(None), member.email, PASSWORD),
+            signed_in.post("/profile/password", {"old_password": PASSWORD, **new}),
+            reader.post("/password/new", new),
+        ):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
+            assert "Many people are signing in at the moment" in answer.content.decode()
+            assert "wrong passwords" not in answer.content.decode()
+    assert reader.post("/password/new", new).status_code == 302
+    assert sign_in(console(None), member.email, NEW).status_code == 302
+
+
+def test_a_browser_that_signed_in_before_is_not_shut_out(console, member):
+    owner, thief = console(None), console(None)
+    sign_in(owner, member.email, PASSWORD)
+    owner.post("/sign-out")
+    cookie = owner.cookies["kcr_browser"]
+    assert (cookie["httponly"], cookie["samesite"], bool(cookie["max-age"])) == (True, "Lax", True)
+    for number in range(11):
+        answer = thief.post("/sign-in", {"email": member.email, "password": "x"}, REMOTE_ADDR=f"10.0.0.{number}")
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 301
+    assert "Too many wrong passwords for this account" in answer.content.decode()
+    right = thief.post("/sign-in", {"email": member.email, "password": PASSWORD}, REMOTE_ADDR="10.0.0.99")
+    assert right.status_code == 429
+    assert sign_in(owner, member.email, PASSWORD).status_code == 302
+
+
+def test_a_link_by_mail_opens_an_account_under_attack(console, member):
+    for number in range(11):
+        console(None).post("/sign-in", {"email": member.email, "password": "x"}, REMOTE_ADDR=f"10.0.0.{number}")
+    browser = console(None)
+    browser.post("/password/forgotten", {"email": member.email})
+    browser.get(link_in_the_mail())
+    assert browser.post("/password/new", {"new_password1": NEW, "new_password2": NEW}).status_code == 302
+    assert browser.get("/profile").status_code == 200
+    browser.post("/sign-out")
+    assert sign_in(browser, member.email, NEW).status_code == 302
+
+
+def test_the_current_password_cannot_be_guessed(console, member):
+    browser = console(None)
+    sign_in(browser, member.email, PASSWORD)
+    form = {"old_password": "x", "new_password1": NEW, "new_password2": NEW}
+    statuses = [browser.post("/profile/password", form).status_code for _ in range(12)]
+    assert statuses == [200] * 10 + [429] * 2
+    answer = browser.post("/profile/password", form | {"old_password": PASSWORD})
+    assert answer.status_code == 429
+    assert 1 <= int(answer.headers["Retry-After"]) <= 301
+    member.refresh_from_db()
+    assert member.check_password(PASSWORD)
+
+
+def test_a_browser_stays_known_when_it_changes_the_password(console, member):
+    browser = console(None)
+    sign_in(browser, member.email, PASSWORD)
+    browser.post("/profile/password", {"old_password": PASSWORD, "new_password1": NEW, "new_password2": NEW})
+    browser.post("/sign-out")
+    for number in range(11):
+        console(None).post("/sign-in", {"email": member.email, "password": "x"}, REMOTE_ADDR=f"10.0.0.{number}")
+    assert sign_in(browser, member.email, NEW).status_code == 302
 
 
 # ── Mails about keys ─────────────────────────────────────────────────────────────────────────────────────────────────

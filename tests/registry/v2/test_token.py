@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.utils import timezone
 
-from accounts import keys, tokens
+from accounts import guesses, keys, tokens
 from accounts.models import AccessKey, RefreshToken, SignInFailure, User
 from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient
 from tests.personas import PASSWORD, Persona, make_key
@@ -513,7 +513,7 @@ def test_ten_wrong_secrets_close_the_door_to_their_address_only(world):
     client = DockerClient(world.member, address="10.9.9.9")
     assert client.raw("GET", "/v2/", headers=client.basic()).status == 429
     assert post(client).status == 429
-    SignInFailure.objects.update(at=timezone.now() - keys.FAILURE_WINDOW - timedelta(seconds=1))
+    SignInFailure.objects.update(at=timezone.now() - guesses.WINDOW - timedelta(seconds=1))
     assert login(world.member, "10.9.9.9").status == 200
 
 
