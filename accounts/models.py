@@ -181,8 +181,9 @@ class AccessKey(models.Model):
 
 
 class ConsoleSession(AbstractBaseSession):
-    """A browser that is, or was, signed in (accounts.sessions writes it)."""
+    """A browser that is, or was, signed in. ``session_key`` is a hash of the cookie's (`accounts.sessions`)."""
 
+    session_key = models.CharField("session key", max_length=64, primary_key=True)
     user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, related_name="sessions")
     address = models.CharField(max_length=45, blank=True)
     client = models.CharField(max_length=200, blank=True)

@@ -1,7 +1,11 @@
-"""Sessions of the console, kept so that people can see where they are signed in, and end it."""
+"""Sessions of the console, kept so that people can see where they are signed in, and end it.
+
+The table holds the SHA-256 of each session's key: a copy of the database opens no session.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,10 +20,23 @@ SEEN_RESOLUTION = timedelta(minutes=5)
 _ORIGIN = "origin"
 
 
+def stored(key: str) -> str:
+    """What the table holds for the key in a cookie (64 hexadecimal digits). A key has 165 random bits: no salt."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 class SessionStore(DatabaseStore):
-    """Django's store in the database, with the user and origin of each session in columns of their own."""
+    """Django's store in the database; user and origin of each session have columns of their own.
+
+    ``session_key`` is what the cookie holds, ``row_key`` the key of the row.
+    """
 
     seen_at: datetime | None = None
+
+    @property
+    def row_key(self) -> str:
+        """The key of the row, "" when there is no session."""
+        return stored(self.session_key) if self.session_key else ""
 
     @classmethod
     def get_model_class(cls) -> type[Any]:
@@ -29,6 +46,7 @@ class SessionStore(DatabaseStore):
     def create_model_instance(self, data: dict[str, Any]) -> Any:
         """The row of these data."""
         row: Any = super().create_model_instance(data)
+        row.session_key = self.row_key
         row.user_id = data.get(SESSION_KEY)
         if origin := data.get(_ORIGIN):
             row.address, row.client = origin["address"], origin["client"]
@@ -43,10 +61,21 @@ class SessionStore(DatabaseStore):
         """Write down, every five minutes at most, that the session is in use."""
         now = timezone.now()
         if self.seen_at and now - self.seen_at >= SEEN_RESOLUTION:
-            ConsoleSession.objects.filter(pk=self.session_key).update(seen_at=now)
+            ConsoleSession.objects.filter(pk=self.row_key).update(seen_at=now)
+
+    def exists(self, session_key: str) -> bool:
+        """Whether there is a session with this key."""
+        return super().exists(stored(session_key))
+
+    def delete(self, session_key: str | None = None) -> None:
+        """End the session with this key, or this one."""
+        if key := session_key or self.session_key:
+            super().delete(stored(key))
 
     def _get_session_from_db(self) -> Any:
-        row = super()._get_session_from_db()  # type: ignore[misc]  # the stubs leave it out
+        row = ConsoleSession.objects.filter(pk=self.row_key, expire_date__gt=timezone.now()).first()
+        if row is None:
+            self._session_key = None
         self.seen_at = row.seen_at if row else None
         return row
 
@@ -56,11 +85,11 @@ def of_user(user: User) -> list[ConsoleSession]:
     return list(ConsoleSession.objects.filter(user=user, expire_date__gt=timezone.now()).order_by("-seen_at"))
 
 
-def end(user: User, session_keys: list[str]) -> int:
+def end(user: User, row_keys: list[str]) -> int:
     """End these sessions of the user; returns how many there were."""
-    return ConsoleSession.objects.filter(user=user, session_key__in=session_keys).delete()[0]
+    return ConsoleSession.objects.filter(user=user, pk__in=row_keys).delete()[0]
 
 
-def public_id(session_key: str) -> str:
+def public_id(row_key: str) -> str:
     """A name for a session that may be shown: it does not open the session."""
-    return salted_hmac("kcr.session", session_key).hexdigest()[:16]
+    return salted_hmac("kcr.session", row_key).hexdigest()[:16]

@@ -65,24 +65,20 @@ def sessions(request: HttpRequest) -> HttpResponse:
     """Where somebody is signed in; POST ends one session, or all others."""
     user = _user(request)
     mine = console_sessions.of_user(user)
+    this = request.session.row_key  # type: ignore[attr-defined]  # accounts.sessions
     if request.method == "POST":
         wanted = request.POST.get("session", "")
         chosen = [
-            session.session_key
+            session.pk
             for session in mine
-            if session.session_key != request.session.session_key
-            and wanted in {"others", console_sessions.public_id(session.pk)}
+            if session.pk != this and wanted in {"others", console_sessions.public_id(session.pk)}
         ]
         ended = console_sessions.end(user, chosen)
         said = ngettext("%(count)s session has been ended.", "%(count)s sessions have been ended.", ended)
         messages.success(request, said % {"count": ended})
         return redirect("console:sessions")
     rows = [
-        {
-            "session": session,
-            "id": console_sessions.public_id(session.pk),
-            "is_this": session.pk == request.session.session_key,
-        }
+        {"session": session, "id": console_sessions.public_id(session.pk), "is_this": session.pk == this}
         for session in mine
     ]
     return alone(request, "console/sessions.html", rows=rows, tab="sessions")
