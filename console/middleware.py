@@ -11,7 +11,6 @@ from django.shortcuts import redirect
 from django.utils import timezone, translation
 
 from registry import hosts
-from registry.errors import PathUnknown
 from registry.logs import holds_secret
 from registry.middleware import is_registry_api
 
@@ -37,7 +36,7 @@ class ConsoleMiddleware:
         """Answer the request."""
         if is_registry_api(request) or request.path_info in NO_PAGES:
             return self.get_response(request)
-        if _is_project_host(request):
+        if not hosts.is_bare(request.get_host()):  # images are served at the others, people's cookies are not
             return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
         if _holds_nul(request):
             raise SuspiciousOperation("no text holds NUL, and PostgreSQL takes none")
@@ -61,11 +60,3 @@ class ConsoleMiddleware:
 def _holds_nul(request: HttpRequest) -> bool:
     sent = (text for data in (request.GET, request.POST) for name, texts in data.lists() for text in (name, *texts))
     return "\0" in request.path_info or any("\0" in text for text in sent)
-
-
-def _is_project_host(request: HttpRequest) -> bool:
-    """Whether this is a project's own host: images are served there, people's cookies are not."""
-    try:
-        return bool(hosts.of_header(request.get_host()).project)
-    except PathUnknown:  # bare names are off; the console stays
-        return False

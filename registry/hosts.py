@@ -62,17 +62,30 @@ BARE = Host()
 
 def of_header(header: str) -> Host:
     """The host that a Host header (already allowed by ALLOWED_HOSTS) names. Raises PathUnknown for none of ours."""
-    hostname = header.rsplit(":", 1)[0] if not header.endswith("]") else header
     suffix = f".{settings.REGION}.{settings.DOMAIN}"
-    hostname = hostname.lower().rstrip(".")
-    if hostname.endswith(suffix) and hostname != settings.PUBLIC.hostname:
-        project = hostname.removesuffix(suffix)
+    if not is_bare(header):
+        project = _hostname(header).removesuffix(suffix)
         if names.is_project(project):
             return Host(project)
         raise PathUnknown("there is no registry at this host: project hosts are {project}" + suffix)
     if not settings.BARE_HOST_NAMES:
         raise PathUnknown(f"names are served at project hosts only: {{project}}{suffix}")
     return BARE
+
+
+def is_bare(header: str) -> bool:
+    """Whether a Host header (already allowed by ALLOWED_HOSTS) names the bare host.
+
+    A name below the region is a project's, unless it is KCR_PUBLIC_URL's or stands in KCR_ALLOWED_HOSTS as it is.
+    """
+    hostname = _hostname(header)
+    is_below = f".{hostname}".endswith(f".{settings.REGION}.{settings.DOMAIN}")
+    return not is_below or hostname in {settings.PUBLIC.hostname, *(name.lower() for name in settings.FURTHER_HOSTS)}
+
+
+def _hostname(header: str) -> str:
+    hostname = header.rsplit(":", 1)[0] if not header.endswith("]") else header
+    return hostname.lower().rstrip(".")
 
 
 def of_service(service: str) -> Host | None:

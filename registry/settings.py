@@ -23,11 +23,8 @@ DOMAIN = env.text("KCR_DOMAIN", "kcr.localhost").lower()
 REGION = env.text("KCR_REGION", "kr-central-2").lower()
 BARE_HOST_NAMES = env.switch("KCR_BARE_HOST_NAMES", default=True)
 TRUSTED_PROXIES = env.networks("KCR_TRUSTED_PROXIES")
-ALLOWED_HOSTS = [
-    PUBLIC.hostname,
-    f".{REGION}.{DOMAIN}",
-    *env.words("KCR_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]"),
-]
+FURTHER_HOSTS = env.words("KCR_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+ALLOWED_HOSTS = [PUBLIC.hostname, f".{REGION}.{DOMAIN}", *FURTHER_HOSTS]
 
 # ── Secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 SECRET_KEY = env.secret("KCR_SECRET_KEY", DATA_DIR / "secret_key")

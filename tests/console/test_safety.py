@@ -139,9 +139,28 @@ def test_a_session_means_nothing_to_the_registry(console, pushed):
     assert console("owner").get("/v2/demo/web/app/manifests/1.0").status_code == 401
 
 
-def test_a_projects_own_host_sends_browsers_to_the_console(console, world):
-    answer = console("owner").get("/projects/demo/?a=b", headers={"host": "demo.kr-central-2.kcr.localhost:8080"})
+REGION = "kr-central-2.kcr.localhost"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(f"demo.{REGION}:8080", f"DEMO.{REGION}", f"lab.{REGION}", f"nobody.{REGION}:8080"),
+        *(f"x.y.{REGION}", f"ab.{REGION}", f"-.{REGION}", f"xn--80ak6aa92e.{REGION}", REGION, f"{REGION}:8080"),
+    ],
+)
+@pytest.mark.parametrize("bare", [True, False])
+def test_every_other_host_sends_browsers_to_the_console(console, world, settings, host, bare):
+    settings.BARE_HOST_NAMES = bare
+    settings.FURTHER_HOSTS = [*settings.FURTHER_HOSTS, "*", ".localhost"]
+    answer = console("owner").get("/projects/demo/?a=b", headers={"host": host})
     assert (answer.status_code, answer.url) == (302, "http://localhost:8080/projects/demo/?a=b")
+
+
+@pytest.mark.parametrize("host", ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "[::1]:8080", f"registry.{REGION}"])
+def test_the_console_is_at_the_bare_hosts(console, world, settings, host):
+    settings.FURTHER_HOSTS = [*settings.FURTHER_HOSTS, f"registry.{REGION}"]
+    assert console("owner").get("/projects/demo/", headers={"host": host}).status_code == 200
 
 
 NONSENSE = (
