@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 #: The tag of these checks. Commands ask for them alone: looking through pages and models takes longer than they do.
 OURS = "kcr"
@@ -23,11 +28,35 @@ def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 
 @checks.register(OURS)
 def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The data directory can be written to, and is not everybody's: sessions, mails and secrets are in it."""
+    """The data directory can be written to, and this user alone can read it: sessions, mails and secrets are in it."""
     directory = settings.DATA_DIR
     if not os.access(directory, os.W_OK):
         return [checks.Error(f"KCR_DATA_DIR {directory} cannot be written to", id="registry.E002")]
-    if directory.stat().st_mode & 0o007:
-        words = f"KCR_DATA_DIR {directory} is open to every user of this machine"
-        return [checks.Warning(words, hint=f"chmod o= {directory}", id="registry.W001")]
+    if directory.stat().st_mode & 0o077:
+        words = f"KCR_DATA_DIR {directory} is open to other users of this machine"
+        return [checks.Warning(words, hint=f"chmod go= {directory}", id="registry.W001")]
     return []
+
+
+@checks.register(checks.Tags.security)
+def transport(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
+    """Without TLS, passwords and access keys cross the network in the clear."""
+    if settings.IS_HTTPS:
+        return []
+    found = [
+        f"KCR_LISTEN {address}" for address in settings.LISTEN.split(",") if not _is_local(urlsplit(f"//{address}"))
+    ]
+    if not _is_local(settings.PUBLIC):
+        found.append(f"KCR_PUBLIC_URL {settings.PUBLIC_URL}")
+    hint = "Let a proxy end TLS, and set KCR_PUBLIC_URL to its https:// address."
+    words = "can be reached from other machines over plain HTTP: passwords and access keys can be read on the way"
+    return [checks.Warning(f"{each} {words}", hint=hint, id="registry.W002") for each in found]
+
+
+def _is_local(address: SplitResult) -> bool:
+    """Whether this address is reached from this machine alone."""
+    host = address.hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or address.netloc.startswith("unix:")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -17,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = frozenset({"on", "true", "yes", "1"})
 _FALSE = frozenset({"off", "false", "no", "0"})
+LEAST_SECRET, LEAST_DIFFERENT = 32, 8  # characters
 
 
 def text(name: str, default: str = "") -> str:
@@ -110,22 +112,53 @@ def private_directory(name: str, default: Path) -> Path:
     return path
 
 
+def close_to_others(*paths: Path) -> None:
+    """Take every right of group and others from these files and directories, where they exist and are ours.
+
+    Former versions made them with the rights of the user's umask.
+    """
+    for path in paths:
+        with suppress(OSError):
+            if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
+                path.chmod(mode & 0o700)
+
+
+def write_private(path: Path, content: str) -> None:
+    """Write a file that its owner alone can read, in place of one that is there."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+
+
 def secret(name: str, path: Path) -> str:
     """A secret from the environment, or from a file that is made, readable by its owner only, when it is missing.
 
-    There is no default that two installations could share.
+    There is no default that two installations could share. Raises ImproperlyConfigured for what could be guessed.
     """
     if value := text(name):
-        if len(value) < 32:
-            raise ImproperlyConfigured(f"{name} must have at least 32 characters")
+        _require_random(name, value)
         return value
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if value := path.read_text().strip():
-            return value
-        raise ImproperlyConfigured(f"{path} is empty: set {name}, or delete the file") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(value := secrets.token_urlsafe(48))
+    close_to_others(path)
+    if not path.exists():
+        with suppress(FileExistsError):  # another process was faster
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_urlsafe(48))
+    value = path.read_text().strip()
+    if not value:
+        raise ImproperlyConfigured(f"{path} is empty: set {name}, or delete the file")
+    _require_random(str(path), value)
     return value
+
+
+def _require_random(name: str, value: str) -> None:
+    """Raises ImproperlyConfigured for a secret that is short, has few different characters, or repeats a part."""
+    if len(value) < LEAST_SECRET:
+        raise ImproperlyConfigured(f"{name} must have at least {LEAST_SECRET} characters")
+    repeats = any(value[part:] == value[:-part] for part in range(1, len(value) // 2 + 1))
+    if len(set(value)) < LEAST_DIFFERENT or repeats:
+        raise ImproperlyConfigured(
+            f"{name} can be guessed: take random characters (openssl rand -hex 32). What was hashed and encrypted with"
+            " this one stays readable while it stands in KCR_SECRET_KEY_FALLBACKS"
+        )

@@ -13,6 +13,7 @@ from registry import env
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ── Where this installation lives ────────────────────────────────────────────────────────────────────────────────────
+os.umask(0o077)  # every process reads the settings first: what it writes is for its own user alone
 DATA_DIR = env.private_directory("KCR_DATA_DIR", BASE_DIR / "data")
 PUBLIC = env.public_url("KCR_PUBLIC_URL", "http://localhost:8080")
 PUBLIC_URL = PUBLIC.geturl()
@@ -93,11 +94,13 @@ if DATABASE_URL:
         "connect_timeout": 5,
     }
 else:
+    SQLITE = DATA_DIR / "kcr.sqlite3"
+    env.close_to_others(SQLITE, SQLITE.with_name("kcr.sqlite3-wal"), SQLITE.with_name("kcr.sqlite3-shm"))
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "CONN_MAX_AGE": None,
-            "NAME": str(DATA_DIR / "kcr.sqlite3"),
+            "NAME": str(SQLITE),
             "OPTIONS": {
                 # A write transaction takes the lock when it begins: a later upgrade would fail instead of waiting.
                 "transaction_mode": "IMMEDIATE",
@@ -174,6 +177,7 @@ if MAIL:
 else:  # nobody said how to send: mails are written to files
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
+    env.close_to_others(EMAIL_FILE_PATH)
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 WEBHOOK_ALLOWED_NETWORKS = env.networks("KCR_WEBHOOK_ALLOWED_NETWORKS")

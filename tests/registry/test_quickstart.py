@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import socket
+import stat
 import time
 from pathlib import Path
 
 import pytest
 
+from registry.management.commands.quickstart import Command
 from tests.images import RegistryClient
 from tests.live import LiveServer, sha256
 from tests.programs import run
@@ -68,16 +71,44 @@ def first_quickstart():
 
 
 def test_the_first_start_makes_a_project_and_shows_its_key_once(first_quickstart):
-    shown = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", first_quickstart.said(lines=1000))
+    said, file = first_quickstart.said(lines=1000), first_quickstart.data / "first-sign-in.txt"
+    assert str(file) in said
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    shown = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", file.read_text())
+    password = re.search(r"console +admin@kcr.localhost +(\w+)\n", file.read_text())
     assert shown
+    assert password
+    for secret in (shown[2], password[1]):
+        assert secret not in said, "the output of a service stays in its journal"
     first_quickstart.manage("createrepository", "demo/web")
     assert RegistryClient(first_quickstart.host, *shown.groups()).request("GET", "/v2/").status == 200
 
+    readable = [
+        path for path in first_quickstart.data.rglob("*") if path.stat().st_mode & 0o077 and not is_static(path)
+    ]
+    assert readable == [], "only our own user reads what is in the data directory"
+
     first_quickstart.end()
+    file.unlink()
     first_quickstart.log.write_text("")
     first_quickstart.start()
     assert first_quickstart.await_said("docker login")
     assert "kcrs_" not in first_quickstart.said(lines=1000)
+    assert not file.exists()
+
+
+def is_static(path: Path) -> bool:
+    """Django gives the files of pages rights of their own; they hold no secret."""
+    return "static" in path.parts
+
+
+def test_a_terminal_shows_the_first_credentials_and_keeps_no_file(db, settings, tmp_path, monkeypatch):
+    settings.DATA_DIR = tmp_path
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
+    Command(stdout=shown).introduce()
+    assert re.search(r"console +admin@kcr.localhost +\w{20}\n +registry +KCRK\w+ +kcrs_\w+\n", shown.getvalue())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
 import stat
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).resolve().parents[2]
 CODE = ("accounts", "console", "registry", "scanning")
+SECRET = "f49d1c0c7be3a2905e68d7f1b4a6c3e8d2"
 FOR_TESTS = {"KCR_FAILPOINT"}  # where a process dies, in tests of crashes
 
 
@@ -127,7 +130,8 @@ def test_defaults_are_those_of_the_readme(monkeypatch, tmp_path, name, attribute
         *(("KCR_BARE_HOST_NAMES", value) for value in ("maybe", "2", "onn")),
         *(("KCR_TRUSTED_PROXIES", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,x")),
         *(("KCR_WEBHOOK_ALLOWED_NETWORKS", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "*")),
-        *(("KCR_SECRET_KEY", value) for value in ("short", "x" * 31)),
+        *(("KCR_SECRET_KEY", value) for value in ("short", SECRET[:31], "a" * 40, "x" * 1_000, "changeme" * 8)),
+        *(("KCR_SECRET_KEY", value) for value in ("abcdefg" * 9, "1234567" * 8 + "1234567", "password " * 10)),
         *(
             ("KCR_DATABASE_URL", value)
             for value in ("mysql://a:b@c/d", "sqlite:///kcr.sqlite3", "nonsense", "localhost/kcr")
@@ -154,7 +158,8 @@ def test_a_value_that_cannot_be_is_refused_by_its_name(monkeypatch, tmp_path, na
         ("KCR_WEB_WORKERS", "3", "WEB_WORKERS", 3),
         ("KCR_DOMAIN", "KCR.Dev", "DOMAIN", "kcr.dev"),
         ("KCR_RECOVERY_DAYS", "0", "RECOVERY_DAYS", 0),
-        ("KCR_SECRET_KEY", "s" * 32, "SECRET_KEY", "s" * 32),
+        ("KCR_SECRET_KEY", SECRET[:32], "SECRET_KEY", SECRET[:32]),
+        ("KCR_SECRET_KEY", "3f" * 8 + "0123456789abcdef", "SECRET_KEY", "3f" * 8 + "0123456789abcdef"),
         ("KCR_SECRET_KEY_FALLBACKS", "one, two ,", "SECRET_KEY_FALLBACKS", ["one", "two"]),
     ],
 )
@@ -188,11 +193,59 @@ def test_the_data_are_for_this_user_alone(monkeypatch, tmp_path, settings):
     settings.DATA_DIR = load(monkeypatch, tmp_path / "new" / "data")["DATA_DIR"]
     assert settings.DATA_DIR.stat().st_mode & 0o777 == 0o700
     assert checks.data_directory(None) == []
-    settings.DATA_DIR.chmod(0o755)
-    (warning,) = checks.data_directory(None)
-    assert (warning.id, warning.hint) == ("registry.W001", f"chmod o= {settings.DATA_DIR}")
-    settings.DATA_DIR = load(monkeypatch, Path("/proc/nowhere"), KCR_SECRET_KEY="x" * 32)["DATA_DIR"]
+    for mode in (0o755, 0o750, 0o710, 0o701, 0o770):
+        settings.DATA_DIR.chmod(mode)
+        (warning,) = checks.data_directory(None)
+        assert (warning.id, warning.hint) == ("registry.W001", f"chmod go= {settings.DATA_DIR}")
+    settings.DATA_DIR = load(monkeypatch, Path("/proc/nowhere"), KCR_SECRET_KEY=SECRET)["DATA_DIR"]
     assert [found.id for found in checks.data_directory(None)] == ["registry.E002"]
+
+
+def test_what_a_process_writes_is_for_its_own_user(monkeypatch, tmp_path):
+    """In a directory that the group may read, too: sessions and links for new passwords are in these files."""
+    before = os.umask(0o022)
+    try:
+        load(monkeypatch, tmp_path)
+        (tmp_path / "new").touch()
+        (tmp_path / "folder").mkdir()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
+
+
+def test_what_a_former_version_wrote_is_closed(monkeypatch, tmp_path):
+    files = [tmp_path / name for name in ("kcr.sqlite3", "kcr.sqlite3-wal", "kcr.sqlite3-shm", "secret_key")]
+    for file in files:
+        file.write_text(SECRET)
+        file.chmod(0o644)
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "mail").chmod(0o755)
+    load(monkeypatch, tmp_path)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    assert stat.S_IMODE((tmp_path / "mail").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("url", "listen", "named"),
+    [
+        ("http://localhost:8080", "127.0.0.1:8080", []),
+        ("http://kcr.localhost:8080", "[::1]:8080,localhost:8080", []),
+        ("http://[::1]:8080", "127.1.2.3:8080", []),
+        ("https://registry.example.com", "0.0.0.0:8080", []),
+        ("http://registry.example.com", "127.0.0.1:8080", ["KCR_PUBLIC_URL http://registry.example.com"]),
+        ("http://192.0.2.1:8080", "127.0.0.1:8080", ["KCR_PUBLIC_URL http://192.0.2.1:8080"]),
+        ("http://localhost:8080", "0.0.0.0:8080", ["KCR_LISTEN 0.0.0.0:8080"]),
+        ("http://localhost:8080", "127.0.0.1:1,[::]:8080,:80", ["KCR_LISTEN [::]:8080", "KCR_LISTEN :80"]),
+    ],
+)
+def test_plain_http_for_other_machines_is_warned_of(monkeypatch, tmp_path, settings, url, listen, named):
+    loaded = load(monkeypatch, tmp_path, KCR_PUBLIC_URL=url, KCR_LISTEN=listen)
+    for name in ("PUBLIC", "PUBLIC_URL", "LISTEN", "IS_HTTPS"):
+        setattr(settings, name, loaded[name])
+    found = run_checks(tags=["security"])
+    said = [warning.msg for warning in found if warning.id == "registry.W002"]
+    assert [words.partition(" can be reached")[0] for words in said] == named
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80800", "127.0.0.1:-1", "127.0.0.1:x", "nowhere", "256.1.1.1:80"])
@@ -225,6 +278,10 @@ def test_two_installations_have_two_secrets_and_each_keeps_its_own(monkeypatch, 
     assert first != second
     assert min(len(first), len(second)) >= 50
     assert load(monkeypatch, tmp_path / "one" / "data")["SECRET_KEY"] == first
+    (tmp_path / "one" / "data" / "secret_key").write_text("x" * 50)
+    with pytest.raises(ImproperlyConfigured, match=r"secret_key can be guessed"):
+        load(monkeypatch, tmp_path / "one" / "data")
+    (tmp_path / "one" / "data" / "secret_key").write_text(str(first))
     assert (tmp_path / "one" / "data" / "secret_key").read_text() == first
 
 
@@ -234,7 +291,7 @@ def test_the_secret_is_readable_by_its_owner_only(monkeypatch, tmp_path):
 
 
 def test_a_secret_from_the_environment_leaves_no_file(monkeypatch, tmp_path):
-    load(monkeypatch, tmp_path, KCR_SECRET_KEY="s" * 40)
+    load(monkeypatch, tmp_path, KCR_SECRET_KEY=SECRET)
     assert list(tmp_path.iterdir()) == []
 
 

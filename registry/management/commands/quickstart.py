@@ -24,6 +24,7 @@ from registry import env, hosts, projects
 
 ORGANIZATION, PROJECT = "home", "demo"
 ADMIN_EMAIL = "admin@kcr.localhost"
+FIRST_SIGN_IN = "first-sign-in.txt"
 SCANNER = ("--concurrency=2", "--hostname=scanner@%h", "--loglevel=WARNING")
 RESTART_SECONDS = (1, 2, 5, 10, 30)
 STABLE_SECONDS = 60
@@ -93,15 +94,26 @@ class Command(BaseCommand):
             except organizations.Refused as error:
                 raise CommandError(f"KCR_ADMIN_EMAIL and KCR_ADMIN_PASSWORD: {error}") from error
             key = keys.create(user, "quickstart")
-            self.stdout.write("A first project and its owner have been made. This is shown once:\n")
-            self.stdout.write(f"  console   {user.email}  {'(your password)' if password else shown}")
-            self.stdout.write(f"  registry  {key.key.identifier}  {key.secret}\n\n")
+            self.hand_over(
+                f"  console   {user.email}  {'(your password)' if password else shown}\n"
+                f"  registry  {key.key.identifier}  {key.secret}\n"
+            )
         project = Project.objects.order_by("pk").first()
         host = hosts.BARE.service
         self.stdout.write(f"KCR serves console and registry at {settings.PUBLIC_URL} (Ctrl-C stops it)\n")
         self.stdout.write(f"  docker login {host}\n")
         self.stdout.write(f"  docker push {host}/{project or 'PROJECT'}/REPOSITORY/IMAGE:TAG\n")
         self.stdout.flush()
+
+    def hand_over(self, credentials: str) -> None:
+        """Show the first credentials at a terminal. Other outputs are kept as logs: there, write them to a file."""
+        made = "A first project and its owner have been made."
+        if self.stdout.isatty():
+            self.stdout.write(f"{made} This is shown once:\n\n{credentials}\n")
+            return
+        path = settings.DATA_DIR / FIRST_SIGN_IN
+        env.write_private(path, credentials)
+        self.stdout.write(f"{made} Read its password and access key in {path}, then delete the file.\n")
 
     def supervise(self, children: list[Child]) -> None:
         """Keep the children running until told to stop; then stop them all and wait."""
