@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.http import HttpResponse
 
 from registry.logs import shown_path
+from registry.server.clients import address_of, is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,9 +39,9 @@ class RequestMiddleware:
         """Answer the request."""
         started = time.perf_counter()
         request.id = uuid.uuid4().hex[:16]  # type: ignore[attr-defined]
-        if not _is_trusted(request.META.get("REMOTE_ADDR", "")):
+        if not is_trusted(request.META.get("REMOTE_ADDR", "")):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
-        request.META["REMOTE_ADDR"] = _client_address(request)
+        request.META["REMOTE_ADDR"] = address_of(request.META)
         response = self.get_response(request)
         response.headers["X-Request-Id"] = request.id  # type: ignore[attr-defined]
         if request.path_info != "/healthz":
@@ -91,32 +91,3 @@ def _status_for_body(request: HttpRequest) -> int | None:
     if len(length) > MAX_LENGTH_DIGITS or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
         return 413
     return None
-
-
-def _is_trusted(hop: str) -> bool:
-    """Whether this is the address of a trusted proxy (KCR_TRUSTED_PROXIES)."""
-    try:
-        return any(_parsed(hop) in network for network in settings.TRUSTED_PROXIES)
-    except ValueError:
-        return False
-
-
-def _parsed(hop: str) -> IPv4Address | IPv6Address:
-    """The address; one of IPv4 in the clothes of IPv6 (a socket that listens for both writes so) is one of IPv4."""
-    address = ip_address(hop)
-    return getattr(address, "ipv4_mapped", None) or address
-
-
-def _client_address(request: HttpRequest) -> str:
-    """The nearest address that is no trusted proxy (KCR_TRUSTED_PROXIES)."""
-    hops = [request.META.get("REMOTE_ADDR", "")]
-    if settings.TRUSTED_PROXIES:
-        hops = [*request.headers.get("X-Forwarded-For", "").split(","), *hops]
-    for hop in reversed(hops):
-        try:
-            address = str(_parsed(hop.strip()))
-        except ValueError:
-            break
-        if not _is_trusted(address):
-            return address
-    return str(request.META.get("REMOTE_ADDR", ""))
