@@ -14,10 +14,27 @@ run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with ever
 	@$(PYTHON) manage.py quickstart
 
 test: $(VENV)/.development ## Run all tests, and those about data once more on PostgreSQL
-	$(PYTHON) -m pytest --numprocesses=2 -m "not real"
+	@failed=; for group in $(TEST_GROUPS); do \
+		$(MAKE) --no-print-directory test-$$group || failed="$$failed $$group"; \
+	done; \
+	[ -z "$$failed" ] || { echo "These groups of tests failed:$$failed (make test-GROUP runs one of them)"; exit 1; }; \
+	echo "All groups of tests passed: $(TEST_GROUPS)"
+
+# A group that fails does not keep the next ones from running.
+TEST_GROUPS = plain real alone postgresql
+.PHONY: $(addprefix test-,$(TEST_GROUPS))
+
+test-plain: $(VENV)/.development
+	$(PYTHON) -m pytest --numprocesses=2 -m "not real and not alone"
+
+test-real: $(VENV)/.development
 	$(PYTHON) -m pytest --numprocesses=2 --dist=loadfile -m "real and not alone"
+
+test-alone: $(VENV)/.development
 	$(PYTHON) -m pytest -m alone
-	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not sqlite_only" $(ABOUT_DATA)
+
+test-postgresql: $(VENV)/.development
+	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not alone and not sqlite_only" $(ABOUT_DATA)
 
 ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/registry/test_history*.py) \
 	tests/registry/test_past.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_counts.py \
