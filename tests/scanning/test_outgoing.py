@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
 import subprocess
@@ -246,6 +247,13 @@ def test_a_port_where_nobody_listens(settings):
         outgoing.post(outgoing.check(f"http://127.0.0.1:{port}/"), b"{}", {})
 
 
+def read_request(connection: socket.socket) -> None:
+    """Read a request to its end: closing a socket with unread bytes resets it, and the client may lose the answer."""
+    with connection.makefile("rb") as said:
+        said.readline()
+        said.read(int(http.client.parse_headers(said)["Content-Length"]))
+
+
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def tls_port(tmp_path, settings):
@@ -268,7 +276,7 @@ def tls_port(tmp_path, settings):
                 try:
                     plain, _ = listener.accept()
                     with context.wrap_socket(plain, server_side=True) as connection:
-                        connection.recv(65536)
+                        read_request(connection)
                         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
                 except OSError:
                     continue
