@@ -407,7 +407,10 @@ SHIFTS = """
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_page_is_wider_than_the_screen_or_moves_while_it_loads(browser, server, width):
+    """Over a line so slow that a page comes in pieces, as it also does on a busy machine."""
     with visit(browser, server, "owner", viewport={"width": width, "height": 800}) as page:
+        line = {"offline": False, "latency": 0, "uploadThroughput": -1, "downloadThroughput": 96 * 1024}
+        page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", line)
         wrong = []
         for address in PAGES:
             page.goto(address)
@@ -424,5 +427,5 @@ def test_the_observer_sees_what_it_looks_for(browser, server):
         page.goto(APP)
         page.evaluate("document.querySelector('main').prepend(document.createElement('pre'), '1\\n2\\n3')")
         page.evaluate("document.querySelector('main').style.paddingTop = '300px'")
-        page.wait_for_timeout(300)
+        page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
         assert page.evaluate(SHIFTS) > 0
