@@ -37,6 +37,8 @@ class FileSystemBlobStorage(FileSystemStorage):
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_size == 0:  # perhaps made just now: its name must be as durable as its bytes
+                _sync_directory(self._staging_directory)
             yield partial(_append, descriptor)
         except BlockingIOError as error:
             raise Busy from error
@@ -72,6 +74,7 @@ class FileSystemBlobStorage(FileSystemStorage):
                     raise Missing(f"upload {upload} has no bytes") from error
             failpoint("publish.renamed")
             _sync_directory(target.parent)
+            _sync_directory(source.parent)  # or both names are there after a power cut, and one of them for ever
         failpoint("publish.synced")
 
     def discard(self, upload: UUID) -> None:

@@ -1,0 +1,136 @@
+"""The power may be cut after every step of a push: what was answered is there, and no row names bytes that are not."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from registry import errors, uploads
+from registry.models import Blob
+from registry.storage import blob_storage, filesystem
+from tests import later
+from tests.docker_client import SHAPES, Image, sha256
+from tests.power import Disk
+
+DATA = b"a layer of some length" * 50
+
+
+@pytest.fixture
+def disk(storage_folder, monkeypatch):
+    """The disk below the storage, which the first upload makes."""
+    storage_folder.mkdir()
+    with Disk(storage_folder).watching(monkeypatch) as watched:
+        yield watched
+
+
+@pytest.fixture
+def member(docker):
+    return docker("member")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_push_survives_a_power_cut_after_every_step(disk, member, shape):
+    for data in (DATA, b"another", b""):
+        member.push_blob("web/app", data, shape)
+        disk.answer(sha256(data))
+    assert disk.broken == []
+    assert {"fsync", "rename", "commit", "201"} <= {step.partition(" ")[0] for step in disk.steps}
+
+
+def test_an_image_and_its_blobs_survive(disk, member):
+    image = Image(layers=[b"first", b"second"])
+    member.push("web/app", "1.0", image)
+    for data in (image.config, *image.layers):
+        disk.answer(sha256(data))
+    assert disk.broken == []
+
+
+def test_bytes_that_another_push_has_brought_already(disk, member, docker):
+    """The second push's file goes to the trash."""
+    for name in ("web/app", "public/app"):
+        member.push_blob(name, DATA)
+        disk.answer(sha256(DATA))
+    assert disk.broken == []
+
+
+def test_an_upload_that_was_answered_goes_on_after_a_power_cut(disk, world):
+    actor, repository = world.member.actor, world.repository("web")
+    session = uploads.start(actor, repository, "app")
+    for piece in (b"first, ", b"second, ", b""):
+        session = uploads.append(session, uploads.Piece([piece[:3], piece[3:]]))
+    whole = b"first, second, third"
+    uploads.finish(actor, repository, "app", str(session.pk), sha256(whole), uploads.Piece([b"third"]))
+    disk.answer(sha256(whole))
+    assert disk.broken == []
+
+
+def test_a_request_that_breaks_off_and_an_upload_with_another_digest(disk, world):
+    actor, repository = world.member.actor, world.repository("web")
+    session = uploads.append(uploads.start(actor, repository, "app"), uploads.Piece([b"what was answered"]))
+
+    def breaks_off():
+        yield b"what was not"
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        uploads.append(session, uploads.Piece(breaks_off()))
+    with pytest.raises(errors.DigestInvalid):
+        uploads.finish(actor, repository, "app", str(session.pk), sha256(b"another"), uploads.Piece([]))
+    assert disk.broken == []
+
+
+def test_a_lost_file_that_is_pushed_again(disk, member):
+    member.push_blob("web/app", DATA)
+    disk.answer(sha256(DATA))
+    assert disk.broken == []
+    Path(blob_storage().path(Blob.objects.get().storage_key)).unlink()
+    member.push_blob("web/app", DATA)
+    disk.broken.clear()  # until now, the row named the lost file
+    disk.answer(sha256(DATA))
+    assert disk.broken == []
+
+
+def test_a_sweep_of_uploads(disk, world):
+    uploads.append(uploads.start(world.member.actor, world.repository("web"), "app"), uploads.Piece([DATA]))
+    later.uploads_end()
+    assert uploads.sweep() == 1
+    assert disk.broken == []
+
+
+@pytest.mark.skipif(bool(settings.DATABASE_URL), reason="about SQLite")
+def test_a_commit_is_on_the_disk_when_it_returns(world):
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
+# ── Controls: without a sync the disk complains ──────────────────────────────────────────────────────────────────────
+def test_without_a_sync_of_the_file(disk, member, monkeypatch):
+    def sync_directories_only(descriptor):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            synced(descriptor)
+
+    synced = os.fsync
+    monkeypatch.setattr(os, "fsync", sync_directories_only)
+    member.push_blob("web/app", DATA)
+    assert any("has a row and other bytes" in problem for problem in disk.broken)
+    assert any("an upload stands at" in problem for problem in disk.broken)
+
+
+def test_without_a_sync_of_the_directories(disk, member, monkeypatch):
+    monkeypatch.setattr(filesystem, "_sync_directory", lambda directory: None)
+    member.push_blob("web/app", DATA)
+    assert any("has a row and no file" in problem for problem in disk.broken)
+
+
+def test_when_the_row_comes_first(disk, member, monkeypatch):
+    publish = filesystem.FileSystemBlobStorage.publish
+    late = []
+    monkeypatch.setattr(filesystem.FileSystemBlobStorage, "publish", lambda *arguments: late.append(arguments))
+    member.push_blob("web/app", DATA, "post")
+    publish(*late[0])
+    assert any("has a row and no file" in problem for problem in disk.broken)
