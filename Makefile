@@ -5,7 +5,7 @@ PYTHON := $(VENV)/bin/python
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix bench lock words
+.PHONY: help run test check audit fix bench lock sbom words
 
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ check: $(VENV)/.development ## Look at the code without running it: format, rule
 	env $(SAFE) $(PYTHON) manage.py makemigrations --check --dry-run
 	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
 
+audit: $(VENV)/.development ## Ask whether a locked dependency has a known vulnerability
+	$(PYTHON) .ci/audit.py
+
 # What a public installation sets at least; the data go to a folder that nothing else uses.
 SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/data
 
@@ -74,6 +77,9 @@ WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' -
 lock: $(VENV)/.development ## Take the newest allowed versions of all dependencies into the lock files
 	$(VENV)/bin/uv pip compile $(LOCK) pyproject.toml -o requirements.txt
 	$(VENV)/bin/uv pip compile $(LOCK) --group dev pyproject.toml -o requirements-dev.txt
+
+sbom: $(VENV)/.runtime ## Write the list of what KCR is made of, as CycloneDX, to sbom.json
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" trivy filesystem --quiet --format cyclonedx --output sbom.json requirements.txt
 
 LOCK = --no-config --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
