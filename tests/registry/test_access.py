@@ -397,7 +397,7 @@ TAKEN_AWAY = [
     ("name", "take_away", "reading", "writing"), TAKEN_AWAY, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_what_was_taken_away_is_gone_at_the_next_request(world, docker, name, take_away, reading, writing):
-    """The token is still alive; it helps nobody (SECURITY.md 8, 9). Basic is refused alike."""
+    """The token is still alive; it helps nobody (docs/design/security.md 8, 9). Basic is refused alike."""
     image = docker("member").push("web/app", "1.0")
     pushes, deletes = name not in {"viewer", "reader"}, name in {"owner", "admin", "member"}
     visitor = Visitor(docker(name), "web/app", image, may_push=pushes)

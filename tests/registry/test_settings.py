@@ -339,7 +339,7 @@ def test_https_makes_cookies_secure(monkeypatch, tmp_path):
 
 
 def test_background_work_travels_as_json_only():
-    """CVE-2026-32590: pickled state is code (SECURITY.md 34)."""
+    """CVE-2026-32590: pickled state is code (docs/design/security.md 34)."""
     assert app.conf.accept_content == ["json"]
     assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
 

@@ -442,7 +442,7 @@ def test_what_is_no_manifest(docker, upload, body):
     assert docker("member").get("web/app/manifests/1.0", 200).body == PUSHED.manifest
 
 
-# ── Uploads that end badly (SECURITY.md 36, 38) ──────────────────────────────────────────────────────────────────────
+# ── Uploads that end badly (docs/design/security.md 36, 38) ──────────────────────────────────────────────────────────
 class Stream(io.RawIOBase):
     """A body that the client stops sending."""
 

@@ -203,7 +203,7 @@ def test_the_token_service_tells_no_difference(world, secret, name, actions):
     ],
 )
 def test_the_database_is_asked_the_same_about_both(world, secret, name, path):
-    """Else the time that an answer takes tells what is there (SECURITY.md 2). Asked in queries, not in milliseconds."""
+    """Else the time that an answer takes tells what is there (docs/design/security.md 2). Asked in queries, not in milliseconds."""
     client = DockerClient(without_right(world, name))
     token = client.token("repository:fixed/app:pull repository:ghost/app:pull")
     for credentials in (client.basic(), {"Authorization": f"Bearer {token}"}):
@@ -323,7 +323,7 @@ REFUSED_MOUNTS = {
 
 @pytest.mark.parametrize("cause", REFUSED_MOUNTS)
 def test_a_mount_that_is_refused_is_an_ordinary_upload(docker, sources, cause):
-    """202 and a new session, equal whatever the cause (SECURITY.md 4)."""
+    """202 and a new session, equal whatever the cause (docs/design/security.md 4)."""
     name, source, query = REFUSED_MOUNTS[cause]
     client = docker(name, BARE_HOST)
     scope = "repository:demo/web/app:pull,push" + (f" repository:{source}" if source else "")
@@ -383,7 +383,7 @@ UPLOAD_REQUESTS = [("GET", ""), ("HEAD", ""), ("PATCH", ""), ("PUT", f"?digest={
     ],
 )
 def test_an_upload_is_of_one_person_and_one_image(docker, name, where):
-    """Everybody here may push; still only its owner, and only there, knows the upload (SECURITY.md 7)."""
+    """Everybody here may push; still only its owner, and only there, knows the upload (docs/design/security.md 7)."""
     upload = docker("member").start("web/app").headers["Docker-Upload-UUID"]
     assert uuid.UUID(upload).version == 4
     client = docker(name)
@@ -413,7 +413,7 @@ def test_a_finished_upload_is_over(docker):
 
 # ── What was deleted ─────────────────────────────────────────────────────────────────────────────────────────────────
 def test_what_was_deleted_is_gone_for_every_reader(world, docker):
-    """By tag, digest, blob and referrers; who may push still sees a layer under an open lease (SECURITY.md 11)."""
+    """By tag, digest, blob and referrers; who may push still sees a layer under an open lease (docs/design/security.md 11)."""
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=True)
     subject = docker("member").push("web/app", "1.0", SECRET)
     signature = docker_client.Image(

@@ -575,7 +575,7 @@ def test_x_forwarded_for_is_believed_from_trusted_proxies(world, settings):
 
 
 def test_credentials_are_never_logged(world, docker, caplog):
-    """SECURITY.md 20: no secret, token or refresh token, right or wrong, in any log record."""
+    """docs/design/security.md 20: no secret, token or refresh token, right or wrong, in any log record."""
     with caplog.at_level(logging.DEBUG):
         client = docker("member")
         answer = get(client, "repository:web/app:pull", offline_token="true").json()
