@@ -3,6 +3,7 @@
 import errno
 import os
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -262,7 +263,43 @@ def test_files_are_for_the_registry_alone_and_no_link_is_followed(storage, stora
 
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "/etc/passwd", "blobs/../../x"])
-def test_no_key_leads_out_of_the_storage(storage, key):
-    for act in (storage.open, storage.exists, lambda name: storage.holds(name, 1), storage.delete):
+def test_no_key_leads_out_of_the_storage(storage, key, tmp_path):
+    upload = uuid4()
+    write(storage, upload, b"x")
+    acts = (
+        storage.open,
+        storage.exists,
+        storage.delete,
+        lambda name: storage.holds(name, 1),
+        lambda name: storage.publish(upload, 1, name),
+        lambda name: storage.place(name, tmp_path / "placed"),
+    )
+    for act in acts:
         with pytest.raises(SuspiciousFileOperation):
             act(key)
+    assert staged(storage, upload, 1) == b"x"
+
+
+def test_what_was_answered_survives_a_power_cut(storage, storage_folder, monkeypatch):
+    """Bytes are synced before the offset is answered; the renamed file's folder before the blob is."""
+    steps = []
+
+    def synced(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        steps.append(("sync", os.path.relpath(path, storage_folder)))
+        return sync(descriptor)
+
+    def renamed(self, target):
+        steps.append(("rename", str(Path(target).relative_to(storage_folder))))
+        return rename(self, target)
+
+    sync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    upload = uuid4()
+    write(storage, upload, b"the bytes of a layer")
+    assert steps[-1] == ("sync", f"staging/{upload}")
+    steps.clear()
+    storage.publish(upload, 20, key_of(upload))
+    assert steps[-2:] == [("rename", key_of(upload)), ("sync", f"blobs/{upload.hex[:2]}")]
+    assert ("sync", "blobs") in steps, "a new folder is made durable in its parent"

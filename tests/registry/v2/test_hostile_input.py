@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from registry.models import BlobLease, Image, Manifest, Tag, UploadSession
+from registry.storage.filesystem import FileSystemBlobStorage
 from tests import docker_client
 from tests.docker_client import PROJECT_HOST, Answer, DockerClient, descriptor, sha256
 
@@ -158,6 +159,37 @@ def upload(docker) -> str:
     return docker("member").start("web/app").headers["Docker-Upload-UUID"]
 
 
+@pytest.fixture
+def storage_calls(monkeypatch) -> list[str]:
+    """The names of all calls of the storage, in order."""
+    calls: list[str] = []
+
+    def recorded(name: str) -> Callable[..., object]:
+        as_ever = getattr(FileSystemBlobStorage, name)
+
+        def record(*arguments: object, **named: object) -> object:
+            calls.append(name)
+            return as_ever(*arguments, **named)
+
+        return record
+
+    for name in (
+        "writing",
+        "staged",
+        "publish",
+        "discard",
+        "place",
+        "delete",
+        "holds",
+        "keys",
+        "open",
+        "exists",
+        "size",
+    ):
+        monkeypatch.setattr(FileSystemBlobStorage, name, recorded(name))
+    return calls
+
+
 def state(storage: Path) -> dict[str, object]:
     """What a refused request must not change."""
     return {
@@ -202,7 +234,8 @@ def ask(client: DockerClient, method: str, path: str, headers: dict[str, str], *
 
 
 @pytest.mark.parametrize("where", URL_FIELDS)
-def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, where):
+def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, storage_calls, where):
+    """No failure of ours, nothing changed, and no file looked for: what was refused names none."""
     field = URL_FIELDS[where]
     member, nobody = docker("member"), docker(None)
     before, wrong, refused = state(storage_folder), {}, True
@@ -213,17 +246,25 @@ def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, whe
             continue
         if name != TEN_MEGABYTES:
             wrong[f"{name}, by nobody"] = list(complaints(ask(nobody, field.method, path, {})))
+        storage_calls.clear()
         answer = ask(member, field.method, path, member.basic())
         wrong[name] = list(complaints(answer))
         if not field.expected(answer.status):
             wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
         refused = refused and answer.status >= 400
+        if answer.status >= 400 and storage_calls:
+            wrong[name].append(f"{answer.status} after {storage_calls}")
     assert {name: problems for name, problems in wrong.items() if problems} == {}
     if refused:
         assert state(storage_folder) == before
     if field.exists:  # control: it is the value that was refused
         answer = ask(member, field.method, good, member.basic())
         assert answer.status < 300 or (answer.status == 405 and "blob" in where), answer.body
+
+
+def test_the_calls_of_the_storage_are_seen(docker, upload, storage_calls):
+    docker("member").get(f"/v2/web/app/blobs/{DIGEST}", 200)
+    assert storage_calls
 
 
 # ── Headers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
