@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 from contextlib import closing
 
 import pytest
 
 from tests.live import LiveServer, sha256
 from tests.nginx import behind_nginx
+from tests.programs import wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -113,8 +115,8 @@ def test_an_upload_goes_straight_through_nginx(server, api):
 
     def body():
         yield kept
-        while not any(path.stat().st_size >= SIZE for path in (server.data / "storage" / "staging").iterdir()):
-            pass  # the test's own timeout ends this
+        staging = server.data / "storage" / "staging"
+        assert wait_until(lambda: any(path.stat().st_size >= SIZE for path in staging.iterdir()), timeout=30)
         yield b"y"
 
     status, headers, _ = api.ask("PATCH", location, body())
@@ -130,6 +132,53 @@ def test_a_body_that_breaks_off_before_nginx_changes_nothing(api):
     assert (status, headers["Range"]) == (204, "0-99")
     assert api.ask("PATCH", location, data[100:], Content_Range=f"100-{len(data) - 1}")[0] == 202
     assert api.ask("PUT", with_digest(location, data), b"")[0] == 201
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def test_finishing_again_after_a_lost_answer_is_the_same_success(api):
+    """The client sends its last request and is gone before the answer comes; then it sends it again."""
+    data = os.urandom(SIZE)
+    location = api.start()
+    assert api.ask("PATCH", location, data)[0] == 202
+    with closing(http.client.HTTPConnection("127.0.0.1", api.server.port, timeout=60)) as connection:
+        connection.request("PUT", with_digest(location, data), b"", api.headers)
+    statuses = [api.ask("PUT", with_digest(location, data), b"")[0] for _ in range(2)]
+    # The first may still be under way: 416 says that somebody else writes.
+    while statuses[-1] == 416:
+        statuses.append(api.ask("PUT", with_digest(location, data), b"")[0])
+    assert set(statuses) <= {201, 416}
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def test_a_push_through_nginx_survives_a_restart_of_the_server(server, api):
+    """The answer to a request that comes while nothing listens is nginx's 502; the upload goes on where it was."""
+    data = os.urandom(SIZE)
+    location = api.start()
+    assert api.ask("PATCH", location, data[:1000])[0] == 202
+    assert server.stop() == 0
+    status, _, _ = api.ask("PATCH", location, data[1000:], Content_Range=f"1000-{len(data) - 1}")
+    assert status == 502
+    server.serve()
+    assert api.ask("GET", location)[1]["Range"] == "0-999"
+    assert api.ask("PATCH", location, data[1000:], Content_Range=f"1000-{len(data) - 1}")[0] == 202
+    assert api.ask("PUT", with_digest(location, data), b"")[0] == 201
+    assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
+
+
+def test_an_upload_through_nginx_ends_well_when_the_server_is_told_to_end(server, api):
+    """SIGTERM in the middle of a body: the request is finished, answered, and durable."""
+    data, location = os.urandom(SIZE), api.start()
+    staged = server.data / "storage" / "staging" / location.rpartition("/")[2]
+
+    def body():
+        yield data[:1000]
+        assert wait_until(staged.exists, timeout=30)
+        server.process.send_signal(signal.SIGTERM)
+        yield data[1000:]
+
+    assert api.ask("PUT", with_digest(location, data), body())[0] == 201
+    assert server.stop() == 0
+    server.serve()
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 
 

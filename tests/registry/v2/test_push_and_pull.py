@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docker_client import BARE_HOST, SHAPES, Image
+from tests.docker_client import BARE_HOST, PROJECT_HOST, SHAPES, Image, sha256
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -16,3 +16,31 @@ def test_an_image_comes_back_byte_for_byte(docker, shape):
 def test_both_hosts_name_the_same_image(docker):
     image = docker("member", BARE_HOST).push("demo/web/team/app", "1.0")
     assert docker("member").pull("web/team/app", "1.0")[0] == image.manifest
+
+
+@pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
+def test_stored_bytes_are_never_shown_as_a_page(docker, host):
+    """The console may have the same host: what somebody pushed must not become a page of it."""
+    page = b"<!doctype html><script>alert(document.domain)</script>"
+    more = {"annotations": {"a": page.decode()}}
+    image = docker("member").push("web/app", "1.0", Image(config=page, layers=[page, page + b"\n"], more=more))
+    name = "web/app" if host == PROJECT_HOST else "demo/web/app"
+    browser = docker("viewer", host)
+    as_browser = {"Accept": "text/html,application/xhtml+xml", "Sec-Fetch-Dest": "document"}
+    path = f"{name}/blobs/{sha256(page)}"
+    answers = [
+        browser.get(path, 200, headers=as_browser),
+        browser.head(path, 200, headers=as_browser),
+        browser.get(path, 206, headers=as_browser | {"Range": "bytes=0-9"}),
+        browser.get(path, 206, headers=as_browser | {"Range": "bytes=0-9,20-29"}),
+    ]
+    kinds = [answer.headers["Content-Type"].partition(";")[0] for answer in answers]
+    assert kinds == [*["application/octet-stream"] * 3, "multipart/byteranges"]
+    for answer in answers:
+        assert answer.headers["Content-Disposition"] == "attachment"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    for reference in ("1.0", image.digest):
+        answer = browser.get(f"{name}/manifests/{reference}", 200, headers=as_browser)
+        assert answer.body == image.manifest
+        assert answer.headers["Content-Type"] == image.media_type
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -1,0 +1,43 @@
+"""Whoever guesses passwords learns nothing from how long an answer takes."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.hashers import Argon2PasswordHasher
+
+from tests.personas import PASSWORD
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    """One entry for each password that was hashed: it is all that the time of an answer depends on."""
+    counted = []
+
+    def counting(name):
+        as_ever = getattr(Argon2PasswordHasher, name)
+
+        def count(self, *arguments):
+            counted.append(name)
+            return as_ever(self, *arguments)
+
+        return count
+
+    monkeypatch.setattr(Argon2PasswordHasher, "encode", counting("encode"))
+    monkeypatch.setattr(Argon2PasswordHasher, "verify", counting("verify"))
+    return counted
+
+
+@pytest.mark.parametrize("who", ["unknown", "wrong password", "without a password", "inactive"])
+def test_each_guess_costs_one_hash_whoever_it_is_about(console, world, hashes, who):
+    user = world.member.user
+    user.set_password(PASSWORD)
+    if who == "without a password":
+        user.set_unusable_password()
+    user.is_active = who != "inactive"
+    user.save()
+    hashes.clear()
+    email = "nobody@acme.test" if who == "unknown" else user.email
+    answer = console(None).post("/sign-in", {"email": email, "password": "a wrong guess"})
+    assert answer.status_code == 200
+    assert "Wrong e-mail address or password." in answer.content.decode()
+    assert len(hashes) == 1
