@@ -1,5 +1,5 @@
 # One image for every role: web server, worker, scanner, beat, commands.
-# The digest is that of the index of all platforms; a newer one is a change of this file.
+# The digest of the index of all platforms. To update the base image, change it here.
 FROM python:3.11-slim-trixie@sha256:45037981b62b34b44602584fccbc4d884d5f7dc92c7ee86bb38a698a79fe1e51
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 KCR_DATA_DIR=/data KCR_LISTEN=0.0.0.0:8080

@@ -62,7 +62,7 @@ def _compare(server: LiveServer, headers: dict[str, str], method: str, path: str
 
 
 def _ways(server: LiveServer, stranger: AccessKey) -> dict[str, dict[str, str]]:
-    """How somebody without any right may ask: with a key, with a token, with nothing."""
+    """How a stranger may ask: with a key, with a token, with nothing."""
     host = {"Host": server.host}
     challenge = {"realm": f"{server.url}/token", "service": server.host, "scope": "repository:demo/web/app:pull"}
     client = server.client(stranger)

@@ -1,4 +1,4 @@
-"""Whoever guesses passwords learns nothing from how long an answer takes."""
+"""The time of an answer tells a person who guesses passwords nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hashes(monkeypatch):
 
 
 @pytest.mark.parametrize("who", ["unknown", "wrong password", "without a password", "inactive"])
-def test_each_guess_costs_one_hash_whoever_it_is_about(console, world, hashes, who):
+def test_every_wrong_guess_costs_one_hash(console, world, hashes, who):
     user = world.member.user
     user.set_password(PASSWORD)
     if who == "without a password":

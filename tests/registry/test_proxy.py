@@ -143,7 +143,7 @@ def test_finishing_again_after_a_lost_answer_is_the_same_success(api):
     with closing(http.client.HTTPConnection("127.0.0.1", api.server.port, timeout=60)) as connection:
         connection.request("PUT", with_digest(location, data), b"", api.headers)
     statuses = [api.ask("PUT", with_digest(location, data), b"")[0] for _ in range(2)]
-    # The first may still be under way: 416 says that somebody else writes.
+    # The first may still be under way: 416 says that another request writes.
     while statuses[-1] == 416:
         statuses.append(api.ask("PUT", with_digest(location, data), b"")[0])
     assert set(statuses) <= {201, 416}
