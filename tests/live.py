@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
 import socket
 from contextlib import closing, contextmanager
@@ -16,6 +15,7 @@ from tests.programs import run
 from tests.server import ORGANIZATION, AccessKey, Server
 
 if TYPE_CHECKING:
+    import http.client
     from collections.abc import Iterable, Iterator
 
 PASSWORD = "correct horse battery"
@@ -73,7 +73,7 @@ class Api:
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str
     ) -> Iterator[http.client.HTTPResponse]:
         """One request; its answer is still to be read."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        connection = self.server.connect()
         path = path if path.startswith("/") else f"/v2/{self.image}/{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -170,7 +170,7 @@ class Visitor:
         headers = {"Host": self.server.host, "Cookie": cookies, "Origin": self.server.url}
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        with closing(http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=600)) as connection:
+        with closing(self.server.connect(timeout=600)) as connection:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             for cookie in answer.headers.get_all("Set-Cookie", ()):

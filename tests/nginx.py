@@ -62,12 +62,17 @@ def _replaced(text: str, pattern: str, replacement: str) -> str:
 
 
 class Nginx(Daemon):
-    """An nginx on a free port, without TLS, in front of the servers on these ports of the loopback address."""
+    """An nginx on a free port in front of the servers on these ports of the loopback address.
 
-    def __init__(self, *upstreams: int, name: str = "nginx") -> None:
+    Most clients of the tests do not speak TLS: it is left out unless ``certificate`` names a file in PEM, whose key is
+    beside it with the ending ``.key``.
+    """
+
+    def __init__(self, *upstreams: int, name: str = "nginx", certificate: Path | None = None) -> None:
         super().__init__(name)
         self.port = free_port()
         self.upstreams = upstreams
+        self.certificate = certificate
         self.log = self.folder / "error.log"
 
     @property
@@ -76,9 +81,13 @@ class Nginx(Daemon):
         # A server that was restarted by a test is asked again at once.
         servers = "".join(f"    server 127.0.0.1:{port} max_fails=0;\n" for port in self.upstreams)
         text = _replaced(documented(), r"server 127\.0\.0\.1:8080;", servers)
-        text = _replaced(text, r"listen 443 ssl;", f"    listen 127.0.0.1:{self.port};\n")
-        text = _replaced(text, r"ssl_certificate [^;]*;", "")
-        text = _replaced(text, r"ssl_certificate_key [^;]*;", "")
+        tls, files = "", ("", "")
+        if self.certificate is not None:
+            key = self.certificate.with_suffix(".key")
+            tls, files = " ssl", (f"    ssl_certificate {self.certificate};\n", f"    ssl_certificate_key {key};\n")
+        text = _replaced(text, r"listen 443 ssl;", f"    listen 127.0.0.1:{self.port}{tls};\n")
+        text = _replaced(text, r"ssl_certificate [^;]*;", files[0])
+        text = _replaced(text, r"ssl_certificate_key [^;]*;", files[1])
         account = pwd.getpwuid(os.geteuid())
         # nginx that is started by root changes to another user unless it is told not to.
         user = "" if os.geteuid() else f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};"
@@ -101,12 +110,12 @@ class Nginx(Daemon):
 
 
 @contextlib.contextmanager
-def behind_nginx(server: AnyServer) -> Iterator[AnyServer]:
+def behind_nginx(server: AnyServer, certificate: Path | None = None) -> Iterator[AnyServer]:
     """Start nginx, and behind it the server, which is given here before it is started.
 
-    Clients, ``KCR_PUBLIC_URL`` included, know the address of nginx only.
+    Clients, ``KCR_PUBLIC_URL`` included, know the address of nginx only. ``certificate``: see ``Nginx``.
     """
-    with Nginx(server.own_port) as proxy:
+    with Nginx(server.own_port, certificate=certificate) as proxy:
         server.port = proxy.port
         server.settings["KCR_TRUSTED_PROXIES"] = "127.0.0.1"
         with server:

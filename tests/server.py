@@ -78,6 +78,10 @@ class Server(Daemon):
         """The address of the console."""
         return f"http://{self.host}"
 
+    def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
+        """A connection to where clients connect."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+
     def project_host(self, project: str = PROJECT) -> str:
         """The host of a project, where names begin with the repository."""
         return f"{project}.{REGION}.{DOMAIN}:{self.port}"

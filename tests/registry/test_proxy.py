@@ -6,13 +6,24 @@ import http.client
 import json
 import os
 import signal
+import ssl
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from tests.images import Image
 from tests.live import LiveServer, sha256
 from tests.nginx import behind_nginx
-from tests.programs import wait_until
+from tests.programs import ContainersHome, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -199,3 +210,91 @@ def test_the_challenge_names_the_address_that_clients_know(server, api):
     status, headers, _ = api.ask("GET", "/v2/")
     assert status == 401
     assert f'realm="{server.url}/token",service="{server.host}"' in headers["WWW-Authenticate"]
+
+
+# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+class TlsServer(LiveServer):
+    """A server whose clients speak TLS, which nginx ends."""
+
+    certificate: Path
+
+    @property
+    def url(self) -> str:
+        """The address of the console."""
+        return f"https://{self.host}"
+
+    def connect(self, timeout: float = 60) -> http.client.HTTPSConnection:
+        """A connection with TLS."""
+        trusted = ssl.create_default_context(cafile=self.certificate)
+        return http.client.HTTPSConnection("localhost", self.port, timeout=timeout, context=trusted)
+
+    def is_ready(self) -> bool:
+        """Asks the server itself: so does the health check of a container."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.own_port, timeout=5)) as connection:
+            try:
+                connection.request("GET", "/readyz")
+                return connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+
+def make_certificate(folder):
+    """A certificate for localhost, signed by itself; its file, which is named as skopeo wants it."""
+    key, name = (
+        ec.generate_private_key(ec.SECP256R1()),
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
+    )
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate, plain = folder / "localhost.crt", serialization.NoEncryption()
+    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    certificate.with_suffix(".key").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    return certificate
+
+
+@pytest.fixture(scope="module")
+def tls_server(tmp_path_factory):
+    certificate = make_certificate(tmp_path_factory.mktemp("certificate"))
+    waiting = TlsServer("tls")
+    waiting.certificate = certificate
+    with behind_nginx(waiting, certificate) as running:
+        yield running.people()
+
+
+def test_a_person_signs_in_over_tls(tls_server):
+    """The server knows that the client speaks TLS: the cookie is secure, and the form's origin is right."""
+    visitor = tls_server.visitor("reader@acme.test", "--project", "demo:reader")
+    assert {bool(cookie["secure"]) for cookie in visitor.cookies.values()} == {True}
+    assert "web" in visitor.see("/projects/demo/repositories/")
+    assert "max-age=" in visitor.ask("GET", "/")[1]["Strict-Transport-Security"]
+
+
+def test_skopeo_pushes_and_pulls_over_tls(tls_server, tmp_path):
+    """The challenge names the address with https; skopeo trusts this certificate only."""
+    folder = tmp_path / "trusted"
+    folder.mkdir()
+    (folder / "localhost.crt").write_bytes(tls_server.certificate.read_bytes())
+    trusting = ("--cert-dir", str(folder))
+    image = Image.random("tls", layer_size=200_000)
+    archive = image.write_docker_archive(tmp_path / "image.tar", "localhost/tls:1")
+    with ContainersHome("tls") as home:
+        user = ("--username", tls_server.key.id, "--password-stdin")
+        home.run("skopeo", "login", *trusting, *user, tls_server.host, text_input=tls_server.key.secret)
+        name = f"docker://{tls_server.host}/demo/web/tls:1"
+        home.skopeo("copy", "--dest-cert-dir", str(folder), f"docker-archive:{archive}", name)
+        home.skopeo("copy", "--src-cert-dir", str(folder), name, f"dir:{tmp_path / 'pulled'}")
+        assert "certificate" in home.skopeo("inspect", name, succeeds=False).text
+    pulled = json.loads((tmp_path / "pulled" / "manifest.json").read_text())
+    assert pulled["config"]["digest"] == image.config.digest
