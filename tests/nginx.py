@@ -74,6 +74,7 @@ class Nginx(Daemon):
         self.upstreams = upstreams
         self.certificate = certificate
         self.log = self.folder / "error.log"
+        self.access_log = self.folder / "access.log"
 
     @property
     def configuration(self) -> str:
@@ -117,6 +118,7 @@ def behind_nginx(server: AnyServer, certificate: Path | None = None) -> Iterator
     """
     with Nginx(server.own_port, certificate=certificate) as proxy:
         server.port = proxy.port
+        server.proxy = proxy
         server.settings["KCR_TRUSTED_PROXIES"] = "127.0.0.1"
         with server:
             yield server

@@ -52,6 +52,7 @@ class Server(Daemon):
 
     start_timeout = 60.0
     stop_timeout = 40.0
+    proxy: Daemon | None = None
 
     def __init__(self, name: str = "server", settings: Mapping[str, str] = NO_SETTINGS) -> None:
         super().__init__(name)

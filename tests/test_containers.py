@@ -62,8 +62,9 @@ def test_a_service_writes_to_its_volumes_and_to_memory_only(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_not_run_by_root(name):
-    users = said(name, "user") if name in FOREIGN else re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE)
-    assert re.fullmatch(r"postgres|redis|[1-9]\d*:[1-9]\d*", users[-1])
+    users = said(name, "user") if "user:" in SERVICES[name] else re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE)
+    assert users
+    assert all(re.fullmatch(r"postgres|redis|[1-9]\d*:[1-9]\d*", user) for user in users)
 
 
 @pytest.mark.parametrize("name", FOREIGN)

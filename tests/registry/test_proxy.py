@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import ssl
 from contextlib import closing
@@ -16,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from django.urls import get_resolver
 
 from tests.images import Image
 from tests.live import LiveServer, sha256
@@ -203,6 +205,26 @@ def test_the_client_is_who_nginx_says_it_is(server):
         identifier = answer.headers["X-Request-Id"]
     lines = [json.loads(line) for line in server.log.read_text().splitlines() if identifier in line]
     assert [line["address"] for line in lines] == ["127.0.0.2"]
+
+
+def secret_paths(patterns=None, before=""):
+    """A path for each route that takes a token: a person who reads such an address can use it."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        route = before + str(pattern.pattern)
+        if hasattr(pattern, "url_patterns"):
+            yield from secret_paths(pattern.url_patterns, route)
+        elif "token>" in route:
+            yield "/" + re.sub(r"<[^>]+>", "secret-of-a-link", route)
+
+
+def test_the_log_of_nginx_holds_no_link_of_a_mail(server, api):
+    paths = list(secret_paths())
+    assert len(paths) >= 2
+    for path in paths:
+        api.ask("GET", path)
+    api.ask("GET", "/sign-in?seen=1")
+    assert wait_until(lambda: "/sign-in?seen=1" in server.proxy.access_log.read_text(), timeout=10)
+    assert "secret-of-a-link" not in server.proxy.access_log.read_text()
 
 
 def test_the_challenge_names_the_address_that_clients_know(server, api):
