@@ -185,12 +185,12 @@ def lease(repository: Repository, blob: Blob) -> None:
 
 
 def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:
-    """Have the collector look at these blobs, which the project used last, after that time. Inside a transaction."""
+    """Have the collector look after that time whether the project still uses these blobs. Inside a transaction."""
     BlobReview.objects.bulk_create(
         [BlobReview(blob_id=blob, review_after=after, project_id=project_id) for blob in sorted(set(blobs))],
         update_conflicts=True,
-        unique_fields=["blob"],
-        update_fields=["review_after", "project"],
+        unique_fields=["blob", "project"],
+        update_fields=["review_after"],
         batch_size=500,
     )
 

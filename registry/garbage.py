@@ -1,9 +1,11 @@
 """The collector: deletes blobs that nothing refers to, while pushes and pulls go on. G and X of ARCHITECTURE.md.
 
-Whatever may end the last use of a blob has left a BlobReview. The collector takes due reviews, locks their blobs
-without waiting for anybody, and then, in new statements, looks who refers to them: a push that was faster is seen, one
-that is slower finds no blob. The bytes of a collected blob are deleted later, by ``reap``: their key is never used
-again, so nothing can need them but a download that has begun.
+A project that may have ended its last use of a blob has left a BlobReview. The collector takes due reviews of one
+project and lets go of the blobs that the project neither refers to nor leases: these are the numbers that people see. A
+blob whose last project has let go is deleted, after its row was locked without waiting and new statements have found
+no reference, no lease and no review: a push that was faster is seen, one that is slower finds no blob. The bytes of a
+deleted blob are deleted later, by ``reap``: their key is never used again, so nothing can need them but a download that
+has begun.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
@@ -72,27 +74,39 @@ class Preview:
 
 
 def preview(project: Project | None) -> Preview:
-    """What a run for this project (None: for what no project claims) would do now. Changes nothing."""
+    """What a run for this project (None: for what no project claims) would let go now. Changes nothing.
+
+    Every number is about the project alone: it is the same whether or not other projects have the blobs.
+    """
     now = timezone.now()
-    waiting = Blob.objects.filter(review__project=project)
-    due = waiting.filter(~_is_referenced(), ~_is_leased(now), review__review_after__lte=now)
+    own = _references(project)
+    due = Blob.objects.filter(
+        ~_names(own), ~_names(_leases(project, now)), reviews__project=project, reviews__review_after__lte=now
+    )
     found = due.aggregate(blobs=Count("pk"), size=Coalesce(Sum("size"), 0))
-    # Needed by nothing of the project's: whether others have it is not told.
-    own = ManifestBlob.objects.filter(blob=OuterRef("pk"), repository__project=project)
-    leased = waiting.filter(_is_leased(now), ~Exists(own)).count()
-    live = ManifestBlob.objects.filter(blob=OuterRef("pk"), manifest__deletion=None, repository__project=project)
-    trashed = ManifestBlob.objects.filter(manifest__deletion__isnull=False, repository__project=project)
-    kept = Blob.objects.filter(~Exists(live), pk__in=trashed.values("blob"))
+    leased = Blob.objects.filter(~_names(own), _names(_leases(project, now))).count()
+    live = own.filter(manifest__deletion=None)
+    trashed = own.filter(manifest__deletion__isnull=False)
+    kept = Blob.objects.filter(~_names(live), pk__in=trashed.values("blob"))
     in_recovery = kept.aggregate(blobs=Count("pk"), size=Coalesce(Sum("size"), 0))
     return Preview(found["blobs"], found["size"], leased, in_recovery["blobs"], in_recovery["size"])
 
 
-def _is_referenced() -> Exists:
-    return Exists(ManifestBlob.objects.filter(blob=OuterRef("pk")))
+def _references(project: Project | int | None) -> QuerySet[ManifestBlob]:
+    """The references of the project to blobs, deleted manifests included; None: those of all projects."""
+    found = ManifestBlob.objects.order_by()
+    return found if project is None else found.filter(repository__project=project)
 
 
-def _is_leased(now: datetime) -> Exists:
-    return Exists(BlobLease.objects.filter(blob=OuterRef("pk"), expires_at__gt=now))
+def _leases(project: Project | int | None, now: datetime) -> QuerySet[BlobLease]:
+    """The open leases of the project; None: those of all projects."""
+    found = BlobLease.objects.filter(expires_at__gt=now).order_by()
+    return found if project is None else found.filter(repository__project=project)
+
+
+def _names(rows: QuerySet[Any]) -> Exists:
+    """Whether one of these references or leases is about the blob of the outer query."""
+    return Exists(rows.filter(blob=OuterRef("pk")))
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -203,39 +217,65 @@ def _due(project_id: int | None, until: datetime) -> QuerySet[BlobReview]:
 # ── G ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @retried
 def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
-    """G: judge one batch of due reviews; how many were ``reviewed`` and ``collected``, and the ``size`` of the latter.
+    """G: judge one batch of a project's due reviews.
 
-    None when nothing is due. No byte is touched here.
+    Returns how many were ``reviewed`` and ``collected`` (the project let go of them), and the ``size`` of the latter in
+    bytes; None when nothing is due. No byte is touched here.
     """
     with transaction.atomic():
         reviews = _due(project_id, until).select_for_update(skip_locked=True)
-        wanted = sorted(reviews.values_list("pk", flat=True)[:BATCH])
+        wanted: dict[int, int] = dict(reviews.values_list("blob", "pk")[:BATCH])
         if not wanted:
             return None
-        # Only the collector takes a lock on blobs that holds up others, and it waits for nobody.
-        locked = list(Blob.objects.select_for_update(skip_locked=True).filter(pk__in=wanted).order_by("pk"))
-        failpoint("collect.locked")
-        _judge(wanted, {blob.pk: blob for blob in locked}, counted := Counter(reviewed=len(wanted)))
+        counted = Counter(reviewed=len(wanted))
+        _let_go(_unused(project_id, wanted), counted)
         failpoint("collect.before_commit")
     return counted
 
 
-def _judge(wanted: list[int], locked: dict[int, Blob], counted: Counter[str]) -> None:
-    """In new statements: what was referred to or leased before the locks were taken is seen now."""
-    now = timezone.now()
-    references = ManifestBlob.objects.filter(blob__in=locked).order_by()
-    referenced = set(references.values_list("blob", flat=True).distinct())
-    open_leases = BlobLease.objects.filter(blob__in=locked, expires_at__gt=now).order_by()
+def _unused(project_id: int | None, wanted: dict[int, int]) -> dict[int, int]:
+    """Of these blobs (with the ids of their reviews), those that the project does not use.
+
+    A review of a blob that the project uses ends, or moves to the end of the lease.
+    """
+    referenced = set(_references(project_id).filter(blob__in=wanted).values_list("blob", flat=True).distinct())
+    open_leases = _leases(project_id, timezone.now()).filter(blob__in=wanted)
     leased: dict[int, datetime] = dict(open_leases.values_list("blob").annotate(until=Max("expires_at")))
-    gone = [blob for pk, blob in locked.items() if pk not in referenced and pk not in leased]
-    BlobReview.objects.filter(pk__in=referenced).delete()
-    for pk, end in leased.items():
-        if pk not in referenced:
-            BlobReview.objects.filter(pk=pk).update(review_after=end)
-    busy = [pk for pk in wanted if pk not in locked]
-    BlobReview.objects.filter(pk__in=busy).update(review_after=now + BACKOFF, attempts=F("attempts") + 1)
-    _take(gone, now)
-    counted.update(collected=len(gone), size=sum(blob.size for blob in gone))
+    BlobReview.objects.filter(pk__in=[wanted[blob] for blob in referenced]).delete()
+    for blob, end in leased.items():
+        if blob not in referenced:
+            BlobReview.objects.filter(pk=wanted[blob]).update(review_after=end)
+    return {blob: review for blob, review in wanted.items() if blob not in referenced and blob not in leased}
+
+
+def _let_go(unused: dict[int, int], counted: Counter[str]) -> None:
+    """End the reviews of blobs (given with their ids), and the blobs that no project uses any more.
+
+    A blob that another transaction holds at this moment is left to the run for what no project claims, so that the
+    numbers of this one do not depend on what others do.
+    """
+    sizes = Blob.objects.filter(pk__in=unused).values_list("size", flat=True)
+    counted.update(collected=len(unused), size=sum(sizes))
+    # Only the collector takes a lock on blobs that holds up others, and it waits for nobody.
+    rows = Blob.objects.select_for_update(skip_locked=True).filter(pk__in=unused).order_by("pk")
+    locked = {blob.pk: blob for blob in rows}
+    failpoint("collect.locked")
+    now = timezone.now()
+    busy = [review for blob, review in unused.items() if blob not in locked]
+    BlobReview.objects.filter(pk__in=busy).update(project=None, review_after=now + BACKOFF, attempts=F("attempts") + 1)
+    BlobReview.objects.filter(pk__in=[review for blob, review in unused.items() if blob in locked]).delete()
+    needed = _needed(list(locked), now)
+    _take([blob for pk, blob in locked.items() if pk not in needed], now)
+
+
+def _needed(blobs: list[int], now: datetime) -> set[int]:
+    """The blobs that a project refers to, leases, or has not let go yet.
+
+    In new statements: what was referred to or leased before the locks were taken is seen now.
+    """
+    waiting = BlobReview.objects.order_by()
+    uses = (_references(None), _leases(None, now), waiting)
+    return {pk for rows in uses for pk in rows.filter(blob__in=blobs).values_list("blob", flat=True).distinct()}
 
 
 def _take(gone: list[Blob], now: datetime) -> None:
@@ -244,7 +284,6 @@ def _take(gone: list[Blob], now: datetime) -> None:
     ObjectTrash.objects.bulk_create(
         ObjectTrash(storage_key=blob.storage_key, delete_after=now + OBJECT_DELAY) for blob in gone
     )
-    BlobReview.objects.filter(pk__in=pks).delete()
     BlobLease.objects.filter(blob__in=pks).delete()
     Blob.objects.filter(pk__in=pks).delete()
 
@@ -281,12 +320,10 @@ def _claim(number: int) -> list[str]:
 def reconcile() -> int:
     """Have blobs reviewed that nothing refers to and nobody would ever look at. There should be none: an alarm."""
     now = timezone.now()
-    lost: BlobQuerySet = Blob.objects.filter(~_is_referenced(), ~_is_leased(now), review=None)
+    lost: BlobQuerySet = Blob.objects.filter(~_names(_references(None)), ~_names(_leases(None, now)), reviews=None)
     found = 0
     while pks := list(lost.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        BlobReview.objects.bulk_create(
-            [BlobReview(blob_id=pk, review_after=now + timedelta(days=1)) for pk in pks], ignore_conflicts=True
-        )
+        BlobReview.objects.bulk_create(BlobReview(blob_id=pk, review_after=now + timedelta(days=1)) for pk in pks)
         found += len(pks)
     if found:
         logger.critical("%s blobs had neither a reference, nor a lease, nor a review", found)

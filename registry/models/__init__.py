@@ -1,6 +1,6 @@
 """The registry's tables.
 
-    Project ──< Repository ──< Image ──< Manifest ──< ManifestBlob >── Blob ── BlobReview
+    Project ──< Repository ──< Image ──< Manifest ──< ManifestBlob >── Blob ──< BlobReview
                     │            │          └──< ManifestChild (parent, child)
                     │            └──< Tag (an interval: from when until when a name meant a manifest)
                     ├──< BlobLease >── Blob        a pusher may name this blob in a manifest until then

@@ -61,28 +61,31 @@ class BlobLease(models.Model):
 
 
 class BlobReview(models.Model):
-    """The collector looks at this blob again after that time: something that held it may have ended.
+    """The collector looks after that time whether the project still needs the blob: a use of it may have ended.
 
-    ``project``: who used it last, so that a project can collect what it left behind.
+    One row for each project that has used the blob (None: no project claims it), so that what a project reads about its
+    own blobs does not depend on who else has them.
     """
 
-    blob = models.OneToOneField(Blob, on_delete=models.CASCADE, primary_key=True, related_name="review")
+    blob = models.ForeignKey(Blob, on_delete=models.CASCADE, related_name="reviews", db_index=False)
     project = models.ForeignKey(Project, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
     review_after = models.DateTimeField(db_index=True)
     attempts = models.PositiveIntegerField(default=0)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["project", "review_after"], name="reviews_of_project")]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["blob", "project"], name="one_review_a_project")]
+        indexes: ClassVar = [models.Index(fields=["project", "review_after"], name="due_reviews_of_project")]
 
     def __str__(self) -> str:
-        return f"{self.blob} after {self.review_after}"
+        return f"{self.blob} in {self.project} after {self.review_after}"
 
 
 class Collection(models.Model):
     """One run of the collector, for a project or (None) for what no project claims.
 
-    ``reviewed`` and ``collected`` count blobs, ``size`` is the bytes of those collected; ``total`` is how many were due
-    when it began. ``heartbeat_at`` tells a run at work from one whose worker ended.
+    ``reviewed`` and ``collected`` count blobs, ``size`` is the bytes of those collected: what the project let go,
+    whether or not others keep the bytes. ``total`` is how many were due when it began. ``heartbeat_at`` tells a run at
+    work from one whose worker ended.
     """
 
     class State(models.TextChoices):

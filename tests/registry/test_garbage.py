@@ -31,6 +31,7 @@ from tests.docker_client import Image, sha256
 from tests.plans import plan
 
 pytestmark = pytest.mark.django_db
+RIVAL_HOST = "rival.kr-central-2.kcr.localhost:8080"
 WASTE = [f"waste {number}".encode() * 100 for number in range(5)]
 KEPT = Image(layers=[b"a layer"])
 State = Collection.State
@@ -170,7 +171,7 @@ def test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says(wa
     assert "trash names the bytes of living blobs" in caplog.text
 
 
-def test_a_project_collects_what_it_used_last_and_nothing_of_others(wasted, world, demo):
+def test_a_project_collects_what_it_used_and_nothing_of_others(wasted, world, demo):
     lab = world.projects["lab"]
     BlobReview.objects.filter(blob__digest=sha256(WASTE[0])).update(project=lab)
     BlobReview.objects.filter(blob__digest=sha256(WASTE[1])).update(project=None)
@@ -179,19 +180,35 @@ def test_a_project_collects_what_it_used_last_and_nothing_of_others(wasted, worl
     assert collect(lab) == 1
 
 
-def test_a_blob_that_is_held_by_somebody_is_looked_at_later(wasted, demo, monkeypatch):
+def test_a_blob_goes_when_the_last_project_lets_go_and_each_counts_its_own(wasted, member, docker, world, demo):
+    rival, blob = world.projects["rival"], Blob.objects.get(digest=sha256(WASTE[0]))
+    docker("outsider", RIVAL_HOST).push_blob("rivals/theirs", WASTE[0])
+    assert collect(demo) == len(WASTE)
+    assert left() == needed() | {blob.digest}
+    assert collect(rival) == 0  # its lease has a day to go
+    later.leases_end()
+    assert (garbage.preview(rival).blobs, garbage.preview(rival).size) == (1, len(WASTE[0]))
+    assert collect(rival) == 1
+    assert left() == needed()
+    assert ObjectTrash.objects.filter(pk=blob.storage_key).exists()
+
+
+def test_a_blob_that_is_held_by_somebody_is_let_go_and_deleted_by_the_run_for_what_nobody_claims(
+    wasted, demo, monkeypatch
+):
     """SQLite locks no rows, so what PostgreSQL would skip is left out here."""
     busy = Blob.objects.get(digest=sha256(WASTE[0]))
-    original = garbage._judge
-
-    def judge(wanted, locked, counted):
-        original(wanted, {pk: blob for pk, blob in locked.items() if pk != busy.pk}, counted)
-
-    monkeypatch.setattr(garbage, "_judge", judge)
-    assert collect(demo) == len(WASTE) - 1
+    original = Blob.objects.select_for_update
+    monkeypatch.setattr(Blob.objects, "select_for_update", lambda **how: original(**how).exclude(pk=busy.pk))
+    assert collect(demo) == len(WASTE)
+    assert left() == needed() | {busy.digest}
     review = BlobReview.objects.get(blob=busy)
-    assert review.attempts == 1
+    assert (review.project, review.attempts) == (None, 1)
     assert timezone.now() < review.review_after <= timezone.now() + garbage.BACKOFF
+    monkeypatch.undo()
+    BlobReview.objects.update(review_after=timezone.now())
+    assert collect(None) == 1
+    assert left() == needed()
 
 
 def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
@@ -216,15 +233,6 @@ def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, m
     assert (seen.leased, seen.in_recovery, seen.recovery_size) == (1, 1, len(b"in recovery"))
     run = garbage.run(garbage.request(SYSTEM, demo)[0].pk)
     assert (run.collected, run.size) == (seen.blobs, seen.size)
-
-
-def test_a_preview_does_not_tell_what_others_have(docker, member, demo):
-    docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1", Image(layers=[b"theirs"]))
-    seen = []
-    for data in (b"theirs", b"nobody's"):
-        member.push_blob("web/app", data)
-        seen.append(garbage.preview(demo).leased)
-    assert seen == [1, 2]
 
 
 def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
@@ -293,7 +301,7 @@ def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
     def fails(*arguments):
         raise ValueError("of a defect")
 
-    monkeypatch.setattr(garbage, "_judge", fails)
+    monkeypatch.setattr(garbage, "_let_go", fails)
     monkeypatch.setattr(garbage.connection, "close", lambda: None)  # the test's own transaction
     failed = garbage.run(run.pk)
     assert (failed.state, failed.problem) == (State.FAILED, "ValueError: of a defect")

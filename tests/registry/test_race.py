@@ -280,7 +280,7 @@ CONTROLS = {
         def take(gone, now):
             keys = [blob.storage_key for blob in gone]
             pks = [blob.pk for blob in gone]
-            BlobReview.objects.filter(pk__in=pks).delete()
+            BlobReview.objects.filter(blob__in=pks).delete()
             BlobLease.objects.filter(blob__in=pks).delete()
             Blob.objects.filter(pk__in=pks).delete()
             transaction.on_commit(lambda: (time.sleep(rng.uniform(0.1, 1)), [blob_storage().delete(key) for key in keys]))
@@ -297,7 +297,7 @@ CONTROLS = {
     "look before the lock": """
         # References and leases are looked up before the blobs are locked: what comes in between is not seen, and goes too.
         def collect(project_id, until):
-            wanted = list(BlobReview.objects.values_list("pk", flat=True))
+            wanted = list(BlobReview.objects.values_list("blob", flat=True))
             referenced = set(ManifestBlob.objects.filter(blob__in=wanted).values_list("blob", flat=True))
             leased = set(BlobLease.objects.filter(blob__in=wanted, expires_at__gt=timezone.now()).values_list("blob", flat=True))
             time.sleep(rng.uniform(0.2, 2))

@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say what would be collected, and change nothing")
-        parser.add_argument("--project", help="only what this project used last")
+        parser.add_argument("--project", help="only what this project has used")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Print one JSON object; a run that failed ends with status 1."""
