@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from django.utils.text import Truncator
+
 from registry import blobs
 from registry.models import Manifest
 from registry.oci import configs, documents, media_types
-from registry.oci.configs import Config
+from registry.oci.configs import Config, Some
 
 MAX_REFERRERS = 100
+NONE: Some[tuple[str, str]] = Some()
+COMMANDS_WEIGHT = 60_000  # bytes of the commands of the layers, on a page; all are cut when they are more
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer: ``size`` in bytes as it is transferred; ``created_by`` as its builder wrote it, perhaps ""."""
+    """One layer: ``size`` in bytes as it is transferred; ``created_by`` as its builder wrote it, cut, perhaps ""."""
 
     digest: str
     media_type: str
     size: int
     created_by: str
-    annotations: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Part:
 class Contents:
     """What a manifest holds. An index has ``parts``; everything else has ``layers``.
 
-    ``has_config``: the configuration is an image's and could be read.
+    ``has_config``: the configuration is an image's, and here. ``annotations`` are the first of the document's.
     """
 
     document: documents.Document
@@ -47,6 +50,7 @@ class Contents:
     config: Config = field(default_factory=Config)
     has_config: bool = False
     referrers: list[Manifest] = field(default_factory=list)
+    annotations: Some[tuple[str, str]] = NONE
 
 
 def contents(manifest: Manifest) -> Contents:
@@ -54,7 +58,8 @@ def contents(manifest: Manifest) -> Contents:
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     referrers = list(Manifest.objects.referring_to(manifest.image, manifest.digest).defer("content")[:MAX_REFERRERS])
     if manifest.media_type in media_types.INDEXES:
-        return Contents(document, parts=_parts(manifest, document), referrers=referrers)
+        parts = _parts(manifest, document)
+        return Contents(document, parts=parts, referrers=referrers, annotations=configs.pairs(document.annotations))
     content = None
     if document.config and document.config.media_type in configs.IMAGE_CONFIGS:
         content = blobs.read(manifest.image.repository, document.config.digest, configs.MAX_BYTES)
@@ -65,6 +70,7 @@ def contents(manifest: Manifest) -> Contents:
         config=config,
         has_config=content is not None,
         referrers=referrers,
+        annotations=configs.pairs(document.annotations),
     )
 
 
@@ -72,8 +78,11 @@ def _layers(document: documents.Document, config: Config) -> list[Layer]:
     commands = [step.created_by or step.comment for step in config.history if step.made_layer]
     if len(commands) != len(document.layers):  # a history that does not fit would name the wrong commands
         commands = [""] * len(document.layers)
+    if configs.weight(*commands) > COMMANDS_WEIGHT:
+        longest = max(50, COMMANDS_WEIGHT // 6 // len(commands))
+        commands = [Truncator(command).chars(longest) for command in commands]
     return [
-        Layer(layer.digest, layer.media_type, layer.size, command, layer.annotations)
+        Layer(layer.digest, layer.media_type, layer.size, command)
         for layer, command in zip(document.layers, commands, strict=True)
     ]
 

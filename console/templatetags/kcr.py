@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils import formats, timezone
@@ -16,6 +16,10 @@ from django.utils.translation import ngettext, pgettext
 from lucide.templatetags.lucide import lucide
 
 from registry import rules
+from registry.oci.configs import MAX_ENTRIES, Some
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 register = template.Library()
 
@@ -200,6 +204,16 @@ def digest(value: str, link: str = "") -> dict[str, Any]:
 def copy(value: str, what: str = "") -> dict[str, Any]:
     """A button that copies the text."""
     return {"value": value, "what": what}
+
+
+@register.simple_tag
+def and_more(entries: Some[Any] | Sequence[Any]) -> str:
+    """How many entries the page leaves out: of a list, those after the first MAX_ENTRIES; "" when there are none."""
+    number = entries.more if isinstance(entries, Some) else max(0, len(entries) - MAX_ENTRIES)
+    if not number:
+        return ""
+    words = ngettext("and %(count)s more", "and %(count)s more", number) % {"count": count(number)}
+    return format_html('<span class="quiet small">{}</span>', words)
 
 
 @register.inclusion_tag("console/parts/_field.html")

@@ -1,18 +1,26 @@
 """Image configurations, read leniently (image-spec 1.1, config.md): they are shown to people, never trusted.
 
-What has another shape than it should counts as absent, so that no image is too odd to be looked at.
+What has another shape than it should counts as absent, so that no image is too odd to be looked at; lists and texts are
+cut, so that none is too large to be shown.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from . import media_types
+from . import bounded_json, media_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
 
 MAX_BYTES = 4 * 1024 * 1024
-MAX_TEXT = 10_000
+MAX_TEXT = 2_000  # characters of one text of a list
+MAX_NAME = 500  # of a single text, and of a key
+MAX_ENTRIES = 128  # of one list
+MAX_WEIGHT = 12_000  # bytes of the texts of one list
+MAX_STEPS = 4_000  # as many as a manifest may have layers
 IMAGE_CONFIGS = frozenset({media_types.OCI_CONFIG, media_types.DOCKER_CONFIG})
 
 
@@ -25,9 +33,28 @@ class Step:
     made_layer: bool
 
 
+Entry = TypeVar("Entry", str, tuple[str, str])
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True, slots=True)
+class Some(Generic[Entry]):
+    """The first entries of a list that a stranger wrote, cut, and how many ``more`` there are."""
+
+    shown: tuple[Entry, ...] = ()
+    more: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether the list has entries."""
+        return bool(self.shown or self.more)
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an image says of itself. ``platform`` is os/architecture[/variant], "" when it is unknown."""
+    """What an image says of itself. ``platform`` is os/architecture[/variant], "" when it is unknown.
+
+    ``is_too_complex``: it has too many values to be read, and nothing of it is known.
+    """
 
     platform: str = ""
     created: str = ""
@@ -35,25 +62,34 @@ class Config:
     user: str = ""
     working_dir: str = ""
     stop_signal: str = ""
-    entrypoint: tuple[str, ...] = ()
-    command: tuple[str, ...] = ()
-    environment: tuple[str, ...] = ()
-    ports: tuple[str, ...] = ()
-    volumes: tuple[str, ...] = ()
-    labels: dict[str, str] = field(default_factory=dict)
+    entrypoint: Some[str] = Some()
+    command: Some[str] = Some()
+    environment: Some[str] = Some()
+    ports: Some[str] = Some()
+    volumes: Some[str] = Some()
+    labels: Some[tuple[str, str]] = Some()
     history: tuple[Step, ...] = ()
+    is_too_complex: bool = False
 
 
 def parse(content: bytes) -> Config:
-    """Read a configuration; nothing is wrong enough to raise."""
+    """Read a configuration; nothing is wrong enough to raise. A large one waits for its turn."""
     try:
-        tree = json.loads(content)
-    except (ValueError, RecursionError):
+        bounded_json.check(content)
+        with bounded_json.turn(content):
+            return _config(bounded_json.load(content))
+    except bounded_json.TooComplex:
+        return Config(is_too_complex=True)
+    except ValueError:
         return Config()
+
+
+def _config(tree: Any) -> Config:
     if not isinstance(tree, dict):
         return Config()
     inner = tree.get("config")
     inner = inner if isinstance(inner, dict) else {}
+    steps = (step for step in _list(tree, "history") if isinstance(step, dict))
     return Config(
         platform=platform(tree),
         created=_text(tree, "created"),
@@ -64,11 +100,34 @@ def parse(content: bytes) -> Config:
         entrypoint=_texts(inner, "Entrypoint"),
         command=_texts(inner, "Cmd"),
         environment=_texts(inner, "Env"),
-        ports=tuple(sorted(_mapping(inner, "ExposedPorts"))),
-        volumes=tuple(sorted(_mapping(inner, "Volumes"))),
-        labels={key: _clean(value) for key, value in _mapping(inner, "Labels").items() if isinstance(value, str)},
-        history=tuple(_step(step) for step in _list(tree, "history") if isinstance(step, dict)),
+        ports=some(sorted(_mapping(inner, "ExposedPorts")), _clean),
+        volumes=some(sorted(_mapping(inner, "Volumes")), _clean),
+        labels=pairs({key: value for key, value in _mapping(inner, "Labels").items() if isinstance(value, str)}),
+        history=tuple(_step(step) for step in islice(steps, MAX_STEPS)),
     )
+
+
+def some(entries: Collection[Source], read: Callable[[Source], Entry]) -> Some[Entry]:
+    """The entries as they are read, until there are MAX_ENTRIES, or their texts are longer than MAX_WEIGHT."""
+    shown: list[Entry] = []
+    total = 0
+    for entry in islice(entries, MAX_ENTRIES):
+        found = read(entry)
+        total += weight(*(found if isinstance(found, tuple) else (found,)))
+        if shown and total > MAX_WEIGHT:
+            break
+        shown.append(found)
+    return Some(tuple(shown), len(entries) - len(shown))
+
+
+def pairs(texts: dict[str, str]) -> Some[tuple[str, str]]:
+    """Labels or annotations: the first pairs of key and value."""
+    return some(texts.items(), lambda pair: (_clean(pair[0], MAX_NAME), _clean(pair[1])))
+
+
+def weight(*texts: str) -> int:
+    """How many bytes a page has for these texts: five more for each character that HTML writes as a word."""
+    return sum(len(text.encode()) + 5 * sum(map(text.count, "<>&\"'")) for text in texts)
 
 
 def platform(tree: dict[str, Any]) -> str:
@@ -80,17 +139,19 @@ def platform(tree: dict[str, Any]) -> str:
 
 
 def _step(step: dict[str, Any]) -> Step:
-    return Step(_text(step, "created_by"), _text(step, "comment"), made_layer=step.get("empty_layer") is not True)
+    words = _text(step, "created_by", MAX_TEXT), _text(step, "comment", MAX_TEXT)
+    return Step(*words, made_layer=step.get("empty_layer") is not True)
 
 
-def _text(tree: dict[str, Any], key: str) -> str:
+def _text(tree: dict[str, Any], key: str, most: int = MAX_NAME) -> str:
     value = tree.get(key)
-    return _clean(value) if isinstance(value, str) else ""
+    return _clean(value, most) if isinstance(value, str) else ""
 
 
-def _clean(value: str) -> str:
+def _clean(value: str, most: int = MAX_TEXT) -> str:
     """What can be stored and sent of it: JSON can spell halves of characters, and NUL, which no database takes."""
-    return value[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    text = value[:most].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    return f"{text}…" if len(value) > most else text
 
 
 def _list(tree: dict[str, Any], key: str) -> list[Any]:
@@ -98,10 +159,10 @@ def _list(tree: dict[str, Any], key: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _texts(tree: dict[str, Any], key: str) -> tuple[str, ...]:
-    return tuple(_clean(value) for value in _list(tree, key) if isinstance(value, str))
+def _texts(tree: dict[str, Any], key: str) -> Some[str]:
+    return some([value for value in _list(tree, key) if isinstance(value, str)], _clean)
 
 
 def _mapping(tree: dict[str, Any], key: str) -> dict[str, Any]:
     value = tree.get(key)
-    return {_clean(name): each for name, each in value.items()} if isinstance(value, dict) else {}
+    return value if isinstance(value, dict) else {}

@@ -6,11 +6,10 @@ disagree on (doubled keys, keys that differ by case only, NaN, other encodings) 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from . import digests, media_types
+from . import bounded_json, digests, media_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -86,8 +85,17 @@ def parse(content: bytes, content_type: str) -> Document:
     """Read and check a document as it was pushed.
 
     ``content_type`` is the request's media type without parameters, or "" when it had none.
-    Raises InvalidDocument; its message is written for the person who pushed.
+    Raises InvalidDocument; its message is written for the person who pushed. A large document waits for its turn.
     """
+    try:
+        bounded_json.check(content)
+    except bounded_json.TooComplex as error:
+        raise InvalidDocument(f"the manifest has too many values: {error}") from error
+    with bounded_json.turn(content):
+        return _parse(content, content_type)
+
+
+def _parse(content: bytes, content_type: str) -> Document:
     tree = _load(content)
     if not isinstance(tree, dict):
         raise InvalidDocument("a manifest is a JSON object")
@@ -116,7 +124,7 @@ def parse(content: bytes, content_type: str) -> Document:
 
 def _load(content: bytes) -> Any:
     try:
-        tree = json.loads(
+        tree = bounded_json.load(
             content.decode("utf-8"),
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
@@ -125,7 +133,7 @@ def _load(content: bytes) -> Any:
         )
     except InvalidDocument:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidDocument("the manifest is not valid JSON in UTF-8") from error
     _check_tree(tree, has_escapes=b"\\u" in content)
     return tree
@@ -153,8 +161,16 @@ def _texts(item: Any) -> Iterable[str]:
 
 def _check_texts(texts: Iterable[str]) -> None:
     for text in texts:
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        if "\0" in text or not _can_be_written(text):
             raise InvalidDocument("a text holds NUL or half of a surrogate pair")
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_keys(tree: dict[str, Any], known: tuple[str, ...], where: str) -> None:

@@ -118,7 +118,7 @@ FINDINGS = """
         found += [f"live in a deleted repository: {each}" for each in Image.objects.live().exclude(repository__deletion=None)]
         broken = ManifestChild.objects.filter(parent__deletion=None).exclude(child__deletion=None)
         found += [f"a live index without its child: {each}" for each in broken]
-        lost = Blob.objects.filter(references=None, leases=None, review=None)
+        lost = Blob.objects.filter(references=None, leases=None, reviews=None)
         return found + [f"forgotten by everybody: {blob}" for blob in lost]
 """
 DEEDS = {
