@@ -7,6 +7,7 @@ the holder's rights of that moment. Signing keys live in the database, encrypted
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import threading
 import time
@@ -20,6 +21,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
+from django.db import OperationalError
 from django.utils import timezone
 from jwt.utils import base64url_decode
 
@@ -27,10 +29,12 @@ from .actors import Actor
 from .keys import hash_secret, last_used, new_secret
 from .models import AccessKey, RefreshToken, SigningKey
 
+logger = logging.getLogger(__name__)
+
 ALGORITHM = "EdDSA"
 LIFETIME = timedelta(minutes=15)
 REFRESH_LIFETIME = timedelta(days=90)
-REFRESH_TOKENS = 20  # of a key and service: each docker login asks for one
+REFRESH_TOKENS = 100  # of a key, for all services together: each docker login asks for one
 REFRESH_PREFIX = "kcrr_"
 SIGNING_KEY_LIFETIME = timedelta(days=30)
 _HEADER = frozenset({"alg", "kid", "typ"})
@@ -148,18 +152,25 @@ def _token(claims: dict[str, Any], address: str, client: str) -> Token:
 
 
 def issue_refresh(key: AccessKey, service: str) -> str:
-    """Make a refresh token for a key and one service; only its hash is kept, and of the last ones only."""
+    """Make a refresh token for a key and one service; only its hash is kept, and the last REFRESH_TOKENS of a key.
+
+    "" when the database cannot be written, as on a full disk: the client keeps the secret then, and can go on.
+    """
     token = new_secret(REFRESH_PREFIX)
-    RefreshToken.objects.create(
-        key=key,
-        service=service,
-        token_hash=hash_secret(token),
-        expires_at=min(filter(None, [key.expires_at, timezone.now() + REFRESH_LIFETIME])),
-    )
-    own = RefreshToken.objects.filter(key=key, service=service).order_by("-pk")
-    oldest = own.values_list("pk", flat=True)[REFRESH_TOKENS : REFRESH_TOKENS + 1].first()
-    if oldest is not None:
-        own.filter(pk__lte=oldest).delete()
+    try:
+        RefreshToken.objects.create(
+            key=key,
+            service=service,
+            token_hash=hash_secret(token),
+            expires_at=min(filter(None, [key.expires_at, timezone.now() + REFRESH_LIFETIME])),
+        )
+        own = RefreshToken.objects.filter(key=key).order_by("-pk")
+        oldest = own.values_list("pk", flat=True)[REFRESH_TOKENS : REFRESH_TOKENS + 1].first()
+        if oldest is not None:
+            own.filter(pk__lte=oldest).delete()
+    except OperationalError:
+        logger.exception("a refresh token could not be written")
+        return ""
     return token
 
 

@@ -140,6 +140,11 @@ def actions_in_project(actor: Actor, project: str) -> frozenset[Action]:
     return _actions(actor, _roles(actor, project, "")[1])
 
 
+def knows_project(actor: Actor, project: str) -> bool:
+    """Whether there is a project of this name in which the actor has a role or may pull. At most two queries."""
+    return bool(actions_in_project(actor, project)) or visible(actor).filter(project__name=project).exists()
+
+
 def require(actor: Actor, action: Action, name: ImageName) -> Repository:
     """The live repository of this name, when the actor may do this to it.
 

@@ -127,11 +127,17 @@ def _answer(
         "expires_in": int(tokens.LIFETIME.total_seconds()),
         "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    if key and wants_refresh:
-        answer["refresh_token"] = refresh_token or tokens.issue_refresh(key, asked.host.service)
+    if key and wants_refresh and (refresh_token or _may_keep(actor, asked.host)):
+        kept = refresh_token or tokens.issue_refresh(key, asked.host.service)
+        answer |= {"refresh_token": kept} if kept else {}
     if request.method == "POST":
         answer["scope"] = " ".join(f"{grant.type}:{grant.name}:{','.join(sorted(grant.actions))}" for grant in grants)
     return http.json(answer, Cache_Control="no-store")
+
+
+def _may_keep(actor: Actor, host: hosts.Host) -> bool:
+    """Whether the actor can use the host: one of no project is answered like one of a project that they may not see."""
+    return not host.project or access.knows_project(actor, host.project)
 
 
 def _grant(actor: Actor, host: hosts.Host, scope: scopes.Scope) -> tokens.Grant | None:

@@ -281,9 +281,12 @@ def test_refresh_tokens_that_have_run_out_are_forgotten(world):
 def test_of_the_refresh_tokens_of_a_key_the_last_ones_stay(world):
     key = world.member.key
     other = tokens.issue_refresh(key, "another.test")
-    made = [tokens.issue_refresh(key, SERVICE) for _ in range(tokens.REFRESH_TOKENS + 5)]
-    assert RefreshToken.objects.filter(service=SERVICE).count() == tokens.REFRESH_TOKENS
-    for token, service in ((made[5], SERVICE), (made[-1], SERVICE), (other, "another.test")):
+    of_others = tokens.issue_refresh(world.viewer.key, SERVICE)
+    services = [f"host-{number}.test" for number in range(tokens.REFRESH_TOKENS)]
+    made = [tokens.issue_refresh(key, service) for service in services]
+    assert RefreshToken.objects.filter(key=key).count() == tokens.REFRESH_TOKENS
+    for token, service in ((made[0], services[0]), (made[-1], services[-1])):
         assert tokens.redeem_refresh(token, service, address="", client="") == key
+    assert tokens.redeem_refresh(of_others, SERVICE, address="", client="") == world.viewer.key
     with pytest.raises(tokens.InvalidToken):
-        tokens.redeem_refresh(made[4], SERVICE, address="", client="")
+        tokens.redeem_refresh(other, "another.test", address="", client="")

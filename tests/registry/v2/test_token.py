@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.db import OperationalError
 from django.utils import timezone
 
 from accounts import guesses, keys, tokens
@@ -416,6 +417,33 @@ def test_a_refresh_token_comes_only_when_it_was_asked_for(docker):
     ):
         assert answer.status == 200
         assert "refresh_token" not in answer.json()
+
+
+@pytest.mark.parametrize("how", [{"offline_token": "true"}, {"access_type": "offline"}])
+def test_a_refresh_token_is_for_hosts_that_one_can_use_and_tells_of_no_others(docker, how):
+    """Whoever has no role and no repository in a project is answered as if it did not exist."""
+    ask = get if "offline_token" in how else post
+    for name, project, is_kept in (
+        *(("reader", "demo", True), ("viewer", "demo", True), ("stranger", "demo", True)),  # demo/public is for all
+        *(("owner", "lab", True), ("member", "lab", False), ("outsider", "lab", False)),
+        *(("outsider", "rival", True), ("member", "rival", False), ("owner", "rival", False)),
+        *((name, "nowhere", False) for name in ("owner", "member", "outsider")),
+    ):
+        answer = ask(docker(name), service=PROJECT_HOST.replace("demo", project), **how)
+        assert answer.status == 200
+        assert ("refresh_token" in answer.json()) == is_kept, (name, project)
+    assert "refresh_token" in ask(docker("stranger", BARE_HOST), **how).json()
+
+
+def test_a_token_is_issued_when_the_database_cannot_be_written(docker, monkeypatch, caplog):
+    def fails(**fields):
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(RefreshToken.objects, "create", fails)
+    answer = get(docker("member"), "repository:web/app:pull", offline_token="true")
+    assert answer.status == 200
+    assert "refresh_token" not in answer.json()
+    assert "could not be written" in caplog.text
 
 
 def test_a_refresh_token_stands_for_its_key(docker, refresh_token):
