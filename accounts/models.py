@@ -41,6 +41,7 @@ class Project(models.Model):
     repository_limit = models.PositiveIntegerField(default=1_000)
     image_limit = models.PositiveIntegerField(default=10_000, help_text="images in one repository")
     tag_limit = models.PositiveIntegerField(default=1_000, help_text="tags of one image")
+    digest_limit = models.PositiveIntegerField(default=10_000, help_text="digests of one image, with those in Recovery")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:

@@ -6,11 +6,14 @@ The table holds the SHA-256 of each session's key: a copy of the database opens 
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
+from django.db import OperationalError
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -58,10 +61,23 @@ class SessionStore(DatabaseStore):
         self[_ORIGIN] = {"address": address[:45], "client": client[:200], "at": timezone.now().isoformat()}
 
     def note_seen(self) -> None:
-        """Write down, every five minutes at most, that the session is in use."""
+        """Write down, every five minutes at most, that the session is in use; a full disk does not hinder reading."""
         now = timezone.now()
         if self.seen_at and now - self.seen_at >= SEEN_RESOLUTION:
-            ConsoleSession.objects.filter(pk=self.row_key).update(seen_at=now)
+            with suppress(OperationalError):
+                ConsoleSession.objects.filter(pk=self.row_key).update(seen_at=now)
+
+    def save(self, must_create: bool = False) -> None:
+        """Save the session. Raises OperationalError when the database cannot be written: a 503, not the user's mistake.
+
+        Django raises UpdateError for every error of the database, which says that the session has ended meanwhile.
+        """
+        try:
+            super().save(must_create)
+        except UpdateError as error:
+            if isinstance(error.__context__, OperationalError):
+                raise error.__context__ from None
+            raise
 
     def exists(self, session_key: str) -> bool:
         """Whether there is a session with this key."""

@@ -23,6 +23,7 @@ from .views import (
     search,
     signing_in,
     tags,
+    uploads,
     vulnerabilities,
 )
 
@@ -126,6 +127,7 @@ urlpatterns = [
     path("profile", profile.show, name="profile"),
     path("profile/password", profile.password, name="password"),
     path("profile/sessions", profile.sessions, name="sessions"),
+    path("profile/uploads", uploads.show, name="uploads"),
     path("profile/keys", keys.show, name="keys"),
     path("profile/keys/new", keys.create, name="key_new"),
     path("organizations/<str:organization>/", organizations.show, name="organization"),

@@ -21,7 +21,7 @@ from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repositor
 from registry.models.compiled import CompiledQuery, text_mark
 from registry.oci import digests
 from registry.oci.names import ImageName
-from registry.storage import blob_storage
+from registry.storage import Full, blob_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -193,6 +193,14 @@ def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:
         update_fields=["review_after"],
         batch_size=500,
     )
+
+
+def check_room() -> None:
+    """Raises StorageFull when only the reserve is left, which is for what people must be able to do on a full disk."""
+    try:
+        blob_storage().check_room()
+    except Full as error:
+        raise errors.StorageFull from error
 
 
 def parse_digest(text: str) -> digests.Digest:

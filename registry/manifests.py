@@ -138,9 +138,10 @@ def push(
     """M: store a manifest under its digest and let tags name it.
 
     Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
-    image has expired). Pushing the same again changes nothing.
+    image has expired), StorageFull. Pushing the same again changes nothing.
     """
     check_reference(reference)
+    blobs.check_room()
     by_digest = digests.is_digest(reference)
     algorithm = digests.parse(reference).algorithm if by_digest else digests.DEFAULT_ALGORITHM
     digest = str(digests.of(content, algorithm))
@@ -364,6 +365,7 @@ def _store(
         return manifest
     named, children = _referenced(image, document)
     if manifest is None:
+        quotas.check_digests(image)
         manifest = Manifest.objects.create(
             image=image,
             digest=digest,

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 SETTINGS = ("display_name", "description")
-LIMITS = {"repositories": "repository_limit", "images": "image_limit", "tags": "tag_limit"}  # by what they are of
+LIMITS = {  # by what they are of
+    "repositories": "repository_limit",
+    "images": "image_limit",
+    "tags": "tag_limit",
+    "digests": "digest_limit",
+}
 
 
 def create(

@@ -1,6 +1,7 @@
 """Quotas: exact, because each count is taken under the lock that every addition needs.
 
-repositories of a project: the Project row; images of a repository: the Repository row; tags of an image: the Image row.
+repositories of a project: the Project row; images of a repository: the Repository row; tags and digests of an image:
+the Image row. Digests in Recovery count, since their manifests are kept: so recovering any never needs room.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from registry.errors import Denied
-from registry.models import Image, Repository, Tag
+from registry.models import Image, Manifest, Repository, Tag
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -26,6 +27,10 @@ _FULL = {
     ),
     "tags": gettext_noop(
         "%(full)s is full: %(used)s of %(limit)s tags. Delete tags, or ask an operator to raise the quota."
+    ),
+    "digests": gettext_noop(
+        "%(full)s is full: %(used)s of %(limit)s digests, those in Recovery included. Delete digests for good, or ask"
+        " an operator to raise the quota."
     ),
 }
 
@@ -45,6 +50,12 @@ def check_images(repository: Repository) -> None:
 def check_tags(image: Image) -> None:
     """Raises Denied when the (locked) image is full."""
     _check(Tag.objects.live().filter(image=image).count(), image.repository.project.tag_limit, image, "tags")
+
+
+def check_digests(image: Image) -> None:
+    """Raises Denied when the (locked) image is full."""
+    used = Manifest.objects.filter(image=image).count()
+    _check(used, image.repository.project.digest_limit, image, "digests")
 
 
 def _check(used: int, limit: int, full: object, what: str) -> None:

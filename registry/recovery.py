@@ -338,8 +338,9 @@ def _purge(deletion_id: int) -> bool:
 
 def _end_uploads(deletion_id: int) -> None:
     """Discard the unfinished uploads into a repository that is deleted: their time was over with it."""
-    for session in UploadSession.objects.overdue().filter(repository__deletion=deletion_id):
-        uploads.discard(session, if_overdue=True)
+    overdue = UploadSession.objects.overdue()
+    for session in overdue.filter(repository__deletion=deletion_id):
+        uploads.discard(session, among=overdue)
 
 
 @retried

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from accounts.models import User
 from registry import blobs, errors
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 SESSION_LIFE = timedelta(hours=24)
+IDLE = timedelta(hours=1)  # an upload that waits for its next bytes for longer may be ended for the sake of a new one
 DONE_SESSION_LIFE = timedelta(hours=1)
 TRASH_DELAY = timedelta(hours=2)
 OPEN_SESSIONS = 100
@@ -51,30 +53,76 @@ NOWHERE = -1  # a start that cannot be read: no upload ever stands there
 def start(actor: Actor, repository: Repository, image_name: str, algorithm: str = "") -> UploadSession:
     """Open an upload into the repository. ``algorithm`` is a hint at the digest that will come.
 
-    Raises DigestInvalid (unknown algorithm), TooManyRequests (100 uploads are open), StorageFull, NameUnknown (the
-    repository was deleted meanwhile).
+    At most OPEN_SESSIONS are open for a user, exactly. When there are as many, the one that has been idle for longest,
+    and for IDLE at least, is ended for the new one.
+    Raises DigestInvalid (unknown algorithm), TooManyRequests (too many are open, and none is idle), StorageFull,
+    NameUnknown (the repository was deleted meanwhile).
     """
     algorithm = algorithm or digests.DEFAULT_ALGORITHM
     if algorithm not in digests.HEX_LENGTHS:
         raise errors.DigestInvalid(f"digest algorithm must be one of {', '.join(digests.HEX_LENGTHS)}")
     if actor.user_id is None:
         raise errors.Unauthorized
-    if UploadSession.objects.open().filter(user=actor.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
-        raise errors.TooManyRequests(
-            f"{OPEN_SESSIONS} of your uploads are open already: finish or cancel some", detail={"seconds": 60}
-        )
-    with _storage_errors():
-        blob_storage().check_room()
+    blobs.check_room()
+    wanted = UploadSession(
+        repository=repository, image_name=image_name, user_id=actor.user_id, algorithm=algorithm, expires_at=_expiry()
+    )
+    while not _open(wanted):
+        if not _end_idle(actor.user_id):
+            raise errors.TooManyRequests(
+                f"{OPEN_SESSIONS} of your uploads are open already: finish some, or end them in your profile",
+                detail={"seconds": 60},
+            )
+    return wanted
+
+
+@retried
+def _open(wanted: UploadSession) -> bool:
+    """Save a new session, unless its user has OPEN_SESSIONS already. The user's row is the lock of the count."""
     with transaction.atomic():
-        if not Repository.objects.live().filter(pk=repository.pk).held().exists():
+        list(User.objects.select_for_update(no_key=True).filter(pk=wanted.user_id).values_list("pk"))
+        if of_user(wanted.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
+            return False
+        if not Repository.objects.live().filter(pk=wanted.repository_id).held().exists():
             raise errors.NameUnknown
-        return UploadSession.objects.create(
-            repository=repository,
-            image_name=image_name,
-            user_id=actor.user_id,
-            algorithm=algorithm,
-            expires_at=timezone.now() + SESSION_LIFE,
-        )
+        wanted.save(force_insert=True)
+    return True
+
+
+def _end_idle(user_id: int) -> bool:
+    """End the upload of the user that has been idle for longest; whether there was one. One being written to is not."""
+    idle = of_user(user_id).filter(expires_at__lt=_expiry() - IDLE)
+    for session in idle.order_by("expires_at")[:OPEN_SESSIONS]:
+        try:
+            with blob_storage().writing(session.pk):
+                discard(session, among=idle)
+        except Busy:
+            continue
+        return True
+    return False
+
+
+def of_user(user_id: int) -> QuerySet[UploadSession]:
+    """The open uploads of a user."""
+    return UploadSession.objects.open().filter(user=user_id)
+
+
+def end(user_id: int, upload: UUID) -> bool:
+    """End an open upload of the user, wherever it is going; whether there was one."""
+    session = of_user(user_id).filter(pk=upload).first()
+    if session is not None:
+        discard(session)
+    return session is not None
+
+
+def moved_at(session: UploadSession) -> datetime:
+    """When the open upload began, or bytes of it came last."""
+    return session.expires_at - SESSION_LIFE
+
+
+def _expiry() -> datetime:
+    """When an upload ends that has moved now."""
+    return timezone.now() + SESSION_LIFE
 
 
 def push(actor: Actor, repository: Repository, image_name: str, digest: str, piece: Piece) -> Blob:
@@ -106,9 +154,7 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     """
     with _written(session, piece) as written:
         standing = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
-        if not standing.update(
-            offset=written.end, prefix_digest=written.digest, expires_at=timezone.now() + SESSION_LIFE
-        ):
+        if not standing.update(offset=written.end, prefix_digest=written.digest, expires_at=_expiry()):
             raise errors.BlobUploadUnknown
     session.offset, session.prefix_digest = written.end, written.digest
     return session
@@ -143,9 +189,9 @@ def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Bl
         return _make_visible(session, digest, written.end)
 
 
-def discard(session: UploadSession, *, if_overdue: bool = False) -> None:
-    """End an open upload (or only one whose time is over): forget its row, and its bytes under either name."""
-    rows = UploadSession.objects.overdue() if if_overdue else UploadSession.objects.all()
+def discard(session: UploadSession, *, among: QuerySet[UploadSession] | None = None) -> None:
+    """End an open upload, if it is still ``among`` these: forget its row, and its bytes under either name."""
+    rows = UploadSession.objects.all() if among is None else among
     with transaction.atomic():
         row = rows.select_for_update().filter(pk=session.pk).first()
         if row is None or row.state == UploadSession.State.DONE:
@@ -168,7 +214,7 @@ def sweep(limit: int = 1_000) -> int:
         if session.state == UploadSession.State.DONE:
             session.delete()
         else:
-            discard(session, if_overdue=True)
+            discard(session, among=UploadSession.objects.overdue())
     return len(overdue)
 
 

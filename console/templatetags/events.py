@@ -179,6 +179,7 @@ def _settings() -> dict[str, str]:
         "repository_limit": _("quota of repositories"),
         "image_limit": _("quota of images"),
         "tag_limit": _("quota of tags"),
+        "digest_limit": _("quota of digests"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
         "scan_on_push": _("scan on push"),

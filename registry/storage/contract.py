@@ -40,7 +40,8 @@ class Append(Protocol):
 
         The bytes are durable when this returns. ``seen`` is called with every chunk, in order. Whatever the chunks'
         iterator raises passes through and leaves the upload at ``offset``.
-        Raises Full, TooLarge (the upload would exceed ``limit``), Missing (fewer than ``offset`` bytes are there).
+        Raises Full (also when the reserve would be taken), TooLarge (the upload would exceed ``limit``), Missing (fewer
+        than ``offset`` bytes are there).
         """
 
 
@@ -86,5 +87,5 @@ class BlobStorage(Protocol):
     def keys(self, *, older_than: datetime) -> Iterable[str]:
         """The names of all blobs that were stored before that time, in no order."""
 
-    def check_room(self) -> None:
-        """Raises Full when no new upload should begin."""
+    def check_room(self, size: int = 0) -> None:
+        """Raises Full when ``size`` more bytes would take of the reserve, which is for everything but blobs."""

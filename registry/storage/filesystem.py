@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 BLOCK = 1024 * 1024
+LOOK_EVERY = 1024 * 1024  # bytes that one upload writes between two looks at the room that is left
 RESERVE_BYTES = 1024**3
 RESERVE_SHARE = 0.02
 
@@ -39,7 +40,7 @@ class FileSystemBlobStorage(FileSystemStorage):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_size == 0:  # perhaps made just now: its name must be as durable as its bytes
                 _sync_directory(self._staging_directory)
-            yield partial(_append, descriptor)
+            yield partial(_append, descriptor, self.check_room)
         except BlockingIOError as error:
             raise Busy from error
         finally:
@@ -112,12 +113,12 @@ class FileSystemBlobStorage(FileSystemStorage):
                     if path.lstat().st_mtime < older_than.timestamp():
                         yield str(path.relative_to(root))
 
-    def check_room(self) -> None:
+    def check_room(self, size: int = 0) -> None:
         """See contract.BlobStorage.check_room."""
         _make_directories(self._staging_directory)
         room = os.statvfs(self._staging_directory)
         free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
-        if free < min(RESERVE_BYTES, total * RESERVE_SHARE):
+        if free - size < min(RESERVE_BYTES, total * RESERVE_SHARE):
             raise Full(f"{free} bytes are left in {self.location}")
 
     @property
@@ -128,7 +129,14 @@ class FileSystemBlobStorage(FileSystemStorage):
         return self._staging_directory / str(upload)
 
 
-def _append(descriptor: int, offset: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
+def _append(
+    descriptor: int,
+    check_room: Callable[[int], None],
+    offset: int,
+    chunks: Chunks,
+    limit: int,
+    seen: Callable[[bytes], object],
+) -> int:
     """See contract.Append."""
     with _full_disk():
         if os.fstat(descriptor).st_size < offset:
@@ -136,13 +144,24 @@ def _append(descriptor: int, offset: int, chunks: Chunks, limit: int, seen: Call
         os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
         os.lseek(descriptor, offset, os.SEEK_SET)
         try:
-            end = _write_all(descriptor, offset, chunks, limit, seen)
+            end = _write_all(descriptor, offset, _while_there_is_room(chunks, check_room), limit, seen)
         except BaseException:
             with suppress(OSError):
                 os.ftruncate(descriptor, offset)  # at once, not by the next request: the disk may be full
             raise
     failpoint("append.synced")
     return end
+
+
+def _while_there_is_room(chunks: Chunks, check_room: Callable[[int], None]) -> Iterator[bytes]:
+    """The chunks, until the next LOOK_EVERY bytes would take of the reserve. Raises Full."""
+    since = LOOK_EVERY
+    for chunk in chunks:
+        since += len(chunk)
+        if since > LOOK_EVERY:
+            check_room(max(LOOK_EVERY, len(chunk)))
+            since = len(chunk)
+        yield chunk
 
 
 def _write_all(descriptor: int, end: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:

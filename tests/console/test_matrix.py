@@ -37,6 +37,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "profile": (PERSONAL, {}, 200),
     "password": (PERSONAL, {}, 200),
     "sessions": (PERSONAL, {}, 200),
+    "uploads": (PERSONAL, {}, 200),
     "keys": (PERSONAL, {}, 200),
     "key_new": (PERSONAL, {}, 200),
     "organization": (ORGANIZATION, {"organization": "acme"}, 200),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from django.contrib.auth.tokens import default_token_generator
 from django.core import mail
+from django.db import OperationalError
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.http import urlsafe_base64_encode
 
@@ -355,3 +357,24 @@ def test_one_holder_who_cannot_be_warned_stops_no_other(world, monkeypatch):
     assert tasks.warn_of_expiry() == 1, "it is tried again"
     assert mail.outbox[1].to == [world.member.user.email]
     assert tasks.warn_of_expiry() == 0
+
+
+@pytest.mark.parametrize("is_signed_in", [False, True])
+def test_a_session_that_cannot_be_written_is_a_503_that_says_when_to_come_again(
+    console, member, monkeypatch, is_signed_in
+):
+    """As on a full disk. Pages are shown all the same."""
+    browser = console("member" if is_signed_in else None, raise_request_exception=False)
+    ConsoleSession.objects.update(seen_at=timezone.now() - timedelta(hours=1))
+
+    def fails(*arguments, **options):
+        raise OperationalError("database or disk is full")
+
+    monkeypatch.setattr(ConsoleSession, "save", fails)
+    monkeypatch.setattr(QuerySet, "update", fails)
+    if is_signed_in:
+        assert browser.get("/profile").status_code == 200
+        answer = browser.post("/profile/sessions", {"session": "none"})  # says that none has been ended
+    else:
+        answer = browser.post("/sign-in", {"email": member.email, "password": PASSWORD})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")

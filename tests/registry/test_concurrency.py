@@ -13,6 +13,7 @@ from contextlib import closing
 
 import pytest
 
+from registry import uploads
 from tests.integrity import assert_integrity
 from tests.live import OCI_MANIFEST, LiveServer, sha256
 from tests.programs import PostgresServer
@@ -226,6 +227,7 @@ OF_QUOTAS = {
     "repositories": ("repository_limit", "Repository.objects.live()"),
     "images": ("image_limit", "Image.objects.live().filter(repository__name='web')"),
     "tags": ("tag_limit", "Tag.objects.live().filter(image__name='app')"),
+    "digests": ("digest_limit", "Manifest.objects.filter(image__name='app')"),
 }
 LEAVE_ROOM_FOR_ONE = """
 from accounts.models import Project; from registry.models import *
@@ -237,7 +239,9 @@ COUNT = "from registry.models import *; print({rows}.count())"
 @pytest.mark.parametrize("what", OF_QUOTAS)
 def test_of_a_hundred_at_the_quota_minus_one_exactly_one_lands(server, what):
     limit, rows = OF_QUOTAS[what]
-    land = {"repositories": made_repositories, "images": pushed_images, "tags": pushed_tags}[what](server)
+    land = {"repositories": made_repositories, "images": pushed_images, "tags": pushed_tags, "digests": pushed_digests}[
+        what
+    ](server)
     server.manage("shell", "-v0", "-c", LEAVE_ROOM_FOR_ONE.format(limit=limit, rows=rows))
     before = server.manage("shell", "-v0", "-c", COUNT.format(rows=rows))
     try:
@@ -292,6 +296,41 @@ def pushed_tags(server):
         return said_of_quota(status, body)
 
     return push
+
+
+def pushed_digests(server):
+    """Push manifests of one image that are new each, by digest."""
+    api = server.api()
+    assert api.push_blob(b"{}") == 201
+    assert api.push_manifest("first", b"{}") == 201
+    _, headers, manifest = api.ask("GET", "manifests/first")
+
+    def push(number):
+        content = json.dumps(json.loads(manifest) | {"annotations": {"number": str(number)}}).encode()
+        kind = headers["Content-Type"]
+        path = f"manifests/{sha256(content)}"
+        status, _, body = patiently(lambda: api.ask("PUT", path, content, Content_Type=kind))
+        return said_of_quota(status, body)
+
+    return push
+
+
+OPEN_UPLOADS = "from registry.models import *; print(UploadSession.objects.open().count())"
+
+
+def test_of_a_hundred_uploads_at_once_exactly_those_are_opened_that_are_allowed(server):
+    server.manage("shell", "-v0", "-c", "from registry.models import *; UploadSession.objects.all().delete()")
+    api = server.api()
+
+    def start(_):
+        status, headers, _ = patiently(lambda: api.ask("POST", "blobs/uploads/"))
+        assert status == 202 or (status == 429 and headers["Retry-After"]), status
+        return status == 202
+
+    assert all(at_once(60, start))
+    assert at_once(CROWD, start).count(True) == uploads.OPEN_SESSIONS - 60
+    assert server.manage("shell", "-v0", "-c", OPEN_UPLOADS) == uploads.OPEN_SESSIONS
+    server.manage("shell", "-v0", "-c", "from registry.models import *; UploadSession.objects.all().delete()")
 
 
 def said_of_quota(status, body):

@@ -1,8 +1,14 @@
 """Writers of one upload, one after the other: what was answered is never overwritten."""
 
+import os
+from datetime import timedelta
+
 import pytest
 
-from registry import blobs, errors, repositories, uploads
+from registry import blobs, errors, manifests, repositories, uploads
+from registry.models import UploadSession
+from registry.oci.names import ImageName
+from registry.storage import filesystem
 from tests.docker_client import sha256
 
 
@@ -59,3 +65,96 @@ def test_no_upload_begins_in_a_repository_that_was_deleted_meanwhile(world):
     repositories.delete(world.owner.actor, repository)
     with pytest.raises(errors.NameUnknown):
         uploads.start(world.member.actor, repository, "app")
+
+
+# ── How many ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(uploads, "OPEN_SESSIONS", 3)
+
+
+def idle(*sessions, hours=2):
+    for session in sessions:
+        session.expires_at -= timedelta(hours=hours)
+        session.save(update_fields=["expires_at"])
+
+
+def test_who_has_as_many_uploads_as_are_allowed_begins_none_until_one_ends(world, few):
+    actor, repository = world.member.actor, world.repository("web")
+    opened = [uploads.start(actor, repository, "app") for _ in range(3)]
+    with pytest.raises(errors.TooManyRequests, match="end them in your profile"):
+        uploads.start(actor, repository, "app")
+    uploads.start(world.pusher.actor, repository, "app")  # everybody has their own
+    uploads.finish(actor, repository, "app", str(opened[0].pk), sha256(b""), uploads.Piece([]))
+    uploads.start(actor, repository, "app")
+
+
+def test_the_upload_that_is_idle_for_longest_makes_room_and_its_bytes_go(world, few, storage_folder):
+    actor, repository = world.member.actor, world.repository("web")
+    opened = [uploads.start(actor, repository, "app") for _ in range(3)]
+    for session in opened:
+        uploads.append(session, uploads.Piece([b"bytes"]))
+        session.refresh_from_db()
+    idle(opened[0], hours=2)
+    idle(opened[1], hours=3)
+    new = uploads.start(actor, repository, "app")
+    left = set(UploadSession.objects.values_list("pk", flat=True))
+    assert left == {opened[0].pk, opened[2].pk, new.pk}
+    assert {path.name for path in (storage_folder / "staging").iterdir()} == {str(opened[0].pk), str(opened[2].pk)}
+
+
+def test_an_upload_that_is_being_written_is_not_idle_however_long_one_request_takes(world, few):
+    actor, repository = world.member.actor, world.repository("web")
+    slow, *others = [uploads.start(actor, repository, "app") for _ in range(3)]
+    idle(slow, hours=3)
+
+    def body():
+        yield b"first half, "
+        with pytest.raises(errors.TooManyRequests):
+            uploads.start(actor, repository, "app")
+        yield b"second half"
+
+    session = uploads.append(uploads.find(actor, repository, "app", str(slow.pk)), uploads.Piece(body()))
+    assert session.offset == len(b"first half, second half")
+    idle(others[0])
+    uploads.start(actor, repository, "app")
+    assert not UploadSession.objects.filter(pk=others[0].pk).exists()
+
+
+def test_somebody_ends_their_own_uploads_and_nobody_elses(world, storage_folder):
+    session = uploads.start(world.member.actor, world.repository("web"), "app")
+    uploads.append(session, uploads.Piece([b"bytes"]))
+    assert not uploads.end(world.pusher.user.pk, session.pk)
+    assert uploads.end(world.member.user.pk, session.pk)
+    assert not uploads.end(world.member.user.pk, session.pk)
+    assert list((storage_folder / "staging").iterdir()) == []
+
+
+# ── A full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_upload_that_would_take_of_the_reserve_is_cut_and_its_bytes_go(world, storage_folder, monkeypatch):
+    actor, repository = world.member.actor, world.repository("web")
+    session = uploads.start(actor, repository, "app")
+    uploads.append(session, uploads.Piece([b"what was answered"]))
+    free = [50]
+
+    def room(path):
+        return os.statvfs_result((4096, 2**20, 10**4, free[0], free[0], 1, 1, 1, 0, 255))
+
+    def body():
+        for _ in range(100):
+            yield b"x" * 2**20
+            free[0] -= 1  # of 2**20 bytes, as a disk does
+
+    monkeypatch.setattr(os, "statvfs", room)
+    monkeypatch.setattr(filesystem, "RESERVE_BYTES", 10 * 2**20)
+    with pytest.raises(errors.StorageFull):
+        uploads.append(session, uploads.Piece(body()))
+    assert free[0] == 10
+    staged = storage_folder / "staging" / str(session.pk)
+    assert staged.read_bytes() == b"what was answered"
+    free[0] = 9
+    with pytest.raises(errors.StorageFull):
+        manifests.push(actor, repository, ImageName("demo", "web", "app"), "1", b"{}", content_type="")
+    free[0] = 50
+    blob = uploads.finish(actor, repository, "app", str(session.pk), sha256(b"what was answered"), uploads.Piece([]))
+    assert read(blob) == b"what was answered"

@@ -1,4 +1,4 @@
-"""``manage.py setquota PROJECT [--repositories N] [--images N] [--tags N]``"""
+"""``manage.py setquota PROJECT [--repositories N] [--images N] [--tags N] [--digests N]``"""
 
 from typing import Any
 
@@ -18,6 +18,9 @@ class Command(JsonCommand):
         parser.add_argument("--repositories", type=_limit, metavar="N", help="repositories in the project")
         parser.add_argument("--images", type=_limit, metavar="N", help="images in each repository")
         parser.add_argument("--tags", type=_limit, metavar="N", help="tags of each image")
+        parser.add_argument(
+            "--digests", type=_limit, metavar="N", help="digests of each image, those in Recovery included"
+        )
 
     def run(self, **options: Any) -> dict[str, Any]:
         project = organizations.find_project(options["project"])

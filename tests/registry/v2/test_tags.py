@@ -6,7 +6,8 @@ from urllib.parse import quote
 import pytest
 
 from accounts.models import Project
-from registry.models import Event, Manifest, Tag
+from registry import recovery
+from registry.models import Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
 from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
@@ -384,6 +385,25 @@ def test_a_limit_below_what_is_there_already_takes_nothing_away(member):
     assert member.pull(NAME, "1.0")[0] == IMAGE.manifest
     member.push_manifest(NAME, "1.0", NEWER.manifest)
     assert member.push_manifest(NAME, "2.0", NEWER.manifest, expect=403).codes == ["DENIED"]
+
+
+def test_an_image_takes_no_new_digest_when_it_is_full_those_in_recovery_included(member, world):
+    limit(digest_limit=2)
+    member.push_manifest(NAME, NEWER.digest, NEWER.manifest)
+    other = json.dumps(json.loads(NEWER.manifest) | {"annotations": {"a": "b"}}).encode()
+    for reference in ("2.0", sha256(other)):  # with a tag or without
+        refused = member.push_manifest(NAME, reference, other, expect=403)
+        assert refused.codes == ["DENIED"]
+        assert refused.json()["errors"][0]["detail"]["quota"] == "digests"
+        assert "2 of 2 digests, those in Recovery included" in refused.message
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # is here already
+    member.delete(f"{NAME}/manifests/{NEWER.digest}", 202)
+    member.push_manifest(NAME, "2.0", other, expect=403)  # what was deleted is kept
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # comes back
+    member.delete(f"{NAME}/manifests/{NEWER.digest}", 202)
+    recovery.purge_now(world.member.actor, Deletion.objects.latest("pk"))
+    member.push_manifest(NAME, "2.0", other)
+    assert Manifest.objects.filter(image__path=f"demo/{NAME}").count() == 2
 
 
 def test_an_index_and_its_images_are_one_tag(member):

@@ -1,0 +1,42 @@
+"""Uploads that somebody has begun and not finished."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.contrib import messages
+from django.shortcuts import redirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from console.shortcuts import alone, personal
+from registry import uploads
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from accounts.models import User
+
+
+@personal
+def show(request: HttpRequest) -> HttpResponse:
+    """The open uploads of a person, the one that moved last first; POST ends one, or all."""
+    user: User = request.user  # type: ignore[assignment]  # personal views only
+    if request.method == "POST":
+        ended = sum(uploads.end(user.pk, upload) for upload in _wanted(user, request.POST.get("upload", "")))
+        said = ngettext("%(count)s upload has been ended.", "%(count)s uploads have been ended.", ended)
+        messages.success(request, said % {"count": ended} if ended else _("This upload has ended already."))
+        return redirect("console:uploads")
+    mine = uploads.of_user(user.pk).select_related("repository__project").order_by("-expires_at")
+    rows = [{"upload": upload, "moved_at": uploads.moved_at(upload)} for upload in mine]
+    return alone(request, "console/uploads.html", rows=rows, limit=uploads.OPEN_SESSIONS, tab="uploads")
+
+
+def _wanted(user: User, text: str) -> list[UUID]:
+    if text == "all":
+        return list(uploads.of_user(user.pk).values_list("pk", flat=True))
+    try:
+        return [UUID(text)]
+    except ValueError:
+        return []

@@ -1,0 +1,41 @@
+"""The open uploads of a person: listed, and ended."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from registry import uploads
+from registry.models import UploadSession
+
+pytestmark = pytest.mark.django_db
+
+
+def forms(page: str) -> list[str]:
+    return re.findall(r'name="upload" value="([^"]+)"', page)
+
+
+def test_open_uploads_are_listed_and_ended_by_their_owner_alone(console, world):
+    repository = world.repository("web")
+    mine = [uploads.start(world.member.actor, repository, f"app{number}") for number in range(3)]
+    theirs = uploads.start(world.pusher.actor, repository, "theirs")
+    uploads.append(mine[0], uploads.Piece([b"x" * 12_345]))
+    browser = console("member")
+    page = browser.get("/profile/uploads").content.decode()
+    assert all(f"demo/web/app{number}" in page for number in range(3))
+    assert "12.3 kB" in page
+    assert "theirs" not in page
+    assert set(forms(page)) == {"all", *(str(session.pk) for session in mine)}
+    assert (
+        "1 upload has been ended"
+        in browser.post("/profile/uploads", {"upload": forms(page)[0]}, follow=True).content.decode()
+    )
+    assert "ended already" in browser.post("/profile/uploads", {"upload": forms(page)[0]}, follow=True).content.decode()
+    for wanted in (str(theirs.pk), "none", ""):
+        browser.post("/profile/uploads", {"upload": wanted})
+    assert UploadSession.objects.count() == 3
+    page = browser.post("/profile/uploads", {"upload": "all"}, follow=True).content.decode()
+    assert "2 uploads have been ended" in page
+    assert "There are none." in page
+    assert list(UploadSession.objects.all()) == [theirs]
