@@ -1,0 +1,108 @@
+"""The backend: every write transaction, and every statement that writes without one, waits for its turn."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.db import OperationalError
+from django.db.backends.sqlite3 import base
+
+from . import turns
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator
+
+PATIENCE = 5.0  # seconds, when OPTIONS has no timeout
+_WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER)\b", re.IGNORECASE)
+
+
+class Cursor(base.SQLiteCursorWrapper):
+    """Waits for its turn before a statement that writes, when no transaction has it."""
+
+    def __init__(self, database: DatabaseWrapper, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._database = database
+
+    def execute(self, query: str, params: Any = None) -> Any:
+        """See Django's."""
+        with self._turn(query):
+            return super().execute(query, params)
+
+    def executemany(self, query: str, param_list: Any) -> Any:
+        """See Django's."""
+        with self._turn(query):
+            return super().executemany(query, param_list)
+
+    @contextmanager
+    def _turn(self, query: str) -> Iterator[None]:
+        if self.connection.in_transaction or not _WRITES.match(query):
+            yield
+            return
+        turn = self._database.take_turn()
+        try:
+            yield
+        finally:
+            turn.give()
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """Django's wrapper; ``timeout`` of OPTIONS also bounds the wait for the turn. Raises OperationalError after it."""
+
+    _turn: turns.Turn | None = None
+
+    def take_turn(self) -> turns.Turn:
+        """Wait until this connection may write."""
+        options: dict[str, Any] = self.settings_dict.get("OPTIONS") or {}
+        try:
+            return turns.of(self._file_of_tickets()).take(float(options.get("timeout", PATIENCE)))
+        except turns.TookTooLong as error:
+            raise OperationalError("database is locked: too many others wait to write") from error
+
+    def _file_of_tickets(self) -> Path | None:
+        return None if self.is_in_memory_db() else Path(f"{self.settings_dict['NAME']}-turns")
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Make one of ours."""
+        return self.connection.cursor(factory=partial(Cursor, self))
+
+    def _start_transaction_under_autocommit(self) -> None:
+        turn = self.take_turn()
+        try:
+            super()._start_transaction_under_autocommit()  # type: ignore[misc]  # the stubs leave it out
+        except BaseException:
+            turn.give()
+            raise
+        self._turn = turn
+
+    def _commit(self) -> None:
+        try:
+            super()._commit()  # type: ignore[misc]  # the stubs leave these out
+        finally:
+            self._give_turn_when_over()
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()  # type: ignore[misc]
+        finally:
+            self._give_turn_when_over()
+
+    def _close(self) -> None:
+        try:
+            super()._close()  # type: ignore[misc]
+        finally:
+            self._give_turn()
+
+    def _give_turn_when_over(self) -> None:
+        """A commit that failed leaves the transaction open: Django rolls it back then."""
+        if self.connection is None or not self.connection.in_transaction:
+            self._give_turn()
+
+    def _give_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.give()

@@ -1,0 +1,235 @@
+"""Who writes to SQLite stands in a queue: turns come in order, in a process and between processes, and never get lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+from django.db import OperationalError, connection, connections
+
+from registry.sqlite.base import DatabaseWrapper
+from registry.sqlite.turns import TookTooLong, Turns, of
+from tests.programs import wait_until
+
+WRITERS, PATIENCE = 24, 60
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "database-turns"
+
+
+def arrive(turns: Turns, act) -> threading.Thread:
+    """Start a thread; returns when it stands in the queue."""
+    before = turns.waiting
+    thread = threading.Thread(target=act)
+    thread.start()
+    assert wait_until(lambda: turns.waiting > before, timeout=PATIENCE)
+    return thread
+
+
+def next_ticket(path: Path) -> int:
+    return int.from_bytes(path.read_bytes()[:8], "little") if path.exists() else 0
+
+
+# ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("has_file", [False, True])
+def test_turns_come_in_the_order_of_arrival(path, has_file):
+    turns, order = Turns(path if has_file else None), []
+    first = turns.take(0)
+
+    def write(number):
+        turn = turns.take(PATIENCE)
+        order.append(number)
+        turn.give()
+
+    threads = [arrive(turns, lambda number=number: write(number)) for number in range(WRITERS)]
+    first.give()
+    for thread in threads:
+        thread.join()
+    assert order == list(range(WRITERS))
+
+
+def test_one_writer_beside_many_that_write_all_the_time_waits_for_each_of_them_once(path):
+    turns, order, over = Turns(path), [], threading.Event()
+    first = turns.take(0)
+
+    def always(number):
+        while not over.is_set():
+            turn = turns.take(PATIENCE)
+            order.append(number)
+            turn.give()
+
+    def once():
+        turn = turns.take(PATIENCE)
+        order.append("once")
+        turn.give()
+        over.set()
+
+    threads = [arrive(turns, lambda number=number: always(number)) for number in range(WRITERS)]
+    threads.append(arrive(turns, once))
+    first.give()
+    for thread in threads:
+        thread.join()
+    assert order[: WRITERS + 1] == [*range(WRITERS), "once"]
+
+
+def test_who_waits_too_long_leaves_the_queue_and_holds_up_nobody(path):
+    turns = Turns(path)
+    first = turns.take(0)
+    with pytest.raises(TookTooLong):
+        turns.take(0.01)
+    assert turns.waiting == 0
+    first.give()
+    first.give()  # once more changes nothing
+    turns.take(0).give()
+
+
+def test_a_turn_that_its_holder_loses_is_given_back(path):
+    turns = Turns(path)
+    turn = turns.take(0)
+    del turn
+    turns.take(0).give()
+
+
+# ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+OTHER_PROCESS = """
+    import sys
+    from pathlib import Path
+    sys.path.insert(0, sys.argv[1])
+    from registry.sqlite.turns import Turns
+    turn = Turns(Path(sys.argv[2])).take(60)
+    with open(sys.argv[3], "a") as order:
+        order.write("other ")
+    if sys.argv[4] == "gives":
+        turn.give()
+    else:
+        import os
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("how", ["gives", "dies"])
+def test_processes_take_turns(path, tmp_path, how):
+    """This process asks again at once, and comes after the other one all the same; also when that one is killed."""
+    turns, order, source = Turns(path), tmp_path / "order", Path(__file__).parents[2]
+    turn = turns.take(0)
+    before = next_ticket(path)
+    arguments = [sys.executable, "-c", textwrap.dedent(OTHER_PROCESS), source, path, order, how]
+    with subprocess.Popen([str(each) for each in arguments]) as other:
+        assert wait_until(lambda: next_ticket(path) > before, timeout=PATIENCE)
+        turn.give()
+        turn = turns.take(PATIENCE)
+        with order.open("a") as file:
+            file.write("this ")
+        turn.give()
+        assert other.wait() == 0
+    assert order.read_text() == "other this "
+
+
+def test_a_forked_process_neither_has_the_turn_nor_waits_for_threads_that_it_does_not_have():
+    turns = of(None)
+    turn = turns.take(0)
+    waiting = arrive(turns, lambda: turns.take(PATIENCE).give())
+    child = os.fork()
+    if child == 0:
+        try:
+            turn.give()  # a copy: not the turn of the parent, and not the one that comes next
+            mine = turns.take(0)
+            try:
+                turns.take(0)
+            except TookTooLong:
+                mine.give()
+                os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert turns.waiting == 1
+    turn.give()
+    waiting.join()
+
+
+def test_a_file_that_cannot_be_used_keeps_nobody_from_writing(tmp_path, caplog):
+    turns = Turns(tmp_path / "no folder" / "turns")
+    turns.take(0).give()
+    assert "writers of other processes are not waited for" in caplog.text
+
+
+# ── The backend ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def database(db, tmp_path):
+    """A connection of its own, to a database of its own."""
+    settings = connection.settings_dict | {"NAME": str(tmp_path / "own.sqlite3")}
+    options = {"transaction_mode": "IMMEDIATE", "timeout": 0.01}
+    made = DatabaseWrapper(settings | {"OPTIONS": options, "CONN_HEALTH_CHECKS": False}, "own")
+    made.cursor().execute("CREATE TABLE notes (text)")
+    yield made
+    made.close()
+
+
+def is_free(database: DatabaseWrapper) -> bool:
+    try:
+        database.take_turn().give()
+    except OperationalError:
+        return False
+    return True
+
+
+def begin(database: DatabaseWrapper) -> None:
+    database.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback", "close"])
+def test_a_transaction_has_the_turn_until_it_ends(database, end):
+    assert is_free(database)
+    begin(database)
+    assert not is_free(database)
+    database.cursor().execute("INSERT INTO notes VALUES (1)")
+    database.cursor().execute("SAVEPOINT inner")
+    database.cursor().execute("RELEASE SAVEPOINT inner")
+    assert not is_free(database)
+    getattr(database, end)()
+    assert is_free(database)
+
+
+def test_a_transaction_that_cannot_begin_has_no_turn(database):
+    other = DatabaseWrapper(database.settings_dict, "other")
+    with other.connection or other.cursor().connection as raw:
+        raw.execute("BEGIN IMMEDIATE")  # a program that does not stand in the queue
+        with pytest.raises(OperationalError, match="locked"):
+            begin(database)
+        raw.execute("ROLLBACK")
+    assert is_free(database)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "waits"),
+    [
+        ("INSERT INTO notes VALUES (1)", True),
+        ("  update notes SET text = 2", True),
+        ("DELETE FROM notes", True),
+        ("SELECT * FROM notes", False),
+        ("PRAGMA user_version", False),
+    ],
+)
+def test_a_statement_that_writes_without_a_transaction_waits_for_its_turn(database, statement, waits):
+    turn = database.take_turn()
+    if waits:
+        with pytest.raises(OperationalError, match="too many others wait"):
+            database.cursor().execute(statement)
+    else:
+        database.cursor().execute(statement)
+    turn.give()
+    database.cursor().execute(statement)
+    assert is_free(database)
+
+
+@pytest.mark.sqlite_only
+def test_the_registry_uses_this_backend(db):
+    assert isinstance(connections["default"], DatabaseWrapper)
