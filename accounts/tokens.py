@@ -21,7 +21,7 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from django.utils import timezone
 from jwt.utils import base64url_decode
 
@@ -75,7 +75,8 @@ class Token:
 
 
 def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
-    """Sign a token for one service (host), valid for LIFETIME."""
+    """Sign a token for one service (host), valid for LIFETIME. There are none for the system."""
+    assert not actor.is_system
     now = int(time.time())
     identifier, private_key = _keys.signing()
     claims = {
@@ -92,7 +93,6 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "key_expires_at": actor.key_expires_at,
         "project": actor.project_id,
         "pull_only": actor.pull_only,
-        "system": actor.is_system,
     }
     return jwt.encode(claims, private_key, algorithm=ALGORITHM, headers={"kid": identifier})
 
@@ -103,6 +103,7 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
     The key is found by ``kid`` in our own set only; a header with anything but alg, kid and typ is refused.
     """
     try:
+        _keys.refresh()
         claims = _claims(text, service)
         if claims["exp"] <= time.time():
             raise InvalidToken("the token has expired")
@@ -125,6 +126,9 @@ def _claims(text: str, service: str) -> dict[str, Any]:
         issuer=settings.PUBLIC_URL,
         options={"require": _CLAIMS},
     )
+    # ``issue`` makes no longer ones: this one was made elsewhere, with a stolen key.
+    if not claims["exp"] - claims["iat"] <= LIFETIME.total_seconds():
+        raise InvalidToken("the token is valid for too long")
     return claims
 
 
@@ -143,7 +147,6 @@ def _token(claims: dict[str, Any], address: str, client: str) -> Token:
         label=claims["sub"],
         pull_only=claims["pull_only"],
         project_id=claims["project"],
-        is_system=claims["system"],
         scope=scope,
         address=address,
         client=client,
@@ -205,6 +208,19 @@ def rotate_signing_key(*, only_if_due: bool = False) -> bool:
     return True
 
 
+def replace_signing_keys() -> int:
+    """Make a new signing key and delete all others; returns how many there were.
+
+    Every token in use fails, and clients ask for a new one. Other processes honour the deleted keys for
+    ``RELOAD_SECONDS`` more at most.
+    """
+    with transaction.atomic():
+        new = _new_signing_key()
+        deleted, _ = SigningKey.objects.exclude(pk=new.pk).delete()
+    _keys.forget()
+    return deleted
+
+
 def forget_expired() -> int:
     """Delete refresh tokens that have run out; returns how many."""
     return RefreshToken.objects.filter(expires_at__lte=timezone.now()).delete()[0]
@@ -228,7 +244,7 @@ def _new_signing_key() -> SigningKey:
 class _KeyRing:
     """The signing keys as this process knows them; read again at most once in RELOAD_SECONDS."""
 
-    RELOAD_SECONDS = 60
+    RELOAD_SECONDS = 10
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -240,6 +256,12 @@ class _KeyRing:
         self._public: dict[str, Any] = {}
         self._signing: tuple[str, Any] | None = None
         self._loaded_at = float("-inf")
+
+    def refresh(self) -> None:
+        """Read the keys again when it is time: a key that was deleted meanwhile signs nothing any more."""
+        with self._lock:
+            if self._is_old():
+                self._load(make=False)
 
     def signing(self) -> tuple[str, Any]:
         """Identifier and private key of the newest key; makes the first one."""
@@ -269,7 +291,10 @@ class _KeyRing:
         rows = list(SigningKey.objects.order_by("created_at", "pk"))
         if not rows and make:
             rows = [_new_signing_key()]
+        known = self._public.keys()
         self._public = {row.identifier: serialization.load_pem_public_key(row.public_key.encode()) for row in rows}
+        if known - self._public.keys():
+            _claims.cache_clear()
         newest = rows[-1] if rows else None
         if newest is None or (self._signing and self._signing[0] != newest.identifier):
             self._signing = None

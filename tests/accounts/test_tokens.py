@@ -62,11 +62,15 @@ def test_a_token_says_what_it_was_told(signing):
     )
 
 
-@pytest.mark.parametrize("actor", [ANONYMOUS, SYSTEM], ids=["anonymous", "system"])
-def test_nobody_and_the_system_stay_what_they_are(signing, actor):
-    token = tokens.verify(tokens.issue(actor, SERVICE, []), SERVICE)
-    assert (token.actor.is_anonymous, token.actor.is_system) == (actor.is_anonymous, actor.is_system)
+def test_a_token_of_an_anonymous_client_is_anonymous(signing):
+    token = tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
+    assert token.actor.is_anonymous
     assert token.actor.scope == {}
+
+
+def test_no_token_is_issued_for_the_system(signing):
+    with pytest.raises(AssertionError):
+        tokens.issue(SYSTEM, SERVICE, [])
 
 
 def test_a_token_allows_what_it_names_and_nothing_like_it(signing):
@@ -179,6 +183,30 @@ def test_a_busy_process_signs_with_the_new_key_before_long(signing):
     tokens._keys._loaded_at -= tokens._keys.RELOAD_SECONDS + 1
     tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
     assert jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))["kid"] == new != old
+
+
+def test_a_leaked_key_is_withdrawn_and_the_new_one_signs(signing):
+    before = [tokens.issue(ANONYMOUS, SERVICE, [])]
+    tokens.rotate_signing_key()
+    before.append(tokens.issue(ANONYMOUS, SERVICE, []))
+    assert all(tokens.verify(text, SERVICE) for text in before)
+    assert tokens.replace_signing_keys() == 2
+    for text in before:
+        with pytest.raises(tokens.InvalidToken):
+            tokens.verify(text, SERVICE)
+    assert tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
+    assert SigningKey.objects.count() == 1
+
+
+def test_another_process_refuses_a_withdrawn_key_within_seconds_for_tokens_that_it_has_seen_too(signing):
+    text = tokens.issue(ANONYMOUS, SERVICE, [])
+    assert tokens.verify(text, SERVICE)
+    new = tokens._new_signing_key()  # as replace_signing_keys does it in another process
+    SigningKey.objects.exclude(pk=new.pk).delete()
+    assert tokens._keys.RELOAD_SECONDS <= 10
+    tokens._keys._loaded_at -= tokens._keys.RELOAD_SECONDS + 1
+    with pytest.raises(tokens.InvalidToken):
+        tokens.verify(text, SERVICE)
 
 
 def test_keys_that_no_token_can_need_are_forgotten(signing):

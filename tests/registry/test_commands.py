@@ -190,6 +190,16 @@ def test_the_signing_key_is_rotated(world, docker):
     assert docker("member").raw("GET", "/v2/", headers={"Authorization": f"Bearer {token}"}).status == 200
 
 
+def test_a_leaked_signing_key_is_withdrawn(world, docker):
+    client = docker("member")
+    token = client.token()
+    run("rotatesigningkey")
+    assert run("rotatesigningkey", "--forget-others") == {"rotated": True, "forgotten": 2}
+    assert client.raw("GET", "/v2/", headers={"Authorization": f"Bearer {token}"}).status == 401
+    assert client.raw("GET", "/v2/", headers={"Authorization": f"Bearer {client.token()}"}).status == 200
+    assert SigningKey.objects.count() == 1
+
+
 # ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 REFUSALS = [
     # command line, words of the refusal

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.core.management.base import CommandParser
+
 from accounts import tokens
 from registry.management.json_command import JsonCommand
 
@@ -9,5 +11,14 @@ from registry.management.json_command import JsonCommand
 class Command(JsonCommand):
     help = "Sign tokens with a new key from now on. Tokens in use stay valid until they run out."
 
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--forget-others",
+            action="store_true",
+            help="delete all other signing keys, after a leak: every token in use fails, and clients ask for a new one",
+        )
+
     def run(self, **options: Any) -> dict[str, Any]:
+        if options["forget_others"]:
+            return {"rotated": True, "forgotten": tokens.replace_signing_keys()}
         return {"rotated": tokens.rotate_signing_key()}

@@ -719,12 +719,16 @@ FORGERIES = {
     "the audience without its port": lambda f: f.sign(aud=PROJECT_HOST.partition(":")[0]),
     "expired": lambda f: f.sign(exp=int(time.time()) - 1),
     "expired long ago": lambda f: f.sign(exp=0),
+    "valid for longer than we ever issue": lambda f: f.sign(exp=f.claims["iat"] + 15 * 60 + 1),
+    "valid for years": lambda f: f.sign(exp=int(time.time()) + 10**8),
+    "valid for ever": lambda f: f.sign(exp=float("inf")),
+    "issued at no moment": lambda f: f.sign(iat=float("nan")),
     "exp is no number": lambda f: f.sign(exp="tomorrow"),
     "not valid before tomorrow": lambda f: f.sign(nbf=int(time.time()) + 86400),
     "issued tomorrow": lambda f: f.sign(iat=int(time.time()) + 86400),
     **{
         f"no {claim}": lambda f, claim=claim: f.sign(**{claim: LEFT_OUT})
-        for claim in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "user", "key", "system")
+        for claim in ("iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access", "user", "key")
     },
     "access that is no list": lambda f: f.sign(access={"type": "repository"}),
     "access of texts": lambda f: f.sign(access=["repository:web/app:pull"]),
@@ -766,6 +770,16 @@ def test_a_forged_token_opens_nothing(docker, name):
         assert answer.status == 401, path
         assert answer.codes == ["UNAUTHORIZED"]
         assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def test_a_forged_token_does_not_make_its_holder_the_system(docker):
+    docker("member").push("web/app", "1.0")
+    client = docker("viewer")
+    forger = Forger(client)
+    access = [grant | {"actions": ["pull", "push", "delete"]} for grant in forger.claims["access"]]
+    token = forger.sign(user=None, key=None, system=True, access=access)
+    assert client.raw("GET", "/v2/web/app/tags/list", headers=bearer(token)).status == 401
+    assert client.raw("DELETE", "/v2/web/app/manifests/1.0", headers=bearer(token)).status == 401
 
 
 def test_guessing_key_identifiers_costs_no_query_each(docker, django_assert_max_num_queries):
