@@ -24,7 +24,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
 
-from . import guesses, passwords
+from . import audit, guesses, passwords
 from .actors import Actor
 from .models import AccessKey, User
 
@@ -82,8 +82,9 @@ def create(
     pull_only: bool = False,
     expires_at: datetime | None = None,
     form_id: uuid.UUID | None = None,
+    by: Actor | None = None,
 ) -> NewKey:
-    """Make a key; a form that is sent twice makes one.
+    """Make a key; a form that is sent twice makes one. ``by``: who makes it, the holder when it is None.
 
     Raises KeyRefused when the user has ten already, or the limits make no sense.
     """
@@ -111,12 +112,34 @@ def create(
             expires_at=expires_at,
             form_id=form_id,
         )
+        _record(by, audit.Action.KEY_CREATE, key)
     return NewKey(key, secret)
 
 
-def revoke(key: AccessKey) -> None:
-    """End a key at once: its tokens fail at their next request. Doing it twice changes nothing."""
-    AccessKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now())
+def revoke(key: AccessKey, *, by: Actor | None = None) -> bool:
+    """End a key at once: its tokens fail at their next request. ``by``: who ends it, the holder when it is None.
+
+    Doing it twice changes nothing; returns whether it was done now.
+    """
+    with transaction.atomic():
+        if not AccessKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+            return False
+        _record(by, audit.Action.KEY_REVOKE, key)
+    return True
+
+
+def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
+    """A key for one project is the business of that project's organization; others, of all the holder's."""
+    by = by or Actor(user_id=key.user_id, label=key.user.email)
+    detail = {
+        "key": key.identifier,
+        "name": key.name,
+        "project": key.project.name if key.project else "",
+        "pull_only": key.pull_only,
+        "expires_at": key.expires_at.isoformat() if key.expires_at else "",
+    }
+    organizations = [key.project.organization_id] if key.project else None
+    audit.record(by, action, person=key.user, organizations=organizations, detail=detail)
 
 
 def authenticate(identifier: str, secret: str, *, address: str, client: str) -> AccessKey:

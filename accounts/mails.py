@@ -14,7 +14,7 @@ from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
-    from .models import AccessKey, User
+    from .models import AccessKey, OrganizationMembership, User
 
 
 def send(user: User, subject: str, template: str, **context: Any) -> None:
@@ -39,3 +39,18 @@ def send_expiry_warning(key: AccessKey) -> None:
     """The key ends soon: make another one in time."""
     with translation.override(key.user.language or None):
         send(key.user, _("Your access key “%(name)s” expires soon") % {"name": key.name}, "key_expiry", key=key)
+
+
+def send_revoked_key(key: AccessKey, by: str) -> None:
+    """Somebody else revoked the key: what logs in with it fails."""
+    with translation.override(key.user.language or None):
+        subject = _("Your access key “%(name)s” has been revoked") % {"name": key.name}
+        send(key.user, subject, "key_revoked", key=key, by=by)
+
+
+def send_new_owner(owner: User, new: OrganizationMembership, by: str) -> None:
+    """Another owner of the organization has been made."""
+    said = {"new": new.user.email, "organization": new.organization.name, "by": by}
+    with translation.override(owner.language or None):
+        subject = _("%(new)s is now an owner of %(organization)s") % said
+        send(owner, subject, "new_owner", **said)

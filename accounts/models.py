@@ -1,7 +1,8 @@
 """Tables of who: organizations, projects, users, memberships, access keys, tokens.
 
 Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
-      └──< OrganizationMembership >────────────────┴──< ConsoleSession
+      ├──< OrganizationMembership >────────────────┼──< ConsoleSession
+      └──< Invitation, AuditEvent >────────────────┘
 """
 
 from __future__ import annotations
@@ -137,6 +138,30 @@ class ProjectMembership(models.Model):
         return f"{self.user} is {self.role} in {self.project}"
 
 
+class Invitation(models.Model):
+    """An owner asks the holder of a mail address to join an organization; the row goes when the invitation ends.
+
+    The same for addresses with and without an account. ``token_hash`` belongs to the link of the mail, empty until the
+    mail is sent.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=10, choices=OrganizationRole, default=OrganizationRole.MEMBER)
+    invited_by = models.CharField(max_length=254)
+    token_hash = models.CharField(max_length=64, blank=True, db_index=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["organization", "email"], name="one_invitation_an_address")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} is invited to {self.organization}"
+
+
 class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
     """Reads of access keys."""
 
@@ -260,3 +285,60 @@ class SignInFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.address} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class AuditEvent(models.Model):
+    """One event of the audit log: who changed people, keys or passwords, and who signed in (accounts.audit writes it).
+
+    What concerns several logs is written once for each. ``organization``: the log of that organization. Without one it
+    is the log of ``person``; without both, of the installation. ``subject``: the e-mail address of the person, which
+    outlives the row of the user. ``count``: more than 1 for failed sign-ins that share a row; the last was at
+    ``last_at``. Other rows are never altered.
+    """
+
+    class Action(models.TextChoices):
+        """What can happen."""
+
+        MEMBER_ADD = "member.add"
+        MEMBER_ROLE = "member.role"
+        MEMBER_REMOVE = "member.remove"
+        INVITATION_SEND = "invitation.send"
+        INVITATION_WITHDRAW = "invitation.withdraw"
+        INVITATION_DECLINE = "invitation.decline"
+        PROJECT_ROLE = "project.role"
+        REPOSITORY_ROLE = "repository.role"
+        KEY_CREATE = "key.create"
+        KEY_REVOKE = "key.revoke"
+        PASSWORD_CHANGE = "password.change"  # noqa: S105  the name of an event
+        PASSWORD_RESET = "password.reset"  # noqa: S105
+        SIGN_IN = "sign-in.success"
+        SIGN_IN_FAILURE = "sign-in.failure"
+        USER_DEACTIVATE = "user.deactivate"
+        USER_ACTIVATE = "user.activate"
+        SIGNING_KEY_ROTATE = "signing-key.rotate"
+
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+    last_at = models.DateTimeField(null=True, blank=True)
+    count = models.PositiveIntegerField(default=1)
+    action = models.CharField(max_length=32, choices=Action)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, null=True, related_name="+", db_index=False
+    )
+    person = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False)
+    subject = models.CharField(max_length=254, blank=True)
+    actor = models.CharField(max_length=254)
+    address = models.CharField(max_length=45, blank=True)
+    client = models.CharField(max_length=200, blank=True)
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        indexes: ClassVar = [
+            models.Index(fields=["organization", "-at", "-id"], name="audit_of_organization"),
+            models.Index(fields=["organization", "action", "-at", "-id"], name="audit_by_action"),
+            models.Index(fields=["organization", "subject", "-at", "-id"], name="audit_by_subject"),
+            models.Index(fields=["organization", "actor", "-at", "-id"], name="audit_by_actor"),
+            models.Index(fields=["person", "-at", "-id"], name="audit_of_person"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.subject} by {self.actor}"

@@ -8,7 +8,11 @@ from django.core.validators import validate_email
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from . import audit, keys, tasks
+from .actors import SYSTEM, Actor
 from .models import (
+    AccessKey,
+    ConsoleSession,
     Organization,
     OrganizationMembership,
     OrganizationRole,
@@ -88,8 +92,9 @@ def add_user(
     role: OrganizationRole | None = None,
     name: str = "",
     password: str | None = None,
+    by: Actor = SYSTEM,
 ) -> tuple[User, bool]:
-    """Return the user as a member of the organization, and whether the user was made now.
+    """Return the user as a member of the organization, and whether the user was made now. ``by``: who adds them.
 
     An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
     Raises Refused.
@@ -107,10 +112,27 @@ def add_user(
     created = user is None
     if user is None:
         user = User.objects.create_user(email, password, name=name)
-    OrganizationMembership.objects.get_or_create(
+    membership, joined = OrganizationMembership.objects.get_or_create(
         user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
     )
+    if joined:
+        note_role(by, organization, user, None, membership.role)
     return user, created
+
+
+def note_role(by: Actor, organization: Organization, user: User, before: str | None, after: str | None) -> None:
+    """Write to the audit log that a role in the organization was changed (None: no member); tell of a new owner.
+
+    All other owners get a mail, ``by`` too: it may be that somebody else uses their session.
+    """
+    if after is None:
+        action = audit.Action.MEMBER_REMOVE
+    else:
+        action = audit.Action.MEMBER_ADD if before is None else audit.Action.MEMBER_ROLE
+    detail = {"organization": organization.name, "before": before or "", "after": after or ""}
+    audit.record(by, action, person=user, organizations=[organization.pk], detail=detail)
+    if after == OrganizationRole.OWNER:
+        tasks.after_commit(tasks.tell_of_owner, organization.pk, user.pk, by.label)
 
 
 def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:
@@ -130,3 +152,52 @@ def set_project_role(project: Project, user: User, role: ProjectRole | None) -> 
             % {"user": user, "organization": project.organization.name}
         )
     ProjectMembership.objects.update_or_create(project=project, user=user, defaults={"role": role})
+
+
+def deactivate(by: Actor, user: User) -> bool:
+    """Shut somebody out until they are activated again; False when they are already.
+
+    Their sessions end. Access keys, refresh tokens and tokens fail at their next request; those that nobody revokes
+    meanwhile work again after ``activate``. Roles are kept.
+    """
+    return _set_active(by, user, audit.Action.USER_DEACTIVATE, is_active=False)
+
+
+def activate(by: Actor, user: User) -> bool:
+    """Let somebody in again, with the keys and roles that they had; False when they are active already."""
+    return _set_active(by, user, audit.Action.USER_ACTIVATE, is_active=True)
+
+
+def _set_active(by: Actor, user: User, action: audit.Action, *, is_active: bool) -> bool:
+    with transaction.atomic():
+        if not User.objects.filter(pk=user.pk, is_active=not is_active).update(is_active=is_active):
+            return False
+        # When activating too: a sign-in may have been on its way when the user was deactivated.
+        ConsoleSession.objects.filter(user=user).delete()
+        audit.record(by, action, person=user)
+    user.is_active = is_active
+    return True
+
+
+def without_owner(user: User) -> list[Organization]:
+    """The organizations of the user that have no active owner."""
+    owners = OrganizationMembership.objects.filter(role=OrganizationRole.OWNER, user__is_active=True)
+    found = Organization.objects.filter(memberships__user=user).exclude(memberships__in=owners)
+    return list(found.order_by("name"))
+
+
+def find_key(identifier: str) -> AccessKey:
+    """Find an access key by its ID. Raises Refused."""
+    key = AccessKey.objects.select_related("user", "project").filter(identifier=identifier).first()
+    if key is None:
+        raise Refused(f"there is no access key {identifier}")
+    return key
+
+
+def revoke_key(by: Actor, key: AccessKey) -> bool:
+    """End somebody else's key at once, and tell its holder by mail; False when it was revoked already."""
+    with transaction.atomic():
+        if not keys.revoke(key, by=by):
+            return False
+        tasks.after_commit(tasks.tell_of_revoked_key, key.pk, by.label)
+    return True

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 from celery import shared_task
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from . import mails
-from .models import AccessKey, User
+from .models import AccessKey, OrganizationMembership, OrganizationRole, User
 
 logger = logging.getLogger(__name__)
 
@@ -19,14 +22,23 @@ BETWEEN_LINKS = timedelta(minutes=1)
 WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
 
 
-def request_password_link(email: str, *, invited_by: str = "") -> bool:
-    """Have a link sent to the user of this address, if there is one; False when nothing can be sent at the moment."""
+def after_commit(task: Any, *arguments: Any) -> None:
+    """Queue the task when the transaction is committed. When the broker is away, the log says that the mail is lost."""
+    transaction.on_commit(partial(_queue, task, *arguments))
+
+
+def _queue(task: Any, *arguments: Any) -> bool:
     try:
-        send_password_link.delay(email, invited_by)
+        task.delay(*arguments)
     except OperationalError:
         logger.exception("no mail could be queued")
         return False
     return True
+
+
+def request_password_link(email: str, *, invited_by: str = "") -> bool:
+    """Have a link sent to the user of this address, if there is one; False when nothing can be sent at the moment."""
+    return _queue(send_password_link, email, invited_by)
 
 
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
@@ -44,6 +56,34 @@ def send_password_link(email: str, invited_by: str = "") -> bool:
         User.objects.filter(pk=user.pk).update(reset_sent_at=None)
         raise
     return True
+
+
+@shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
+def tell_of_revoked_key(pk: int, by: str) -> bool:
+    """Tell the holder of a key that somebody else revoked it; False when there is no such key."""
+    key = AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
+    if key is None:
+        return False
+    mails.send_revoked_key(key, by)
+    return True
+
+
+@shared_task
+def tell_of_owner(organization: int, user: int, by: str) -> int:
+    """Tell the other owners of an organization that somebody was made an owner; returns how many mails."""
+    owners = OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
+    new = owners.filter(user=user).select_related("user", "organization").first()
+    if new is None:
+        return 0
+    sent = 0
+    for owner in owners.filter(user__is_active=True).exclude(user=user).select_related("user"):
+        try:
+            mails.send_new_owner(owner.user, new, by)
+        except OSError:  # the others are to be told
+            logger.exception("an owner of organization %s could not be told of a new one", organization)
+        else:
+            sent += 1
+    return sent
 
 
 @shared_task

@@ -104,6 +104,8 @@ _project: list[URLPattern | URLResolver] = [
     path("recovery/<int:deletion>/hold", recovery.hold, name="hold"),
     path("collection", collection.show, name="collection"),
     path("members", members.show, name="members"),
+    path("keys", members.keys, name="project_keys"),
+    path("keys/<str:identifier>", members.key, name="project_key"),
     path("notices", notices.listed, name="notices"),
     path("notices/new", notices.create, name="notice_new"),
     path("notices/<int:subscription>", notices.show, name="notice"),
@@ -131,6 +133,8 @@ urlpatterns = [
     path("profile/keys", keys.show, name="keys"),
     path("profile/keys/new", keys.create, name="key_new"),
     path("organizations/<str:organization>/", organizations.show, name="organization"),
+    path("organizations/<str:organization>/keys", organizations.keys, name="organization_keys"),
+    path("organizations/<str:organization>/keys/<str:identifier>", organizations.key, name="organization_key"),
     path("organizations/<str:organization>/projects/new", organizations.create_project, name="project_new"),
     path("projects/<str:project>/", include(_project)),
 ]

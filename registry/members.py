@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
-from accounts import organizations
+from accounts import audit, organizations
 from accounts.models import (
+    AccessKey,
     Organization,
     OrganizationMembership,
     OrganizationRole,
@@ -23,6 +25,8 @@ from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
     from accounts.actors import Actor
 
 
@@ -51,8 +55,14 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
         except Refused as error:
             raise Denied(str(error)) from error
         _take_grants(actor, user, content_object__project=project)
-        history.record(
-            actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, before=before or "", after=role or ""
+        roles = {"before": before or "", "after": role or ""}
+        history.record(actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, **roles)
+        audit.record(
+            actor,
+            audit.Action.PROJECT_ROLE,
+            person=user,
+            organizations=[project.organization_id],
+            detail={"project": project.name, **roles},
         )
     return True
 
@@ -78,6 +88,7 @@ def set_organization_role(
                 _("%(user)s is the last owner of %(organization)s: make somebody else an owner first")
                 % {"user": user, "organization": organization}
             )
+        organizations.note_role(actor, organization, user, held.role, role)
         if role:
             held.role = role
             held.save(update_fields=["role"])
@@ -87,6 +98,45 @@ def set_organization_role(
         _take_grants(actor, user, content_object__project__organization=organization)
         held.delete()
     return True
+
+
+def keys_in_project(project: Project) -> QuerySet[AccessKey]:
+    """The living keys that can act in the project: their holder has a role there, and no limit keeps them out.
+
+    Keys of people who have a role on a repository of the project, and of the organization's owners, are among them.
+    """
+    holder = OuterRef("user")
+    roles = ProjectMembership.objects.filter(project=project, user=holder)
+    grants = RepositoryUserPermission.objects.filter(content_object__project=project, user=holder)
+    owners = _owners(project.organization).filter(user=holder)
+    alive = AccessKey.objects.alive().filter(Q(project=None) | Q(project=project))
+    return alive.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)))
+
+
+def keys_in_organization(organization: Organization) -> QuerySet[AccessKey]:
+    """The living keys of the organization's people, but for those that are limited to projects of other ones."""
+    belongs = OrganizationMembership.objects.filter(organization=organization, user=OuterRef("user"))
+    return AccessKey.objects.alive().filter(Exists(belongs), Q(project=None) | Q(project__organization=organization))
+
+
+def may_revoke(actor: Actor, project: Project, key: AccessKey) -> bool:
+    """Whether an admin of the project may end this key of the project.
+
+    A key that is limited to the project: every admin. A key without a limit may act in other projects too, which are
+    not the admin's business: the organization's owners only. An admin can take away the holder's role in the project.
+    """
+    return key.project_id == project.pk or _owners(project.organization).filter(user=actor.user_id).exists()
+
+
+def revoke_key(actor: Actor, project: Project, key: AccessKey) -> bool:
+    """End a key that can act in the project, and tell its holder; False when it was ended already. Raises Denied."""
+    if not may_revoke(actor, project, key):
+        raise Denied(_("only an owner of the organization may revoke a key that is not limited to this project"))
+    return organizations.revoke_key(actor, key)
+
+
+def _owners(organization: Organization) -> QuerySet[OrganizationMembership]:
+    return OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
 
 
 def _take_grants(actor: Actor, user: User, **where: object) -> None:

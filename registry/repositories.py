@@ -9,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import grants, organizations
+from accounts import audit, grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
 from registry import history, quotas
@@ -205,7 +205,13 @@ def set_role(
             return False
         history.compare_role(user, before, seen)
         grants.set_role(user, repository, role)
-        history.record(
-            actor, Event.Action.ROLE_CHANGE, repository, user=user.email, before=before or "", after=role or ""
+        roles = {"before": before or "", "after": role or ""}
+        history.record(actor, Event.Action.ROLE_CHANGE, repository, user=user.email, **roles)
+        audit.record(
+            actor,
+            audit.Action.REPOSITORY_ROLE,
+            person=user,
+            organizations=[repository.project.organization_id],
+            detail={"repository": str(repository), **roles},
         )
     return True

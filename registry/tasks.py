@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import guesses, tokens
+from accounts import audit, guesses, tokens
 from accounts.sessions import SessionStore
 from registry import cleanup, counts, garbage, history, recovery, uploads, usage
 
@@ -61,8 +61,8 @@ def rotate_signing_key() -> bool:
 
 @shared_task
 def prune_history() -> int:
-    """Delete events that are older than the installation keeps them."""
-    return history.prune()
+    """Delete events, those of the audit log too, that are older than the installation keeps them."""
+    return history.prune() + audit.prune()
 
 
 @shared_task

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import reduce
 from itertools import groupby
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -86,6 +88,20 @@ def keys(actor: Actor) -> dict[str, Any]:
         "alive": alive,
         "ended": [key for key in found if key.state != "alive"][:20],
         "limit": KEYS_PER_USER,
+        "soon": timezone.now() + timedelta(days=7),
+    }
+
+
+def acting_keys(found: QuerySet[AccessKey], wanted: QueryDict) -> dict[str, Any]:
+    """A page of keys of several people, in the order of their holders. Two queries."""
+    total = found.count()
+    if search := wanted.get("q", "").strip():
+        words = ("identifier", "name", "user__email", "user__name")
+        found = found.filter(reduce(or_, (Q(**{f"{field}__icontains": search}) for field in words)))
+    rows = found.select_related("user", "project")
+    return {
+        "listing": listing.page(rows, wanted, {"holder": "user__email"}, search=search),
+        "total": total,
         "soon": timezone.now() + timedelta(days=7),
     }
 

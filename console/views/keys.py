@@ -25,7 +25,7 @@ def show(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         key = AccessKey.objects.filter(user=request.user.pk, identifier=request.POST.get("key", "")).first()
         if key:
-            keys.revoke(key)
+            keys.revoke(key, by=actor(request))
             messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": key.name})
         return redirect("console:keys")
     return alone(request, "console/keys.html", page=people.keys(actor(request)), tab="keys")
@@ -44,6 +44,7 @@ def create(request: HttpRequest) -> HttpResponse:
             pull_only=form.cleaned_data["pull_only"],
             expires_at=form.expires_at(),
             form_id=form.cleaned_data["form_id"],
+            by=actor(request),
         )
         if made:
             login = f"docker login {people.login_host(made.key)} --username {made.key.identifier} --password-stdin"

@@ -35,7 +35,29 @@ def show(place: Place) -> HttpResponse:
             _set_role(place, user, posted.get("role", ""))
             return place.go("members")
     page = people.project_members(place.project, place.request.GET)
-    return place.render("console/members.html", side="members", form=form, page=page)
+    return place.render("console/members.html", side="members", tab="members", form=form, page=page)
+
+
+@of_project(Action.ADMINISTER)
+def keys(place: Place) -> HttpResponse:
+    """The access keys that can act in the project."""
+    page = people.acting_keys(members.keys_in_project(place.project), place.request.GET)
+    return place.render("console/project_keys.html", side="members", tab="keys", page=page)
+
+
+@of_project(Action.ADMINISTER)
+def key(place: Place, identifier: str) -> HttpResponse:
+    """One of these keys; POST revokes it."""
+    found = members.keys_in_project(place.project).select_related("user", "project").filter(identifier=identifier)
+    chosen = found.first()
+    if chosen is None:
+        raise Http404
+    if place.request.method == "POST":
+        members.revoke_key(place.actor, place.project, chosen)
+        place.say(_("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
+        return place.go("project_keys")
+    may_revoke = members.may_revoke(place.actor, place.project, chosen)
+    return place.render("console/project_key.html", side="members", key=chosen, may_revoke=may_revoke)
 
 
 def _set_role(place: Place, user: User, role: str) -> None:

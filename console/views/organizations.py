@@ -47,6 +47,7 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
         "organization": found,
         "is_owner": is_owner,
         "page": people.organization(found, request.GET),
+        "tab": "people",
     }
     return alone(request, "console/organization.html", form=form, **context)
 
@@ -83,6 +84,34 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
         words = _("%(email)s has a new role.") if role else _("%(email)s has been taken out.")
         messages.success(request, words % {"email": user.email})
     return redirect("console:organization", organization.name)
+
+
+@personal
+def keys(request: HttpRequest, organization: str) -> HttpResponse:
+    """The access keys of the people, for owners."""
+    found, _is_owner = _enter(request, organization, change=True)
+    page = people.acting_keys(members.keys_in_organization(found), request.GET)
+    return _page(request, "console/organization_keys.html", found, tab="keys", page=page)
+
+
+@personal
+def key(request: HttpRequest, organization: str, identifier: str) -> HttpResponse:
+    """One of these keys; POST revokes it."""
+    found, _is_owner = _enter(request, organization, change=True)
+    mine = members.keys_in_organization(found).select_related("user", "project").filter(identifier=identifier)
+    chosen = mine.first()
+    if chosen is None:
+        raise Http404
+    if request.method == "POST":
+        organizations.revoke_key(actor(request), chosen)
+        messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
+        return redirect("console:organization_keys", found.name)
+    return _page(request, "console/organization_key.html", found, tab="keys", key=chosen)
+
+
+def _page(request: HttpRequest, template: str, organization: Organization, **context: Any) -> HttpResponse:
+    """A page for owners."""
+    return alone(request, template, organization=organization, is_owner=True, **context)
 
 
 @personal

@@ -6,9 +6,12 @@ import re
 import uuid
 from datetime import timedelta
 
+import pytest
+from django.core import mail
 from django.utils import timezone
 
-from accounts.models import AccessKey
+from accounts import tasks as account_tasks
+from accounts.models import AccessKey, AuditEvent
 from tests.docker_client import DockerClient
 from tests.personas import Persona, make_key
 
@@ -79,3 +82,116 @@ def test_a_revoked_key_ends_at_once_and_only_ones_own(console, world):
     client.push("web/app", "1")
     browser.post("/profile/keys", {"key": world.member.key.identifier})
     assert client.raw("GET", "/v2/web/app/manifests/1", headers=client.basic()).status == 401
+
+
+# ── Keys of others ───────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def mailing(monkeypatch, django_capture_on_commit_callbacks):
+    """Mails about keys are sent at the end of the block."""
+    monkeypatch.setattr(account_tasks.tell_of_revoked_key, "delay", account_tasks.tell_of_revoked_key)
+    return lambda: django_capture_on_commit_callbacks(execute=True)
+
+
+def listed(browser, address: str) -> set[str]:
+    return set(re.findall(r"KCRK\w{16}", browser.get(address).content.decode()))
+
+
+def test_owners_see_the_keys_of_their_people_and_no_others(console, world):
+    here = make_key(world.member.user, "of demo", project=world.projects["demo"])
+    elsewhere = make_key(world.member.user, "of another organization", project=world.projects["rival"])
+    ended = make_key(world.member.user, "revoked")
+    ended.key.revoked_at = timezone.now()
+    ended.key.save()
+    found = listed(console("owner"), "/organizations/acme/keys")
+    people = {persona.key.identifier for name, persona in world.people.items() if name != "outsider"}
+    assert found == people | {here.key.identifier}
+    assert not found & {elsewhere.key.identifier, ended.key.identifier, world.outsider.key.identifier}
+
+
+def test_admins_see_each_key_that_can_act_in_their_project(console, world):
+    """Of members, of people with a role on a repository, of owners; not what is limited to another project."""
+    here = make_key(world.viewer.user, "of demo", project=world.projects["demo"])
+    lab = make_key(world.member.user, "of lab", project=world.projects["lab"])
+    found = listed(console("admin"), "/projects/demo/keys")
+    roles = ("owner", "admin", "member", "reader", "pusher", "viewer")
+    assert found == {world.people[name].key.identifier for name in roles} | {here.key.identifier}
+    assert not found & {lab.key.identifier, world.stranger.key.identifier, world.outsider.key.identifier}
+    assert "kcrs_" not in console("admin").get("/projects/demo/keys").content.decode()
+
+
+def test_an_owner_ends_a_leaked_key(console, docker, world, mailing):
+    client, key = docker("pusher"), world.pusher.key
+    token = {"Authorization": f"Bearer {client.token()}"}
+    there, browser = f"/organizations/acme/keys/{key.identifier}", console("owner")
+    assert key.identifier in browser.get(there).content.decode()
+    assert client.raw("GET", "/v2/", headers=token).status == 200, "looking changes nothing"
+    with mailing():
+        assert browser.post(there).url == "/organizations/acme/keys"
+    for headers in (client.basic(), token):
+        assert client.raw("GET", "/v2/", headers=headers).status == 401
+    (letter,) = mail.outbox
+    assert letter.to == ["pusher@acme.test"]
+    assert "owner@acme.test" in letter.body
+    event = AuditEvent.objects.get(action="key.revoke", organization__name="acme")
+    assert (event.actor, event.subject, event.detail["key"]) == ("owner@acme.test", "pusher@acme.test", key.identifier)
+    assert key.identifier not in browser.get("/organizations/acme/keys").content.decode()
+    assert browser.post(there).status_code == 404
+
+
+def test_an_admin_ends_what_is_limited_to_their_project_only(console, docker, world, mailing):
+    limited = make_key(world.owner.user, "ci", project=world.projects["demo"])
+    browser = console("admin")
+    refused = browser.post(f"/projects/demo/keys/{world.owner.key.identifier}", follow=True).content.decode()
+    assert "only an owner of the organization may revoke a key that is not limited to this project" in refused
+    world.owner.key.refresh_from_db()
+    assert world.owner.key.revoked_at is None
+    page = browser.get(f"/projects/demo/keys/{world.owner.key.identifier}").content.decode()
+    assert "Only an owner of the organization may revoke it" in page
+    assert not re.search(r'<form method="post">\s*<input type="hidden" name="csrf', page)
+    with mailing():
+        browser.post(f"/projects/demo/keys/{limited.key.identifier}")
+    limited.key.refresh_from_db()
+    assert limited.key.revoked_at
+    assert mail.outbox[0].to == ["owner@acme.test"]
+
+
+def test_an_owner_ends_any_key_from_the_page_of_a_project(console, world):
+    console("owner").post(f"/projects/demo/keys/{world.pusher.key.identifier}")
+    world.pusher.key.refresh_from_db()
+    assert world.pusher.key.revoked_at
+
+
+@pytest.mark.parametrize("person", ["member", "reader", "stranger", "outsider"])
+def test_nobody_else_sees_or_ends_keys(console, world, person):
+    key = world.admin.key
+    for there in ("/organizations/acme/keys", "/projects/demo/keys"):
+        for address in (there, f"{there}/{key.identifier}"):
+            assert console(person).get(address).status_code in {403, 404}
+            assert console(person).post(address).status_code in {403, 404}
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+def test_keys_of_other_organizations_do_not_exist(console, world):
+    """Nor do keys that a person of this organization limited to a project of another one."""
+    elsewhere = make_key(world.member.user, "theirs", project=world.projects["rival"])
+    for identifier in (world.outsider.key.identifier, elsewhere.key.identifier, "KCRKNOTHING", "' OR 1=1"):
+        for there in ("/organizations/acme/keys", "/projects/demo/keys"):
+            assert console("owner").get(f"{there}/{identifier}").status_code == 404
+            assert console("owner").post(f"{there}/{identifier}").status_code == 404
+
+
+def test_keys_are_filtered_and_paged(console, world):
+    for number in range(9):
+        make_key(world.reader.user, f"runner {number}")
+    browser = console("owner")
+    assert len(listed(browser, "/organizations/acme/keys?q=runner")) == 9
+    assert listed(browser, "/organizations/acme/keys?q=pusher@") == {world.pusher.key.identifier}
+    assert listed(browser, f"/projects/demo/keys?q={world.viewer.key.identifier}") == {world.viewer.key.identifier}
+
+
+def test_undoing_leads_to_the_keys_and_back(console, world):
+    assert 'href="/projects/demo/keys"' in console("admin").get("/projects/demo/history/undo").content.decode()
+    assert 'href="/projects/demo/keys"' not in console("member").get("/projects/demo/history/undo").content.decode()
+    page = console("admin").get(f"/projects/demo/keys/{world.member.key.identifier}").content.decode()
+    assert f"/projects/demo/history/undo?who={world.member.key.identifier}&amp;hours=24" in page

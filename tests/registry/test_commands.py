@@ -11,11 +11,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.core import mail
 from django.core.management import call_command, get_commands, load_command_class
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from accounts import keys
+from accounts import keys, tokens
+from accounts import tasks as account_tasks
 from accounts.models import (
     AccessKey,
     Organization,
@@ -28,13 +30,13 @@ from accounts.models import (
 from registry.management.commands.quickstart import Command as Quickstart
 from registry.models import Event, Repository, RepositoryUserPermission
 from tests.docker_client import BARE_HOST, DockerClient
-from tests.personas import PASSWORD, Persona
+from tests.personas import PASSWORD, Persona, make_key
 from tests.programs import environment_for
 
 SOURCE = Path(__file__).resolve().parents[2]
 JSON_COMMANDS = {
     *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
-    *("rotatesigningkey", "setquota"),
+    *("rotatesigningkey", "setquota", "deactivateuser", "activateuser", "revokeaccesskey"),
 }
 OTHERS = {"collectgarbage", "quickstart", "serve", "verifystorage"}
 
@@ -200,11 +202,65 @@ def test_a_leaked_signing_key_is_withdrawn(world, docker):
     assert SigningKey.objects.count() == 1
 
 
+def statuses(client: DockerClient, **credentials: dict[str, str]) -> dict[str, int]:
+    """What the registry answers to each of these headers."""
+    return {name: client.raw("GET", "/v2/", headers=headers).status for name, headers in credentials.items()}
+
+
+def test_a_user_is_shut_out_and_let_in_again(world, docker, client):
+    gone = make_key(world.member.user, "to be revoked")
+    docker_client, refresh = docker("member"), tokens.issue_refresh(world.member.key, "localhost:8080")
+    bearer = {"Authorization": f"Bearer {docker_client.token()}"}
+    client.force_login(world.member.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get("/profile").status_code == 200
+    both = sorted([world.member.key.identifier, gone.key.identifier])
+
+    ended = {"user": "member@acme.test", "active": False, "organizations_without_owner": []}
+    assert run("deactivateuser", "Member@acme.test") == ended | {"changed": True, "stopped_access_keys": both}
+    assert statuses(docker_client, basic=docker_client.basic(), bearer=bearer) == {"basic": 401, "bearer": 401}
+    with pytest.raises(tokens.InvalidToken):
+        tokens.redeem_refresh(refresh, "localhost:8080", address="", client="")
+    assert client.get("/profile").status_code == 302
+    assert run("deactivateuser", "member@acme.test") == ended | {"changed": False, "stopped_access_keys": []}
+
+    run("revokeaccesskey", gone.key.identifier)
+    again = {"user": "member@acme.test", "active": True, "access_keys": [world.member.key.identifier]}
+    assert run("activateuser", "member@acme.test") == again | {"changed": True}
+    assert run("activateuser", "member@acme.test") == again | {"changed": False}
+    assert statuses(docker_client, basic=docker_client.basic(), bearer=bearer) == {"basic": 200, "bearer": 200}
+    assert tokens.redeem_refresh(refresh, "localhost:8080", address="", client="") == world.member.key
+    revoked = DockerClient(gone)
+    assert statuses(revoked, basic=revoked.basic()) == {"basic": 401}
+    assert client.get("/profile").status_code == 302, "the session is not there any more"
+
+
+def test_an_operator_is_told_that_an_organization_has_no_active_owner(world):
+    assert run("deactivateuser", "owner@acme.test")["organizations_without_owner"] == ["acme"]
+
+
+def test_an_operator_revokes_a_key_of_any_user(world, docker, django_capture_on_commit_callbacks, monkeypatch):
+    monkeypatch.setattr(account_tasks.tell_of_revoked_key, "delay", account_tasks.tell_of_revoked_key)
+    client, key = docker("viewer"), world.viewer.key
+    answer = {"id": key.identifier, "name": "tests", "user": "viewer@acme.test", "revoked": True}
+    with django_capture_on_commit_callbacks(execute=True):
+        assert run("revokeaccesskey", key.identifier) == answer | {"changed": True}
+    assert client.raw("GET", "/v2/", headers=client.basic()).status == 401
+    (letter,) = mail.outbox
+    assert letter.to == ["viewer@acme.test"]
+    assert key.identifier in letter.body
+    with django_capture_on_commit_callbacks(execute=True):
+        assert run("revokeaccesskey", key.identifier) == answer | {"changed": False}
+    assert len(mail.outbox) == 1
+
+
 # ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 REFUSALS = [
     # command line, words of the refusal
     ("createorganization a", "2 to 64 letters"),
     ("createorganization a/b", "2 to 64 letters"),
+    ("deactivateuser nobody@acme.test", "there is no user nobody@acme.test"),
+    ("activateuser nobody@acme.test", "there is no user nobody@acme.test"),
+    ("revokeaccesskey KCRKNOTHING", "there is no access key KCRKNOTHING"),
     ("createproject nothing shop", "there is no organization nothing"),
     ("createproject acme ab", "a project's ID has 3 to 40"),
     ("createproject acme Shop", "a project's ID has 3 to 40"),

@@ -34,14 +34,15 @@ class Command(JsonCommand):
     def run(self, **options: Any) -> dict[str, Any]:
         roles = [_role(text) for text in options["project"]]
         organization = organizations.find_organization(options["organization"])
+        actor = command_actor("adduser")
         user, created = organizations.add_user(
             organization,
             options["email"],
             role=options["role"],
             name=options["name"],
             password=sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
+            by=actor,
         )
-        actor = command_actor("adduser")
         if options["role"]:
             members.set_organization_role(actor, organization, user, OrganizationRole(options["role"]))
         for project, role in roles:

@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 from django.utils import timezone
 
 from accounts import keys, organizations
+from accounts.actors import command_actor
 from registry.management.json_command import JsonCommand
 
 MAX_DAYS = 36_500
@@ -32,5 +33,6 @@ class Command(JsonCommand):
             project=organizations.find_project(options["project"]) if options["project"] else None,
             pull_only=options["pull_only"],
             expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
+            by=command_actor("createaccesskey"),
         )
         return {"id": new.key.identifier, "secret": new.secret}

@@ -87,13 +87,16 @@ class Command(BaseCommand):
             email = env.text("KCR_ADMIN_EMAIL", ADMIN_EMAIL)
             password = env.text("KCR_ADMIN_PASSWORD")
             shown = password or get_random_string(20)
+            actor = command_actor("quickstart")
             organization, _ = organizations.create_organization(ORGANIZATION)
-            projects.create(command_actor("quickstart"), organization, PROJECT, display_name="First project")
+            projects.create(actor, organization, PROJECT, display_name="First project")
             try:
-                user, _ = organizations.add_user(organization, email, role=OrganizationRole.OWNER, password=shown)
+                user, _ = organizations.add_user(
+                    organization, email, role=OrganizationRole.OWNER, password=shown, by=actor
+                )
             except organizations.Refused as error:
                 raise CommandError(f"KCR_ADMIN_EMAIL and KCR_ADMIN_PASSWORD: {error}") from error
-            key = keys.create(user, "quickstart")
+            key = keys.create(user, "quickstart", by=actor)
             self.hand_over(
                 f"  console   {user.email}  {'(your password)' if password else shown}\n"
                 f"  registry  {key.key.identifier}  {key.secret}\n"
