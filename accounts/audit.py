@@ -63,7 +63,7 @@ def record(
 
 
 def record_failed_sign_in(email: str, *, address: str, client: str) -> None:
-    """Count a wrong password. What was typed is not kept, only whose account it was.
+    """Count a sign-in that failed. What was typed is not kept, only whose account it was.
 
     An address without an account takes the same statements: the time of the answer must not tell.
     """

@@ -25,9 +25,10 @@ from django.db import OperationalError, transaction
 from django.utils import timezone
 from jwt.utils import base64url_decode
 
-from .actors import Actor
+from . import audit
+from .actors import SYSTEM, Actor
 from .keys import hash_secret, last_used, new_secret
-from .models import AccessKey, RefreshToken, SigningKey
+from .models import AccessKey, Organization, RefreshToken, SigningKey
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ def redeem_refresh(token: str, service: str, *, address: str, client: str) -> Ac
     return found.key
 
 
-def rotate_signing_key(*, only_if_due: bool = False) -> bool:
+def rotate_signing_key(by: Actor = SYSTEM, *, only_if_due: bool = False) -> bool:
     """Make a new signing key and forget those that no living token can need. Returns whether one was made.
 
     The one that was in use until now is kept, however old: tokens live that it signed a moment ago.
@@ -201,14 +202,17 @@ def rotate_signing_key(*, only_if_due: bool = False) -> bool:
     newest = SigningKey.objects.order_by("-created_at", "-pk").first()
     if only_if_due and newest and newest.created_at > now - SIGNING_KEY_LIFETIME:
         return False
-    _new_signing_key()
+    with transaction.atomic():
+        new = _new_signing_key()
+        if newest:
+            SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).exclude(pk=newest.pk).delete()
+        _record_rotation(by, new)
     if newest:
-        SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).exclude(pk=newest.pk).delete()
         _keys.forget()
     return True
 
 
-def replace_signing_keys() -> int:
+def replace_signing_keys(by: Actor = SYSTEM) -> int:
     """Make a new signing key and delete all others; returns how many there were.
 
     Every token in use fails, and clients ask for a new one. Other processes honour the deleted keys for
@@ -217,8 +221,16 @@ def replace_signing_keys() -> int:
     with transaction.atomic():
         new = _new_signing_key()
         deleted, _ = SigningKey.objects.exclude(pk=new.pk).delete()
+        _record_rotation(by, new, withdrawn=deleted)
     _keys.forget()
     return deleted
+
+
+def _record_rotation(by: Actor, new: SigningKey, withdrawn: int = 0) -> None:
+    """The key signs for everybody: the event is in the log of every organization."""
+    detail = {"identifier": new.identifier, "withdrawn": withdrawn}
+    everywhere = Organization.objects.values_list("pk", flat=True)
+    audit.record(by, audit.Action.SIGNING_KEY_ROTATE, organizations=everywhere, detail=detail)
 
 
 def forget_expired() -> int:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from django.forms import Form
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponseBase
 
     from accounts.models import User
     from registry.models import Deletion
@@ -56,10 +56,10 @@ View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
 def actor(request: HttpRequest) -> Actor:
     """Who acts in this request."""
-    user: User = request.user  # type: ignore[assignment]
+    user: Any = request.user
+    who = {"user_id": user.pk, "label": user.email} if user.is_authenticated else {}
     return Actor(
-        user_id=user.pk,
-        label=user.email,
+        **who,
         address=request.META.get("REMOTE_ADDR", ""),
         client=f"console, {request.headers.get('User-Agent', '')}"[:200],
     )
@@ -136,11 +136,11 @@ def public(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callabl
     return _declare(view, "public")
 
 
-def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> Callable[..., HttpResponse]:
     """A page for whoever is signed in."""
 
     @wraps(view)
-    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return _to_sign_in(request)
         return view(request, *args, **kwargs)
@@ -269,7 +269,7 @@ def _as_attachment(answer: Answer, name: str) -> Answer:
     return answer
 
 
-def _declare(view: Callable[..., HttpResponse], who: str) -> Callable[..., HttpResponse]:
+def _declare(view: Callable[..., HttpResponseBase], who: str) -> Callable[..., HttpResponse]:
     checked: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
     checked.who = who
     return checked  # type: ignore[no-any-return]

@@ -56,7 +56,10 @@ def measure_usage() -> int:
 @shared_task
 def rotate_signing_key() -> bool:
     """Make a new signing key once a month."""
-    return tokens.rotate_signing_key(only_if_due=True)
+    rotated = tokens.rotate_signing_key(only_if_due=True)
+    if rotated:
+        logger.info("tokens are signed with a new key")
+    return rotated
 
 
 @shared_task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -13,7 +13,7 @@ from accounts.models import AccessKey
 from registry.history import Wanted
 from registry.models import Event
 
-from .parts import Day, Form
+from .parts import Day, Form, moment
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -71,8 +71,8 @@ class HistoryFilter(Form):
             key=key,
             actor=chosen.get("who") or "",
             tag=chosen.get("tag") or "",
-            since=_moment(chosen.get("since")),
-            until=_moment(chosen.get("until"), after=1),
+            since=moment(chosen.get("since")),
+            until=moment(chosen.get("until"), after=1),
         )
 
 
@@ -100,9 +100,3 @@ class UndoChoice(Form):
     def since(self) -> datetime:
         """The moment that was chosen."""
         return timezone.now() - timedelta(hours=self.cleaned_data["hours"])
-
-
-def _moment(day: Any, *, after: int = 0) -> datetime | None:
-    if not day:
-        return None
-    return datetime.combine(day + timedelta(days=after), time.min, tzinfo=timezone.get_current_timezone())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 from django.core import signing
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.keys import KeyRefused
@@ -57,6 +59,13 @@ class Day(forms.DateField):
         if value is not None and value.year not in self.YEARS:
             words = _("A year from %(first)s to %(last)s.")
             raise forms.ValidationError(words % {"first": self.YEARS[0], "last": self.YEARS[-1]})
+
+
+def moment(day: date | None, *, after: int = 0) -> datetime | None:
+    """When the day, or the one so many days after it, begins where the person is."""
+    if not day:
+        return None
+    return datetime.combine(day + timedelta(days=after), time.min, tzinfo=timezone.get_current_timezone())
 
 
 def seen(form: Form) -> dict[str, Any] | None:

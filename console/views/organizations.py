@@ -13,13 +13,15 @@ from django.utils.translation import gettext as _
 from accounts import organizations, tasks
 from accounts.models import Organization, OrganizationMembership, OrganizationRole
 from console.forms.accounts import NewProject, OrganizationMember
-from console.queries import people
-from console.shortcuts import actor, alone, personal
+from console.forms.audit import AuditFilter
+from console.queries import audit as audit_queries
+from console.queries import listing, people
+from console.shortcuts import actor, alone, as_csv, personal
 from registry import members, projects
 from registry.errors import RegistryError
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 
 def _enter(request: HttpRequest, name: str, *, change: bool = False) -> tuple[Organization, bool]:
@@ -107,6 +109,23 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
         messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
         return redirect("console:organization_keys", found.name)
     return _page(request, "console/organization_key.html", found, tab="keys", key=chosen)
+
+
+@personal
+def audit_log(request: HttpRequest, organization: str) -> HttpResponse:
+    """Who changed people and keys, and who signed in, for owners."""
+    found, _is_owner = _enter(request, organization, change=True)
+    form = AuditFilter(request.GET)
+    page = listing.page(form.wanted(found), request.GET, {"at": "-at"})
+    is_filtered = any(request.GET.get(name) for name in form.fields)
+    return _page(request, "console/audit.html", found, tab="audit", form=form, listing=page, is_filtered=is_filtered)
+
+
+@personal
+def audit_csv(request: HttpRequest, organization: str) -> HttpResponseBase:
+    """The same as CSV, however much it is."""
+    found, _is_owner = _enter(request, organization, change=True)
+    return as_csv(audit_queries.csv_rows(AuditFilter(request.GET).wanted(found)), f"audit-{found.name}.csv")
 
 
 def _page(request: HttpRequest, template: str, organization: Organization, **context: Any) -> HttpResponse:

@@ -10,10 +10,11 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from accounts import guesses, passwords
+from accounts import audit, guesses, passwords
 from accounts import sessions as console_sessions
 from console.forms.accounts import ChangePassword, Profile
-from console.shortcuts import alone, later, personal, remember_browser, say_slowed
+from console.queries import listing
+from console.shortcuts import actor, alone, later, personal, remember_browser, say_slowed
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -52,6 +53,7 @@ def password(request: HttpRequest) -> HttpResponse:
             seconds = refusal.seconds
         else:
             update_session_auth_hash(request, user)
+            audit.record(actor(request), audit.Action.PASSWORD_CHANGE, person=user)
             messages.success(request, _("Your password has been changed. Everywhere else you are signed out."))
             answer = redirect("console:password")
             remember_browser(request, answer, user)
@@ -82,6 +84,13 @@ def sessions(request: HttpRequest) -> HttpResponse:
         for session in mine
     ]
     return alone(request, "console/sessions.html", rows=rows, tab="sessions")
+
+
+@personal
+def activity(request: HttpRequest) -> HttpResponse:
+    """The person's sign-ins, and what happened to their keys, password and roles."""
+    page = listing.page(audit.of_person(_user(request)), request.GET, {"at": "-at"})
+    return alone(request, "console/activity.html", listing=page, tab="activity")
 
 
 def _user(request: HttpRequest) -> User:

@@ -15,10 +15,10 @@ from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme, urlsafe_base64_decode
 from django.utils.translation import gettext as _
 
-from accounts import guesses, passwords, tasks
+from accounts import audit, guesses, passwords, tasks
 from accounts.models import User
 from console.forms.accounts import Forgotten, NewPassword, SignIn
-from console.shortcuts import BROWSER_COOKIE, alone, later, public, remember_browser, say_slowed
+from console.shortcuts import BROWSER_COOKIE, actor, alone, later, public, remember_browser, say_slowed
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -43,8 +43,10 @@ def sign_in(request: HttpRequest) -> HttpResponse:
                 typed["email"], typed["password"], address=request.META["REMOTE_ADDR"], browser=browser
             )
         except guesses.WrongCredentials:
+            _note_failure(request, form)
             form.add_error(None, _("Wrong e-mail address or password."))
         except guesses.Slowed as refusal:
+            _note_failure(request, form)
             say_slowed(form, refusal)
             seconds = refusal.seconds
         else:
@@ -122,6 +124,7 @@ def new_password(request: HttpRequest) -> HttpResponse:
             page = render(request, "console/new_password.html", {"form": form, "account": user})
             return later(page, refusal.seconds)
         answer = _begin(request, user, reverse("console:home"))
+        audit.record(actor(request), audit.Action.PASSWORD_RESET, person=user)
         messages.success(request, _("Your password has been set."))
         answer.delete_cookie(LINK_COOKIE, path=request.path, samesite="Lax")
         return answer
@@ -134,9 +137,15 @@ def _begin(request: HttpRequest, user: User, wanted: str) -> HttpResponse:
     request.session.note_origin(  # type: ignore[attr-defined]  # accounts.sessions
         request.META["REMOTE_ADDR"], request.headers.get("User-Agent", "")
     )
+    audit.record(actor(request), audit.Action.SIGN_IN, person=user)
     answer = HttpResponseRedirect(wanted)
     remember_browser(request, answer, user)
     return answer
+
+
+def _note_failure(request: HttpRequest, form: SignIn) -> None:
+    by = actor(request)
+    audit.record_failed_sign_in(form.cleaned_data["email"], address=by.address, client=by.client)
 
 
 def _own(request: HttpRequest, wanted: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import tokens
+from accounts.actors import command_actor
 from registry.management.json_command import JsonCommand
 
 
@@ -19,6 +20,7 @@ class Command(JsonCommand):
         )
 
     def run(self, **options: Any) -> dict[str, Any]:
+        actor = command_actor("rotatesigningkey")
         if options["forget_others"]:
-            return {"rotated": True, "forgotten": tokens.replace_signing_keys()}
-        return {"rotated": tokens.rotate_signing_key()}
+            return {"rotated": True, "forgotten": tokens.replace_signing_keys(actor)}
+        return {"rotated": tokens.rotate_signing_key(actor)}
