@@ -13,26 +13,41 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
+from .models import User
+
 if TYPE_CHECKING:
-    from .models import AccessKey, OrganizationMembership, User
+    from .models import AccessKey, Invitation, OrganizationMembership
 
 
 def send(user: User, subject: str, template: str, **context: Any) -> None:
     """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises what the mail server's client raises."""
+    _send(user.email, subject, template, context | {"user": user})
+
+
+def _send(address: str, subject: str, template: str, context: dict[str, Any]) -> None:
     subject = " ".join(subject.split())  # a name in it may have lines
-    context |= {"user": user, "subject": subject, "url": settings.PUBLIC_URL}
-    mail = EmailMultiAlternatives(subject, render_to_string(f"mail/{template}.txt", context), to=[user.email])
+    context |= {"subject": subject, "url": settings.PUBLIC_URL}
+    mail = EmailMultiAlternatives(subject, render_to_string(f"mail/{template}.txt", context), to=[address])
     mail.attach_alternative(render_to_string(f"mail/{template}.html", context), "text/html")
     mail.send()
 
 
-def send_password_link(user: User, *, invited_by: str = "") -> None:
+def send_password_link(user: User) -> None:
     """A link with which the user sets a new password; it works once, for a day."""
     uid = urlsafe_base64_encode(force_bytes(user.pk))
     link = f"{settings.PUBLIC_URL}/password/new/{uid}/{default_token_generator.make_token(user)}"
     with translation.override(user.language or None):
-        subject = _("Welcome to KCR: set your password") if invited_by else _("Set a new password for KCR")
-        send(user, subject, "password", link=link, invited_by=invited_by)
+        send(user, _("Set a new password for KCR"), "password", link=link)
+
+
+def send_invitation(invitation: Invitation, token: str) -> None:
+    """A link to join an organization, to an address with or without an account; in its language or the inviter's."""
+    link = f"{settings.PUBLIC_URL}/invitations/{token}"
+    known = User.objects.filter(email__in=[invitation.email, invitation.invited_by]).exclude(language="")
+    languages = dict(known.values_list("email", "language"))
+    with translation.override(languages.get(invitation.email) or languages.get(invitation.invited_by)):
+        subject = _("Invitation to %(organization)s in KCR") % {"organization": invitation.organization}
+        _send(invitation.email, subject, "invitation", {"invitation": invitation, "link": link})
 
 
 def send_expiry_warning(key: AccessKey) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from . import audit, keys, tasks
@@ -13,6 +17,7 @@ from .actors import SYSTEM, Actor
 from .models import (
     AccessKey,
     ConsoleSession,
+    Invitation,
     Organization,
     OrganizationMembership,
     OrganizationRole,
@@ -24,6 +29,8 @@ from .models import (
 
 MAX_EMAIL = 254
 MAX_DISPLAY_NAME = 100
+INVITATION_LIFETIME = timedelta(days=7)
+INVITATIONS_OPEN, INVITATIONS_AN_HOUR = 100, 30  # of an organization: each is a mail to an address that an owner typed
 
 
 class Refused(ValueError):
@@ -93,21 +100,21 @@ def add_user(
     name: str = "",
     password: str | None = None,
     by: Actor = SYSTEM,
+    invited_by: str = "",
 ) -> tuple[User, bool]:
-    """Return the user as a member of the organization, and whether the user was made now. ``by``: who adds them.
+    """Return the user as a member of the organization, and whether the user was made now.
 
+    ``by``: who adds them; ``invited_by``: who invited them, when they add themselves by accepting.
     An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
     Raises Refused.
     """
     _check_length(name)
-    try:
-        validate_email(email)
-        if len(email) > MAX_EMAIL:
-            raise ValidationError(_("an email address has at most %(count)s characters") % {"count": MAX_EMAIL})
-        if password is not None:
+    _check_email(email)
+    if password is not None:
+        try:
             validate_password(password, User(email=email, name=name))
-    except ValidationError as error:
-        raise Refused(" ".join(error.messages)) from error
+        except ValidationError as error:
+            raise Refused(" ".join(error.messages)) from error
     user = User.objects.filter(email=email.lower()).first()
     created = user is None
     if user is None:
@@ -116,11 +123,22 @@ def add_user(
         user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
     )
     if joined:
-        note_role(by, organization, user, None, membership.role)
+        note_role(by, organization, user, None, membership.role, invited_by)
     return user, created
 
 
-def note_role(by: Actor, organization: Organization, user: User, before: str | None, after: str | None) -> None:
+def _check_email(email: str) -> None:
+    try:
+        validate_email(email)
+        if len(email) > MAX_EMAIL:
+            raise ValidationError(_("an email address has at most %(count)s characters") % {"count": MAX_EMAIL})
+    except ValidationError as error:
+        raise Refused(" ".join(error.messages)) from error
+
+
+def note_role(
+    by: Actor, organization: Organization, user: User, before: str | None, after: str | None, invited_by: str = ""
+) -> None:
     """Write to the audit log that a role in the organization was changed (None: no member); tell of a new owner.
 
     All other owners get a mail, ``by`` too: it may be that somebody else uses their session.
@@ -130,9 +148,118 @@ def note_role(by: Actor, organization: Organization, user: User, before: str | N
     else:
         action = audit.Action.MEMBER_ADD if before is None else audit.Action.MEMBER_ROLE
     detail = {"organization": organization.name, "before": before or "", "after": after or ""}
+    detail |= {"invited_by": invited_by} if invited_by else {}
     audit.record(by, action, person=user, organizations=[organization.pk], detail=detail)
     if after == OrganizationRole.OWNER:
-        tasks.after_commit(tasks.tell_of_owner, organization.pk, user.pk, by.label)
+        tasks.after_commit(tasks.tell_of_owner, organization.pk, user.pk, invited_by or by.label)
+
+
+def invite(by: Actor, organization: Organization, email: str, role: OrganizationRole) -> Invitation:
+    """Invite the holder of a mail address to the organization; they belong to it when they accept.
+
+    Nothing depends on whether the address has an account, so that nobody learns it. The mail is for the caller to send
+    (``tasks.request_invitation``). An open invitation of the address is replaced, and its link ends. Raises Refused.
+    """
+    _check_email(email)
+    email = email.lower()
+    with transaction.atomic():
+        Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+        if OrganizationMembership.objects.filter(organization=organization, user__email=email).exists():
+            raise Refused(_("%(email)s is here already: change the role in the list.") % {"email": email})
+        _check_invitations(organization, email)
+        invitation, _created = Invitation.objects.update_or_create(
+            organization=organization,
+            email=email,
+            defaults={
+                "role": role,
+                "invited_by": by.label[:254],
+                "token_hash": "",
+                "expires_at": timezone.now() + INVITATION_LIFETIME,
+            },
+        )
+        _record_invitation(by, audit.Action.INVITATION_SEND, invitation)
+    return invitation
+
+
+def _check_invitations(organization: Organization, email: str) -> None:
+    """Raises Refused when the organization has sent many lately, or many are open."""
+    since = timezone.now() - timedelta(hours=1)
+    sent = audit.of_organization(organization, action=audit.Action.INVITATION_SEND, since=since)
+    if sent.count() >= INVITATIONS_AN_HOUR:
+        raise Refused(_("That were many invitations. Send the next ones in an hour."))
+    if Invitation.objects.filter(organization=organization).exclude(email=email).count() >= INVITATIONS_OPEN:
+        raise Refused(_("Many invitations are open. Withdraw some first."))
+
+
+def find_invitation(token: str) -> Invitation | None:
+    """The open invitation of this link, None when it has ended."""
+    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    found = Invitation.objects.filter(token_hash__in=[keys.hash_secret(token, secret) for secret in secrets])
+    return found.filter(expires_at__gt=timezone.now()).select_related("organization").first()
+
+
+def accept(by: Actor, invitation: Invitation, user: User) -> None:
+    """Make the invited person a member. Raises Refused when the invitation has ended, or is for another address."""
+    with transaction.atomic():
+        locked = Invitation.objects.select_for_update().filter(pk=invitation.pk, expires_at__gt=timezone.now()).first()
+        if locked is None or not user.is_active or user.email != locked.email:
+            raise Refused(_("this invitation has ended, or is for another e-mail address"))
+        role = OrganizationRole(locked.role)
+        add_user(invitation.organization, user.email, role=role, by=by, invited_by=locked.invited_by)
+        locked.delete()
+
+
+def needs_password(email: str) -> bool:
+    """Whether the holder of the address cannot sign in yet: they have no account, or an account without a password."""
+    user = User.objects.filter(email=email).first()
+    return user is None or (user.is_active and not user.has_usable_password())
+
+
+def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User:
+    """Accept an invitation for somebody who cannot sign in yet: their account gets this name and password.
+
+    Raises Refused, also for those who can sign in: an invitation is no way around their password.
+    """
+    _check_length(name)
+    with transaction.atomic():
+        user, _created = User.objects.get_or_create(email=invitation.email)
+        locked = User.objects.select_for_update().get(pk=user.pk)
+        if locked.has_usable_password() and locked.password:
+            raise Refused(_("sign in first, then open the link again"))
+        locked.name = name or locked.name
+        locked.set_password(password)
+        locked.save(update_fields=["name", "password"])
+        accept(by, invitation, locked)
+        audit.record(by, audit.Action.PASSWORD_RESET, person=locked)
+    return locked
+
+
+def decline(by: Actor, invitation: Invitation) -> None:
+    """End an invitation, as its receiver."""
+    _end_invitation(by, audit.Action.INVITATION_DECLINE, invitation)
+
+
+def withdraw(by: Actor, invitation: Invitation) -> None:
+    """End an invitation, as an owner."""
+    _end_invitation(by, audit.Action.INVITATION_WITHDRAW, invitation)
+
+
+def _end_invitation(by: Actor, action: audit.Action, invitation: Invitation) -> None:
+    with transaction.atomic():
+        if Invitation.objects.filter(pk=invitation.pk).delete()[0]:
+            _record_invitation(by, action, invitation)
+
+
+def _record_invitation(by: Actor, action: audit.Action, invitation: Invitation) -> None:
+    """Only the organization's log has it: whether the address has an account must not tell."""
+    organization = invitation.organization
+    detail = {"organization": organization.name, "after": invitation.role}
+    audit.record(by, action, subject=invitation.email, organizations=[organization.pk], detail=detail)
+
+
+def forget_invitations() -> int:
+    """Delete invitations that nobody accepted in time; returns how many."""
+    return Invitation.objects.filter(expires_at__lte=timezone.now()).delete()[0]
 
 
 def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:

@@ -14,10 +14,12 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from . import mails
-from .models import AccessKey, OrganizationMembership, OrganizationRole, User
+from .keys import hash_secret, new_secret
+from .models import AccessKey, Invitation, OrganizationMembership, OrganizationRole, User
 
 logger = logging.getLogger(__name__)
 
+INVITATION_PREFIX = "kcri_"
 BETWEEN_LINKS = timedelta(minutes=1)
 WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
 
@@ -36,13 +38,13 @@ def _queue(task: Any, *arguments: Any) -> bool:
     return True
 
 
-def request_password_link(email: str, *, invited_by: str = "") -> bool:
+def request_password_link(email: str) -> bool:
     """Have a link sent to the user of this address, if there is one; False when nothing can be sent at the moment."""
-    return _queue(send_password_link, email, invited_by)
+    return _queue(send_password_link, email)
 
 
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
-def send_password_link(email: str, invited_by: str = "") -> bool:
+def send_password_link(email: str) -> bool:
     """Send the link, once a minute at most; False when there is nobody, or a link is on its way already."""
     now = timezone.now()
     free = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - BETWEEN_LINKS)
@@ -51,9 +53,30 @@ def send_password_link(email: str, invited_by: str = "") -> bool:
     if user is None or not found.update(reset_sent_at=now):
         return False
     try:
-        mails.send_password_link(user, invited_by=invited_by)
+        mails.send_password_link(user)
     except OSError:
         User.objects.filter(pk=user.pk).update(reset_sent_at=None)
+        raise
+    return True
+
+
+def request_invitation(invitation: Invitation) -> bool:
+    """Have the link of an invitation sent; False when nothing can be sent at the moment."""
+    return _queue(send_invitation, invitation.pk)
+
+
+@shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
+def send_invitation(pk: int) -> bool:
+    """Make the link of an invitation, and send it; False when there is none, or its link has been made already."""
+    unsent = Invitation.objects.filter(pk=pk, token_hash="")
+    invitation = unsent.select_related("organization").first()
+    token = new_secret(INVITATION_PREFIX)
+    if invitation is None or not unsent.update(token_hash=hash_secret(token)):
+        return False
+    try:
+        mails.send_invitation(invitation, token)
+    except OSError:
+        Invitation.objects.filter(pk=pk, token_hash=hash_secret(token)).update(token_hash="")
         raise
     return True
 

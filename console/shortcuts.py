@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from accounts import guesses, passwords
-from accounts.actors import Actor
+from accounts.actors import ANONYMOUS, Actor
 from accounts.models import Project
 from accounts.organizations import Refused
 from console.queries import frame, people
@@ -54,10 +54,10 @@ P = ParamSpec("P")
 View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
 
-def actor(request: HttpRequest) -> Actor:
-    """Who acts in this request."""
+def actor(request: HttpRequest, label: str = ANONYMOUS.label) -> Actor:
+    """Who acts in this request; ``label`` is what to call somebody who has not signed in."""
     user: Any = request.user
-    who = {"user_id": user.pk, "label": user.email} if user.is_authenticated else {}
+    who = {"user_id": user.pk, "label": user.email} if user.is_authenticated else {"label": label}
     return Actor(
         **who,
         address=request.META.get("REMOTE_ADDR", ""),

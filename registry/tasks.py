@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import audit, guesses, tokens
+from accounts import audit, guesses, organizations, tokens
 from accounts.sessions import SessionStore
 from registry import cleanup, counts, garbage, history, recovery, uploads, usage
 
@@ -42,8 +42,9 @@ def sweep_uploads() -> int:
 
 @shared_task
 def forget_expired() -> int:
-    """Forget refresh tokens and sessions that have run out, failures that no longer count, and days long past."""
+    """Forget tokens, invitations and sessions that have run out, failures that no longer count, and days long past."""
     SessionStore.clear_expired()
+    organizations.forget_invitations()
     return tokens.forget_expired() + guesses.forget() + counts.forget(timezone.now())
 
 

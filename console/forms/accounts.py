@@ -78,6 +78,18 @@ class ChangePassword(NewPassword):
     )
 
 
+class Join(NewPassword):
+    """An invited person who cannot sign in yet: a name and a password."""
+
+    field_order = ("name", "new_password1", "new_password2")
+    name = forms.CharField(
+        label=gettext_lazy("Name"),
+        max_length=100,
+        required=False,
+        widget=forms.TextInput({"autocomplete": "name", "autofocus": True}),
+    )
+
+
 class Profile(Form):
     """Name, language, theme, time zone."""
 
@@ -150,11 +162,11 @@ class NewKey(Form):
         return timezone.now() + timedelta(days=int(days)) if days else None
 
 
-class OrganizationMember(Form):
-    """Somebody of the organization."""
+class NewInvitation(Form):
+    """Whom to invite to the organization."""
 
+    field_of: ClassVar = {"Refused": "email"}
     email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)
-    name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),
         choices=[

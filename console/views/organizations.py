@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts import organizations, tasks
 from accounts.models import Organization, OrganizationMembership, OrganizationRole
-from console.forms.accounts import NewProject, OrganizationMember
+from console.forms.accounts import NewInvitation, NewProject
 from console.forms.audit import AuditFilter
 from console.queries import audit as audit_queries
 from console.queries import listing, people
@@ -38,38 +38,45 @@ def _enter(request: HttpRequest, name: str, *, change: bool = False) -> tuple[Or
 
 @personal
 def show(request: HttpRequest, organization: str) -> HttpResponse:
-    """People and projects; POST adds somebody, changes a role, or takes somebody out."""
+    """People and projects; POST invites somebody, withdraws that, changes a role, or takes somebody out."""
     found, is_owner = _enter(request, organization)
-    form = OrganizationMember(request.POST if request.POST.get("act") == "add" else None)
-    if request.method == "POST" and request.POST.get("act") != "add":
+    act = request.POST.get("act", "")
+    form = NewInvitation(request.POST if act == "invite" else None)
+    if request.method == "POST" and act == "withdraw":
+        return _withdraw(request, found)
+    if request.method == "POST" and act != "invite":
         return _change(request, found)
-    if request.method == "POST" and form.is_valid() and _add(request, found, form):
+    if request.method == "POST" and form.is_valid() and _invite(request, found, form):
         return redirect("console:organization", found.name)
     context: dict[str, Any] = {
         "organization": found,
         "is_owner": is_owner,
         "page": people.organization(found, request.GET),
+        "invitations": found.invitations.order_by("email") if is_owner else None,
         "tab": "people",
     }
     return alone(request, "console/organization.html", form=form, **context)
 
 
-def _add(request: HttpRequest, organization: Organization, form: OrganizationMember) -> bool:
-    """Take somebody in; False, and an error on the form, when that is refused."""
+def _invite(request: HttpRequest, organization: Organization, form: NewInvitation) -> bool:
+    """Send an invitation; False, and an error on the form, when that is refused. Same words for every address."""
     email, role = form.cleaned_data["email"], OrganizationRole(form.cleaned_data["role"])
-    added = form.attempt(organizations.add_user, organization, email, role=role, name=form.cleaned_data["name"])
-    if added is None:
+    invitation = form.attempt(organizations.invite, actor(request), organization, email, role)
+    if invitation is None:
         return False
-    user, said = added[0], {"email": email}
-    if not OrganizationMembership.objects.filter(organization=organization, user=user, role=role).exists():
-        form.add_error("role", _("%(email)s is here already: change the role in the list.") % said)
-        return False
-    words = _("%(email)s has been added.")
-    if not user.has_usable_password():
-        tasks.request_password_link(email, invited_by=str(request.user))
-        words = _("%(email)s has been added; a mail with a link is on its way.")
-    messages.success(request, words % said)
+    if tasks.request_invitation(invitation):
+        messages.success(request, _("An invitation to %(email)s is on its way.") % {"email": invitation.email})
+    else:
+        messages.warning(request, _("No mail can be sent at the moment. Send the invitation again in a few minutes."))
     return True
+
+
+def _withdraw(request: HttpRequest, organization: Organization) -> HttpResponse:
+    invitation = organization.invitations.filter(email=request.POST.get("email", "")).first()
+    if invitation is not None:
+        organizations.withdraw(actor(request), invitation)
+        messages.success(request, _("The invitation of %(email)s has been withdrawn.") % {"email": invitation.email})
+    return redirect("console:organization", organization.name)
 
 
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:

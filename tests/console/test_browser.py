@@ -9,6 +9,7 @@ import base64
 import http.client
 import re
 from contextlib import closing, contextmanager
+from email import message_from_bytes
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -62,6 +63,7 @@ PAGES = (
         "/profile/sessions",
         "/profile/password",
     ),
+    *("/organizations/acme/keys", "/organizations/acme/audit", "/projects/demo/keys", "/profile/activity"),
     *("/organizations/acme/", "/organizations/acme/projects/new", "/projects/demo/", "/projects/demo/repositories/"),
     *(
         "/projects/demo/repositories/new",
@@ -113,6 +115,17 @@ class Console(LiveServer):
         self.push("2")
         self.manage("shell", "--no-imports", "-c", SCANNED)
         return self
+
+    def link_to(self, email: str) -> str:
+        """The link of the invitation of this address, from the mail that a worker would have sent."""
+        send = "from accounts import models, tasks\n"
+        send += f"tasks.send_invitation(models.Invitation.objects.get(email={email!r}).pk)"
+        self.manage("shell", "--no-imports", "-c", send)
+        for letter in sorted((self.data / "mail").iterdir()):
+            said = message_from_bytes(letter.read_bytes())
+            if said["To"] == email:
+                return re.search(r"http\S+/invitations/\w+", said.get_payload(0).get_payload(decode=True).decode())[0]
+        raise AssertionError(f"no mail to {email}")
 
     def push(self, tag: str) -> None:
         """Push an image of a config and two layers."""
@@ -269,8 +282,19 @@ def test_people_of_project_and_organization(browser, server, scripts):
         page.goto("/organizations/acme/")
         email = f"new{scripts}@acme.test".lower()
         page.get_by_label("E-mail").fill(email)
-        page.get_by_role("button", name="Add person").click()
-        expect(page.get_by_role("row").filter(has_text=email)).to_be_visible()
+        page.get_by_role("button", name="Send invitation").click()
+        expect(page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Withdraw")).to_be_visible()
+        link = server.link_to(email)
+        with closing(browser.new_context(java_script_enabled=scripts, locale="en-US")) as context:
+            theirs = context.new_page()
+            theirs.goto(link)
+            expect(theirs.get_by_text("owner@acme.test invites you to the organization acme.")).to_be_visible()
+            theirs.get_by_label("New password", exact=True).fill(PASSWORD)
+            theirs.get_by_label("New password, again").fill(PASSWORD)
+            theirs.get_by_role("button", name="Set password and accept").click()
+            expect(theirs.get_by_role("status")).to_contain_text("You belong to acme now.")
+        page.goto("/organizations/acme/audit")
+        expect(page.get_by_text(f"Added {email} to acme")).to_be_visible()
         page.goto("/projects/demo/members")
         page.get_by_label("E-mail").fill(email)
         page.get_by_role("button", name="Add member").click()

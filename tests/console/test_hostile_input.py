@@ -32,6 +32,9 @@ ADDRESSES = (
     *(f"{APP}?{name}={{}}" for name in ("q", "sort", "after", "before")),
     *(f"{APP}-/tag-history?{name}={{}}" for name in ("tag", "before")),
     *("/search?q={}", "/projects/{}/", f"{WEB}{{}}/", f"{APP}-/manifests/{{}}", "/projects/demo/repositories/?q={}"),
+    *(f"/organizations/acme/audit?{name}={{}}" for name in ("action", "person", "since", "until", "after", "before")),
+    *("/projects/demo/keys?q={}", "/projects/demo/keys/{}", "/organizations/acme/keys?q={}", "/invitations/{}"),
+    *("/organizations/acme/keys/{}", "/organizations/{}/audit", "/profile/activity?after={}"),
     *(f"{WEB}-/history?tag={{}}", f"{WEB}-/cleanup/runs/{{}}", "/projects/demo/history/undo?hours=24&who={}"),
 )
 FORMS = (
@@ -52,13 +55,15 @@ FORMS = (
         ("/profile/keys/new", NAMED),
     ),
     *(("/projects/demo/repositories/new", {"name": "{}"}), ("/projects/demo/members", {"act": "add", "email": "{}"})),
+    *(("/organizations/acme/", {"act": "invite", "email": "{}", "role": "member"}), ("/projects/demo/keys/{}", {})),
+    *(("/organizations/acme/", {"act": "withdraw", "email": "{}"}), ("/organizations/acme/keys/{}", {})),
     *(("/projects/demo/collection", {"act": "{}"}), ("/projects/demo/history/undo", {"who": "{}", "hours": "{}"})),
 )
 
 
 @pytest.fixture
 def browser(console, scanned):
-    return console("admin", raise_request_exception=False)
+    return console("owner", raise_request_exception=False)
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -87,6 +92,10 @@ LISTS = {
     WEB: ("pushed", "name"),
     APP: ("",),
     "/projects/demo/members": ("",),
+    "/projects/demo/keys": ("",),
+    "/organizations/acme/keys": ("",),
+    "/organizations/acme/audit": ("",),
+    "/profile/activity": ("",),
     "/projects/demo/scans/log": ("",),
 }
 CURSORS = {

@@ -30,6 +30,8 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "password_link": (PUBLIC, {"uid": "MQ", "token": "none"}, 410),
     "new_password": (PUBLIC, {}, 410),
     "language": (PUBLIC, {}, 302),
+    "invitation_link": (PUBLIC, {"token": "none"}, 410),
+    "invitation": (PUBLIC, {}, 410),
     "unsubscribe": (PUBLIC, {"token": "none"}, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
@@ -236,7 +238,7 @@ def test_pages_of_an_organization(console, address, page):
 def test_changes_to_an_organization(console, address, page):
     for person in PEOPLE:
         with transaction.atomic():
-            status = console(person).post(address(page), {"act": "add"}).status_code
+            status = console(person).post(address(page), {"act": "invite"}).status_code
             transaction.set_rollback(True)
         expected = {"outsider": {404}, "owner": {200, 302}}.get(person, {403})
         assert status in expected, person

@@ -489,15 +489,16 @@ def test_a_role_that_is_refused_is_said(console, world):
 
 
 def test_people_of_an_organization(console, world, monkeypatch):
-    monkeypatch.setattr(account_tasks.send_password_link, "delay", account_tasks.send_password_link)
+    monkeypatch.setattr(account_tasks.send_invitation, "delay", account_tasks.send_invitation)
     browser = console("owner")
     there = "/organizations/acme/"
-    browser.post(there, {"act": "add", "email": "New@acme.test", "role": "member"})
+    browser.post(there, {"act": "invite", "email": "New@acme.test", "role": "member"})
     (letter,) = mail.outbox
     assert letter.to == ["new@acme.test"]
     assert "owner@acme.test" in letter.body
+    assert not User.objects.filter(email="new@acme.test").exists()
     assert "last owner" in text(browser.post(there, {"email": "owner@acme.test", "role": "member"}, follow=True))
-    again = text(browser.post(there, {"act": "add", "email": "owner@acme.test", "role": "member"}, follow=True))
+    again = text(browser.post(there, {"act": "invite", "email": "owner@acme.test", "role": "member"}, follow=True))
     assert "owner@acme.test is here already: change the role in the list." in again
     assert OrganizationMembership.objects.get(user=world.owner.user).role == "owner"
     browser.post(there, {"email": "pusher@acme.test", "role": ""})
