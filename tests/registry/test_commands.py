@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import stat
 import subprocess
 import sys
 from datetime import timedelta
@@ -359,14 +360,39 @@ def nobody(db) -> None:
         model.objects.all().delete()
 
 
-def introduce() -> str:
-    output = io.StringIO()
-    Quickstart(stdout=output).introduce()
-    return output.getvalue()
+class Terminal(io.StringIO):
+    """What a person looks at, and no service keeps."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-def test_the_first_start_makes_an_owner_and_shows_the_secrets_once(nobody, monkeypatch):
+def introduce(output: type[io.StringIO] = Terminal) -> str:
+    said = output()
+    Quickstart(stdout=said).introduce()
+    return said.getvalue()
+
+
+def test_without_a_terminal_the_secrets_go_to_a_file(nobody, settings, tmp_path):
+    """Standard output of a service stays in its journal."""
+    settings.DATA_DIR, file = tmp_path, tmp_path / "first-sign-in.txt"
+    file.touch(0o644)
+    file.write_text("of a former start")
+    said = introduce(io.StringIO)
+    password = re.search(r"console +admin@kcr\.localhost +(\S+)", file.read_text())[1]
+    assert User.objects.get().check_password(password)
+    assert re.search(r"registry +KCRK\S+ +kcrs_\S+", file.read_text())
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert str(file) in said
+    assert password not in said
+    assert "kcrs_" not in said
+    assert "former" not in file.read_text()
+
+
+def test_the_first_start_makes_an_owner_and_shows_the_secrets_once(nobody, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
     said = introduce()
+    assert list(tmp_path.iterdir()) == []
     password = re.search(r"console +admin@kcr\.localhost +(\S+)", said)[1]
     identifier, secret = re.search(r"registry +(KCRK\S+) +(kcrs_\S+)", said).groups()
     owner = User.objects.get()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import signal
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from registry.management.commands.quickstart import Command
 from tests.images import RegistryClient
 from tests.live import LiveServer, sha256
 from tests.programs import run
@@ -100,15 +98,6 @@ def test_the_first_start_makes_a_project_and_shows_its_key_once(first_quickstart
 def is_static(path: Path) -> bool:
     """Django gives the files of pages rights of their own; they hold no secret."""
     return "static" in path.parts
-
-
-def test_a_terminal_shows_the_first_credentials_and_keeps_no_file(db, settings, tmp_path, monkeypatch):
-    settings.DATA_DIR = tmp_path
-    shown = io.StringIO()
-    monkeypatch.setattr(shown, "isatty", lambda: True, raising=False)
-    Command(stdout=shown).introduce()
-    assert re.search(r"console +admin@kcr.localhost +\w{20}\n +registry +KCRK\w+ +kcrs_\w+\n", shown.getvalue())
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
