@@ -246,10 +246,25 @@ def test_of_a_burst_no_more_than_the_limit_are_looked_at(with_password, monkeypa
     assert SignInFailure.objects.count() == guesses.ALLOWED, "what was not looked at is not counted"
 
 
+def test_attempts_that_find_room_at_the_same_moment_do_not_all_take_it(with_password, monkeypatch):
+    """Ten others have counted and not yet written when this one counts."""
+    count = guesses._count
+
+    def count_after_others(account: str, address: str | None) -> SignInFailure:
+        for number in range(guesses.ALLOWED):
+            count(f"other{number}", address)
+        return count(account, address)
+
+    monkeypatch.setattr(guesses, "_count", count_after_others)
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+    assert SignInFailure.objects.count() == guesses.ALLOWED
+
+
 @pytest.fixture
 def hurried(monkeypatch):
     monkeypatch.setattr(passwords, "PATIENCE", 0.01)
-    monkeypatch.setattr(passwords, "_places", passwords.Places(3, 2))
+    places = passwords.Places(passwords.PLACES, passwords.PLACES_FOR_STRANGERS)
+    monkeypatch.setattr(passwords, "_places", places)
 
 
 def test_strangers_leave_a_place_to_known_browsers(with_password, world, hurried):
