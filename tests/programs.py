@@ -135,6 +135,14 @@ def run(
     return result
 
 
+def _unprivileged(user: str) -> str:
+    """This user of the system, or "nobody" where there is none of that name."""
+    try:
+        return pwd.getpwnam(user).pw_name
+    except KeyError:
+        return "nobody"
+
+
 def free_port() -> int:
     """A TCP port of the loopback address that nobody listened on a moment ago.
 
@@ -442,7 +450,7 @@ class PostgresServer(Daemon):
     def __init__(self, name: str = "postgres") -> None:
         super().__init__(name)
         self.port = free_port()
-        self.user = "postgres" if os.geteuid() == 0 else None
+        self.user = _unprivileged("postgres") if os.geteuid() == 0 else None  # it refuses to run as root
 
     @property
     def url(self) -> str:
