@@ -122,6 +122,16 @@ def test_publishing_again_after_a_crash_changes_nothing(storage):
     assert read(storage, key_of(upload)) == b"content"
 
 
+@pytest.mark.parametrize("key", ["../outside", "blobs/../../outside", "{folder}/outside"])
+def test_nothing_is_published_outside_of_the_storage(storage, storage_folder, tmp_path, key):
+    upload = uuid4()
+    write(storage, upload, b"content")
+    with pytest.raises(SuspiciousFileOperation):
+        storage.publish(upload, 7, key.format(folder=tmp_path))
+    assert staged(storage, upload, 7) == b"content"
+    assert list(tmp_path.iterdir()) == [storage_folder]
+
+
 @pytest.mark.parametrize("offset", [0, 6, 8])
 def test_only_what_was_verified_is_published(storage, offset):
     upload = uuid4()
