@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from django.db.models import F, Q
 from django.utils import timezone
 
-from registry import access, errors
+from registry import access, errors, runnable
 from registry.models import Manifest, Severity
-from registry.oci import configs, documents, media_types
+from registry.oci import media_types
 from registry.signals import pull_refused
 
 if TYPE_CHECKING:
@@ -48,9 +48,8 @@ def check(actor: Actor, manifest_id: int) -> None:
 
 
 def _is_overdue(manifest: Manifest) -> bool:
-    """Whether an image should have been scanned by now; what is not an image never is."""
+    """Whether it should have been scanned by now; what no client could run needs no scan."""
     hours = manifest.image.repository.gate_hours
     if hours is None or timezone.now() - manifest.pushed_at < timedelta(hours=hours):
         return False
-    config = documents.parse(bytes(manifest.content), manifest.media_type).config
-    return config is not None and config.media_type in configs.IMAGE_CONFIGS
+    return runnable.is_image(manifest)

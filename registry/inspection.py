@@ -61,7 +61,7 @@ def contents(manifest: Manifest) -> Contents:
         parts = _parts(manifest, document)
         return Contents(document, parts=parts, referrers=referrers, annotations=configs.pairs(document.annotations))
     content = None
-    if document.config and document.config.media_type in configs.IMAGE_CONFIGS:
+    if document.config and configs.is_image_type(document.config.media_type):
         content = blobs.read(manifest.image.repository, document.config.digest, configs.MAX_BYTES)
     config = configs.parse(content) if content is not None else Config()
     return Contents(

@@ -346,7 +346,7 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
 
 def _platform(repository: Repository, document: documents.Document) -> str:
     """What the configuration of an image says it runs on; "" for everything else, or when it cannot be read."""
-    if document.config is None or document.config.media_type not in configs.IMAGE_CONFIGS:
+    if document.config is None or not configs.is_image_type(document.config.media_type):
         return ""
     content = blobs.read(repository, document.config.digest, configs.MAX_BYTES)
     return configs.parse(content).platform if content else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from registry import errors, layouts
+from registry import errors, layouts, runnable
 from registry.oci import configs, documents, media_types
 
 from . import report, trivy
@@ -23,28 +23,25 @@ if TYPE_CHECKING:
     from .report import PackageName
 
 ROWS = 1000
-_LAYERS = ("application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar")
 
 
 class Unsupported(Exception):
-    """Not something that can be scanned; the message says what it is."""
+    """Not something that a client could run; the message says what it is."""
 
 
 def check(manifest: Manifest) -> None:
-    """Raises Unsupported for what is no container image, or not all of one. Costs no query and starts no program."""
-    document = documents.parse(bytes(manifest.content), manifest.media_type)
+    """Raises Unsupported for what no client could run. Starts no program.
+
+    An image that cannot be scanned is another matter: of that nothing is known, and its scan fails.
+    """
     if manifest.media_type in media_types.INDEXES:
         raise Unsupported("an index: its platforms are scanned one by one")
-    config = document.config
-    if config is None or config.media_type not in configs.IMAGE_CONFIGS:
-        raise Unsupported(f"not a container image, but {manifest.artifact_type or 'something else'}")
-    if document.artifact_type:
-        raise Unsupported(f"not a container image, but {document.artifact_type}")
-    for layer in document.layers:
-        if media_types.is_foreign(layer.media_type):
-            raise Unsupported("layers of it are kept elsewhere (as Windows base images are)")
-        if not layer.media_type.startswith(_LAYERS):
-            raise Unsupported(f"its layers are not files, but {layer.media_type}")
+    if runnable.is_image(manifest):
+        return
+    document = documents.parse(bytes(manifest.content), manifest.media_type)
+    if document.config and configs.is_image_type(document.config.media_type):
+        raise Unsupported(f"its layers are not files, but {document.layers[0].media_type}")
+    raise Unsupported(f"not a container image, but {manifest.artifact_type or 'something else'}")
 
 
 def of(manifest: Manifest, workplace: Workplace) -> bytes:
@@ -61,6 +58,8 @@ def of(manifest: Manifest, workplace: Workplace) -> bytes:
     layout.mkdir()
     try:
         layouts.write(manifest, layout)
+    except layouts.Elsewhere as error:
+        raise ScanFailed(Problem.ELSEWHERE, "layers of it are not kept in this registry") from error
     except (errors.BlobUnknown, FileNotFoundError) as error:
         raise ScanFailed(Problem.BYTES_MISSING, "bytes of a layer are lost: push the image again") from error
     content = trivy.make_sbom(layout, workplace)

@@ -202,11 +202,15 @@ class Image:
 
 @dataclass(frozen=True)
 class HandMade:
-    """A manifest of any config and any layers, for what only looks like an image; an index adds ``annotations``."""
+    """A manifest of any config and any layers, for what only looks like an image; an index adds ``annotations``.
+
+    ``more``: further fields of the manifest.
+    """
 
     config: Blob
     layers: tuple[Blob, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def platform(self) -> dict[str, str]:
@@ -221,6 +225,7 @@ class HandMade:
             "mediaType": OCI_MANIFEST,
             "config": self.config.descriptor(),
             "layers": [layer.descriptor() for layer in self.layers],
+            **self.more,
         }
         return Blob(OCI_MANIFEST, canonical_json(document), self.annotations)
 

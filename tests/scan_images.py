@@ -315,6 +315,40 @@ def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str
     return Blob(OCI_CONFIG, canonical_json(document))
 
 
+# ── Images in disguise ───────────────────────────────────────────────────────────────────────────────────────────────
+def disguises() -> Mapping[str, HandMade]:
+    """Debian 12 under manifests that say that it is something else; some client runs each; DEBIAN_FINDINGS."""
+    image, layer = debian(), DEBIAN_LAYER.blob
+    config = image.config.content
+
+    def made(config_type: str = OCI_CONFIG, layer_type: str = layer.media_type, **more: str) -> HandMade:
+        return HandMade(Blob(config_type, config), (Blob(layer_type, layer.content),), more=more)
+
+    return {
+        "artifact type": made(artifactType="application/x"),
+        "bytes": made(layer_type="application/octet-stream"),
+        "attestation": made(layer_type="application/vnd.in-toto+json"),
+        "capitals": made(OCI_CONFIG.upper()),
+        "space": made(f"{OCI_CONFIG} "),
+        "parameter": made(f"{OCI_CONFIG}; charset=utf-8"),
+        "default of docker": made("application/octet-stream", "application/octet-stream"),
+        "unknown": made("application/vnd.acme.config+json", "application/vnd.acme.layer"),
+        "unknown with layers": HandMade(Blob("application/vnd.acme.config", b'{"a": 1}'), (layer,)),
+    }
+
+
+def elsewhere() -> HandMade:
+    """Debian 12 and a layer that is said to be somewhere else: nothing is known of the whole."""
+    foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    return HandMade(debian().config, (DEBIAN_LAYER.blob, Blob(foreign, PYTHON_LAYER.blob.content)))
+
+
+def same_diff_ids() -> HandMade:
+    """A harmless layer below Debian 12 with the same claim for both: Trivy would read the first one twice."""
+    harmless = Layer.of({"etc/motd": b"hello\n"})
+    return HandMade(_config_of([harmless.diff_id, harmless.diff_id]), (harmless.blob, DEBIAN_LAYER.blob))
+
+
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
 class ClaimedLayer(NamedTuple):
     """A layer as it travels, and the digest that a config claims for what is in it."""

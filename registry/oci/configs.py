@@ -21,7 +21,7 @@ MAX_NAME = 500  # of a single text, and of a key
 MAX_ENTRIES = 128  # of one list
 MAX_WEIGHT = 12_000  # bytes of the texts of one list
 MAX_STEPS = 4_000  # as many as a manifest may have layers
-IMAGE_CONFIGS = frozenset({media_types.OCI_CONFIG, media_types.DOCKER_CONFIG})
+_IMAGE_CONFIGS = frozenset({media_types.OCI_CONFIG, media_types.DOCKER_CONFIG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +72,54 @@ class Config:
     is_too_complex: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FileSystem:
+    """What an image says of its files: what they run on, and the digests of its layers when they are unpacked."""
+
+    system: str
+    architecture: str
+    diff_ids: tuple[str, ...]
+
+
+def is_image_type(media_type: str) -> bool:
+    """Whether this is the type of an image's configuration; not every client compares case, space and parameters."""
+    return media_types.without_parameters(media_type) in _IMAGE_CONFIGS
+
+
+def has_file_system(content: bytes) -> bool:
+    """Whether some client may read an image's ``rootfs`` in a configuration, whatever its type is.
+
+    Go clients match keys without regard to case.
+    """
+    text = content.decode(errors="replace").casefold()
+    if "rootfs" not in text and "\\u" not in text:  # most artifacts: JSON of megabytes is not read for nothing
+        return False
+    try:
+        bounded_json.check(content)
+    except bounded_json.TooComplex:
+        return True
+    tree = _load(content)
+    return isinstance(tree, dict) and any(key.casefold() == "rootfs" for key in tree)
+
+
+def read_file_system(content: bytes) -> FileSystem | None:
+    """What a configuration says of the image's files; None when it is not a JSON object."""
+    tree = _load(content)
+    if not isinstance(tree, dict):
+        return None
+    rootfs = tree.get("rootfs")
+    diff_ids = _list(rootfs, "diff_ids") if isinstance(rootfs, dict) else []
+    texts = tuple(diff_id for diff_id in diff_ids if isinstance(diff_id, str))
+    return FileSystem(_text(tree, "os"), _text(tree, "architecture"), texts)
+
+
 def parse(content: bytes) -> Config:
     """Read a configuration; nothing is wrong enough to raise. A large one waits for its turn."""
     try:
         bounded_json.check(content)
-        with bounded_json.turn(content):
-            return _config(bounded_json.load(content))
     except bounded_json.TooComplex:
         return Config(is_too_complex=True)
-    except ValueError:
-        return Config()
+    return _config(_load(content))
 
 
 def _config(tree: Any) -> Config:
@@ -128,6 +166,15 @@ def pairs(texts: dict[str, str]) -> Some[tuple[str, str]]:
 def weight(*texts: str) -> int:
     """How many bytes a page has for these texts: five more for each character that HTML writes as a word."""
     return sum(len(text.encode()) + 5 * sum(map(text.count, "<>&\"'")) for text in texts)
+
+
+def _load(content: bytes) -> Any:
+    """The JSON in the content; None when it is none. Its cost is not bounded: see ``bounded_json.check``."""
+    try:
+        with bounded_json.turn(content):
+            return bounded_json.load(content)
+    except ValueError:
+        return None
 
 
 def platform(tree: dict[str, Any]) -> str:

@@ -249,7 +249,7 @@ class Report(models.Model):
     """
 
     class State(models.TextChoices):
-        """UNRECOGNISED: no package found, which is not "clean". UNSUPPORTED: no image. FAILED: never scanned."""
+        """UNRECOGNISED: no package found, which is not "clean". UNSUPPORTED: cannot be run. FAILED: never scanned."""
 
         SCANNED = "scanned"
         UNRECOGNISED = "unrecognised"

@@ -28,6 +28,7 @@ class Problem(models.TextChoices):
     KILLED = "killed"
     DAMAGED = "damaged"
     BYTES_MISSING = "bytes-missing"
+    ELSEWHERE = "elsewhere"
     WORKER_LOST = "worker-lost"
     GONE = "gone"
     OTHER = "other"

@@ -14,9 +14,10 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener
 import pytest
 from aiosmtpd.controller import Controller
 
+from registry.management.commands.quickstart import ORGANIZATION
 from tests import scan_images, vulnerability_db
-from tests.images import write_layout
-from tests.programs import environment_for, free_port, require, require_trivy, run
+from tests.images import RegistryClient, write_layout
+from tests.programs import ContainersHome, environment_for, free_port, require, require_trivy, run
 from tests.registry.test_quickstart import Quickstart
 from tests.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
 from tests.vulnerability_db import FACTS, TOMORROW
@@ -39,6 +40,9 @@ SUBSCRIBE = (
     f" print(Subscription.objects.create(project=Project.objects.get(), channel='mail', recipients=['{OWNER}'],"
     " moment='new', least=1).pk)"
 )
+
+SHUT = "from registry.models import Repository; print(Repository.objects.filter(name='web').update(gate=4))"
+SCANNED = "from registry.models import Manifest; print(Manifest.objects.filter(risk=5).count())"
 
 
 class Mailbox:
@@ -114,6 +118,30 @@ def copy(server: Quickstart, layout: Path, name: str) -> None:
     tag = name.rpartition(":")[2]
     environment = environment_for(server.folder, TMPDIR=str(server.folder))
     run([require(line[0]), *line[1:], f"oci:{layout}:{tag}", f"docker://{server.host}/{name}"], environment=environment)
+
+
+def test_podman_pulls_no_disguised_image_through_a_shut_gate(running, tmp_path):
+    running.key = running.access_key(OWNER)
+    running.manage("adduser", "vic@acme.test", "--organization", ORGANIZATION)
+    running.manage("grant", "demo/web", "vic@acme.test", "viewer")
+    viewer = running.access_key("vic@acme.test")
+    today = vulnerability_db.write(tmp_path / "today", FACTS)
+    copy(running, write_layout(tmp_path / "mirror", {"2": vulnerability_db.artifact(today)}), "demo/mirror/trivy-db:2")
+    running.manage("shell", "-v0", "-c", "from scanning import tasks; print(int(tasks.refresh_database()))")
+    disguises = scan_images.disguises()
+    client = RegistryClient(running.host, running.key.id, running.key.secret)
+    with ContainersHome("gate") as home:
+        home.login("podman", running.host, viewer.id, viewer.secret)
+        for number, name in enumerate(("artifact type", "bytes", "attestation")):
+            client.push("demo/web/app", disguises[name], str(number))
+            reference = f"{running.host}/demo/web/app:{number}"
+            home.podman("pull", "--tls-verify=false", reference)  # so much for what it says of itself
+            home.podman("image", "rm", "--force", reference)
+        assert running.manage("shell", "-v0", "-c", SHUT) == 1
+        assert eventually(lambda: running.manage("shell", "-v0", "-c", SCANNED) == 3)
+        for number in range(3):
+            refused = home.podman("pull", "--tls-verify=false", f"{running.host}/demo/web/app:{number}", succeeds=False)
+            assert "severity critical" in refused.text + str(refused)
 
 
 def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):

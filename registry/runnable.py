@@ -1,0 +1,79 @@
+"""What a client could run: the scanner looks into exactly that, and a gate waits for the scan of exactly that.
+
+Clients ignore most of what a manifest says of itself. podman runs an image that has an ``artifactType``, and layers of
+any media type. So the configuration and the bytes of the layers decide here, and what is in doubt counts as an image.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from registry import blobs, errors
+from registry.models import Blob
+from registry.oci import configs, documents, media_types
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from registry.models import Manifest
+
+TAR_BLOCK = 512
+_CHECKSUM = slice(148, 156)
+_OCTAL = re.compile(rb"[0-7]+")
+
+
+def is_image(manifest: Manifest) -> bool:
+    """Whether a client could run this manifest, which is not an index, as an image.
+
+    It could when the configuration is an image's, by its media type or by its content, or when it is of an unknown type
+    and the layers are of an image's types. It could not when every layer is a statement about something, as in the
+    attestations of BuildKit and the signatures of cosign, which have an image's configuration too. Bytes that are lost
+    count as an image's. Takes one query, reads the configuration when its type is unknown, and the first block of
+    layers.
+    """
+    document = documents.parse(bytes(manifest.content), manifest.media_type)
+    if document.config is None:
+        return False
+    held = {blob.digest: blob for blob in Blob.objects.filter(references__manifest=manifest)}
+    if not _is_image_config(document, document.config, held):
+        return False
+    return not document.layers or not all(_is_statement(held.get(layer.digest)) for layer in document.layers)
+
+
+def _is_image_config(document: documents.Document, config: documents.Descriptor, held: Mapping[str, Blob]) -> bool:
+    if configs.is_image_type(config.media_type):
+        return True
+    content = _begin(held.get(config.digest), configs.MAX_BYTES)
+    if content is None:
+        return True
+    if content.strip() == b"{}":  # what the specification asks of artifacts
+        return False
+    return configs.has_file_system(content) or any(media_types.is_layer(layer.media_type) for layer in document.layers)
+
+
+def _is_statement(blob: Blob | None) -> bool:
+    """Whether a layer is a JSON object and cannot be unpacked: it is not compressed, and no tar archive."""
+    head = _begin(blob, TAR_BLOCK)
+    return head is not None and head.startswith(b"{") and not _is_tar(head)
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether this is the header of a tar archive: the sum of its bytes stands in it."""
+    written = head[_CHECKSUM].strip(b" \0").partition(b"\0")[0]
+    if len(head) < TAR_BLOCK or not _OCTAL.fullmatch(written):
+        return False
+    others = head[: _CHECKSUM.start] + b" " * 8 + head[_CHECKSUM.stop :]
+    signed = sum(byte - 256 if byte > 127 else byte for byte in others)
+    return int(written, 8) in {sum(others), signed}
+
+
+def _begin(blob: Blob | None, most: int) -> bytes | None:
+    """The first bytes of a blob; None when it is not here or has lost its bytes."""
+    if blob is None:
+        return None
+    try:
+        with blobs.open_bytes(blob) as file:
+            return bytes(file.read(most))
+    except errors.BlobUnknown:
+        return None

@@ -1,0 +1,198 @@
+"""Images whose manifests say that they are something else: what a client could run is scanned, and judged at the gate."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pytest
+from django.apps import apps
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from accounts.actors import SYSTEM
+from registry import manifests, repositories, runnable
+from registry.models import Blob as StoredBlob
+from registry.models import Manifest, Severity
+from registry.oci.names import ImageName
+from scanning.models import Report, Scan
+from scanning.models.scans import Problem
+from tests import scan_images
+from tests.docker_client import descriptor
+from tests.images import OCI_CONFIG, OCI_EMPTY, OCI_LAYER, Artifact, Blob, HandMade
+from tests.scan_images import DEBIAN_FINDINGS
+
+from .conftest import found_in, manifest_of, report_of
+from .factories import make_index, make_manifest
+
+if TYPE_CHECKING:
+    from tests.personas import World
+
+DISGUISES = scan_images.disguises()
+IN_TOTO = "application/vnd.in-toto+json"
+
+
+@pytest.fixture
+def push(docker, django_capture_on_commit_callbacks):
+    def to_web(thing, tag="1.0"):
+        with django_capture_on_commit_callbacks(execute=True):
+            return docker("pusher").push_thing("web/app", tag, thing)
+
+    return to_web
+
+
+@pytest.fixture
+def shut(world):
+    """The gate of web refuses high and worse, and what has no result."""
+    repositories.update(SYSTEM, world.repository("web"), gate=int(Severity.HIGH), gate_hours=0)
+
+
+# ── Scanned and judged ───────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.real
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", [*DISGUISES, "same diff_ids"])
+def test_a_disguised_image_is_scanned_and_refused(scanner, push, docker, shut, name):
+    scanner.load()
+    digest = push(DISGUISES.get(name) or scan_images.same_diff_ids())
+    docker("viewer").get("web/app/manifests/1.0", 403)
+    scanner.work()
+    assert found_in(digest) == DEBIAN_FINDINGS
+    assert manifest_of(digest).risk == Severity.CRITICAL
+    for reference in ("1.0", digest):
+        answer = docker("viewer").get(f"web/app/manifests/{reference}", 403)
+        assert "severity critical" in answer.json()["errors"][0]["message"]
+        for who in ("pusher", "member", "admin"):
+            docker(who).get(f"web/app/manifests/{reference}", 200)
+
+
+@pytest.mark.real
+@pytest.mark.django_db
+def test_an_image_that_is_not_here_as_a_whole_is_unknown_not_clean(scanner, push, docker, shut):
+    scanner.load()
+    digest = push(scan_images.elsewhere())
+    (scan,) = scanner.work()
+    assert (scan.state, scan.problem) == (Scan.State.FAILED, Problem.ELSEWHERE)
+    assert (report_of(digest).state, manifest_of(digest).risk) == ("failed", None)
+    answer = docker("viewer").get("web/app/manifests/1.0", 403)
+    assert "has not been scanned" in answer.json()["errors"][0]["message"]
+    docker("pusher").get("web/app/manifests/1.0", 200)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["helm", "wasm", "empty", "attestation", "signature"])
+def test_what_no_client_runs_passes_without_a_scan(push, docker, shut, name):
+    image = scan_images.debian()
+    things = {
+        "helm": scan_images.helm_chart,
+        "wasm": scan_images.wasm,
+        "empty": lambda: Artifact("application/x", Blob(OCI_LAYER, b"what oras pushes without a type")),
+        "attestation": lambda: scan_images.attestation(image),
+        "signature": lambda: scan_images.signature(image),
+    }
+    digest = push(things[name]())
+    assert not runnable.is_image(manifest_of(digest))
+    docker("viewer").get("web/app/manifests/1.0", 200)
+
+
+# ── Whatever a manifest says ─────────────────────────────────────────────────────────────────────────────────────────
+def spelled(media_type: str) -> st.SearchStrategy[str]:
+    """The type with other letters, spaces and parameters around it."""
+    return st.builds(
+        lambda letters, before, after: before + "".join(letters) + after,
+        st.tuples(*(st.sampled_from([letter, letter.upper()]) for letter in media_type)),
+        st.sampled_from(["", " ", "\t"]),
+        st.sampled_from(["", " ", ";", "; charset=utf-8"]),
+    )
+
+
+WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
+TYPES = WORDS | st.sampled_from(["application/octet-stream", "text/html", IN_TOTO, OCI_EMPTY, f"{OCI_LAYER}+gzip"])
+ROOTFS = st.sampled_from(["rootfs", "RootFS", "rootf\u017f", "\\u0072ootfs"])
+
+
+@pytest.mark.django_db
+@hypothesis_settings(max_examples=60, deadline=None, database=None)
+@given(data=st.data())
+@pytest.mark.usefixtures("shut")
+def test_no_field_of_a_manifest_hides_an_image(docker, data):
+    is_named = data.draw(st.booleans())
+    key = data.draw(ROOTFS)
+    config = (
+        f'{{"os": "linux", "{key}": {{"type": "layers", "diff_ids": []}}}}' if not is_named else "no JSON"
+    ).encode()
+    config_type = data.draw(spelled(OCI_CONFIG) if is_named else TYPES)
+    layers = data.draw(st.lists(TYPES, min_size=1, max_size=3))
+    artifact_type = data.draw(st.none() | TYPES)
+    for content in (config, scan_images.DEBIAN_LAYER.blob.content):
+        docker("pusher").push_blob("web/app", content, "post")
+    document = {
+        "schemaVersion": 2,
+        "config": descriptor(config, config_type),
+        "layers": [descriptor(scan_images.DEBIAN_LAYER.blob.content, layer) for layer in layers],
+        **({"artifactType": artifact_type} if artifact_type else {}),
+        "annotations": data.draw(st.dictionaries(WORDS, WORDS, max_size=2)),
+    }
+    docker("pusher").push_manifest("web/app", "1.0", json.dumps(document).encode())
+    docker("viewer").get("web/app/manifests/1.0", 403)
+    docker("pusher").get("web/app/manifests/1.0", 200)
+
+
+@pytest.mark.django_db
+@given(text=st.binary(max_size=600))
+@hypothesis_settings(max_examples=200, deadline=None, database=None)
+def test_what_is_a_tar_is_no_statement(text):
+    head = bytearray(b"{" + text.ljust(511, b"x")[:511])
+    head[148:156] = b" " * 8
+    total = sum(head)
+    head[148:156] = b"%06o\0 " % total
+    assert runnable._is_tar(bytes(head))
+    head[148:156] = b"%06o\0 " % (total + 1)
+    assert not runnable._is_tar(bytes(head))
+
+
+@pytest.mark.django_db
+def test_a_layer_that_is_both_json_and_a_tar_is_looked_at(push):
+    tar = scan_images.tar_of({"x": b"y"})
+    name = b'{"a": "'.ljust(100, b"b")
+    head = bytearray(name + tar[100:512])
+    head[148:156] = b" " * 8
+    head[148:156] = b"%06o\0 " % sum(head)
+    config = scan_images.attestation(scan_images.debian()).config
+    digest = push(HandMade(config, (Blob(IN_TOTO, bytes(head) + tar[512:]),)))
+    assert runnable.is_image(manifest_of(digest))
+
+
+@pytest.mark.django_db
+def test_lost_bytes_are_in_doubt(push):
+    digest = push(HandMade(Blob("application/x", b"{}"), (Blob("application/x", b"x"),)))
+    manifest = manifest_of(digest)
+    assert not runnable.is_image(manifest)
+    for blob in StoredBlob.objects.filter(references__manifest=manifest):
+        StoredBlob.objects.filter(pk=blob.pk).update(storage_key=f"blobs/no/where-{blob.pk}")
+    assert runnable.is_image(manifest)
+
+
+# ── What was judged by an earlier rule ───────────────────────────────────────────────────────────────────────────────
+@pytest.mark.django_db
+def test_the_migration_asks_again_for_what_was_taken_for_no_image(world: World):
+    web = world.repository("web")
+    deleted, live, clean = (make_manifest(web, name, image=name) for name in ("deleted", "live", "clean"))
+    index = make_index(live)
+    for manifest, state in (
+        (deleted, "unsupported"),
+        (live, "unsupported"),
+        (index, "unsupported"),
+        (clean, "scanned"),
+    ):
+        Report.objects.create(manifest=manifest, state=state)
+    Manifest.objects.update(risk=Severity.NONE)
+    manifests.delete(SYSTEM, web, ImageName("demo", "web", "deleted"), deleted.digest)
+    migration = import_module("scanning.migrations.0003_judged_again")
+    migration.judge_again(apps, None)
+    migration.judge_again(apps, None)
+    risks = dict(Manifest.objects.values_list("pk", "risk"))
+    assert [risks[each.pk] for each in (deleted, live, clean)] == [None, None, Severity.NONE]
+    assert [scan.manifest_id for scan in Scan.objects.open()] == [live.pk]
+    assert set(Report.objects.values_list("manifest", flat=True)) == {index.pk, clean.pk}
