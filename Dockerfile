@@ -8,7 +8,8 @@ COPY requirements.txt .
 RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt \
  && groupadd --system --gid 10001 kcr \
  && useradd --system --uid 10001 --gid kcr --home-dir /data kcr \
- && install -d -o kcr -g kcr -m 0700 /data
+ && install -d -o kcr -g kcr -m 0700 /data /scans/scanning \
+ && install -d -o kcr -g kcr -m 0755 /scans/vulnerability-db
 COPY --chown=root:root manage.py pyproject.toml ./
 COPY --chown=root:root accounts accounts
 COPY --chown=root:root registry registry

@@ -72,9 +72,12 @@ def open_bytes(blob: Blob) -> File[bytes]:
     return _whole(blob, lambda storage: storage.open(blob.storage_key))
 
 
-def place(blob: Blob, path: Path) -> None:
-    """Let the blob's bytes also be at ``path``, to be read only. Raises BlobUnknown when they are damaged."""
-    _whole(blob, lambda storage: storage.place(blob.storage_key, path))
+def place(blob: Blob, path: Path, *, copied: bool = False) -> None:
+    """Let the blob's bytes also be at ``path``, to be read only unless they are ``copied``.
+
+    Raises BlobUnknown when they are damaged.
+    """
+    _whole(blob, lambda storage: storage.place(blob.storage_key, path, copied=copied))
 
 
 def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:

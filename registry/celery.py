@@ -29,7 +29,9 @@ app.conf.update(
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
     timezone="UTC",
     # A scan may take minutes: it must not hold up what people wait for.
-    task_routes={f"scanning.tasks.{name}": {"queue": "scans"} for name in ("scan", "refresh_database")},
+    task_routes={
+        f"scanning.tasks.{name}": {"queue": "scans"} for name in ("scan", "refresh_database", "check_isolation")
+    },
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
@@ -51,6 +53,7 @@ app.conf.update(
         "go on with scans": {"task": "scanning.tasks.sweep_scans", "schedule": 30.0},
         "scan what is tagged": {"task": "scanning.tasks.request_daily", "schedule": 60.0},
         "renew the vulnerability database": {"task": "scanning.tasks.refresh_database", "schedule": 600.0},
+        "look at the isolation of scans": {"task": "scanning.tasks.check_isolation", "schedule": crontab(minute="29")},
         "record severities": {"task": "scanning.tasks.record_severities", "schedule": crontab(minute="52")},
         "rotate the signing key": {
             "task": "registry.tasks.rotate_signing_key",

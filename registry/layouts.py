@@ -24,20 +24,20 @@ class Elsewhere(Exception):
     """Layers of the image are not kept here, so it cannot be looked at."""
 
 
-def write(manifest: Manifest, folder: Path) -> None:
+def write(manifest: Manifest, folder: Path, *, copied: bool = False) -> None:
     """Write the layout of one image into an empty folder.
 
     Manifest and configuration are written anew, so that a reader sees each layer, in its order, whatever the image says
     of itself: its types, its ``artifactType``, and diff_ids that name another layer. Where bytes are files on the same
-    file system they are hard links, not copies: whoever reads the folder must not write to it. Raises Elsewhere, and
-    BlobUnknown when bytes are lost or short.
+    file system they are hard links, and who reads the folder must not write to it; with ``copied`` they are copies, for
+    a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
     """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     held = {blob.digest: blob for blob in Blob.objects.filter(references__manifest=manifest)}
     if any(layer.digest not in held for layer in document.layers):
         raise Elsewhere
     for layer in {layer.digest for layer in document.layers}:
-        blobs.place(held[layer], _file(folder, layer))
+        blobs.place(held[layer], _file(folder, layer), copied=copied)
     layers = [{"mediaType": LAYER, "digest": layer.digest, "size": layer.size} for layer in document.layers]
     config = _written(folder, media_types.OCI_CONFIG, _config(document, held))
     image = {"schemaVersion": 2, "mediaType": media_types.OCI_MANIFEST, "config": config, "layers": layers}

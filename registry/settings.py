@@ -187,6 +187,8 @@ REDIS_URL = env.text("KCR_REDIS_URL")
 
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 TRIVY_DB_REPOSITORY = env.text("KCR_TRIVY_DB_REPOSITORY")
+SCAN_DIR = env.private_directory("KCR_SCAN_DIR", DATA_DIR)
+TRIVY_SOCKET = env.text("KCR_TRIVY_SOCKET")
 
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LANGUAGE_CODE = "en"

@@ -1,8 +1,8 @@
 """The vulnerability database: a folder that is never changed, and a name that points to the newest one.
 
-    <data>/vulnerability-db/<when it was made>/db/{trivy.db, metadata.json}    a cache folder of Trivy's
+    <scans>/vulnerability-db/<when it was made>/db/{trivy.db, metadata.json}    a cache folder of Trivy's
                                               /java-db/…
-    <data>/vulnerability-db/current -> <when it was made>
+    <scans>/vulnerability-db/current -> <when it was made>
 
 A scan asks once where "current" is and stays there, so it never sees half of another one. A new one becomes current
 after Trivy has read it.
@@ -116,14 +116,14 @@ def install(archive: IO[bytes], source: str) -> Database:
 @contextmanager
 def workplace() -> Iterator[Workplace]:
     """An empty folder on the file system of the data, gone afterwards."""
-    root = Path(settings.DATA_DIR) / "scanning"
+    root = Path(settings.SCAN_DIR) / "scanning"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as folder:
         yield Workplace(Path(folder))
 
 
 def _root() -> Path:
-    return Path(settings.DATA_DIR) / "vulnerability-db"
+    return Path(settings.SCAN_DIR) / "vulnerability-db"
 
 
 def _note(source: str, used: Database | None, problem: str = "") -> None:
@@ -195,10 +195,12 @@ def _publish(fetched: Path, place: Workplace) -> Database:
         raise Refused(f"Trivy cannot read it: {problem.detail}") from problem
     updated_at = _read(tried).updated_at
     root = _root()
-    root.mkdir(mode=0o700, exist_ok=True)
+    root.mkdir(mode=0o755, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{updated_at:%Y%m%dT%H%M%S}-", dir=root))
-    tried.rename(folder)
-    pointer = place.folder / "pointer"
+    folder.chmod(0o755)  # there is no secret in it, and Trivy may run as another user
+    for part in list(tried.iterdir()):
+        shutil.move(part, folder / part.name)  # the folder may be on another file system
+    pointer = folder / "pointer"
     pointer.symlink_to(folder.name)
     os.replace(pointer, root / "current")  # noqa: PTH105  the one atomic step
     _forget_old(root)

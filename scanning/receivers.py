@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from celery.signals import worker_ready
 from django.dispatch import receiver
 from django.utils import timezone
 
@@ -29,6 +30,13 @@ def scan_what_was_pushed(*, manifest_id: int, actor: Actor, **_: Any) -> None:
 def scan_what_was_deleted_before_it_was_scanned(*, manifest_ids: list[int], actor: Actor, **_: Any) -> None:
     """The row first, then the message."""
     tasks.start(scans.request_for_recovered(manifest_ids, actor))
+
+
+@worker_ready.connect
+def say_what_isolates_scans(sender: Any, **_: Any) -> None:
+    """At the start of a scanner, so that an operator reads it."""
+    if "scans" in sender.app.amqp.queues.consume_from:
+        scans.check_isolation()
 
 
 @receiver(pull_refused)

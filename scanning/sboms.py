@@ -57,7 +57,7 @@ def of(manifest: Manifest, workplace: Workplace) -> bytes:
     layout = workplace.folder / "layout"
     layout.mkdir()
     try:
-        layouts.write(manifest, layout)
+        layouts.write(manifest, layout, copied=trivy.isolation().takes_copies)
     except layouts.Elsewhere as error:
         raise ScanFailed(Problem.ELSEWHERE, "layers of it are not kept in this registry") from error
     except (errors.BlobUnknown, FileNotFoundError) as error:

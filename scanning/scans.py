@@ -7,6 +7,7 @@ why and can be asked for again at any time.
 from __future__ import annotations
 
 import logging
+import socket
 import zlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from registry.models import Event, Manifest, ManifestChild, Repository, Tag
 from registry.oci import media_types
 
 from . import database, findings, report, sboms, trivy
-from .models import Finding, Report, Scan, ScanRound
+from .models import Finding, Report, Scan, ScannerHost, ScanRound
 from .models.scans import OF_THE_DATABASE, Problem
 from .trivy import ScanFailed, Workplace
 
@@ -198,6 +199,27 @@ def run(scan_id: int) -> bool:
     return True
 
 
+def check_isolation() -> trivy.Isolation | None:
+    """Say in the log when nothing isolates Trivy on this machine, and note for the console what does.
+
+    None: there is no Trivy here.
+    """
+    try:
+        isolation = trivy.isolation()
+    except ScanFailed:
+        return None
+    name = socket.gethostname()[:253]
+    said = {"isolation": isolation.kind, "why": isolation.why, "seen_at": timezone.now()}
+    ScannerHost.objects.update_or_create(name=name, defaults=said)
+    if isolation.is_none:
+        logger.warning(
+            "scans are not isolated on this machine: Trivy runs as the application's own user, with its files and"
+            " network in reach, because the system refuses a sandbox (%s)",
+            isolation.why,
+        )
+    return isolation
+
+
 def next_due() -> int | None:
     """The scan to take next; None when there is nothing to do."""
     return Scan.objects.claimable(timezone.now()).values_list("pk", flat=True).first()
@@ -307,4 +329,5 @@ def forget_old(now: datetime) -> int:
     while some := list(old.values_list("pk", flat=True)[:BATCH]):
         gone += Scan.objects.filter(pk__in=some).delete()[0]
     ScanRound.objects.filter(day__lt=before.date()).delete()
+    ScannerHost.objects.filter(seen_at__lt=before).delete()
     return gone

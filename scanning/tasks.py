@@ -64,6 +64,12 @@ def request_daily() -> int:
 
 
 @shared_task
+def check_isolation() -> None:
+    """Once an hour on a scanner: note what isolates Trivy there."""
+    scans.check_isolation()
+
+
+@shared_task
 def refresh_database() -> bool:
     """Fetch a newer vulnerability database when its makers promised one; whether there is one now."""
     fetched = database.refresh(only_if_due=True)

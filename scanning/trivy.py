@@ -1,18 +1,25 @@
 """Trivy, the only program that scanning starts: each run by itself, within limits, with nothing of ours around it.
 
 It reads files and writes files: an image as a layout, a list of packages, a database. It gets no environment, no
-credentials, no cache that another image could have poisoned, and, where the system allows it, no network. What it says
-about its failures is turned into a Problem here, once.
+credentials, no cache that another image could have poisoned, and, where the system allows it, a file system and a user
+of its own, no network and no sight of our processes (``isolation``). What it leaves in its folder is read as what a
+stranger wrote. What it says about its failures is turned into a Problem here, once.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
+import select
 import shutil
+import socket
 import sqlite3
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,10 +31,12 @@ from django.conf import settings
 
 from registry import env
 
+from . import sandbox
 from .models.scans import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import IO
 
 SECONDS = 600
 FILE_BYTES = 2 * 1024**3  # what a bomb in a layer may write into one file
@@ -36,12 +45,10 @@ DATA_BYTES = 1024**3  # memory; an image with 50,000 packages needs three quarte
 OUTPUT_BYTES = 256 * 1024**2
 TURN = 0.25  # seconds between two looks at a run
 HEARTBEAT = 10.0
-GRACE = 2.0  # seconds from one signal to the next
+SAID_BYTES = 64 * 1024  # of its last words, from the beginning and from the end
 
 _QUIET = ("--quiet", "--config", "", "--ignorefile", "", "--disable-telemetry", "--skip-version-check")
 _OFFLINE = ("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--cache-backend", "memory")
-# The shell sets the limits and becomes what it starts: there is one process, and it is the one to be stopped.
-_LIMITED = ("sh", "-c", 'ulimit -f "$1" && ulimit -d "$2" && ulimit -c 0 && shift 2 && exec "$@"', "sh")
 _FOR_DOWNLOADS = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
@@ -103,24 +110,50 @@ class Workplace:
     heartbeat: Callable[[], None] = _nothing
 
 
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What keeps Trivy apart from the application here. ``kind``: one of the sandbox's, or "runner".
+
+    ``why``: what the system said to stronger kinds, when there is none but the limits.
+    """
+
+    kind: str
+    why: str = ""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether Trivy runs as the application's own user, with its files and its network in reach."""
+        return self.kind == "limits"
+
+    @property
+    def takes_copies(self) -> bool:
+        """Whether Trivy runs as another user, who may not read the files of ours."""
+        return self.kind in {"namespaces", "user"} and os.geteuid() == 0
+
+
 def make_sbom(layout: Path, workplace: Workplace) -> bytes:
-    """The packages in the image of a layout (a folder with one manifest), as CycloneDX in JSON. Raises ScanFailed."""
-    output, cache_folder = workplace.folder / "sbom.json", workplace.folder / "cache"
-    write_java_database(cache_folder)
-    _run(["image", "--input", str(layout), "--format", "cyclonedx", *_common(cache_folder, output)], workplace)
-    return _output(output)
+    """The packages in the image of a layout (a folder with one manifest), as CycloneDX in JSON. Raises ScanFailed.
+
+    The layout is moved away.
+    """
+    folder = _new_folder(workplace)
+    layout.rename(folder / "layout")
+    write_java_database(folder / "cache")
+    arguments = ["image", "--input", "layout", "--format", "cyclonedx", *_common("cache", "sbom.json")]
+    _run(arguments, folder, workplace, read_only=(Path("layout"),))
+    return _output(folder / "sbom.json")
 
 
 def make_report(sbom: bytes, database: Path, workplace: Workplace) -> dict[str, Any]:
     """What the database (a cache folder of Trivy's) knows about these packages: Trivy's report. Raises ScanFailed."""
-    source, output = workplace.folder / "packages.json", workplace.folder / "report.json"
-    source.write_bytes(sbom)
-    _run(
-        ["sbom", str(source), "--format", "json", "--list-all-pkgs=false", *_common(database, output)],
-        workplace,
-    )
+    folder = _new_folder(workplace)
+    (folder / "packages.json").write_bytes(sbom)
+    cache_folder = _link(database, folder / "database")
+    arguments = ["sbom", "packages.json", "--format", "json", "--list-all-pkgs=false"]
+    arguments += _common(str(cache_folder), "report.json")
+    _run(arguments, folder, workplace, read_only=(cache_folder,))
     try:
-        report: dict[str, Any] = json.loads(_output(output))
+        report: dict[str, Any] = json.loads(_output(folder / "report.json"))
     except ValueError as error:
         raise ScanFailed(Problem.OTHER, "the report is not JSON") from error
     return report
@@ -131,14 +164,19 @@ def download_database(repository: str, workplace: Workplace) -> Path:
 
     Returns the folder with ``trivy.db`` and ``metadata.json``.
     """
-    cache_folder = workplace.folder / "cache"
+    folder = _new_folder(workplace)
     named = ["--db-repository", repository] if repository else []
-    _run(
-        ["image", "--download-db-only", *named, *_QUIET, "--no-progress", "--cache-dir", str(cache_folder)],
-        workplace,
-        downloads=True,
-    )
-    return cache_folder / "db"
+    arguments = ["image", "--download-db-only", *named, *_QUIET, "--no-progress", "--cache-dir", "cache"]
+    _run(arguments, folder, workplace, downloads=True)
+    fetched = workplace.folder / "fetched"
+    fetched.mkdir()
+    for name in ("trivy.db", "metadata.json"):
+        try:
+            with _opened(folder / "cache" / "db" / name) as source, (fetched / name).open("xb") as target:
+                shutil.copyfileobj(source, target)
+        except FileNotFoundError as error:
+            raise ScanFailed(Problem.OTHER, "trivy fetched no database") from error
+    return fetched
 
 
 def write_java_database(cache_folder: Path) -> None:
@@ -166,57 +204,177 @@ def version() -> str:
     return number.strip()
 
 
-def _common(cache_folder: Path, output: Path) -> list[str]:
-    return [*_QUIET, *_OFFLINE, "--cache-dir", str(cache_folder), "--timeout", f"{SECONDS}s", "--output", str(output)]
+@cache
+def isolation() -> Isolation:
+    """What keeps Trivy apart from the application on this machine; asked for once. Raises ScanFailed without Trivy."""
+    if settings.TRIVY_SOCKET:
+        return Isolation("runner")
+    kinds = ("namespaces", "user") if os.geteuid() == 0 else ("namespaces",)
+    said = []
+    for kind in kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            command, user = _command(Isolation(kind), Path(folder), [_program(), "--version"])
+            if user:
+                os.chown(folder, user, user)
+            try:
+                done = subprocess.run(  # noqa: S603  our own words
+                    command, cwd=folder, env={"HOME": "."}, capture_output=True, text=True, timeout=60, check=False
+                )
+            except subprocess.TimeoutExpired:
+                said.append(f"{kind}: no answer")
+                continue
+        if done.returncode == 0:
+            return Isolation(kind)
+        said.append(f"{kind}: {done.stderr.strip().rpartition(chr(10))[2].removeprefix('sandbox: ')}")
+    return Isolation("limits", "; ".join(said)[:300])
+
+
+def _common(cache_folder: str, output: str) -> list[str]:
+    return [*_QUIET, *_OFFLINE, "--cache-dir", cache_folder, "--timeout", f"{SECONDS}s", "--output", output]
 
 
 def _program() -> str:
     """Where Trivy is: beside Python, as a package of it, or where programs are."""
-    beside = str(Path(sys.executable).parent)
-    found = shutil.which("trivy", path=os.pathsep.join([beside, *env.of_the_system("PATH").values()]))
+    found = sandbox.find("trivy", env.of_the_system("PATH").get("PATH", os.defpath))
     if found is None:
         raise ScanFailed(Problem.SCANNER_MISSING, "the program trivy is not installed where the scanner runs")
     return found
 
 
-@cache
-def _isolation() -> tuple[str, ...]:
-    """What starts a program without a network, where the system lets us; nothing elsewhere."""
-    command = ("unshare", "--map-current-user", "--net", "--")
-    try:
-        done = subprocess.run([*command, "true"], capture_output=True, timeout=10, check=False)  # noqa: S603
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return command if done.returncode == 0 else ()
+def _new_folder(workplace: Workplace) -> Path:
+    """A folder for one run: what the run before left elsewhere does not matter."""
+    return Path(tempfile.mkdtemp(dir=workplace.folder))
 
 
-def _run(arguments: Sequence[str], workplace: Workplace, *, downloads: bool = False) -> None:
-    """Run Trivy to its end. Raises ScanFailed, and what the heartbeat raises."""
-    temporary, said = workplace.folder / "tmp", workplace.folder / "stderr"
-    temporary.mkdir(exist_ok=True)
+def _link(source: Path, target: Path) -> Path:
+    """The same files in another folder, to be read only; where they are to be read (on another file system: there)."""
+    target.mkdir()
+    for path in sorted(source.glob("**/*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)  # no secrets: whoever Trivy runs as may read them
+        place = target / path.relative_to(source)
+        if path.is_dir():
+            place.mkdir()
+            continue
+        try:
+            place.hardlink_to(path)
+        except OSError as error:
+            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
+                raise
+            return source
+    return Path(target.name)
+
+
+def _command(
+    isolated: Isolation,
+    folder: Path,
+    command: Sequence[str],
+    *,
+    read_only: Sequence[Path] = (),
+    downloads: bool = False,
+) -> tuple[list[str], int]:
+    """What starts a command in isolation, and the id of the user that it becomes (0: ours)."""
+    user = secrets.choice(sandbox.USERS) if isolated.takes_copies else 0
+    wanted = sandbox.Specification(
+        kind="limits" if isolated.kind == "runner" else isolated.kind,
+        folder=str(folder),
+        user=user,
+        network=downloads,
+        read_only=tuple(str(path) for path in read_only if not path.is_absolute()),
+        readable=(
+            *(str(path) for path in read_only if path.is_absolute()),
+            *(env.of_the_system("SSL_CERT_FILE", "SSL_CERT_DIR").values() if downloads else ()),
+        ),
+        hidden=str(settings.DATA_DIR),
+        file_bytes=2 * DISK_BYTES if downloads else FILE_BYTES,
+        data_bytes=DATA_BYTES,
+    )
+    return [sys.executable, "-I", "-S", sandbox.__file__, wanted.written(), *command], user
+
+
+def _run(
+    arguments: Sequence[str],
+    folder: Path,
+    workplace: Workplace,
+    *,
+    read_only: Sequence[Path] = (),
+    downloads: bool = False,
+) -> None:
+    """Run Trivy to its end in its folder. Raises ScanFailed, and what the heartbeat raises."""
+    (folder / "tmp").mkdir()
     environment = env.of_the_system(*_FOR_DOWNLOADS) if downloads else {}
-    environment |= {"PATH": os.defpath, "HOME": str(workplace.folder), "TMPDIR": str(temporary)}
-    limits = [str((2 * DISK_BYTES if downloads else FILE_BYTES) // 512), str(DATA_BYTES // 1024)]
-    isolation = () if downloads else _isolation()
-    command = [*_LIMITED, *limits, *isolation, _program(), *arguments]
-    with said.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603  nothing in it is anybody else's
-            command,
-            cwd=workplace.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,  # nothing comes; that it is closed is heard at once
-            stderr=errors,
-        )
-    try:
-        status = _watch(process, workplace)
-    finally:
-        _stop(process)
-    if status:
-        raise _failure(status, _words(said), workplace.folder)
+    isolated = isolation()
+    if downloads and isolated.kind != "namespaces":  # what it reads then is what the operator named
+        isolated = Isolation("limits")
+    # Another user does not get through the folders above.
+    home = Path() if isolated.kind in {"user", "runner"} else folder
+    environment |= {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home / "tmp")}
+    user = 0
+    with tempfile.TemporaryFile() as errors:
+        if isolated.kind == "runner":
+            process: subprocess.Popen[bytes] | _Remote = _Remote(arguments, folder, environment)
+        else:
+            command, user = _command(
+                isolated, folder, [_program(), *arguments], read_only=read_only, downloads=downloads
+            )
+            process = _start(command, folder, environment, errors, user)
+        try:
+            status = _watch(process, folder, workplace)
+        finally:
+            _stop(process, user if isolated.kind == "user" else 0)
+        if status:
+            said = process.said if isinstance(process, _Remote) else _words(errors)
+            raise _failure(status, said, workplace.folder)
 
 
-def _watch(process: subprocess.Popen[bytes], workplace: Workplace) -> int:
+def _start(
+    command: list[str], folder: Path, environment: dict[str, str], errors: IO[bytes], user: int
+) -> subprocess.Popen[bytes]:
+    if user:
+        sandbox.give(folder, user)
+    return subprocess.Popen(  # noqa: S603  nothing in it is anybody else's
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # nothing comes; that it is closed is heard at once
+        stderr=errors,
+    )
+
+
+class _Remote:
+    """A run of Trivy in another container (``scanning.runner``), asked for as a process is. Raises ScanFailed."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.said, self.returncode = "", 0
+        wanted = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment)}
+        limits = {"file_bytes": FILE_BYTES, "data_bytes": DATA_BYTES}
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(settings.TRIVY_SOCKET)
+            self._socket.sendall(json.dumps(wanted | limits).encode() + b"\n")
+        except OSError as error:
+            self._socket.close()
+            raise ScanFailed(Problem.SCANNER_MISSING, "the runner at KCR_TRIVY_SOCKET does not answer") from error
+        self._answer = self._socket.makefile("rb")
+
+    def communicate(self, timeout: float) -> None:
+        """Wait for the end. Raises TimeoutExpired."""
+        readable, _, _ = select.select([self._socket], [], [], timeout)
+        if not readable:
+            raise subprocess.TimeoutExpired("trivy", timeout)
+        try:
+            answer = json.loads(self._answer.readline(4 * SAID_BYTES))
+            self.returncode, self.said = int(answer["status"]), str(answer["said"])
+        except (ValueError, KeyError, OSError) as error:
+            raise ScanFailed(Problem.KILLED, "the runner ended") from error
+
+    def close(self) -> None:
+        """The runner stops Trivy when nobody waits for it any more."""
+        self._answer.close()
+        self._socket.close()
+
+
+def _watch(process: subprocess.Popen[bytes] | _Remote, folder: Path, workplace: Workplace) -> int:
     """Wait for the end within the limits that Trivy does not keep by itself; returns the exit status."""
     started = heard = time.monotonic()
     while True:
@@ -230,22 +388,21 @@ def _watch(process: subprocess.Popen[bytes], workplace: Workplace) -> int:
         if now - heard > HEARTBEAT:
             heard = now
             workplace.heartbeat()
-        if _size(workplace.folder / "tmp") > DISK_BYTES:
+        if _size(folder / "tmp") > DISK_BYTES:
             raise ScanFailed(Problem.DISK, f"it wrote more than {DISK_BYTES // 1024**3} GiB of temporary files")
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End it. One SIGTERM is not always enough for Trivy, the second is; SIGKILL is for the rest."""
+def _stop(process: subprocess.Popen[bytes] | _Remote, user: int) -> None:
+    """End it at once: it has nothing to put in order. What it started as another user ends with it."""
+    if isinstance(process, _Remote):
+        process.close()
+        return
     if process.stdout is not None:
         process.stdout.close()
-    for stop in (process.terminate, process.terminate, process.kill):
-        if process.poll() is not None:
-            return
-        stop()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            continue
+    process.kill()
+    process.wait()
+    if user:  # it fails when there is none
+        subprocess.run(sandbox.end_all(user), stderr=subprocess.DEVNULL, check=False)  # noqa: S603  our own words
 
 
 def _failure(status: int, words: str, folder: Path) -> ScanFailed:
@@ -263,20 +420,38 @@ def _failure(status: int, words: str, folder: Path) -> ScanFailed:
     return ScanFailed(Problem.OTHER, detail or f"status {status}")
 
 
-def _words(path: Path, most: int = 64 * 1024) -> str:
+def _words(file: IO[bytes], most: int = SAID_BYTES) -> str:
     """The beginning and the end of what it said."""
-    with path.open("rb") as file:
-        begin = file.read(most)
-        file.seek(max(len(begin), path.stat().st_size - most))
-        return (begin + file.read()).decode(errors="replace")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    begin = file.read(most)
+    file.seek(max(len(begin), size - most))
+    return (begin + file.read()).decode(errors="replace")
 
 
 def _output(path: Path) -> bytes:
-    if not path.exists():
-        raise ScanFailed(Problem.OTHER, "trivy wrote nothing")
-    if path.stat().st_size > OUTPUT_BYTES:
+    try:
+        with _opened(path) as file:
+            content = file.read(OUTPUT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ScanFailed(Problem.OTHER, "trivy wrote nothing") from error
+    if len(content) > OUTPUT_BYTES:
         raise ScanFailed(Problem.DISK, f"the result has more than {OUTPUT_BYTES // 1024**2} MiB")
-    return path.read_bytes()
+    return content
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file that a run left, open for reading. Raises FileNotFoundError, and ScanFailed for links and pipes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ScanFailed(Problem.OTHER, "trivy wrote something else than a file") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ScanFailed(Problem.OTHER, "trivy wrote something else than a file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _size(folder: Path) -> int:

@@ -15,7 +15,7 @@ from console.queries import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import HEAVY_BESIDE
 from registry.oci import media_types
-from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
+from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, ScannerHost, SeverityDay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,12 @@ def database() -> Database:
     """The vulnerability database as its last renewal left it. One query."""
     last = DatabaseRefresh.objects.order_by("-pk").first()
     return Database(last.updated_at, last.at, last.source, last.problem) if last else Database(None, None, "", "")
+
+
+def unisolated() -> list[ScannerHost]:
+    """Machines that scanned lately and on which nothing isolates Trivy."""
+    lately = timezone.now() - ScannerHost.SEEN_LATELY
+    return list(ScannerHost.objects.filter(isolation="limits", seen_at__gte=lately).order_by("name")[:5])
 
 
 def attach(manifests: Iterable[Manifest | None]) -> None:

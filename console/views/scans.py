@@ -30,7 +30,10 @@ def show(place: Place) -> HttpResponse:
         return _ask(place)
     if place.request.headers.get("HX-Target") == "queue" and not queries.queue(place.project)["total"]:
         return HttpResponseClientRefresh()
-    return place.render("console/scans.html", side="scans", tab="scans", page=queries.page(place.project))
+    page = queries.page(place.project)
+    if place.may_manage:
+        page["unisolated"] = queries.unisolated()
+    return place.render("console/scans.html", side="scans", tab="scans", page=page)
 
 
 @of_project(Action.VIEW)

@@ -66,10 +66,10 @@ class BlobStorage(Protocol):
     def open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open a blob for reading. Raises FileNotFoundError."""
 
-    def place(self, key: str, path: Path) -> None:
+    def place(self, key: str, path: Path, *, copied: bool = False) -> None:
         """Let a blob's bytes be at ``path`` as well, for programs that read files: a link where that is possible.
 
-        Nobody may write there. Raises FileNotFoundError.
+        Nobody may write there, unless they are ``copied``. Raises FileNotFoundError.
         """
 
     def holds(self, key: str, size: int) -> bool:

@@ -82,14 +82,16 @@ class FileSystemBlobStorage(FileSystemStorage):
         """See contract.BlobStorage.discard."""
         self._staging(upload).unlink(missing_ok=True)
 
-    def place(self, key: str, path: Path) -> None:
+    def place(self, key: str, path: Path, *, copied: bool = False) -> None:
         """See contract.BlobStorage.place."""
-        try:
-            path.hardlink_to(self.path(key))
-        except OSError as error:  # another file system, or one without links
-            if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
-                raise
-            shutil.copyfile(self.path(key), path)
+        if not copied:
+            try:
+                path.hardlink_to(self.path(key))
+                return
+            except OSError as error:  # another file system, or one without links
+                if error.errno not in {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP}:
+                    raise
+        shutil.copyfile(self.path(key), path)
 
     def delete(self, name: str) -> None:
         """See contract.BlobStorage.delete."""

@@ -49,5 +49,15 @@ class Migration(migrations.Migration):
             name='problem',
             field=models.CharField(blank=True, choices=[('database-missing', 'Database Missing'), ('database-broken', 'Database Broken'), ('scanner-missing', 'Scanner Missing'), ('timeout', 'Timeout'), ('memory', 'Memory'), ('disk', 'Disk'), ('killed', 'Killed'), ('damaged', 'Damaged'), ('bytes-missing', 'Bytes Missing'), ('elsewhere', 'Elsewhere'), ('worker-lost', 'Worker Lost'), ('gone', 'Gone'), ('other', 'Other')], max_length=20),
         ),
+        migrations.CreateModel(
+            name='ScannerHost',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('name', models.CharField(max_length=253, unique=True)),
+                ('isolation', models.CharField(max_length=10)),
+                ('why', models.CharField(blank=True, max_length=300)),
+                ('seen_at', models.DateTimeField()),
+            ],
+        ),
         migrations.RunPython(judge_again, migrations.RunPython.noop, elidable=True),
     ]

@@ -9,13 +9,14 @@
             ──< ScanRound, SeverityDay    what was asked for, and how bad it was, by day
             ──< Subscription ──< Delivery >── Notice       who wants to hear of what, and what was sent
     DatabaseRefresh          how the vulnerability database was renewed
+    ScannerHost              a machine that scans, and whether Trivy is isolated there
 
 Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
 """
 
 from .notices import Delivery, Notice, Subscription
 from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
-from .scans import DatabaseRefresh, Scan, ScanRound
+from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound
 
 __all__ = [
     "Acceptance",
@@ -29,6 +30,7 @@ __all__ = [
     "Sbom",
     "Scan",
     "ScanRound",
+    "ScannerHost",
     "SeverityDay",
     "Subscription",
     "Vulnerability",

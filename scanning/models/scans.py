@@ -136,6 +136,24 @@ class ScanRound(models.Model):
         return f"round of {self.project} on {self.day}"
 
 
+class ScannerHost(models.Model):
+    """A machine on which scans run, and what keeps Trivy apart from the application there.
+
+    ``isolation``: a kind of ``trivy.Isolation``; ``why``: what the system said, when there is none. ``seen_at``: when a
+    scanner started there, or scanned.
+    """
+
+    SEEN_LATELY = timedelta(days=2)
+
+    name = models.CharField(max_length=253, unique=True)
+    isolation = models.CharField(max_length=10)
+    why = models.CharField(max_length=300, blank=True)
+    seen_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.isolation}"
+
+
 class DatabaseRefresh(models.Model):
     """One attempt to renew the vulnerability database. ``updated_at``: when the one that is used now was made.
 

@@ -56,7 +56,7 @@ class Scanner:
 def scanner(settings, tmp_path) -> Scanner:
     """A scanner without a vulnerability database yet."""
     require_trivy()
-    settings.DATA_DIR = tmp_path
+    settings.DATA_DIR = settings.SCAN_DIR = tmp_path
     return Scanner(tmp_path)
 
 

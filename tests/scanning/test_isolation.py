@@ -1,0 +1,308 @@
+"""What a Trivy that an image has taken over reaches: tried by a program in its place, in each kind of isolation."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from scanning import sandbox, scans, trivy
+from scanning.models import ScannerHost
+from scanning.models.scans import Problem
+from tests.programs import unavailable, wait_until
+
+pytestmark = pytest.mark.real
+
+SECRET = "the secret key of the registry"
+EVERYTHING = {"environment", "network", "blob", "data", "key", "process", "database"}
+ATTEMPTS = """#!/bin/bash
+[ "$1" = --version ] && exit 0
+exec 2>/dev/null
+reached() { echo "$1" >> reached; }
+touch reached
+tr '\\0' '\\n' < /proc/%(process)s/environ | grep -q = && reached environment
+exec 3<>/dev/tcp/127.0.0.1/%(port)s && reached network
+for file in layout/*; do echo x >> "$file" && reached blob; done
+for file in database/*; do echo x >> "$file" && reached database; done
+echo x > %(data)s/planted && reached data
+cat %(data)s/secret_key && reached key
+kill -0 %(process)s && reached process
+ln -s %(data)s/secret_key link
+ls layout database > listed
+exit 0
+"""
+
+
+@pytest.fixture
+def place(tmp_path, settings):
+    """A data folder with a secret, a stored blob and a database, and a workplace in it."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    settings.DATA_DIR = settings.SCAN_DIR = data
+    for name in ("blob", "database", "secret_key"):
+        (data / name).write_text(SECRET)
+        (data / name).chmod(0o600)
+    workplace = data / "scanning"
+    workplace.mkdir(mode=0o700)
+    return trivy.Workplace(workplace)
+
+
+@pytest.fixture
+def hostile(place, tmp_path, monkeypatch):
+    """Run the program in the place of Trivy, in a kind of isolation; what it reached, and its folder."""
+
+    def run(kind):
+        data = place.folder.parent
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            values = {"process": os.getpid(), "port": listener.getsockname()[1], "data": data}
+            program = tmp_path / "trivy"
+            program.write_text(ATTEMPTS % values)
+            program.chmod(0o755)
+            tmp_path.chmod(0o755)
+            isolation = trivy.Isolation(kind)
+            monkeypatch.setattr(trivy, "_program", lambda: str(program))
+            monkeypatch.setattr(trivy, "isolation", lambda: isolation)
+            folder = trivy._new_folder(place)
+            (folder / "layout").mkdir()
+            (folder / "database").mkdir()
+            if isolation.takes_copies:
+                shutil.copyfile(data / "blob", folder / "layout" / "blob")
+            else:
+                (folder / "layout" / "blob").hardlink_to(data / "blob")
+            (folder / "database" / "trivy.db").hardlink_to(data / "database")
+            trivy._run(["image"], folder, place, read_only=(Path("layout"), Path("database")))
+        assert (folder / "listed").read_text().split() == ["database:", "trivy.db", "layout:", "blob"]
+        return set((folder / "reached").read_text().split()), folder
+
+    return run
+
+
+def let_pass(folder):
+    """Let other users get to what is in the folder: pytest's folders are for its user alone."""
+    for each in (folder, *folder.parents):
+        if each != Path("/") and each.stat().st_uid == os.geteuid():
+            each.chmod(each.stat().st_mode | 0o011)
+
+
+def offered(kind):
+    """Skip where the machine does not offer this kind."""
+    if kind == "user" and os.geteuid() != 0:
+        unavailable("only root becomes another user")
+    try:
+        found = trivy.isolation()
+    except trivy.ScanFailed:
+        unavailable("there is no Trivy")
+    if kind == "namespaces" and found.kind != "namespaces":
+        unavailable(f"this system gives no namespaces: {found.why}")
+
+
+def test_without_isolation_everything_is_reached(hostile, place):
+    reached, _ = hostile("limits")
+    assert reached == EVERYTHING - {"environment"}  # of which the application keeps others out
+
+
+def test_in_namespaces_nothing_is_reached(hostile, place):
+    offered("namespaces")
+    reached, _ = hostile("namespaces")
+    assert reached == set()
+    data = place.folder.parent
+    assert {(data / name).read_text() for name in ("blob", "database", "secret_key")} == {SECRET}
+    assert not (data / "planted").exists()
+
+
+def test_another_user_reaches_the_network_alone(hostile, place, tmp_path):
+    offered("user")
+    let_pass(tmp_path)
+    reached, _ = hostile("user")
+    assert reached - {"blob"} == {"network"}  # the blob is a copy
+    data = place.folder.parent
+    assert {(data / name).read_text() for name in ("blob", "database", "secret_key")} == {SECRET}
+
+
+def test_an_ordinary_user_is_shut_in_as_well(tmp_path):
+    """As embedded installations run: not as root, in a namespace of the user."""
+    python = Path("/usr/bin/python3")
+    if os.geteuid() != 0 or not python.exists() or not shutil.which("setpriv"):
+        unavailable("needs root, setpriv and the system's Python")
+    let_pass(tmp_path)
+    code = shutil.copy(sandbox.__file__, tmp_path)
+    data, run = tmp_path / "data", tmp_path / "data" / "run"
+    for folder in (data, run, run / "layout", run / "database"):
+        folder.mkdir()
+    (data / "secret_key").write_text(SECRET)
+    (run / "layout" / "blob").write_text(SECRET)
+    (run / "database" / "trivy.db").write_text(SECRET)
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as listener,
+        subprocess.Popen(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "60"], env={"SECRET": SECRET}
+        ) as victim,
+    ):
+        program = tmp_path / "trivy"
+        values = {"process": victim.pid, "port": listener.getsockname()[1], "data": data}
+        program.write_text(ATTEMPTS % values)
+        program.chmod(0o755)
+        for path in (data, *data.glob("**/*")):
+            os.chown(path, 65534, 65534)
+        reached = {}
+        for kind in ("limits", "namespaces"):
+            wanted = sandbox.Specification(kind, str(run), read_only=("layout", "database"), hidden=str(data))
+            as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(python), "-I", "-S"]
+            done = subprocess.run(
+                [*as_nobody, code, wanted.written(), str(program)],
+                cwd=run,
+                env={},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == sandbox.FAILED:
+                victim.kill()
+                unavailable(f"this system gives ordinary users no namespaces: {done.stderr}")
+            reached[kind] = set((run / "reached").read_text().split())
+            for path in run.glob("*ed"):
+                path.unlink()
+            (run / "link").unlink()
+        victim.kill()
+    assert reached == {"limits": EVERYTHING, "namespaces": set()}
+
+
+# ── What it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_a_run_leaves_is_not_followed(place, kind):
+    output = place.folder / "sbom.json"
+    if kind == "link":
+        output.symlink_to(place.folder.parent / "secret_key")
+    elif kind == "pipe":
+        os.mkfifo(output)
+    else:
+        output.mkdir()
+    with pytest.raises(trivy.ScanFailed) as failed:
+        trivy._output(output)
+    assert SECRET not in str(failed.value)
+
+
+def test_each_run_has_a_folder_of_its_own(place):
+    assert trivy._new_folder(place) != trivy._new_folder(place)
+
+
+def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monkeypatch):
+    offered("namespaces")
+    program = tmp_path / "trivy"
+    program.write_text("#!/bin/bash\nsleep 12345 & sleep 12345\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(trivy, "_program", lambda: str(program))
+    monkeypatch.setattr(trivy, "isolation", lambda: trivy.Isolation("namespaces"))
+    monkeypatch.setattr(trivy, "SECONDS", 1)
+
+    def sleeping() -> int:
+        found = 0
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found += entry.read_bytes() == b"sleep\x0012345\x00"
+            except OSError:
+                continue
+        return found
+
+    before = sleeping()
+    with pytest.raises(trivy.ScanFailed) as failed:
+        trivy._run([], trivy._new_folder(place), place)
+    assert failed.value.problem == Problem.TIMEOUT
+    assert wait_until(lambda: sleeping() == before, timeout=5)
+
+
+# ── Said ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def refused(monkeypatch):
+    """A machine whose system refuses every sandbox."""
+    monkeypatch.setattr(trivy, "_program", lambda: "/bin/true")
+    monkeypatch.setattr(sandbox, "__file__", "/nowhere/sandbox.py")
+    trivy.isolation.cache_clear()
+    yield
+    trivy.isolation.cache_clear()
+
+
+@pytest.mark.django_db
+def test_a_start_without_isolation_says_so(refused, caplog, world):
+    with caplog.at_level(logging.WARNING):
+        found = scans.check_isolation()
+    assert found is not None
+    assert found.is_none
+    assert found.why
+    assert "scans are not isolated on this machine" in caplog.text
+    scans.check_isolation()
+    host = ScannerHost.objects.get()
+    assert (host.isolation, host.name) == ("limits", socket.gethostname())
+
+    def is_told(who: str) -> bool:
+        client = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
+        client.force_login(world.people[who].user, backend="django.contrib.auth.backends.ModelBackend")
+        return "Scans are not isolated" in client.get("/projects/demo/scans").text
+
+    assert [is_told(who) for who in ("admin", "owner", "reader")] == [True, True, False]
+    ScannerHost.objects.update(seen_at=timezone.now() - ScannerHost.SEEN_LATELY)
+    assert not is_told("admin")
+
+
+@pytest.mark.django_db
+def test_a_start_with_isolation_says_nothing(caplog):
+    offered("namespaces")
+    scans.check_isolation()
+    assert "not isolated" not in caplog.text
+    assert ScannerHost.objects.get().isolation == "namespaces"
+
+
+# ── In a container of its own ────────────────────────────────────────────────────────────────────────────────────────
+def test_a_runner_runs_what_is_asked_for_below_its_folder_only(place, tmp_path, monkeypatch, settings):
+    folder = place.folder
+    settings.TRIVY_SOCKET = str(folder / "trivy.sock")
+    let_pass(tmp_path)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "trivy").write_text(
+        '#!/bin/sh\necho "FATAL $1" >&2\nenv > env\n[ "$1" = wait ] && exec sleep 60\nexit $2\n'
+    )
+    (programs / "trivy").chmod(0o755)
+    python = programs / "python"
+    python.symlink_to(sys.executable)
+    environment = {"PATH": f"{programs}:{os.defpath}", "PYTHONPATH": str(Path(sandbox.__file__).parents[1])}
+    command = [str(python), "-m", "scanning.runner", settings.TRIVY_SOCKET]
+    monkeypatch.setattr(trivy, "isolation", lambda: trivy.Isolation("runner"))
+    monkeypatch.setattr(sandbox, "find", lambda *_: None)
+    with pytest.raises(trivy.ScanFailed) as failed:
+        trivy._run(["x", "0"], trivy._new_folder(place), place)
+    assert failed.value.problem == Problem.SCANNER_MISSING
+    with subprocess.Popen(command, env=environment | {"KCR_TEST_TRIVY": "1"}) as runner:
+        try:
+            assert wait_until(lambda: Path(settings.TRIVY_SOCKET).exists(), timeout=20)
+            done = trivy._new_folder(place)
+            trivy._run(["x", "0"], done, place)
+            assert {line.partition("=")[0] for line in (done / "env").read_text().split()} <= {
+                *("PATH", "HOME", "TMPDIR", "PWD", "LC_CTYPE", "SHLVL", "_", "OLDPWD")
+            }
+            with pytest.raises(trivy.ScanFailed) as failed:
+                trivy._run(["gzip: broken", "3"], trivy._new_folder(place), place)
+            assert (failed.value.problem, failed.value.detail) == (Problem.DAMAGED, "gzip: broken")
+            outside = tmp_path / "outside"
+            outside.mkdir()
+            with pytest.raises(trivy.ScanFailed):
+                trivy._run(["x", "0"], outside, place)
+            assert not (outside / "env").exists()
+            monkeypatch.setattr(trivy, "SECONDS", 1)
+            started = time.monotonic()
+            with pytest.raises(trivy.ScanFailed) as failed:
+                trivy._run(["wait"], trivy._new_folder(place), place)
+            assert failed.value.problem == Problem.TIMEOUT
+            assert time.monotonic() - started < 30
+        finally:
+            runner.terminate()
