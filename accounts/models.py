@@ -82,6 +82,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     time_zone = models.CharField(max_length=64, blank=True, help_text="empty: UTC")
     theme = models.CharField(max_length=5, choices=Theme, blank=True, help_text="empty: what the browser asks for")
     reset_sent_at = models.DateTimeField(null=True, blank=True)
+    resets_sent = models.PositiveSmallIntegerField(
+        default=0, help_text="links for a new password, without a long pause"
+    )
 
     objects = UserManager()
 

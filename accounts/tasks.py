@@ -9,7 +9,7 @@ from typing import Any
 
 from celery import shared_task
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 INVITATION_PREFIX = "kcri_"
 BETWEEN_LINKS = timedelta(minutes=1)
+LINKS, LINKS_PAUSE = 5, timedelta(hours=6)  # so many links in a row to an address, then none for a while
 WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
 
 
@@ -45,12 +46,14 @@ def request_password_link(email: str) -> bool:
 
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
 def send_password_link(email: str) -> bool:
-    """Send the link, once a minute at most; False when there is nobody, or a link is on its way already."""
+    """Send the link, once a minute at most; False when there is nobody, or enough links were sent lately."""
     now = timezone.now()
-    free = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - BETWEEN_LINKS)
+    rested = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - LINKS_PAUSE)
+    free = rested | Q(reset_sent_at__lt=now - BETWEEN_LINKS, resets_sent__lt=LINKS)
     found = User.objects.filter(free, email=email.lower(), is_active=True)
     user = found.first()
-    if user is None or not found.update(reset_sent_at=now):
+    number = Case(When(rested, then=1), default=F("resets_sent") + 1)
+    if user is None or not found.update(reset_sent_at=now, resets_sent=number):
         return False
     try:
         mails.send_password_link(user)

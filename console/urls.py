@@ -127,6 +127,7 @@ urlpatterns = [
     path("invitations/<str:token>", invitations.open_link, name="invitation_link"),
     path("invitation", invitations.show, name="invitation"),
     path("notices/unsubscribe/<str:token>", notices.unsubscribe, name="unsubscribe"),
+    path("notices/confirm/<str:token>", notices.confirm, name="confirm_notices"),
     path("language", appearance.language, name="language"),
     path("appearance", appearance.change, name="appearance"),
     path("profile", profile.show, name="profile"),

@@ -25,7 +25,7 @@ from django.utils.translation import ngettext
 
 from accounts.organizations import Refused
 
-from . import outgoing, subscriptions
+from . import outgoing, recipients, subscriptions
 from .models import Subscription
 
 if TYPE_CHECKING:
@@ -136,14 +136,18 @@ def _counts(counts: Mapping[str, int]) -> str:
 # ── Mail ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _send_mails(delivery: Delivery, keep: Callable[[list[str]], bool]) -> Outcome:
     """One mail for each recipient, so that the link to unsubscribe is theirs alone."""
-    wanted = [address for address in delivery.recipients if address in delivery.subscription.recipients]
+    wanted, log = _willing(delivery)
     if not wanted:
-        return Outcome(is_final=True, problem="nobody is left to send to")
-    problems, log, left = [], [], list(wanted)
+        words = "no recipient has agreed to get mails yet" if log else "nobody is left to send to"
+        return Outcome(is_final=True, problem=words, response="\n".join(log)[:LOGGED_ANSWER])
+    problems, left, pause = list[tuple[str, bool]](), list(wanted), None
     connection = get_connection()
     try:
         connection.open()
         for address in wanted:
+            if pause := recipients.reserve(delivery.subscription.project):
+                problems.append((f"the project has sent {recipients.MAILS_PER_HOUR} mails this hour", False))
+                break
             try:
                 mail(delivery, address, connection).send()
             except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:  # the next one may be welcome
@@ -163,9 +167,18 @@ def _send_mails(delivery: Delivery, keep: Callable[[list[str]], bool]) -> Outcom
         is_sent=not left,
         is_final=all(is_final for _words, is_final in problems),
         problem="; ".join(words for words, _final in problems),
+        retry_after=pause,
         request=_logged_mail(delivery, wanted),
         response="\n".join(log)[:LOGGED_ANSWER],
     )
+
+
+def _willing(delivery: Delivery) -> tuple[list[str], list[str]]:
+    """Who is to get it and may be mailed; and a line of the log for each who may not."""
+    named = [address for address in delivery.recipients if address in delivery.subscription.recipients]
+    allowed = recipients.allowed(delivery.subscription.project, named)
+    log = [f"{address}: has not agreed to get mails" for address in named if address not in allowed]
+    return [address for address in named if address in allowed], log
 
 
 class _Mail(EmailMultiAlternatives):

@@ -27,6 +27,7 @@ from registry.models import Event, Severity
 from registry.transactions import retried
 
 from . import outgoing
+from . import recipients as addressees
 from .models import Subscription
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def create(
             raise Refused(_("The project has %(count)s notices already.") % {"count": SUBSCRIPTIONS_PER_PROJECT})
         made.created_by_id = actor.user_id
         made.save()
+        addressees.ask(project, made.recipients, made.language)
         _record(actor, made, {}, _shown(made))
     return NewSubscription(made, secret)
 
@@ -175,6 +177,8 @@ def unsubscribe(leaving: Leaving, *, remote_address: str = "", client: str = "")
         found.is_active = found.is_active and bool(found.recipients)
         found.save(update_fields=["recipients", "is_active"])
         _forget_pending(found)
+        if not _is_named_elsewhere(found, leaving.address):
+            addressees.withdraw(found.project, leaving.address)
         actor = Actor(label=leaving.address, address=remote_address, client=client)
         _record(actor, found, before, _shown(found))
 
@@ -196,6 +200,7 @@ def _change(actor: Actor, subscription: Subscription, **wanted: Any) -> None:
         if before == after:
             return
         found.save(update_fields=list(wanted))
+        addressees.ask(found.project, found.recipients, found.language)
         _forget_pending(found)
         _record(actor, found, before, after)
 
@@ -204,6 +209,13 @@ def _forget_pending(subscription: Subscription) -> None:
     """What happens while it rests is not told afterwards."""
     if not subscription.is_active:
         subscription.notices.filter(delivery=None).delete()
+
+
+def _is_named_elsewhere(subscription: Subscription, address: str) -> bool:
+    """Whether another notice of the project goes to the address."""
+    others = Subscription.objects.filter(project=subscription.project).exclude(pk=subscription.pk)
+    named = (each.lower() for recipients in others.values_list("recipients", flat=True) for each in recipients)
+    return address.lower() in named
 
 
 def _is_twin(one: Subscription, other: Subscription) -> bool:

@@ -10,7 +10,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import database, deliveries, findings, notices, scans
+from . import database, deliveries, findings, notices, recipients, scans
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,17 @@ def start_delivery(delivery_id: int) -> None:
     _queue(deliver, delivery_id)
 
 
+def start_asking() -> None:
+    """Have a worker ask recipients whether they want mails."""
+    _queue(ask_recipients)
+
+
+@shared_task
+def ask_recipients() -> int:
+    """Ask addresses outside the organization whether they want mails."""
+    return recipients.send_due()
+
+
 @shared_task
 def gather_notices() -> int:
     """After each scan, and every few seconds: write the messages that are due, and have them sent."""
@@ -110,6 +121,7 @@ def deliver(delivery_id: int) -> None:
 @shared_task
 def sweep_deliveries() -> int:
     """Send what is due again, and what was forgotten."""
+    recipients.send_due()
     found = deliveries.due()
     for delivery_id in found:
         start_delivery(delivery_id)
@@ -119,4 +131,5 @@ def sweep_deliveries() -> int:
 @shared_task
 def forget_deliveries() -> int:
     """Delete the log of long ago."""
+    recipients.forget()
     return deliveries.forget()

@@ -28,7 +28,10 @@ class Notice(Form):
         label=gettext_lazy("Recipients"),
         max_length=5_500,
         widget=forms.Textarea({"rows": 3, "spellcheck": "false", "autocapitalize": "none"}),
-        help_text=gettext_lazy("E-mail addresses, one a line. Each mail has a link to unsubscribe."),
+        help_text=gettext_lazy(
+            "E-mail addresses, one a line. Each mail has a link to unsubscribe. Addresses outside the organization are "
+            "asked first whether they agree."
+        ),
     )
     url = forms.CharField(
         label=gettext_lazy("URL"),

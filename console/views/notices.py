@@ -13,7 +13,7 @@ from console.forms.notices import Notice
 from console.queries import notices as queries
 from console.shortcuts import Place, alone, of_project, public
 from registry.access import Action
-from scanning import deliveries, notices, subscriptions, tasks
+from scanning import deliveries, notices, recipients, subscriptions, tasks
 from scanning.models import Subscription
 from scanning.outgoing import host_of
 
@@ -38,6 +38,7 @@ def _create(place: Place) -> HttpResponse:
         made = form.attempt(
             subscriptions.create, place.actor, place.project, place.repository, channel, **form.wanted()
         )
+        tasks.start_asking()
         if made and made.secret:
             return _page(place, "notice_secret", subscription=made.subscription, secret=made.secret)
         if made:
@@ -51,7 +52,8 @@ def _show(place: Place, subscription: int) -> HttpResponse:
     found = _found(place, subscription)
     if place.request.method != "POST":
         log = queries.log(found, place.request.GET)
-        return _page(place, "notice", subscription=found, host=host_of(found.url), listing=log)
+        known = recipients.known(place.project, found.recipients)
+        return _page(place, "notice", subscription=found, host=host_of(found.url), listing=log, recipients=known)
     act = place.request.POST.get("act", "")
     if act == "secret":
         secret = subscriptions.renew_secret(place.actor, found)
@@ -64,6 +66,10 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         content = notices.test_content(found, timezone.now())
         tasks.start_delivery(deliveries.queue(found, content, is_test=True).pk)
         place.say(_("A test is on its way. The log below says how it went."))
+    elif act == "ask":
+        recipients.ask_again(place.project, place.request.POST.get("address", ""))
+        tasks.start_asking()
+        place.say(_("A mail that asks is on its way."))
     elif act in {"pause", "resume"}:
         subscriptions.set_active(place.actor, found, is_active=act == "resume")
     else:
@@ -79,6 +85,7 @@ def _edit(place: Place, subscription: int) -> HttpResponse:
     if place.request.method == "POST" and form.is_valid():
         form.attempt(subscriptions.update, place.actor, found, **form.wanted())
         if form.is_valid():
+            tasks.start_asking()
             place.say(_("The notice has been changed."))
             return _go(place, "notice", subscription=found.pk)
     return _page(place, "notice_edit", form=form, subscription=found, channel=channel)
@@ -121,6 +128,16 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         subscriptions.unsubscribe(leaving, remote_address=request.META.get("REMOTE_ADDR", ""), client=client)
     context: dict[str, Any] = {"leaving": leaving, "about": about, "is_done": request.method == "POST" or about is None}
     return alone(request, "console/unsubscribe.html", **context)
+
+
+@public
+def confirm(request: HttpRequest, token: str) -> HttpResponse:
+    """Whether somebody outside the organization wants mails: GET asks, POST says."""
+    asked = recipients.read(token)
+    said = request.POST.get("answer", "") if request.method == "POST" else ""
+    if asked and said in {"yes", "no"}:
+        recipients.answer(asked, agrees=said == "yes")
+    return alone(request, "console/confirm_notices.html", status=200 if asked else 404, asked=asked, said=said)
 
 
 def _found(place: Place, pk: int) -> Subscription:

@@ -7,6 +7,7 @@
                    │   └──< Scan       one look at it: asked for, waiting, running, done or failed
     Project ──< Acceptance   a vulnerability that somebody lives with, why, and until when
             ──< ScanRound, SeverityDay    what was asked for, and how bad it was, by day
+            ──< Recipient, MailHour    who agreed to be mailed, and how many mails went
             ──< Subscription ──< Delivery >── Notice       who wants to hear of what, and what was sent
     DatabaseRefresh          how the vulnerability database was renewed
     ScannerHost              a machine that scans, and whether Trivy is isolated there
@@ -14,7 +15,7 @@
 Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
 """
 
-from .notices import Delivery, Notice, Subscription
+from .notices import Delivery, MailHour, Notice, Recipient, Subscription
 from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
 from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound
 
@@ -24,8 +25,10 @@ __all__ = [
     "DatabaseRefresh",
     "Delivery",
     "Finding",
+    "MailHour",
     "Notice",
     "Package",
+    "Recipient",
     "Report",
     "Sbom",
     "Scan",

@@ -67,6 +67,49 @@ class Subscription(models.Model):
         return f"{self.channel} about {self.repository or self.project}"
 
 
+class Recipient(models.Model):
+    """An address outside the organization that notices of a project are to go to, and what its reader said.
+
+    ``address`` is in lower case. ``due_at``: when the mail that asks is to be sent; None: none is. ``mails``: how many
+    were, ``asked_at``: when the last one was. Without ``confirmed_at`` nothing else is sent to it.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="recipients", db_index=False)
+    address = models.CharField(max_length=254)
+    language = models.CharField(max_length=10, default="en")
+    due_at = models.DateTimeField(null=True)
+    asked_at = models.DateTimeField(null=True)
+    mails = models.PositiveSmallIntegerField(default=0)
+    confirmed_at = models.DateTimeField(null=True)
+    declined_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "address"], name="one_recipient_an_address")
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["due_at"], name="recipients_to_ask", condition=Q(due_at__isnull=False)),
+            models.Index(fields=["address"], name="recipients_by_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.address} of {self.project}"
+
+
+class MailHour(models.Model):
+    """How many mails a project has sent in an hour."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
+    hour = models.DateTimeField()
+    mails = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["project", "hour"], name="one_count_an_hour")]
+
+    def __str__(self) -> str:
+        return f"{self.mails} mails of {self.project} at {self.hour}"
+
+
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Reads of deliveries."""
 

@@ -33,6 +33,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "invitation_link": (PUBLIC, {"token": "none"}, 410),
     "invitation": (PUBLIC, {}, 410),
     "unsubscribe": (PUBLIC, {"token": "none"}, 404),
+    "confirm_notices": (PUBLIC, {"token": "none"}, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
     "appearance": (PERSONAL, {}, 302),

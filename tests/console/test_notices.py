@@ -11,7 +11,7 @@ from registry.models import Event
 from scanning import deliveries, subscriptions, tasks
 from scanning.models import Delivery, Subscription
 from tests.scanning.conftest import mail_server, receiver, resolver  # noqa: F401  fixtures
-from tests.scanning.factories import subscribe
+from tests.scanning.factories import agree, subscribe
 
 DEMO = "/projects/demo/notices"
 WEB = "/projects/demo/repositories/web/-/notices"
@@ -48,6 +48,7 @@ def the_event() -> Event:
     ("place", "person"), [(DEMO, "admin"), (DEMO, "owner"), (WEB, "member"), (WEB, "admin"), (WEB, "owner")]
 )
 def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):  # noqa: F811
+    agree(world.projects["demo"], "mina@acme.test", "joon@acme.test", "new@acme.test")
     browser = console(person)
     assert "Nobody is told of scans yet" in text(browser.get(place))
     answer = browser.post(f"{place}/new?channel=mail", MAIL)

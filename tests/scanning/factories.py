@@ -13,7 +13,7 @@ from django.utils import timezone
 from registry.models import Image, Manifest, ManifestChild, Severity, Tag
 from scanning import findings as results
 from scanning import sboms
-from scanning.models import Component, Sbom, Scan, Subscription
+from scanning.models import Component, Recipient, Sbom, Scan, Subscription
 from scanning.report import TITLE_LENGTH, Found, PackageName, Result
 
 if TYPE_CHECKING:
@@ -156,7 +156,15 @@ def make_report(
 
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def agree(project: Project, *addresses: str) -> None:
+    """Let these addresses want the project's mails."""
+    for address in addresses:
+        said = {"confirmed_at": timezone.now()}
+        Recipient.objects.update_or_create(project=project, address=address.lower(), defaults=said)
+
+
 def subscribe(project: Project, repository: Repository | None = None, **more: Any) -> Subscription:
     """Mails about new findings from high on, to two people, unless something else is said."""
     more = {"channel": Subscription.Channel.MAIL, "recipients": ["mina@acme.test", "joon@acme.test"]} | more
+    agree(project, *more["recipients"])
     return Subscription.objects.create(project=project, repository=repository, **more)
