@@ -1,7 +1,8 @@
 """Blobs that are here: who sees them, and who may name them in a manifest.
 
-A blob is seen per repository, never for the digest's sake: through a live manifest of the repository, or, by those who
-may push there, through an open lease. H of ARCHITECTURE.md, "Storage", gives and renews leases.
+A blob is seen per repository, never for the digest's sake: through a live manifest of an image of the repository that
+has not expired, or, by those who may push there, through an open lease. H of ARCHITECTURE.md, "Storage", gives and
+renews leases.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ LEASE = timedelta(hours=24)
 
 
 def find(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """The blob, for an actor who may pull from the image's repository. One query when a live manifest names it.
+    """The blob, for an actor who may pull from the image's repository. One query when a manifest shows it.
 
-    Raises DigestInvalid, BlobUnknown, and what ``access.require`` raises.
+    Raises DigestInvalid, BlobUnknown, Denied (only expired images have it), and what ``access.require`` raises.
     """
     parse_digest(digest)
     values: dict[int | str, Any] = {_PROJECT: name.project, _REPOSITORY: name.repository, _DIGEST: digest}
@@ -54,15 +55,17 @@ def find(actor: Actor, name: ImageName, digest: str) -> Blob:
         return Blob(pk=row[0], digest=digest, size=row[1], storage_key=row[2])
     repository = access.require(actor, access.Action.PULL, name)
     leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).select_related("blob").first()
-    if leased is None or not _is_pusher(actor, repository):
-        raise errors.BlobUnknown
-    return leased.blob
+    if leased is not None and _is_pusher(actor, repository):
+        return leased.blob
+    if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():
+        raise errors.Denied(f"every image of {repository} with this blob has expired: it is not pulled any more")
+    raise errors.BlobUnknown
 
 
 @cache
 def _query_of_find(marked: Actor) -> CompiledQuery:
     name = ImageName(_PROJECT, _REPOSITORY, "")
-    references = ManifestBlob.objects.live().of_repository(name).filter(blob__digest=_DIGEST)
+    references = ManifestBlob.objects.pulled().of_repository(name).filter(blob__digest=_DIGEST)
     permitted = access.permitted(references, marked, access.Action.PULL, "repository")
     return CompiledQuery(permitted.values_list("blob", "blob__size", "blob__storage_key", "repository")[:1])
 
@@ -93,8 +96,13 @@ def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:
-    """A blob of at most ``limit`` bytes that the repository shows or has leased; None: there is none, or damaged."""
-    blob = nameable(repository, [digest]).filter(size__lte=limit).first()
+    """A blob of at most ``limit`` bytes that the repository has or has leased; None: there is none, or damaged.
+
+    For ourselves: the console shows what is in an expired image.
+    """
+    own = ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))
+    leases = BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))
+    blob = Blob.objects.filter(Exists(own) | Exists(leases), digest=digest, size__lte=limit).first()
     if blob is None:
         return None
     try:
@@ -152,7 +160,7 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
 
 def nameable(repository: Repository, wanted: Iterable[str], *, leased: bool = True) -> BlobQuerySet:
     """The blobs among these digests that the repository shows: to everybody, and with ``leased`` to its pushers."""
-    seen = Q(Exists(ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))))
+    seen = Q(Exists(ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))))
     if leased:
         seen |= Q(Exists(BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))))
     return Blob.objects.filter(seen, digest__in=wanted)

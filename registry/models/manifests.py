@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
 from django.db.models import F, Q, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from registry.oci import names
@@ -107,6 +107,11 @@ class ManifestBlobQuerySet(models.QuerySet["ManifestBlob"]):
     def live(self) -> Self:
         """References by manifests that are not deleted."""
         return self.filter(manifest__deletion=None)
+
+    def pulled(self) -> Self:
+        """References by manifests that may be pulled as far as their image's date says: live, and not expired."""
+        never = Q(manifest__image__expires_at=None)
+        return self.live().filter(never | Q(manifest__image__expires_at__gt=Now()))
 
     def of_repository(self, name: names.ImageName) -> Self:
         """References within the live repository of an image's name."""

@@ -890,6 +890,30 @@ def test_an_expired_image_is_neither_pulled_nor_pushed_and_the_reason_is_given(d
     member.push_manifest(NAME, "2.0", document(layers=[]))
 
 
+def test_the_layers_of_an_expired_image_are_not_pulled_unless_another_image_has_them(docker, member):
+    alone, shared = b"a layer of its own", b"a layer of both"
+    member.push(NAME, "1.0", Image(layers=[alone, shared]))
+    member.push("web/other", "1.0", Image(layers=[shared]))
+    BlobLease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    StoredImage.objects.filter(name="app").update(expires_at=timezone.now() - timedelta(seconds=1))
+    for client in (docker("viewer"), member, docker("owner")):
+        for method in (client.get, client.head) if client is not member else (client.get,):
+            assert method(f"{NAME}/blobs/{sha256(alone)}", 403)
+        assert "expired" in client.get(f"web/other/blobs/{sha256(alone)}", 403).message
+        assert client.get(f"{NAME}/blobs/{sha256(shared)}", 200).body == shared
+    docker("stranger").get(f"{NAME}/blobs/{sha256(alone)}", 404)
+    # Nor by way of a lease: a push brings the bytes again.
+    bearer = {"Authorization": f"Bearer {member.token(f'repository:{NAME}:pull,push')}"}
+    member.head(f"{NAME}/blobs/{sha256(alone)}", 404, headers=bearer)
+    member.post(f"public/app/blobs/uploads/?mount={sha256(alone)}&from={NAME}", 202)
+    manifest = Image(config=Image().config, layers=[alone]).manifest
+    assert member.push_manifest("web/other", "2.0", manifest, expect=400).codes == ["MANIFEST_BLOB_UNKNOWN"]
+    member.push("web/other", "2.0", Image(layers=[alone]))
+    assert docker("viewer").get(f"{NAME}/blobs/{sha256(alone)}", 200).body == alone
+    StoredImage.objects.update(expires_at=None)
+    assert docker("viewer").pull(NAME, "1.0")[0] == Image(layers=[alone, shared]).manifest
+
+
 def test_that_an_image_has_expired_is_told_to_nobody_who_may_not_see_it(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
