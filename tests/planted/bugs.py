@@ -1,0 +1,633 @@
+"""The defects: each is a text that stands exactly once in a file, what stands there instead, and who must notice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Rotten(Exception):
+    """The list does not fit the source any more; the message says where."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Replace ``old`` (exactly one place of ``file``) by ``new``."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, root: Path) -> None:
+        """Do it. Raises Rotten when the text stands nowhere, or in several places."""
+        path = root / self.file
+        source = path.read_text() if path.exists() else ""
+        if (count := source.count(self.old)) != 1:
+            raise Rotten(f"{self.file} has the text {count} times, not once:\n{self.old}")
+        path.write_text(source.replace(self.old, self.new))
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A defect. ``tests``: ids below tests/, of which at least one must fail. ``database``: KCR_TEST_DATABASE."""
+
+    name: str
+    changes: tuple[Change, ...]
+    tests: tuple[str, ...]
+    database: str = ""
+
+    def plant(self, root: Path) -> None:
+        """Change the source below ``root``. Raises Rotten."""
+        for change in self.changes:
+            change.apply(root)
+
+
+@dataclass
+class _List:
+    bugs: list[Bug] = field(default_factory=list)
+
+    def add(
+        self, name: str, file: str, old: str, new: str, *tests: str, also: tuple[Change, ...] = (), database: str = ""
+    ) -> None:
+        self.bugs.append(Bug(name, (Change(file, old, new), *also), tests, database))
+
+
+_list = _List()
+add = _list.add
+BUGS = _list.bugs
+
+ACCESS = "registry/access.py"
+BLOBS = "registry/blobs.py"
+FILES = "registry/storage/filesystem.py"
+MANIFESTS = "registry/manifests.py"
+OUTGOING = "scanning/outgoing.py"
+RECOVERY = "registry/recovery.py"
+TAGS = "registry/tags.py"
+TOKENS = "accounts/tokens.py"
+UPLOADS = "registry/uploads.py"
+
+# ── Who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a viewer may push",
+    ACCESS,
+    "Action.PUSH: _MANAGERS | {Role.REPOSITORY_MEMBER},",
+    "Action.PUSH: _MANAGERS | {Role.REPOSITORY_MEMBER, Role.REPOSITORY_VIEWER},",
+    "registry/test_access.py::test_roles_and_limits_of_keys_allow_what_the_product_says",
+)
+add(
+    "a reader may delete",
+    ACCESS,
+    "Action.DELETE: _MANAGERS,",
+    "Action.DELETE: _MANAGERS | {Role.READER},",
+    "registry/v2/test_matrix.py::test_everybody_gets_the_answer_of_the_table",
+)
+add(
+    "a member may administer",
+    ACCESS,
+    "Action.ADMINISTER: frozenset({Role.OWNER, Role.ADMIN}),",
+    "Action.ADMINISTER: _MANAGERS,",
+    "console/test_matrix.py::test_changes_to_a_project",
+)
+add(
+    "a key for pulling pushes",
+    ACCESS,
+    "if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:",
+    "if actor.pull_only and action not in Action:",
+    "accounts/test_keys.py::test_a_pull_only_key_pulls_and_is_told_why_it_does_not_push",
+)
+add(
+    "a key for one project opens all",
+    ACCESS,
+    "    if actor.project_id is not None:\n        personal &=",
+    "    if actor.project_id == 0:\n        personal &=",
+    "accounts/test_keys.py::test_a_key_for_one_project_knows_no_other",
+)
+add(
+    "a revoked key acts on",
+    "accounts/models.py",
+    "Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)",
+    "Q(expires_at=None) | Q(expires_at__gt=Now()), user__is_active=True)",
+    "registry/test_access.py::test_a_token_of_an_ended_key_is_no_token_anywhere",
+)
+add(
+    "an expired key acts on",
+    "accounts/models.py",
+    "Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)",
+    "revoked_at=None, user__is_active=True)",
+    "registry/test_access.py::test_a_token_of_an_ended_key_is_no_token_anywhere",
+)
+add(
+    "an old token opens a repository made again under the name",
+    ACCESS,
+    "return actor.scope is None or action in actor.scope.get(repository_id, ())",
+    "return True",
+    "registry/test_access.py::test_a_repository_made_again_under_the_same_name_honours_no_old_token",
+)
+add(
+    "a deleted repository is open",
+    ACCESS,
+    'rows = rows.filter(**{_step(repository, "deletion"): None})',
+    "rows = rows.filter()",
+    "registry/v2/test_tenancy.py::test_what_was_deleted_is_gone_for_every_reader",
+)
+add(
+    "an eleventh key",
+    "accounts/keys.py",
+    ".count() >= KEYS_PER_USER:",
+    ".count() > KEYS_PER_USER:",
+    "accounts/test_keys.py::test_a_user_has_ten_living_keys_at_most",
+)
+
+# ── Tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a token for one host opens another",
+    TOKENS,
+    '        audience=service,\n        issuer=settings.PUBLIC_URL,\n        options={"require": _CLAIMS},',
+    '        issuer=settings.PUBLIC_URL,\n        options={"require": _CLAIMS, "verify_aud": False},',
+    "registry/v2/test_token.py::test_a_token_is_for_one_host",
+)
+add(
+    "a token lives too long",
+    TOKENS,
+    'if claims["exp"] <= time.time():',
+    'if claims["exp"] <= time.time() - 60:',
+    "accounts/test_tokens.py::test_a_token_lives_a_quarter_of_an_hour",
+)
+add(
+    "a refresh token for one service is one for all",
+    TOKENS,
+    ".filter(token_hash__in=hashes, service=service)",
+    ".filter(token_hash__in=hashes)",
+    "registry/v2/test_token.py::test_a_refresh_token_is_for_its_service_only",
+)
+add(
+    "a refresh token outlives its key",
+    "accounts/models.py",
+    "return self.filter(expires_at__gt=timezone.now(), key__in=AccessKey.objects.alive())",
+    "return self.filter(expires_at__gt=timezone.now())",
+    "registry/v2/test_token.py::test_a_refresh_token_ends_with_its_key",
+)
+add(
+    "any service is one of ours",
+    "registry/hosts.py",
+    "return host if names.is_project(project) and service == host.service else None",
+    "return host if names.is_project(project) else None",
+    "registry/v2/test_token.py::test_tokens_are_for_services_of_ours_only",
+)
+add(
+    "passwords are looked at by the hundred",
+    "accounts/keys.py",
+    "_HASHING = threading.BoundedSemaphore(3)",
+    "_HASHING = threading.BoundedSemaphore(300)",
+    "accounts/test_keys.py::test_three_passwords_are_looked_at_at_once",
+)
+add(
+    "the first address of X-Forwarded-For is believed",
+    "registry/middleware.py",
+    "for hop in reversed(hops):",
+    "for hop in hops:",
+    "registry/v2/test_token.py::test_x_forwarded_for_is_believed_from_trusted_proxies",
+)
+add(
+    "anybody says that the request came by https",
+    "registry/middleware.py",
+    'if not _is_trusted(request.META.get("REMOTE_ADDR", "")):',
+    'if request.META.get("REMOTE_ADDR", "") == "nobody":',
+    "registry/test_hosts.py::test_who_says_https_must_be_a_trusted_proxy",
+)
+
+# ── Bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a staged file is not synced",
+    FILES,
+    "    os.fsync(descriptor)  # 2: durable before the offset is said anywhere\n",
+    "",
+    "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "the directory of a new staged file is not synced",
+    FILES,
+    "                _sync_directory(self._staging_directory)\n",
+    "                pass\n",
+    "registry/test_power_cuts.py::test_an_upload_that_was_answered_goes_on_after_a_power_cut",
+)
+add(
+    "the directory of a published blob is not synced",
+    FILES,
+    "            _sync_directory(target.parent)\n",
+    "",
+    "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "the directory that a published blob has left is not synced",
+    FILES,
+    "            _sync_directory(source.parent)  # or both names are there after a power cut, and one of them for ever\n",
+    "",
+    "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "a new directory is not synced in its parent",
+    FILES,
+    "    directory.mkdir(mode=0o700, exist_ok=True)\n    _sync_directory(directory.parent)\n",
+    "    directory.mkdir(mode=0o700, exist_ok=True)\n",
+    "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "the row of a blob comes before its bytes",
+    UPLOADS,
+    "        storage.publish(session.pk, written.end, session.storage_key)\n"
+    "        return _make_visible(session, digest, written.end)\n",
+    "        blob = _make_visible(session, digest, written.end)\n"
+    "        storage.publish(session.pk, written.end, session.storage_key)\n"
+    "        return blob\n",
+    "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "the row of an upload goes before its key is in the trash",
+    UPLOADS,
+    "        _trash(row.storage_key)\n        row.delete()\n",
+    "        row.delete()\n",
+    "registry/test_crashes.py::test_a_cancel_that_dies_leaves_the_bytes_to_the_collector",
+)
+add(
+    "a key leads out of the storage",
+    FILES,
+    "source, target = self._staging(upload), Path(self.path(key))",
+    "source, target = self._staging(upload), Path(self.location) / key",
+    "registry/test_storage.py::test_nothing_is_published_outside_of_the_storage",
+)
+add(
+    "two write to one upload",
+    FILES,
+    "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+    "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    "registry/test_storage.py::test_one_writes_at_a_time_to_an_upload_and_nobody_waits",
+)
+add(
+    "a writer does not look again under the lock",
+    UPLOADS,
+    "            _look_again(session)\n",
+    "",
+    "registry/test_uploads.py::test_who_found_the_upload_before_another_wrote_does_not_overwrite_it",
+)
+add(
+    "a link in staging is followed",
+    FILES,
+    "os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
+    "os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC",
+    "registry/test_storage.py::test_files_are_for_the_registry_alone_and_no_link_is_followed",
+)
+add(
+    "what a cut request left stays",
+    FILES,
+    "        os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped\n",
+    "",
+    "registry/test_storage.py::test_bytes_behind_the_offset_are_dropped",
+)
+add(
+    "the digest of a blob is believed",
+    UPLOADS,
+    "claimed.algorithm)) != digest:",
+    "claimed.algorithm)) == '':",
+    "registry/v2/test_uploads.py::test_bytes_with_another_digest_are_discarded_and_the_right_push_works",
+)
+add(
+    "the upload of somebody else goes on",
+    UPLOADS,
+    "image_name=image_name, user=actor.user_id, expires_at__gt=timezone.now()",
+    "image_name=image_name, expires_at__gt=timezone.now()",
+    "registry/v2/test_uploads.py::test_an_upload_is_reached_by_its_owner_under_its_name_only",
+)
+add(
+    "a chunk may begin anywhere",
+    UPLOADS,
+    "if piece.start is not None and piece.start != session.offset:",
+    "if piece.start == NOWHERE:",
+    "registry/v2/test_uploads.py::test_a_chunk_that_does_not_fit_is_refused_and_the_upload_stays",
+)
+add(
+    "uploads without number",
+    UPLOADS,
+    "OPEN_SESSIONS = 100",
+    "OPEN_SESSIONS = 101",
+    "registry/v2/test_uploads.py::test_a_hundred_open_uploads_of_one_person_are_enough",
+)
+add(
+    "a blob may be a byte too large",
+    FILES,
+    "        if end > limit:\n",
+    "        if end > limit + 1:\n",
+    "registry/test_storage.py::test_no_upload_grows_beyond_its_limit",
+)
+add(
+    "a range reaches beyond the blob",
+    "registry/oci/ranges.py",
+    "if start <= end and start < size]",
+    "if start <= end and start <= size]",
+    "registry/oci/test_ranges.py",
+)
+
+# ── Blobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a mount asks for no right on the source",
+    BLOBS,
+    "shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()",
+    "shown_by = Repository.objects.named(source).first()",
+    "registry/v2/test_uploads.py::test_what_cannot_be_mounted_is_a_new_upload_and_tells_nothing",
+)
+add(
+    "a token for the target mounts from everywhere",
+    "registry/v2/uploads.py",
+    "if not self.covers(source, Action.PULL):",
+    "if not source:",
+    "registry/v2/test_uploads.py::test_a_token_for_the_target_alone_mounts_nothing_from_elsewhere",
+)
+add(
+    "HEAD gives no lease",
+    BLOBS,
+    "if leased_until is None or leased_until < timezone.now() + LEASE / 2:",
+    "if leased_until == 0:",
+    "registry/test_garbage.py::test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_collector_does",
+)
+add(
+    "a manifest names blobs of other repositories",
+    BLOBS,
+    'ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))',
+    'ManifestBlob.objects.live().filter(blob=OuterRef("pk"))',
+    "registry/v2/test_tenancy.py::test_a_manifest_links_no_blob_of_another_repository",
+)
+add(
+    "a lease never ends",
+    "registry/models/blobs.py",
+    "        return self.filter(expires_at__gt=timezone.now())\n",
+    "        return self.all()\n",
+    "registry/v2/test_manifests.py::test_a_layer_whose_time_is_over_cannot_be_named",
+)
+add(
+    "a damaged blob is served",
+    BLOBS,
+    "        if storage.holds(blob.storage_key, blob.size):\n            return use(storage)\n",
+    "        return use(storage)\n",
+    "registry/v2/test_blobs.py::test_a_damaged_blob_is_not_there_until_it_is_pushed_again",
+)
+add(
+    "a blob is dropped under an image",
+    BLOBS,
+    "if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():",
+    "if not digest:",
+    "registry/v2/test_blobs.py::test_a_blob_that_an_image_uses_is_not_dropped",
+)
+add(
+    "bytes end while they are downloaded",
+    "registry/garbage.py",
+    "OBJECT_DELAY = timedelta(hours=2)",
+    "OBJECT_DELAY = timedelta(0)",
+    "registry/test_garbage.py::test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_on",
+)
+add(
+    "the collector deletes bytes that a row names",
+    "registry/garbage.py",
+    "return [key for key in keys if key not in owned]",
+    "return keys",
+    "registry/test_garbage.py::test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says",
+)
+
+# ── Manifests and tags ───────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a manifest has the digest that it is pushed by",
+    MANIFESTS,
+    "if by_digest and digest != reference:",
+    "if by_digest and not reference:",
+    "registry/v2/test_manifests.py::test_a_digest_that_is_not_the_bodys_is_refused",
+)
+add(
+    "a manifest lies about sizes",
+    MANIFESTS,
+    "if descriptor.size != (size := sizes[descriptor.digest]):",
+    "if descriptor.size < (size := sizes[descriptor.digest]):",
+    "registry/v2/test_manifests.py::test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice",
+)
+add(
+    "a key twice in a document",
+    "registry/oci/documents.py",
+    "    if len(result) != len(pairs):\n",
+    "    if len(result) > len(pairs):\n",
+    "registry/oci/test_documents.py::test_a_key_written_twice_is_refused_wherever_it_stands",
+)
+add(
+    "an expired image is pulled",
+    MANIFESTS,
+    "has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),",
+    "has_expired=Case(When(image__expires_at__gt=Now(), then=1), default=0),",
+    "registry/v2/test_manifests.py::test_an_expired_image_is_neither_pulled_nor_pushed_and_the_reason_is_given",
+)
+add(
+    "the first push of an image counts without a lock",
+    MANIFESTS,
+    "        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)\n",
+    "",
+    "registry/test_concurrency.py::test_of_a_hundred_at_the_quota_minus_one_exactly_one_lands[postgresql-images]",
+)
+add(
+    "sums are counted without a lock",
+    "scanning/findings.py",
+    "report = Report.objects.select_for_update().filter(pk=manifest_id).first()",
+    "report = Report.objects.filter(pk=manifest_id).first()",
+    "scanning/test_acceptances.py::test_sums_are_counted_under_the_lock_of_what_they_are_written_to",
+    database="postgresql",
+)
+add(
+    "a tag means two things at a time",
+    TAGS,
+    "tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion",
+    "tag.ended_at, tag.closed_by, tag.deletion = event.at, event, deletion",
+    "registry/test_past.py::test_clocks_that_go_back_leave_no_meaning_before_its_beginning",
+)
+add(
+    "a tag that has ended is pulled at its moment",
+    "registry/models/manifests.py",
+    "still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)",
+    "still = Q()",
+    "registry/test_past.py::test_the_past_of_every_history_is_what_was_written",
+)
+add(
+    "a tag is overwritten where that is off",
+    TAGS,
+    "elif not image.repository.tag_overwrite:",
+    "elif image.repository.tag_overwrite is None:",
+    "registry/v2/test_tags.py::test_no_tag_is_overwritten_by_anybody_where_that_is_off",
+)
+add(
+    "one more than the quota",
+    "registry/quotas.py",
+    "    if used >= limit:\n",
+    "    if used > limit:\n",
+    "registry/v2/test_tags.py::test_a_full_image_takes_no_new_tag_but_every_other_push",
+)
+add(
+    "a cleanup of exactly the percentage is held",
+    "registry/cleanup.py",
+    'if current.doomed * 100 > current.considered * current.rules["most_percent"]:',
+    'if current.doomed * 100 >= current.considered * current.rules["most_percent"]:',
+    "registry/test_cleanup.py::test_exactly_the_percentage_is_not_too_much",
+)
+
+# ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "what is deleted comes back after its time",
+    RECOVERY,
+    "    if current.purge_after <= timezone.now() and not current.hold:\n",
+    "    if current.purge_after is None:\n",
+    "registry/test_recovery.py::test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there",
+)
+add(
+    "a hold keeps nothing",
+    RECOVERY,
+    "Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False)",
+    "Q(is_purging=True) | Q(purge_after__lte=timezone.now())",
+    "registry/test_recovery.py::test_a_hold_keeps_an_act_beyond_its_time",
+    also=(Change(RECOVERY, "(current.purge_after <= now and not current.hold)", "(current.purge_after <= now)"),),
+)
+add(
+    "a held part goes with the whole",
+    RECOVERY,
+    '.values_list("hold", flat=True)):',
+    '.values_list("is_purging", flat=True)):',
+    "registry/test_recovery.py::test_a_hold_on_a_part_keeps_the_whole",
+)
+add(
+    "what is held is deleted for good by hand",
+    RECOVERY,
+    "        if current.hold:\n            raise",
+    "        if current.hold is None:\n            raise",
+    "console/test_stories.py::test_a_hold_and_the_end",
+)
+
+# ── Scans and notices ────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "the gate is open for viewers",
+    "registry/gates.py",
+    "if access.may(replace(actor, scope=None), access.Action.PUSH, repository):",
+    "if access.may(replace(actor, scope=None), access.Action.PULL, repository):",
+    "scanning/test_gate.py::test_a_puller_is_refused_with_the_reason_and_where_to_go",
+)
+add(
+    "a scan that failed is clean",
+    "scanning/findings.py",
+    'defaults=said | {"state": State.FAILED})',
+    'defaults=said | {"state": State.SCANNED, "problem": ""})',
+    "scanning/test_scans.py::test_lost_bytes_are_said",
+)
+add(
+    "where nothing was recognised all is well",
+    "scanning/findings.py",
+    "State.SCANNED if packages else State.UNRECOGNISED",
+    "State.SCANNED",
+    "scanning/test_scans.py::test_nothing_recognised_is_not_clean",
+)
+add(
+    "only the first address of a host is judged",
+    OUTGOING,
+    "    for address in addresses:\n        _judge(address, port)\n",
+    "    for address in addresses[:1]:\n        _judge(address, port)\n",
+    "scanning/test_outgoing.py::test_names_are_judged_by_every_address_that_they_have",
+)
+add(
+    "the host is looked up again when it is dialled",
+    OUTGOING,
+    "socket.create_connection((str(self._address), self.port), STEP_SECONDS)",
+    "socket.create_connection((self._target.host, self.port), STEP_SECONDS)",
+    "scanning/test_outgoing.py::test_a_name_that_changes_its_meaning_changes_nothing",
+)
+add(
+    "any certificate will do",
+    OUTGOING,
+    "context = ssl.create_default_context()",
+    "context = ssl._create_unverified_context()",
+    "scanning/test_outgoing.py::test_the_certificate_must_be_that_of_the_host",
+)
+add(
+    "a webhook's time is not signed",
+    "scanning/channels.py",
+    'timestamp.encode() + b"." + body, "sha256"',
+    'body, "sha256"',
+    "scanning/test_channels.py::test_a_webhook_is_signed",
+)
+
+# ── The console ──────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "forms need no token of their page",
+    "console/shortcuts.py",
+    "    checked.who = who\n",
+    "    checked.who = who\n    checked.csrf_exempt = True\n",
+    "console/test_safety.py::test_every_post_needs_its_token",
+)
+add(
+    "a description becomes markup",
+    "templates/console/parts/_image_head.html",
+    "{{ place.image.description }}</div>",
+    "{{ place.image.description|safe }}</div>",
+    "console/test_safety.py::test_nothing_that_somebody_chose_becomes_markup",
+)
+add(
+    "a cell of a file is a formula",
+    "registry/history.py",
+    """return f"'{text}" if text.startswith(_FORMULA) else text""",
+    "return text",
+    "registry/test_history_pages.py::test_a_file_of_the_history_holds_no_formula",
+)
+add(
+    "signing in leads to another host",
+    "console/views/signing_in.py",
+    'return wanted if is_ours and wanted.startswith("/") else "/"',
+    'return wanted or "/"',
+    "console/test_signing_in.py::test_never_to_another_host_or_nowhere",
+)
+add(
+    "who may only look changes things",
+    "console/shortcuts.py",
+    'if (post if post and request.method == "POST" else action) not in place.actions:',
+    "if action not in place.actions:",
+    "console/test_matrix.py::test_changes_to_a_project",
+)
+
+# ── Any order of pushes, deletions and nights ────────────────────────────────────────────────────────────────────────
+MACHINE = "registry/test_state_machine.py"
+add(
+    "a lease that is nearly over is not renewed",
+    BLOBS,
+    "leased_until < timezone.now() + LEASE / 2:",
+    "leased_until < timezone.now():",
+    MACHINE,
+)
+add(
+    "what is in Recovery keeps no bytes",
+    RECOVERY,
+    "        _delete_manifests(current.project_id, Manifest.objects.filter(deletion=current))\n",
+    "        _delete_manifests(current.project_id, Manifest.objects.filter(image=current.event.image_id))\n",
+    MACHINE,
+)
+add(
+    "a purge reviews no blob",
+    RECOVERY,
+    "        blobs.review(named, timezone.now(), project_id)\n",
+    "",
+    MACHINE,
+)
+add(
+    "a deleted repository forgets what its pushers leased",
+    RECOVERY,
+    '        blobs.review(list(leased.values_list("pk", flat=True)), timezone.now(), deletion.project_id)\n',
+    "",
+    MACHINE,
+)
+add(
+    "a digest goes without its tags",
+    MANIFESTS,
+    'named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))',
+    'named = list(Tag.objects.live().filter(manifest__in=group, name__gt="2").order_by("name"))',
+    MACHINE,
+)
