@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from . import audit, keys, tasks
+from . import audit, keys, passwords, tasks
 from .actors import SYSTEM, Actor
 from .models import (
     AccessKey,
@@ -218,16 +218,18 @@ def needs_password(email: str) -> bool:
 def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User:
     """Accept an invitation for somebody who cannot sign in yet: their account gets this name and password.
 
-    Raises Refused, also for those who can sign in: an invitation is no way around their password.
+    Raises Refused, also for those who can sign in: an invitation is no way around their password. Raises
+    passwords.Busy.
     """
     _check_length(name)
+    hashed = passwords.hashed(invitation.email, password)
     with transaction.atomic():
         user, _created = User.objects.get_or_create(email=invitation.email)
         locked = User.objects.select_for_update().get(pk=user.pk)
         if locked.has_usable_password() and locked.password:
             raise Refused(_("sign in first, then open the link again"))
         locked.name = name or locked.name
-        locked.set_password(password)
+        locked.password = hashed
         locked.save(update_fields=["name", "password"])
         accept(by, invitation, locked)
         audit.record(by, audit.Action.PASSWORD_RESET, person=locked)

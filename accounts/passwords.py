@@ -125,6 +125,12 @@ def set_new(user: User, new: str) -> None:
         _set(user, new)
 
 
+def hashed(email: str, new: str) -> str:
+    """The hash of a new password, for the account of this address. Raises Busy."""
+    with _places.take(email, is_stranger=False):
+        return make_password(new)
+
+
 def _set(user: User, new: str) -> None:
     user.set_password(new)
     user.save(update_fields=["password"])

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import login
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -28,7 +29,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
-from accounts import guesses, passwords
+from accounts import audit, guesses, passwords
 from accounts.actors import ANONYMOUS, Actor
 from accounts.models import Project
 from accounts.organizations import Refused
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from registry.models import Deletion
 
 BROWSER_COOKIE = "kcr_browser"
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 P = ParamSpec("P")
 View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
@@ -212,6 +214,35 @@ def later(answer: HttpResponse, seconds: int) -> HttpResponse:
     """The same answer as a 429: the browser is to come again after this time."""
     answer.status_code = 429
     answer.headers["Retry-After"] = str(seconds)
+    return answer
+
+
+def begin_session(request: HttpRequest, user: User, wanted: str) -> HttpResponse:
+    """Sign the user in, write it to the audit log, and go to this address."""
+    login(request, user, backend=BACKEND)
+    by = actor(request)
+    request.session.note_origin(by.address, request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
+    audit.record(by, audit.Action.SIGN_IN, person=user)
+    answer = HttpResponseRedirect(wanted)
+    remember_browser(request, answer, user)
+    return answer
+
+
+def keep_secret_of_link(answer: HttpResponse, cookie: str, secret: str, seconds: int) -> HttpResponse:
+    """Keep what the link of a mail says in a cookie, for the page to which this answer redirects.
+
+    So the address of that page does not hold the secret. Nor does the session: a copy of the database must not hold a
+    secret that still works.
+    """
+    answer.set_cookie(
+        cookie,
+        secret,
+        max_age=seconds,
+        path=answer.headers["Location"],
+        secure=settings.IS_HTTPS,
+        httponly=True,
+        samesite="Lax",
+    )
     return answer
 
 

@@ -4,46 +4,44 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts import audit, organizations
+from accounts import organizations, passwords
 from accounts.models import User
 from accounts.organizations import Refused
 from console.forms.accounts import Join
-from console.shortcuts import actor, alone, public
+from console.shortcuts import actor, alone, begin_session, keep_secret_of_link, later, public, say_slowed
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from accounts.models import Invitation
 
-_TOKEN = "invitation"  # noqa: S105  where the session keeps it
+LINK_COOKIE = "kcr_invitation"
 
 
 @public
 def open_link(request: HttpRequest, token: str) -> HttpResponse:
-    """The link of the mail. The token moves into the session, so that no other address has it."""
+    """Go to a page whose address does not hold the secret of the link."""
     if organizations.find_invitation(token) is None:
         return _ended(request)
-    request.session[_TOKEN] = token
-    return redirect("console:invitation")
+    seconds = int(organizations.INVITATION_LIFETIME.total_seconds())
+    return keep_secret_of_link(redirect("console:invitation"), LINK_COOKIE, token, seconds)
 
 
 @public
 def show(request: HttpRequest) -> HttpResponse:
     """Who invites to what. POST accepts or declines; those who cannot sign in yet accept with a new password."""
-    invitation = organizations.find_invitation(request.session.get(_TOKEN, ""))
+    invitation = organizations.find_invitation(request.COOKIES.get(LINK_COOKIE, ""))
     if invitation is None:
         return _ended(request)
     if request.method == "POST" and request.POST.get("act") == "decline":
         organizations.decline(actor(request), invitation)
-        del request.session[_TOKEN]
         messages.success(request, _("You have declined the invitation."))
-        return redirect("console:home")
+        return _forget_link(redirect("console:home"))
     if request.user.is_authenticated:
         return _of_user(request, invitation)
     if organizations.needs_password(invitation.email):
@@ -60,7 +58,7 @@ def _of_user(request: HttpRequest, invitation: Invitation) -> HttpResponse:
         except Refused as error:
             messages.error(request, str(error))
             return redirect("console:home")
-        return _welcome(request, invitation)
+        return _welcome(request, invitation, redirect(_home_of(invitation)))
     return alone(request, "console/invitation.html", invitation=invitation, is_mine=is_mine)
 
 
@@ -69,19 +67,30 @@ def _of_newcomer(request: HttpRequest, invitation: Invitation) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         password = form.cleaned_data["new_password1"]
         by = actor(request, invitation.email)
-        user = form.attempt(organizations.join, by, invitation, name=form.cleaned_data["name"], password=password)
+        name = form.cleaned_data["name"]
+        try:
+            user = form.attempt(organizations.join, by, invitation, name=name, password=password)
+        except passwords.Busy as refusal:
+            say_slowed(form, refusal)
+            page = alone(request, "console/invitation.html", invitation=invitation, form=form)
+            return later(page, refusal.seconds)
         if user:
-            login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
-            request.session.note_origin(by.address, request.headers.get("User-Agent", ""))  # type: ignore[attr-defined]
-            audit.record(actor(request), audit.Action.SIGN_IN, person=user)
-            return _welcome(request, invitation)
+            return _welcome(request, invitation, begin_session(request, user, _home_of(invitation)))
     return alone(request, "console/invitation.html", invitation=invitation, form=form)
 
 
-def _welcome(request: HttpRequest, invitation: Invitation) -> HttpResponse:
-    request.session.pop(_TOKEN, None)
+def _home_of(invitation: Invitation) -> str:
+    return reverse("console:organization", args=[invitation.organization.name])
+
+
+def _welcome(request: HttpRequest, invitation: Invitation, answer: HttpResponse) -> HttpResponse:
     messages.success(request, _("You belong to %(organization)s now.") % {"organization": invitation.organization})
-    return redirect("console:organization", invitation.organization.name)
+    return _forget_link(answer)
+
+
+def _forget_link(answer: HttpResponse) -> HttpResponse:
+    answer.delete_cookie(LINK_COOKIE, path=reverse("console:invitation"), samesite="Lax")
+    return answer
 
 
 def _ended(request: HttpRequest) -> HttpResponse:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import login, logout
+from django.contrib.auth import logout
 from django.contrib.auth.tokens import default_token_generator
 from django.core.cache import cache
 from django.http import HttpResponseRedirect
@@ -18,14 +18,22 @@ from django.utils.translation import gettext as _
 from accounts import audit, guesses, passwords, tasks
 from accounts.models import User
 from console.forms.accounts import Forgotten, NewPassword, SignIn
-from console.shortcuts import BROWSER_COOKIE, actor, alone, later, public, remember_browser, say_slowed
+from console.shortcuts import (
+    BROWSER_COOKIE,
+    actor,
+    alone,
+    begin_session,
+    keep_secret_of_link,
+    later,
+    public,
+    say_slowed,
+)
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by network and web process; seconds
 LINK_COOKIE = "kcr_password_link"
-BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @public
@@ -50,7 +58,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             say_slowed(form, refusal)
             seconds = refusal.seconds
         else:
-            return _begin(request, user, _own(request, wanted))
+            return begin_session(request, user, _own(request, wanted))
     page = render(request, "console/sign_in.html", {"form": form, "next": wanted})
     return later(page, seconds) if seconds else page
 
@@ -89,23 +97,11 @@ def _is_patient(request: HttpRequest) -> bool:
 
 @public
 def open_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
-    """Keep what the link of a mail says in a cookie, and go to a page whose address does not hold it.
-
-    A cookie, not the session: a copy of the database must not hold a token that still works.
-    """
+    """Go to a page whose address does not hold the secret of the link."""
     if _user_of_link(uid, token) is None:
         return alone(request, "console/new_password.html", status=410)
     answer = redirect("console:new_password")
-    answer.set_cookie(
-        LINK_COOKIE,
-        f"{uid}/{token}",
-        max_age=settings.PASSWORD_RESET_TIMEOUT,
-        path=answer.url,
-        secure=settings.IS_HTTPS,
-        httponly=True,
-        samesite="Lax",
-    )
-    return answer
+    return keep_secret_of_link(answer, LINK_COOKIE, f"{uid}/{token}", settings.PASSWORD_RESET_TIMEOUT)
 
 
 @public
@@ -123,24 +119,12 @@ def new_password(request: HttpRequest) -> HttpResponse:
             say_slowed(form, refusal)
             page = render(request, "console/new_password.html", {"form": form, "account": user})
             return later(page, refusal.seconds)
-        answer = _begin(request, user, reverse("console:home"))
+        answer = begin_session(request, user, reverse("console:home"))
         audit.record(actor(request), audit.Action.PASSWORD_RESET, person=user)
         messages.success(request, _("Your password has been set."))
         answer.delete_cookie(LINK_COOKIE, path=request.path, samesite="Lax")
         return answer
     return render(request, "console/new_password.html", {"form": form, "account": user})
-
-
-def _begin(request: HttpRequest, user: User, wanted: str) -> HttpResponse:
-    """Begin a session, and go to this address."""
-    login(request, user, backend=BACKEND)
-    request.session.note_origin(  # type: ignore[attr-defined]  # accounts.sessions
-        request.META["REMOTE_ADDR"], request.headers.get("User-Agent", "")
-    )
-    audit.record(actor(request), audit.Action.SIGN_IN, person=user)
-    answer = HttpResponseRedirect(wanted)
-    remember_browser(request, answer, user)
-    return answer
 
 
 def _note_failure(request: HttpRequest, form: SignIn) -> None:
