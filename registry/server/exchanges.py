@@ -130,13 +130,13 @@ class Exchange:
         request._expected_100_continue = False  # said when the application reads, not before
         self._has_begun = False
         self._held = ExitStack()
-        self._response, self.environ = wsgi.create(
+        self._response, self._variables = wsgi.create(
             request, _Outgoing(connection), connection.peer, connection.server, config
         )
-        self.environ["wsgi.multithread"] = True
-        self.environ["wsgi.input"] = Body(self._body, self._begin_body)
+        self._variables["wsgi.multithread"] = True
+        self._variables["wsgi.input"] = Body(self._body, self._begin_body)
         connection.keep(0)
-        connection.network = clients.network_of(clients.address_of(self.environ))
+        connection.network = clients.network_of(clients.address_of(self._variables))
         connection.keep(connection.stream.buffered)
 
     @property
@@ -167,7 +167,7 @@ class Exchange:
 
     def _call(self, application: Application, *, may_stay: bool) -> None:
         response = self._response
-        result = application(self.environ, response.start_response)
+        result = application(self._variables, response.start_response)
         try:
             if not may_stay or not self._body_has_been_read():
                 response.force_close()

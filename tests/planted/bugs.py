@@ -179,14 +179,14 @@ add(
 )
 add(
     "passwords are looked at by the hundred",
-    "accounts/keys.py",
-    "_HASHING = threading.BoundedSemaphore(3)",
-    "_HASHING = threading.BoundedSemaphore(300)",
-    "accounts/test_keys.py::test_three_passwords_are_looked_at_at_once",
+    "accounts/passwords.py",
+    "PLACES, PLACES_FOR_STRANGERS = 3, 2",
+    "PLACES, PLACES_FOR_STRANGERS = 300, 200",
+    "accounts/test_passwords.py::test_every_look_takes_a_place",
 )
 add(
     "the first address of X-Forwarded-For is believed",
-    "registry/middleware.py",
+    "registry/server/clients.py",
     "for hop in reversed(hops):",
     "for hop in hops:",
     "registry/v2/test_token.py::test_x_forwarded_for_is_believed_from_trusted_proxies",
@@ -194,7 +194,7 @@ add(
 add(
     "anybody says that the request came by https",
     "registry/middleware.py",
-    'if not _is_trusted(request.META.get("REMOTE_ADDR", "")):',
+    'if not is_trusted(request.META.get("REMOTE_ADDR", "")):',
     'if request.META.get("REMOTE_ADDR", "") == "nobody":',
     "registry/test_hosts.py::test_who_says_https_must_be_a_trusted_proxy",
 )
@@ -376,8 +376,8 @@ add(
 add(
     "a blob is dropped under an image",
     BLOBS,
-    "if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():",
-    "if not digest:",
+    "        if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():",
+    "        if not digest:",
     "registry/v2/test_blobs.py::test_a_blob_that_an_image_uses_is_not_dropped",
 )
 add(
@@ -592,6 +592,65 @@ add(
     'if (post if post and request.method == "POST" else action) not in place.actions:',
     "if action not in place.actions:",
     "console/test_matrix.py::test_changes_to_a_project",
+)
+
+# ── Slow clients ─────────────────────────────────────────────────────────────────────────────────────────────────────
+WORKER, WORKER_TESTS = "registry/server/worker.py", "registry/server/test_worker.py"
+add(
+    "one network takes every thread with long bodies",
+    WORKER,
+    "self.transfers = Shares(threads - threads // 8, threads // 4)",
+    "self.transfers = Shares(threads, threads)",
+    f"{WORKER_TESTS}::test_an_address_may_not_take_all_transfers",
+)
+add(
+    "one network has every turn",
+    WORKER,
+    "if not self.turns.begin(connection.network, connection):",
+    "if not self.turns.begin(connection.fd, connection):",
+    f"{WORKER_TESTS}::test_an_address_waits_for_itself_and_another_one_does_not",
+)
+add(
+    "a thread waits for readers of files for as long as they like",
+    WORKER,
+    "is_sent = connection.send(KEEPS_UP)",
+    "is_sent = connection.send(3600)",
+    f"{WORKER_TESTS}::test_a_reader_must_move",
+)
+add(
+    "each byte of a head begins the time limit again",
+    "registry/server/exchanges.py",
+    "    if not connection.head:\n",
+    "    if True:\n",
+    f"{WORKER_TESTS}::test_a_head_and_a_form_have_one_time_limit_for_all_their_bytes",
+)
+add(
+    "a connection is closed with unread bytes",
+    WORKER,
+    "            connection.linger()\n            self._wait(connection, READ)\n",
+    "            self._close(connection)\n",
+    f"{WORKER_TESTS}::test_an_answer_reaches_a_client_that_is_still_sending",
+)
+add(
+    "what follows an unread body is a request",
+    "registry/server/exchanges.py",
+    "if not may_stay or not self._body_has_been_read():",
+    "if not may_stay:",
+    f"{WORKER_TESTS}::test_a_body_that_nothing_reads_is_not_the_next_request",
+)
+add(
+    "a key without a right has its manifest read",
+    "registry/v2/manifests.py",
+    "if self.token is None:",
+    "if self.token is None and not request.headers:",
+    "registry/v2/test_http.py::test_a_key_without_the_right_to_push_is_refused_before_the_body_is_read",
+)
+add(
+    "a user takes every thread with long bodies",
+    "registry/v2/http.py",
+    "TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WEB_THREADS // 4)",
+    "TRANSFERS = Shares(settings.WEB_THREADS, settings.WEB_THREADS)",
+    "registry/v2/test_http.py::test_a_user_whose_uploads_are_all_taken_is_still_answered",
 )
 
 # ── Any order of pushes, deletions and nights ────────────────────────────────────────────────────────────────────────

@@ -15,10 +15,14 @@ from django.db import OperationalError
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from accounts import mails
+from accounts import mails, organizations
+from accounts import tasks as accounts_tasks
+from accounts.actors import SYSTEM
+from accounts.models import OrganizationRole
 from console.views import signing_in
 from registry.logs import SECRET_ARGUMENTS, JsonFormatter
-from scanning import subscriptions
+from scanning import recipients, subscriptions
+from scanning.models import Recipient
 from tests.scanning.factories import subscribe
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 PUBLIC_ARGUMENTS = {
     *("project", "repository", "image", "organization", "name", "reference", "digest", "upload"),
-    *("run", "subscription", "delivery", "deletion", "uid"),
+    *("run", "subscription", "delivery", "deletion", "uid", "identifier"),
 }
 SECRET = "a-secret-that-opens-something"
 
@@ -99,7 +103,26 @@ def open_the_way_out(world) -> tuple[str, str]:
     return path, path.rpartition("/")[2]
 
 
-LINKS = {"console:password_link": open_the_password_link, "console:unsubscribe": open_the_way_out}
+def open_the_invitation(world) -> tuple[str, str]:
+    organization = world.projects["demo"].organization
+    invited = organizations.invite(SYSTEM, organization, "new@other.test", OrganizationRole.MEMBER)
+    accounts_tasks.send_invitation(invited.pk)
+    (path,) = re.findall(r"http://localhost:8080(/invitations/\S+)", mail.outbox[-1].body)
+    return path, path.rpartition("/")[2]
+
+
+def open_the_question(world) -> tuple[str, str]:
+    row = Recipient.objects.create(project=world.projects["demo"], address="sam@elsewhere.test")
+    path = recipients.link(row).removeprefix("http://localhost:8080")
+    return path, path.rpartition("/")[2]
+
+
+LINKS = {
+    "console:password_link": open_the_password_link,
+    "console:unsubscribe": open_the_way_out,
+    "console:invitation_link": open_the_invitation,
+    "console:confirm_notices": open_the_question,
+}
 
 
 def test_each_link_is_used_in_these_tests():
