@@ -145,7 +145,7 @@ def test_options_of_a_new_repository(world):
 
 def test_projects_and_their_quotas_have_a_history(world):
     run("createproject", "acme", "shop")
-    quotas = {"project": "shop", "repositories": 1_000, "images": 5, "tags": 1_000}
+    quotas = {"project": "shop", "repositories": 1_000, "images": 5, "tags": 1_000, "digests": 10_000}
     for _ in range(2):
         assert run("setquota", "shop", "--images", "5") == quotas
     made, limited = Event.objects.filter(path="shop").order_by("pk")
