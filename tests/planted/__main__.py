@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +60,8 @@ def main() -> int:
                     return 2
             print("the tests pass without a defect", flush=True)
             verdicts = []
-            for verdict in threads.map(lambda bug: _try(bug, roots, options.timeout), wanted):
+            for tried in as_completed([threads.submit(_try, bug, roots, options.timeout) for bug in wanted]):
+                verdict = tried.result()
                 print(f"{verdict.word:9} {verdict.seconds:5.0f} s  {verdict.bug.name}", flush=True)
                 verdicts.append(verdict)
     missed = [verdict for verdict in verdicts if verdict.word != "found"]

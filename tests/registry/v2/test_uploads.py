@@ -810,6 +810,14 @@ def test_a_token_for_the_target_alone_mounts_nothing_from_elsewhere(sources):
     assert member.raw("POST", path, headers={"Authorization": f"Bearer {both}"}).status == 201
 
 
+def test_a_key_without_a_token_mounts_only_what_its_holder_may_pull(sources):
+    """Basic credentials are for everything, so only the right on the source is asked."""
+    pusher = sources("pusher")
+    path = f"/v2/web/new/blobs/uploads/?mount={sha256(LAYER)}&from="
+    assert pusher.raw("POST", f"{path}fixed/app", headers=pusher.basic()).status == 202
+    assert pusher.raw("POST", f"{path}public/app", headers=pusher.basic()).status == 201
+
+
 def test_what_is_in_the_trash_is_not_mounted(sources):
     member = sources("member")
     member.delete(f"public/app/manifests/{IMAGE.digest}", 202)
