@@ -1,6 +1,6 @@
 """Work in the background: Celery over Redis, or over files when this installation is one machine.
 
-The broker of files is kombu's own: it needs nothing installed or running. It loses what a crashed worker had taken,
+The broker of files (registry.broker) needs nothing installed or running. It loses what a crashed worker had taken,
 and looks for work once in a while instead of being told; both are bearable, because each task may run twice, late or
 never without harm (a sweep finds what is due).
 """
@@ -13,11 +13,13 @@ from celery import Celery
 from celery.schedules import crontab
 from django.conf import settings
 
+from registry import broker
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry.settings")
 
 app = Celery("kcr")
 app.conf.update(
-    broker_url=settings.REDIS_URL or "filesystem://localhost",
+    broker_url=settings.REDIS_URL or broker.register(),
     task_serializer="json",
     accept_content=["json"],
     task_ignore_result=True,

@@ -1,0 +1,119 @@
+"""The broker of files: no message is met half written, and one that cannot be read ends no worker."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from queue import Empty
+
+import pytest
+from kombu import Connection, Queue
+from kombu.exceptions import OperationalError
+from kombu.transport.virtual import BrokerState
+
+from registry import broker
+
+
+@pytest.fixture
+def folders(tmp_path):
+    names = ("messages", "processed", "control")
+    for name in names:
+        (tmp_path / name).mkdir()
+    return {name: tmp_path / name for name in names}
+
+
+@pytest.fixture
+def connect(folders, monkeypatch):
+    """Connections to a broker of its own."""
+    monkeypatch.setattr(broker.Transport, "global_state", BrokerState())  # which queues a process has declared
+    options = {
+        "data_folder_in": str(folders["messages"]),
+        "data_folder_out": str(folders["messages"]),
+        "processed_folder": str(folders["processed"]),
+        "control_folder": str(folders["control"]),
+    }
+    opened = []
+
+    def make():
+        opened.append(Connection(broker.register(), transport_options=options))
+        return opened[-1]
+
+    yield make
+    for connection in opened:
+        connection.release()
+
+
+def test_messages_arrive_in_order_and_leave_no_file(connect, folders):
+    with connect().SimpleQueue("scans") as queue:
+        for number in range(3):
+            queue.put({"number": number})
+        assert [queue.get(timeout=5).payload["number"] for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(Empty):
+            queue.get(block=False)
+    assert not list(folders["messages"].iterdir())
+    assert not list(folders["processed"].iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"body": '])
+def test_a_broken_message_is_put_aside_and_the_next_one_arrives(connect, folders, caplog, content):
+    (folders["messages"] / "00000000000_broken.scans.msg").write_bytes(content)
+    with connect().SimpleQueue("scans") as queue, caplog.at_level(logging.ERROR):
+        queue.put({"number": 1})
+        assert queue.get(timeout=5).payload == {"number": 1}
+    assert "0000000_broken.scans.msg cannot be read and was put aside" in caplog.text
+    assert [path.name for path in folders["processed"].iterdir()] == ["00000000000_broken.scans.msg.broken"]
+
+
+@pytest.mark.parametrize("content", [b"", b"[["])
+def test_a_broken_table_is_written_anew(connect, folders, content):
+    (folders["control"] / "scans.exchange").write_bytes(content)
+    with connect() as connection:
+        channel = connection.channel()
+        Queue("scans", exchange="scans", routing_key="scans", channel=channel)
+        with connection.SimpleQueue("scans") as queue:
+            queue.put({"number": 1})
+            assert queue.get(timeout=5).payload == {"number": 1}
+    assert json.loads((folders["control"] / "scans.exchange").read_bytes())
+
+
+def test_readers_beside_writers_never_meet_half_a_message(connect, folders, caplog):
+    found, writers, big = [], 3, "x" * 200_000
+
+    def write():
+        with connect().SimpleQueue("scans") as queue:
+            for _ in range(30):
+                queue.put({"text": big})
+
+    threads = [threading.Thread(target=write) for _ in range(writers)]
+    for thread in threads:
+        thread.start()
+    with connect().SimpleQueue("scans") as queue:
+        while len(found) < 30 * writers:
+            found.append(queue.get(timeout=20).payload["text"])
+    for thread in threads:
+        thread.join()
+    assert set(found) == {big}
+    assert "cannot be read" not in caplog.text
+    assert not [path for path in folders["messages"].iterdir() if path.name.startswith(".")]
+
+
+def test_a_queue_has_an_end(connect, monkeypatch):
+    monkeypatch.setattr(broker, "MAX_WAITING", 2)
+    with connect().SimpleQueue("scans") as queue:
+        queue.put(1)
+        queue.put(2)
+        with pytest.raises(OperationalError):
+            queue.put(3)
+        assert queue.get(timeout=5).payload == 1
+        queue.put(3)
+
+
+@pytest.mark.django_db
+def test_a_full_queue_is_said_and_no_error_page(monkeypatch, client):
+    from accounts import tasks
+    from registry.celery import app
+
+    assert app.conf.broker_url.startswith("files://")
+    monkeypatch.setattr(broker, "MAX_WAITING", 0)
+    assert not tasks.request_password_link("member@acme.test")
