@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.actors import Actor
@@ -23,7 +24,7 @@ from registry.models import Event, Manifest, ManifestChild, Repository, Tag
 from registry.oci import media_types
 
 from . import database, findings, report, sboms, trivy
-from .models import Finding, Report, Scan, ScannerHost, ScanRound
+from .models import Finding, Report, Scan, ScannerHost, ScanRound, ScanTurn
 from .models.scans import OF_THE_DATABASE, Problem
 from .trivy import ScanFailed, Workplace
 
@@ -221,8 +222,23 @@ def check_isolation() -> trivy.Isolation | None:
 
 
 def next_due() -> int | None:
-    """The scan to take next; None when there is nothing to do."""
-    return Scan.objects.claimable(timezone.now()).values_list("pk", flat=True).first()
+    """The scan to take next; None when there is nothing to do.
+
+    Projects take turns, so that one with many or slow scans does not hold up the others: first those of which fewer
+    scans run, then those that want more than their daily round, then who waited longest. Within a project people come
+    before pushes, and pushes before the clock.
+    """
+    due = Scan.objects.claimable(timezone.now())
+    of_project = due.filter(project=OuterRef("pk")).order_by()
+    running = Scan.objects.filter(project=OuterRef("pk"), state=State.RUNNING, lease_until__gte=timezone.now())
+    number = running.order_by().values("project").annotate(number=Count("pk")).values("number")
+    waiting = Project.objects.filter(Exists(of_project)).annotate(
+        running=Coalesce(Subquery(number), 0),
+        is_daily=~Exists(of_project.exclude(trigger=Trigger.DAILY)),
+    )
+    turn = F("scan_turn__taken_at").asc(nulls_first=True)
+    project = waiting.order_by("running", "is_daily", turn, "pk").values_list("pk", flat=True).first()
+    return due.filter(project=project).values_list("pk", flat=True).first() if project else None
 
 
 def waiting(limit: int) -> list[int]:
@@ -241,7 +257,11 @@ def _claim(scan_id: int) -> Scan | None:
     claimed = free.order_by().update(
         state=State.RUNNING, started_at=now, lease_until=now + LEASE, attempts=F("attempts") + 1
     )
-    return Scan.objects.select_related("manifest__image__repository__project").get(pk=scan_id) if claimed else None
+    if not claimed:
+        return None
+    scan = Scan.objects.select_related("manifest__image__repository__project").get(pk=scan_id)
+    ScanTurn.objects.update_or_create(project_id=scan.project_id, defaults={"taken_at": now})
+    return scan
 
 
 def _examine(scan: Scan) -> None:

@@ -75,6 +75,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='ScanTurn',
+            fields=[
+                ('project', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, primary_key=True, related_name='scan_turn', serialize=False, to='accounts.project')),
+                ('taken_at', models.DateTimeField()),
+            ],
+        ),
+        migrations.CreateModel(
             name='MailHour',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

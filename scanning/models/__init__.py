@@ -7,6 +7,7 @@
                    │   └──< Scan       one look at it: asked for, waiting, running, done or failed
     Project ──< Acceptance   a vulnerability that somebody lives with, why, and until when
             ──< ScanRound, SeverityDay    what was asked for, and how bad it was, by day
+            ─── ScanTurn   when one of its scans was taken up last
             ──< Recipient, MailHour    who agreed to be mailed, and how many mails went
             ──< Subscription ──< Delivery >── Notice       who wants to hear of what, and what was sent
     DatabaseRefresh          how the vulnerability database was renewed
@@ -17,7 +18,7 @@ Everything hangs on the digest. Reads are QuerySet methods; writes are the funct
 
 from .notices import Delivery, MailHour, Notice, Recipient, Subscription
 from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
-from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound
+from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound, ScanTurn
 
 __all__ = [
     "Acceptance",
@@ -33,6 +34,7 @@ __all__ = [
     "Sbom",
     "Scan",
     "ScanRound",
+    "ScanTurn",
     "ScannerHost",
     "SeverityDay",
     "Subscription",

@@ -120,6 +120,16 @@ class Scan(models.Model):
         return f"scan {self.pk} of {self.manifest_id}: {self.state}"
 
 
+class ScanTurn(models.Model):
+    """When a scan of a project was taken up last: projects take turns."""
+
+    project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="scan_turn")
+    taken_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.project} at {self.taken_at}"
+
+
 class ScanRound(models.Model):
     """One day's round through a project: every tagged digest is asked for once. ``cursor``: the last that was."""
 
