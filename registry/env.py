@@ -55,6 +55,14 @@ def networks(name: str) -> list[IPv4Network | IPv6Network]:
         raise ImproperlyConfigured(f"{name} must hold networks such as 10.0.0.0/8: {error}") from error
 
 
+def ports(name: str) -> frozenset[int]:
+    """Port numbers separated by commas. Raises ImproperlyConfigured."""
+    found = words(name)
+    if not all(word.isascii() and word.isdigit() and 0 < int(word) < 65_536 for word in found):
+        raise ImproperlyConfigured(f"{name} must hold port numbers such as 8444,9000, not {text(name)!r}")
+    return frozenset(map(int, found))
+
+
 def public_url(name: str, default: str) -> SplitResult:
     """Scheme, host and port, nothing else. Raises ImproperlyConfigured."""
     value = text(name, default).rstrip("/")

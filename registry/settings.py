@@ -181,6 +181,7 @@ else:  # nobody said how to send: mails are written to files
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 WEBHOOK_ALLOWED_NETWORKS = env.networks("KCR_WEBHOOK_ALLOWED_NETWORKS")
+WEBHOOK_ALLOWED_PORTS = env.ports("KCR_WEBHOOK_ALLOWED_PORTS")
 
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from .models import Delivery
 
 LOGGED_REQUEST = 16 * 1024
-LOGGED_ANSWER = 4 * 1024
+LOGGED_ANSWER = 4 * 1024  # of a mail server's
+LOGGED_EXCERPT = 256  # characters of a web server's answer, when it is text
 SHOWN_IMAGES = 20  # of a mail
 SHOWN_FINDINGS = 50  # of a mail: of one image that many, of many images a few each
 RETRIED = frozenset({408, 425, 429})
@@ -396,7 +397,7 @@ def _post(delivery: Delivery, body: bytes, more: Mapping[str, str]) -> tuple[Out
         return replace(asked, is_final=True, problem=str(error)), None
     except outgoing.Unreachable as error:
         return replace(asked, problem=str(error)), None
-    said = replace(asked, status=answer.status, response=_logged_answer(answer.body))
+    said = replace(asked, status=answer.status, response=_excerpt(answer))
     return _judge(said, answer), answer
 
 
@@ -427,6 +428,13 @@ def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return max(timedelta(0), moment - datetime.now(UTC))
 
 
-def _logged_answer(body: bytes) -> str:
-    """Text only; what a database cannot keep is left out."""
-    return body.decode("utf-8", "replace").replace("\x00", "")[:LOGGED_ANSWER]
+def _excerpt(answer: outgoing.Answer) -> str:
+    """The beginning of an answer in text or JSON, which helps to find a mistake; of others nothing.
+
+    Whoever chooses the address reads it: it must not become a way to read what the address holds.
+    """
+    named = next((value for name, value in answer.headers.items() if name.lower() == "content-type"), "")
+    kind = named.partition(";")[0].strip().lower()
+    if not (kind.startswith("text/") or kind == "application/json" or kind.endswith("+json")):
+        return ""
+    return answer.body.decode("utf-8", "replace").replace("\x00", "")[:LOGGED_EXCERPT]

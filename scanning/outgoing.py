@@ -33,6 +33,8 @@ ADDRESSES_TRIED = 3
 Address = IPv4Address | IPv6Address
 
 _PORTS = {"http": 80, "https": 443}
+_WEB_PORTS = frozenset({80, 443, 8080, 8443})
+_UNPRIVILEGED = 1024
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)$")
 _GLOBAL_IPV6 = ip_network("2000::/3")
@@ -250,7 +252,10 @@ def _resolve(host: str, port: int) -> tuple[Address, ...]:
 
 
 def _judge(address: Address, port: int) -> None:
-    """Raises Refused for an address of ours, and for one that is not public unless the operator allows it."""
+    """Raises Refused for an address of ours, and for an address or port that is not public unless it is allowed.
+
+    Whoever may choose any port has a port scanner.
+    """
     inner = _inner(address)
     is_allowed = any(inner in network for network in settings.WEBHOOK_ALLOWED_NETWORKS)
     if _is_own_server(inner, port) or (not is_allowed and _is_own_front(inner, port)):
@@ -260,6 +265,15 @@ def _judge(address: Address, port: int) -> None:
             _("%(address)s is not a public address. An operator may allow it (KCR_WEBHOOK_ALLOWED_NETWORKS).")
             % {"address": address}
         )
+    if not (_is_web_port(port) or (is_allowed and port >= _UNPRIVILEGED)):
+        raise Refused(
+            _("Port %(port)s is none of a web server. An operator may allow it (KCR_WEBHOOK_ALLOWED_PORTS).")
+            % {"port": port}
+        )
+
+
+def _is_web_port(port: int) -> bool:
+    return port in _WEB_PORTS or port in settings.WEBHOOK_ALLOWED_PORTS
 
 
 def _inner(address: Address) -> Address:

@@ -130,6 +130,7 @@ def test_defaults_are_those_of_the_readme(monkeypatch, tmp_path, name, attribute
         *(("KCR_BARE_HOST_NAMES", value) for value in ("maybe", "2", "onn")),
         *(("KCR_TRUSTED_PROXIES", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,x")),
         *(("KCR_WEBHOOK_ALLOWED_NETWORKS", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "*")),
+        *(("KCR_WEBHOOK_ALLOWED_PORTS", value) for value in ("0", "65536", "http", "80-90", "-1")),
         *(("KCR_SECRET_KEY", value) for value in ("short", SECRET[:31], "a" * 40, "x" * 1_000, "changeme" * 8)),
         *(("KCR_SECRET_KEY", value) for value in ("abcdefg" * 9, "1234567" * 8 + "1234567", "password " * 10)),
         *(

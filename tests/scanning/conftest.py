@@ -116,7 +116,7 @@ def receiver(settings: Any) -> Iterator[Receiver]:
             found.requests.append((self.path, dict(self.headers.items()), body))
             status, headers, answer = found.answers.pop(0) if found.answers else (200, {}, b"thanks")
             self.send_response(status)
-            for name, value in headers.items():
+            for name, value in ({"Content-Type": "text/plain"} | headers).items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()

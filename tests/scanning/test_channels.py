@@ -203,6 +203,24 @@ def receivers_check():
 verified = receivers_check()
 
 
+@pytest.mark.parametrize(
+    ("kind", "is_kept"),
+    [
+        ("text/plain; charset=utf-8", True),
+        ("application/json", True),
+        ("application/problem+json", True),
+        ("TEXT/HTML", True),
+        ("application/octet-stream", False),
+        ("image/png", False),
+        ("", False),
+    ],
+)
+def test_of_an_answer_a_short_text_is_kept(webhook, receiver, kind, is_kept):
+    receiver.will_say(500, b"x" * 5000, Content_Type=kind)
+    delivery = sent(queued(webhook[0]))
+    assert (delivery.status, delivery.response) == (500, "x" * 256 if is_kept else "")
+
+
 def test_a_webhook_is_signed(webhook, web, receiver):
     _subscription, secret = webhook
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1", title="취약점"))
@@ -233,7 +251,7 @@ def test_no_secret_stands_in_the_database_or_in_the_log(webhook, receiver):
     assert "secret=path" not in delivery.request + delivery.response + delivery.problem
     assert len(delivery.request) < 17_000
     assert delivery.response.startswith("ab\ufffdx")
-    assert len(delivery.response) == 4096
+    assert len(delivery.response) == 256
 
 
 def test_a_secret_survives_the_rotation_of_the_installations_secret(webhook, receiver, settings):

@@ -73,6 +73,25 @@ def test_what_is_public_is_taken(url, host, port, path):
     assert (target.host, target.port, target.path) == (host, port, path)
 
 
+@pytest.mark.parametrize("port", [1, 22, 25, 81, 110, 587, 3306, 5432, 6379, 8081, 9000, 65_535])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_only_ports_of_web_servers_are_dialled(scheme, port, settings):
+    with pytest.raises(outgoing.Refused, match="is none of a web server"):
+        outgoing.check(f"{scheme}://{PUBLIC}:{port}/")
+    settings.WEBHOOK_ALLOWED_PORTS = frozenset({port})
+    assert outgoing.check(f"{scheme}://{PUBLIC}:{port}/").port == port
+
+
+@pytest.mark.parametrize(("port", "is_taken"), [(22, False), (25, False), (80, True), (1024, True), (9000, True)])
+def test_in_networks_of_the_operator_services_of_the_system_are_not_dialled(settings, port, is_taken):
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16")]
+    if is_taken:
+        assert outgoing.check(f"http://10.1.2.3:{port}/").port == port
+    else:
+        with pytest.raises(outgoing.Refused):
+            outgoing.check(f"http://10.1.2.3:{port}/")
+
+
 def test_names_are_judged_by_every_address_that_they_have(resolver):
     resolver("good.test", PUBLIC)
     assert [str(address) for address in outgoing.check("https://good.test/").addresses] == [PUBLIC]
@@ -88,7 +107,7 @@ def test_a_name_that_is_not_known_may_be_known_later(resolver):
         outgoing.check("https://nowhere.test/")
 
 
-def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, monkeypatch):
+def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, monkeypatch, settings):
     """DNS rebinding: what was judged is what is dialled."""
     asked = resolver("rebind.test", PUBLIC)
     dialled = []
@@ -97,6 +116,7 @@ def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, mon
         "create_connection",
         lambda address, timeout: dialled.append(address) or (_ for _ in ()).throw(ConnectionRefusedError()),
     )
+    settings.WEBHOOK_ALLOWED_PORTS = frozenset({receiver.port})
     target = outgoing.check(f"http://rebind.test:{receiver.port}/")
     resolver("rebind.test", "127.0.0.1")
     with pytest.raises(outgoing.Unreachable, match="refused"):
