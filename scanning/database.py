@@ -28,7 +28,7 @@ from django.utils.dateparse import parse_datetime
 
 from accounts.actors import SYSTEM
 from registry import blobs, errors, hosts, manifests
-from registry.oci import documents, names
+from registry.oci import digests, documents, names
 
 from . import trivy
 from .models import DatabaseRefresh
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 KEPT = 2  # scans that began with the one before may still read it
 FILES = ("trivy.db", "metadata.json")
 MAX_BYTES = 8 * 1024**3
+BLOCK = 1024**2
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
 # A bbolt file begins with a page that says: magic, version, page size, which page is the root, how many pages.
 _META = struct.Struct("<16x I I I 4x Q 8x 8x Q")
@@ -139,22 +140,39 @@ def _fetch(source: str, place: Workplace) -> Path:
     ours = hosts.of_service(host)
     if ours is None:
         return trivy.download_database(source, place)
-    wire_name, colon, tag = path.rpartition(":")
+    wire_name, reference = _split(path)
     try:
         # A repository of this registry: its bytes are here, no client is needed.
-        name = ours.parse(wire_name if colon else path)
-        return _extract(_open_layer(name, tag if colon else "2"), place.folder / "offered")
+        return _extract(_open_layer(ours.parse(wire_name), reference), place.folder / "offered")
     except errors.RegistryError as error:
         raise Refused(f"{source}: {error}") from error
 
 
-def _open_layer(name: names.ImageName, tag: str) -> IO[bytes]:
-    found = manifests.find(SYSTEM, name, tag)
+def _split(path: str) -> tuple[str, str]:
+    """The name in a reference, and its digest (NAME:TAG@DIGEST, NAME@DIGEST), else its tag, else Trivy's own."""
+    named, _, digest = path.partition("@")
+    name, colon, tag = named.rpartition(":")
+    return (name, digest or tag) if colon else (named, digest or "2")
+
+
+def _open_layer(name: names.ImageName, reference: str) -> IO[bytes]:
+    """The archive in the manifest of a tag or digest, as it was pushed: its bytes are looked at once more."""
+    found = manifests.find(SYSTEM, name, reference)
+    if str(digests.of(found.content, digests.parse(found.digest).algorithm)) != found.digest:
+        raise Refused(f"{name}@{found.digest} has been changed")
     document = documents.parse(found.content, found.media_type)
     layer = next((layer for layer in document.layers if layer.media_type == LAYER_TYPE), None)
     if layer is None:
-        raise Refused(f"{name}:{tag} is not a vulnerability database of Trivy's")
-    return blobs.open_bytes(blobs.find(SYSTEM, name, layer.digest))
+        raise Refused(f"{name}:{reference} is not a vulnerability database of Trivy's")
+    file = blobs.open_bytes(blobs.find(SYSTEM, name, layer.digest))
+    hashed = digests.new_hash(digests.parse(layer.digest).algorithm)
+    while block := file.read(BLOCK):
+        hashed.update(block)
+    if hashed.hexdigest() != digests.parse(layer.digest).encoded:
+        file.close()
+        raise Refused(f"the bytes of {layer.digest} are damaged")
+    file.seek(0)
+    return file
 
 
 def _extract(archive: IO[bytes], folder: Path) -> Path:

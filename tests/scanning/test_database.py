@@ -20,7 +20,7 @@ from scanning.models.scans import Problem
 from tests import scan_images, vulnerability_db
 from tests.live import LiveServer
 from tests.scan_images import DEBIAN_FINDINGS
-from tests.vulnerability_db import FACTS
+from tests.vulnerability_db import FACTS, TOMORROW
 
 from .conftest import TODAY, found_in, report_of
 
@@ -171,6 +171,32 @@ def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, setti
     assert [refresh.problem for refresh in DatabaseRefresh.objects.all()] == ["", ""]
 
 
+@pytest.mark.parametrize("form", ["{name}@{digest}", "{name}:2@{digest}"])
+def test_a_digest_pins_what_is_fetched(scanner, docker, settings, written, tmp_path, form):
+    good = docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    later = vulnerability_db.write(tmp_path / "later", [TOMORROW], updated_at=TODAY + timedelta(days=1))
+    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(later))
+    name = "localhost:8080/demo/web/trivy-db"
+    settings.TRIVY_DB_REPOSITORY = form.format(name=name, digest=good)
+    assert database.refresh().updated_at == TODAY
+    settings.TRIVY_DB_REPOSITORY = form.format(name=name, digest=f"sha256:{'0' * 64}")
+    assert database.refresh() is None
+    assert database.current().updated_at == TODAY
+    settings.TRIVY_DB_REPOSITORY = f"{name}:2"
+    assert database.refresh().updated_at == TODAY + timedelta(days=1)
+
+
+def test_stored_bytes_that_were_changed_are_refused(scanner, docker, settings, written, storage_folder):
+    thing = vulnerability_db.artifact(written)
+    docker("member").push_thing("web/trivy-db", "2", thing)
+    for path in (storage_folder / "blobs").glob("*/*"):
+        if path.read_bytes() == thing.content.content:
+            path.write_bytes(thing.content.content[:-1] + b"x")
+    settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
+    assert database.refresh() is None
+    assert "damaged" in DatabaseRefresh.objects.latest("pk").problem
+
+
 def test_one_that_was_pushed_twice_is_fetched_once(scanner, docker, settings, written):
     """Two manifests of one image with the same layer, one of them deleted."""
     member, thing = docker("member"), vulnerability_db.artifact(written)
@@ -230,6 +256,13 @@ def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monke
         problem = DatabaseRefresh.objects.latest("pk").problem
         assert fetched is not None, problem
         assert fetched.updated_at == TODAY
+        digest = vulnerability_db.artifact(written).manifest.digest
+        settings.TRIVY_DB_REPOSITORY = f"127.0.0.1:{server.port}/demo/mirror/trivy-db@{digest}"
+        database.refresh()
+        assert DatabaseRefresh.objects.latest("pk").problem == ""
+        settings.TRIVY_DB_REPOSITORY = f"127.0.0.1:{server.port}/demo/mirror/trivy-db@sha256:{'0' * 64}"
+        assert database.refresh() is None
+        assert DatabaseRefresh.objects.latest("pk").problem
         settings.TRIVY_DB_REPOSITORY = f"127.0.0.1:{server.port}/demo/mirror/nothing:2"
         assert database.refresh() is None
         assert "nothing" in DatabaseRefresh.objects.latest("pk").problem
