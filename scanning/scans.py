@@ -260,7 +260,8 @@ def _claim(scan_id: int) -> Scan | None:
     if not claimed:
         return None
     scan = Scan.objects.select_related("manifest__image__repository__project").get(pk=scan_id)
-    ScanTurn.objects.update_or_create(project_id=scan.project_id, defaults={"taken_at": now})
+    turn = ScanTurn(project_id=scan.project_id, taken_at=now)
+    ScanTurn.objects.bulk_create([turn], update_conflicts=True, unique_fields=["project"], update_fields=["taken_at"])
     return scan
 
 
