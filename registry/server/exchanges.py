@@ -180,13 +180,12 @@ class Exchange:
     def _begin_body(self) -> None:
         if self._has_begun:
             return
-        self._has_begun = True
+        if self.is_long:
+            self._take_transfer()
         if self._expects_continue:
             self._connection.put(_CONTINUE)
             self._connection.send_all()
-        if self.is_long:
-            self._take_transfer()
-        self._connection.stream.is_body = True
+        self._connection.stream.is_body = self._has_begun = True
 
     def _take_transfer(self) -> None:
         """The thread will wait for the client. Raises NoShare when it waits for the client in too many others."""
@@ -231,7 +230,10 @@ class Exchange:
             return True
         size, offset = response.response_length, os.lseek(number, 0, os.SEEK_CUR)
         if size <= LEAST_BYTES:
-            response.write(os.pread(number, size, offset))
+            data = os.pread(number, size, offset)
+            if len(data) < size:
+                raise ConnectionAbortedError("a file is shorter than it was")
+            response.write(data)
             return True
         part = FilePart(os.dup(number), offset, size)
         response.send_headers()

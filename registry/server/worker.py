@@ -29,7 +29,8 @@ TURNS = 4  # requests of one network that are answered at a time
 SWITCH_SECONDS = 0.001  # a thread with an event waits that long for one that computes, not Python's 5 ms
 BUFFER_BYTES = 64 * 1024 * 1024
 KEEPS_UP = 0.1  # seconds: a thread waits that long for the reader of a file, then the epoll does
-TURN_SECONDS = 60.0  # until a thread takes up a request whose turn it is
+TURN_SECONDS = 1.0
+PATIENCE_FOR_THREADS = 60.0  # seconds until a thread takes up a request whose turn it is
 STOP_LINGER = 1.0  # seconds that a stopping worker waits for the next request of an idle connection
 READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPOLLONESHOT
 
@@ -51,6 +52,7 @@ class Worker(base.Worker):
         self.waiting: dict[int, Connection] = {}
         self.threads = Threads(self._next_event, self._handle, threads)
         self.turns: Turns[Connection] = Turns(TURNS)
+        self.in_turn: dict[Connection, tuple[str, float]] = {}  # the turn of which network, since when
         self.transfers = Shares(threads - threads // 8, threads // 4)
         self.senders = Shares(threads // 2, threads // 8)
         self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
@@ -74,6 +76,7 @@ class Worker(base.Worker):
                 next_second = time.monotonic() + 1
                 self.notify()
                 self._close_overdue()
+                self._pass_turns_on()
                 if self.ppid != os.getppid():  # the arbiter has gone
                     break
         self._stop()
@@ -88,6 +91,7 @@ class Worker(base.Worker):
             self.notify()
             self.threads.watch()
             self._close_overdue()
+            self._pass_turns_on()
             if time.monotonic() - began > STOP_LINGER:
                 self._close_idle()
             time.sleep(TICK)
@@ -175,8 +179,12 @@ class Worker(base.Worker):
             return True
         if not self.turns.begin(connection.network, connection):
             return False
-        connection.turn = connection.network
+        self._begin_turn(connection, connection.network)
         return True
+
+    def _begin_turn(self, connection: Connection, network: str) -> None:
+        connection.turn = network
+        self.in_turn[connection] = network, time.monotonic()
 
     def _give_way(self, connection: Connection) -> None:
         """The thread is about to wait for the client: another thread leads, and another request has its turn."""
@@ -184,12 +192,24 @@ class Worker(base.Worker):
         self.threads.step_aside()
 
     def _end_turn(self, connection: Connection) -> None:
+        """The connection has no turn any more; unless it was passed on, the next one of the network has it."""
+        self._pass_turn_on(connection)
+        connection.turn = ""
+
+    def _pass_turn_on(self, connection: Connection) -> None:
         """Give the turn to the next connection of the network: the epoll reports it as soon as others had theirs."""
-        network, connection.turn = connection.turn, ""
+        network, _since = self.in_turn.pop(connection, ("", 0.0))
         if network and (following := self.turns.end(network)):
-            following.turn = network
-            following.deadline = time.monotonic() + TURN_SECONDS
+            self._begin_turn(following, network)
+            following.deadline = time.monotonic() + PATIENCE_FOR_THREADS
             self._wait(following, WRITE)
+
+    def _pass_turns_on(self) -> None:
+        """A request that takes longer than a second waits for a disk or a database: it holds up no other one."""
+        now = time.monotonic()
+        for connection, (_network, since) in list(self.in_turn.items()):
+            if now - since > TURN_SECONDS:
+                self._pass_turn_on(connection)
 
     def _answer(self, connection: Connection) -> None:
         exchange = connection.exchange
