@@ -56,6 +56,8 @@ def test_bytes_behind_the_offset_are_dropped(storage):
     write(storage, upload, b"what was answered, and what was not")
     assert write(storage, upload, b"!", offset=17) == (18, b"!")
     assert staged(storage, upload, 18) == b"what was answered!"
+    storage.publish(upload, 18, key_of(upload))
+    assert read(storage, key_of(upload)) == b"what was answered!"
 
 
 def test_nothing_is_appended_behind_bytes_that_are_not_there(storage):
