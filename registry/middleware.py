@@ -11,7 +11,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 
 from registry.logs import shown_path
 from registry.server.clients import address_of, is_trusted
@@ -73,7 +73,22 @@ class FormLimitMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Refuse the body, or answer the request."""
         status = None if is_registry_api(request) else _status_for_body(request)
-        return HttpResponse(status=status) if status else self.get_response(request)
+        return _refusal(request, status) if status else self.get_response(request)
+
+
+def _refusal(request: HttpRequest, status: int) -> HttpResponse:
+    """An answer without a body; for clients of the token service, in the form of the registry's errors."""
+    if request.path_info != "/token":
+        return HttpResponse(status=status)
+    detail = {"request_id": request.id}  # type: ignore[attr-defined]
+    error = {"code": "SIZE_INVALID", "message": f"a form has at most {_most():,} bytes", "detail": detail}
+    headers = {"Docker-Distribution-Api-Version": "registry/2.0"}
+    return JsonResponse({"errors": [error]}, status=status, headers=headers)
+
+
+def _most() -> int:
+    """How many bytes a form may have."""
+    return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
 def is_registry_api(request: HttpRequest) -> bool:
@@ -88,6 +103,6 @@ def _status_for_body(request: HttpRequest) -> int | None:
         return 411
     if not (length.isascii() and length.isdigit()):
         return 400
-    if len(length) > MAX_LENGTH_DIGITS or int(length) > settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+    if len(length) > MAX_LENGTH_DIGITS or int(length) > _most():
         return 413
     return None

@@ -69,12 +69,12 @@ class Threads:
         elif self.count < self.maximum:
             self._leader = _Seat()
             thread = threading.Thread(target=self._run, args=(self._leader,), name=f"web-{self.count}", daemon=True)
+            self.count += 1
             try:
                 thread.start()
             except RuntimeError:  # the system gives no more threads
                 self._leader = None
-                return
-            self.count += 1
+                self.count -= 1
         else:
             self._leader = None
 
