@@ -57,7 +57,7 @@ def send_expiry_warning(key: AccessKey) -> None:
 
 
 def send_revoked_key(key: AccessKey, by: str) -> None:
-    """Somebody else revoked the key: what logs in with it fails."""
+    """Another person revoked the key: what logs in with it fails."""
     with translation.override(key.user.language or None):
         subject = _("Your access key “%(name)s” has been revoked") % {"name": key.name}
         send(key.user, subject, "key_revoked", key=key, by=by)

@@ -141,7 +141,7 @@ def note_role(
 ) -> None:
     """Write to the audit log that a role in the organization was changed (None: no member); tell of a new owner.
 
-    All other owners get a mail, ``by`` too: it may be that somebody else uses their session.
+    All other owners get a mail, ``by`` too: another person may use their session.
     """
     if after is None:
         action = audit.Action.MEMBER_REMOVE
@@ -157,7 +157,7 @@ def note_role(
 def invite(by: Actor, organization: Organization, email: str, role: OrganizationRole) -> Invitation:
     """Invite the holder of a mail address to the organization; they belong to it when they accept.
 
-    Nothing depends on whether the address has an account, so that nobody learns it. The mail is for the caller to send
+    Nothing depends on whether the address has an account, so that no owner learns it. The caller sends the mail
     (``tasks.request_invitation``). An open invitation of the address is replaced, and its link ends. Raises Refused.
     """
     _check_email(email)
@@ -216,7 +216,7 @@ def needs_password(email: str) -> bool:
 
 
 def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User:
-    """Accept an invitation for somebody who cannot sign in yet: their account gets this name and password.
+    """Accept an invitation for a person who cannot sign in yet: their account gets this name and password.
 
     Raises Refused, also for those who can sign in: an invitation is no way around their password. Raises
     passwords.Busy.
@@ -260,7 +260,7 @@ def _record_invitation(by: Actor, action: audit.Action, invitation: Invitation) 
 
 
 def forget_invitations() -> int:
-    """Delete invitations that nobody accepted in time; returns how many."""
+    """Delete invitations that were not accepted in time; returns how many."""
     return Invitation.objects.filter(expires_at__lte=timezone.now()).delete()[0]
 
 
@@ -284,16 +284,16 @@ def set_project_role(project: Project, user: User, role: ProjectRole | None) -> 
 
 
 def deactivate(by: Actor, user: User) -> bool:
-    """Shut somebody out until they are activated again; False when they are already.
+    """Shut a user out until they are activated again; False when they are already.
 
-    Their sessions end. Access keys, refresh tokens and tokens fail at their next request; those that nobody revokes
+    Their sessions end. Access keys, refresh tokens and tokens fail at their next request; those that are not revoked
     meanwhile work again after ``activate``. Roles are kept.
     """
     return _set_active(by, user, audit.Action.USER_DEACTIVATE, is_active=False)
 
 
 def activate(by: Actor, user: User) -> bool:
-    """Let somebody in again, with the keys and roles that they had; False when they are active already."""
+    """Let a user in again, with the keys and roles that they had; False when they are active already."""
     return _set_active(by, user, audit.Action.USER_ACTIVATE, is_active=True)
 
 
@@ -324,7 +324,7 @@ def find_key(identifier: str) -> AccessKey:
 
 
 def revoke_key(by: Actor, key: AccessKey) -> bool:
-    """End somebody else's key at once, and tell its holder by mail; False when it was revoked already."""
+    """End another person's key at once, and tell its holder by mail; False when it was revoked already."""
     with transaction.atomic():
         if not keys.revoke(key, by=by):
             return False

@@ -91,7 +91,7 @@ def authenticate(email: str, password: str, *, address: str, browser: str = "") 
 
 
 def is_right(email: str, password: str) -> bool:
-    """Whether they belong together, for a hint to somebody whose attempt has been counted already; False when busy."""
+    """Whether they belong together, for a hint to a person whose attempt has been counted already; False when busy."""
     email = email.lower()[:254]
     user = User.objects.filter(email=email, is_active=True).first()
     try:

@@ -46,7 +46,7 @@ def request_password_link(email: str) -> bool:
 
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
 def send_password_link(email: str) -> bool:
-    """Send the link, once a minute at most; False when there is nobody, or enough links were sent lately."""
+    """Send the link, once a minute at most; False when there is no such user, or enough links were sent lately."""
     now = timezone.now()
     rested = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - LINKS_PAUSE)
     free = rested | Q(reset_sent_at__lt=now - BETWEEN_LINKS, resets_sent__lt=LINKS)
@@ -86,7 +86,7 @@ def send_invitation(pk: int) -> bool:
 
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
 def tell_of_revoked_key(pk: int, by: str) -> bool:
-    """Tell the holder of a key that somebody else revoked it; False when there is no such key."""
+    """Tell the holder of a key that another person revoked it; False when there is no such key."""
     key = AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
     if key is None:
         return False
@@ -96,7 +96,7 @@ def tell_of_revoked_key(pk: int, by: str) -> bool:
 
 @shared_task
 def tell_of_owner(organization: int, user: int, by: str) -> int:
-    """Tell the other owners of an organization that somebody was made an owner; returns how many mails."""
+    """Tell the other owners of an organization that a person was made an owner; returns how many mails."""
     owners = OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
     new = owners.filter(user=user).select_related("user", "organization").first()
     if new is None:

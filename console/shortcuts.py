@@ -57,7 +57,7 @@ View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
 
 def actor(request: HttpRequest, label: str = ANONYMOUS.label) -> Actor:
-    """Who acts in this request; ``label`` is what to call somebody who has not signed in."""
+    """Who acts in this request; ``label`` is what to call a visitor who has not signed in."""
     user: Any = request.user
     who = {"user_id": user.pk, "label": user.email} if user.is_authenticated else {"label": label}
     return Actor(

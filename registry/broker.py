@@ -76,7 +76,7 @@ class Channel(filesystem.Channel):
         except FileNotFoundError:
             return []
         except ValueError:
-            logger.exception("the table of the exchange %s cannot be read: it is written anew", exchange)
+            logger.exception("the table of the exchange %s cannot be read: it is written again", exchange)
             return []
 
     def _table(self, exchange: str) -> Path:

@@ -256,7 +256,7 @@ def _let_go(unused: dict[int, int], counted: Counter[str]) -> None:
     """
     sizes = Blob.objects.filter(pk__in=unused).values_list("size", flat=True)
     counted.update(collected=len(unused), size=sum(sizes))
-    # Only the collector takes a lock on blobs that holds up others, and it waits for nobody.
+    # Only the collector takes a lock on blobs that holds up others, and it waits for no lock.
     rows = Blob.objects.select_for_update(skip_locked=True).filter(pk__in=unused).order_by("pk")
     locked = {blob.pk: blob for blob in rows}
     failpoint("collect.locked")

@@ -48,7 +48,7 @@ def check(actor: Actor, manifest_id: int) -> None:
 
 
 def _is_overdue(manifest: Manifest) -> bool:
-    """Whether it should have been scanned by now; what no client could run needs no scan."""
+    """Whether it should have been scanned already; what no client could run needs no scan."""
     hours = manifest.image.repository.gate_hours
     if hours is None or timezone.now() - manifest.pushed_at < timedelta(hours=hours):
         return False

@@ -27,10 +27,10 @@ class Elsewhere(Exception):
 def write(manifest: Manifest, folder: Path, *, copied: bool = False) -> None:
     """Write the layout of one image into an empty folder.
 
-    Manifest and configuration are written anew, so that a reader sees each layer, in its order, whatever the image says
-    of itself: its types, its ``artifactType``, and diff_ids that name another layer. Where bytes are files on the same
-    file system they are hard links, and who reads the folder must not write to it; with ``copied`` they are copies, for
-    a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
+    Manifest and configuration are our own, so that a reader sees each layer, in its order, and nothing of what the
+    image says of itself: its types, its ``artifactType``, and diff_ids that name another layer. Where bytes are files on
+    the same file system they are hard links, and who reads the folder must not write to it; with ``copied`` they are
+    copies, for a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
     """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     held = {blob.digest: blob for blob in Blob.objects.filter(references__manifest=manifest)}

@@ -431,7 +431,7 @@ def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
 def _excerpt(answer: outgoing.Answer) -> str:
     """The beginning of an answer in text or JSON, which helps to find a mistake; of others nothing.
 
-    Whoever chooses the address reads it: it must not become a way to read what the address holds.
+    The person who chooses the address reads it: it must not become a way to read what the address holds.
     """
     named = next((value for name, value in answer.headers.items() if name.lower() == "content-type"), "")
     kind = named.partition(";")[0].strip().lower()

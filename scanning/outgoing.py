@@ -254,7 +254,7 @@ def _resolve(host: str, port: int) -> tuple[Address, ...]:
 def _judge(address: Address, port: int) -> None:
     """Raises Refused for an address of ours, and for an address or port that is not public unless it is allowed.
 
-    Whoever may choose any port has a port scanner.
+    A person who may choose any port has a port scanner.
     """
     inner = _inner(address)
     is_allowed = any(inner in network for network in settings.WEBHOOK_ALLOWED_NETWORKS)

@@ -1,6 +1,6 @@
 """Whom mails of notices may go to: people of the organization, and other addresses once they have agreed.
 
-An address outside the organization gets one mail that asks, with a link, and nothing else until somebody who reads its
+An address outside the organization gets one mail that asks, with a link, and nothing else until a person who reads its
 mail agrees. The answer holds for all notices of the project, until the address unsubscribes.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MAILS_PER_HOUR = 500  # of a project, to whomever
 QUESTIONS = 3  # to an address about a project, ever
-QUESTIONS_PER_DAY = 3  # to an address, about whatever project
+QUESTIONS_PER_DAY = 3  # to an address, about any project
 BETWEEN_QUESTIONS = timedelta(days=1)
 RETRY = timedelta(minutes=10)
 ANSWERED_WITHIN = timedelta(days=14)
@@ -112,7 +112,7 @@ def forget() -> None:
 
 # ── The question ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def send_due() -> int:
-    """Ask whoever is to be asked; returns how many mails went. May run twice at once: a row is claimed first."""
+    """Ask the recipients that are due; returns how many mails went. May run twice at once: a row is claimed first."""
     now = timezone.now()
     due = Recipient.objects.filter(due_at__lte=now).order_by("due_at").select_related("project")
     sent = 0

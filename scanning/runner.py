@@ -37,7 +37,7 @@ class _Run(socketserver.StreamRequestHandler):
     """One run of Trivy."""
 
     def handle(self) -> None:
-        """Run it, unless nobody waits for it any more."""
+        """Run it, unless its caller has gone."""
         wanted = json.loads(self.rfile.readline(MAX_REQUEST))
         root = Path(str(self.server.server_address)).resolve().parent
         folder = Path(wanted["folder"]).resolve(strict=True)

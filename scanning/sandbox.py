@@ -133,7 +133,7 @@ def _limit(wanted: Specification) -> None:
 
 
 def _drop(wanted: Specification) -> None:
-    """Give up every privilege, now and by whatever is executed; end with whoever started it."""
+    """Give up every privilege, now and for programs that are executed; end with the parent process."""
     if os.geteuid() == 0:
         for capability in range(64):
             _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # those that the kernel does not know fail

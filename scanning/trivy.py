@@ -250,7 +250,7 @@ def _link(source: Path, target: Path) -> Path:
     """The same files in another folder, to be read only; where they are to be read (on another file system: there)."""
     target.mkdir()
     for path in sorted(source.glob("**/*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # no secrets: whoever Trivy runs as may read them
+        path.chmod(0o755 if path.is_dir() else 0o644)  # no secrets: the user that Trivy runs as may read them
         place = target / path.relative_to(source)
         if path.is_dir():
             place.mkdir()
@@ -369,7 +369,7 @@ class _Remote:
             raise ScanFailed(Problem.KILLED, "the runner ended") from error
 
     def close(self) -> None:
-        """The runner stops Trivy when nobody waits for it any more."""
+        """The runner stops Trivy when its caller has gone."""
         self._answer.close()
         self._socket.close()
 

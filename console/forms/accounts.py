@@ -68,7 +68,7 @@ class NewPassword(SetPasswordMixin, Form):  # type: ignore[type-arg]  # Django's
 
 
 class ChangePassword(NewPassword):
-    """The same, for somebody who proves that it is them (`accounts.passwords.change` compares)."""
+    """The same, for a user who gives the current password (`accounts.passwords.change` compares)."""
 
     field_order = ("old_password", "new_password1", "new_password2")
     old_password = forms.CharField(

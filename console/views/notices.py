@@ -132,7 +132,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
 
 @public
 def confirm(request: HttpRequest, token: str) -> HttpResponse:
-    """Whether somebody outside the organization wants mails: GET asks, POST says."""
+    """Whether a person outside the organization wants mails: GET asks, POST says."""
     asked = recipients.read(token)
     said = request.POST.get("answer", "") if request.method == "POST" else ""
     if asked and said in {"yes", "no"}:

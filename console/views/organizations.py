@@ -38,7 +38,7 @@ def _enter(request: HttpRequest, name: str, *, change: bool = False) -> tuple[Or
 
 @personal
 def show(request: HttpRequest, organization: str) -> HttpResponse:
-    """People and projects; POST invites somebody, withdraws that, changes a role, or takes somebody out."""
+    """People and projects; POST invites a person, withdraws that, changes a role, or removes a person."""
     found, is_owner = _enter(request, organization)
     act = request.POST.get("act", "")
     form = NewInvitation(request.POST if act == "invite" else None)

@@ -1,4 +1,4 @@
-"""Uploads that somebody has begun and not finished."""
+"""Uploads that a person has begun and not finished."""
 
 from __future__ import annotations
 

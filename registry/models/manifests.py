@@ -69,7 +69,7 @@ class Manifest(models.Model):
     document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
     have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
     index, say: os/architecture[/variant], separated by spaces. ``risk`` is what a gate judges by: the worst that a scan
-    found and nobody accepted, NONE also for what no client could run; None: not known (yet).
+    found and is not accepted, NONE also for what no client could run; None: not known (yet).
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)

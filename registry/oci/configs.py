@@ -87,7 +87,7 @@ def is_image_type(media_type: str) -> bool:
 
 
 def has_file_system(content: bytes) -> bool:
-    """Whether some client may read an image's ``rootfs`` in a configuration, whatever its type is.
+    """Whether some client may read an image's ``rootfs`` in a configuration of any type.
 
     Go clients match keys without regard to case.
     """

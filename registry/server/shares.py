@@ -21,7 +21,7 @@ class NoShare(OSError):
 class Shares:
     """``total`` units for all clients together, of which one client may hold ``each`` at the same time.
 
-    A client is any hashable key: a network address, a user. A unit is whatever the caller counts: a thread, a byte.
+    A client is any hashable key: a network address, a user. The caller says what a unit is: a thread, a byte.
     """
 
     def __init__(self, total: int, each: int) -> None:

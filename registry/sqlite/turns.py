@@ -1,7 +1,7 @@
 """Turns of those who write to one SQLite database: first come, first served.
 
 SQLite has no queue. A writer that finds the database locked sleeps and tries again, longer each time, so one that has
-waited loses against those that come anew: beside many writers it may wait for half a minute.
+waited loses against later ones: beside many writers it may wait for half a minute.
 
 Threads of a process stand in a queue. The first of them takes a ticket for its process from a file beside the database,
 and waits for the ticket before: so processes take turns. A ticket is a number with a lock on one byte of the file; the
@@ -59,7 +59,7 @@ class Turns:
         self.forget()
 
     def forget(self) -> None:
-        """Nobody waits, and nobody has the turn: in a new process none of the threads is there that did."""
+        """Forget who waits and who has the turn: a forked process has none of these threads."""
         self._lock = threading.RLock()  # a Turn may end, and give itself back, while its thread holds the lock
         self._waiting: deque[threading.Lock] = deque()  # each is released when its thread is called
         self._is_taken = False
@@ -163,7 +163,7 @@ class _Tickets:
         fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, byte)
 
     def _file(self) -> int:
-        """The file, open. A forked process goes on with it: locks belong to a process, whoever opened the file."""
+        """The file, open. A forked process may use it: a lock belongs to the process that takes it."""
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         return self._descriptor

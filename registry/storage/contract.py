@@ -69,7 +69,7 @@ class BlobStorage(Protocol):
     def place(self, key: str, path: Path, *, copied: bool = False) -> None:
         """Let a blob's bytes be at ``path`` as well, for programs that read files: a link where that is possible.
 
-        Nobody may write there, unless they are ``copied``. Raises FileNotFoundError.
+        The caller must not write there, unless they are ``copied``. Raises FileNotFoundError.
         """
 
     def holds(self, key: str, size: int) -> bool:
