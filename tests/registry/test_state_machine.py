@@ -125,9 +125,9 @@ class Act:
     is_held: bool = False
     tags: list[tuple[Picture, str, str]] = field(default_factory=list)
 
-    def contents(self) -> dict[str, Content]:
+    def contents(self) -> list[tuple[str, Content]]:
         found = self.home.images if self.picture is None else [self.picture]
-        return {digest: content for image in found for digest, content in image.contents.items() if content.act is self}
+        return [each for image in found for each in image.contents.items() if each[1].act is self]
 
 
 @dataclass(eq=False)
@@ -411,7 +411,7 @@ class Machine(RuleBasedStateMachine):
                 recovery.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
             return
         result = recovery.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
-        for content in act.contents().values():
+        for _, content in act.contents():
             content.act = None
         if act.kind == "repository":
             act.home.act = None
@@ -473,7 +473,7 @@ class Machine(RuleBasedStateMachine):
 
     def end(self, act: Act) -> None:
         """What it took is gone for good."""
-        parts, taken = self.parts(act), act.contents()
+        parts, taken = self.parts(act), {digest for digest, _ in act.contents()}
         if act.kind == "repository":
             self.homes.remove(act.home)
         elif act.kind == "image":
@@ -538,7 +538,7 @@ class Machine(RuleBasedStateMachine):
                     manifests.find(self.actor(nowhere), Picture(image, nowhere).path, tag)
             return
         picture = home.image(image) or Picture(image, home)
-        deleted = [digest for each in self.acts if each.home is home for digest in each.contents()]
+        deleted = [digest for each in self.acts if each.home is home for digest, _ in each.contents()]
         for reference in (tag, deleted[number % len(deleted)] if deleted else sha256(b"never")):
             content = picture.contents.get(reference)
             if reference not in picture.tags and (content is None or content.act):
@@ -687,3 +687,13 @@ def test_another_repository_under_the_name_shows_nothing_of_the_former_one(machi
         run.delete(what="repository", number=0, of_tags=set(), of_digests=set())
         run.recover(number=0, replace_tags=False)
         assert run.pictures()[0].tags.keys() == set(TAGS)
+
+
+def test_two_images_of_one_digest_come_back_with_their_repository(machine):
+    with playing(machine) as run:
+        run.delete(what="tags and digests", number=0, of_tags={"1"}, of_digests=set())
+        run.push_image(number=0, image="lib/one", tag="1", parts=[*DATA[:2]], form="tag")
+        run.delete(what="repository", number=0, of_tags=set(), of_digests=set())
+        run.recover(number=1, replace_tags=False)
+        run.recover(number=0, replace_tags=False)
+        assert [set(picture.tags) for picture in run.pictures()] == [set(TAGS), {"1"}]
