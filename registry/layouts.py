@@ -28,9 +28,9 @@ def write(manifest: Manifest, folder: Path, *, copied: bool = False) -> None:
     """Write the layout of one image into an empty folder.
 
     Manifest and configuration are our own, so that a reader sees each layer, in its order, and nothing of what the
-    image says of itself: its types, its ``artifactType``, and diff_ids that name another layer. Where bytes are files on
-    the same file system they are hard links, and who reads the folder must not write to it; with ``copied`` they are
-    copies, for a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
+    image says of itself: its types, its ``artifactType``, and diff_ids that name another layer. Bytes that are files on
+    the same file system are hard links, and who reads the folder must not write to it; with ``copied`` they are copies,
+    for a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
     """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     held = {blob.digest: blob for blob in Blob.objects.filter(references__manifest=manifest)}

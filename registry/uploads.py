@@ -247,12 +247,12 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
     try:
-        with _storage_errors(session.offset), blob_storage().writing(session.pk) as append_bytes:
+        with _storage_errors(session.offset), blob_storage().writing(session.pk, session.storage_key) as write:
             _look_again(session)
             if piece.start is not None and piece.start != session.offset:
                 raise _standing_at(session.offset)
             release_connection()
-            end = append_bytes(session.offset, piece.chunks, settings.MAX_BLOB_SIZE, running.update)
+            end = write(session.offset, piece.chunks, settings.MAX_BLOB_SIZE, running.update)
             if session.offset == 0:
                 yield _Written(end, f"{algorithm}:{running.hexdigest()}")
             elif end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):

@@ -110,6 +110,7 @@ def give(folder: Path, user: int) -> None:
 def main() -> NoReturn:
     """Become the program."""
     wanted, command = Specification.read(sys.argv[1]), sys.argv[2:]
+    os.umask(0o022)  # another user goes through the folders that are made here
     try:
         if wanted.kind == "namespaces":
             _enter_namespaces(wanted, command[0])

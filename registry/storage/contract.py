@@ -48,8 +48,11 @@ class Append(Protocol):
 class BlobStorage(Protocol):
     """A place for blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
 
-    def writing(self, upload: UUID) -> AbstractContextManager[Append]:
-        """Be the only writer of an upload until the block ends. Raises Busy when somebody else is."""
+    def writing(self, upload: UUID, key: str = "") -> AbstractContextManager[Append]:
+        """Be the only writer of an upload until the block ends.
+
+        Raises Busy when another writer is there, also one that has published the bytes under ``key`` in its block.
+        """
 
     def staged(self, upload: UUID, offset: int) -> Chunks:
         """The upload's first ``offset`` bytes. Raises Missing."""

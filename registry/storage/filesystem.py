@@ -32,19 +32,36 @@ class FileSystemBlobStorage(FileSystemStorage):
     """Files under one directory of one file system: staging and blobs must be able to rename into each other."""
 
     @contextmanager
-    def writing(self, upload: UUID) -> Iterator[Append]:
+    def writing(self, upload: UUID, key: str = "") -> Iterator[Append]:
         """See contract.BlobStorage.writing."""
         _make_directories(self._staging_directory)
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_size == 0:  # perhaps made just now: its name must be as durable as its bytes
-                _sync_directory(self._staging_directory)
+            if os.fstat(descriptor).st_size == 0:  # perhaps made just now
+                if key and self._is_locked(key):
+                    self.discard(upload)
+                    raise Busy
+                _sync_directory(self._staging_directory)  # its name must be as durable as its bytes
             yield partial(_append, descriptor, self.check_room)
         except BlockingIOError as error:
             raise Busy from error
         finally:
             os.close(descriptor)
+
+    def _is_locked(self, key: str) -> bool:
+        """Whether a writer has published its file under this key, and has not let go of it."""
+        try:
+            descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def staged(self, upload: UUID, offset: int) -> Iterator[bytes]:
         """See contract.BlobStorage.staged."""

@@ -259,6 +259,19 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_lost(storage, monkeypatch
     assert staged(storage, upload, 5) == b"12345"
 
 
+def test_a_writer_that_has_published_is_still_the_only_one(storage, storage_folder):
+    """A request that is sent again waits for the first one to commit: the bytes are not gone, they have another name."""
+    upload = uuid4()
+    write(storage, upload, b"content")
+    with storage.writing(upload, key_of(upload)):
+        storage.publish(upload, 7, key_of(upload))
+        with pytest.raises(Busy), storage.writing(upload, key_of(upload)):
+            pass
+        assert list((storage_folder / "staging").iterdir()) == []
+    with storage.writing(upload, key_of(upload)) as append, pytest.raises(Missing):
+        append(7, [b"more"], 100, lambda _: None)
+
+
 def test_files_are_for_the_registry_alone_and_no_link_is_followed(storage, storage_folder, tmp_path):
     upload, other = uuid4(), uuid4()
     write(storage, upload, b"content")

@@ -269,6 +269,7 @@ def test_a_runner_runs_what_is_asked_for_below_its_folder_only(place, tmp_path, 
     let_pass(tmp_path)
     programs = tmp_path / "programs"
     programs.mkdir()
+    programs.chmod(0o755)  # as /usr/local/bin is
     (programs / "trivy").write_text(
         '#!/bin/sh\necho "FATAL $1" >&2\nenv > env\n[ "$1" = wait ] && exec sleep 60\nexit $2\n'
     )
