@@ -23,8 +23,13 @@ def make_test(folder: Path, *failing: str) -> tuple[Result, list[str]]:
     )
     python.chmod(0o700)
     (folder / ".development").touch()
-    command = [require("make"), "test", f"VENV={folder}"]
-    result = run(command, environment=environment_for(folder, MAKEFLAGS=""), directory=SOURCE, succeeds=not failing)
+    command = [require("make"), "--no-print-directory", "test", f"VENV={folder}"]
+    result = run(
+        command,
+        environment=environment_for(folder, MAKEFLAGS="", MAKELEVEL="0"),
+        directory=SOURCE,
+        succeeds=not failing,
+    )
     return result, (folder / "calls").read_text().splitlines()
 
 
