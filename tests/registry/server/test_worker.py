@@ -374,6 +374,15 @@ def test_streams_that_nobody_reads_count_as_transfers(program):
         assert sum(b" 429 " in client.recv(40) for client in clients) == THREADS - THREADS // 4
 
 
+def test_answers_that_are_not_read_do_not_fill_the_memory(program):
+    """A network may have 16 MiB of answers waiting in the memory of a process: two of these, the others are cut."""
+    with crowd(program, 8, b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096) as clients:
+        assert longest_answer(program) < 1
+        time.sleep(1)
+        whole = [len(read_all(client, 1)) > 8 << 20 for client in clients]
+    assert 1 <= whole.count(True) <= 3
+
+
 def test_a_thread_that_waits_unsaid_is_replaced(program):
     with crowd(program, 8, b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"):
         began = time.monotonic()
