@@ -224,8 +224,8 @@ def check_isolation() -> trivy.Isolation | None:
 def next_due() -> int | None:
     """The scan to take next; None when there is nothing to do.
 
-    Projects take turns, so that one with many or slow scans does not hold up the others: first those of which fewer
-    scans run, then those that want more than their daily round, then who waited longest. Within a project people come
+    Projects take turns, so that many or slow scans of one do not hold up the others. First come projects with fewer
+    running scans, then those with a push or a request, then the one that waited longest. Within a project people come
     before pushes, and pushes before the clock.
     """
     due = Scan.objects.claimable(timezone.now())

@@ -97,8 +97,8 @@ class Body:
             yield line
 
 
-class _Outgoing:
-    """The socket that gunicorn's Response writes to: it never waits."""
+class Outgoing:
+    """The socket that gunicorn writes answers to: it never waits."""
 
     def __init__(self, connection: Connection) -> None:
         self.sendall = self.send = connection.put
@@ -131,7 +131,7 @@ class Exchange:
         self._has_begun = False
         self._held = ExitStack()
         self._response, self._variables = wsgi.create(
-            request, _Outgoing(connection), connection.peer, connection.server, config
+            request, Outgoing(connection), connection.peer, connection.server, config
         )
         self._variables["wsgi.multithread"] = True
         self._variables["wsgi.input"] = Body(self._body, self._begin_body)

@@ -1,4 +1,4 @@
-"""What clients share: budgets of which no single client may take everything, and turns."""
+"""Limits between clients: Shares are units of which each client may hold some, Turns are requests done in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NoShare(OSError):
 
 
 class Shares:
-    """``total`` units for all clients together, of which one client may hold ``each`` at the same time.
+    """All clients together hold at most ``total`` units at a time; one client holds at most ``each``.
 
     A client is any hashable key: a network address, a user. The caller says what a unit is: a thread, a byte.
     """

@@ -1,4 +1,4 @@
-"""Threads of which one leads: it waits for the next event and handles it itself, without handing it to another one.
+"""Threads that take turns to lead. The leader waits for the next event and handles it itself: no other thread is woken.
 
 A short request costs no switch between threads. A leader that is about to wait for a client or a disk calls
 ``step_aside``; ``watch``, called every few milliseconds, replaces a leader that waits without having said so.

@@ -10,13 +10,13 @@ import sys
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gunicorn.http.errors import ParseException
 from gunicorn.workers import base
 
 from .connections import Connection
-from .exchanges import Exchange, arrived, has_head, plain_answer, read_head
+from .exchanges import Exchange, Outgoing, arrived, has_head, plain_answer, read_head
 from .shares import Shares, Turns
 from .threads import Threads
 
@@ -52,7 +52,7 @@ class Worker(base.Worker):
         self.waiting: dict[int, Connection] = {}
         self.threads = Threads(self._next_event, self._handle, threads)
         self.turns: Turns[Connection] = Turns(TURNS)
-        self.in_turn: dict[Connection, tuple[str, float]] = {}  # the turn of which network, since when
+        self.in_turn: dict[Connection, tuple[str, float]] = {}  # the network whose turn it is, and since when
         self.transfers = Shares(threads - threads // 8, threads // 4)
         self.senders = Shares(threads // 2, threads // 8)
         self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
@@ -152,7 +152,7 @@ class Worker(base.Worker):
                     return None
                 self._answer(connection)
             except ParseException as error:
-                connection.put(self._answer_to(error, connection))
+                self.handle_error(None, Outgoing(connection), connection.peer, error)  # puts gunicorn's answer
                 connection.closes = True
             self._end_turn(connection)
             if not self._deliver(connection):
@@ -246,12 +246,6 @@ class Worker(base.Worker):
         connection.next_request()
         return True
 
-    def _answer_to(self, error: Exception, connection: Connection) -> bytes:
-        """The answer of gunicorn to a request that cannot be read."""
-        said: list[bytes] = []
-        self.handle_error(None, _Said(said), connection.peer, error)
-        return b"".join(said)
-
     # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _accept(self, listener: socket.socket) -> Connection | None:
         """Accept one connection; None when there is none, or no room for it."""
@@ -320,14 +314,3 @@ class Worker(base.Worker):
                     self._close(connection)
                     return True
         return False
-
-
-class _Said:
-    """What gunicorn writes an error to."""
-
-    def __init__(self, said: list[bytes]) -> None:
-        self.sendall: Any = said.append
-
-    def gettimeout(self) -> float:
-        """That of a socket that does not block."""
-        return 0.0

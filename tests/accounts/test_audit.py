@@ -158,7 +158,7 @@ def mailing(monkeypatch, django_capture_on_commit_callbacks):
 
 
 def test_all_other_owners_are_told_of_a_new_one(acme, world, mailing, mailoutbox):
-    """Who did it is told as well: it may have been somebody else in their session."""
+    """The acting owner is told as well: another person may have used their session."""
     with mailing():
         organizations.add_user(acme, "second@acme.test", role=OrganizationRole.OWNER, by=BY)
     assert [letter.to for letter in mailoutbox] == [["owner@acme.test"]]
