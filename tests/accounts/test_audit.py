@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from accounts import audit, keys, organizations, tokens
@@ -193,9 +194,15 @@ def test_events_are_kept_as_long_as_the_history(acme, settings):
 )
 def test_a_page_of_the_log_is_read_from_an_index(acme, wanted, index):
     found = plan(audit.of_organization(acme, **wanted).order_by("-at", "-pk")[:51])
-    assert index in found
     assert "TEMP B-TREE" not in found
+    assert "Sort" not in found
+    if connection.vendor == "postgresql":  # chooses among the indexes by its statistics, which an empty table lacks
+        assert "Index Scan" in found
+    else:
+        assert index in found
 
 
 def test_the_log_of_a_person_is_read_from_an_index(acme, world):
-    assert "audit_of_person" in plan(audit.of_person(world.owner.user).order_by("-at", "-pk")[:51])
+    found = plan(audit.of_person(world.owner.user).order_by("-at", "-pk")[:51])
+    assert "Sort" not in found
+    assert ("Index Scan" if connection.vendor == "postgresql" else "audit_of_person") in found
