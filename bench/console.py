@@ -186,10 +186,10 @@ def measure() -> None:
     from django.urls import reverse
 
     from accounts.models import User
-    from registry import usage
+    from registry.statistics import sizes
     from tests.console.test_matrix import PAGES, PERSONAL, VIEW
 
-    usage.refresh()
+    sizes.refresh()
     client = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
     client.force_login(User.objects.get(email="member@acme.test"))
     print(f"{'page':28} {'ms':>8} {'cpu ms':>8} {'queries':>8} {'kB':>7}")

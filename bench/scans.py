@@ -75,7 +75,7 @@ def fill(folder: Path) -> None:
 
 def load(folder: Path, days: int) -> None:
     """The same facts in a database of another day."""
-    from scanning import database
+    from scanning.trivy import database
     from tests import vulnerability_db
 
     at = TODAY + timedelta(days=days)

@@ -24,8 +24,8 @@ from accounts.models import (
     User,
 )
 from registry import errors
+from registry.database.prepared import CompiledQuery, number_mark, text_mark
 from registry.models import Repository, RepositoryUserPermission
-from registry.models.compiled import CompiledQuery, number_mark, text_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

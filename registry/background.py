@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import close_old_connections, connection
 
 from accounts.keys import last_used
-from registry.counts import counts
+from registry.statistics.pulls import counter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECONDS = 5.0
-BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush, counts.flush)
+BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush, counter.flush)
 
 
 class Flusher(threading.Thread):

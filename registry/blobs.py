@@ -18,8 +18,8 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from registry import access, errors
+from registry.database.prepared import CompiledQuery, text_mark
 from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repository
-from registry.models.compiled import CompiledQuery, text_mark
 from registry.oci import digests
 from registry.oci.names import ImageName
 from registry.storage import Full, blob_storage

@@ -10,10 +10,10 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from registry import access, history
+from registry import access, audit
+from registry.database.transactions import retried
 from registry.errors import ManifestUnknown, NameInvalid, NameUnknown
 from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
-from registry.transactions import retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +41,11 @@ def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **
             raise NameUnknown(_("there is no image %(image)s any more") % {"image": image})
         of_settings = (Event.Action.IMAGE_UPDATE, Event.Action.EXPIRY_CHANGE)
         past = Event.objects.filter(image=locked, action__in=of_settings)
-        before, after = history.alter(locked, wanted, seen, past)
+        before, after = audit.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.save(update_fields=list(after))
-        history.record(
+        audit.record(
             actor,
             Event.Action.EXPIRY_CHANGE if "expires_at" in after else Event.Action.IMAGE_UPDATE,
             locked,
@@ -81,15 +81,15 @@ def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[
             image.repository = held or repository
             tags = Tag.objects.live().filter(image=image)
             manifests = Manifest.objects.live().filter(image=image)
-            event = history.record(
+            event = audit.record(
                 actor,
                 Event.Action.IMAGE_DELETE,
                 image,
                 tags=list(tags.order_by("name").values_list("name", flat=True)),
                 digests=manifests.count(),
             )
-            deletion = history.open_deletion(Deletion.Kind.IMAGE, "", event)
-            history.take(deletion, tags, manifests)
+            deletion = audit.open_deletion(Deletion.Kind.IMAGE, "", event)
+            audit.take(deletion, tags, manifests)
             Image.objects.filter(pk=image.pk).update(deletion=deletion)
             deletions.append(deletion)
     return deletions

@@ -17,13 +17,13 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import access, blobs, errors, gates, history, quotas, tags
+from registry import access, audit, blobs, errors, pull_policy, quotas, tags
+from registry.database.prepared import MOMENT_MARK, CompiledQuery, stored, text_mark
+from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
-from registry.models.compiled import MOMENT_MARK, CompiledQuery, stored, text_mark
 from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_pushed
-from registry.transactions import retried
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool =
     if row[3]:
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
     if to_pull and row[6]:
-        gates.check(actor, row[7])
+        pull_policy.check(actor, row[7])
     return Found(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
 
 
@@ -107,7 +107,7 @@ def _query_of_past(marked: Actor) -> CompiledQuery:
 def _compiled(marked: Actor, found: ManifestQuerySet) -> CompiledQuery:
     flagged = found.annotate(
         has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),
-        is_judged=Case(When(gates.JUDGED, then=1), default=0),
+        is_judged=Case(When(pull_policy.JUDGED, then=1), default=0),
     )
     permitted = access.permitted(flagged, marked, access.Action.PULL, "image__repository")
     columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image", "is_judged", "pk")
@@ -244,7 +244,7 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
         going = {tag.name for tag in named}
         alone = [tags.live(image, tag) for tag in wanted if not digests.is_digest(tag) and tag not in going]
         by_manifest = {
-            root.pk: history.record(
+            root.pk: audit.record(
                 actor,
                 Event.Action.IMAGE_DELETE,
                 image,
@@ -254,12 +254,12 @@ def delete_many(actor: Actor, repository: Repository, name: names.ImageName, ref
             for root in roots
         }
         by_tag = {
-            tag.pk: history.record(actor, Event.Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest)
+            tag.pk: audit.record(actor, Event.Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest)
             for tag in alone
         }
         event = next(iter([*by_manifest.values(), *by_tag.values()]))
         kind = Deletion.Kind.MANIFEST if roots else Deletion.Kind.TAG
-        deletion = history.open_deletion(kind, ", ".join(wanted), event)
+        deletion = audit.open_deletion(kind, ", ".join(wanted), event)
         for tag in (*named, *alone):
             tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
         Manifest.objects.filter(pk__in=group).update(deletion=deletion)
@@ -388,7 +388,7 @@ def _store(
         manifest.save(update_fields=["deletion", "pushed_at"])
     image.pushed_at = timezone.now()
     image.save(update_fields=["pushed_at"])
-    history.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
+    audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
     return manifest
 
 

@@ -8,7 +8,8 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 
-from accounts import audit, organizations
+from accounts import audit as accounts_audit
+from accounts import organizations
 from accounts.models import (
     AccessKey,
     Organization,
@@ -20,7 +21,7 @@ from accounts.models import (
     User,
 )
 from accounts.organizations import Refused
-from registry import history, repositories
+from registry import audit, repositories
 from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
@@ -49,17 +50,17 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
         before = role_of(locked, user)
         if before == role:
             return False
-        history.compare_role(user, before, seen)
+        audit.compare_role(user, before, seen)
         try:
             organizations.set_project_role(locked, user, role)
         except Refused as error:
             raise Denied(str(error)) from error
         _take_grants(actor, user, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
-        history.record(actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, **roles)
-        audit.record(
+        audit.record(actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, **roles)
+        accounts_audit.record(
             actor,
-            audit.Action.PROJECT_ROLE,
+            accounts_audit.Action.PROJECT_ROLE,
             person=user,
             organizations=[project.organization_id],
             detail={"project": project.name, **roles},
@@ -81,7 +82,7 @@ def set_organization_role(
         held = memberships.select_for_update(no_key=True).filter(user=user).first()
         if held is None or held.role == role:
             return False
-        history.compare_role(user, held.role, seen)
+        audit.compare_role(user, held.role, seen)
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
             raise Refused(

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from accounts import organizations
 from accounts.models import Organization, Project, ProjectRole, User
-from registry import errors, history, members
+from registry import audit, errors, members
 from registry.models import Event
 from registry.oci import names
 
@@ -45,7 +45,7 @@ def create(
     with transaction.atomic():
         project, created = organizations.create_project(organization, name, display_name, description)
         if created:
-            history.record(actor, Event.Action.PROJECT_CREATE, project)
+            audit.record(actor, Event.Action.PROJECT_CREATE, project)
             if actor.user_id is not None:
                 members.set_role(actor, project, User.objects.get(pk=actor.user_id), ProjectRole.ADMIN)
     return project, created
@@ -73,11 +73,11 @@ def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         past = Event.objects.filter(project=locked, action=Event.Action.PROJECT_UPDATE)
-        before, after = history.alter(locked, wanted, seen, past)
+        before, after = audit.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.save(update_fields=list(after))
-        history.record(actor, Event.Action.PROJECT_UPDATE, locked, before=before, after=after)
+        audit.record(actor, Event.Action.PROJECT_UPDATE, locked, before=before, after=after)
     for name, value in after.items():
         setattr(project, name, value)
     return True

@@ -9,10 +9,12 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import audit, grants, organizations
+from accounts import audit as accounts_audit
+from accounts import grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
-from registry import history, quotas
+from registry import audit, quotas
+from registry.database.transactions import retried
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import (
     Deletion,
@@ -25,7 +27,6 @@ from registry.models import (
     UploadSession,
 )
 from registry.oci import names
-from registry.transactions import retried
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -68,7 +69,7 @@ def create(
             scan_on_push=scan_on_push,
             created_by_id=actor.user_id,
         )
-        history.record(
+        audit.record(
             actor,
             Event.Action.REPOSITORY_CREATE,
             repository,
@@ -105,12 +106,12 @@ def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None 
         if locked is None:
             raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
         past = Event.objects.filter(repository=locked, action=Event.Action.REPOSITORY_UPDATE)
-        before, after = history.alter(locked, wanted, seen, past)
+        before, after = audit.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.updated_at = timezone.now()
         locked.save(update_fields=[*after, "updated_at"])
-        history.record(actor, Event.Action.REPOSITORY_UPDATE, locked, before=before, after=after)
+        audit.record(actor, Event.Action.REPOSITORY_UPDATE, locked, before=before, after=after)
     for name, value in after.items():
         setattr(repository, name, value)
     return True
@@ -131,7 +132,7 @@ def delete(actor: Actor, repository: Repository) -> Deletion:
         locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
         tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
         manifests = Manifest.objects.live().filter(image__repository=current, image__deletion=None)
-        event = history.record(
+        event = audit.record(
             actor,
             Event.Action.REPOSITORY_DELETE,
             current,
@@ -139,8 +140,8 @@ def delete(actor: Actor, repository: Repository) -> Deletion:
             tags=tags.count(),
             digests=manifests.count(),
         )
-        deletion = history.open_deletion(Deletion.Kind.REPOSITORY, "", event)
-        history.take(deletion, tags, manifests)
+        deletion = audit.open_deletion(Deletion.Kind.REPOSITORY, "", event)
+        audit.take(deletion, tags, manifests)
         images.update(deletion=deletion)
         Repository.objects.filter(pk=current.pk).update(deletion=deletion)
         UploadSession.objects.open().filter(repository=current).update(expires_at=timezone.now())
@@ -203,13 +204,13 @@ def set_role(
         before = role_of(repository, user)
         if before == role:
             return False
-        history.compare_role(user, before, seen)
+        audit.compare_role(user, before, seen)
         grants.set_role(user, repository, role)
         roles = {"before": before or "", "after": role or ""}
-        history.record(actor, Event.Action.ROLE_CHANGE, repository, user=user.email, **roles)
-        audit.record(
+        audit.record(actor, Event.Action.ROLE_CHANGE, repository, user=user.email, **roles)
+        accounts_audit.record(
             actor,
-            audit.Action.REPOSITORY_ROLE,
+            accounts_audit.Action.REPOSITORY_ROLE,
             person=user,
             organizations=[repository.project.organization_id],
             detail={"repository": str(repository), **roles},

@@ -98,7 +98,7 @@ else:
     env.close_to_others(SQLITE, SQLITE.with_name("kcr.sqlite3-wal"), SQLITE.with_name("kcr.sqlite3-shm"))
     DATABASES = {
         "default": {
-            "ENGINE": "registry.sqlite",  # Django's, with a queue of writers
+            "ENGINE": "registry.database.sqlite",  # Django's, with a queue of writers
             "CONN_MAX_AGE": None,
             "NAME": str(SQLITE),
             "OPTIONS": {

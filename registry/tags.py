@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import access, errors, history, quotas
+from registry import access, audit, errors, quotas
 from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
@@ -99,7 +99,7 @@ def point(
         )
     if current is None:
         quotas.check_tags(image)
-        event = history.record(actor, added, image, tag=name, digest=manifest.digest)
+        event = audit.record(actor, added, image, tag=name, digest=manifest.digest)
     elif not image.repository.tag_overwrite:
         raise errors.Denied(
             _(
@@ -110,7 +110,7 @@ def point(
         )
     else:
         before = current.manifest.digest
-        event = history.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
+        event = audit.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
         close(current, event)
     # Clocks of several machines differ: a meaning never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at

@@ -9,9 +9,11 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import audit, guesses, organizations, tokens
+from accounts import audit as accounts_audit
+from accounts import guesses, organizations, tokens
 from accounts.sessions import SessionStore
-from registry import cleanup, counts, garbage, history, recovery, uploads, usage
+from registry import audit, cleanup, garbage, trash, uploads
+from registry.statistics import pulls, sizes
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,13 @@ def forget_expired() -> int:
     """Forget tokens, invitations and sessions that have run out, failures that no longer count, and days long past."""
     SessionStore.clear_expired()
     organizations.forget_invitations()
-    return tokens.forget_expired() + guesses.forget() + counts.forget(timezone.now())
+    return tokens.forget_expired() + guesses.forget() + pulls.forget(timezone.now())
 
 
 @shared_task
 def measure_usage() -> int:
     """Measure what repositories and projects store, where something has changed."""
-    return usage.refresh()
+    return sizes.refresh()
 
 
 @shared_task
@@ -66,7 +68,7 @@ def rotate_signing_key() -> bool:
 @shared_task
 def prune_history() -> int:
     """Delete events, those of the audit log too, that are older than the installation keeps them."""
-    return history.prune() + audit.prune()
+    return audit.prune() + accounts_audit.prune()
 
 
 @shared_task
@@ -87,7 +89,7 @@ def clean_repositories() -> int:
 @shared_task
 def purge_deletions() -> int:
     """Delete for good what nobody recovered in time."""
-    return recovery.purge()
+    return trash.purge()
 
 
 @shared_task

@@ -19,11 +19,11 @@ from django.utils import timezone
 
 from accounts.models import User
 from registry import blobs, errors
+from registry.database.transactions import release_connection, retried
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
 from registry.oci import digests
 from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
-from registry.transactions import release_connection, retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Project
-from registry import history, hosts
+from registry import audit, hosts
 from registry.errors import RequestInvalid
 from registry.models import Event, Repository
 
@@ -179,7 +179,7 @@ def _recount(acceptance: Acceptance) -> None:
 
 
 def _record(actor: Actor, acceptance: Acceptance, action: Event.Action) -> None:
-    history.record(
+    audit.record(
         actor,
         action,
         acceptance.repository or acceptance.project,

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from scanning.trivy.report import Found, Result
+
     from .models import Scan
-    from .report import Found, Result
 
 ROWS = 1000
 State = Report.State

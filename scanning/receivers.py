@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from registry.models import Manifest
 from registry.signals import manifest_pushed, manifests_recovered, pull_refused
+from scanning import scans, tasks
+from scanning.notifications import messages
 
-from . import notices, scans, tasks
 from .models import Finding
 
 if TYPE_CHECKING:
@@ -47,5 +48,5 @@ def say_why(*, manifest_id: int, **_: Any) -> str:
     names = list(dict.fromkeys(found.values_list("vulnerability__name", flat=True)))
     words = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
     image, repository = manifest.image, manifest.image.repository
-    page = notices.page_of(repository.project.name, repository.name, image.name, manifest.digest)
+    page = messages.page_of(repository.project.name, repository.name, image.name, manifest.digest)
     return f"{words}{': ' if words else ''}mend or accept them at {page}"

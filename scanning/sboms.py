@@ -9,18 +9,17 @@ from django.db import transaction
 
 from registry import errors, layouts, runnable
 from registry.oci import configs, documents, media_types
+from scanning.trivy import program, report
+from scanning.trivy.program import ScanFailed, Workplace
 
-from . import report, trivy
 from .models import Component, Package, Sbom
 from .models.scans import Problem
-from .trivy import ScanFailed, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.models import Manifest
-
-    from .report import PackageName
+    from scanning.trivy.report import PackageName
 
 ROWS = 1000
 
@@ -49,7 +48,7 @@ def of(manifest: Manifest, workplace: Workplace) -> bytes:
 
     Raises Unsupported, ScanFailed.
     """
-    version = trivy.version()
+    version = program.version()
     kept = Sbom.objects.filter(manifest=manifest, tool_version=version).first()
     if kept is not None:
         return gzip.decompress(kept.content)
@@ -57,12 +56,12 @@ def of(manifest: Manifest, workplace: Workplace) -> bytes:
     layout = workplace.folder / "layout"
     layout.mkdir()
     try:
-        layouts.write(manifest, layout, copied=trivy.isolation().takes_copies)
+        layouts.write(manifest, layout, copied=program.isolation().takes_copies)
     except layouts.Elsewhere as error:
         raise ScanFailed(Problem.ELSEWHERE, "layers of it are not kept in this registry") from error
     except (errors.BlobUnknown, FileNotFoundError) as error:
         raise ScanFailed(Problem.BYTES_MISSING, "bytes of a layer are lost: push the image again") from error
-    content = trivy.make_sbom(layout, workplace)
+    content = program.make_sbom(layout, workplace)
     _keep(manifest, content, version)
     return content
 

@@ -19,14 +19,15 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.models import Project
-from registry import history
+from registry import audit
 from registry.models import Event, Manifest, ManifestChild, Repository, Tag
 from registry.oci import media_types
+from scanning import findings, sboms
+from scanning.trivy import database, program, report
+from scanning.trivy.program import ScanFailed, Workplace
 
-from . import database, findings, report, sboms, trivy
 from .models import Finding, Report, Scan, ScannerHost, ScanRound, ScanTurn
 from .models.scans import OF_THE_DATABASE, Problem
-from .trivy import ScanFailed, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -176,7 +177,7 @@ def _go_round(project: Project, day: date, database_at: datetime) -> int:
 def _version() -> str:
     """Trivy's version, "" when it is missing: then nothing is current, and each scan says so."""
     try:
-        return trivy.version()
+        return program.version()
     except ScanFailed:
         return ""
 
@@ -200,13 +201,13 @@ def run(scan_id: int) -> bool:
     return True
 
 
-def check_isolation() -> trivy.Isolation | None:
+def check_isolation() -> program.Isolation | None:
     """Say in the log when nothing isolates Trivy on this machine, and note for the console what does.
 
     None: there is no Trivy here.
     """
     try:
-        isolation = trivy.isolation()
+        isolation = program.isolation()
     except ScanFailed:
         return None
     name = socket.gethostname()[:253]
@@ -270,7 +271,7 @@ def _examine(scan: Scan) -> None:
     manifest = scan.manifest
     if manifest.deletion_id is not None:
         raise ScanFailed(Problem.GONE, "the digest was deleted meanwhile")
-    version = trivy.version()
+    version = program.version()
     with database.workplace() as place:
         watched = Workplace(place.folder, lambda: _renew(scan))
         try:
@@ -281,7 +282,7 @@ def _examine(scan: Scan) -> None:
         newest = database.current()
         if newest is None:
             raise ScanFailed(Problem.DATABASE_MISSING, "there is no vulnerability database yet")
-        result = report.read_report(trivy.make_report(sbom, newest.folder, watched))
+        result = report.read_report(program.make_report(sbom, newest.folder, watched))
     _renew(scan)
     findings.store(scan, result, version, newest.updated_at)
     scan.database_at = newest.updated_at
@@ -322,7 +323,7 @@ def _record(scan: Scan) -> None:
     known: Report | None = getattr(manifest, "report", None)
     if known is None or known.state == Report.State.UNSUPPORTED:
         return
-    history.record(
+    audit.record(
         Actor(label=scan.requested_by, is_system=True),
         Event.Action.SCAN_DONE,
         manifest.image,

@@ -10,7 +10,9 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import database, deliveries, findings, notices, recipients, scans
+from scanning import findings, scans
+from scanning.notifications import deliveries, messages, recipients
+from scanning.trivy import database
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ def ask_recipients() -> int:
 @shared_task
 def gather_notices() -> int:
     """After each scan, and every few seconds: write the messages that are due, and have them sent."""
-    written = notices.gather()
+    written = messages.gather()
     for delivery_id in written:
         start_delivery(delivery_id)
     return len(written)

@@ -8,7 +8,7 @@ from django import forms
 from django.core import signing
 from django.utils.translation import gettext_lazy
 
-from registry import policies
+from registry.cleanup import policies
 from registry.models import CleanupPolicy
 
 from .parts import Form

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from accounts.models import AccessKey
-from registry.history import Wanted
+from registry.audit import Wanted
 from registry.models import Event
 
 from .parts import Day, Form, moment

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from registry.models import Severity
 from scanning.models import Subscription
-from scanning.outgoing import MAX_URL, host_of
+from scanning.notifications.outbound_http import MAX_URL, host_of
 
 from .parts import Form
 

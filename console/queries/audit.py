@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from accounts import audit
-from registry.history import csv_cell
+from registry.audit import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

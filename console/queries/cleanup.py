@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from console.queries import listing
-from registry import policies
+from registry.cleanup import policies
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from accounts.models import AccessKey, ProjectMembership, User
 from console.queries import listing
-from registry import history, recovery, undo
+from registry import audit, trash, undo
 from registry.models import Deletion, Event
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
     from accounts.models import Project
-    from registry.history import Wanted
+    from registry.audit import Wanted
     from registry.models import Image, Repository
-    from registry.models.history import EventQuerySet
+    from registry.models.audit import EventQuerySet
 
 PAGE = 50
 SUGGESTED = 100
@@ -26,7 +26,7 @@ SUGGESTED = 100
 def page(wanted: Wanted, asked: QueryDict) -> dict[str, Any]:
     """Fifty events, and the ids from which the neighbouring pages go on."""
     before, after = listing.identifier(asked.get("before")), listing.identifier(asked.get("after"))
-    found = history.page(wanted, PAGE, before=before, after=after)
+    found = audit.page(wanted, PAGE, before=before, after=after)
     return {
         "events": found.events,
         "newer": found.events[0].pk if found.events and found.has_newer else None,
@@ -55,7 +55,7 @@ def acts(project: Project, who: str, since: datetime) -> EventQuerySet:
 
 def deletions(project: Project, repository: Repository | None, image: Image | None, asked: QueryDict) -> dict[str, Any]:
     """A page of what can be recovered."""
-    found = recovery.listed(project, repository=repository, image=image)
+    found = trash.listed(project, repository=repository, image=image)
     kind = asked.get("kind", "")
     if kind in Deletion.Kind.values:
         found = found.filter(kind=kind)

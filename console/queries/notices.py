@@ -9,7 +9,7 @@ from django.db.models import Max, Q
 
 from console.queries import listing
 from scanning.models import Delivery, Subscription
-from scanning.outgoing import host_of
+from scanning.notifications.outbound_http import host_of
 
 if TYPE_CHECKING:
     from django.http import QueryDict

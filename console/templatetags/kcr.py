@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 from lucide.templatetags.lucide import lucide
 
-from registry import rules
+from registry.cleanup import rules
 from registry.oci.configs import MAX_ENTRIES, Some
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from django.utils.translation import ngettext
 
 from console.templatetags.kcr import count
 from registry.models import Severity
-from scanning import channels
 from scanning.models import Subscription
+from scanning.notifications import channels
 
 if TYPE_CHECKING:
     from scanning.models import Delivery

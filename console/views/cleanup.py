@@ -12,8 +12,9 @@ from console.forms.cleanup import Policy
 from console.forms.parts import seen
 from console.queries import cleanup as queries
 from console.shortcuts import Place, of_project
-from registry import cleanup, policies, tasks
+from registry import cleanup, tasks
 from registry.access import Action
+from registry.cleanup import policies
 
 if TYPE_CHECKING:
     from django.http import HttpResponse

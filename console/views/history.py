@@ -10,7 +10,7 @@ from console.forms.history import HistoryFilter, UndoChoice
 from console.queries import history as queries
 from console.queries import images as image_queries
 from console.shortcuts import Place, as_csv, of_project
-from registry import history, recovery, undo
+from registry import audit, trash, undo
 from registry.access import Action
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def show(place: Place) -> HttpResponse:
 def download(place: Place) -> HttpResponseBase:
     """The same as CSV, however much it is."""
     wanted = HistoryFilter(place.request.GET).wanted(place.project, place.repository, place.image)
-    return as_csv(history.csv_rows(wanted), f"history-{place.project.name}.csv")
+    return as_csv(audit.csv_rows(wanted), f"history-{place.project.name}.csv")
 
 
 @of_project(Action.MANAGE)
@@ -43,7 +43,7 @@ def undo_all(place: Place) -> HttpResponse:
     if form.is_valid():
         events = queries.acts(place.project, form.cleaned_data["who"], form.since())
         if place.request.method == "POST":
-            done = undo.undo(place.actor, events, recovery.restore)
+            done = undo.undo(place.actor, events, trash.restore)
             place.say(_("%(count)s changes have been undone.") % {"count": len(done.done)})
             context["done"] = done
         else:

@@ -13,9 +13,10 @@ from console.forms.notices import Notice
 from console.queries import notices as queries
 from console.shortcuts import Place, alone, of_project, public
 from registry.access import Action
-from scanning import deliveries, notices, recipients, subscriptions, tasks
+from scanning import tasks
 from scanning.models import Subscription
-from scanning.outgoing import host_of
+from scanning.notifications import deliveries, messages, recipients, subscriptions
+from scanning.notifications.outbound_http import host_of
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -63,7 +64,7 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         place.say(_("The notice has been deleted."))
         return _go(place, "notices")
     if act == "test":
-        content = notices.test_content(found, timezone.now())
+        content = messages.test_content(found, timezone.now())
         tasks.start_delivery(deliveries.queue(found, content, is_test=True).pk)
         place.say(_("A test is on its way. The log below says how it went."))
     elif act == "ask":

@@ -15,7 +15,7 @@ from console.queries import history as queries
 from console.queries import images as image_queries
 from console.queries.listing import identifier
 from console.shortcuts import Place, back, of_project
-from registry import recovery
+from registry import trash
 from registry.access import Action
 from registry.models import Deletion
 
@@ -45,7 +45,7 @@ def restore(place: Place) -> HttpResponse:
     if known < len(set(wanted)):
         messages.warning(place.request, _("Some of this was recovered already, or is gone for good."))
         return redirect(back(place.request, place.url("recovery")))
-    restored = recovery.restore(place.actor, wanted, replace_tags=bool(place.request.POST.get("replace_tags")))
+    restored = trash.restore(place.actor, wanted, replace_tags=bool(place.request.POST.get("replace_tags")))
     if restored.deletions:
         paths = ", ".join(dict.fromkeys(deletion.path for deletion in restored.deletions[:5]))
         words = ngettext("Recovered: %(paths)s (%(tags)s tag).", "Recovered: %(paths)s (%(tags)s tags).", restored.tags)
@@ -61,12 +61,12 @@ def restore(place: Place) -> HttpResponse:
 @of_project(Action.MANAGE, post=Action.ADMINISTER)
 def purge(place: Place, deletion: int) -> HttpResponse:
     """An act with its hold; POST deletes its content for good before its time, after its name has been typed."""
-    found = recovery.listed(place.project).filter(pk=deletion).first()
+    found = trash.listed(place.project).filter(pk=deletion).first()
     if found is None:
         raise Http404
     form = TypedName(place.request.POST or None, name=found.path)
     if place.request.method == "POST" and form.is_valid():
-        recovery.purge_now(place.actor, found)
+        trash.purge_now(place.actor, found)
         place.say(_("%(what)s is gone for good.") % {"what": found})
         return place.go("recovery")
     context: dict[str, Any] = {"form": form, "deletion": found}
@@ -76,10 +76,10 @@ def purge(place: Place, deletion: int) -> HttpResponse:
 @of_project(Action.MANAGE)
 def hold(place: Place, deletion: int) -> HttpResponse:
     """Keep an act beyond its time, or no longer."""
-    found = recovery.listed(place.project).filter(pk=deletion).first()
+    found = trash.listed(place.project).filter(pk=deletion).first()
     if found is None:
         raise Http404
     if place.request.method == "POST":
-        recovery.hold(place.actor, found, on=place.request.POST.get("on") == "yes")
+        trash.hold(place.actor, found, on=place.request.POST.get("on") == "yes")
         place.say(_("Saved."))
     return redirect(back(place.request, place.url("recovery")))

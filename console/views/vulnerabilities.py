@@ -13,7 +13,7 @@ from console.forms.vulnerabilities import Accept
 from console.queries import scans as scan_queries
 from console.queries import vulnerabilities as queries
 from console.shortcuts import Place, as_csv, as_file, of_project
-from registry import history
+from registry import audit
 from registry.access import Action
 from scanning import acceptances, scans, tasks
 from scanning.models import Report, Scan
@@ -121,7 +121,7 @@ def accept(place: Place, reference: str) -> HttpResponse:
 def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:
     yield queries.CSV_HEADER
     for row in queries.rows(subject):
-        yield tuple(history.csv_cell("" if row[name] is None else str(row[name])) for name in queries.CSV_HEADER)
+        yield tuple(audit.csv_cell("" if row[name] is None else str(row[name])) for name in queries.CSV_HEADER)
 
 
 def _file_name(place: Place, reference: str) -> str:

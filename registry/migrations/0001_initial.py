@@ -2,7 +2,7 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import registry.models.fields
+import registry.database.fields
 import uuid
 from django.conf import settings
 from django.db import migrations, models
@@ -51,8 +51,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('action', models.CharField(choices=[('repository.create', 'Repository Create'), ('repository.update', 'Repository Update'), ('repository.delete', 'Repository Delete'), ('repository.recover', 'Repository Recover'), ('repository.role', 'Role Change'), ('image.push', 'Image Push'), ('image.update', 'Image Update'), ('image.delete', 'Image Delete'), ('image.recover', 'Image Recover'), ('tag.add', 'Tag Add'), ('tag.move', 'Tag Move'), ('tag.delete', 'Tag Delete'), ('tag.recover', 'Tag Recover')], max_length=32)),
-                ('path', registry.models.fields.NameField(max_length=200)),
-                ('tag', registry.models.fields.NameField(blank=True, max_length=128)),
+                ('path', registry.database.fields.NameField(max_length=200)),
+                ('tag', registry.database.fields.NameField(blank=True, max_length=128)),
                 ('digest', models.CharField(blank=True, max_length=255)),
                 ('detail', models.JSONField(default=dict)),
                 ('actor', models.CharField(max_length=254)),
@@ -68,7 +68,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(choices=[('tag', 'Tag'), ('manifest', 'Manifest'), ('image', 'Image'), ('repository', 'Repository')], max_length=10)),
-                ('path', registry.models.fields.NameField(max_length=200)),
+                ('path', registry.database.fields.NameField(max_length=200)),
                 ('name', models.CharField(blank=True, help_text='the tag or digest', max_length=255)),
                 ('at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('purge_after', models.DateTimeField(db_index=True)),
@@ -81,8 +81,8 @@ class Migration(migrations.Migration):
             name='Image',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', registry.models.fields.NameField(max_length=200)),
-                ('path', registry.models.fields.NameField(max_length=200)),
+                ('name', registry.database.fields.NameField(max_length=200)),
+                ('path', registry.database.fields.NameField(max_length=200)),
                 ('description', models.CharField(blank=True, max_length=100)),
                 ('expires_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
             name='Repository',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', registry.models.fields.NameField(max_length=64)),
+                ('name', registry.database.fields.NameField(max_length=64)),
                 ('description', models.CharField(blank=True, max_length=100)),
                 ('is_public', models.BooleanField(default=False)),
                 ('tag_overwrite', models.BooleanField(default=True)),
@@ -196,7 +196,7 @@ class Migration(migrations.Migration):
             name='Tag',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', registry.models.fields.NameField(max_length=128)),
+                ('name', registry.database.fields.NameField(max_length=128)),
                 ('started_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('ended_at', models.DateTimeField(blank=True, null=True)),
                 ('closed_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='registry.event')),
@@ -210,7 +210,7 @@ class Migration(migrations.Migration):
             name='UploadSession',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('image_name', registry.models.fields.NameField(max_length=200)),
+                ('image_name', registry.database.fields.NameField(max_length=200)),
                 ('algorithm', models.CharField(max_length=10)),
                 ('offset', models.BigIntegerField(default=0)),
                 ('prefix_digest', models.CharField(blank=True, max_length=135)),

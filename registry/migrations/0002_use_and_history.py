@@ -3,7 +3,7 @@
 import django.db.models.deletion
 import django.db.models.functions.comparison
 import django.utils.timezone
-import registry.models.fields
+import registry.database.fields
 from django.conf import settings
 from django.db import migrations, models
 
@@ -21,8 +21,8 @@ class Migration(migrations.Migration):
             name='CleanupLine',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('path', registry.models.fields.NameField(max_length=200)),
-                ('tag', registry.models.fields.NameField(blank=True, max_length=128)),
+                ('path', registry.database.fields.NameField(max_length=200)),
+                ('tag', registry.database.fields.NameField(blank=True, max_length=128)),
                 ('digest', models.CharField(max_length=135)),
                 ('meaning', models.BigIntegerField(help_text="id of the tag's row that was judged", null=True)),
                 ('outcome', models.CharField(choices=[('kept', 'Kept'), ('doomed', 'Doomed'), ('deleted', 'Deleted'), ('left', 'Left')], max_length=7)),
@@ -124,7 +124,7 @@ class Migration(migrations.Migration):
             name='TagDay',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('tag', registry.models.fields.NameField(blank=True, max_length=128)),
+                ('tag', registry.database.fields.NameField(blank=True, max_length=128)),
                 ('day', models.DateField()),
                 ('pulls', models.PositiveIntegerField(default=0)),
                 ('checks', models.PositiveIntegerField(default=0)),

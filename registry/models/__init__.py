@@ -17,12 +17,12 @@ Reads are QuerySet methods; writes are the functions of the modules beside this 
 and never used again, so bytes may be deleted without asking who might be pushing them anew.
 """
 
+from .audit import Deletion, Event
 from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
-from .history import Deletion, Event
+from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
-from .policies import CleanupLine, CleanupPolicy, CleanupRun
 from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
-from .usage import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
+from .statistics import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
 __all__ = [
     "Blob",

@@ -11,10 +11,10 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import Project
+from registry.database.fields import DIGEST_LENGTH, NameField
+from registry.database.locks import KeyShareQuerySet
 from registry.oci import names
 
-from .fields import DIGEST_LENGTH, NameField
-from .locks import KeyShareQuerySet
 from .repositories import Repository
 
 

@@ -9,11 +9,11 @@ from django.db.models import F, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
+from registry.database.fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
 from registry.oci import names
 
+from .audit import DELETED, LIVE, Event, deletion_key
 from .blobs import Blob
-from .fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
-from .history import DELETED, LIVE, Event, deletion_key
 from .repositories import Image, Repository, Severity
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from django.utils import timezone
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
 from accounts.models import Project
+from registry.database.fields import NameField
+from registry.database.locks import KeyShareQuerySet
 from registry.oci import names
 
-from .fields import NameField
-from .history import DELETED, LIVE, deletion_key
-from .locks import KeyShareQuerySet
+from .audit import DELETED, LIVE, deletion_key
 
 
 class Severity(models.IntegerChoices):

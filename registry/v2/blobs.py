@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from registry import access, blobs
 from registry.access import Action
-from registry.transactions import release_connection
+from registry.database.transactions import release_connection
 
 from . import downloads, http
 from .base import ImageView

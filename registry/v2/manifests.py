@@ -8,9 +8,9 @@ from django.urls import reverse
 
 from registry import access, manifests, tags
 from registry.access import Action
-from registry.counts import Kind, counts
+from registry.database.transactions import release_connection
 from registry.oci import media_types
-from registry.transactions import release_connection
+from registry.statistics.pulls import Kind, counter
 
 from . import http
 from .base import ImageView
@@ -32,7 +32,7 @@ class ManifestView(ImageView):
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers, Content_Length=len(manifest.content))
         wanted = manifest.digest if tags.past(reference) else reference  # of a moment: no name to count for
-        counts.note(manifest.image_id, wanted, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
+        counter.note(manifest.image_id, wanted, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
         return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:
@@ -52,7 +52,7 @@ class ManifestView(ImageView):
             more_tags=request.GET.getlist("tag"),
         )
         for tag in push.tags:
-            counts.note(push.manifest.image_id, tag, Kind.PUSH)
+            counter.note(push.manifest.image_id, tag, Kind.PUSH)
         digest = push.manifest.digest
         location = reverse("v2:manifest", kwargs={"name": name, "reference": digest})
         response = http.empty(201, Location=location, Docker_Content_Digest=digest)

@@ -16,7 +16,8 @@
 Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
 """
 
-from .notices import Delivery, MailHour, Notice, Recipient, Subscription
+from scanning.models.notifications import Delivery, MailHour, Notice, Recipient, Subscription
+
 from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
 from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound, ScanTurn
 

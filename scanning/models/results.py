@@ -11,8 +11,8 @@ from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from accounts.models import Project
+from registry.database.fields import DIGEST_LENGTH
 from registry.models import Manifest, Repository, Severity, Tag
-from registry.models.fields import DIGEST_LENGTH
 
 from .scans import Problem, Scan
 

@@ -12,8 +12,9 @@ from django.apps import apps
 from django.test import Client
 from django.utils import timezone
 
-from scanning import deliveries, recipients, subscriptions, tasks
+from scanning import tasks
 from scanning.models import Delivery, MailHour, Recipient, Subscription
+from scanning.notifications import deliveries, recipients, subscriptions
 from tests.live import _Forms
 from tests.scanning.conftest import mail_server  # noqa: F401  a fixture
 from tests.scanning.factories import agree, subscribe
@@ -178,10 +179,10 @@ def test_who_leaves_the_organization_gets_nothing_more(world, project):
 def test_a_project_sends_so_many_mails_an_hour(project, mail_server, monkeypatch):  # noqa: F811
     monkeypatch.setattr(recipients, "MAILS_PER_HOUR", 3)
     made = subscribe(project, recipients=["a@acme.test", "b@acme.test"])
-    from scanning import notices
+    from scanning.notifications import messages
 
     for _ in range(2):
-        delivery = deliveries.queue(made, notices.test_content(made, timezone.now()))
+        delivery = deliveries.queue(made, messages.test_content(made, timezone.now()))
         deliveries.deliver(delivery.pk)
     assert mail_server.recipients == [["a@acme.test"], ["b@acme.test"], ["a@acme.test"]]
     delivery.refresh_from_db()

@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import blobs, garbage, manifests, recovery, tasks
+from registry import blobs, garbage, manifests, tasks, trash
 from registry.models import BlobLease, BlobReview, Collection, Event
 from registry.oci.names import ImageName
 from tests import later
@@ -44,7 +44,7 @@ class Rival:
             manifests.delete(SYSTEM, self.world.repository("rivals"), name, image.digest)
         if self.what == "has let go":
             later.recovery_ends()
-            recovery.purge()
+            trash.purge()
 
 
 class RollBack(Exception):
@@ -88,8 +88,8 @@ def watched(docker, console, world, what: str, when: str) -> list[object]:
     member.push("web/app", "1", Image(layers=[OURS]))
     manifests.delete(SYSTEM, world.repository("web"), name, Image(layers=[OURS]).digest)
     look()
-    later.recovery_ends(recovery.Deletion.objects.filter(project=demo))
-    recovery.purge()
+    later.recovery_ends(trash.Deletion.objects.filter(project=demo))
+    trash.purge()
     our_time_is_over()
     rival.act("after our deletion")
     look()

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from registry.models import Event
-from scanning import deliveries, subscriptions, tasks
+from scanning import tasks
 from scanning.models import Delivery, Subscription
+from scanning.notifications import deliveries, subscriptions
 from tests.scanning.conftest import mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.scanning.factories import agree, subscribe
 

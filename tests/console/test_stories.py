@@ -14,6 +14,7 @@ from accounts import tasks as account_tasks
 from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
 from console.templatetags.kcr import day
 from registry import garbage, repositories, tasks
+from registry.garbage import collector
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
 from tests.console.conftest import image_of
 
@@ -335,7 +336,7 @@ def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeyp
     monkeypatch.setattr(tasks.run_collection, "delay", lambda pk: None)
     docker("member").push_blob("web/app", b"nobody's")
     BlobLease.objects.all().delete()
-    garbage.BlobReview.objects.update(review_after=timezone.now())
+    collector.BlobReview.objects.update(review_after=timezone.now())
     browser = console("member")
     assert "1 blob" in text(browser.get("/projects/demo/collection"))
     for _ in range(2):

@@ -117,7 +117,7 @@ def test_unsupported_and_unrecognised_are_not_clean(member, first):
 
 
 def test_none_found_is_green_only_while_it_is_fresh_and_whole(member, first):
-    from scanning.report import PackageName
+    from scanning.trivy.report import PackageName
 
     held = [PackageName("debian", "bash", "5")]
     make_report(first, packages=held)

@@ -63,8 +63,8 @@ ACCESS = "registry/access.py"
 BLOBS = "registry/blobs.py"
 FILES = "registry/storage/filesystem.py"
 MANIFESTS = "registry/manifests.py"
-OUTGOING = "scanning/outgoing.py"
-RECOVERY = "registry/recovery.py"
+OUTGOING = "scanning/notifications/outbound_http.py"
+RECOVERY = "registry/trash/restore.py"
 TAGS = "registry/tags.py"
 TOKENS = "accounts/tokens.py"
 UPLOADS = "registry/uploads.py"
@@ -390,14 +390,14 @@ add(
 )
 add(
     "bytes end while they are downloaded",
-    "registry/garbage.py",
+    "registry/garbage/collector.py",
     "OBJECT_DELAY = timedelta(hours=2)",
     "OBJECT_DELAY = timedelta(0)",
     "registry/test_garbage.py::test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_on",
 )
 add(
     "the collector deletes bytes that a row names",
-    "registry/garbage.py",
+    "registry/garbage/reaper.py",
     "return [key for key in keys if key not in owned]",
     "return keys",
     "registry/test_garbage.py::test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says",
@@ -477,7 +477,7 @@ add(
 )
 add(
     "a cleanup of exactly the percentage is held",
-    "registry/cleanup.py",
+    "registry/cleanup/runs.py",
     'if current.doomed * 100 > current.considered * current.rules["most_percent"]:',
     'if current.doomed * 100 >= current.considered * current.rules["most_percent"]:',
     "registry/test_cleanup.py::test_exactly_the_percentage_is_not_too_much",
@@ -517,7 +517,7 @@ add(
 # ── Scans and notices ────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "the gate is open for viewers",
-    "registry/gates.py",
+    "registry/pull_policy.py",
     "if access.may(replace(actor, scope=None), access.Action.PUSH, repository):",
     "if access.may(replace(actor, scope=None), access.Action.PULL, repository):",
     "scanning/test_gate.py::test_a_puller_is_refused_with_the_reason_and_where_to_go",
@@ -559,7 +559,7 @@ add(
 )
 add(
     "a webhook's time is not signed",
-    "scanning/channels.py",
+    "scanning/notifications/channels.py",
     'timestamp.encode() + b"." + body, "sha256"',
     'body, "sha256"',
     "scanning/test_channels.py::test_a_webhook_is_signed",
@@ -582,7 +582,7 @@ add(
 )
 add(
     "a cell of a file is a formula",
-    "registry/history.py",
+    "registry/audit.py",
     """return f"'{text}" if text.startswith(_FORMULA) else text""",
     "return text",
     "registry/test_history_pages.py::test_a_file_of_the_history_holds_no_formula",

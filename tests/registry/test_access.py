@@ -19,7 +19,7 @@ from accounts import keys, organizations
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
 from accounts.grants import RepositoryRole
 from accounts.models import AccessKey, OrganizationMembership, OrganizationRole, ProjectRole, User
-from registry import access, errors, history, repositories
+from registry import access, audit, errors, repositories
 from registry.access import Action
 from registry.models import Deletion, Event, Image, Repository
 from registry.oci.names import ImageName
@@ -442,8 +442,8 @@ def test_a_repository_made_private_is_gone_for_anonymous_tokens(world, docker):
 
 def delete_repository(repository: Repository, *, with_images: bool) -> None:
     """As the console will do it: one act, to which everything points that it took."""
-    event = history.record(SYSTEM, Event.Action.REPOSITORY_DELETE, repository)
-    deletion = history.open_deletion(Deletion.Kind.REPOSITORY, repository.name, event)
+    event = audit.record(SYSTEM, Event.Action.REPOSITORY_DELETE, repository)
+    deletion = audit.open_deletion(Deletion.Kind.REPOSITORY, repository.name, event)
     Repository.objects.filter(pk=repository.pk).update(deletion=deletion)
     if with_images:
         Image.objects.filter(repository=repository).update(deletion=deletion)

@@ -12,8 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from accounts.actors import SYSTEM
-from registry import cleanup, counts, errors, manifests, policies, tasks
+from registry import cleanup, errors, manifests, tasks
 from registry.celery import app
+from registry.cleanup import policies
 from registry.models import (
     CleanupLine,
     CleanupPolicy,
@@ -28,6 +29,7 @@ from registry.models import (
 from registry.models import Image as StoredImage
 from registry.oci import media_types
 from registry.oci.names import ImageName
+from registry.statistics import pulls
 from tests.docker_client import Image, descriptor, sha256
 
 pytestmark = pytest.mark.django_db
@@ -419,7 +421,7 @@ def test_a_replay_tells_what_would_have_gone_and_what_was_wanted_after_that(tagg
     member.push("web/app", "again", image_of(8))  # t8's digest, tagged anew 5 days ago
     age("again", 5)
     pulled = Tag.objects.get(name="t9")
-    monkeypatch.setattr(counts, "last_pulls", lambda _: {pulled.pk: ago(1)})
+    monkeypatch.setattr(pulls, "last_pulls", lambda _: {pulled.pk: ago(1)})
     replayed = {one.deletion.tag: one.deletion for one in policies.replay(web, CleanupPolicy(tag_days=60), days=90)}
     assert replayed.keys() == {"t6", "t7", "t8", "t9"}
     days = {tag: round((timezone.now() - deletion.at) / timedelta(days=1)) for tag, deletion in replayed.items()}

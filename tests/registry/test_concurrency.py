@@ -128,7 +128,8 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 from accounts.actors import SYSTEM
-from registry import errors, garbage, images, manifests, recovery, repositories
+from registry import errors, garbage, images, manifests, repositories, trash
+from registry.garbage import collector
 from registry.models import *
 def at_once(*acts):
     gate = threading.Barrier(len(acts))
@@ -150,7 +151,7 @@ for name in sorted(Image.objects.live().filter(repository=web, name__startswith=
     (deletion,) = images.delete(SYSTEM, web, [name])
     rows = Tag.objects.filter(image__name=name).count()
     restored, purged = at_once(
-        lambda: len(recovery.restore(SYSTEM, [deletion.pk]).deletions), lambda: recovery.purge_now(SYSTEM, deletion) or "purged"
+        lambda: len(trash.restore(SYSTEM, [deletion.pk]).deletions), lambda: trash.purge_now(SYSTEM, deletion) or "purged"
     )
     live = Image.objects.live().filter(repository=web, name=name).first()
     found.append({
@@ -192,7 +193,7 @@ def test_of_a_recovery_and_a_purge_at_once_one_has_all_of_it(server):
 
 COLLECT_FOUR_TIMES = """
 from registry.models import *
-garbage.BATCH, garbage.PAUSE = 20, 0
+collector.BATCH, collector.PAUSE = 20, 0
 now, project = timezone.now(), web.project
 made = Blob.objects.bulk_create(
     Blob(digest=f"sha256:{number:064x}", size=10, storage_key=f"blobs/zz/{number}") for number in range(1, 501)

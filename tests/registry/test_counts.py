@@ -10,12 +10,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from registry import counts as counting
-from registry import manifests, repositories, usage
-from registry.counts import counts
+from registry import manifests, repositories
 from registry.models import Image as StoredImage
 from registry.models import ProjectDay, ProjectUsage, RepositoryUsage, Tag, TagDay
 from registry.oci.names import ImageName
+from registry.statistics import pulls as counting
+from registry.statistics import sizes
+from registry.statistics.pulls import counter
 from tests.docker_client import Image, descriptor
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -23,12 +24,12 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 @pytest.fixture(autouse=True)
 def nothing_noted():
-    counts.__init__()
+    counter.__init__()
 
 
 def days() -> dict[str, tuple[int, int, int]]:
     """Pulls, checks, pushes by tag."""
-    counts.flush()
+    counter.flush()
     return {row.tag: (row.pulls, row.checks, row.pushes) for row in TagDay.objects.all()}
 
 
@@ -50,7 +51,7 @@ def test_of_several_tags_the_one_that_was_asked_for_last_was_pulled(docker):
     image = docker("member").push("web/app", "a")
     docker("member").push("web/app", "b", image)
     docker("reader").head("web/app/manifests/b", 200)
-    counts.flush()
+    counter.flush()
     docker("reader").get(f"web/app/manifests/{image.digest}", 200)
     assert days() == {"a": (0, 0, 1), "b": (1, 1, 1)}
 
@@ -78,42 +79,42 @@ def test_flushing_adds_up_and_a_pull_writes_nothing(docker):
     assert days() == {"1": (2, 0, 1)}
     docker("reader").get("web/app/manifests/1", 200)
     assert days() == {"1": (3, 0, 1)}
-    assert counts.flush() == 0
+    assert counter.flush() == 0
 
 
 def test_what_is_gone_meanwhile_is_left_out(docker):
     docker("member").push("web/app", "1")
-    counts.note(10**9, "1", counting.Kind.PULL)
+    counter.note(10**9, "1", counting.Kind.PULL)
     assert days() == {"1": (0, 0, 1)}
 
 
 def test_the_last_pull_of_each_meaning_of_a_tag(docker, world):
     docker("member").push("web/app", "1", Image(layers=[b"old"]))
     docker("reader").get("web/app/manifests/1", 200)
-    counts.flush()
+    counter.flush()
     docker("member").push("web/app", "1", Image(layers=[b"new"]))
     old, new = Tag.objects.order_by("pk")
     images = [old.image]
     assert set(counting.last_pulls(images)) == {old.pk}
     docker("reader").get("web/app/manifests/1", 200)
-    counts.flush()
+    counter.flush()
     assert new.pk in counting.last_pulls(images)
     assert counting.last_pulls([]) == {}
 
 
 def test_days_long_past_are_forgotten(docker):
     docker("member").push("web/app", "1")
-    counts.flush()
+    counter.flush()
     TagDay.objects.update(day=timezone.now().date() - timedelta(days=counting.KEPT_DAYS + 1))
     assert counting.forget(timezone.now()) == 1
 
 
 # ── Sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def sizes(world) -> tuple[int, int, int]:
+def stored(world) -> tuple[int, int, int]:
     """Of web, of public, of the project; no measurement rests."""
     RepositoryUsage.objects.update(seconds=0)
     ProjectUsage.objects.update(seconds=0)
-    usage.refresh()
+    sizes.refresh()
     of = {row.repository.name: row.size for row in RepositoryUsage.objects.select_related("repository")}
     return of["web"], of["public"], ProjectUsage.objects.get(project=world.projects["demo"]).size
 
@@ -121,28 +122,28 @@ def sizes(world) -> tuple[int, int, int]:
 def test_shared_layers_count_once_and_deleted_ones_not(docker, world):
     one, two = Image(layers=[b"a" * 1000, b"shared" * 100]), Image(layers=[b"b" * 500, b"shared" * 100])
     config = len(one.config)
-    assert sizes(world) == (0, 0, 0)
+    assert stored(world) == (0, 0, 0)
     docker("member").push("web/one", "1", one)
     docker("member").push("web/two", "1", two)
     docker("member").push("public/one", "1", one)
-    assert sizes(world) == (2100 + config, 1600 + config, 2100 + config)
+    assert stored(world) == (2100 + config, 1600 + config, 2100 + config)
     manifests.delete(world.member.actor, world.repository("web"), ImageName("demo", "web", "one"), one.digest)
-    assert sizes(world) == (1100 + config, 1600 + config, 2100 + config)
+    assert stored(world) == (1100 + config, 1600 + config, 2100 + config)
     repositories.delete(world.member.actor, world.repository("public"))
     ProjectUsage.objects.update(seconds=0)
-    usage.refresh()
+    sizes.refresh()
     assert ProjectUsage.objects.get(project=world.projects["demo"]).size == 1100 + config
     assert ProjectDay.objects.get(project=world.projects["demo"]).size == 1100 + config
 
 
 def test_what_has_not_changed_is_not_measured_again_and_costly_ones_rest(docker, world):
     docker("member").push("web/app", "1")
-    assert usage.refresh() > 0
-    assert usage.refresh() == 0
+    assert sizes.refresh() > 0
+    assert sizes.refresh() == 0
     RepositoryUsage.objects.update(seconds=60)
     ProjectUsage.objects.update(seconds=60)
     docker("member").push("web/app", "2", Image(layers=[b"more"]))
-    assert usage.refresh() == 0
+    assert sizes.refresh() == 0
 
 
 def test_the_past_of_a_tag_has_no_count_of_its_own(docker):
@@ -152,5 +153,5 @@ def test_the_past_of_a_tag_has_no_count_of_its_own(docker):
     past = timezone.now() - timedelta(hours=1)
     for second in range(5):
         docker(None).get(f"public/app/manifests/1.0--at-{past:%Y%m%dt%H%M}{second:02}z", 200)
-    counts.flush()
+    counter.flush()
     assert {row.tag: row.pulls for row in TagDay.objects.all()} == {"1.0": 5}

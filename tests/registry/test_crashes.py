@@ -181,9 +181,9 @@ images.delete(SYSTEM, repositories.find("demo/web"), ["app"])
 """
 RESTORE = """
 from accounts.actors import SYSTEM
-from registry import recovery
+from registry import trash
 from registry.models import Deletion
-recovery.restore(SYSTEM, [Deletion.objects.latest("pk").pk])
+trash.restore(SYSTEM, [Deletion.objects.latest("pk").pk])
 """
 END = "Deletion.objects.update(purge_after=now)"
 

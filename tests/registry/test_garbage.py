@@ -13,7 +13,8 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import blobs, garbage, manifests, recovery, tasks
+from registry import blobs, garbage, manifests, storage_check, tasks, trash
+from registry.garbage import collector
 from registry.models import (
     Blob,
     BlobLease,
@@ -68,7 +69,7 @@ def needed() -> set[str]:
 def collect(project) -> int:
     """Everything that is due now; how many blobs went."""
     went = 0
-    while counted := garbage.collect(project.pk if project else None, timezone.now()):
+    while counted := collector.collect(project.pk if project else None, timezone.now()):
         went += counted["collected"]
     return went
 
@@ -112,7 +113,7 @@ def test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_c
         for manifest in Manifest.objects.live().filter(image__path=str(name)):
             manifests.delete(SYSTEM, world.repository(repository), name, manifest.digest)
     later.recovery_ends()
-    recovery.purge()
+    trash.purge()
     assert not ManifestBlob.objects.exists()
     for _ in range(2):
         BlobReview.objects.update(review_after=timezone.now())
@@ -204,7 +205,7 @@ def test_a_blob_that_is_held_by_somebody_is_let_go_and_deleted_by_the_run_for_wh
     assert left() == needed() | {busy.digest}
     review = BlobReview.objects.get(blob=busy)
     assert (review.project, review.attempts) == (None, 1)
-    assert timezone.now() < review.review_after <= timezone.now() + garbage.BACKOFF
+    assert timezone.now() < review.review_after <= timezone.now() + collector.BACKOFF
     monkeypatch.undo()
     BlobReview.objects.update(review_after=timezone.now())
     assert collect(None) == 1
@@ -213,7 +214,7 @@ def test_a_blob_that_is_held_by_somebody_is_let_go_and_deleted_by_the_run_for_wh
 
 def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
     for project in (demo.pk, None):
-        found = plan(garbage._due(project, timezone.now()).values_list("pk")[: garbage.BATCH])
+        found = plan(collector._due(project, timezone.now()).values_list("pk")[: collector.BATCH])
         assert "INDEX" in found.upper()
         assert "TEMP B-TREE" not in found
         assert "Sort" not in found
@@ -246,7 +247,7 @@ def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
         current = Collection.objects.get()
         progress.append((current.state, current.total, current.reviewed, current.collected))
 
-    monkeypatch.setattr(garbage.time, "sleep", look)
+    monkeypatch.setattr(collector.time, "sleep", look)
     due = BlobReview.objects.count()
     done = garbage.run(run.pk)
     assert [(state, total, reviewed) for state, total, reviewed, _ in progress] == [
@@ -264,7 +265,7 @@ def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
 def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted, demo, monkeypatch):
     monkeypatch.setattr(garbage, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
-    monkeypatch.setattr(garbage.time, "sleep", lambda seconds: garbage.stop(run))
+    monkeypatch.setattr(collector.time, "sleep", lambda seconds: garbage.stop(run))
     stopped = garbage.run(run.pk)
     assert (stopped.state, stopped.reviewed) == (State.STOPPED, 2)
     assert Event.objects.filter(action="collection.done").latest("pk").detail["state"] == "stopped"
@@ -278,7 +279,7 @@ def test_a_run_that_takes_too_long_for_one_task_goes_on_in_the_next(wasted, demo
     monkeypatch.setattr(garbage, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
     assert garbage.run(run.pk, seconds=-1).state == State.RUNNING
-    Collection.objects.update(heartbeat_at=timezone.now() - garbage.STALE - timedelta(seconds=1))
+    Collection.objects.update(heartbeat_at=timezone.now() - collector.STALE - timedelta(seconds=1))
     assert garbage.unfinished() == [run.pk]
     assert garbage.run(run.pk).state == State.DONE
     assert left() == needed()
@@ -289,7 +290,7 @@ def test_runs_that_nobody_works_on_are_found(demo, world):
     at_work, _ = garbage.request(SYSTEM, world.projects["lab"])
     Collection.objects.filter(pk=at_work.pk).update(state=State.RUNNING, started_at=timezone.now())
     assert garbage.unfinished() == [queued.pk]
-    Collection.objects.update(heartbeat_at=timezone.now() - garbage.STALE - timedelta(seconds=1))
+    Collection.objects.update(heartbeat_at=timezone.now() - collector.STALE - timedelta(seconds=1))
     assert garbage.unfinished() == sorted([queued.pk, at_work.pk])
     Collection.objects.update(state=State.DONE)
     assert garbage.unfinished() == []
@@ -302,7 +303,7 @@ def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
         raise ValueError("of a defect")
 
     monkeypatch.setattr(garbage, "_let_go", fails)
-    monkeypatch.setattr(garbage.connection, "close", lambda: None)  # the test's own transaction
+    monkeypatch.setattr(collector.connection, "close", lambda: None)  # the test's own transaction
     failed = garbage.run(run.pk)
     assert (failed.state, failed.problem) == (State.FAILED, "ValueError: of a defect")
     assert "a collection failed" in caplog.text
@@ -362,7 +363,9 @@ def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder)
 
     def problems(**how):
         return {
-            (each.kind, each.digest or each.key) for each in garbage.verify(**how) if isinstance(each, garbage.Problem)
+            (each.kind, each.digest or each.key)
+            for each in storage_check.verify(**how)
+            if isinstance(each, storage_check.Problem)
         }
 
     quick = {
@@ -384,15 +387,15 @@ def test_a_scrub_goes_on_after_what_it_cannot_read(member, storage_folder, monke
     for data in WASTE[:3]:
         member.push_blob("web/app", data)
     bad = Blob.objects.get(digest=sha256(WASTE[1])).storage_key
-    opened = type(garbage.blob_storage()).open
+    opened = type(storage_check.blob_storage()).open
 
     def unreadable(storage, key, *arguments):
         if key == bad:
             raise error
         return opened(storage, key, *arguments)
 
-    monkeypatch.setattr(type(garbage.blob_storage()), "open", unreadable)
-    assert list(garbage.verify(full=True)) == [garbage.Problem("damaged", bad, sha256(WASTE[1])), 3]
+    monkeypatch.setattr(type(storage_check.blob_storage()), "open", unreadable)
+    assert list(storage_check.verify(full=True)) == [storage_check.Problem("damaged", bad, sha256(WASTE[1])), 3]
 
 
 @pytest.mark.parametrize("name", ["00/notes.txt", "00/sha256-00", "00/\udcff", "00/folder/x", "of no folder"])
@@ -401,15 +404,15 @@ def test_a_scrub_lists_what_somebody_else_put_there(db, storage_folder, name):
     path.parent.mkdir(parents=True)
     path.write_text("x")
     os.utime(path, (0, 0))
-    found = [each for each in garbage.verify(full=True) if isinstance(each, garbage.Problem)]
-    assert found == [garbage.Problem("orphan", f"blobs/{name}")]
+    found = [each for each in storage_check.verify(full=True) if isinstance(each, storage_check.Problem)]
+    assert found == [storage_check.Problem("orphan", f"blobs/{name}")]
 
 
 def test_bytes_that_wait_for_their_end_or_belong_to_an_upload_are_no_orphans(wasted, demo, member, storage_folder):
     collect(demo)
     for path in (storage_folder / "blobs").glob("*/*"):
         os.utime(path, (0, 0))
-    assert [found for found in garbage.verify() if isinstance(found, garbage.Problem)] == []
+    assert [found for found in storage_check.verify() if isinstance(found, storage_check.Problem)] == []
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,9 +13,10 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole
-from registry import history, images, manifests, members, policies, projects, repositories
+from registry import audit, images, manifests, members, projects, repositories
+from registry.audit import Wanted
+from registry.cleanup import policies
 from registry.errors import Denied
-from registry.history import Wanted
 from registry.models import Deletion, Event, Image, Tag
 from registry.oci.names import ImageName
 from tests import docker_client
@@ -117,25 +118,25 @@ def every_filter(world, filled: list[Event]) -> dict[str, tuple[Wanted, list[Eve
 def test_every_filter_gives_its_events_page_by_page_in_both_directions(world, filled):
     for name, (wanted, expected) in every_filter(world, filled).items():
         there: list[Event] = []
-        page = history.page(wanted, 7)
+        page = audit.page(wanted, 7)
         assert not page.has_newer, name
         pages = [page]
         there += page.events
         while page.has_older:
-            page = history.page(wanted, 7, before=page.events[-1].pk)
+            page = audit.page(wanted, 7, before=page.events[-1].pk)
             assert page.has_newer, name
             pages.append(page)
             there += page.events
         assert there == expected, name
         for former in reversed(pages[:-1]):
-            page = history.page(wanted, 7, after=page.events[0].pk)
+            page = audit.page(wanted, 7, after=page.events[0].pk)
             assert (page.events, page.has_newer, page.has_older) == (former.events, former.has_newer, True), name
 
 
 def test_rows_are_all_of_them_however_many_are_read_at_a_time(world, filled, monkeypatch):
-    monkeypatch.setattr(history, "ROWS", 10)
+    monkeypatch.setattr(audit, "ROWS", 10)
     for name, (wanted, expected) in every_filter(world, filled).items():
-        assert list(history.rows(wanted)) == expected, name
+        assert list(audit.rows(wanted)) == expected, name
 
 
 def test_a_file_of_the_history_holds_no_formula(world, filled):
@@ -144,9 +145,9 @@ def test_a_file_of_the_history_holds_no_formula(world, filled):
         project=world.projects["demo"], actor="=cmd()", client="-x", tag="@tag", detail={}
     )
     file = io.StringIO()
-    csv.writer(file).writerows(history.csv_rows(Wanted(world.projects["demo"], until=START + timedelta(minutes=1))))
+    csv.writer(file).writerows(audit.csv_rows(Wanted(world.projects["demo"], until=START + timedelta(minutes=1))))
     header, row = csv.reader(io.StringIO(file.getvalue()))
-    assert tuple(header) == history.CSV_HEADER
+    assert tuple(header) == audit.CSV_HEADER
     told = dict(zip(header, row, strict=True))
     assert (told["who"], told["client"], told["tag"], told["detail"]) == ("'=cmd()", "'-x", "'@tag", "")
     assert (told["time"], told["event"], told["access key"]) == (START.isoformat(), str(event.pk), event.key.name)
@@ -156,17 +157,17 @@ def test_a_page_asks_the_same_number_of_questions_however_full_it_is(world, fill
     wanted = Wanted(world.projects["demo"])
     for limit in (1, 100):
         with django_assert_num_queries(1):
-            assert [event.key.name for event in history.page(wanted, limit).events]
+            assert [event.key.name for event in audit.page(wanted, limit).events]
     with django_assert_num_queries(2):
-        history.page(replace(wanted, actions=(Action.TAG_ADD, Action.TAG_MOVE)), 100)
+        audit.page(replace(wanted, actions=(Action.TAG_ADD, Action.TAG_MOVE)), 100)
 
 
 def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
     """The newest are found by an index that is in their order; a million rows more would change nothing."""
     for name, (wanted, _) in every_filter(world, filled).items():
-        found = history._chosen(wanted).order_by("-pk")[:10]
+        found = audit._chosen(wanted).order_by("-pk")[:10]
         if wanted.actions:
-            found = history._chosen(wanted).filter(action=wanted.actions[0]).order_by("-pk")[:10]
+            found = audit._chosen(wanted).filter(action=wanted.actions[0]).order_by("-pk")[:10]
         told = plan(found)
         assert "Sort" not in told, (name, told)
         assert "TEMP B-TREE" not in told, (name, told)
@@ -185,8 +186,8 @@ def test_the_index_of_a_filter_is_its_own(world, filled):
         "key": "events_of_key",
         "user": "events_of_user",
     }.items():
-        assert index in plan(history._chosen(cases[name][0]).order_by("-pk")[:10]), name
-    by_action = history._chosen(cases["one action"][0]).filter(action=Action.TAG_MOVE).order_by("-pk")[:10]
+        assert index in plan(audit._chosen(cases[name][0]).order_by("-pk")[:10]), name
+    by_action = audit._chosen(cases["one action"][0]).filter(action=Action.TAG_MOVE).order_by("-pk")[:10]
     assert "project_events_by_action" in plan(by_action)
 
 
@@ -204,19 +205,19 @@ def test_events_whose_clocks_disagree_are_found_by_their_time(world, filled):
 # ── Pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_history_is_kept_for_ever_unless_it_is_said_how_long(filled, settings):
     settings.HISTORY_DAYS = 0
-    assert history.prune() == 0
+    assert audit.prune() == 0
     assert Event.objects.count() == 300
 
 
 def test_what_is_older_is_pruned_and_the_rest_stays(filled, settings, monkeypatch):
-    monkeypatch.setattr(history, "ROWS", 7)
+    monkeypatch.setattr(audit, "ROWS", 7)
     settings.HISTORY_DAYS = (timezone.now() - START - timedelta(hours=200)).days
     end = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
     expected = {event.pk for event in filled if event.at >= end}
     assert 0 < len(expected) < 300
-    assert history.prune() == 300 - len(expected)
+    assert audit.prune() == 300 - len(expected)
     assert set(Event.objects.values_list("pk", flat=True)) == expected
-    assert history.prune() == 0
+    assert audit.prune() == 0
 
 
 def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, settings):
@@ -228,7 +229,7 @@ def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, s
     member.delete("web/app/manifests/gone", 202)
     Event.objects.update(at=timezone.now() - timedelta(days=400))
     settings.HISTORY_DAYS = 365
-    assert history.prune() > 0
+    assert audit.prune() > 0
     assert Tag.objects.get(name="live").opened_by.tag == "live"
     gone = Tag.objects.get(name="gone")
     assert (gone.opened_by.action, gone.closed_by.action) == ("tag.add", "tag.delete")

@@ -21,8 +21,8 @@ from accounts.actors import SYSTEM
 from accounts.models import OrganizationRole
 from console.views import signing_in
 from registry.logs import SECRET_ARGUMENTS, JsonFormatter
-from scanning import recipients, subscriptions
 from scanning.models import Recipient
+from scanning.notifications import recipients, subscriptions
 from tests.scanning.factories import subscribe
 
 if TYPE_CHECKING:

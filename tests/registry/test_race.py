@@ -54,7 +54,8 @@ COMMON = """
     from django.utils import timezone
     from accounts.actors import SYSTEM, Actor
     from accounts.models import Project, User
-    from registry import blobs, errors, garbage, images, manifests, recovery, repositories, tags, uploads
+    from registry import blobs, errors, garbage, images, manifests, repositories, storage_check, tags, trash, uploads
+    from registry.garbage import collector, reaper
     from registry.models import *
     from registry.oci import documents, media_types
     from registry.oci.names import ImageName
@@ -62,10 +63,10 @@ COMMON = """
     logging.disable(logging.CRITICAL)
     LEASE = 2.0
     blobs.LEASE = timedelta(seconds=LEASE)
-    garbage.OBJECT_DELAY = timedelta(0)
-    garbage.PAUSE = 0
-    garbage.BACKOFF = timedelta(0)
-    garbage.ORPHAN_AGE = timedelta(0)
+    collector.OBJECT_DELAY = timedelta(0)
+    collector.PAUSE = reaper.PAUSE = 0
+    collector.BACKOFF = timedelta(0)
+    storage_check.ORPHAN_AGE = timedelta(0)
     uploads.DONE_SESSION_LIFE = timedelta(seconds=1)
     IS_CONTROL = bool(os.environ["RACE_CONTROL"])
     rng = random.Random(os.getpid())
@@ -93,7 +94,7 @@ COMMON = """
 # What must hold at any moment. The rows are read in one snapshot; verify() minds by itself that others go on.
 FINDINGS = """
     def findings():
-        found = [f"{each.kind} {each.digest or each.key}" for each in garbage.verify(full=True) if isinstance(each, garbage.Problem)]
+        found = [f"{each.kind} {each.digest or each.key}" for each in storage_check.verify(full=True) if isinstance(each, storage_check.Problem)]
         with connection.cursor() as cursor:
             cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.vendor == "postgresql" else "BEGIN")
             try:
@@ -223,20 +224,20 @@ DEEDS = {
         def deed():
             nap(0.5)
             ids = list(Deletion.objects.order_by("?").values_list("pk", flat=True)[: rng.randint(1, 2)])
-            return len(recovery.restore(me, ids, replace_tags=rng.random() < 0.3).deletions)
+            return len(trash.restore(me, ids, replace_tags=rng.random() < 0.3).deletions)
     """,
     "purger": """
         def deed():
             nap(0.05)
             hurry(Deletion.objects.filter(at__lt=timezone.now() - timedelta(seconds=1)), "purge_after")
             uploads.sweep()
-            return recovery.purge(limit=20)
+            return trash.purge(limit=20)
     """,
     "collector": """
         def deed():
             nap(0.05)
             hurry(BlobReview.objects.all(), "review_after")
-            judged = [garbage.collect(project, timezone.now()) for project in (Project.objects.get().pk, None)]
+            judged = [collector.collect(project, timezone.now()) for project in (Project.objects.get().pk, None)]
             return sum(each["collected"] for each in judged if each)
     """,
     "reaper": """
@@ -246,7 +247,7 @@ DEEDS = {
             return garbage.reap(limit=200)
     """,
     "observer": """
-        garbage.ORPHAN_AGE = timedelta(hours=1)  # what is on its way has no row for a moment
+        storage_check.ORPHAN_AGE = timedelta(hours=1)  # what is on its way has no row for a moment
         def deed():
             for each in findings():
                 wrong(each)
@@ -284,7 +285,7 @@ CONTROLS = {
             BlobLease.objects.filter(blob__in=pks).delete()
             Blob.objects.filter(pk__in=pks).delete()
             transaction.on_commit(lambda: (time.sleep(rng.uniform(0.1, 1)), [blob_storage().delete(key) for key in keys]))
-        garbage._take = take
+        collector._take = take
         KEYS = {}
         def finish(session, claimed, piece, original=uploads._finish):
             KEYS[session.pk] = str(claimed).replace(":", "-")
@@ -305,9 +306,9 @@ CONTROLS = {
             for blob in gone:
                 with suppress(DatabaseError), transaction.atomic():  # one that defends itself does not save the others
                     ManifestBlob.objects.filter(blob=blob).delete()
-                    garbage._take([blob], timezone.now())
+                    collector._take([blob], timezone.now())
             return {"collected": len(gone)}
-        garbage.collect = collect
+        collector.collect = collect
     """,
 }
 

@@ -7,7 +7,8 @@ import pytest
 from django.db.models import F
 from django.utils import timezone
 
-from registry import errors, garbage, history, images, manifests, recovery, repositories, uploads
+from registry import audit, errors, garbage, images, manifests, repositories, trash, uploads
+from registry.garbage import collector
 from registry.models import (
     Blob,
     BlobLease,
@@ -76,8 +77,8 @@ def delete_image(world):
 
 @pytest.fixture
 def restore(world):
-    def bring_back(*deletions: Deletion, **how) -> recovery.Restored:
-        return recovery.restore(world.owner.actor, [deletion.pk for deletion in deletions], **how)
+    def bring_back(*deletions: Deletion, **how) -> trash.Restored:
+        return trash.restore(world.owner.actor, [deletion.pk for deletion in deletions], **how)
 
     return bring_back
 
@@ -221,7 +222,7 @@ def test_an_image_comes_back_with_all_that_the_act_took_and_no_more(member, dele
 
 
 def test_a_repository_of_thirty_images_comes_back_byte_for_byte(docker, world, restore, monkeypatch):
-    monkeypatch.setattr(recovery, "ROWS", 7)
+    monkeypatch.setattr(trash, "ROWS", 7)
     member = docker("member")
     signatures = {}
     for number in range(30):
@@ -279,7 +280,7 @@ def test_a_name_in_use_is_reported_and_left_alone(member, act, restore):
     deletion = act(A.digest)
     member.push("web/app", "1.0", B)
     restored = restore(deletion)
-    assert restored.left == [recovery.Left(PATH, "1.0", B.digest)]
+    assert restored.left == [trash.Left(PATH, "1.0", B.digest)]
     assert restored.tags == 1
     assert meaning() == {"1.0": B.digest, "free": A.digest}
 
@@ -313,7 +314,7 @@ def test_without_tag_overwrite_no_recovery_overwrites_a_tag(docker, act, restore
     with pytest.raises(errors.Denied, match="does not allow tags to be overwritten"):
         restore(deletion, replace_tags=True)
     assert everything() == before
-    assert restore(deletion).left == [recovery.Left("demo/fixed/app", "1.0", B.digest)]
+    assert restore(deletion).left == [trash.Left("demo/fixed/app", "1.0", B.digest)]
     assert meaning("demo/fixed/app") == {"1.0": B.digest}
 
 
@@ -441,7 +442,7 @@ def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, ac
     member.push("public/app", "1.0", A)
     tag, image = act("1.0"), delete_image("other")
     repository = repositories.delete(world.owner.actor, world.repository("public"))
-    listed = list(recovery.listed(world.projects["demo"]))
+    listed = list(trash.listed(world.projects["demo"]))
     assert listed == [repository, image, tag]
     assert [(each.kind, each.path, each.name) for each in listed] == [
         ("repository", "demo/public", ""),
@@ -450,12 +451,12 @@ def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, ac
     ]
     assert {each.event.user for each in listed} == {world.owner.user}
     assert all(each.purge_after - each.at == timedelta(days=3) for each in listed)
-    assert list(recovery.listed(world.projects["demo"], repository=world.repository("web"))) == [image, tag]
+    assert list(trash.listed(world.projects["demo"], repository=world.repository("web"))) == [image, tag]
     app = StoredImage.objects.get(path=PATH)
-    assert list(recovery.listed(world.projects["demo"], repository=world.repository("web"), image=app)) == [tag]
-    assert list(recovery.listed(world.projects["lab"])) == []
+    assert list(trash.listed(world.projects["demo"], repository=world.repository("web"), image=app)) == [tag]
+    assert list(trash.listed(world.projects["lab"])) == []
     later.recovery_ends()
-    assert list(recovery.listed(world.projects["demo"])) == []
+    assert list(trash.listed(world.projects["demo"])) == []
 
 
 def test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there(member, act, restore):
@@ -483,7 +484,7 @@ def test_what_was_purged_or_recovered_meanwhile_is_said_to_be_gone(member, world
         restore(deletion)
     deletion = ways[kind]()
     later.recovery_ends()
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     before = everything()
     with pytest.raises(errors.RecoveryGone) as gone:
         restore(deletion)
@@ -541,14 +542,14 @@ def test_a_tag_whose_digest_is_gone_for_good_is_gone_too(member, act, restore):
     member.push("web/app", "kept", B)
     tag, digest = act("1.0"), act(A.digest)
     later.recovery_ends(Deletion.objects.filter(pk=digest.pk))
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     with pytest.raises(errors.RecoveryGone, match="gone for good"):
         restore(tag)
 
 
 def test_nobody_is_told_that_an_act_of_nobody_is_gone(world):
     with pytest.raises(errors.RecoveryGone):
-        recovery.restore(world.owner.actor, [12345])
+        trash.restore(world.owner.actor, [12345])
 
 
 # ── Deleted content answers nowhere ──────────────────────────────────────────────────────────────────────────────────
@@ -595,13 +596,13 @@ def test_deleted_content_is_seen_nowhere(docker, world, act, delete_image, kind)
 def test_a_hold_keeps_an_act_beyond_its_time(member, world, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
-    recovery.hold(world.owner.actor, deletion, on=True)
-    recovery.hold(world.owner.actor, deletion, on=True)  # twice is once
+    trash.hold(world.owner.actor, deletion, on=True)
+    trash.hold(world.owner.actor, deletion, on=True)  # twice is once
     later.recovery_ends()
-    assert recovery.purge() == 0
-    assert list(recovery.listed(world.projects["demo"])) == [deletion]
+    assert trash.purge() == 0
+    assert list(trash.listed(world.projects["demo"])) == [deletion]
     with pytest.raises(errors.Denied, match="is held: end the hold first"):
-        recovery.purge_now(world.owner.actor, deletion)
+        trash.purge_now(world.owner.actor, deletion)
     restore(deletion)
     assert member.pull("web/app", "1.0")[0] == A.manifest
     held = Event.objects.filter(action=Event.Action.DELETION_HOLD)
@@ -609,16 +610,16 @@ def test_a_hold_keeps_an_act_beyond_its_time(member, world, act, restore):
         (PATH, {"kind": "manifest", "name": A.digest, "hold": True}),
     ]
     with pytest.raises(errors.RecoveryGone):
-        recovery.hold(world.owner.actor, deletion, on=True)
+        trash.hold(world.owner.actor, deletion, on=True)
 
 
 def test_what_is_held_no_longer_goes(member, world, act):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
-    recovery.hold(world.owner.actor, deletion, on=True)
-    recovery.hold(world.owner.actor, deletion, on=False)
+    trash.hold(world.owner.actor, deletion, on=True)
+    trash.hold(world.owner.actor, deletion, on=False)
     later.recovery_ends()
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     assert not Manifest.objects.exists()
 
 
@@ -628,12 +629,12 @@ def test_a_hold_on_a_part_keeps_the_whole(member, world, act, delete_image, rest
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
     part = act(A.digest)
-    recovery.hold(world.owner.actor, part, on=True)
+    trash.hold(world.owner.actor, part, on=True)
     whole = delete_image() if outer == "image" else repositories.delete(world.owner.actor, world.repository("web"))
     with pytest.raises(errors.Denied, match="is held"):
-        recovery.purge_now(world.owner.actor, whole)
+        trash.purge_now(world.owner.actor, whole)
     later.recovery_ends()
-    assert recovery.purge() == 0
+    assert trash.purge() == 0
     whole.refresh_from_db()
     assert whole.purge_after > timezone.now()  # it is asked again later
     restore(whole, part)
@@ -650,7 +651,7 @@ def test_purging_now_leaves_nothing_but_a_line_in_the_history(member, world, act
         "image": delete_image,
         "repository": lambda: repositories.delete(world.owner.actor, world.repository("web")),
     }[kind]()
-    recovery.purge_now(world.owner.actor, deletion)
+    trash.purge_now(world.owner.actor, deletion)
     assert not Deletion.objects.exists()
     event = newest(Event.Action.DELETION_PURGE)
     assert (event.path, event.user, event.project) == (deletion.path, world.owner.user, world.projects["demo"])
@@ -661,7 +662,7 @@ def test_purging_now_leaves_nothing_but_a_line_in_the_history(member, world, act
     assert StoredImage.objects.exists() == (kind in {"tag", "manifest"})
     assert Repository.objects.filter(name="web").exists() == (kind != "repository")
     with pytest.raises(errors.RecoveryGone):
-        recovery.purge_now(world.owner.actor, deletion)
+        trash.purge_now(world.owner.actor, deletion)
 
 
 def test_a_repository_goes_with_its_unfinished_uploads(docker, world, storage_folder):
@@ -670,12 +671,12 @@ def test_a_repository_goes_with_its_unfinished_uploads(docker, world, storage_fo
     member.patch(location, 202, body=b"half of it", headers={"Content-Type": media_types.BLOB})
     member.push("web/app", "1.0", A)
     deletion = repositories.delete(world.owner.actor, world.repository("web"))
-    recovery.purge_now(world.owner.actor, deletion)
+    trash.purge_now(world.owner.actor, deletion)
     assert not Deletion.objects.exists()
     assert not UploadSession.objects.exists()
     assert list((storage_folder / "staging").iterdir()) == []
     later.leases_end()
-    assert garbage.collect(world.projects["demo"].pk, timezone.now()) is not None
+    assert collector.collect(world.projects["demo"].pk, timezone.now()) is not None
     later.trash_is_due()
     garbage.reap()
     assert list((storage_folder / "blobs").glob("*/*")) == []
@@ -689,10 +690,10 @@ def test_what_an_index_in_recovery_needs_is_not_purged_before_it(member, world, 
     member.push("web/app", A.digest, A)
     of_part = act(A.digest)
     with pytest.raises(errors.Denied, match="an index in Recovery"):
-        recovery.purge_now(world.owner.actor, of_part)
+        trash.purge_now(world.owner.actor, of_part)
     assert not Event.objects.filter(action=Event.Action.DELETION_PURGE).exists()
     later.recovery_ends(Deletion.objects.filter(pk=of_part.pk))
-    assert recovery.purge() == 0  # put off
+    assert trash.purge() == 0  # put off
     restore(of_index)
     assert member.pull("web/app", A.digest)[0] == A.manifest
 
@@ -704,7 +705,7 @@ def files(folder) -> set[str]:
 
 def collect_everything(world) -> None:
     for project in (world.projects["demo"].pk, None):
-        while garbage.collect(project, timezone.now()):
+        while collector.collect(project, timezone.now()):
             pass
 
 
@@ -719,7 +720,7 @@ def test_a_shared_layer_survives_one_owner_and_its_bytes_end_with_the_last(docke
 
     act(A.digest)
     later.recovery_ends()
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     later.leases_end()
     collect_everything(world)
     assert not Blob.objects.filter(pk=only_a.pk).exists()
@@ -736,7 +737,7 @@ def test_a_shared_layer_survives_one_owner_and_its_bytes_end_with_the_last(docke
     collect_everything(world)
     assert Blob.objects.filter(pk=shared.pk).exists()  # what is in Recovery keeps its bytes
     later.recovery_ends()
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     collect_everything(world)
     assert not Blob.objects.filter(pk=shared.pk).exists()
     later.trash_is_due()
@@ -751,7 +752,7 @@ def test_a_purge_takes_what_went_before_and_keeps_what_is_shared_with_others(mem
     member.push("web/other", "1.0", B)
     act("1.0"), act(A.digest)
     elsewhere = act("1.0", name=ImageName("demo", "web", "other"))
-    recovery.purge_now(world.owner.actor, delete_image())
+    trash.purge_now(world.owner.actor, delete_image())
     assert list(Deletion.objects.all()) == [elsewhere]
     assert list(StoredImage.objects.values_list("path", flat=True)) == ["demo/web/other"]
     assert set(ManifestBlob.objects.values_list("blob__digest", flat=True)) == {
@@ -765,8 +766,8 @@ class Killed(BaseException):
 
 
 def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restore, monkeypatch):
-    monkeypatch.setattr(recovery, "IMAGES", 2)
-    monkeypatch.setattr(recovery, "ROWS", 2)
+    monkeypatch.setattr(trash, "IMAGES", 2)
+    monkeypatch.setattr(trash, "ROWS", 2)
     member = docker("member")
     for number in range(5):
         member.push(f"web/image{number}", "1.0", A)
@@ -781,23 +782,23 @@ def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restor
 
     left = []
     with monkeypatch.context() as patched:
-        patched.setattr(recovery, "failpoint", die)
+        patched.setattr(trash, "failpoint", die)
         for _ in range(2):
             with pytest.raises(Killed):
-                recovery.purge()
+                trash.purge()
             left.append(StoredImage.objects.count())
     assert left == [3, 1]
     before = everything()
     with pytest.raises(errors.RecoveryGone, match="is being deleted for good at this moment"):
         restore(deletion)
     with pytest.raises(errors.RecoveryGone):
-        recovery.hold(world.owner.actor, deletion, on=True)
+        trash.hold(world.owner.actor, deletion, on=True)
     assert everything() == before
-    assert list(recovery.listed(world.projects["demo"])) == []
+    assert list(trash.listed(world.projects["demo"])) == []
     deletion.refresh_from_db()
     assert deletion.is_purging
 
-    assert recovery.purge() == 1
+    assert trash.purge() == 1
     assert not any(model.objects.exists() for model in (StoredImage, Manifest, Tag, Deletion))
     assert BlobReview.objects.filter(review_after__lte=timezone.now()).count() == Blob.objects.count()
 
@@ -808,15 +809,15 @@ def test_an_act_that_cannot_be_purged_holds_up_no_other(member, act, monkeypatch
     first = act(A.digest)
     act(B.digest)
     later.recovery_ends()
-    original = recovery._purge_piece
+    original = trash._purge_piece
 
     def fail(deletion_id: int) -> bool | None:
         if deletion_id == first.pk:
             raise errors.Unavailable
         return original(deletion_id)
 
-    monkeypatch.setattr(recovery, "_purge_piece", fail)
-    assert recovery.purge() == 1
+    monkeypatch.setattr(trash, "_purge_piece", fail)
+    assert trash.purge() == 1
     assert list(Deletion.objects.all()) == [first]
     assert str(first.pk) in caplog.text
 
@@ -826,5 +827,5 @@ def test_history_that_recovery_needs_is_not_pruned(member, act, restore, setting
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     Event.objects.update(at=F("at") - timedelta(days=5))
-    history.prune()
+    audit.prune()
     assert restore(deletion).tags == 1

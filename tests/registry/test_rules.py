@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry import rules
+from registry.cleanup import rules
+from registry.cleanup.rules import Interval, Life, Meaning, Untagged
 from registry.models import CleanupPolicy
-from registry.rules import Interval, Life, Meaning, Untagged
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
 SUBJECT = f"sha256:{'a' * 64}"

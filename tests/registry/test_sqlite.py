@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from django.db import OperationalError, connection, connections
 
-from registry.sqlite.base import DatabaseWrapper
-from registry.sqlite.turns import TookTooLong, Turns, of
+from registry.database.sqlite.base import DatabaseWrapper
+from registry.database.sqlite.turns import TookTooLong, Turns, of
 from tests.programs import wait_until
 
 WRITERS, PATIENCE = 24, 60
@@ -102,7 +102,7 @@ OTHER_PROCESS = """
     import sys
     from pathlib import Path
     sys.path.insert(0, sys.argv[1])
-    from registry.sqlite.turns import Turns
+    from registry.database.sqlite.turns import Turns
     turn = Turns(Path(sys.argv[2])).take(60)
     with open(sys.argv[3], "a") as order:
         order.write("other ")

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from accounts.actors import SYSTEM
-from registry import blobs, errors, garbage, images, manifests, recovery, repositories, uploads
+from registry import blobs, errors, garbage, images, manifests, repositories, trash, uploads
 from registry.models import Blob, BlobLease, BlobReview, Collection, Deletion, ObjectTrash, Repository, UploadSession
 from registry.oci.names import ImageName
 from registry.storage import blob_storage
@@ -236,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         self.restore(self.choose(number), replace_tags=replace_tags)
         if self.gone:
             with pytest.raises(errors.RecoveryGone):
-                recovery.restore(SYSTEM, [self.gone[number % len(self.gone)]])
+                trash.restore(SYSTEM, [self.gone[number % len(self.gone)]])
 
     @precondition(lambda self: self.acts)
     @rule(number=numbers, form=st.sampled_from(("hold", "hold no longer", "purge", "purge")))
@@ -408,9 +408,9 @@ class Machine(RuleBasedStateMachine):
         refusal = self.refusal(act, replace_tags=replace_tags)
         if refusal is not None:
             with pytest.raises(refusal):
-                recovery.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
+                trash.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
             return
-        result = recovery.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
+        result = trash.restore(self.actor(act.home), [act.row.pk], replace_tags=replace_tags)
         for _, content in act.contents():
             content.act = None
         if act.kind == "repository":
@@ -449,15 +449,15 @@ class Machine(RuleBasedStateMachine):
         return None if act.contents() or act.tags or is_back else errors.RecoveryGone
 
     def hold(self, act: Act, *, on: bool) -> None:
-        recovery.hold(self.actor(act.home), act.row, on=on)
+        trash.hold(self.actor(act.home), act.row, on=on)
         act.is_held = on
 
     def purge_now(self, act: Act) -> None:
         if act.is_held or self.has_held_parts(act):
             with pytest.raises(errors.Denied):
-                recovery.purge_now(self.actor(act.home), act.row)
+                trash.purge_now(self.actor(act.home), act.row)
         else:
-            recovery.purge_now(self.actor(act.home), act.row)
+            trash.purge_now(self.actor(act.home), act.row)
             self.end(act)
 
     def parts(self, act: Act) -> list[Act]:
@@ -492,7 +492,7 @@ class Machine(RuleBasedStateMachine):
 
     # ── The clock ────────────────────────────────────────────────────────────────────────────────────────────────
     def purge(self) -> None:
-        ended = recovery.purge()
+        ended = trash.purge()
         count = 0
         for act in [act for act in self.acts if act.until <= self.now and not act.is_held]:
             if act in self.acts and self.has_held_parts(act):
@@ -583,10 +583,10 @@ class Machine(RuleBasedStateMachine):
         for picture in self.pictures():
             images.delete(self.actor(picture.home), picture.home.row, [picture.name])
         for act in self.acts:
-            recovery.hold(SYSTEM, act.row, on=False)
+            trash.hold(SYSTEM, act.row, on=False)
         for _ in range(3):
             later.hours_pass(RECOVERY + 1)
-            recovery.purge()
+            trash.purge()
             uploads.sweep()
             self.collect()
         later.hours_pass(RECOVERY)

@@ -10,12 +10,14 @@ from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole, User
-from registry import errors, images, manifests, members, policies, repositories, reversal, undo
+from registry import errors, images, manifests, members, repositories, undo
+from registry.cleanup import policies
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
-from registry.recovery import restore
-from registry.reversal import Kind
+from registry.trash import restore
+from registry.undo import plan
+from registry.undo.plan import Kind
 from tests.docker_client import Image, descriptor
 from tests.personas import make_key
 
@@ -302,10 +304,10 @@ def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thi
 def test_of_every_act_something_is_said_or_it_changes_nothing_that_lasts(action):
     undone_by_steps = {
         *("tag.add", "tag.move", "tag.delete", "tag.recover", "image.push", "image.delete", "repository.delete"),
-        *(str(each) for each in reversal._SETTINGS),
+        *(str(each) for each in plan._SETTINGS),
     }
     lasts_not = {"collection.run", "collection.done", "cleanup.run", "project.create"}
-    assert (action in reversal._BY_HAND) != (action in undone_by_steps | lasts_not)
+    assert (action in plan._BY_HAND) != (action in undone_by_steps | lasts_not)
 
 
 def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole
-from registry import manifests, members, recovery, repositories, undo
+from registry import manifests, members, repositories, trash, undo
 from registry.models import Deletion, Event
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
@@ -32,9 +32,9 @@ def test_a_thousand_tags_are_not_a_thousand_manifests_in_memory(docker, world):
     with CaptureQueriesContext(connection) as queries:
         undo.preview(owner, Event.objects.filter(user=world.pusher.user))
         deletion = manifests.delete_many(owner, web, NAME, ["t0", "t1"])
-        recovery.restore(owner, [deletion.pk])
+        trash.restore(owner, [deletion.pk])
         deletion = manifests.delete(owner, web, NAME, image.digest)
-        recovery.restore(owner, [deletion.pk])
+        trash.restore(owner, [deletion.pk])
     assert [sql[-400:] for sql in heavy(queries)] == []
     assert not Deletion.objects.exists()
     assert StoredImage.objects.live().filter(path=str(NAME)).exists()

@@ -17,8 +17,9 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from registry.models import Manifest
-from scanning import database, scans
+from scanning import scans
 from scanning.models import Finding, Report, Scan
+from scanning.trivy import database
 from tests import vulnerability_db
 from tests.programs import free_port, require_trivy
 from tests.scan_images import Finding as Expected

@@ -14,7 +14,7 @@ from registry.models import Image, Manifest, ManifestChild, Severity, Tag
 from scanning import findings as results
 from scanning import sboms
 from scanning.models import Component, Recipient, Sbom, Scan, Subscription
-from scanning.report import TITLE_LENGTH, Found, PackageName, Result
+from scanning.trivy.report import TITLE_LENGTH, Found, PackageName, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

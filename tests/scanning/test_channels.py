@@ -13,8 +13,9 @@ from django.utils import timezone, translation
 from accounts.actors import SYSTEM
 from accounts.organizations import Refused
 from registry.models import Severity
-from scanning import channels, deliveries, notices, subscriptions, tasks
+from scanning import tasks
 from scanning.models import Delivery, Subscription
+from scanning.notifications import channels, deliveries, messages, subscriptions
 from tests.console.test_safety import Page
 from tests.scanning.factories import critical, high, make_manifest, scanned, subscribe
 from tests.server import SOURCE
@@ -50,7 +51,7 @@ def webhook(project, receiver):
 
 
 def content_for(subscription: Subscription) -> dict:
-    return notices.test_content(subscription, timezone.now()) | {"event": "scan.findings"}
+    return messages.test_content(subscription, timezone.now()) | {"event": "scan.findings"}
 
 
 def queued(subscription: Subscription, content: dict | None = None, **more) -> Delivery:
@@ -125,7 +126,7 @@ def test_nothing_hostile_becomes_markup(project, web, mail_server):
         critical(EVIL[:90], EVIL, version=EVIL, fixed=EVIL, title=EVIL, url="javascript:alert(1)"),
         high("CVE-1", url='https://evil.test/"><script>', title="\r\nBcc: x@evil.test"),
     )
-    (pk,) = notices.gather()
+    (pk,) = messages.gather()
     assert sent(Delivery.objects.get(pk=pk)).state == State.SENT
     html = mail_server.part(0, "html")
     assert "<script" not in html
@@ -224,7 +225,7 @@ def test_of_an_answer_a_short_text_is_kept(webhook, receiver, kind, is_kept):
 def test_a_webhook_is_signed(webhook, web, receiver):
     _subscription, secret = webhook
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1", title="취약점"))
-    (pk,) = notices.gather()
+    (pk,) = messages.gather()
     delivery = sent(Delivery.objects.get(pk=pk))
     ((path, headers, body),) = receiver.requests
     assert path == "/hook?secret=path"
@@ -335,7 +336,7 @@ def test_a_message_of_kakao_work(kakao, web, receiver):
     for number in range(7):
         image = make_manifest(web, f"app {number}", image=f"app{number}-{'long' * 20}", tag="1.0")
         scanned(image, *(critical(f"CVE-2026-{each}", "p" * 290) for each in range(5)))
-    (pk,) = notices.gather()
+    (pk,) = messages.gather()
     assert sent(Delivery.objects.get(pk=pk)).state == State.SENT
     message = json.loads(receiver.requests[0][2])
     assert set(message) == {"text", "blocks"}
@@ -426,7 +427,7 @@ def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
     delivery.subscription = subscription
     with pytest.raises(Refused, match="paused"):
         deliveries.again(delivery)
-    content = notices.test_content(subscription, timezone.now())
+    content = messages.test_content(subscription, timezone.now())
     assert sent(deliveries.queue(subscription, content, is_test=True)).state == State.SENT
     assert receiver.requests[0][1]["X-KCR-Event"] == "test"
     with pytest.raises(Refused, match="a moment ago"):
@@ -454,8 +455,8 @@ def test_old_deliveries_are_forgotten(webhook):
 def test_the_content_of_a_test_has_the_form_of_a_real_one(project, web):
     subscription = subscribe(project, web)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
-    (pk,) = notices.gather()
-    real, test = Delivery.objects.get(pk=pk).content, notices.test_content(subscription, timezone.now())
+    (pk,) = messages.gather()
+    real, test = Delivery.objects.get(pk=pk).content, messages.test_content(subscription, timezone.now())
     for one, two in ((real, test), (real["totals"], test["totals"]), (real["images"][0], test["images"][0])):
         assert set(one) == set(two)
     assert set(real["images"][0]["new"][0]) == set(test["images"][0]["new"][0])

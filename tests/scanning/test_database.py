@@ -14,9 +14,10 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from scanning import database, scans, trivy
+from scanning import scans
 from scanning.models import DatabaseRefresh, Scan
 from scanning.models.scans import Problem
+from scanning.trivy import database, program
 from tests import scan_images, vulnerability_db
 from tests.live import LiveServer
 from tests.scan_images import DEBIAN_FINDINGS
@@ -270,8 +271,8 @@ def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monke
 
 def test_without_trivy_it_is_said(scanner, settings, monkeypatch, docker, django_capture_on_commit_callbacks):
     scanner.load()
-    monkeypatch.setattr(trivy.shutil, "which", lambda *_, **__: None)
-    trivy.version.cache_clear()
+    monkeypatch.setattr(program.shutil, "which", lambda *_, **__: None)
+    program.version.cache_clear()
     with django_capture_on_commit_callbacks(execute=True):
         docker("member").push_thing("web/app", "1.0", scan_images.debian())
     (scan,) = scanner.work()

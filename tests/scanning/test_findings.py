@@ -11,7 +11,7 @@ from django.utils import timezone
 from registry.models import Event, Manifest, Severity
 from scanning import acceptances, findings
 from scanning.models import Acceptance, Report
-from scanning.report import PackageName
+from scanning.trivy.report import PackageName
 from tests.console.conftest import INDEX, image_of
 from tests.docker_client import descriptor, sha256
 

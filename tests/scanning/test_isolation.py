@@ -16,9 +16,10 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from scanning import sandbox, scans, trivy
+from scanning import scans
 from scanning.models import ScannerHost
 from scanning.models.scans import Problem
+from scanning.trivy import program, sandbox
 from tests.programs import unavailable, wait_until
 
 pytestmark = pytest.mark.real
@@ -54,7 +55,7 @@ def place(tmp_path, settings):
         (data / name).chmod(0o600)
     workplace = data / "scanning"
     workplace.mkdir(mode=0o700)
-    return trivy.Workplace(workplace)
+    return program.Workplace(workplace)
 
 
 @pytest.fixture
@@ -69,10 +70,10 @@ def hostile(place, tmp_path, monkeypatch):
             program.write_text(ATTEMPTS % values)
             program.chmod(0o755)
             tmp_path.chmod(0o755)
-            isolation = trivy.Isolation(kind)
-            monkeypatch.setattr(trivy, "_program", lambda: str(program))
-            monkeypatch.setattr(trivy, "isolation", lambda: isolation)
-            folder = trivy._new_folder(place)
+            isolation = program.Isolation(kind)
+            monkeypatch.setattr(program, "_program", lambda: str(program))
+            monkeypatch.setattr(program, "isolation", lambda: isolation)
+            folder = program._new_folder(place)
             (folder / "layout").mkdir()
             (folder / "database").mkdir()
             if isolation.takes_copies:
@@ -80,7 +81,7 @@ def hostile(place, tmp_path, monkeypatch):
             else:
                 (folder / "layout" / "blob").hardlink_to(data / "blob")
             (folder / "database" / "trivy.db").hardlink_to(data / "database")
-            trivy._run(["image"], folder, place, read_only=(Path("layout"), Path("database")))
+            program._run(["image"], folder, place, read_only=(Path("layout"), Path("database")))
         assert (folder / "listed").read_text().split() == ["database:", "trivy.db", "layout:", "blob"]
         return set((folder / "reached").read_text().split()), folder
 
@@ -99,8 +100,8 @@ def offered(kind):
     if kind == "user" and os.geteuid() != 0:
         unavailable("only root becomes another user")
     try:
-        found = trivy.isolation()
-    except trivy.ScanFailed:
+        found = program.isolation()
+    except program.ScanFailed:
         unavailable("there is no Trivy")
     if kind == "namespaces" and found.kind != "namespaces":
         unavailable(f"this system gives no namespaces: {found.why}")
@@ -187,13 +188,13 @@ def test_what_a_run_leaves_is_not_followed(place, kind):
         os.mkfifo(output)
     else:
         output.mkdir()
-    with pytest.raises(trivy.ScanFailed) as failed:
-        trivy._output(output)
+    with pytest.raises(program.ScanFailed) as failed:
+        program._output(output)
     assert SECRET not in str(failed.value)
 
 
 def test_each_run_has_a_folder_of_its_own(place):
-    assert trivy._new_folder(place) != trivy._new_folder(place)
+    assert program._new_folder(place) != program._new_folder(place)
 
 
 def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monkeypatch):
@@ -201,9 +202,9 @@ def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monke
     program = tmp_path / "trivy"
     program.write_text("#!/bin/bash\nsleep 12345 & sleep 12345\n")
     program.chmod(0o755)
-    monkeypatch.setattr(trivy, "_program", lambda: str(program))
-    monkeypatch.setattr(trivy, "isolation", lambda: trivy.Isolation("namespaces"))
-    monkeypatch.setattr(trivy, "SECONDS", 1)
+    monkeypatch.setattr(program, "_program", lambda: str(program))
+    monkeypatch.setattr(program, "isolation", lambda: program.Isolation("namespaces"))
+    monkeypatch.setattr(program, "SECONDS", 1)
 
     def sleeping() -> int:
         found = 0
@@ -215,8 +216,8 @@ def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monke
         return found
 
     before = sleeping()
-    with pytest.raises(trivy.ScanFailed) as failed:
-        trivy._run([], trivy._new_folder(place), place)
+    with pytest.raises(program.ScanFailed) as failed:
+        program._run([], program._new_folder(place), place)
     assert failed.value.problem == Problem.TIMEOUT
     assert wait_until(lambda: sleeping() == before, timeout=5)
 
@@ -225,11 +226,11 @@ def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monke
 @pytest.fixture
 def refused(monkeypatch):
     """A machine whose system refuses every sandbox."""
-    monkeypatch.setattr(trivy, "_program", lambda: "/bin/true")
+    monkeypatch.setattr(program, "_program", lambda: "/bin/true")
     monkeypatch.setattr(sandbox, "__file__", "/nowhere/sandbox.py")
-    trivy.isolation.cache_clear()
+    program.isolation.cache_clear()
     yield
-    trivy.isolation.cache_clear()
+    program.isolation.cache_clear()
 
 
 @pytest.mark.django_db
@@ -277,32 +278,32 @@ def test_a_runner_runs_what_is_asked_for_below_its_folder_only(place, tmp_path, 
     python = programs / "python"
     python.symlink_to(sys.executable)
     environment = {"PATH": f"{programs}:{os.defpath}", "PYTHONPATH": str(Path(sandbox.__file__).parents[1])}
-    command = [str(python), "-m", "scanning.runner", settings.TRIVY_SOCKET]
-    monkeypatch.setattr(trivy, "isolation", lambda: trivy.Isolation("runner"))
+    command = [str(python), "-m", "scanning.trivy.runner", settings.TRIVY_SOCKET]
+    monkeypatch.setattr(program, "isolation", lambda: program.Isolation("runner"))
     monkeypatch.setattr(sandbox, "find", lambda *_: None)
-    with pytest.raises(trivy.ScanFailed) as failed:
-        trivy._run(["x", "0"], trivy._new_folder(place), place)
+    with pytest.raises(program.ScanFailed) as failed:
+        program._run(["x", "0"], program._new_folder(place), place)
     assert failed.value.problem == Problem.SCANNER_MISSING
     with subprocess.Popen(command, env=environment | {"KCR_TEST_TRIVY": "1"}) as runner:
         try:
             assert wait_until(lambda: Path(settings.TRIVY_SOCKET).exists(), timeout=20)
-            done = trivy._new_folder(place)
-            trivy._run(["x", "0"], done, place)
+            done = program._new_folder(place)
+            program._run(["x", "0"], done, place)
             assert {line.partition("=")[0] for line in (done / "env").read_text().split()} <= {
                 *("PATH", "HOME", "TMPDIR", "PWD", "LC_CTYPE", "SHLVL", "_", "OLDPWD")
             }
-            with pytest.raises(trivy.ScanFailed) as failed:
-                trivy._run(["gzip: broken", "3"], trivy._new_folder(place), place)
+            with pytest.raises(program.ScanFailed) as failed:
+                program._run(["gzip: broken", "3"], program._new_folder(place), place)
             assert (failed.value.problem, failed.value.detail) == (Problem.DAMAGED, "gzip: broken")
             outside = tmp_path / "outside"
             outside.mkdir()
-            with pytest.raises(trivy.ScanFailed):
-                trivy._run(["x", "0"], outside, place)
+            with pytest.raises(program.ScanFailed):
+                program._run(["x", "0"], outside, place)
             assert not (outside / "env").exists()
-            monkeypatch.setattr(trivy, "SECONDS", 1)
+            monkeypatch.setattr(program, "SECONDS", 1)
             started = time.monotonic()
-            with pytest.raises(trivy.ScanFailed) as failed:
-                trivy._run(["wait"], trivy._new_folder(place), place)
+            with pytest.raises(program.ScanFailed) as failed:
+                program._run(["wait"], program._new_folder(place), place)
             assert failed.value.problem == Problem.TIMEOUT
             assert time.monotonic() - started < 30
         finally:

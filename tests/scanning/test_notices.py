@@ -9,9 +9,9 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM
 from registry.models import Manifest, Severity
-from registry.models.history import Deletion
-from scanning import notices, subscriptions
+from registry.models.audit import Deletion
 from scanning.models import Acceptance, Delivery, Notice, Scan, Subscription
+from scanning.notifications import messages, subscriptions
 from tests.scanning.factories import (
     critical,
     high,
@@ -39,7 +39,7 @@ def project(world):
 
 def gathered() -> list[dict]:
     """The content of what is written now."""
-    return [Delivery.objects.get(pk=pk).content for pk in notices.gather()]
+    return [Delivery.objects.get(pk=pk).content for pk in messages.gather()]
 
 
 def the(contents: list[dict]) -> dict:
@@ -229,18 +229,18 @@ def test_a_day_is_one_message_at_midnight(project, web):
 def test_midnight_is_that_of_utc(project, web, monkeypatch):
     subscribe(project, moment=Moment.DAILY)
     scanned(make_manifest(web, "one", tag="1"), high("CVE-1"))
-    notices.gather()
+    messages.gather()
     Notice.objects.update(noted_at=datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
-    monkeypatch.setattr(notices.timezone, "now", lambda: datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
+    monkeypatch.setattr(messages.timezone, "now", lambda: datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
     assert gathered() == []
-    monkeypatch.setattr(notices.timezone, "now", lambda: datetime(2026, 3, 2, tzinfo=UTC))
+    monkeypatch.setattr(messages.timezone, "now", lambda: datetime(2026, 3, 2, tzinfo=UTC))
     assert len(gathered()) == 1
 
 
 def test_a_day_without_findings_is_no_message(project, web):
     subscribe(project, moment=Moment.DAILY)
     scanned(make_manifest(web, "one", tag="1"))
-    notices.gather()
+    messages.gather()
     Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
     assert gathered() == []
 
@@ -249,7 +249,7 @@ def test_a_failed_scan_says_nothing(project, web):
     subscribe(project, moment=Moment.EACH)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))
-    notices.gather()
+    messages.gather()
     open_scan(manifest, state=Scan.State.FAILED, problem="timeout")
     assert gathered() == []
     assert Notice.objects.count() == 1
@@ -261,7 +261,7 @@ def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
     scanned(manifest, high("CVE-1"))
     scanned(other, high("CVE-1"))
     open_scan(make_manifest(web, "slow"))
-    notices.gather()
+    messages.gather()
     event = world.repository("web").events.first()
     deletion = Deletion.objects.create(
         kind="manifest", project=project, path="x", event=event, purge_after=timezone.now()
@@ -277,7 +277,7 @@ def test_the_first_scan_of_a_digest_is_compared_with_what_the_tag_named_before(p
     subscribe(project)
     scanned(make_manifest(web, "old", tag="stable"), high("CVE-1"), high("CVE-2", "zlib"))
     scanned(make_manifest(web, "unrelated", tag="canary"), high("CVE-9", "bash"))
-    notices.gather()
+    messages.gather()
     newer = make_manifest(web, "new", tag="stable")
     scanned(newer, high("CVE-1", version="1.0.1"), critical("CVE-9", "bash"))
     (image,) = the(gathered())["images"]
@@ -289,7 +289,7 @@ def test_a_new_tag_is_compared_with_what_the_image_named_before(project, web):
     subscribe(project)
     scanned(make_manifest(web, "1.0", tag="1.0"), high("CVE-1"))
     scanned(make_manifest(web, "elsewhere", image="other", tag="1.0"), high("CVE-2"))
-    notices.gather()
+    messages.gather()
     scanned(make_manifest(web, "1.1", tag="1.1"), high("CVE-1"), high("CVE-2"))
     (image,) = the(gathered())["images"]
     assert names(image) == ["CVE-2"]
@@ -298,7 +298,7 @@ def test_a_new_tag_is_compared_with_what_the_image_named_before(project, web):
 def test_a_digest_that_was_never_scanned_is_passed_over(project, web):
     subscribe(project)
     scanned(make_manifest(web, "scanned", tag="stable"), high("CVE-1"))
-    notices.gather()
+    messages.gather()
     make_manifest(web, "not scanned", tag="stable")
     scanned(make_manifest(web, "new", tag="stable"), high("CVE-1"), high("CVE-2"))
     (image,) = the(gathered())["images"]
@@ -311,7 +311,7 @@ def test_a_platform_is_compared_with_the_same_platform(project, web):
     make_index(amd, arm, tag="stable")
     scanned(amd, high("CVE-1"))
     scanned(arm, high("CVE-2"))
-    notices.gather()
+    messages.gather()
     amd, arm = (make_manifest(web, f"2 {name}", platform=f"linux/{name}") for name in ("amd64", "arm64"))
     make_index(amd, arm, tag="stable")
     scanned(amd, high("CVE-1"), high("CVE-2"))
@@ -325,7 +325,7 @@ def test_the_same_finding_under_another_version_of_the_package_is_not_new(projec
     subscribe(project)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))
-    notices.gather()
+    messages.gather()
     scanned(manifest, high("CVE-1", version="1:1.0"))
     assert gathered() == []
 
@@ -334,7 +334,7 @@ def test_good_news_comes_beside_other_news_only(project, web):
     subscribe(project)
     better, worse = make_manifest(web, "app", tag="1"), make_manifest(web, "other", image="other", tag="1")
     scanned(better, high("CVE-1"), high("CVE-2", "zlib"))
-    notices.gather()
+    messages.gather()
     scanned(better, high("CVE-1"))
     assert gathered() == []
     assert not Notice.objects.filter(delivery=None).exists()
@@ -352,7 +352,7 @@ def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
     subscription = subscribe(project)
     scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
     waiting = open_scan(make_manifest(web, "slow"))
-    notices.gather()
+    messages.gather()
     subscriptions.set_active(SYSTEM, subscription, is_active=False)
     waiting.delete()
     scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
@@ -382,7 +382,7 @@ def test_what_is_accepted_before_the_message_goes_is_left_out(project, web):
     subscribe(project)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     waiting = open_scan(make_manifest(web, "slow"))
-    notices.gather()
+    messages.gather()
     accept(project, "CVE-1")
     waiting.delete()
     assert gathered() == []

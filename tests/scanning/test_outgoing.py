@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from scanning import outgoing
+from scanning.notifications import outbound_http
 from tests.programs import require
 
 PUBLIC = "93.184.215.14"
@@ -34,10 +34,10 @@ PUBLIC = "93.184.215.14"
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_what_is_not_public_is_refused_in_every_spelling(scheme, host):
-    with pytest.raises(outgoing.Refused):
-        outgoing.check(f"{scheme}://{host}/hook")
-    with pytest.raises(outgoing.Refused):
-        outgoing.check(f"{scheme}://{host}:8443/hook")
+    with pytest.raises(outbound_http.Refused):
+        outbound_http.check(f"{scheme}://{host}/hook")
+    with pytest.raises(outbound_http.Refused):
+        outbound_http.check(f"{scheme}://{host}:8443/hook")
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_what_is_not_public_is_refused_in_every_spelling(scheme, host):
     ],
 )
 def test_what_is_no_address_is_refused(url):
-    with pytest.raises(outgoing.Refused):
-        outgoing.check(url)
+    with pytest.raises(outbound_http.Refused):
+        outbound_http.check(url)
 
 
 @pytest.mark.parametrize(
@@ -69,42 +69,42 @@ def test_what_is_no_address_is_refused(url):
 )
 def test_what_is_public_is_taken(url, host, port, path):
     """Control."""
-    target = outgoing.check(url)
+    target = outbound_http.check(url)
     assert (target.host, target.port, target.path) == (host, port, path)
 
 
 @pytest.mark.parametrize("port", [1, 22, 25, 81, 110, 587, 3306, 5432, 6379, 8081, 9000, 65_535])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_only_ports_of_web_servers_are_dialled(scheme, port, settings):
-    with pytest.raises(outgoing.Refused, match="is none of a web server"):
-        outgoing.check(f"{scheme}://{PUBLIC}:{port}/")
+    with pytest.raises(outbound_http.Refused, match="is none of a web server"):
+        outbound_http.check(f"{scheme}://{PUBLIC}:{port}/")
     settings.WEBHOOK_ALLOWED_PORTS = frozenset({port})
-    assert outgoing.check(f"{scheme}://{PUBLIC}:{port}/").port == port
+    assert outbound_http.check(f"{scheme}://{PUBLIC}:{port}/").port == port
 
 
 @pytest.mark.parametrize(("port", "is_taken"), [(22, False), (25, False), (80, True), (1024, True), (9000, True)])
 def test_in_networks_of_the_operator_services_of_the_system_are_not_dialled(settings, port, is_taken):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16")]
     if is_taken:
-        assert outgoing.check(f"http://10.1.2.3:{port}/").port == port
+        assert outbound_http.check(f"http://10.1.2.3:{port}/").port == port
     else:
-        with pytest.raises(outgoing.Refused):
-            outgoing.check(f"http://10.1.2.3:{port}/")
+        with pytest.raises(outbound_http.Refused):
+            outbound_http.check(f"http://10.1.2.3:{port}/")
 
 
 def test_names_are_judged_by_every_address_that_they_have(resolver):
     resolver("good.test", PUBLIC)
-    assert [str(address) for address in outgoing.check("https://good.test/").addresses] == [PUBLIC]
+    assert [str(address) for address in outbound_http.check("https://good.test/").addresses] == [PUBLIC]
     for bad in ("127.0.0.1", "10.0.0.7", "::1", "169.254.169.254"):
         resolver("mixed.test", PUBLIC, bad)
-        with pytest.raises(outgoing.Refused, match="is not a public address"):
-            outgoing.check("https://mixed.test/")
+        with pytest.raises(outbound_http.Refused, match="is not a public address"):
+            outbound_http.check("https://mixed.test/")
 
 
 def test_a_name_that_is_not_known_may_be_known_later(resolver):
     resolver("nowhere.test")
-    with pytest.raises(outgoing.Unreachable, match=r"nowhere\.test is not known"):
-        outgoing.check("https://nowhere.test/")
+    with pytest.raises(outbound_http.Unreachable, match=r"nowhere\.test is not known"):
+        outbound_http.check("https://nowhere.test/")
 
 
 def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, monkeypatch, settings):
@@ -112,15 +112,15 @@ def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, mon
     asked = resolver("rebind.test", PUBLIC)
     dialled = []
     monkeypatch.setattr(
-        outgoing.socket,
+        outbound_http.socket,
         "create_connection",
         lambda address, timeout: dialled.append(address) or (_ for _ in ()).throw(ConnectionRefusedError()),
     )
     settings.WEBHOOK_ALLOWED_PORTS = frozenset({receiver.port})
-    target = outgoing.check(f"http://rebind.test:{receiver.port}/")
+    target = outbound_http.check(f"http://rebind.test:{receiver.port}/")
     resolver("rebind.test", "127.0.0.1")
-    with pytest.raises(outgoing.Unreachable, match="refused"):
-        outgoing.post(target, b"{}", {})
+    with pytest.raises(outbound_http.Unreachable, match="refused"):
+        outbound_http.post(target, b"{}", {})
     assert dialled == [(PUBLIC, receiver.port)]
     assert asked == ["rebind.test"]
     assert receiver.requests == []
@@ -128,7 +128,7 @@ def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, mon
 
 def test_the_host_is_named_though_an_address_is_dialled(receiver, resolver):
     resolver("hooks.test", "127.0.0.1")
-    answer = outgoing.post(outgoing.check(f"http://hooks.test:{receiver.port}/in"), b"{}", {"X-Test": "yes"})
+    answer = outbound_http.post(outbound_http.check(f"http://hooks.test:{receiver.port}/in"), b"{}", {"X-Test": "yes"})
     assert (answer.status, answer.body) == (200, b"thanks")
     ((path, headers, body),) = receiver.requests
     assert (path, headers["Host"], headers["X-Test"], body) == ("/in", f"hooks.test:{receiver.port}", "yes", b"{}")
@@ -136,47 +136,47 @@ def test_the_host_is_named_though_an_address_is_dialled(receiver, resolver):
 
 def test_the_next_address_is_tried_when_one_is_dead(receiver, resolver):
     resolver("hooks.test", "127.0.0.2", "127.0.0.1")  # nobody listens at the first
-    outgoing.post(outgoing.check(f"http://hooks.test:{receiver.port}/"), b"{}", {})
+    outbound_http.post(outbound_http.check(f"http://hooks.test:{receiver.port}/"), b"{}", {})
     assert len(receiver.requests) == 1
 
 
 def test_redirects_are_not_followed(receiver):
     receiver.will_say(302, Location=f"http://127.0.0.1:{receiver.port}/other")
-    assert outgoing.post(outgoing.check(receiver.url), b"{}", {}).status == 302
+    assert outbound_http.post(outbound_http.check(receiver.url), b"{}", {}).status == 302
     assert len(receiver.requests) == 1
 
 
 def test_of_a_long_answer_64_kib_are_read(receiver):
     receiver.will_say(200, b"x" * 200_000)
-    assert len(outgoing.post(outgoing.check(receiver.url), b"{}", {}).body) == 64 * 1024
+    assert len(outbound_http.post(outbound_http.check(receiver.url), b"{}", {}).body) == 64 * 1024
 
 
 def test_allowed_networks_are_allowed_and_nothing_else(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16")]
     for good in ("http://10.1.2.3/", "http://[::ffff:10.1.2.3]/"):
-        outgoing.check(good)
+        outbound_http.check(good)
     for bad in ("http://10.2.0.1/", "http://127.0.0.1/", "http://[::1]/"):
-        with pytest.raises(outgoing.Refused):
-            outgoing.check(bad)
+        with pytest.raises(outbound_http.Refused):
+            outbound_http.check(bad)
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8080", "0.0.0.0:8080", "127.0.0.1:1,127.0.0.1:8080", "[::]:8080"])
 def test_our_own_server_is_refused_even_in_an_allowed_network(settings, listen):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     settings.LISTEN = listen
-    with pytest.raises(outgoing.Refused, match="this registry itself"):
-        outgoing.check("http://127.0.0.1:8080/")
-    outgoing.check("http://127.0.0.1:8081/")
+    with pytest.raises(outbound_http.Refused, match="this registry itself"):
+        outbound_http.check("http://127.0.0.1:8080/")
+    outbound_http.check("http://127.0.0.1:8081/")
 
 
 def test_our_own_names_are_refused_wherever_they_lead(settings, resolver):
     settings.ALLOWED_HOSTS = ["registry.example.com", ".kr-central-2.kcr.dev"]
     for name in ("registry.example.com", "demo.kr-central-2.kcr.dev"):
         resolver(name, PUBLIC)
-        with pytest.raises(outgoing.Refused, match="this registry itself"):
-            outgoing.check(f"https://{name.upper()}./v2/")
+        with pytest.raises(outbound_http.Refused, match="this registry itself"):
+            outbound_http.check(f"https://{name.upper()}./v2/")
     resolver("notregistry.example.com", PUBLIC)
-    outgoing.check("https://notregistry.example.com/")
+    outbound_http.check("https://notregistry.example.com/")
 
 
 def test_another_name_of_our_own_address_is_refused(settings, resolver):
@@ -185,11 +185,11 @@ def test_another_name_of_our_own_address_is_refused(settings, resolver):
     settings.PUBLIC = urlsplit("https://registry.example.com")
     resolver("registry.example.com", PUBLIC)
     resolver("alias.test", PUBLIC)
-    with pytest.raises(outgoing.Refused, match="this registry itself"):
-        outgoing.check("https://alias.test/")
-    outgoing.check("https://alias.test:8443/")
+    with pytest.raises(outbound_http.Refused, match="this registry itself"):
+        outbound_http.check("https://alias.test/")
+    outbound_http.check("https://alias.test:8443/")
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network(PUBLIC)]  # a proxy that serves others besides
-    outgoing.check("https://alias.test/")
+    outbound_http.check("https://alias.test/")
 
 
 # ── Slow and odd ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -233,9 +233,9 @@ def odd(settings):
 
 
 def test_a_server_that_says_nothing_is_given_up(odd, monkeypatch):
-    monkeypatch.setattr(outgoing, "STEP_SECONDS", 0.2)
-    with pytest.raises(outgoing.Unreachable, match="in time"):
-        outgoing.post(outgoing.check(odd()), b"{}", {})
+    monkeypatch.setattr(outbound_http, "STEP_SECONDS", 0.2)
+    with pytest.raises(outbound_http.Unreachable, match="in time"):
+        outbound_http.post(outbound_http.check(odd()), b"{}", {})
 
 
 @pytest.mark.parametrize(
@@ -247,24 +247,24 @@ def test_a_server_that_says_nothing_is_given_up(odd, monkeypatch):
 )
 def test_a_server_that_speaks_too_slowly_is_given_up(odd, monkeypatch, pieces):
     """Each piece comes in time; all of them together do not."""
-    monkeypatch.setattr(outgoing, "TOTAL_SECONDS", 0.5)
-    with pytest.raises(outgoing.Unreachable, match="in time"):
-        outgoing.post(outgoing.check(odd(*pieces, pause=0.1)), b"{}", {})
+    monkeypatch.setattr(outbound_http, "TOTAL_SECONDS", 0.5)
+    with pytest.raises(outbound_http.Unreachable, match="in time"):
+        outbound_http.post(outbound_http.check(odd(*pieces, pause=0.1)), b"{}", {})
 
 
 @pytest.mark.parametrize("said", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 70000])
 def test_what_is_not_http_is_said_so(odd, monkeypatch, said):
-    monkeypatch.setattr(outgoing, "STEP_SECONDS", 1.0)
-    with pytest.raises(outgoing.Unreachable, match=r"not HTTP|in time"):
-        outgoing.post(outgoing.check(odd(said)), b"{}", {})
+    monkeypatch.setattr(outbound_http, "STEP_SECONDS", 1.0)
+    with pytest.raises(outbound_http.Unreachable, match=r"not HTTP|in time"):
+        outbound_http.post(outbound_http.check(odd(said)), b"{}", {})
 
 
 def test_a_port_where_nobody_listens(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    with pytest.raises(outgoing.Unreachable, match="refused"):
-        outgoing.post(outgoing.check(f"http://127.0.0.1:{port}/"), b"{}", {})
+    with pytest.raises(outbound_http.Unreachable, match="refused"):
+        outbound_http.post(outbound_http.check(f"http://127.0.0.1:{port}/"), b"{}", {})
 
 
 def read_request(connection: socket.socket) -> None:
@@ -313,10 +313,10 @@ def test_the_certificate_must_be_that_of_the_host(tls_port, resolver, monkeypatc
     port, certificate, names = tls_port
     for name in ("hooks.test", "other.test"):
         resolver(name, "127.0.0.1")
-    with pytest.raises(outgoing.Unreachable, match="certificate is not valid"):
-        outgoing.post(outgoing.check(f"https://hooks.test:{port}/"), b"{}", {})
+    with pytest.raises(outbound_http.Unreachable, match="certificate is not valid"):
+        outbound_http.post(outbound_http.check(f"https://hooks.test:{port}/"), b"{}", {})
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert outgoing.post(outgoing.check(f"https://hooks.test:{port}/"), b"{}", {}).status == 204
+    assert outbound_http.post(outbound_http.check(f"https://hooks.test:{port}/"), b"{}", {}).status == 204
     assert names[-1] == "hooks.test"
-    with pytest.raises(outgoing.Unreachable, match="certificate is not valid"):
-        outgoing.post(outgoing.check(f"https://other.test:{port}/"), b"{}", {})
+    with pytest.raises(outbound_http.Unreachable, match="certificate is not valid"):
+        outbound_http.post(outbound_http.check(f"https://other.test:{port}/"), b"{}", {})

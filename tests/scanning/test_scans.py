@@ -8,11 +8,12 @@ import pytest
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import images, recovery, repositories
+from registry import images, repositories, trash
 from registry.models import Deletion, Event, Manifest, Severity
-from scanning import findings, scans, trivy
+from scanning import findings, scans
 from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
 from scanning.models.scans import Problem
+from scanning.trivy import program
 from tests import scan_images
 from tests.scan_images import (
     ALPINE_FINDINGS,
@@ -102,7 +103,7 @@ def test_an_old_system_says_so(scanner, push):
     ],
 )
 def test_what_is_no_image_is_told_apart_before_trivy_starts(scanner, push, monkeypatch, build, why):
-    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
+    monkeypatch.setattr(program, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
     digest = push(build())
     assert [scan.state for scan in scanner.work()] == ["done"]
     assert report_of(digest).state == "unsupported"
@@ -142,7 +143,7 @@ def test_the_next_day_finds_the_one_new_thing_without_reading_a_layer(scanner, p
     digest = push(scan_images.debian())
     scanner.work()
     scanner.load([*FACTS, TOMORROW], days=1)
-    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("a layer was read again"))
+    monkeypatch.setattr(program, "make_sbom", lambda *_: pytest.fail("a layer was read again"))
     assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1
     (scan,) = scanner.work()
     assert (scan.trigger, scan.new, scan.fixed) == (Scan.Trigger.DAILY, 2, 0)
@@ -266,13 +267,13 @@ def test_a_scan_that_loses_every_worker_fails_with_its_reason(scanner, push):
 def test_a_runner_that_was_thought_dead_writes_nothing(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
-    real = trivy.make_report
+    real = program.make_report
 
     def slow(*arguments):
         Scan.objects.update(attempts=7)  # somebody else has it by now
         return real(*arguments)
 
-    monkeypatch.setattr(trivy, "make_report", slow)
+    monkeypatch.setattr(program, "make_report", slow)
     assert not scans.run(scans.next_due())
     assert not Finding.objects.exists()
     assert not Report.objects.filter(manifest__digest=digest).exists()
@@ -295,7 +296,7 @@ def test_a_digest_that_is_deleted_meanwhile_is_scanned_when_it_comes_back(
     assert not Report.objects.exists(), "nothing is known of it, and nothing failed"
 
     with django_capture_on_commit_callbacks(execute=True):
-        recovery.restore(world.member.actor, [Deletion.objects.get().pk])
+        trash.restore(world.member.actor, [Deletion.objects.get().pk])
     scanner.work()
     assert found_in(digest) == DEBIAN_FINDINGS
     assert Scan.objects.filter(trigger=Scan.Trigger.PUSH).count() == 2
@@ -338,7 +339,7 @@ def test_a_database_that_breaks_is_named(scanner, push, damage):
     ],
 )
 def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypatch, build, problem):
-    monkeypatch.setattr(trivy, "FILE_BYTES", 64 * 1024**2)
+    monkeypatch.setattr(program, "FILE_BYTES", 64 * 1024**2)
     scanner.load()
     digest = push(build())
     (scan,) = scanner.work()
@@ -350,7 +351,7 @@ def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypa
 
 
 def test_many_files_are_no_way_around_the_limit_of_one(scanner, push, monkeypatch):
-    monkeypatch.setattr(trivy, "DISK_BYTES", 256 * 1024**2)
+    monkeypatch.setattr(program, "DISK_BYTES", 256 * 1024**2)
     scanner.load()
     push(scan_images.bombs(number=8, mebibytes=100))
     (scan,) = scanner.work()
@@ -397,8 +398,8 @@ def test_fifty_thousand_packages(scanner, push):
 def test_too_slow_is_said(scanner, push, monkeypatch):
     scanner.load()
     push(scan_images.debian())
-    monkeypatch.setattr(trivy, "SECONDS", 0)
-    monkeypatch.setattr(trivy, "TURN", 0.005)
+    monkeypatch.setattr(program, "SECONDS", 0)
+    monkeypatch.setattr(program, "TURN", 0.005)
     (scan,) = scanner.work()
     assert scan.problem == Problem.TIMEOUT
 
@@ -406,16 +407,16 @@ def test_too_slow_is_said(scanner, push, monkeypatch):
 def test_killed_is_said_and_a_retry_works(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
-    assert trivy.version()  # asked once a process, before it is killed
-    assert trivy.isolation()
-    killed = trivy.subprocess.Popen
+    assert program.version()  # asked once a process, before it is killed
+    assert program.isolation()
+    killed = program.subprocess.Popen
 
     def and_kill(*arguments, **options):
         process = killed(*arguments, **options)
         process.kill()
         return process
 
-    monkeypatch.setattr(trivy.subprocess, "Popen", and_kill)
+    monkeypatch.setattr(program.subprocess, "Popen", and_kill)
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == ("failed", Problem.KILLED)
     monkeypatch.undo()
@@ -459,9 +460,11 @@ def test_nothing_of_ours_reaches_trivy(scanner, push, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
     monkeypatch.setenv("TRIVY_SEVERITY", "LOW")
     started = []
-    popen = trivy.subprocess.Popen
+    popen = program.subprocess.Popen
     monkeypatch.setattr(
-        trivy.subprocess, "Popen", lambda *arguments, **options: started.append(options) or popen(*arguments, **options)
+        program.subprocess,
+        "Popen",
+        lambda *arguments, **options: started.append(options) or popen(*arguments, **options),
     )
     scanner.load()
     digest = push(scan_images.debian())
@@ -475,7 +478,7 @@ def test_a_new_version_of_trivy_looks_into_the_layers_again(scanner, push, monke
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
-    monkeypatch.setattr(trivy, "version", lambda: "99.0.0")
+    monkeypatch.setattr(program, "version", lambda: "99.0.0")
     assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1
     scanner.work()
     assert Sbom.objects.get(manifest__digest=digest).tool_version == "99.0.0"
@@ -506,14 +509,14 @@ def test_old_scans_are_forgotten_but_not_what_findings_rest_on(scanner, push):
 
 
 def test_purging_takes_what_scanning_knows(scanner, push, docker):
-    from registry import recovery
+    from registry import trash
     from registry.models import Deletion
 
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
     docker("member").delete(f"web/app/manifests/{digest}", 202)
-    recovery.purge_now(SYSTEM, Deletion.objects.get())
+    trash.purge_now(SYSTEM, Deletion.objects.get())
     assert not Manifest.objects.exists()
     for table in (Finding, Report, Scan, Sbom, Component):
         assert not table.objects.exists()

@@ -177,7 +177,7 @@ def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
     tomorrow = vulnerability_db.write(tmp_path / "tomorrow", [*FACTS, TOMORROW])
     layout = write_layout(tmp_path / "mirror-tomorrow", {"2": vulnerability_db.artifact(tomorrow)})
     copy(running, layout, "demo/mirror/trivy-db:2")
-    refresh = "from scanning import database; print(int(database.refresh() is not None))"
+    refresh = "from scanning.trivy import database; print(int(database.refresh() is not None))"
     assert running.manage("shell", "-v0", "-c", refresh) == 1
     assert running.manage("shell", "-v0", "-c", EVENING) == 1
     assert eventually(lambda: len(mailbox.mails) == 2)

@@ -45,8 +45,8 @@ def main(url: str) -> None:
     from accounts import organizations
     from accounts.actors import SYSTEM
     from registry import repositories
-    from scanning import deliveries, notices, subscriptions
     from scanning.models import Delivery, Notice, Subscription
+    from scanning.notifications import deliveries, messages, subscriptions
     from tests.scanning.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")
@@ -57,7 +57,7 @@ def main(url: str) -> None:
     subscriptions.create(SYSTEM, project, None, channel, url=url, least=4, moment="new", language="en")
     for number in range(12):
         scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
-    written = [pk for ids in at_once(notices.gather) for pk in ids] + notices.gather()
+    written = [pk for ids in at_once(messages.gather) for pk in ids] + messages.gather()
     images = {pk: Delivery.objects.get(pk=pk).content["totals"]["images"] for pk in written}
     hooks = list(Delivery.objects.filter(subscription__channel=channel).values_list("pk", flat=True))
     states = at_once(lambda: [str(deliveries.deliver(pk)) for pk in hooks])

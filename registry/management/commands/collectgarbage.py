@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from accounts import organizations
 from accounts.actors import command_actor
 from accounts.models import Project
-from registry import garbage, recovery
+from registry import garbage, trash
 from registry.management.json_command import say
 from registry.models import Collection
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             found = [garbage.preview(project) for project in projects]
             say(self, blobs=sum(each.blobs for each in found), bytes=sum(each.size for each in found), dry_run=True)
             return
-        purged = recovery.purge()
+        purged = trash.purge()
         runs = [self.collect(project) for project in projects]
         failed = [run.problem for run in runs if run.state == Collection.State.FAILED]
         if failed:

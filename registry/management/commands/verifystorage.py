@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from registry import garbage
+from registry import storage_check
 from registry.management.json_command import say
 
 
@@ -22,8 +22,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Print one JSON object: blobs looked at, and problems by kind."""
         looked, problems = 0, Counter[str](missing=0, short=0, damaged=0, orphan=0)
-        for found in garbage.verify(full=options["full"]):
-            if isinstance(found, garbage.Problem):
+        for found in storage_check.verify(full=options["full"]):
+            if isinstance(found, storage_check.Problem):
                 problems[found.kind] += 1
                 self.stderr.write(f"{found.kind}: {found.digest} {found.key}")
             else:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from accounts.models import Project
-from registry import recovery
+from registry import trash
 from registry.models import Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
@@ -401,7 +401,7 @@ def test_an_image_takes_no_new_digest_when_it_is_full_those_in_recovery_included
     member.push_manifest(NAME, "2.0", other, expect=403)  # what was deleted is kept
     member.push_manifest(NAME, "2.0", NEWER.manifest)  # comes back
     member.delete(f"{NAME}/manifests/{NEWER.digest}", 202)
-    recovery.purge_now(world.member.actor, Deletion.objects.latest("pk"))
+    trash.purge_now(world.member.actor, Deletion.objects.latest("pk"))
     member.push_manifest(NAME, "2.0", other)
     assert Manifest.objects.filter(image__path=f"demo/{NAME}").count() == 2
 

@@ -22,13 +22,12 @@ from django.utils.translation import gettext as _
 from accounts.actors import Actor
 from accounts.keys import hash_secret, new_secret
 from accounts.organizations import Refused
-from registry import history
+from registry import audit
+from registry.database.transactions import retried
 from registry.models import Event, Severity
-from registry.transactions import retried
-
-from . import outgoing
-from . import recipients as addressees
-from .models import Subscription
+from scanning.models import Subscription
+from scanning.notifications import outbound_http
+from scanning.notifications import recipients as addressees
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -235,8 +234,8 @@ def _set_addresses(subscription: Subscription, recipients: Iterable[str], url: s
         subscription.recipients = _checked(recipients)
         return
     try:
-        outgoing.check(url)
-    except (outgoing.Refused, outgoing.Unreachable) as error:
+        outbound_http.check(url)
+    except (outbound_http.Refused, outbound_http.Unreachable) as error:
         raise WrongAddress(str(error)) from error
     subscription.url = url
 
@@ -273,7 +272,7 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
     if subscription.channel == Channel.MAIL:
         shown["recipients"] = list(subscription.recipients)
     else:
-        shown["host"] = outgoing.host_of(subscription.url)
+        shown["host"] = outbound_http.host_of(subscription.url)
     return shown | {
         "least": Severity(subscription.least).name.lower(),
         "moment": str(subscription.moment),
@@ -285,7 +284,7 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
 def _record(actor: Actor, subscription: Subscription, before: dict[str, Any], after: dict[str, Any]) -> None:
     """Only what differs."""
     names = [name for name in before | after if before.get(name) != after.get(name)]
-    history.record(
+    audit.record(
         actor,
         Event.Action.NOTICE_CHANGE,
         subscription.repository or subscription.project,

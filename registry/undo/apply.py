@@ -21,17 +21,18 @@ from django.utils.translation import gettext as _
 
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectRole, User
-from registry import access, errors, history, images, manifests, members, policies, repositories, reversal
+from registry import access, audit, errors, images, manifests, members, repositories
+from registry.cleanup import policies
+from registry.database.transactions import retried
 from registry.models import Event, Image, Repository
-from registry.reversal import Kind, Plan, Step
-from registry.transactions import retried
+from registry.undo.plan import Kind, Plan, Step, from_json, image_of, name_of, present
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from accounts.actors import Actor
-    from registry.models.history import EventQuerySet
+    from registry.models.audit import EventQuerySet
     from registry.oci.names import ImageName
 
     Restore = Callable[[Actor, Sequence[int]], object]
@@ -91,7 +92,7 @@ def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -
     if any(step.problem for step in steps):
         return steps
     try:
-        with history.undoing({event for step in steps for event in step.events}):
+        with audit.undoing({event for step in steps for event in step.events}):
             work(*arguments)
     except errors.RegistryError as error:
         return [replace(step, problem=error.message) for step in steps]
@@ -101,8 +102,8 @@ def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -
 
 
 def _point(actor: Actor, step: Step) -> None:
-    image = reversal.image_of(step.thing)
-    name = reversal.name_of(image)
+    image = image_of(step.thing)
+    name = name_of(image)
     manifests.point_tag(actor, image.repository, name, step.tag, str(step.after), seen=str(step.before))
 
 
@@ -111,8 +112,8 @@ def _remove(actor: Actor, plan: Plan, image_id: int) -> list[Step]:
     """Delete the tags and digests that the acts brought into an image, as one act; or say why not."""
     with transaction.atomic():
         try:
-            image = reversal.image_of(image_id)
-            name = reversal.name_of(image)
+            image = image_of(image_id)
+            name = name_of(image)
             manifests.lock_live_image(image.repository, name)
         except (errors.NameUnknown, Image.DoesNotExist):
             return []  # what was in it is in Recovery with it, or gone for good
@@ -160,12 +161,12 @@ def _set(actor: Actor, steps: list[Step]) -> None:
     with transaction.atomic():
         thing = _locked(first)
         for step in steps:
-            if reversal.present(step.kind, step.thing, step.name) != step.before:
+            if present(step.kind, step.thing, step.name) != step.before:
                 raise errors.Denied(
                     _("somebody else has just changed %(what)s of %(where)s") % {"what": step.name, "where": step.path}
                 )
         if isinstance(thing, Image):
-            images.update(actor, thing, **{step.name: reversal.from_json(step.name, step.after) for step in steps})
+            images.update(actor, thing, **{step.name: from_json(step.name, step.after) for step in steps})
         elif first.kind == Kind.SET_POLICY:
             policies.set_policy(actor, thing, **{step.name: step.after for step in steps})
         else:

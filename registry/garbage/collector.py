@@ -16,7 +16,6 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum
@@ -25,7 +24,8 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM, Actor
 from accounts.models import Project
-from registry import errors, history
+from registry import audit, errors
+from registry.database.transactions import TRIES, retried
 from registry.failpoints import failpoint
 from registry.models import (
     Blob,
@@ -35,14 +35,9 @@ from registry.models import (
     Event,
     ManifestBlob,
     ObjectTrash,
-    UploadSession,
 )
-from registry.oci import digests
-from registry.storage import blob_storage
-from registry.transactions import TRIES, retried
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -117,7 +112,7 @@ def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
             with transaction.atomic():
                 collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
                 if project is not None:
-                    history.record(actor, Event.Action.COLLECTION_RUN, project)
+                    audit.record(actor, Event.Action.COLLECTION_RUN, project)
         except IntegrityError:
             current = Collection.objects.filter(project=project, state__in=Collection.OPEN).first()
             if current is not None:
@@ -199,7 +194,7 @@ def _end(collection: Collection, state: State, problem: str = "") -> None:
         open_ = Collection.objects.filter(pk=collection.pk, state__in=Collection.OPEN)
         if open_.update(state=state, finished_at=timezone.now(), problem=problem) and collection.project:
             collection.refresh_from_db()
-            history.record(
+            audit.record(
                 SYSTEM,
                 Event.Action.COLLECTION_DONE,
                 collection.project,
@@ -288,35 +283,6 @@ def _take(gone: list[Blob], now: datetime) -> None:
     Blob.objects.filter(pk__in=pks).delete()
 
 
-# ── X ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def reap(limit: int = 10_000) -> int:
-    """X: delete stored bytes that no row names; returns how many objects. Killed anywhere, it does them again."""
-    reaped = 0
-    while reaped < limit and (keys := _claim(min(BATCH, limit - reaped))):
-        for key in keys:
-            blob_storage().delete(key)
-            failpoint("reap.deleted")
-        ObjectTrash.objects.filter(pk__in=keys).delete()
-        reaped += len(keys)
-        time.sleep(PAUSE)
-    return reaped
-
-
-@retried
-def _claim(number: int) -> list[str]:
-    """Keys that are due, out of everybody else's sight for a while."""
-    now = timezone.now()
-    with transaction.atomic():
-        due = ObjectTrash.objects.filter(delete_after__lte=now).select_for_update(skip_locked=True)
-        keys = list(due.order_by("delete_after").values_list("pk", flat=True)[:number])
-        owned = set(Blob.objects.filter(storage_key__in=keys).values_list("storage_key", flat=True))
-        if owned:  # cannot be: a key never comes back. If it does, the bytes stay.
-            logger.critical("trash names the bytes of living blobs: %s", sorted(owned))
-        ObjectTrash.objects.filter(pk__in=keys).update(delete_after=now + RETRY_OBJECT, attempts=F("attempts") + 1)
-    return [key for key in keys if key not in owned]
-
-
-# ── Alarms ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def reconcile() -> int:
     """Have blobs reviewed that nothing refers to and nobody would ever look at. There should be none: an alarm."""
     now = timezone.now()
@@ -328,70 +294,3 @@ def reconcile() -> int:
     if found:
         logger.critical("%s blobs had neither a reference, nor a lease, nor a review", found)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that is not as the rows say. ``kind``: missing, short, damaged or orphan."""
-
-    kind: str
-    key: str
-    digest: str = ""
-
-
-def verify(*, full: bool = False) -> Iterator[Problem | int]:
-    """Compare rows and stored bytes; with ``full`` every byte is read.
-
-    Yields problems, and now and then how many blobs were looked at. Repairs nothing: pushing a missing or short blob
-    again does (so the file of a damaged one is to be removed first); orphans are for a person to judge.
-    """
-    storage, looked, last = blob_storage(), 0, 0
-    while rows := list(Blob.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
-        for blob in rows:
-            if problem := _compare(blob, full=full):
-                yield problem
-        looked, last = looked + len(rows), rows[-1].pk
-        yield looked
-    for key in storage.keys(older_than=timezone.now() - ORPHAN_AGE):
-        if not _is_owned(key):
-            yield Problem("orphan", key)
-
-
-def _compare(blob: Blob, *, full: bool) -> Problem | None:
-    storage = blob_storage()
-    try:
-        if storage.holds(blob.storage_key, blob.size):
-            is_whole = not full or _reads_as(blob.digest, blob.storage_key)
-            return None if is_whole else Problem("damaged", blob.storage_key, blob.digest)
-        kind = "short" if storage.exists(blob.storage_key) else "missing"
-    except FileNotFoundError:  # between the two looks
-        kind = "missing"
-    except OSError as error:  # the disk has lost it, or it is somebody else's by now
-        logger.error("%s cannot be read: %s", blob.storage_key, error)
-        kind = "damaged"
-    return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
-
-
-def _reads_as(digest: str, storage_key: str) -> bool:
-    running = digests.new_hash(digests.parse(digest).algorithm)
-    with blob_storage().open(storage_key) as file:
-        while block := file.read(1024 * 1024):
-            running.update(block)
-    return running.hexdigest() == digest.partition(":")[2]
-
-
-def _has_moved(blob: Blob) -> bool:
-    """Whether the blob was collected, or repaired under another key, since it was read."""
-    return not Blob.objects.filter(pk=blob.pk, storage_key=blob.storage_key).exists()
-
-
-def _is_owned(key: str) -> bool:
-    if not key.isascii():  # somebody put it there: keys of ours end in the id of the upload that brought the bytes
-        return False
-    if Blob.objects.filter(storage_key=key).exists() or ObjectTrash.objects.filter(pk=key).exists():
-        return True
-    try:
-        upload = UUID(key.rpartition("/")[2])
-    except ValueError:
-        return False
-    return UploadSession.objects.filter(pk=upload).exists()

@@ -122,7 +122,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 class Delivery(models.Model):
     """One message to one subscription: what was to be sent, what was sent, and what the other side said.
 
-    The row is the queue. ``content`` is what it is about, in JSON (scanning.notices says of which form).
+    The row is the queue. ``content`` is what it is about, in JSON (scanning.notifications.messages says of which form).
     ``recipients``: the addresses that have not got it yet, for MAIL. ``next_at``: when it is sent, or tried again;
     ``lease_until``: somebody is sending it; ``attempts`` tells one sender from the next. ``request`` and ``response``
     are what went over the wire in the last attempt, without secrets and cut to what a person reads; ``status`` is the

@@ -42,12 +42,11 @@ from django.db.models import Count, Max, Min, Q
 from django.urls import reverse
 from django.utils import timezone
 
+from registry.database.transactions import retried
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import HEAVY_BESIDE
-from registry.transactions import retried
-
-from . import deliveries
-from .models import Finding, Notice, Report, Scan, Subscription
+from scanning.models import Finding, Notice, Report, Scan, Subscription
+from scanning.notifications import deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,9 +12,11 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import counts, errors, history, rules
+from registry import audit, errors
+from registry.cleanup import rules
 from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci import names
+from registry.statistics import pulls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +64,7 @@ def set_policy(
         policy = CleanupPolicy.objects.filter(repository=locked).first() or CleanupPolicy(repository=locked)
         before = rules_of(policy) if policy.pk else {}
         past = Event.objects.filter(repository=locked, action=Event.Action.CLEANUP_POLICY)
-        history.alter(policy, wanted, seen if policy.pk else None, past)
+        audit.alter(policy, wanted, seen if policy.pk else None, past)
         after = rules_of(policy)
         if before == after:
             return policy
@@ -70,7 +72,7 @@ def set_policy(
         policy.save()
         ended = CleanupRun.objects.filter(repository=locked).unfinished()
         ended.update(state=CleanupRun.State.DISMISSED, finished_at=policy.updated_at, problem="the policy was changed")
-        history.record(actor, Event.Action.CLEANUP_POLICY, locked, before=before, after=after)
+        audit.record(actor, Event.Action.CLEANUP_POLICY, locked, before=before, after=after)
     return policy
 
 
@@ -146,8 +148,8 @@ class Pulls:
     """What is known of the pulls of some images of a repository."""
 
     def __init__(self, repository: Repository, images: Sequence[Image]) -> None:
-        self.last = counts.last_pulls(images)
-        self.counted_since = counts.counted_since(repository)
+        self.last = pulls.last_pulls(images)
+        self.counted_since = pulls.counted_since(repository)
 
 
 def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:

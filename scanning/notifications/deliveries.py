@@ -16,10 +16,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.organizations import Refused
-from registry.transactions import release_connection
-
-from . import channels
-from .models import Delivery, Subscription
+from registry.database.transactions import release_connection
+from scanning.models import Delivery, Subscription
+from scanning.notifications import channels
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -22,8 +22,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from accounts.organizations import Refused
-
-from .models import MailHour, Recipient
+from scanning.models import MailHour, Recipient
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Runs Trivy for scanners in other containers: ``python -m scanning.runner /scans/scanning/trivy.sock``.
+"""Runs Trivy for scanners in other containers: ``python -m scanning.trivy.runner /scans/scanning/trivy.sock``.
 
 Its container has no secret, no network and none of the registry's data. It shares the folder of the socket with the
 scanner, which writes there what is to be read, and may read the vulnerability database. It needs the standard library
@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from . import sandbox
+from scanning.trivy import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

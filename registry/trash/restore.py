@@ -18,7 +18,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Project
-from registry import blobs, errors, history, quotas, tags, uploads
+from registry import audit, blobs, errors, quotas, tags, uploads
+from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import (
     Blob,
@@ -33,7 +34,6 @@ from registry.models import (
     UploadSession,
 )
 from registry.signals import manifests_recovered
-from registry.transactions import retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -154,7 +154,7 @@ def _restore_repository(actor: Actor, deletion: Deletion) -> tuple[int, list[Lef
             % {"repository": repository}
         )
     quotas.check_repositories(repository.project)
-    event = history.record(actor, Action.REPOSITORY_RECOVER, repository)
+    event = audit.record(actor, Action.REPOSITORY_RECOVER, repository)
     Repository.objects.filter(pk=repository.pk).update(deletion=None)
     images.update(deletion=None)
     _bring_back(actor, Manifest.objects.filter(deletion=deletion))
@@ -179,7 +179,7 @@ def _restore_image(actor: Actor, deletion: Deletion) -> tuple[int, list[Left]]:
             % {"image": image.path}
         )
     quotas.check_images(image.repository)
-    event = history.record(actor, Action.IMAGE_RECOVER, image)
+    event = audit.record(actor, Action.IMAGE_RECOVER, image)
     Image.objects.filter(pk=image.pk).update(deletion=None)
     _bring_back(actor, Manifest.objects.filter(deletion=deletion))
     return _reopen(Tag.objects.filter(deletion=deletion), event), []
@@ -261,7 +261,7 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
     wanted = set(asked.filter(digest__in=[manifest.digest for manifest in own]).values_list("digest", flat=True))
     for manifest in own:
         if manifest.digest in wanted or len(own) == 1:
-            history.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
+            audit.record(actor, Action.IMAGE_RECOVER, image, digest=manifest.digest)
     return bool(own)
 
 
@@ -310,7 +310,7 @@ def _parts(deletion: Deletion) -> QuerySet[Deletion]:
 
 def _record(actor: Actor, deletion: Deletion, action: Event.Action, **detail: Any) -> None:
     what = {"kind": deletion.kind, "name": deletion.name}
-    history.record(actor, action, deletion.project, path=deletion.path, **what, **detail)
+    audit.record(actor, action, deletion.project, path=deletion.path, **what, **detail)
 
 
 # ── The end of what nobody recovered ─────────────────────────────────────────────────────────────────────────────────

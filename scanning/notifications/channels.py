@@ -24,14 +24,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts.organizations import Refused
-
-from . import outgoing, recipients, subscriptions
-from .models import Subscription
+from scanning.models import Subscription
+from scanning.notifications import outbound_http, recipients, subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .models import Delivery
+    from scanning.models import Delivery
 
 LOGGED_REQUEST = 16 * 1024
 LOGGED_ANSWER = 4 * 1024  # of a mail server's
@@ -383,25 +382,25 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return hmac.new(secret.encode(), timestamp.encode() + b"." + body, "sha256").hexdigest()
 
 
-def _post(delivery: Delivery, body: bytes, more: Mapping[str, str]) -> tuple[Outcome, outgoing.Answer | None]:
+def _post(delivery: Delivery, body: bytes, more: Mapping[str, str]) -> tuple[Outcome, outbound_http.Answer | None]:
     """Send JSON to the subscription's address; what became of it, and the answer if there was one."""
     headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": USER_AGENT, **more}
-    host = outgoing.host_of(delivery.subscription.url)
+    host = outbound_http.host_of(delivery.subscription.url)
     lines = [f"POST {host} (path not shown)", *(f"{name}: {value}" for name, value in headers.items()), ""]
     asked = Outcome(request="\n".join([*lines, body[:LOGGED_REQUEST].decode("utf-8", "ignore")]))
     try:
         with translation.override("en"):
-            target = outgoing.check(delivery.subscription.url)
-        answer = outgoing.post(target, body, headers)
-    except outgoing.Refused as error:
+            target = outbound_http.check(delivery.subscription.url)
+        answer = outbound_http.post(target, body, headers)
+    except outbound_http.Refused as error:
         return replace(asked, is_final=True, problem=str(error)), None
-    except outgoing.Unreachable as error:
+    except outbound_http.Unreachable as error:
         return replace(asked, problem=str(error)), None
     said = replace(asked, status=answer.status, response=_excerpt(answer))
     return _judge(said, answer), answer
 
 
-def _judge(said: Outcome, answer: outgoing.Answer) -> Outcome:
+def _judge(said: Outcome, answer: outbound_http.Answer) -> Outcome:
     """Whether that status means that it has arrived, will never, or may later."""
     status = answer.status
     if 200 <= status < 300:
@@ -428,7 +427,7 @@ def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
     return max(timedelta(0), moment - datetime.now(UTC))
 
 
-def _excerpt(answer: outgoing.Answer) -> str:
+def _excerpt(answer: outbound_http.Answer) -> str:
     """The beginning of an answer in text or JSON, which helps to find a mistake; of others nothing.
 
     The person who chooses the address reads it: it must not become a way to read what the address holds.

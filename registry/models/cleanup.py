@@ -8,9 +8,9 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
+from registry.database.fields import DIGEST_LENGTH, NameField
 from registry.oci import names
 
-from .fields import DIGEST_LENGTH, NameField
 from .repositories import Image, Repository
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 from django.db import models
 
 from accounts.models import Project
+from registry.database.fields import NameField
 from registry.oci import names
 
-from .fields import NameField
 from .repositories import Image, Repository
 
 

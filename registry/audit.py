@@ -1,6 +1,6 @@
 """The history: one event for every change, written in the transaction of the change; read by page; pruned.
 
-Pages and rows are found by id (``registry.models.history``), never by counting: a page costs the same among ten events
+Pages and rows are found by id (``registry.models.audit``), never by counting: a page costs the same among ten events
 and among ten million.
 """
 
@@ -22,8 +22,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import errors
+from registry.database.fields import GENERAL_DIGEST_LENGTH
 from registry.models import Deletion, Event, Image, Repository, Tag
-from registry.models.fields import GENERAL_DIGEST_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
     from accounts.models import AccessKey, Project, User
     from registry.models import Manifest
-    from registry.models.history import EventQuerySet
+    from registry.models.audit import EventQuerySet
 
 ROWS = 1_000  # read or deleted at a time
 CSV_HEADER = (

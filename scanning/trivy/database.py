@@ -29,11 +29,10 @@ from django.utils.dateparse import parse_datetime
 from accounts.actors import SYSTEM
 from registry import blobs, errors, hosts, manifests
 from registry.oci import digests, documents, names
-
-from . import trivy
-from .models import DatabaseRefresh
-from .models.scans import Problem
-from .trivy import ScanFailed, Workplace
+from scanning.models import DatabaseRefresh
+from scanning.models.scans import Problem
+from scanning.trivy import program
+from scanning.trivy.program import ScanFailed, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,7 +138,7 @@ def _fetch(source: str, place: Workplace) -> Path:
     host, _, path = source.partition("/")
     ours = hosts.of_service(host)
     if ours is None:
-        return trivy.download_database(source, place)
+        return program.download_database(source, place)
     wire_name, reference = _split(path)
     try:
         # A repository of this registry: its bytes are here, no client is needed.
@@ -204,9 +203,9 @@ def _publish(fetched: Path, place: Workplace) -> Database:
     tried = place.folder / "tried"
     tried.mkdir()
     fetched.rename(tried / "db")
-    trivy.write_java_database(tried)
+    program.write_java_database(tried)
     try:
-        trivy.make_report(_NO_PACKAGES, tried, place)
+        program.make_report(_NO_PACKAGES, tried, place)
     except ScanFailed as problem:
         if problem.problem is Problem.SCANNER_MISSING:
             raise

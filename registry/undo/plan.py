@@ -16,7 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from accounts.models import Project, User
-from registry import images, members, policies, repositories
+from registry import images, members, repositories
+from registry.cleanup import policies
 from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci.names import ImageName
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from registry.models.history import EventQuerySet
+    from registry.models.audit import EventQuerySet
 
 CHUNK = 500
 Action = Event.Action

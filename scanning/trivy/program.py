@@ -30,9 +30,8 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from registry import env
-
-from . import sandbox
-from .models.scans import Problem
+from scanning.models.scans import Problem
+from scanning.trivy import sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -342,7 +341,7 @@ def _start(
 
 
 class _Remote:
-    """A run of Trivy in another container (``scanning.runner``), asked for as a process is. Raises ScanFailed."""
+    """A run of Trivy in another container (``scanning.trivy.runner``), asked for as a process is. Raises ScanFailed."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.said, self.returncode = "", 0

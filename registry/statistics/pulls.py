@@ -17,9 +17,9 @@ from django.db import transaction
 from django.db.models import F, Max, Q
 from django.utils import timezone
 
+from registry.database.transactions import retried
 from registry.models import Image, Manifest, ManifestChild, ProjectDay, Repository, Tag, TagDay
 from registry.oci import digests
-from registry.transactions import retried
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ class _Note:
     last: dict[Kind, datetime] = field(default_factory=dict)
 
 
-class Counts:
+class PullCounter:
     """What this process has noted and not yet written."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Counts:
         return len(notes)
 
 
-counts = Counts()
+counter = PullCounter()
 
 
 def counted_since(repository: Repository) -> datetime:

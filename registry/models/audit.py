@@ -12,8 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from accounts.models import AccessKey, Project
-
-from .fields import GENERAL_DIGEST_LENGTH, NameField
+from registry.database.fields import GENERAL_DIGEST_LENGTH, NameField
 
 if TYPE_CHECKING:
     from collections.abc import Callable

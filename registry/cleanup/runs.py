@@ -19,10 +19,11 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.actors import Actor
-from registry import errors, history, manifests, policies, rules
+from registry import audit, errors, manifests
+from registry.cleanup import policies, rules
+from registry.database.transactions import retried
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
-from registry.transactions import retried
 
 logger = logging.getLogger(__name__)
 
@@ -257,7 +258,7 @@ def _locked(run_id: int) -> CleanupRun:
 def _record(actor: Actor, current: CleanupRun) -> None:
     counts = {name: getattr(current, name) for name in ("considered", "doomed", "deleted", "left")}
     problem = {"problem": current.problem} if current.problem else {}
-    history.record(
+    audit.record(
         actor, Event.Action.CLEANUP_RUN, current.repository, run=current.pk, state=current.state, **counts, **problem
     )
 

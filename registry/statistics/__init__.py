@@ -1,0 +1,1 @@
+"""Numbers for people: pulls and pushes by day, and stored bytes."""

@@ -1,0 +1,5 @@
+"""Undo of recorded acts: what it would change (plan), and the change itself (apply)."""
+
+from .apply import Undone, acts, preview, undo
+
+__all__ = ["Undone", "acts", "preview", "undo"]

@@ -1,0 +1,1 @@
+"""Notifications about scans: who is told, what, and through which channel."""

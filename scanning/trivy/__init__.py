@@ -1,0 +1,1 @@
+"""Trivy: the program, its sandbox, its reports and its vulnerability database."""
