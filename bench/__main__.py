@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.programs import free_port
-from tests.server import People, Server
+from tests.support.programs import free_port
+from tests.support.server import People, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

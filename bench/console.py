@@ -38,9 +38,9 @@ def fill() -> None:
     from django.utils import timezone
 
     from registry.models import Event, Image, Manifest, ProjectDay, Repository, Tag, TagDay
-    from tests.docker_client import DockerClient, sha256
-    from tests.docker_client import Image as Pushed
-    from tests.personas import make_world
+    from tests.support.docker_client import DockerClient, sha256
+    from tests.support.docker_client import Image as Pushed
+    from tests.support.personas import make_world
 
     world = make_world()
     DockerClient(world.member).push("web/app", "first", Pushed(layers=[b"a layer", b"another"]))

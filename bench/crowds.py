@@ -1,8 +1,8 @@
 """``python -m bench.crowds``: how fast one client is while a crowd at another address holds what it can get.
 
-Prints, for the embedded default and behind nginx, and for each crowd of tests/crowds.py: the median and the longest of
-20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the crowd, with
-the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns.
+Prints, for the embedded default and behind nginx, and for each crowd of tests/support/crowds.py: the median and the
+longest of 20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the
+crowd, with the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from tests.crowds import CROWDS, Crowd, CrowdedServer
-from tests.live import Api, sha256
-from tests.nginx import behind_nginx
+from tests.support.crowds import CROWDS, Crowd, CrowdedServer
+from tests.support.live import Api, sha256
+from tests.support.nginx import behind_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -40,9 +40,9 @@ def fill(folder: Path) -> None:
     from registry.models import Manifest, Tag
     from scanning import scans
     from scanning.models import Component, Sbom, Scan
-    from tests import scan_images
-    from tests.docker_client import DockerClient, sha256
-    from tests.personas import make_world
+    from tests.support import scan_images
+    from tests.support.docker_client import DockerClient, sha256
+    from tests.support.personas import make_world
 
     load(folder, 0)
     DockerClient(make_world().member).push_thing("web/app", "first", scan_images.all_in_one())
@@ -76,7 +76,7 @@ def fill(folder: Path) -> None:
 def load(folder: Path, days: int) -> None:
     """The same facts in a database of another day."""
     from scanning.trivy import database
-    from tests import vulnerability_db
+    from tests.support import vulnerability_db
 
     at = TODAY + timedelta(days=days)
     written = vulnerability_db.write(folder / "written", vulnerability_db.FACTS, updated_at=at)

@@ -13,11 +13,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.images import digest_of
-from tests.live import LiveServer
+from tests.support.images import digest_of
+from tests.support.live import LiveServer
 
 if TYPE_CHECKING:
-    from tests.server import AccessKey
+    from tests.support.server import AccessKey
 
 TRIES = int(os.environ.get("BENCH_TRIES", "200"))
 LAYER = b"a layer of a private image"

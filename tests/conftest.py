@@ -11,8 +11,8 @@ from django.core.cache import cache
 
 from accounts import keys, tokens
 from accounts.models import Organization
-from tests.docker_client import PROJECT_HOST, DockerClient
-from tests.personas import World, make_world
+from tests.support.docker_client import PROJECT_HOST, DockerClient
+from tests.support.personas import World, make_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,7 +81,7 @@ def made_world(django_db_setup: None, django_db_blocker: object) -> World:
 
 @pytest.fixture
 def world(made_world: World, db: None) -> World:
-    """The people, projects and repositories of tests.personas."""
+    """The people, projects and repositories of tests.support.personas."""
     assert Organization.objects.exists(), "a transactional test has emptied the database: give it one of its own"
     return deepcopy(made_world)
 

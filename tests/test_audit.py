@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import free_port, run
+from tests.support.programs import free_port, run
 
 FILE = Path(__file__).resolve().parents[1] / ".ci" / "audit.py"
 ENTRY = '[[allowed]]\npackage = "django"\nid = "GHSA-test"\nreason = "a test"\nuntil = 2030-01-01\n'

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.programs import Result, environment_for, require, run
-from tests.server import SOURCE
+from tests.support.programs import Result, environment_for, require, run
+from tests.support.server import SOURCE
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from accounts import guesses, keys
 from accounts.models import AccessKey, Project, SignInFailure, User
-from tests.docker_client import BARE_HOST, DockerClient
-from tests.personas import make_key
+from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.personas import make_key
 
 
 def authenticate(identifier: str, secret: str, address: str = "10.0.0.9") -> AccessKey:

@@ -18,7 +18,7 @@ from accounts import keys, tokens
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
 from accounts.models import RefreshToken, SigningKey
 from accounts.tokens import Grant
-from tests.personas import make_key
+from tests.support.personas import make_key
 
 SERVICE = "registry.example.com"
 GRANTS = [

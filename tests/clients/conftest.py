@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from tests.images import Image
-from tests.programs import ContainersHome, DockerDaemon, PostgresServer, RedisServer, unavailable
-from tests.server import People, Server
+from tests.support.images import Image
+from tests.support.programs import ContainersHome, DockerDaemon, PostgresServer, RedisServer, unavailable
+from tests.support.server import People, Server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs import ContainersHome
-from tests.server import AccessKey, People, Server
+from tests.support.programs import ContainersHome
+from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
 

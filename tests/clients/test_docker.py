@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.images import DOCKER_LIST, MEBIBYTE, Image, Index
-from tests.programs import DockerClient, DockerDaemon, Result, wait_until
-from tests.server import AccessKey, People, Server
+from tests.support.images import DOCKER_LIST, MEBIBYTE, Image, Index
+from tests.support.programs import DockerClient, DockerDaemon, Result, wait_until
+from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.images import OCI_INDEX, Image, Index, Layer, digest_of, random_bytes, write_layout
-from tests.programs import ContainersHome, PartialPullsHome, Result
-from tests.server import AccessKey, People, Server
+from tests.support.images import OCI_INDEX, Image, Index, Layer, digest_of, random_bytes, write_layout
+from tests.support.programs import ContainersHome, PartialPullsHome, Result
+from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.images import Artifact, Blob, Image, Index, RegistryClient
-from tests.live import Visitor
+from tests.support.images import Artifact, Blob, Image, Index, RegistryClient
+from tests.support.live import Visitor
 
 if TYPE_CHECKING:
-    from tests.programs import DockerDaemon
-    from tests.server import People, Server
+    from tests.support.programs import DockerDaemon
+    from tests.support.server import People, Server
 
 pytestmark = pytest.mark.real
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import (
+from tests.support.images import (
     OCI_INDEX,
     Artifact,
     Blob,
@@ -17,8 +17,8 @@ from tests.images import (
     layout_blobs,
     write_layout,
 )
-from tests.programs import ContainersHome, Result
-from tests.server import AccessKey, People, Server
+from tests.support.programs import ContainersHome, Result
+from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
 KINDS = ("image", "zstd", "uncompressed", "index", "artifact")

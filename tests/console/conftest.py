@@ -9,13 +9,13 @@ import pytest
 from django.test import Client
 
 from registry.models import Manifest, Severity
-from tests.docker_client import DockerClient, Image, descriptor, sha256
 from tests.scanning.factories import found, make_report
+from tests.support.docker_client import DockerClient, Image, descriptor, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.personas import World
+    from tests.support.personas import World
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 

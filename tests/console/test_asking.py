@@ -15,9 +15,9 @@ from django.utils import timezone
 from scanning import tasks
 from scanning.models import Delivery, MailHour, Recipient, Subscription
 from scanning.notifications import deliveries, recipients, subscriptions
-from tests.live import _Forms
 from tests.scanning.conftest import mail_server  # noqa: F401  a fixture
 from tests.scanning.factories import agree, subscribe
+from tests.support.live import _Forms
 
 pytestmark = pytest.mark.django_db
 

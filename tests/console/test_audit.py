@@ -19,7 +19,7 @@ from accounts.actors import Actor
 from accounts.models import AuditEvent
 from console.forms.audit import KINDS
 from console.templatetags.audit import _sentences, audit_icon, audit_words
-from tests.personas import PASSWORD
+from tests.support.personas import PASSWORD
 
 AUDIT = "/organizations/acme/audit"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.live import LiveServer
-from tests.programs import require, run
-from tests.server import SOURCE
+from tests.support.live import LiveServer
+from tests.support.programs import require, run
+from tests.support.server import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ from accounts.actors import SYSTEM
 from registry import blobs, garbage, manifests, tasks, trash
 from registry.models import BlobLease, BlobReview, Collection, Event
 from registry.oci.names import ImageName
-from tests import later
-from tests.docker_client import Image, sha256
+from tests.support import later
+from tests.support.docker_client import Image, sha256
 
 pytestmark = pytest.mark.django_db
 RIVAL_HOST = "rival.kr-central-2.kcr.localhost:8080"

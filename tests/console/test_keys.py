@@ -12,8 +12,8 @@ from django.utils import timezone
 
 from accounts import tasks as account_tasks
 from accounts.models import AccessKey, AuditEvent
-from tests.docker_client import DockerClient
-from tests.personas import Persona, make_key
+from tests.support.docker_client import DockerClient
+from tests.support.personas import Persona, make_key
 
 
 def form(**more: object) -> dict[str, object]:

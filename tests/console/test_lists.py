@@ -27,7 +27,7 @@ from scanning.models import (
     Vulnerability,
 )
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
-from tests.docker_client import sha256
+from tests.support.docker_client import sha256
 
 BASELINE = Path(__file__).with_name("query_counts.json")
 WRITE = os.environ.get("KCR_TEST_WRITE_BASELINE") == "1"

@@ -16,8 +16,8 @@ from scanning import acceptances
 from scanning.models import DatabaseRefresh, Report, Scan
 from tests.console.conftest import image_of
 from tests.console.test_matrix import PAGES
-from tests.docker_client import descriptor, sha256
 from tests.scanning.factories import found, make_report
+from tests.support.docker_client import descriptor, sha256
 
 MADE = {"deletion", "run", "uid", "subscription"}  # what a page would need to be there
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>javascript:alert(1)"

@@ -18,7 +18,7 @@ from django.utils.http import urlsafe_base64_encode
 from accounts import mails, passwords, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
 from console.views.signing_in import LINKS_ALLOWED
-from tests.personas import PASSWORD, make_key
+from tests.support.personas import PASSWORD, make_key
 
 if TYPE_CHECKING:
     from django.test import Client

@@ -17,8 +17,8 @@ from scanning import acceptances, findings
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
 from scanning.models.scans import Problem
 from tests.console.test_lists import walk
-from tests.docker_client import sha256
 from tests.scanning.factories import found, make_report
+from tests.support.docker_client import sha256
 
 APP = ["demo", "web", "app"]
 

@@ -9,8 +9,8 @@ import pytest
 
 from registry.models import Manifest
 from registry.oci import configs
-from tests.docker_client import Image, descriptor, sha256
 from tests.scanning.factories import found, make_report
+from tests.support.docker_client import Image, descriptor, sha256
 
 pytestmark = pytest.mark.django_db
 MAX_PAGE = 300_000

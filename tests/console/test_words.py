@@ -15,7 +15,7 @@ from django.utils import translation
 
 from console.templatetags.kcr import reason_words
 from tests.console.conftest import image_of
-from tests.programs import require
+from tests.support.programs import require
 
 SOURCE = Path(__file__).resolve().parents[2]
 CATALOGUE = SOURCE / "console" / "locale" / "ko" / "LC_MESSAGES" / "django.po"

@@ -24,9 +24,9 @@ from registry.access import Action
 from registry.models import Deletion, Event, Image, Repository
 from registry.oci.names import ImageName
 from registry.v2.base import RegistryView
-from tests import docker_client
-from tests.docker_client import BARE_HOST, PROJECT_HOST, DockerClient, sha256
-from tests.personas import Persona, World, make_key
+from tests.support import docker_client
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient, sha256
+from tests.support.personas import Persona, World, make_key
 
 LETTERS = {
     "P": Action.PULL,

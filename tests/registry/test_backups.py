@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from tests.live import LiveServer, sha256
-from tests.programs import run
-from tests.server import SOURCE
+from tests.support.live import LiveServer, sha256
+from tests.support.programs import run
+from tests.support.server import SOURCE
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -30,9 +30,9 @@ from accounts.models import (
 )
 from registry.management.commands.quickstart import Command as Quickstart
 from registry.models import Event, Repository, RepositoryUserPermission
-from tests.docker_client import BARE_HOST, DockerClient
-from tests.personas import PASSWORD, Persona, make_key
-from tests.programs import environment_for
+from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.personas import PASSWORD, Persona, make_key
+from tests.support.programs import environment_for
 
 SOURCE = Path(__file__).resolve().parents[2]
 JSON_COMMANDS = {

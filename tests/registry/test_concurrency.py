@@ -14,9 +14,9 @@ from contextlib import closing
 import pytest
 
 from registry import uploads
-from tests.integrity import assert_integrity
-from tests.live import OCI_MANIFEST, LiveServer, sha256
-from tests.programs import PostgresServer
+from tests.support.integrity import assert_integrity
+from tests.support.live import OCI_MANIFEST, LiveServer, sha256
+from tests.support.programs import PostgresServer
 
 pytestmark = pytest.mark.real
 

@@ -17,7 +17,7 @@ from registry.oci.names import ImageName
 from registry.statistics import pulls as counting
 from registry.statistics import sizes
 from registry.statistics.pulls import counter
-from tests.docker_client import Image, descriptor
+from tests.support.docker_client import Image, descriptor
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.crowds import CROWDS, CrowdedServer
-from tests.live import sha256
-from tests.nginx import behind_nginx
+from tests.support.crowds import CROWDS, CrowdedServer
+from tests.support.live import sha256
+from tests.support.nginx import behind_nginx
 
 pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.sqlite_only]
 

@@ -13,8 +13,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.live import PASSWORD, LiveServer, Visitor, sha256
-from tests.programs import TemporaryFolder, require, run, unavailable, wait_until
+from tests.support.live import PASSWORD, LiveServer, Visitor, sha256
+from tests.support.programs import TemporaryFolder, require, run, unavailable, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -27,9 +27,9 @@ from registry.models import (
     ObjectTrash,
 )
 from registry.oci.names import ImageName
-from tests import later
-from tests.docker_client import Image, sha256
-from tests.plans import plan
+from tests.support import later
+from tests.support.docker_client import Image, sha256
+from tests.support.plans import plan
 
 pytestmark = pytest.mark.django_db
 RIVAL_HOST = "rival.kr-central-2.kcr.localhost:8080"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from registry.models import Deletion, Event, Manifest, Tag
-from tests.docker_client import Image, sha256
+from tests.support.docker_client import Image, sha256
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,8 @@ from registry.cleanup import policies
 from registry.errors import Denied
 from registry.models import Deletion, Event, Image, Tag
 from registry.oci.names import ImageName
-from tests import docker_client
-from tests.plans import plan
+from tests.support import docker_client
+from tests.support.plans import plan
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -18,7 +18,7 @@ from registry.errors import NameInvalid, PathUnknown
 from registry.hosts import BARE, Host
 from registry.middleware import RequestMiddleware
 from registry.oci.names import ImageName
-from tests.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 
 SUFFIX = ".kr-central-2.kcr.localhost"
 

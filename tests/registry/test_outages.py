@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from tests.live import LiveServer, Visitor, sha256
-from tests.programs import PostgresServer, RedisServer, wait_until
+from tests.support.live import LiveServer, Visitor, sha256
+from tests.support.programs import PostgresServer, RedisServer, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -13,9 +13,9 @@ from django.db import connection
 from registry import errors, uploads
 from registry.models import Blob
 from registry.storage import blob_storage, filesystem
-from tests import later
-from tests.docker_client import SHAPES, Image, sha256
-from tests.power import Disk
+from tests.support import later
+from tests.support.docker_client import SHAPES, Image, sha256
+from tests.support.power import Disk
 
 DATA = b"a layer of some length" * 50
 

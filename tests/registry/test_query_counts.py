@@ -17,8 +17,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from registry.models import Image, Manifest, Tag
-from tests import docker_client
-from tests.docker_client import DockerClient, sha256
+from tests.support import docker_client
+from tests.support.docker_client import DockerClient, sha256
 
 BASELINE = Path(__file__).with_name("query_counts.json")
 WRITE = os.environ.get("KCR_TEST_WRITE_BASELINE") == "1"

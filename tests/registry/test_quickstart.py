@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.images import RegistryClient
-from tests.live import LiveServer, sha256
-from tests.programs import run
-from tests.server import SOURCE
+from tests.support.images import RegistryClient
+from tests.support.live import LiveServer, sha256
+from tests.support.programs import run
+from tests.support.server import SOURCE
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.programs import PostgresServer, environment_for, run
-from tests.server import SOURCE
+from tests.support.programs import PostgresServer, environment_for, run
+from tests.support.server import SOURCE
 
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integrity import assert_integrity
-from tests.live import LiveServer
-from tests.programs import PostgresServer
+from tests.support.integrity import assert_integrity
+from tests.support.live import LiveServer
+from tests.support.programs import PostgresServer
 
 pytestmark = pytest.mark.real
 

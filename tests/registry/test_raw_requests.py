@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.live import LiveServer, sha256
+from tests.support.live import LiveServer, sha256
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from tests.live import LiveServer, sha256
+from tests.support.live import LiveServer, sha256
 
 pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.sqlite_only]
 

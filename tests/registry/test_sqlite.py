@@ -14,7 +14,7 @@ from django.db import OperationalError, connection, connections
 
 from registry.database.sqlite.base import DatabaseWrapper
 from registry.database.sqlite.turns import TookTooLong, Turns, of
-from tests.programs import wait_until
+from tests.support.programs import wait_until
 
 WRITERS, PATIENCE = 24, 60
 

@@ -36,9 +36,9 @@ from registry import blobs, errors, garbage, images, manifests, repositories, tr
 from registry.models import Blob, BlobLease, BlobReview, Collection, Deletion, ObjectTrash, Repository, UploadSession
 from registry.oci.names import ImageName
 from registry.storage import blob_storage
-from tests import later
-from tests.docker_client import Image as Pushed
-from tests.docker_client import sha256
+from tests.support import later
+from tests.support.docker_client import Image as Pushed
+from tests.support.docker_client import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

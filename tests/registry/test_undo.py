@@ -18,8 +18,8 @@ from registry.oci.names import ImageName
 from registry.trash import restore
 from registry.undo import plan
 from registry.undo.plan import Kind
-from tests.docker_client import Image, descriptor
-from tests.personas import make_key
+from tests.support.docker_client import Image, descriptor
+from tests.support.personas import make_key
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")

@@ -20,10 +20,10 @@ from registry.models import Manifest
 from scanning import scans
 from scanning.models import Finding, Report, Scan
 from scanning.trivy import database
-from tests import vulnerability_db
-from tests.programs import free_port, require_trivy
-from tests.scan_images import Finding as Expected
-from tests.vulnerability_db import FACTS
+from tests.support import vulnerability_db
+from tests.support.programs import free_port, require_trivy
+from tests.support.scan_images import Finding as Expected
+from tests.support.vulnerability_db import FACTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

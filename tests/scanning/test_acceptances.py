@@ -16,7 +16,7 @@ from registry.models import Event, Manifest, Severity
 from registry.oci.names import ImageName
 from scanning import acceptances, findings, scans
 from scanning.models import Acceptance, Finding, Report
-from tests import scan_images
+from tests.support import scan_images
 
 from .factories import found, make_report
 

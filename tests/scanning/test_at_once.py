@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.programs import PostgresServer, run
-from tests.server import SOURCE, Server
+from tests.support.programs import PostgresServer, run
+from tests.support.server import SOURCE, Server
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -18,7 +18,7 @@ from scanning.models import Delivery, Subscription
 from scanning.notifications import channels, deliveries, messages, subscriptions
 from tests.console.test_safety import Page
 from tests.scanning.factories import critical, high, make_manifest, scanned, subscribe
-from tests.server import SOURCE
+from tests.support.server import SOURCE
 
 Channel, State = Subscription.Channel, Delivery.State
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"

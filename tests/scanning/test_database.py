@@ -18,10 +18,10 @@ from scanning import scans
 from scanning.models import DatabaseRefresh, Scan
 from scanning.models.scans import Problem
 from scanning.trivy import database, program
-from tests import scan_images, vulnerability_db
-from tests.live import LiveServer
-from tests.scan_images import DEBIAN_FINDINGS
-from tests.vulnerability_db import FACTS, TOMORROW
+from tests.support import scan_images, vulnerability_db
+from tests.support.live import LiveServer
+from tests.support.scan_images import DEBIAN_FINDINGS
+from tests.support.vulnerability_db import FACTS, TOMORROW
 
 from .conftest import TODAY, found_in, report_of
 

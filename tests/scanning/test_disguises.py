@@ -19,16 +19,16 @@ from registry.models import Manifest, Severity
 from registry.oci.names import ImageName
 from scanning.models import Report, Scan
 from scanning.models.scans import Problem
-from tests import scan_images
-from tests.docker_client import descriptor
-from tests.images import OCI_CONFIG, OCI_EMPTY, OCI_LAYER, Artifact, Blob, HandMade
-from tests.scan_images import DEBIAN_FINDINGS
+from tests.support import scan_images
+from tests.support.docker_client import descriptor
+from tests.support.images import OCI_CONFIG, OCI_EMPTY, OCI_LAYER, Artifact, Blob, HandMade
+from tests.support.scan_images import DEBIAN_FINDINGS
 
 from .conftest import found_in, manifest_of, report_of
 from .factories import make_index, make_manifest
 
 if TYPE_CHECKING:
-    from tests.personas import World
+    from tests.support.personas import World
 
 DISGUISES = scan_images.disguises()
 IN_TOTO = "application/vnd.in-toto+json"

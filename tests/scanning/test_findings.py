@@ -13,7 +13,7 @@ from scanning import acceptances, findings
 from scanning.models import Acceptance, Report
 from scanning.trivy.report import PackageName
 from tests.console.conftest import INDEX, image_of
-from tests.docker_client import descriptor, sha256
+from tests.support.docker_client import descriptor, sha256
 
 from .factories import found, make_report
 

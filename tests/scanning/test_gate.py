@@ -12,8 +12,8 @@ from registry import repositories
 from registry.models import Manifest, Severity, Tag
 from registry.oci import media_types
 from scanning import acceptances
-from tests import scan_images
-from tests.docker_client import Image, sha256
+from tests.support import scan_images
+from tests.support.docker_client import Image, sha256
 
 from .factories import found, make_report
 

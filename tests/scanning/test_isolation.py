@@ -20,7 +20,7 @@ from scanning import scans
 from scanning.models import ScannerHost
 from scanning.models.scans import Problem
 from scanning.trivy import program, sandbox
-from tests.programs import unavailable, wait_until
+from tests.support.programs import unavailable, wait_until
 
 pytestmark = pytest.mark.real
 

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 import pytest
 
 from scanning.notifications import outbound_http
-from tests.programs import require
+from tests.support.programs import require
 
 PUBLIC = "93.184.215.14"
 

@@ -14,8 +14,8 @@ from scanning import findings, scans
 from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
 from scanning.models.scans import Problem
 from scanning.trivy import program
-from tests import scan_images
-from tests.scan_images import (
+from tests.support import scan_images
+from tests.support.scan_images import (
     ALPINE_FINDINGS,
     DEBIAN_FINDINGS,
     FINDINGS,
@@ -24,7 +24,7 @@ from tests.scan_images import (
     PYTHON_FINDINGS,
     TOMORROWS_FINDINGS,
 )
-from tests.vulnerability_db import FACTS, TOMORROW
+from tests.support.vulnerability_db import FACTS, TOMORROW
 
 from .conftest import TODAY, found_in, manifest_of, report_of
 

@@ -15,12 +15,12 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from registry.management.commands.quickstart import ORGANIZATION
-from tests import scan_images, vulnerability_db
-from tests.images import RegistryClient, write_layout
-from tests.programs import ContainersHome, environment_for, free_port, require, require_trivy, run
 from tests.registry.test_quickstart import Quickstart
-from tests.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
-from tests.vulnerability_db import FACTS, TOMORROW
+from tests.support import scan_images, vulnerability_db
+from tests.support.images import RegistryClient, write_layout
+from tests.support.programs import ContainersHome, environment_for, free_port, require, require_trivy, run
+from tests.support.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
+from tests.support.vulnerability_db import FACTS, TOMORROW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,9 +15,9 @@ import pytest
 
 from registry.server import connections
 from registry.server.worker import TURNS
-from tests.programs import Daemon, environment_for, free_port
 from tests.registry.server.program import FILE_BYTES, THREADS
-from tests.server import SOURCE
+from tests.support.programs import Daemon, environment_for, free_port
+from tests.support.server import SOURCE
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

@@ -8,8 +8,8 @@ import pytest
 from django.utils import timezone
 
 from registry.models import Blob, BlobLease, ObjectTrash
-from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
-from tests.personas import make_key
+from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+from tests.support.personas import make_key
 
 NAME = "web/app"
 DATA = b"0123456789"

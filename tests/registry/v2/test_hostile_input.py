@@ -18,8 +18,8 @@ import pytest
 
 from registry.models import BlobLease, Image, Manifest, Tag, UploadSession
 from registry.storage.filesystem import FileSystemBlobStorage
-from tests import docker_client
-from tests.docker_client import PROJECT_HOST, Answer, DockerClient, descriptor, sha256
+from tests.support import docker_client
+from tests.support.docker_client import PROJECT_HOST, Answer, DockerClient, descriptor, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 from accounts.models import User
 from registry.oci import media_types
 from registry.v2 import http
-from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
 
 NAME = "web/app"
 IMAGE = Image(layers=[])

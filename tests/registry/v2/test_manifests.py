@@ -13,7 +13,7 @@ from accounts import keys
 from registry.models import BlobLease, Event, Manifest, ManifestBlob, ManifestChild, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
-from tests.docker_client import BARE_HOST, Image, descriptor, sha256
+from tests.support.docker_client import BARE_HOST, Image, descriptor, sha256
 
 NAME = "web/app"
 CONFIG = b'{"architecture":"amd64","os":"linux"}'

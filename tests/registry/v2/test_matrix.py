@@ -23,8 +23,8 @@ from django.urls import URLPattern, get_resolver
 from accounts import organizations
 from accounts.models import ProjectRole, User
 from registry import uploads
-from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
-from tests.personas import World, make_key
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.personas import World, make_key
 
 # web is private, public is public, both of project demo; missing does not exist. "-": the route has no repository.
 # anonymous has an anonymous token; deactivated was a member of the project when the token was issued.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docker_client import BARE_HOST, PROJECT_HOST, SHAPES, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, SHAPES, Image, sha256
 
 
 @pytest.mark.parametrize("shape", SHAPES)

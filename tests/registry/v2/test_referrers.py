@@ -8,7 +8,7 @@ import pytest
 
 from registry.models import Manifest
 from registry.oci import media_types
-from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, descriptor, sha256
+from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, descriptor, sha256
 
 NAME = "web/app"
 IMAGE = Image(layers=[])

@@ -10,7 +10,7 @@ from registry import trash
 from registry.models import Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
-from tests.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
 
 NAME = "web/app"
 LIST = f"{NAME}/tags/list"

@@ -14,9 +14,9 @@ from django.test.utils import CaptureQueriesContext
 from accounts.actors import SYSTEM
 from registry import repositories
 from registry.models import Blob, BlobLease, Image, Manifest, ManifestBlob, Repository, Tag, UploadSession
-from tests import docker_client
-from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, descriptor, sha256
-from tests.personas import make_key
+from tests.support import docker_client
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, descriptor, sha256
+from tests.support.personas import make_key
 
 VOLATILE = {"X-Request-Id", "Date"}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

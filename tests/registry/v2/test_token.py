@@ -21,8 +21,8 @@ from django.utils import timezone
 
 from accounts import guesses, keys, tokens
 from accounts.models import AccessKey, RefreshToken, SignInFailure, User
-from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient
-from tests.personas import PASSWORD, Persona, make_key
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient
+from tests.support.personas import PASSWORD, Persona, make_key
 
 
 # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from registry.models import Blob, BlobLease, ObjectTrash, UploadSession
 from registry.oci import media_types
-from tests.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
 
 NAME = "web/app"
 UPLOADS = f"{NAME}/blobs/uploads/"

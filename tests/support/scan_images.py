@@ -1,7 +1,7 @@
 """Images for the scanner: with vulnerable software, with none, things that are no images, and hostile ones.
 
-Each function says what Trivy finds. ``write_layout`` of ``tests.images`` makes a folder for ``trivy image --input``
-of any of them. ``FINDINGS`` has what ``tests.vulnerability_db.FACTS`` say about the ordinary ones.
+Each function says what Trivy finds. ``write_layout`` of ``tests.support.images`` makes a folder for ``trivy image --input``
+of any of them. ``FINDINGS`` has what ``tests.support.vulnerability_db.FACTS`` say about the ordinary ones.
 """
 
 import gzip
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from tests.images import (
+from tests.support.images import (
     MEBIBYTE,
     OCI_CONFIG,
     OCI_LAYER,
@@ -26,7 +26,7 @@ from tests.images import (
     random_bytes,
     tar_of,
 )
-from tests.vulnerability_db import Severity, Status
+from tests.support.vulnerability_db import Severity, Status
 
 GZIP_LAYER = f"{OCI_LAYER}+gzip"
 STATUS = "var/lib/dpkg/status"

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.live import LiveServer, sha256
+from tests.support.live import LiveServer, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.server import AccessKey
+    from tests.support.server import AccessKey
 
 ADDRESS = "127.0.0.2"  # all others come from 127.0.0.1
 PAUSE = 20.0

@@ -22,13 +22,13 @@ from urllib.parse import quote
 from django.test import Client
 
 from registry.oci import media_types
-from tests.images import MANIFEST_TYPES
+from tests.support.images import MANIFEST_TYPES
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
 
-    from tests.images import Thing
-    from tests.personas import Persona
+    from tests.support.images import Thing
+    from tests.support.personas import Persona
 
 PROJECT_HOST = "demo.kr-central-2.kcr.localhost:8080"
 BARE_HOST = "localhost:8080"
@@ -228,7 +228,7 @@ class DockerClient:
         return image
 
     def push_thing(self, name: str, reference: str, thing: Thing) -> str:
-        """Push anything that ``tests.images`` or ``tests.scan_images`` make; returns its digest."""
+        """Push anything that ``tests.support.images`` or ``tests.support.scan_images`` make; returns its digest."""
         for part in thing.parts[:-1]:
             if part.media_type in MANIFEST_TYPES:
                 self.push_manifest(name, part.digest, part.content, part.media_type)

@@ -24,7 +24,7 @@ os.environ["KCR_PUBLIC_URL"] = "http://localhost:8080"
 def pytest_load_initial_conftests() -> None:
     """Start the database that was asked for, once in each process; before pytest-django reads the settings."""
     if os.environ.get("KCR_TEST_DATABASE") == "postgresql" and "KCR_DATABASE_URL" not in os.environ:
-        from tests.programs import PostgresServer
+        from tests.support.programs import PostgresServer
 
         server = PostgresServer()
         os.environ["KCR_DATABASE_URL"] = server.__enter__().url

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from tests.programs import Daemon, environment_for, free_port, require
-from tests.server import Server
+from tests.support.programs import Daemon, environment_for, free_port, require
+from tests.support.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 AnyServer = TypeVar("AnyServer", bound=Server)
 
 #: What a machine decides, not README: which process serves, and where it writes.

@@ -11,8 +11,8 @@ from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from tests.programs import run
-from tests.server import ORGANIZATION, AccessKey, Server
+from tests.support.programs import run
+from tests.support.server import ORGANIZATION, AccessKey, Server
 
 if TYPE_CHECKING:
     import http.client

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.images import RegistryClient
-from tests.programs import Daemon, TemporaryFolder, environment_for, free_port, run
+from tests.support.images import RegistryClient
+from tests.support.programs import Daemon, TemporaryFolder, environment_for, free_port, run
 
-SOURCE = Path(__file__).resolve().parents[1]
+SOURCE = Path(__file__).resolve().parents[2]
 REGION = "kr-central-2"
 DOMAIN = "kcr.localhost"
 ORGANIZATION = "acme"
@@ -47,7 +47,7 @@ class Server(Daemon):
 
     ``settings`` are further ``KCR_`` variables, such as ``KCR_DATABASE_URL``. Leaving the context ends the
     server and fails when it does not end with status 0. Clients connect to ``port``: the server listens there
-    itself, unless ``tests.nginx.behind_nginx`` has put a proxy in front.
+    itself, unless ``tests.support.nginx.behind_nginx`` has put a proxy in front.
     """
 
     start_timeout = 60.0

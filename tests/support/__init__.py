@@ -1,0 +1,1 @@
+"""What tests share: images, clients, servers, people, pages. Nothing here is a test."""
