@@ -1,27 +1,26 @@
-"""Forms about people: signing in, passwords, profile, keys, members."""
+"""Forms about one's own account: signing in, passwords, profile, access keys."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth.forms import SetPasswordMixin
-from django.core import signing
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.models import OrganizationRole, ProjectRole, Theme
-from registry import projects
-
-from .parts import Day, Form
+from accounts.models import Theme
+from console.forms.shared.days import Day
+from console.forms.shared.form import Form
 
 if TYPE_CHECKING:
     from accounts.models import Project, User
+
 
 EXPIRIES = (7, 30, 90, 365)
 
@@ -75,18 +74,6 @@ class ChangePassword(NewPassword):
         label=gettext_lazy("Current password"),
         strip=False,
         widget=forms.PasswordInput({"autocomplete": "current-password"}),
-    )
-
-
-class Join(NewPassword):
-    """An invited person who cannot sign in yet: a name and a password."""
-
-    field_order = ("name", "new_password1", "new_password2")
-    name = forms.CharField(
-        label=gettext_lazy("Name"),
-        max_length=100,
-        required=False,
-        widget=forms.TextInput({"autocomplete": "name", "autofocus": True}),
     )
 
 
@@ -160,66 +147,3 @@ class NewKey(Form):
             return datetime.combine(chosen, time.max, tzinfo=timezone.get_current_timezone()).astimezone(UTC)
         days = self.cleaned_data["expires"]
         return timezone.now() + timedelta(days=int(days)) if days else None
-
-
-class NewInvitation(Form):
-    """Whom to invite to the organization."""
-
-    field_of: ClassVar = {"Refused": "email"}
-    email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"),
-        choices=[
-            (OrganizationRole.MEMBER, gettext_lazy("Member: may be given roles in projects and repositories")),
-            (OrganizationRole.OWNER, gettext_lazy("Owner: everything in all projects, people, new projects")),
-        ],
-        initial=OrganizationRole.MEMBER,
-    )
-
-
-class ProjectMember(Form):
-    """Somebody's role in a project."""
-
-    email = forms.EmailField(
-        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
-    )
-    role = forms.ChoiceField(
-        label=gettext_lazy("Role"),
-        choices=[
-            (ProjectRole.MEMBER, gettext_lazy("Member: pushes, manages repositories")),
-            (ProjectRole.ADMIN, gettext_lazy("Admin: the same, and the people of the project")),
-            (ProjectRole.READER, gettext_lazy("Reader: views and pulls")),
-        ],
-        initial=ProjectRole.MEMBER,
-    )
-    field_of: ClassVar = {"Refused": "email"}
-
-
-class NewProject(Form):
-    """A project: its ID is for ever."""
-
-    name = forms.CharField(
-        label=gettext_lazy("Project ID"),
-        max_length=40,
-        help_text=gettext_lazy(
-            "3 to 40 lower-case letters, digits and -, a letter first. Part of every image's address; never changed."
-        ),
-        widget=forms.TextInput({"autofocus": True, "autocapitalize": "none", "spellcheck": "false"}),
-    )
-    display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
-    description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
-    field_of: ClassVar = {"Refused": "name", "NameInvalid": "name"}
-
-
-class ProjectSettings(Form):
-    """What may be changed about a project."""
-
-    display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
-    description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
-    seen = forms.CharField(widget=forms.HiddenInput, required=False)
-
-    @classmethod
-    def of(cls, project: Project) -> ProjectSettings:
-        """The form as it is now."""
-        current = projects.settings_of(project)
-        return cls(initial=current | {"seen": signing.dumps(current)})

@@ -8,10 +8,9 @@ from django import forms
 from django.core import signing
 from django.utils.translation import gettext_lazy
 
+from console.forms.shared.form import Form
 from registry.cleanup import policies
 from registry.models import CleanupPolicy
-
-from .parts import Form
 
 if TYPE_CHECKING:
     from registry.models import Repository

@@ -1,24 +1,17 @@
-"""Forms about repositories, images and tags."""
+"""Forms about repositories."""
 
 from __future__ import annotations
 
-from datetime import datetime, time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from django import forms
 from django.core import signing
-from django.utils import timezone
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from accounts.grants import RepositoryRole
+from console.forms.shared.form import Form
 from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION
-
-from .parts import Day, Form, seen
-
-if TYPE_CHECKING:
-    from registry.models import Image
 
 PRIVATE, PUBLIC = "private", "public"
 _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
@@ -143,73 +136,3 @@ class Grant(Form):
         ],
     )
     field_of: ClassVar = {"Refused": "email", "Denied": "email"}
-
-
-class ImageSettings(Form):
-    """Description and end of an image."""
-
-    description = forms.CharField(label=gettext_lazy("Description"), max_length=100, required=False)
-    expires_on = Day(
-        label=gettext_lazy("Expires on"),
-        help_text=gettext_lazy(
-            "From the beginning of this day on, push and pull are refused, with the reason. Nothing is deleted."
-        ),
-    )
-    seen = forms.CharField(widget=forms.HiddenInput, required=False)
-
-    @classmethod
-    def of(cls, image: Image) -> ImageSettings:
-        """The form as the image is now."""
-        ends = timezone.localtime(image.expires_at).date() if image.expires_at else None
-        return cls(
-            initial={"description": image.description, "expires_on": ends, "seen": signing.dumps(_in_json(image))}
-        )
-
-    def seen_settings(self) -> dict[str, Any] | None:
-        """What the person was looking at, as ``images.update`` takes it."""
-        found = seen(self)
-        return found and found | {"expires_at": found["expires_at"] and datetime.fromisoformat(found["expires_at"])}
-
-    def expires_at(self) -> datetime | None:
-        """The moment that was chosen; the one that was there when the day was left as it was, in whatever time zone."""
-        chosen = self.cleaned_data["expires_on"]
-        was: datetime | None = (self.seen_settings() or {}).get("expires_at")
-        if was and timezone.localtime(was).date() == chosen:
-            return was
-        return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
-
-
-def _in_json(image: Image) -> dict[str, Any]:
-    return {
-        "description": image.description,
-        "expires_at": image.expires_at.isoformat() if image.expires_at else None,
-    }
-
-
-class AddTag(Form):
-    """A name for a digest; ``seen``: the digest that the name had when the person looked, "" for none."""
-
-    tag = forms.CharField(label=gettext_lazy("Tag"), max_length=128, widget=forms.TextInput(_ONCE))
-    digest = forms.CharField(
-        label=gettext_lazy("Digest"), max_length=135, widget=forms.TextInput({"list": "digests", **_ONCE})
-    )
-    seen = forms.CharField(widget=forms.HiddenInput, required=False)
-    field_of: ClassVar = {"ManifestUnknown": "digest", "DigestInvalid": "digest", "Denied": "tag", "Changed": "tag"}
-
-
-class TypedName(Form):
-    """The name of what is to be deleted, typed by hand."""
-
-    typed = forms.CharField(label=gettext_lazy("Name"), max_length=200, widget=forms.TextInput(_ONCE))
-
-    def __init__(self, *args: Any, name: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.name = name
-        self.fields["typed"].label = _("Type %(name)s to confirm") % {"name": name}
-
-    def clean_typed(self) -> str:
-        """Compare it."""
-        typed: str = self.cleaned_data["typed"].strip()
-        if typed != self.name:
-            raise forms.ValidationError(_("This is not “%(name)s”.") % {"name": self.name})
-        return typed

@@ -10,11 +10,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from console.forms.shared.days import Day
+from console.forms.shared.form import Form
 from console.templatetags.scans import justification_words
 from scanning.acceptances import MAX_REASON
 from scanning.models import Acceptance
-
-from .parts import Day, Form
 
 if TYPE_CHECKING:
     from datetime import date

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from console.queries import listing
+from console.queries.shared import listing
 from registry.cleanup import policies
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun
 

@@ -1,24 +1,46 @@
-"""Pages about a whole project: overview and usage."""
+"""Pages about projects: the list of them, and a project's overview and usage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, F, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db import connection
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery, Sum, Value
+from django.db.models.functions import Coalesce, Collate, Concat
 from django.utils import timezone
 
+from accounts.models import (
+    OrganizationMembership,
+    OrganizationRole,
+    Project,
+)
 from console.queries import scans
-from registry.models import CleanupRun, Event, Image, ProjectDay, ProjectUsage, Repository, Tag
+from console.queries.shared import layout, listing
+from registry.models import (
+    CleanupRun,
+    Event,
+    Image,
+    ProjectDay,
+    ProjectUsage,
+    Repository,
+    Tag,
+)
 
 if TYPE_CHECKING:
+    from django.http import QueryDict
+
+    from accounts.actors import Actor
     from accounts.models import Project
+
 
 DAYS = 30
 TOP = 8
 RECENT = 8
+# Other collations pass over the slash, and put projects of one organization between those of another.
+BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +148,42 @@ def image_count() -> Subquery:
     """How many live images a repository has, for annotating."""
     live = Image.objects.live().filter(repository=OuterRef("pk")).order_by()
     return Subquery(live.values("repository").annotate(number=Count("pk")).values("number"))
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A page of the projects that somebody may see, by organization; ``only`` is the one when there is no choice."""
+
+    listing: listing.Listing[Project]
+    total: int
+    organizations: list[dict[str, Any]]
+    only: Project | None
+
+
+def home(actor: Actor, wanted: QueryDict) -> Home:
+    """Where somebody may go. Three queries.
+
+    Organizations stand at their projects; those without one stand at the end of the first page.
+    """
+    mine = layout.projects_of(actor)
+    live = Count("repositories", filter=Q(repositories__deletion=None))
+    found, search = mine.select_related("usage").annotate(repository_count=live), wanted.get("q", "").strip()
+    if search:
+        found = found.filter(Q(name__icontains=search) | Q(display_name__icontains=search))
+    place = Collate(Concat("organization__name", Value("/"), "name"), BYTE_ORDER[connection.vendor])
+    found = found.annotate(place=place)
+    page: listing.Listing[Any] = listing.page(found, wanted, {"place": "place"}, search=search)
+    total = mine.count()
+    memberships = OrganizationMembership.objects.filter(user=actor.user_id).select_related("organization")
+    memberships = memberships.annotate(has_some=Exists(mine.filter(organization=OuterRef("organization"))))
+    joined = list(memberships.order_by("organization__name"))
+    owned = {each.organization_id for each in joined if each.role == OrganizationRole.OWNER}
+    shown = [(each, list(rows)) for each, rows in groupby(page.rows, lambda project: project.organization)]
+    if not search and not page.newer:
+        shown += [(each.organization, []) for each in joined if not each.has_some]
+    return Home(
+        listing=page,
+        total=total,
+        organizations=[{"organization": each, "projects": rows, "is_owner": each.pk in owned} for each, rows in shown],
+        only=page.rows[0] if total == 1 and page.rows and not owned else None,
+    )

@@ -6,18 +6,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, Max, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce
 
-from console.queries import listing, projects, scans
-from registry import hosts
-from registry.models import Image, Repository, RepositoryUsage, Tag
+from accounts.actors import Actor
+from accounts.models import (
+    OrganizationMembership,
+    OrganizationRole,
+    Project,
+    User,
+)
+from console.queries import organizations, projects, scans
+from console.queries.shared import listing, people
+from registry import access, hosts, members
+from registry import repositories as domain
+from registry.models import Image, Repository, RepositoryUsage, RepositoryUserPermission, Tag
+from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
     from django.http import QueryDict
 
     from accounts.models import Project
-    from console.queries.listing import Listing
+    from console.queries.shared.listing import Listing
+
 
 REPOSITORY_SORTS = {"name": "name", "modified": "-changed_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
@@ -107,3 +118,44 @@ def commands(repository: Repository, image: str = "IMAGE") -> Commands:
     if not settings.BARE_HOST_NAMES:
         return Commands(own.service, own.uri(str(repository)), own.uri(path), "")
     return Commands(hosts.BARE.service, hosts.BARE.uri(str(repository)), hosts.BARE.uri(path), own.uri(path))
+
+
+def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
+    """A page of who has a role on this very repository, and who could be given one."""
+    grants = RepositoryUserPermission.objects.filter(content_object=repository)
+    pushes = grants.filter(user=OuterRef("pk"), permission__codename="push_repository")
+    holders = User.objects.filter(pk__in=grants.values("user"))
+    project = repository.project
+    outside = OrganizationMembership.objects.filter(organization=project.organization)
+    outside = outside.exclude(user__project_memberships__project=project).exclude(role=OrganizationRole.OWNER)
+    return people.page(holders.annotate(is_member=Exists(pushes)), wanted, user="") | {
+        "total": holders.count(),
+        "candidates": people.emails(outside),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why somebody may do something in a repository, or that they may not. ``because``: roles, strongest first."""
+
+    email: str
+    may_push: bool
+    may_pull: bool
+    because: list[str]
+
+
+def reason(repository: Repository, email: str) -> Reason | None:
+    """What somebody of the organization may do in the repository, and why; None when there is no such person."""
+    organization = repository.project.organization
+    user = organizations.find_member(organization, email)
+    if user is None:
+        return None
+    name = ImageName(repository.project.name, repository.name, "any")
+    actions, _ = access.allowed_actions(Actor(user_id=user.pk, label=user.email), name)
+    owns = OrganizationMembership.objects.filter(organization=organization, user=user, role=OrganizationRole.OWNER)
+    in_project, on_repository = members.role_of(repository.project, user), domain.role_of(repository, user)
+    because = ["organization-owner"] if owns.exists() else []
+    because += [f"project-{in_project}"] if in_project else []
+    because += [f"repository-{on_repository}"] if on_repository else []
+    because += ["public"] if repository.is_public else []
+    return Reason(user.email, access.Action.PUSH in actions, access.Action.PULL in actions, because)

@@ -11,7 +11,7 @@ from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, Window, pr
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from console.queries import listing
+from console.queries.shared import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import HEAVY_BESIDE
 from registry.oci import media_types

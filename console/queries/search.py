@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
-from console.queries import frame, scans
+from console.queries import scans
+from console.queries.shared import layout
 from registry import access
 from registry.access import Action
 from registry.models import Image, Manifest, Repository, Tag
@@ -79,7 +80,7 @@ def search(actor: Actor, words: str) -> Found:
     found = Found()
     if len(words) < LEAST:
         return found
-    repositories = access.visible(actor, Action.VIEW).filter(project__in=frame.projects_of(actor))
+    repositories = access.visible(actor, Action.VIEW).filter(project__in=layout.projects_of(actor))
     reach = repositories.values("pk")
     found.vulnerability = _vulnerability(words, reach)
     if found.vulnerability:

@@ -10,7 +10,8 @@ from django.db.models import Case, Count, F, FloatField, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from console.queries import images, listing, scans
+from console.queries import manifests, scans
+from console.queries.shared import listing
 from registry import inspection
 from registry.models import Manifest, Severity, Tag
 from registry.oci import digests, media_types
@@ -295,7 +296,7 @@ def compare(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
         "report": subject.report,
         "with": other,
         "before": [{"value": f"scan-{scan.pk}", "scan": scan} for scan in done[1:]],
-        "digests": images.recent_digests(subject.manifest.image),
+        "digests": manifests.recent_digests(subject.manifest.image),
         "result": None,
         "problem": "",
     }

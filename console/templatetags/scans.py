@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from console.templatetags.charts import segments
-from console.templatetags.kcr import count, day
+from console.templatetags.numbers import count
+from console.templatetags.times import day
 from registry.models import Severity
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan
 from scanning.models.scans import OF_THE_DATABASE, Problem

@@ -9,15 +9,17 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.forms.cleanup import Policy
-from console.forms.parts import seen
+from console.forms.shared.seen import seen
 from console.queries import cleanup as queries
-from console.shortcuts import Place, of_project
+from console.views.shared.decorators import of_project
 from registry import cleanup, tasks
 from registry.access import Action
 from registry.cleanup import policies
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
+
+    from console.views.shared.place import Place
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -43,7 +45,7 @@ def show(place: Place) -> HttpResponse:
             wanted = form.policy(place.home)
             context["preview"] = policies.preview(place.home, wanted, timezone.now())
             context["replay"] = queries.replayed(place.home, wanted)
-    return place.render("console/cleanup.html", side="repositories", tab="cleanup", **context)
+    return place.render("console/cleanup/show.html", side="repositories", tab="cleanup", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -59,4 +61,4 @@ def run(place: Place, run: int) -> HttpResponse:
         else:
             cleanup.dismiss(place.actor, run)
         return place.go("cleanup_run", run=run)
-    return place.render("console/cleanup_run.html", side="repositories", tab="cleanup", page=found)
+    return place.render("console/cleanup/run.html", side="repositories", tab="cleanup", page=found)

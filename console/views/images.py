@@ -1,40 +1,43 @@
-"""Images: which tag is what, since when?"""
+"""Images: tags, manifests without a tag, settings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from console.forms.repositories import ImageSettings
+from console.forms.images import ImageSettings
 from console.queries import images as queries
-from console.shortcuts import Place, of_project
+from console.views.shared.decorators import of_project
 from registry import images
 from registry.access import Action
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
+    from console.views.shared.place import Place
+
 
 @of_project(Action.VIEW)
-def tags(place: Place) -> HttpResponse:
+def show(place: Place) -> HttpResponse:
     """The tags of an image."""
     page = queries.tags(place.pushed, place.request.GET)
-    return place.render("console/image.html", side="repositories", tab="tags", page=page)
+    return place.render("console/images/show.html", side="repositories", tab="tags", page=page)
 
 
 @of_project(Action.VIEW)
 def untagged(place: Place) -> HttpResponse:
     """Manifests that no tag names."""
     page = queries.untagged(place.pushed, place.request.GET)
-    return place.render("console/untagged.html", side="repositories", tab="untagged", page=page)
+    return place.render("console/images/untagged.html", side="repositories", tab="untagged", page=page)
 
 
 @of_project(Action.VIEW)
 def commands(place: Place) -> HttpResponse:
     """How to pull and push this image."""
     page = queries.counts(place.pushed)
-    return place.render("console/image_commands.html", side="repositories", tab="commands", page=page)
+    return place.render("console/images/commands.html", side="repositories", tab="commands", page=page)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -50,7 +53,7 @@ def settings(place: Place) -> HttpResponse:
                 place.say(_("%(name)s has been saved.") % {"name": place.pushed.name})
                 return place.go("image_settings")
     context: dict[str, Any] = {"form": form, "page": queries.counts(place.pushed)}
-    return place.render("console/image_settings.html", side="repositories", tab="settings", **context)
+    return place.render("console/images/settings.html", side="repositories", tab="settings", **context)
 
 
 @of_project(Action.MANAGE)
@@ -63,4 +66,20 @@ def delete(place: Place) -> HttpResponse:
         place.say(_("%(name)s has been deleted.") % {"name": name}, undo=deletions[0])
         return place.go("repository")
     chosen = queries.consequences(place.home, [name])
-    return place.render("console/images_delete.html", side="repositories", chosen=chosen)
+    return place.render("console/images/delete.html", side="repositories", chosen=chosen)
+
+
+@of_project(Action.MANAGE)
+def delete_many(place: Place) -> HttpResponse:
+    """Delete the images that were checked, after a look at what goes."""
+    wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
+    if place.request.method == "POST" and place.request.POST.get("sure"):
+        deletions = images.delete(place.actor, place.home, wanted)
+        words = ngettext("%(count)s image has been deleted.", "%(count)s images have been deleted.", len(deletions))
+        undo = deletions[0] if len(deletions) == 1 else None
+        place.say(words % {"count": len(deletions)}, undo=undo)
+        return place.go("repository")
+    if not wanted:
+        return place.go("repository")
+    chosen = queries.consequences(place.home, wanted)
+    return place.render("console/images/delete.html", side="repositories", chosen=chosen)

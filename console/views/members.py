@@ -9,10 +9,12 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from accounts.models import ProjectRole
-from console.forms.accounts import ProjectMember
-from console.queries import people
-from console.shortcuts import Place, about_whom, of_project
-from console.templatetags.kcr import role_words
+from console.forms.members import ProjectMember
+from console.queries import accounts as account_queries
+from console.queries import members as queries
+from console.templatetags.roles import role_words
+from console.views.shared.decorators import of_project
+from console.views.shared.members import about_whom
 from registry import members
 from registry.access import Action
 
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from accounts.models import User
+    from console.views.shared.place import Place
 
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
-def show(place: Place) -> HttpResponse:
+def index(place: Place) -> HttpResponse:
     """The members; POST adds somebody, changes a role, or takes somebody out."""
     posted = place.request.POST
     adds = posted.get("act") == "add"
@@ -34,15 +37,15 @@ def show(place: Place) -> HttpResponse:
         if user is not None:
             _set_role(place, user, posted.get("role", ""))
             return place.go("members")
-    page = people.project_members(place.project, place.request.GET)
-    return place.render("console/members.html", side="members", tab="members", form=form, page=page)
+    page = queries.project_members(place.project, place.request.GET)
+    return place.render("console/members/index.html", side="members", tab="members", form=form, page=page)
 
 
 @of_project(Action.ADMINISTER)
 def keys(place: Place) -> HttpResponse:
     """The access keys that can act in the project."""
-    page = people.acting_keys(members.keys_in_project(place.project), place.request.GET)
-    return place.render("console/project_keys.html", side="members", tab="keys", page=page)
+    page = account_queries.acting_keys(members.keys_in_project(place.project), place.request.GET)
+    return place.render("console/members/keys.html", side="members", tab="keys", page=page)
 
 
 @of_project(Action.ADMINISTER)
@@ -57,7 +60,7 @@ def key(place: Place, identifier: str) -> HttpResponse:
         place.say(_("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
         return place.go("project_keys")
     may_revoke = members.may_revoke(place.actor, place.project, chosen)
-    return place.render("console/project_key.html", side="members", key=chosen, may_revoke=may_revoke)
+    return place.render("console/members/key.html", side="members", key=chosen, may_revoke=may_revoke)
 
 
 def _set_role(place: Place, user: User, role: str) -> None:

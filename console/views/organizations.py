@@ -1,45 +1,34 @@
-"""An organization: its people and projects. Owners change both; members see them."""
+"""An organization: its people and their access keys. Owners change them; members see the people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts import organizations, tasks
-from accounts.models import Organization, OrganizationMembership, OrganizationRole
-from console.forms.accounts import NewInvitation, NewProject
-from console.forms.audit import AuditFilter
-from console.queries import audit as audit_queries
-from console.queries import listing, people
-from console.shortcuts import actor, alone, as_csv, personal
-from registry import members, projects
+from accounts.models import Organization, OrganizationRole
+from console.forms.organizations import NewInvitation
+from console.queries import accounts as account_queries
+from console.queries import organizations as queries
+from console.views.shared.decorators import personal
+from console.views.shared.organizations import find_organization, render_for_owners
+from console.views.shared.pages import alone
+from console.views.shared.place import actor
+from registry import members
 from registry.errors import RegistryError
 
 if TYPE_CHECKING:
-    from django.http import HttpRequest, HttpResponse, HttpResponseBase
-
-
-def _enter(request: HttpRequest, name: str, *, change: bool = False) -> tuple[Organization, bool]:
-    """The organization, and whether the person owns it. Raises Http404 for outsiders, PermissionDenied for members."""
-    own = OrganizationMembership.objects.filter(organization__name=name, user=request.user.pk)
-    membership = own.select_related("organization").first()
-    if membership is None:
-        raise Http404
-    is_owner = membership.role == OrganizationRole.OWNER
-    if (change or request.method == "POST") and not is_owner:
-        raise PermissionDenied
-    return membership.organization, is_owner
+    from django.http import HttpRequest, HttpResponse
 
 
 @personal
 def show(request: HttpRequest, organization: str) -> HttpResponse:
     """People and projects; POST invites a person, withdraws that, changes a role, or removes a person."""
-    found, is_owner = _enter(request, organization)
+    found, is_owner = find_organization(request, organization)
     act = request.POST.get("act", "")
     form = NewInvitation(request.POST if act == "invite" else None)
     if request.method == "POST" and act == "withdraw":
@@ -51,11 +40,11 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
     context: dict[str, Any] = {
         "organization": found,
         "is_owner": is_owner,
-        "page": people.organization(found, request.GET),
+        "page": queries.organization(found, request.GET),
         "invitations": found.invitations.order_by("email") if is_owner else None,
         "tab": "people",
     }
-    return alone(request, "console/organization.html", form=form, **context)
+    return alone(request, "console/organizations/show.html", form=form, **context)
 
 
 def _invite(request: HttpRequest, organization: Organization, form: NewInvitation) -> bool:
@@ -80,7 +69,7 @@ def _withdraw(request: HttpRequest, organization: Organization) -> HttpResponse:
 
 
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
-    user = people.find_member(organization, request.POST.get("email", ""))
+    user = queries.find_member(organization, request.POST.get("email", ""))
     role = request.POST.get("role", "")
     if user is None or role not in {"", *OrganizationRole.values}:
         raise Http404
@@ -98,15 +87,15 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
 @personal
 def keys(request: HttpRequest, organization: str) -> HttpResponse:
     """The access keys of the people, for owners."""
-    found, _is_owner = _enter(request, organization, change=True)
-    page = people.acting_keys(members.keys_in_organization(found), request.GET)
-    return _page(request, "console/organization_keys.html", found, tab="keys", page=page)
+    found, _is_owner = find_organization(request, organization, change=True)
+    page = account_queries.acting_keys(members.keys_in_organization(found), request.GET)
+    return render_for_owners(request, "console/organizations/keys.html", found, tab="keys", page=page)
 
 
 @personal
 def key(request: HttpRequest, organization: str, identifier: str) -> HttpResponse:
     """One of these keys; POST revokes it."""
-    found, _is_owner = _enter(request, organization, change=True)
+    found, _is_owner = find_organization(request, organization, change=True)
     mine = members.keys_in_organization(found).select_related("user", "project").filter(identifier=identifier)
     chosen = mine.first()
     if chosen is None:
@@ -115,40 +104,4 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
         organizations.revoke_key(actor(request), chosen)
         messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
         return redirect("console:organization_keys", found.name)
-    return _page(request, "console/organization_key.html", found, tab="keys", key=chosen)
-
-
-@personal
-def audit_log(request: HttpRequest, organization: str) -> HttpResponse:
-    """Who changed people and keys, and who signed in, for owners."""
-    found, _is_owner = _enter(request, organization, change=True)
-    form = AuditFilter(request.GET)
-    page = listing.page(form.wanted(found), request.GET, {"at": "-at"})
-    is_filtered = any(request.GET.get(name) for name in form.fields)
-    return _page(request, "console/audit.html", found, tab="audit", form=form, listing=page, is_filtered=is_filtered)
-
-
-@personal
-def audit_csv(request: HttpRequest, organization: str) -> HttpResponseBase:
-    """The same as CSV, however much it is."""
-    found, _is_owner = _enter(request, organization, change=True)
-    return as_csv(audit_queries.csv_rows(AuditFilter(request.GET).wanted(found)), f"audit-{found.name}.csv")
-
-
-def _page(request: HttpRequest, template: str, organization: Organization, **context: Any) -> HttpResponse:
-    """A page for owners."""
-    return alone(request, template, organization=organization, is_owner=True, **context)
-
-
-@personal
-def create_project(request: HttpRequest, organization: str) -> HttpResponse:
-    """A new project of the organization."""
-    found, _is_owner = _enter(request, organization, change=True)
-    form = NewProject(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        made = form.attempt(projects.create, actor(request), found, **form.cleaned_data)
-        if made and (made[1] or projects.was_just_made(made[0], actor(request))):
-            return redirect("console:overview", made[0].name)
-        if made:
-            form.add_error("name", _("There is a project of this name already."))
-    return alone(request, "console/project_new.html", form=form, organization=found)
+    return render_for_owners(request, "console/organizations/key.html", found, tab="keys", key=chosen)

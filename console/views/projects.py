@@ -1,32 +1,36 @@
-"""A project as a whole."""
+"""Projects: the list of them, one as a whole, its usage and settings."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from console.forms.accounts import ProjectSettings
-from console.forms.parts import seen
+from console.forms.projects import NewProject, ProjectSettings
+from console.forms.shared.seen import seen
 from console.queries import projects as queries
-from console.shortcuts import Place, of_project
+from console.views.shared.decorators import of_project, personal
+from console.views.shared.organizations import find_organization
+from console.views.shared.pages import alone
+from console.views.shared.place import Place, actor
 from registry import projects
 from registry.access import Action
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
+    from django.http import HttpRequest, HttpResponse
 
 
 @of_project(Action.VIEW)
 def overview(place: Place) -> HttpResponse:
     """What needs me?"""
-    return place.render("console/overview.html", side="overview", page=queries.overview(place.project))
+    return place.render("console/projects/overview.html", side="overview", page=queries.overview(place.project))
 
 
 @of_project(Action.VIEW)
 def usage(place: Place) -> HttpResponse:
     """How full is it?"""
-    return place.render("console/usage.html", side="usage", page=queries.usage(place.project))
+    return place.render("console/projects/usage.html", side="usage", page=queries.usage(place.project))
 
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
@@ -38,4 +42,27 @@ def settings(place: Place) -> HttpResponse:
         if form.attempt(projects.update, place.actor, place.project, seen=seen(form), **wanted) is not None:
             place.say(_("The project has been saved."))
             return place.go("project_settings")
-    return place.render("console/project_settings.html", side="project_settings", form=form)
+    return place.render("console/projects/settings.html", side="project_settings", form=form)
+
+
+@personal
+def home(request: HttpRequest) -> HttpResponse:
+    """Projects by organization; straight into the only one when there is no choice."""
+    page = queries.home(actor(request), request.GET)
+    if page.only and not request.GET and not request.headers.get("Referer"):
+        return redirect("console:overview", page.only.name)
+    return alone(request, "console/projects/home.html", page=page)
+
+
+@personal
+def create(request: HttpRequest, organization: str) -> HttpResponse:
+    """A new project of the organization."""
+    found, _is_owner = find_organization(request, organization, change=True)
+    form = NewProject(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        made = form.attempt(projects.create, actor(request), found, **form.cleaned_data)
+        if made and (made[1] or projects.was_just_made(made[0], actor(request))):
+            return redirect("console:overview", made[0].name)
+        if made:
+            form.add_error("name", _("There is a project of this name already."))
+    return alone(request, "console/projects/create.html", form=form, organization=found)

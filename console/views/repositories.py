@@ -1,4 +1,4 @@
-"""Repositories: what is in here, and who may touch it?"""
+"""Repositories: their images, settings, permissions."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from accounts.grants import RepositoryRole
-from console.forms.parts import seen
-from console.forms.repositories import Grant, NewRepository, RepositorySettings, TypedName
-from console.queries import images as image_queries
-from console.queries import people
+from console.forms.repositories import Grant, NewRepository, RepositorySettings
+from console.forms.shared.seen import seen
+from console.forms.shared.typed_name import TypedName
 from console.queries import repositories as queries
-from console.shortcuts import Place, about_whom, of_project
-from console.templatetags.kcr import role_words
-from registry import images, repositories
+from console.templatetags.roles import role_words
+from console.views.shared.decorators import of_project
+from console.views.shared.members import about_whom
+from registry import repositories
 from registry.access import Action
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from accounts.models import User
+    from console.views.shared.place import Place
 
 
 @of_project(Action.VIEW)
-def listed(place: Place) -> HttpResponse:
+def index(place: Place) -> HttpResponse:
     """All repositories of the project."""
     page = queries.repositories(place.project, place.request.GET)
-    return place.render("console/repositories.html", side="repositories", page=page)
+    return place.render("console/repositories/index.html", side="repositories", page=page)
 
 
 @of_project(Action.MANAGE)
@@ -46,14 +46,14 @@ def create(place: Place) -> HttpResponse:
             return redirect(reverse("console:repository", args=[place.project.name, name]))
         if made:
             form.add_error("name", _("There is a repository %(name)s already.") % {"name": name})
-    return place.render("console/repository_new.html", side="repositories", form=form)
+    return place.render("console/repositories/create.html", side="repositories", form=form)
 
 
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """The images of a repository."""
     return place.render(
-        "console/repository.html",
+        "console/repositories/show.html",
         side="repositories",
         tab="images",
         page=queries.images(place.home, place.request.GET),
@@ -65,7 +65,7 @@ def commands(place: Place) -> HttpResponse:
     """How to log in, tag, push and pull."""
     name = place.request.GET.get("image", "").strip()[:200] or "IMAGE"
     context: dict[str, Any] = {"commands": queries.commands(place.home, name), "image_name": name}
-    return place.render("console/repository_commands.html", side="repositories", tab="commands", **context)
+    return place.render("console/repositories/commands.html", side="repositories", tab="commands", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -81,7 +81,7 @@ def settings(place: Place) -> HttpResponse:
                 place.say(_("The settings of %(name)s have been saved.") % {"name": place.home.name})
                 return place.go("repository_settings")
     context: dict[str, Any] = {"form": form, "current": current}
-    return place.render("console/repository_settings.html", side="repositories", tab="settings", **context)
+    return place.render("console/repositories/settings.html", side="repositories", tab="settings", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -102,11 +102,11 @@ def permissions(place: Place) -> HttpResponse:
     asked = place.request.GET.get("who", "").strip()
     context: dict[str, Any] = {
         "form": form,
-        "page": people.repository_permissions(place.home, place.request.GET),
+        "page": queries.repository_permissions(place.home, place.request.GET),
         "asked": asked,
-        "reason": people.reason(place.home, asked) if asked else None,
+        "reason": queries.reason(place.home, asked) if asked else None,
     }
-    return place.render("console/permissions.html", side="repositories", tab="permissions", **context)
+    return place.render("console/repositories/permissions.html", side="repositories", tab="permissions", **context)
 
 
 def _set_role(place: Place, user: User, role: str) -> bool:
@@ -128,20 +128,4 @@ def delete(place: Place) -> HttpResponse:
             place.say(_("%(path)s has been deleted.") % {"path": deletion.path}, undo=deletion)
             return place.go("repositories")
     context: dict[str, Any] = {"form": form, "gone": queries.consequences(place.home)}
-    return place.render("console/repository_delete.html", side="repositories", **context)
-
-
-@of_project(Action.MANAGE)
-def delete_images(place: Place) -> HttpResponse:
-    """Delete the images that were checked, after a look at what goes."""
-    wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
-    if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletions = images.delete(place.actor, place.home, wanted)
-        words = ngettext("%(count)s image has been deleted.", "%(count)s images have been deleted.", len(deletions))
-        undo = deletions[0] if len(deletions) == 1 else None
-        place.say(words % {"count": len(deletions)}, undo=undo)
-        return place.go("repository")
-    if not wanted:
-        return place.go("repository")
-    chosen = image_queries.consequences(place.home, wanted)
-    return place.render("console/images_delete.html", side="repositories", chosen=chosen)
+    return place.render("console/repositories/delete.html", side="repositories", **context)

@@ -11,8 +11,9 @@ from django.utils.translation import ngettext
 from django_htmx.http import HttpResponseClientRefresh
 
 from console.queries import scans as queries
-from console.queries.listing import identifier
-from console.shortcuts import Place, back, of_project
+from console.queries.shared.listing import identifier
+from console.views.shared.decorators import of_project
+from console.views.shared.pages import back
 from registry.access import Action
 from registry.models import Repository
 from scanning import acceptances as domain
@@ -21,6 +22,8 @@ from scanning.models import Acceptance, Scan
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
+
+    from console.views.shared.place import Place
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -33,14 +36,14 @@ def show(place: Place) -> HttpResponse:
     page = queries.page(place.project)
     if place.may_manage:
         page["unisolated"] = queries.unisolated()
-    return place.render("console/scans.html", side="scans", tab="scans", page=page)
+    return place.render("console/scans/show.html", side="scans", tab="scans", page=page)
 
 
 @of_project(Action.VIEW)
 def log(place: Place) -> HttpResponse:
     """Every scan: who asked for it, what came of it."""
     return place.render(
-        "console/scans_log.html", side="scans", tab="log", page=queries.log(place.project, place.request.GET)
+        "console/scans/log.html", side="scans", tab="log", page=queries.log(place.project, place.request.GET)
     )
 
 
@@ -57,7 +60,7 @@ def acceptances(place: Place) -> HttpResponse:
             place.say(_("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability})
         return redirect(back(place.request, place.url("acceptances")))
     page = queries.acceptances(place.project, place.request.GET)
-    return place.render("console/acceptances.html", side="scans", tab="acceptances", page=page)
+    return place.render("console/scans/acceptances.html", side="scans", tab="acceptances", page=page)
 
 
 @of_project(Action.MANAGE)

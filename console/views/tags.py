@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from console.forms.repositories import AddTag
-from console.queries import images as queries
-from console.shortcuts import Place, of_project
+from console.forms.tags import AddTag
+from console.queries import images as image_queries
+from console.queries import manifests as manifest_queries
+from console.queries import tags as queries
+from console.views.shared.decorators import of_project
 from registry import manifests
 from registry.access import Action
 from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
+
+    from console.views.shared.place import Place
 
 
 @of_project(Action.MANAGE)
@@ -32,10 +36,10 @@ def add(place: Place) -> HttpResponse:
             return place.go("image")
     context: dict[str, Any] = {
         "form": form,
-        "digests": queries.recent_digests(place.pushed),
-        "page": queries.counts(place.pushed),
+        "digests": manifest_queries.recent_digests(place.pushed),
+        "page": image_queries.counts(place.pushed),
     }
-    return place.render("console/tag_add.html", side="repositories", **context)
+    return place.render("console/tags/add.html", side="repositories", **context)
 
 
 @of_project(Action.MANAGE)
@@ -50,14 +54,14 @@ def delete(place: Place) -> HttpResponse:
         place.say(words % {"count": len(wanted)}, undo=deletion)
         return place.go("image")
     chosen = queries.chosen_tags(place.pushed, wanted)
-    return place.render("console/tags_delete.html", side="repositories", chosen=chosen)
+    return place.render("console/tags/delete.html", side="repositories", chosen=chosen)
 
 
 @of_project(Action.VIEW)
 def history(place: Place) -> HttpResponse:
     """Every digest that the tags ever named."""
     page = queries.tag_history(place.pushed, place.request.GET)
-    return place.render("console/tag_history.html", side="repositories", tab="tag_history", page=page)
+    return place.render("console/tags/history.html", side="repositories", tab="tag_history", page=page)
 
 
 def name_of(place: Place) -> ImageName:

@@ -10,7 +10,8 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from console.shortcuts import alone, personal
+from console.views.shared.decorators import personal
+from console.views.shared.pages import alone
 from registry import uploads
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @personal
-def show(request: HttpRequest) -> HttpResponse:
+def index(request: HttpRequest) -> HttpResponse:
     """The open uploads of a person, the one that moved last first; POST ends one, or all."""
     user: User = request.user  # type: ignore[assignment]  # personal views only
     if request.method == "POST":
@@ -30,7 +31,7 @@ def show(request: HttpRequest) -> HttpResponse:
         return redirect("console:uploads")
     mine = uploads.of_user(user.pk).select_related("repository__project").order_by("-expires_at")
     rows = [{"upload": upload, "moved_at": uploads.moved_at(upload)} for upload in mine]
-    return alone(request, "console/uploads.html", rows=rows, limit=uploads.OPEN_SESSIONS, tab="uploads")
+    return alone(request, "console/uploads/index.html", rows=rows, limit=uploads.OPEN_SESSIONS, tab="uploads")
 
 
 def _wanted(user: User, text: str) -> list[UUID]:

@@ -12,7 +12,8 @@ from django_htmx.http import HttpResponseClientRefresh
 from console.forms.vulnerabilities import Accept
 from console.queries import scans as scan_queries
 from console.queries import vulnerabilities as queries
-from console.shortcuts import Place, as_csv, as_file, of_project
+from console.views.shared.decorators import of_project
+from console.views.shared.downloads import as_csv, as_file
 from registry import audit
 from registry.access import Action
 from scanning import acceptances, scans, tasks
@@ -20,6 +21,8 @@ from scanning.models import Report, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from console.views.shared.place import Place
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -32,14 +35,14 @@ def show(place: Place, reference: str) -> HttpResponse:
     if place.request.headers.get("HX-Target") == "scan-state" and not subject.manifest.open_scan:  # type: ignore[attr-defined]
         return HttpResponseClientRefresh()
     page = queries.page(subject, place.request.GET)
-    return place.render("console/vulnerabilities.html", side="repositories", tab="vulnerabilities", page=page)
+    return place.render("console/vulnerabilities/show.html", side="repositories", tab="vulnerabilities", page=page)
 
 
 @of_project(Action.VIEW)
 def compare(place: Place, reference: str) -> HttpResponse:
     """What is new and what is fixed, against the scan before or another digest of the image."""
     page = queries.compare(_find(place, reference), place.request.GET)
-    return place.render("console/vulnerabilities_compare.html", side="repositories", tab="compare", page=page)
+    return place.render("console/vulnerabilities/compare.html", side="repositories", tab="compare", page=page)
 
 
 @of_project(Action.VIEW)
@@ -115,7 +118,7 @@ def accept(place: Place, reference: str) -> HttpResponse:
             place.say(_("%(vulnerability)s has been accepted.") % {"vulnerability": vulnerability})
             return place.go("vulnerabilities", reference=reference)
     context: dict[str, Any] = {"form": form, "subject": subject, "about": about, "database": scan_queries.database()}
-    return place.render("console/vulnerability_accept.html", side="repositories", **context)
+    return place.render("console/vulnerabilities/accept.html", side="repositories", **context)
 
 
 def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:

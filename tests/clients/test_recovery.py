@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 IMAGES = int(os.environ.get("KCR_TEST_RECOVERED_IMAGES", "20"))
 SHARED = Image.random("shared", layers=1).layers[0]
 RECOVERY = "/projects/demo/recovery"
-HISTORY = "/projects/demo/repositories/many/-/history.csv"
+HISTORY = "/projects/demo/repositories/many/-/audit-log.csv"
 
 
 @dataclass

@@ -21,7 +21,7 @@ from tests.support.live import _Forms
 
 pytestmark = pytest.mark.django_db
 
-DEMO = "/projects/demo/notices"
+DEMO = "/projects/demo/notifications"
 CHOSEN = {"least": "4", "moment": "new", "language": "en"}
 STRANGER = "Sam@Elsewhere.test"
 

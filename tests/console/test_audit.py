@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from accounts import audit, keys
 from accounts.actors import Actor
 from accounts.models import AuditEvent
-from console.forms.audit import KINDS
-from console.templatetags.audit import _sentences, audit_icon, audit_words
+from console.forms.audit_log import KINDS
+from console.templatetags.organization_audit_log import _sentences, audit_icon, audit_words
 from tests.support.personas import PASSWORD
 
-AUDIT = "/organizations/acme/audit"
+AUDIT = "/organizations/acme/audit-log"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
 
@@ -145,7 +145,7 @@ def test_the_log_as_csv(console, world, monkeypatch):
         detail = {"name": f"n{number}", "key": "K"}
         by = Actor(label="a@acme.test", client="=HYPERLINK(1)")
         audit.record(by, audit.Action.KEY_CREATE, person=world.member.user, detail=detail)
-    answer = console("owner").get("/organizations/acme/audit.csv?action=key.create")
+    answer = console("owner").get("/organizations/acme/audit-log.csv?action=key.create")
     assert answer.headers["Content-Disposition"] == 'attachment; filename="audit-acme.csv"'
     rows = list(csv.DictReader(b"".join(answer.streaming_content).decode().splitlines()))
     assert [row["detail"] for row in rows] == [f'{{"key": "K", "name": "n{number}"}}' for number in range(4, -1, -1)]

@@ -63,24 +63,24 @@ PAGES = (
         "/profile/sessions",
         "/profile/password",
     ),
-    *("/organizations/acme/keys", "/organizations/acme/audit", "/projects/demo/keys", "/profile/activity"),
+    *("/organizations/acme/keys", "/organizations/acme/audit-log", "/projects/demo/keys", "/profile/activity"),
     *("/organizations/acme/", "/organizations/acme/projects/new", "/projects/demo/", "/projects/demo/repositories/"),
     *(
         "/projects/demo/repositories/new",
-        "/projects/demo/history",
-        "/projects/demo/history/undo",
+        "/projects/demo/audit-log",
+        "/projects/demo/undo",
         "/projects/demo/recovery",
     ),
     *(
-        "/projects/demo/collection",
+        "/projects/demo/garbage-collection",
         "/projects/demo/members",
-        "/projects/demo/notices",
+        "/projects/demo/notifications",
         "/projects/demo/usage",
         "/projects/demo/settings",
     ),
     *(f"{WEB}-/images/delete?image=app", f"{WEB}-/permissions?who=reader@acme.test"),
-    *(WEB, f"{WEB}-/commands", f"{WEB}-/history", f"{WEB}-/recovery", f"{WEB}-/cleanup", f"{WEB}-/permissions"),
-    *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/history"),
+    *(WEB, f"{WEB}-/commands", f"{WEB}-/audit-log", f"{WEB}-/recovery", f"{WEB}-/cleanup", f"{WEB}-/permissions"),
+    *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/audit-log"),
     *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
     *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
@@ -293,7 +293,7 @@ def test_people_of_project_and_organization(browser, server, scripts):
             theirs.get_by_label("New password, again").fill(PASSWORD)
             theirs.get_by_role("button", name="Set password and accept").click()
             expect(theirs.get_by_role("status")).to_contain_text("You belong to acme now.")
-        page.goto("/organizations/acme/audit")
+        page.goto("/organizations/acme/audit-log")
         expect(page.get_by_text(f"Added {email} to acme")).to_be_visible()
         page.goto("/projects/demo/members")
         page.get_by_label("E-mail").fill(email)
@@ -319,7 +319,7 @@ def test_a_member_works_in_korean_and_in_the_dark(browser, server, scripts):
         page.get_by_label("설명").fill("한국어 설명")
         page.get_by_role("button", name="설정 저장").click()
         expect(page.get_by_text("한국어 설명").first).to_be_visible()
-        page.goto("/projects/demo/history?action=update")
+        page.goto("/projects/demo/audit-log?action=update")
         expect(page.get_by_text("리포지토리를 생성함").first).to_be_visible()
 
 

@@ -53,7 +53,7 @@ class RollBack(Exception):
 
 def figures(browser) -> list[str]:
     """What the page says, without the time."""
-    page = browser.get("/projects/demo/collection").content.decode()
+    page = browser.get("/projects/demo/garbage-collection").content.decode()
     main = re.sub(r"<time.*?</time>", "", page[page.index('id="collection"') :], flags=re.DOTALL)
     main = re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", main)
     return [word.strip() for word in re.sub(r"<[^>]*>", "\n", main).splitlines() if word.strip()]
@@ -95,7 +95,7 @@ def watched(docker, console, world, what: str, when: str) -> list[object]:
     look()
     member.push_blob("web/app", b"and some more")
     blobs.drop(world.repository("web"), sha256(b"and some more"))
-    browser.post("/projects/demo/collection", {"act": "run"})
+    browser.post("/projects/demo/garbage-collection", {"act": "run"})
     run = Collection.objects.get(project=demo)
     garbage.run(run.pk)
     run.refresh_from_db()
@@ -103,7 +103,7 @@ def watched(docker, console, world, what: str, when: str) -> list[object]:
     rival.act("after our run")
     look()
     seen.append(list(Event.objects.filter(project=demo, action="collection.done").values_list("detail", flat=True)))
-    table = b"".join(browser.get("/projects/demo/history.csv").streaming_content).decode()
+    table = b"".join(browser.get("/projects/demo/audit-log.csv").streaming_content).decode()
     seen.append(
         [
             [cell for column, cell in row.items() if column not in {"time", "event"}]

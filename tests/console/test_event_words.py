@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.templatetags.events import _sentences, event_icon, event_words
+from console.templatetags.audit_log import _sentences, event_icon, event_words
 from registry.models import Event
 
 values = st.recursive(

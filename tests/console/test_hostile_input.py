@@ -26,16 +26,22 @@ VALUES = {
     "the last day": "9999-12-31",
 }
 ADDRESSES = (
-    *(f"/projects/demo/history?{name}={{}}" for name in ("before", "after", "since", "until", "tag", "who", "action")),
+    *(
+        f"/projects/demo/audit-log?{name}={{}}"
+        for name in ("before", "after", "since", "until", "tag", "who", "action")
+    ),
     *(f"/projects/demo/recovery?{name}={{}}" for name in ("q", "kind", "after", "before")),
     *(f"{WEB}?{name}={{}}" for name in ("q", "sort", "after", "before")),
     *(f"{APP}?{name}={{}}" for name in ("q", "sort", "after", "before")),
     *(f"{APP}-/tag-history?{name}={{}}" for name in ("tag", "before")),
     *("/search?q={}", "/projects/{}/", f"{WEB}{{}}/", f"{APP}-/manifests/{{}}", "/projects/demo/repositories/?q={}"),
-    *(f"/organizations/acme/audit?{name}={{}}" for name in ("action", "person", "since", "until", "after", "before")),
+    *(
+        f"/organizations/acme/audit-log?{name}={{}}"
+        for name in ("action", "person", "since", "until", "after", "before")
+    ),
     *("/projects/demo/keys?q={}", "/projects/demo/keys/{}", "/organizations/acme/keys?q={}", "/invitations/{}"),
-    *("/organizations/acme/keys/{}", "/organizations/{}/audit", "/profile/activity?after={}"),
-    *(f"{WEB}-/history?tag={{}}", f"{WEB}-/cleanup/runs/{{}}", "/projects/demo/history/undo?hours=24&who={}"),
+    *("/organizations/acme/keys/{}", "/organizations/{}/audit-log", "/profile/activity?after={}"),
+    *(f"{WEB}-/audit-log?tag={{}}", f"{WEB}-/cleanup/runs/{{}}", "/projects/demo/undo?hours=24&who={}"),
 )
 FORMS = (
     *(("/projects/demo/recovery/restore", {"deletion": "{}"}), ("/projects/demo/recovery/{}/hold", {"on": "yes"})),
@@ -57,7 +63,7 @@ FORMS = (
     *(("/projects/demo/repositories/new", {"name": "{}"}), ("/projects/demo/members", {"act": "add", "email": "{}"})),
     *(("/organizations/acme/", {"act": "invite", "email": "{}", "role": "member"}), ("/projects/demo/keys/{}", {})),
     *(("/organizations/acme/", {"act": "withdraw", "email": "{}"}), ("/organizations/acme/keys/{}", {})),
-    *(("/projects/demo/collection", {"act": "{}"}), ("/projects/demo/history/undo", {"who": "{}", "hours": "{}"})),
+    *(("/projects/demo/garbage-collection", {"act": "{}"}), ("/projects/demo/undo", {"who": "{}", "hours": "{}"})),
 )
 
 
@@ -94,7 +100,7 @@ LISTS = {
     "/projects/demo/members": ("",),
     "/projects/demo/keys": ("",),
     "/organizations/acme/keys": ("",),
-    "/organizations/acme/audit": ("",),
+    "/organizations/acme/audit-log": ("",),
     "/profile/activity": ("",),
     "/projects/demo/scans/log": ("",),
 }
@@ -139,7 +145,7 @@ def test_the_end_of_time_is_on_no_calendar(console, scanned, world, zone):
             assert page.status_code == 200
             assert "A year from 2000 to 8999." in page.content.decode(), path
     for day in ("2000-01-01", "8999-12-31"):
-        assert browser.get("/projects/demo/history", {"since": day, "until": day}).status_code == 200
+        assert browser.get("/projects/demo/audit-log", {"since": day, "until": day}).status_code == 200
 
 
 EVERYWHERE = (

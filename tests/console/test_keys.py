@@ -191,7 +191,7 @@ def test_keys_are_filtered_and_paged(console, world):
 
 
 def test_undoing_leads_to_the_keys_and_back(console, world):
-    assert 'href="/projects/demo/keys"' in console("admin").get("/projects/demo/history/undo").content.decode()
-    assert 'href="/projects/demo/keys"' not in console("member").get("/projects/demo/history/undo").content.decode()
+    assert 'href="/projects/demo/keys"' in console("admin").get("/projects/demo/undo").content.decode()
+    assert 'href="/projects/demo/keys"' not in console("member").get("/projects/demo/undo").content.decode()
     page = console("admin").get(f"/projects/demo/keys/{world.member.key.identifier}").content.decode()
-    assert f"/projects/demo/history/undo?who={world.member.key.identifier}&amp;hours=24" in page
+    assert f"/projects/demo/undo?who={world.member.key.identifier}&amp;hours=24" in page

@@ -33,7 +33,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "invitation_link": (PUBLIC, {"token": "none"}, 410),
     "invitation": (PUBLIC, {}, 410),
     "unsubscribe": (PUBLIC, {"token": "none"}, 404),
-    "confirm_notices": (PUBLIC, {"token": "none"}, 404),
+    "confirm_notifications": (PUBLIC, {"token": "none"}, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
     "appearance": (PERSONAL, {}, 302),
@@ -45,8 +45,8 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "keys": (PERSONAL, {}, 200),
     "key_new": (PERSONAL, {}, 200),
     "organization": (ORGANIZATION, {"organization": "acme"}, 200),
-    "audit": (ORGANIZATION, {"organization": "acme"}, 403),
-    "audit_csv": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_audit_log": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_audit_log_csv": (ORGANIZATION, {"organization": "acme"}, 403),
     "organization_keys": (ORGANIZATION, {"organization": "acme"}, 403),
     "organization_key": (ORGANIZATION, {"organization": "acme", "identifier": "KCRK"}, 403),
     "project_new": (ORGANIZATION, {"organization": "acme"}, 403),
@@ -56,35 +56,35 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "scans": (VIEW, DEMO, 200),
     "scans_log": (VIEW, DEMO, 200),
     "acceptances": (VIEW, DEMO, 200),
-    "history": (VIEW, DEMO, 200),
-    "history_csv": (VIEW, DEMO, 200),
-    "undo_all": (MANAGE, DEMO, 200),
+    "audit_log": (VIEW, DEMO, 200),
+    "audit_log_csv": (VIEW, DEMO, 200),
+    "undo": (MANAGE, DEMO, 200),
     "recovery": (VIEW, DEMO, 200),
-    "undo": (VIEW, DEMO, 302),
+    "restore": (VIEW, DEMO, 302),
     "purge": (MANAGE, DEMO | {"deletion": 0}, 200),
     "hold": (MANAGE, DEMO | {"deletion": 0}, 302),
-    "collection": (VIEW, DEMO, 200),
+    "garbage_collection": (VIEW, DEMO, 200),
     "members": (VIEW, DEMO, 200),
     "project_keys": (ADMINISTER, DEMO, 200),
     "project_key": (ADMINISTER, DEMO | {"identifier": "KCRK"}, 200),
-    "notices": (VIEW, DEMO, 200),
-    "notice_new": (ADMINISTER, DEMO, 200),
-    "notice": (VIEW, DEMO | {"subscription": 0}, 200),
-    "notice_edit": (ADMINISTER, DEMO | {"subscription": 0}, 200),
+    "notifications": (VIEW, DEMO, 200),
+    "notification_new": (ADMINISTER, DEMO, 200),
+    "notification": (VIEW, DEMO | {"subscription": 0}, 200),
+    "notification_edit": (ADMINISTER, DEMO | {"subscription": 0}, 200),
     "delivery": (ADMINISTER, DEMO | {"subscription": 0, "delivery": 0}, 200),
     "usage": (VIEW, DEMO, 200),
     "project_settings": (VIEW, DEMO, 200),
     "repository": (VIEW, WEB, 200),
     "repository_commands": (VIEW, WEB, 200),
-    "repository_history": (VIEW, WEB, 200),
-    "repository_history_csv": (VIEW, WEB, 200),
+    "repository_audit_log": (VIEW, WEB, 200),
+    "repository_audit_log_csv": (VIEW, WEB, 200),
     "repository_recovery": (VIEW, WEB, 200),
     "repository_settings": (VIEW, WEB, 200),
     "permissions": (VIEW, WEB, 200),
-    "repository_notices": (VIEW, WEB, 200),
-    "repository_notice_new": (MANAGE, WEB, 200),
-    "repository_notice": (VIEW, WEB | {"subscription": 0}, 200),
-    "repository_notice_edit": (MANAGE, WEB | {"subscription": 0}, 200),
+    "repository_notifications": (VIEW, WEB, 200),
+    "repository_notification_new": (MANAGE, WEB, 200),
+    "repository_notification": (VIEW, WEB | {"subscription": 0}, 200),
+    "repository_notification_edit": (MANAGE, WEB | {"subscription": 0}, 200),
     "repository_delivery": (MANAGE, WEB | {"subscription": 0, "delivery": 0}, 200),
     "cleanup": (VIEW, WEB, 200),
     "cleanup_run": (VIEW, WEB | {"run": 0}, 200),
@@ -95,14 +95,14 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "image": (VIEW, APP, 200),
     "untagged": (VIEW, APP, 200),
     "tag_history": (VIEW, APP, 200),
-    "image_history": (VIEW, APP, 200),
-    "image_history_csv": (VIEW, APP, 200),
+    "image_audit_log": (VIEW, APP, 200),
+    "image_audit_log_csv": (VIEW, APP, 200),
     "image_recovery": (VIEW, APP, 200),
     "image_commands": (VIEW, APP, 200),
     "image_settings": (VIEW, APP, 200),
     "tag_add": (MANAGE, APP, 200),
     "tags_delete": (MANAGE, APP, 302),
-    "digests_delete": (MANAGE, APP, 302),
+    "manifests_delete": (MANAGE, APP, 302),
     "image_delete": (MANAGE, APP, 200),
     "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
     "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
@@ -115,9 +115,11 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
 }
 # What a POST needs, where it is more than a GET.
 POSTS = {
-    **dict.fromkeys(("repository_settings", "image_settings", "permissions", "cleanup", "collection", "undo"), MANAGE),
-    **dict.fromkeys(("members", "project_settings", "notice", "purge"), ADMINISTER),
-    **dict.fromkeys(("cleanup_run", "repository_notice", "vulnerabilities", "scans", "acceptances"), MANAGE),
+    **dict.fromkeys(
+        ("repository_settings", "image_settings", "permissions", "cleanup", "garbage_collection", "restore"), MANAGE
+    ),
+    **dict.fromkeys(("members", "project_settings", "notification", "purge"), ADMINISTER),
+    **dict.fromkeys(("cleanup_run", "repository_notification", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {
     VIEW: {"owner", "admin", "member", "reader"},
@@ -245,7 +247,7 @@ def test_changes_to_an_organization(console, address, page):
         assert status in expected, person
 
 
-@pytest.mark.parametrize("page", ["repository", "image", "manifest", "permissions", "image_history"])
+@pytest.mark.parametrize("page", ["repository", "image", "manifest", "permissions", "image_audit_log"])
 def test_what_belongs_to_somebody_else_is_not_found_under_a_project_of_mine(console, docker, world, pushed, page):
     docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
     words = {"project": "demo", "repository": "rivals", "image": "theirs", "reference": "1"}
@@ -255,7 +257,7 @@ def test_what_belongs_to_somebody_else_is_not_found_under_a_project_of_mine(cons
 
 
 def _parents(route: URLPattern) -> list[str]:
-    order = {"repository": 2, "permissions": 2, "image": 3, "image_history": 3, "manifest": 4}
+    order = {"repository": 2, "permissions": 2, "image": 3, "image_audit_log": 3, "manifest": 4}
     return ["<p:project>", "<r:repository>", "<i:image>", "<f:reference>"][: order[route.name]]
 
 

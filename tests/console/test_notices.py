@@ -14,8 +14,8 @@ from scanning.notifications import deliveries, subscriptions
 from tests.scanning.conftest import mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.scanning.factories import agree, subscribe
 
-DEMO = "/projects/demo/notices"
-WEB = "/projects/demo/repositories/web/-/notices"
+DEMO = "/projects/demo/notifications"
+WEB = "/projects/demo/repositories/web/-/notifications"
 MAIL = {"recipients": "mina@acme.test\njoon@acme.test", "least": "4", "moment": "new", "language": "en"}
 HOOK = {"least": "4", "moment": "each", "url": ""}
 
@@ -93,7 +93,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert not Subscription.objects.exists()
     assert the_event().detail["after"] == {"channel": None}
     assert browser.get(answer.url).status_code == 404
-    words = text(browser.get("/projects/demo/history?action=notice"))
+    words = text(browser.get("/projects/demo/audit-log?action=notice"))
     assert "Changed the notices of" in words
     assert "least: “high” → “critical”" in words
 
@@ -112,7 +112,7 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
         f"{DEMO}/{made.pk}",
         f"{DEMO}/{made.pk}/edit",
         f"{DEMO}/{made.pk}/{delivery.pk}",
-        "/projects/demo/history",
+        "/projects/demo/audit-log",
     ]
     for page in pages:
         shown = text(browser.get(page))

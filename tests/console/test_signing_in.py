@@ -17,7 +17,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from accounts import mails, passwords, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
-from console.views.signing_in import LINKS_ALLOWED
+from console.views.accounts.password import LINKS_ALLOWED
 from tests.support.personas import PASSWORD, make_key
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts import organizations
 from accounts import tasks as account_tasks
 from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
-from console.templatetags.kcr import day
+from console.templatetags.times import day
 from registry import garbage, repositories, tasks
 from registry.garbage import collector
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
@@ -231,7 +231,7 @@ def test_a_repository_comes_back_as_it_was(console, docker, pushed):
     browser.post(f"{WEB}-/delete", {"typed": "web"})
     docker("reader").get("web/app/manifests/1.0", expect=404)
     assert "demo/web" in text(browser.get("/projects/demo/recovery"))
-    assert "Deleted the repository" in text(browser.get("/projects/demo/history"))
+    assert "Deleted the repository" in text(browser.get("/projects/demo/audit-log"))
     deletion = Deletion.objects.get()
     browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk})
     assert {name: docker("reader").pull("web/app", name) for name in before} == before
@@ -265,12 +265,12 @@ def test_a_hold_and_the_end(console, pushed):
     )
     member.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "yes"})
     assert "Held what was deleted of <strong>demo/web/app</strong>" in text(
-        member.get("/projects/demo/history?action=recover")
+        member.get("/projects/demo/audit-log?action=recover")
     )
     refused = browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"}, follow=True)
     assert "is held" in text(refused)
     browser.post(f"/projects/demo/recovery/{deletion.pk}/hold", {"on": "no"})
-    assert "Ended the hold on <strong>demo/web/app</strong>" in text(member.get("/projects/demo/history"))
+    assert "Ended the hold on <strong>demo/web/app</strong>" in text(member.get("/projects/demo/audit-log"))
     browser.post(f"/projects/demo/recovery/{deletion.pk}/purge", {"typed": "demo/web/app"})
     assert not Image.objects.filter(path="demo/web/app").exists()
     assert not Deletion.objects.exists()
@@ -295,13 +295,13 @@ def test_digests_are_deleted_together_after_a_look(console, docker, pushed):
 # ── History ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_history_is_filtered_and_downloaded(console, pushed):
     browser = console("reader")
-    page = text(browser.get("/projects/demo/history?tag=latest"))
+    page = text(browser.get("/projects/demo/audit-log?tag=latest"))
     assert "Moved" in page
     assert "demo/web/app:1.0" not in page
-    assert "Created the repository" in text(browser.get("/projects/demo/history?action=update"))
+    assert "Created the repository" in text(browser.get("/projects/demo/audit-log?action=update"))
     console("member").post(f"{APP}-/settings", {"description": "", "expires_on": "2999-01-02", "seen": ""})
-    assert "expiry: 2 Jan 2999, 00:00 UTC" in text(browser.get("/projects/demo/history?action=update"))
-    assert text(browser.get("/projects/demo/history?since=2999-01-01")).count("<li>") == 0
+    assert "expiry: 2 Jan 2999, 00:00 UTC" in text(browser.get("/projects/demo/audit-log?action=update"))
+    assert text(browser.get("/projects/demo/audit-log?since=2999-01-01")).count("<li>") == 0
     for junk in (
         "?since=9999-12-31&until=9999-12-31",
         "?since=x&action=y",
@@ -309,8 +309,8 @@ def test_the_history_is_filtered_and_downloaded(console, pushed):
         f"?before={'9' * 40}",
         "?key=none",
     ):
-        assert browser.get(f"/projects/demo/history{junk}").status_code == 200
-    rows = b"".join(browser.get("/projects/demo/history.csv?tag=latest").streaming_content).decode().splitlines()
+        assert browser.get(f"/projects/demo/audit-log{junk}").status_code == 200
+    rows = b"".join(browser.get("/projects/demo/audit-log.csv?tag=latest").streaming_content).decode().splitlines()
     assert rows[0].startswith("time,action,object")
     assert len(rows) == 3
 
@@ -320,15 +320,13 @@ def test_undoing_what_somebody_did_shows_it_first(console, docker, pushed):
     docker("pusher").push("web/app", "evil", image_of("evil"))
     browser = console("admin")
     asked = {"who": "pusher@acme.test", "hours": "24"}
-    page = text(browser.get("/projects/demo/history/undo", asked))
+    page = text(browser.get("/projects/demo/undo", asked))
     assert "point demo/web/app:latest" in page
     assert Tag.objects.live().filter(name="evil").exists()
-    assert "Undone" in text(browser.post("/projects/demo/history/undo", asked))
+    assert "Undone" in text(browser.post("/projects/demo/undo", asked))
     assert not Tag.objects.live().filter(name="evil").exists()
     assert Tag.objects.live().get(name="latest").manifest.digest == pushed["second"]
-    assert "There is nothing to undo." in text(
-        browser.get("/projects/demo/history/undo", {"who": "no@one.test", "hours": "1"})
-    )
+    assert "There is nothing to undo." in text(browser.get("/projects/demo/undo", {"who": "no@one.test", "hours": "1"}))
 
 
 # ── Collection and cleanup ───────────────────────────────────────────────────────────────────────────────────────────
@@ -338,19 +336,19 @@ def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeyp
     BlobLease.objects.all().delete()
     collector.BlobReview.objects.update(review_after=timezone.now())
     browser = console("member")
-    assert "1 blob" in text(browser.get("/projects/demo/collection"))
+    assert "1 blob" in text(browser.get("/projects/demo/garbage-collection"))
     for _ in range(2):
-        browser.post("/projects/demo/collection", {"act": "run"})
+        browser.post("/projects/demo/garbage-collection", {"act": "run"})
     run = Collection.objects.get()
-    page = text(browser.get("/projects/demo/collection"))
+    page = text(browser.get("/projects/demo/garbage-collection"))
     assert "Queued" in page
     assert 'hx-trigger="every 2s"' in page
     garbage.run(run.pk)
-    done = text(browser.get("/projects/demo/collection"))
+    done = text(browser.get("/projects/demo/garbage-collection"))
     assert "hx-trigger" not in done
     assert "done" in done
-    browser.post("/projects/demo/collection", {"act": "run"})
-    browser.post("/projects/demo/collection", {"act": "stop"})
+    browser.post("/projects/demo/garbage-collection", {"act": "run"})
+    browser.post("/projects/demo/garbage-collection", {"act": "stop"})
     assert garbage.run(Collection.objects.latest("pk").pk).state == "stopped"
 
 
@@ -518,7 +516,7 @@ def test_two_people_and_the_settings_of_a_project(console, world):
     world.projects["demo"].refresh_from_db()
     assert world.projects["demo"].display_name == "First"
     assert "Changed the project <strong>demo</strong>: name: “First”" in text(
-        console("reader").get("/projects/demo/history?action=update")
+        console("reader").get("/projects/demo/audit-log?action=update")
     )
 
 

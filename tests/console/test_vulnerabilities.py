@@ -534,7 +534,7 @@ def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     assert (web.gate, web.gate_hours) == (Severity.HIGH, 24)
     text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
     assert "gate: High and worse" in text
-    history = member.get(reverse("console:repository_history", args=["demo", "web"])).content.decode()
+    history = member.get(reverse("console:repository_audit_log", args=["demo", "web"])).content.decode()
     assert "gate: off → High" in history
     assert "grace of the gate: always → 24 h" in history
     for wrong in ({"gate": "9"}, {"gate": "4", "gate_hours": "5"}):
@@ -555,7 +555,7 @@ def test_scans_have_words_in_the_history(member, first, world):
     Event.objects.create(
         action="scan.done", project=world.projects["demo"], path="demo/web/app", detail={"problem": "disk"}, actor="x"
     )
-    text = member.get(reverse("console:history", args=["demo"]), {"action": "scan"}).content.decode()
+    text = member.get(reverse("console:audit_log", args=["demo"]), {"action": "scan"}).content.decode()
     assert "High 1 (1 new, 2 fixed)" in text
     assert "failed, The scan wrote more than it may" in text
 

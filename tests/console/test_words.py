@@ -13,7 +13,7 @@ import polib
 import pytest
 from django.utils import translation
 
-from console.templatetags.kcr import reason_words
+from console.templatetags.cleanup import reason_words
 from tests.console.conftest import image_of
 from tests.support.programs import require
 

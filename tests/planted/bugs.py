@@ -568,7 +568,7 @@ add(
 # ── The console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "forms need no token of their page",
-    "console/shortcuts.py",
+    "console/views/shared/decorators.py",
     "    checked.who = who\n",
     "    checked.who = who\n    checked.csrf_exempt = True\n",
     "console/test_safety.py::test_every_post_needs_its_token",
@@ -589,14 +589,14 @@ add(
 )
 add(
     "signing in leads to another host",
-    "console/views/signing_in.py",
+    "console/views/accounts/sign_in.py",
     'return wanted if is_ours and wanted.startswith("/") else "/"',
     'return wanted or "/"',
     "console/test_signing_in.py::test_never_to_another_host_or_nowhere",
 )
 add(
     "who may only look changes things",
-    "console/shortcuts.py",
+    "console/views/shared/decorators.py",
     'if (post if post and request.method == "POST" else action) not in place.actions:',
     "if action not in place.actions:",
     "console/test_matrix.py::test_changes_to_a_project",

@@ -124,8 +124,8 @@ def test_on_a_disk_of_which_only_the_reserve_is_left_everybody_signs_in_and_pull
         assert api.push_manifest("2.0", DATA) == 507
         everybody_can_pull_and_ask_for_tokens(server)
         visitor = Visitor(server, "admin@acme.test")
-        assert "Garbage collection" in visitor.see("/projects/demo/collection")
-        assert visitor.post(*visitor.filled("/projects/demo/collection", act="run"))[0] == 302
+        assert "Garbage collection" in visitor.see("/projects/demo/garbage-collection")
+        assert visitor.post(*visitor.filled("/projects/demo/garbage-collection", act="run"))[0] == 302
     finally:
         filler.unlink()
 
@@ -144,7 +144,7 @@ def test_on_a_disk_without_a_free_byte_people_pull_and_are_told_to_come_again_fo
     try:
         for _ in range(3):  # what is left in the pages that the database has already is used up
             everybody_can_pull_and_ask_for_tokens(server)
-            assert "Garbage collection" in visitor.see("/projects/demo/collection")
+            assert "Garbage collection" in visitor.see("/projects/demo/garbage-collection")
         answers = [new.ask("POST", action, urlencode(fields)) for _ in range(20)]
         statuses = {status for status, _, _ in answers}
         assert statuses <= {302, 503}, statuses

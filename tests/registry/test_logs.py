@@ -19,7 +19,7 @@ from accounts import mails, organizations
 from accounts import tasks as accounts_tasks
 from accounts.actors import SYSTEM
 from accounts.models import OrganizationRole
-from console.views import signing_in
+from console.views.accounts import password
 from registry.logs import SECRET_ARGUMENTS, JsonFormatter
 from scanning.models import Recipient
 from scanning.notifications import recipients, subscriptions
@@ -121,7 +121,7 @@ LINKS = {
     "console:password_link": open_the_password_link,
     "console:unsubscribe": open_the_way_out,
     "console:invitation_link": open_the_invitation,
-    "console:confirm_notices": open_the_question,
+    "console:confirm_notifications": open_the_question,
 }
 
 
@@ -162,7 +162,7 @@ def test_a_failure_of_ours_and_a_refused_form_name_no_secret(world, logged, monk
     def fail(*given: object) -> None:
         raise OperationalError("away")
 
-    monkeypatch.setattr(signing_in, "_user_of_link", fail)
+    monkeypatch.setattr(password, "_user_of_link", fail)
     assert browser().get(path).status_code == 503
     assert browser().post(path).status_code == 403
     said = logged()

@@ -18,7 +18,7 @@ from tests.support.programs import PostgresServer, RedisServer, wait_until
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 DATA = os.urandom(300_000)
-COLLECTION = "/projects/demo/collection"
+COLLECTION = "/projects/demo/garbage-collection"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,59 @@
+"""Forms about images."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Any
+
+from django import forms
+from django.core import signing
+from django.utils import timezone
+from django.utils.translation import gettext_lazy
+
+from console.forms.shared.days import Day
+from console.forms.shared.form import Form
+from console.forms.shared.seen import seen
+
+if TYPE_CHECKING:
+    from registry.models import Image
+
+
+class ImageSettings(Form):
+    """Description and end of an image."""
+
+    description = forms.CharField(label=gettext_lazy("Description"), max_length=100, required=False)
+    expires_on = Day(
+        label=gettext_lazy("Expires on"),
+        help_text=gettext_lazy(
+            "From the beginning of this day on, push and pull are refused, with the reason. Nothing is deleted."
+        ),
+    )
+    seen = forms.CharField(widget=forms.HiddenInput, required=False)
+
+    @classmethod
+    def of(cls, image: Image) -> ImageSettings:
+        """The form as the image is now."""
+        ends = timezone.localtime(image.expires_at).date() if image.expires_at else None
+        return cls(
+            initial={"description": image.description, "expires_on": ends, "seen": signing.dumps(_in_json(image))}
+        )
+
+    def seen_settings(self) -> dict[str, Any] | None:
+        """What the person was looking at, as ``images.update`` takes it."""
+        found = seen(self)
+        return found and found | {"expires_at": found["expires_at"] and datetime.fromisoformat(found["expires_at"])}
+
+    def expires_at(self) -> datetime | None:
+        """The moment that was chosen; the one that was there when the day was left as it was, in whatever time zone."""
+        chosen = self.cleaned_data["expires_on"]
+        was: datetime | None = (self.seen_settings() or {}).get("expires_at")
+        if was and timezone.localtime(was).date() == chosen:
+            return was
+        return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
+
+
+def _in_json(image: Image) -> dict[str, Any]:
+    return {
+        "description": image.description,
+        "expires_at": image.expires_at.isoformat() if image.expires_at else None,
+    }

@@ -1,0 +1,40 @@
+"""The base class of all forms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from django import forms
+
+from accounts.keys import KeyRefused
+from accounts.organizations import Refused
+from registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+Result = TypeVar("Result")
+
+
+class Form(forms.Form):
+    """A form whose purpose is one call of the house.
+
+    ``field_of``: where to show what the house refuses, by the name of the exception's class; the top of the form
+    otherwise.
+    """
+
+    use_required_attribute = True
+    field_of: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("label_suffix", "")
+        super().__init__(*args, **kwargs)
+
+    def attempt(self, call: Callable[..., Result], *args: Any, **kwargs: Any) -> Result | None:
+        """Call the house; None, and an error on the form, when it refuses."""
+        try:
+            return call(*args, **kwargs)
+        except (RegistryError, Refused, KeyRefused) as error:
+            self.add_error(self.field_of.get(type(error).__name__), str(error))
+            return None

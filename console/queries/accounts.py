@@ -1,0 +1,67 @@
+"""Pages about access keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+
+from accounts.keys import KEYS_PER_USER
+from accounts.models import (
+    AccessKey,
+    Project,
+)
+from console.queries.shared import layout, listing
+from registry import hosts
+from registry.models import RepositoryUserPermission
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import QueryDict
+
+    from accounts.actors import Actor
+
+
+def keys(actor: Actor) -> dict[str, Any]:
+    """The keys of somebody: those that work first."""
+    found = list(AccessKey.objects.filter(user=actor.user_id).select_related("user", "project").order_by("-pk")[:100])
+    alive = [key for key in found if key.state == "alive"]
+    return {
+        "alive": alive,
+        "ended": [key for key in found if key.state != "alive"][:20],
+        "limit": KEYS_PER_USER,
+        "soon": timezone.now() + timedelta(days=7),
+    }
+
+
+def acting_keys(found: QuerySet[AccessKey], wanted: QueryDict) -> dict[str, Any]:
+    """A page of keys of several people, in the order of their holders. Two queries."""
+    total = found.count()
+    if search := wanted.get("q", "").strip():
+        words = ("identifier", "name", "user__email", "user__name")
+        found = found.filter(reduce(or_, (Q(**{f"{field}__icontains": search}) for field in words)))
+    rows = found.select_related("user", "project")
+    return {
+        "listing": listing.page(rows, wanted, {"holder": "user__email"}, search=search),
+        "total": total,
+        "soon": timezone.now() + timedelta(days=7),
+    }
+
+
+def pullable_projects(actor: Actor) -> QuerySet[Project]:
+    """The projects that a key may be limited to: those with a role in them, or on one of their repositories."""
+    grants = RepositoryUserPermission.objects.filter(user=actor.user_id, content_object__project=OuterRef("pk"))
+    visible = layout.projects_of(actor).values("pk")
+    return Project.objects.filter(Q(pk__in=visible) | Q(Exists(grants))).order_by("name")
+
+
+def login_host(key: AccessKey) -> str:
+    """The host that docker logs in to with this key."""
+    if settings.BARE_HOST_NAMES:
+        return hosts.BARE.service
+    return hosts.Host(key.project.name if key.project else "PROJECT").service

@@ -1,0 +1,78 @@
+"""The page of one manifest, and the digests that a form suggests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Exists, OuterRef, Sum
+
+from console.queries import images, scans
+from registry import inspection
+from registry.models import Image, Manifest, ManifestBlob, Tag, TagDay
+from registry.oci import digests
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+SUGGESTED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """One manifest, looked into. ``tags``: all that name it now; ``shared``: blobs of it that other manifests use."""
+
+    manifest: Manifest
+    contents: inspection.Contents
+    tag: Tag | None
+    tags: list[str]
+    parents: list[Manifest]
+    pulls: list[tuple[date, int]]
+    exclusive: int
+
+
+def digest(image: Image, reference: str) -> Digest | None:
+    """What a tag or digest of the image holds; None when it names nothing that is live. At most twelve queries."""
+    found = Manifest.objects.referenced(image.path, reference, by_digest=digests.is_digest(reference))
+    manifest = found.first()
+    if manifest is None:
+        return None
+    manifest.image = image
+    live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
+    named = list(live)
+    tag = next((each for each in named if each.name == reference), None)
+    parents = Manifest.objects.live().light().filter(child_references__child=manifest)
+    # In this project: what others have is not for this one to know.
+    there = ManifestBlob.objects.filter(repository__project=image.repository.project_id)
+    elsewhere = there.filter(blob=OuterRef("blob")).exclude(manifest=manifest)
+    own = ManifestBlob.objects.filter(~Exists(elsewhere), manifest=manifest)
+    contents = inspection.contents(manifest)
+    scans.attach([manifest, *(part.manifest for part in contents.parts)])
+    return Digest(
+        manifest=manifest,
+        contents=contents,
+        tag=tag,
+        tags=[each.name for each in named],
+        parents=list(parents[:20]),
+        pulls=_pulls(image, [each.name for each in named] if tag is None else [tag.name]),
+        exclusive=own.aggregate(size=Sum("blob__size"))["size"] or 0,
+    )
+
+
+def _pulls(image: Image, names: list[str]) -> list[tuple[date, int]]:
+    days = images.last_days()
+    rows = TagDay.objects.filter(image=image, tag__in=names, day__gte=days[0]).values_list("day").order_by()
+    pulls = dict(rows.annotate(number=Sum("pulls")))
+    return [(day, pulls.get(day, 0)) for day in days]
+
+
+def recent_digests(image: Image) -> list[dict[str, Any]]:
+    """Digests to choose from when a tag is added: the newest, with the tags that they have."""
+    newest = Manifest.objects.live().filter(image=image, subject="").order_by("-pushed_at", "-pk")[:SUGGESTED]
+    rows = list(newest.values("pk", "digest", "platforms", "pushed_at"))
+    named: dict[int, list[str]] = {}
+    live = Tag.objects.live().filter(manifest__in=[row["pk"] for row in rows]).order_by("name")
+    for manifest_id, name in live.values_list("manifest", "name"):
+        named.setdefault(manifest_id, []).append(name)
+    return [row | {"tags": ", ".join(named.get(row["pk"], [])[:5])} for row in rows]

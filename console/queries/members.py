@@ -1,0 +1,30 @@
+"""The page about the members of a project."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accounts.models import (
+    OrganizationMembership,
+    OrganizationRole,
+    Project,
+    ProjectMembership,
+    ProjectRole,
+)
+from console.queries.shared import people
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+
+def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """Who may see a project's pages: a page of its members, the owners of its organization; and who could be added."""
+    memberships = ProjectMembership.objects.filter(project=project)
+    in_organization = OrganizationMembership.objects.filter(organization=project.organization)
+    owners = in_organization.filter(role=OrganizationRole.OWNER).select_related("user").order_by("user__email")
+    return people.page(memberships.select_related("user"), wanted) | {
+        "total": memberships.count(),
+        "owners": [each.user for each in owners],
+        "roles": ProjectRole,
+        "candidates": people.emails(in_organization.exclude(user__in=memberships.values("user"))),
+    }

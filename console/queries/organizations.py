@@ -1,0 +1,26 @@
+"""Pages about the people of an organization."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from accounts.models import (
+    Organization,
+    OrganizationMembership,
+    User,
+)
+from console.queries.shared import people
+
+if TYPE_CHECKING:
+    from django.http import QueryDict
+
+
+def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
+    """A page of the people of an organization. Two queries."""
+    memberships = OrganizationMembership.objects.filter(organization=found)
+    return people.page(memberships.select_related("user"), wanted) | {"total": memberships.count()}
+
+
+def find_member(organization: Organization, email: str) -> User | None:
+    """The user of this address, if they are in the organization: nobody learns who else there is."""
+    return User.objects.filter(email=email.lower(), organization_memberships__organization=organization).first()

@@ -1,0 +1,47 @@
+"""Notices in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import template
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from console.templatetags.numbers import count
+from registry.models import Severity
+from scanning.models import Subscription
+from scanning.notifications import channels
+
+if TYPE_CHECKING:
+    from scanning.models import Delivery
+
+register = template.Library()
+
+
+@register.filter
+def least_words(least: int) -> str:
+    """From which severity on."""
+    return channels.least_words(Severity(least).name.lower())
+
+
+@register.filter
+def moment_words(moment: str) -> str:
+    """When it goes out."""
+    words = {
+        Subscription.Moment.EACH: _("after each scan"),
+        Subscription.Moment.NEW: _("when something is new"),
+        Subscription.Moment.DAILY: _("once a day"),
+    }
+    return words.get(Subscription.Moment(moment), moment)
+
+
+@register.simple_tag
+def delivery_words(delivery: Delivery) -> str:
+    """What a message is about, in a few words."""
+    if delivery.is_test:
+        return _("Test")
+    totals = delivery.content.get("totals", {})
+    images, new = totals.get("images", 0), totals.get("new", 0)
+    words = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
+    return words + ", " + _("%(count)s new") % {"count": count(new)} if new else words

@@ -1,0 +1,39 @@
+"""Counts and sizes."""
+
+from __future__ import annotations
+
+from django import template
+from django.utils import formats
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
+
+register = template.Library()
+UNITS = ("kB", "MB", "GB", "TB", "PB")
+
+
+@register.filter
+def count(number: int) -> str:
+    """12345 as 12,345."""
+    return formats.number_format(number, force_grouping=True)
+
+
+@register.filter
+def size(number: int | str | None) -> SafeString:
+    """Bytes as docker shows them (68.4 MB, thousands of 1,000), exact in the title."""
+    if number is None or number == "":  # "": what a template makes of something that is not there
+        return SafeString("–")
+    exact_size = ngettext("%(count)s byte", "%(count)s bytes", int(number)) % {"count": count(int(number))}
+    return format_html('<span class="nowrap" title="{}">{}</span>', exact_size, plain_size(int(number)))
+
+
+@register.filter
+def plain_size(number: int) -> str:
+    """Bytes as docker shows them, as plain text."""
+    value, unit = float(number), "B"
+    for unit_above in UNITS:
+        if value < 999.5:
+            break
+        value, unit = value / 1000, unit_above
+    digits = 0 if unit == "B" or value >= 99.95 else 1
+    return f"{formats.number_format(round(value, digits), decimal_pos=digits)} {unit}"

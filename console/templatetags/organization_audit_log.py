@@ -1,0 +1,99 @@
+"""The audit log in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django import template
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from accounts.models import AuditEvent
+from console.templatetags.icons import icon
+from console.templatetags.numbers import count
+from console.templatetags.roles import role_words
+from console.templatetags.times import exact
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+register = template.Library()
+
+Action = AuditEvent.Action
+ICONS = {
+    "member": "users",
+    "invitation": "mail",
+    "project": "users",
+    "repository": "users",
+    "key": "key-round",
+    "password": "lock",
+    "sign-in": "log-in",
+    "user": "user",
+    "signing-key": "key-round",
+}
+
+
+@register.simple_tag
+def audit_icon(event: AuditEvent) -> SafeString:
+    """A picture of what happened."""
+    if event.action == Action.SIGN_IN_FAILURE:
+        return icon("triangle-alert")
+    return icon(ICONS.get(event.action.partition(".")[0], "info"))
+
+
+@register.simple_tag
+def audit_words(event: AuditEvent) -> SafeString:
+    """One sentence: what happened to whom. Names are escaped: anybody may have chosen them."""
+    detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
+    names = {name: str(detail.get(name) or "") for name in ("organization", "project", "repository", "name", "key")}
+    values = {
+        **names,
+        "person": format_html("<strong>{}</strong>", event.subject or _("an unknown account")),
+        "was": role_words(str(detail.get("before") or "")) or _("nothing"),
+        "now": role_words(str(detail.get("after") or "")) or _("nothing"),
+        "key": format_html('<span class="mono">{}</span>', names["key"]),
+        "limits": _limits(detail),
+        "times": _times(event),
+    }
+    words = _sentences().get(event.action) or event.action
+    if event.action == Action.SIGNING_KEY_ROTATE and detail.get("withdrawn"):
+        words = _("A new key signs tokens; all others were withdrawn, and every token in use failed")
+    return format_html(words, **values)
+
+
+def _sentences() -> dict[str, str]:
+    return {
+        Action.MEMBER_ADD: _("Added {person} to {organization}: {now}"),
+        Action.MEMBER_ROLE: _("Changed the role of {person} in {organization}: {was} → {now}"),
+        Action.MEMBER_REMOVE: _("Took {person} out of {organization}"),
+        Action.INVITATION_SEND: _("Invited {person} to {organization}: {now}"),
+        Action.INVITATION_WITHDRAW: _("Withdrew the invitation of {person} to {organization}"),
+        Action.INVITATION_DECLINE: _("{person} declined the invitation to {organization}"),
+        Action.PROJECT_ROLE: _("Changed the role of {person} in {project}: {was} → {now}"),
+        Action.REPOSITORY_ROLE: _("Changed the role of {person} in {repository}: {was} → {now}"),
+        Action.KEY_CREATE: _("Created the access key “{name}” ({key}) of {person}{limits}"),
+        Action.KEY_REVOKE: _("Revoked the access key “{name}” ({key}) of {person}{limits}"),
+        Action.PASSWORD_CHANGE: _("{person} changed their password"),
+        Action.PASSWORD_RESET: _("{person} set a password with a link from a mail"),
+        Action.SIGN_IN: _("{person} signed in"),
+        Action.SIGN_IN_FAILURE: _("A sign-in as {person} failed{times}"),
+        Action.USER_DEACTIVATE: _("Deactivated {person}"),
+        Action.USER_ACTIVATE: _("Activated {person}"),
+        Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
+    }
+
+
+def _limits(detail: dict[str, Any]) -> str:
+    """The limits of a key after a comma, such as ``, demo, may only pull``; "" when it has none."""
+    project, pull_only = str(detail.get("project") or ""), _("may only pull") if detail.get("pull_only") else ""
+    return "".join(f", {each}" for each in (project, pull_only) if each)
+
+
+def _times(event: AuditEvent) -> str:
+    """How often a sign-in failed, after a comma, when it was more than once or from several addresses."""
+    several = "" if event.address else f", {_('from several addresses')}"
+    if event.count < 2 or event.last_at is None:
+        return several
+    words = ngettext("%(count)s time", "%(count)s times", event.count) % {"count": count(event.count)}
+    return f"{several}, {words}, {_('the last on %(moment)s') % {'moment': exact(event.last_at)}}"

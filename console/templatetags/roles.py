@@ -1,0 +1,36 @@
+"""Roles in words."""
+
+from __future__ import annotations
+
+from django import template
+from django.utils.translation import gettext as _
+
+register = template.Library()
+
+
+@register.filter
+def role_words(role: str) -> str:
+    """A role in a word."""
+    words = {
+        "owner": _("Owner"),
+        "admin": _("Admin"),
+        "member": _("Member"),
+        "reader": _("Reader"),
+        "viewer": _("Viewer"),
+    }
+    return words.get(role, role)
+
+
+@register.filter
+def because_words(reason: str) -> str:
+    """Why somebody may push or pull (``people.reason``), in a few words."""
+    words = {
+        "organization-owner": _("Owner of the organization"),
+        "project-admin": _("Admin of the project"),
+        "project-member": _("Member of the project"),
+        "project-reader": _("Reader of the project"),
+        "repository-member": _("Repository Member"),
+        "repository-viewer": _("Repository Viewer"),
+        "public": _("The repository is public"),
+    }
+    return words.get(reason, reason)

@@ -1,0 +1,85 @@
+"""Dates, times and how long ago they were."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from django import template
+from django.utils import formats, timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext, pgettext
+
+register = template.Library()
+
+
+@register.filter
+def ago(moment: datetime | None) -> SafeString:
+    """How long ago, or in how long, with the exact time in the title."""
+    if moment is None:
+        return SafeString('<span class="quiet">–</span>')
+    return format_html(
+        '<time class="nowrap" datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), _distance(moment)
+    )
+
+
+@register.filter
+def exact(moment: datetime) -> str:
+    """Date, time and zone."""
+    local = timezone.localtime(moment)
+    zone = "UTC" if local.utcoffset() == datetime.now(UTC).utcoffset() else local.tzname()
+    # Translators: date and time in the letters of Django's "date" filter
+    spelled = formats.date_format(local, pgettext("format", "j M Y, H:i"))
+    return f"{spelled} {zone}"
+
+
+@register.filter
+def day(moment: datetime) -> str:
+    """The date alone."""
+    value = timezone.localtime(moment) if isinstance(moment, datetime) else moment
+    # Translators: a date in the letters of Django's "date" filter
+    return formats.date_format(value, pgettext("format", "j M Y"))
+
+
+@register.filter
+def day_alone(value: date) -> str:
+    """A day without its year."""
+    # Translators: a date without its year in the letters of Django's "date" filter
+    return formats.date_format(value, pgettext("format", "j M"))
+
+
+@register.filter
+def until(moment: datetime) -> SafeString:
+    """The day on which something ends, with the exact time in the title."""
+    return format_html(
+        '<time class="nowrap" datetime="{}" title="{}">{}</time>', moment.isoformat(), exact(moment), day(moment)
+    )
+
+
+def _distance(moment: datetime) -> str:
+    seconds = (timezone.now() - moment).total_seconds()
+    future, seconds = seconds < 0, abs(seconds)
+    if seconds < 45:
+        return _("in a moment") if future else _("just now")
+    for length, limit, words in (
+        (60, 60, (_("in %(n)s min"), _("%(n)s min ago"))),
+        (3600, 24, (_("in %(n)s h"), _("%(n)s h ago"))),
+        (86400, 30, (_("in %(n)s d"), _("%(n)s d ago"))),
+    ):
+        number = max(1, round(seconds / length))
+        if number < limit:
+            return words[0 if future else 1] % {"n": number}
+    months = max(1, round(seconds / 2_629_800))
+    if months < 12:
+        ahead, back = (
+            ngettext("in %(n)s month", "in %(n)s months", months),
+            ngettext("%(n)s month ago", "%(n)s months ago", months),
+        )
+        return (ahead if future else back) % {"n": months}
+    years = max(1, round(seconds / 31_557_600))
+    ahead, back = (
+        ngettext("in %(n)s year", "in %(n)s years", years),
+        ngettext("%(n)s year ago", "%(n)s years ago", years),
+    )
+    return (ahead if future else back) % {"n": years}

@@ -1,0 +1,174 @@
+"""Notices about scans, of a project and of a repository; and the way out for those who get them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.http import Http404
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+
+from console.forms.notifications import Notice
+from console.queries import notifications as queries
+from console.views.shared.decorators import of_project, public
+from console.views.shared.pages import alone
+from registry.access import Action
+from scanning import tasks
+from scanning.models import Subscription
+from scanning.notifications import deliveries, messages, recipients, subscriptions
+from scanning.notifications.outbound_http import host_of
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+    from console.views.shared.place import Place
+
+Channel = Subscription.Channel
+
+
+@of_project(Action.VIEW)
+def index(place: Place) -> HttpResponse:
+    """Who hears of the scans here."""
+    return _page(place, "index", rows=queries.subscriptions(place.project, place.repository))
+
+
+def _create(place: Place) -> HttpResponse:
+    """A form for the channel that was chosen; what was made, with its secret, after it."""
+    wanted = place.request.GET.get("channel", "")
+    channel = Channel(wanted) if wanted in Channel.values else Channel.MAIL
+    form = Notice(place.request.POST or None, channel=channel)
+    if place.request.method == "POST" and form.is_valid():
+        made = form.attempt(
+            subscriptions.create, place.actor, place.project, place.repository, channel, **form.wanted()
+        )
+        tasks.start_asking()
+        if made and made.secret:
+            return _page(place, "secret", subscription=made.subscription, secret=made.secret)
+        if made:
+            place.say(_("The notice has been made. Send a test to see that it arrives."))
+            return _go(place, "notification", subscription=made.subscription.pk)
+    return _page(place, "create", form=form, channel=channel)
+
+
+def _show(place: Place, subscription: int) -> HttpResponse:
+    """One of them with its log; POST tries, pauses, resumes, gives a new secret, or ends it."""
+    found = _found(place, subscription)
+    if place.request.method != "POST":
+        log = queries.log(found, place.request.GET)
+        known = recipients.known(place.project, found.recipients)
+        return _page(place, "show", subscription=found, host=host_of(found.url), listing=log, recipients=known)
+    act = place.request.POST.get("act", "")
+    if act == "secret":
+        secret = subscriptions.renew_secret(place.actor, found)
+        return _page(place, "secret", subscription=found, secret=secret)
+    if act == "delete":
+        subscriptions.delete(place.actor, found)
+        place.say(_("The notice has been deleted."))
+        return _go(place, "notifications")
+    if act == "test":
+        content = messages.test_content(found, timezone.now())
+        tasks.start_delivery(deliveries.queue(found, content, is_test=True).pk)
+        place.say(_("A test is on its way. The log below says how it went."))
+    elif act == "ask":
+        recipients.ask_again(place.project, place.request.POST.get("address", ""))
+        tasks.start_asking()
+        place.say(_("A mail that asks is on its way."))
+    elif act in {"pause", "resume"}:
+        subscriptions.set_active(place.actor, found, is_active=act == "resume")
+    else:
+        raise Http404
+    return _go(place, "notification", subscription=found.pk)
+
+
+def _edit(place: Place, subscription: int) -> HttpResponse:
+    """Change where it goes, what about, and when."""
+    found = _found(place, subscription)
+    channel = Channel(found.channel)
+    form = Notice(place.request.POST or None, channel=channel, current=found)
+    if place.request.method == "POST" and form.is_valid():
+        form.attempt(subscriptions.update, place.actor, found, **form.wanted())
+        if form.is_valid():
+            tasks.start_asking()
+            place.say(_("The notice has been changed."))
+            return _go(place, "notification", subscription=found.pk)
+    return _page(place, "edit", form=form, subscription=found, channel=channel)
+
+
+def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
+    """What was sent and what came back; POST sends it again."""
+    found = _found(place, subscription)
+    sent = queries.delivery(found, delivery)
+    if sent is None:
+        raise Http404
+    if place.request.method == "POST":
+        tasks.start_delivery(deliveries.again(sent).pk)
+        place.say(_("It is on its way again."))
+        return _go(place, "notification", subscription=found.pk)
+    return _page(place, "delivery", subscription=found, host=host_of(found.url), delivery=sent)
+
+
+# A project's own are the admins'; a repository's are looked after by whoever looks after the repository.
+create = of_project(Action.ADMINISTER)(_create)
+repository_create = of_project(Action.MANAGE)(_create)
+show = of_project(Action.VIEW, post=Action.ADMINISTER)(_show)
+repository_show = of_project(Action.VIEW, post=Action.MANAGE)(_show)
+edit = of_project(Action.ADMINISTER)(_edit)
+repository_edit = of_project(Action.MANAGE)(_edit)
+delivery = of_project(Action.ADMINISTER)(_delivery)
+repository_delivery = of_project(Action.MANAGE)(_delivery)
+
+
+@csrf_exempt  # a mail program sends this, without a cookie (RFC 8058): the link itself is the proof
+@public
+def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
+    """GET asks, POST takes the address off."""
+    leaving = subscriptions.read_unsubscribe(token)
+    if leaving is None:
+        return alone(request, "console/notifications/unsubscribe.html", status=404)
+    about = leaving.subscription and (leaving.subscription.repository or leaving.subscription.project)
+    if request.method == "POST":
+        client = request.headers.get("User-Agent", "")
+        subscriptions.unsubscribe(leaving, remote_address=request.META.get("REMOTE_ADDR", ""), client=client)
+    context: dict[str, Any] = {"leaving": leaving, "about": about, "is_done": request.method == "POST" or about is None}
+    return alone(request, "console/notifications/unsubscribe.html", **context)
+
+
+@public
+def confirm(request: HttpRequest, token: str) -> HttpResponse:
+    """Whether a person outside the organization wants mails: GET asks, POST says."""
+    asked = recipients.read(token)
+    said = request.POST.get("answer", "") if request.method == "POST" else ""
+    if asked and said in {"yes", "no"}:
+        recipients.answer(asked, agrees=said == "yes")
+    return alone(request, "console/notifications/confirm.html", status=200 if asked else 404, asked=asked, said=said)
+
+
+def _found(place: Place, pk: int) -> Subscription:
+    found = queries.subscription(place.project, place.repository, pk)
+    if found is None:
+        raise Http404
+    return found
+
+
+def _page(place: Place, template: str, **context: Any) -> HttpResponse:
+    around: dict[str, Any] = {
+        "side": "repositories" if place.repository else "notifications",
+        "tab": "notifications",
+        "may_change": place.may_manage if place.repository else place.may_administer,
+        "list_url": place.url("repository_notifications" if place.repository else "notifications"),
+        "new_url": place.url("repository_notification_new" if place.repository else "notification_new"),
+    }
+    subscription = context.get("subscription")
+    if subscription is not None:
+        around["here"] = place.url(_named(place, "notification"), subscription=subscription.pk)
+        around["edit_url"] = place.url(_named(place, "notification_edit"), subscription=subscription.pk)
+    return place.render(f"console/notifications/{template}.html", **around, **context)
+
+
+def _go(place: Place, view: str, **more: Any) -> HttpResponse:
+    return place.go(_named(place, view), **more)
+
+
+def _named(place: Place, view: str) -> str:
+    return f"repository_{view}" if place.repository else view

@@ -1,0 +1,89 @@
+"""Who may see a view. A test refuses views without one of these decorators:
+
+@public                                       everybody
+@personal                                     everybody who is signed in; ``request.user``
+@of_project(Action.VIEW, post=Action.MANAGE)  those who may do this to the project in the URL; the view gets a Place
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods
+
+from accounts.organizations import Refused
+from console.views.shared.pages import back
+from console.views.shared.place import find_place
+from registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.http import HttpRequest, HttpResponseBase
+
+    from registry.access import Action
+
+
+P = ParamSpec("P")
+View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
+
+
+def public(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
+    """A page for anybody."""
+    return _declare(view, "public")
+
+
+def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> Callable[..., HttpResponse]:
+    """A page for whoever is signed in."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _to_sign_in(request)
+        return view(request, *args, **kwargs)
+
+    return _declare(answer, "personal")
+
+
+def of_project(action: Action, *, post: Action | None = None) -> Callable[..., Callable[..., HttpResponse]]:
+    """A page of the project in the URL, and perhaps of a repository and an image in it.
+
+    Whoever may not VIEW the project is told that it does not exist; who may see it, but not do this, is told why.
+    """
+
+    def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def answer(request: HttpRequest, project: str, **kwargs: Any) -> HttpResponse:
+            if not request.user.is_authenticated:
+                return _to_sign_in(request)
+            place = find_place(request, project, kwargs.pop("repository", None), kwargs.pop("image", None))
+            if (post if post and request.method == "POST" else action) not in place.actions:
+                raise PermissionDenied
+            try:
+                return view(place, **kwargs)
+            except (RegistryError, Refused) as error:
+                if request.method != "POST":
+                    raise Http404(str(error)) from error
+                messages.error(request, str(error))
+                return redirect(back(request, reverse("console:overview", args=[project])))
+
+        return _declare(answer, str(post or action))
+
+    return decorate
+
+
+def _declare(view: Callable[..., HttpResponseBase], who: str) -> Callable[..., HttpResponse]:
+    checked: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
+    checked.who = who
+    return checked  # type: ignore[no-any-return]
+
+
+def _to_sign_in(request: HttpRequest) -> HttpResponse:
+    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")

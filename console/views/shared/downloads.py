@@ -1,0 +1,41 @@
+"""Answers that a browser saves as a file."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+from django.http import HttpResponse, StreamingHttpResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+Answer = TypeVar("Answer", HttpResponse, StreamingHttpResponse)
+
+
+class _Echo:
+    """A file that gives back what is written to it: rows go out as they are made."""
+
+    def write(self, text: str) -> str:
+        """Give it back."""
+        return text
+
+
+def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
+    """A file of comma-separated values to be kept, however long it is."""
+    writer = csv.writer(_Echo())
+    lines = (writer.writerow(row) for row in rows)
+    return _as_attachment(StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8"), name)
+
+
+def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
+    """A file to be kept, never shown."""
+    return _as_attachment(HttpResponse(content, content_type=content_type), name)
+
+
+def _as_attachment(answer: Answer, name: str) -> Answer:
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
+    answer.headers["Content-Disposition"] = f'attachment; filename="{safe}"'
+    return answer

@@ -1,0 +1,37 @@
+"""The user of a form that adds a member or changes a role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.http import Http404
+from django.utils.translation import gettext as _
+
+from console.queries import organizations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.forms import Form
+
+    from accounts.models import User
+    from console.views.shared.place import Place
+
+
+def about_whom(place: Place, form: Form, nobody: str, role_of: Callable[[User], str | None]) -> User | None:
+    """The person of a form that adds somebody or changes their role.
+
+    None, and an error on the form, when nobody of the organization has the address (said in the words of ``nobody``),
+    or somebody is to be added who has another role already. Raises Http404 for a change about nobody.
+    """
+    posted = place.request.POST
+    adds, organization = posted.get("act") == "add", place.project.organization
+    user = organizations.find_member(organization, posted.get("email", "").strip())
+    if user is None and not adds:
+        raise Http404
+    if user is None:
+        form.add_error("email", nobody % {"organization": organization})
+    elif adds and role_of(user) not in {None, posted.get("role", "")}:
+        form.add_error("email", _("%(email)s is here already: change the role in the list.") % {"email": user.email})
+        return None
+    return user

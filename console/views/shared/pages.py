@@ -1,0 +1,27 @@
+"""Pages that belong to no project, and the way back to where the browser came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
+
+from console.queries.shared import layout
+from console.views.shared.place import actor
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
+
+
+def back(request: HttpRequest, otherwise: str) -> str:
+    """The page that the browser came from, when it is one of ours."""
+    came_from = request.headers.get("Referer", "")
+    own = {request.get_host()}
+    return came_from if "/" in came_from and url_has_allowed_host_and_scheme(came_from, own) else otherwise
+
+
+def alone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
+    """A page that belongs to no project."""
+    around = layout.context(actor(request)) if request.user.is_authenticated else {}
+    return render(request, template, {**around, **context}, status=status)
