@@ -337,6 +337,6 @@ def test_only_one_module_looks_at_passwords():
     assert found == {
         *(("accounts/passwords.py", name) for name in ("check_password", "make_password", "set_password")),
         ("accounts/models.py", "set_password"),
-        ("console/views/signing_in.py", "authenticate"),  # of accounts.passwords
+        ("console/views/accounts/sign_in.py", "authenticate"),  # of accounts.passwords
         ("registry/v2/authentication.py", "authenticate"),  # of accounts.keys
     }

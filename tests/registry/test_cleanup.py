@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accounts.actors import SYSTEM
 from registry import cleanup, errors, manifests, tasks
 from registry.celery import app
-from registry.cleanup import policies
+from registry.cleanup import policies, runs
 from registry.models import (
     CleanupLine,
     CleanupPolicy,
@@ -256,15 +256,15 @@ def test_a_changed_policy_ends_the_runs_of_the_former_one(tagged, web, world):
 def test_a_run_goes_on_where_a_killed_worker_left_it(tagged, web, monkeypatch):
     """Each step is one transaction, so a worker that is killed leaves the state after one of them."""
     monkeypatch.setattr(policies, "IMAGES", 1)
-    monkeypatch.setattr(cleanup, "LINES", 2)
+    monkeypatch.setattr(runs, "LINES", 2)
     policy = policy_of(web, keep_last=1, most_percent=100)
-    run = cleanup._open(policy.pk)
-    assert cleanup._judge_some(run.pk)
-    half = cleanup._open(policy.pk)
+    run = runs._open(policy.pk)
+    assert runs._judge_some(run.pk)
+    half = runs._open(policy.pk)
     assert (half.pk, half.considered, half.state) == (run.pk, 10, State.JUDGING)
-    while cleanup._judge_some(run.pk):
+    while runs._judge_some(run.pk):
         pass
-    assert cleanup._delete_some(run.pk)
+    assert runs._delete_some(run.pk)
     assert len(live()) == 9
     done = cleanup.run(policy.pk)
     assert (done.pk, done.state, done.considered, done.deleted) == (run.pk, State.DONE, 11, 9)
@@ -275,8 +275,8 @@ def test_a_run_goes_on_where_a_killed_worker_left_it(tagged, web, monkeypatch):
 
 def test_what_changed_after_it_was_judged_is_left(tagged, docker, web):
     policy = policy_of(web, keep_last=7)
-    run = cleanup._open(policy.pk)
-    while cleanup._judge_some(run.pk):
+    run = runs._open(policy.pk)
+    while runs._judge_some(run.pk):
         pass
     docker("member").push("web/app", "t8", image_of("new"))
     docker("member").delete("web/app/manifests/t0", 202)
@@ -289,8 +289,8 @@ def test_what_changed_after_it_was_judged_is_left(tagged, docker, web):
 
 def test_an_image_that_was_deleted_meanwhile_is_left(tagged, web):
     policy = policy_of(web, keep_last=7)
-    run = cleanup._open(policy.pk)
-    while cleanup._judge_some(run.pk):
+    run = runs._open(policy.pk)
+    while runs._judge_some(run.pk):
         pass
     event = Event.objects.latest("pk")
     StoredImage.objects.update(
@@ -302,18 +302,18 @@ def test_an_image_that_was_deleted_meanwhile_is_left(tagged, web):
 
 def test_a_policy_that_is_switched_off_stops_at_once(tagged, web):
     policy = policy_of(web, keep_last=7)
-    run = cleanup._open(policy.pk)
-    while cleanup._judge_some(run.pk):
+    run = runs._open(policy.pk)
+    while runs._judge_some(run.pk):
         pass
     policy_of(web, is_active=False)
-    assert not cleanup._delete_some(run.pk)
+    assert not runs._delete_some(run.pk)
     assert cleanup.run(policy.pk) is None
     assert len(live()) == 11
 
 
 def test_a_run_that_fails_says_so_and_does_not_come_back(tagged, web, caplog):
     policy = policy_of(web, keep_last=7)
-    run = cleanup._open(policy.pk)
+    run = runs._open(policy.pk)
     CleanupRun.objects.filter(pk=run.pk).update(rules={"unheard of": 1})
     with pytest.raises(TypeError):
         cleanup.run(policy.pk)
@@ -344,7 +344,7 @@ def test_each_night_runs_a_policy_once_whatever_happened_by_day(tagged, web, wor
     assert cleanup.due(at(4, 20)) == []
     assert cleanup.due(at(5, 2, 30)) == [policy.pk]
 
-    run = cleanup._open(policy.pk)
+    run = runs._open(policy.pk)
     assert cleanup.due(timezone.now()) == [], "somebody is at work"
     CleanupRun.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=11))
     assert cleanup.due() == [policy.pk], "its worker is gone"

@@ -237,7 +237,7 @@ def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, m
 
 
 def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
-    monkeypatch.setattr(garbage, "BATCH", 2)
+    monkeypatch.setattr(collector, "BATCH", 2)
     run, is_new = garbage.request(SYSTEM, demo)
     assert (is_new, run.state, run.percent) == (True, State.QUEUED, 0)
     assert garbage.request(SYSTEM, demo) == (run, False)
@@ -263,7 +263,7 @@ def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
 
 
 def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted, demo, monkeypatch):
-    monkeypatch.setattr(garbage, "BATCH", 2)
+    monkeypatch.setattr(collector, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
     monkeypatch.setattr(collector.time, "sleep", lambda seconds: garbage.stop(run))
     stopped = garbage.run(run.pk)
@@ -276,7 +276,7 @@ def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted,
 
 
 def test_a_run_that_takes_too_long_for_one_task_goes_on_in_the_next(wasted, demo, monkeypatch):
-    monkeypatch.setattr(garbage, "BATCH", 2)
+    monkeypatch.setattr(collector, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
     assert garbage.run(run.pk, seconds=-1).state == State.RUNNING
     Collection.objects.update(heartbeat_at=timezone.now() - collector.STALE - timedelta(seconds=1))
@@ -302,7 +302,7 @@ def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
     def fails(*arguments):
         raise ValueError("of a defect")
 
-    monkeypatch.setattr(garbage, "_let_go", fails)
+    monkeypatch.setattr(collector, "_let_go", fails)
     monkeypatch.setattr(collector.connection, "close", lambda: None)  # the test's own transaction
     failed = garbage.run(run.pk)
     assert (failed.state, failed.problem) == (State.FAILED, "ValueError: of a defect")

@@ -1,5 +1,6 @@
 """Recovery: what was deleted comes back as it was, or the words say why not; after its time it is gone for good."""
 
+import importlib
 import json
 from datetime import timedelta
 
@@ -39,6 +40,8 @@ MODELS = (
     *(Repository, StoredImage, Manifest, ManifestBlob, ManifestChild, Tag, Deletion, Event),
     *(Blob, BlobLease, BlobReview, ObjectTrash),
 )
+
+restoring = importlib.import_module("registry.trash.restore")  # the package has a function of this name
 
 
 def everything() -> dict[str, list[dict[str, object]]]:
@@ -222,7 +225,7 @@ def test_an_image_comes_back_with_all_that_the_act_took_and_no_more(member, dele
 
 
 def test_a_repository_of_thirty_images_comes_back_byte_for_byte(docker, world, restore, monkeypatch):
-    monkeypatch.setattr(trash, "ROWS", 7)
+    monkeypatch.setattr(restoring, "ROWS", 7)
     member = docker("member")
     signatures = {}
     for number in range(30):
@@ -766,8 +769,8 @@ class Killed(BaseException):
 
 
 def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restore, monkeypatch):
-    monkeypatch.setattr(trash, "IMAGES", 2)
-    monkeypatch.setattr(trash, "ROWS", 2)
+    monkeypatch.setattr(restoring, "IMAGES", 2)
+    monkeypatch.setattr(restoring, "ROWS", 2)
     member = docker("member")
     for number in range(5):
         member.push(f"web/image{number}", "1.0", A)
@@ -782,7 +785,7 @@ def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restor
 
     left = []
     with monkeypatch.context() as patched:
-        patched.setattr(trash, "failpoint", die)
+        patched.setattr(restoring, "failpoint", die)
         for _ in range(2):
             with pytest.raises(Killed):
                 trash.purge()
@@ -809,14 +812,14 @@ def test_an_act_that_cannot_be_purged_holds_up_no_other(member, act, monkeypatch
     first = act(A.digest)
     act(B.digest)
     later.recovery_ends()
-    original = trash._purge_piece
+    original = restoring._purge_piece
 
     def fail(deletion_id: int) -> bool | None:
         if deletion_id == first.pk:
             raise errors.Unavailable
         return original(deletion_id)
 
-    monkeypatch.setattr(trash, "_purge_piece", fail)
+    monkeypatch.setattr(restoring, "_purge_piece", fail)
     assert trash.purge() == 1
     assert list(Deletion.objects.all()) == [first]
     assert str(first.pk) in caplog.text

@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 
 from accounts.actors import SYSTEM
 from registry import blobs, errors, garbage, images, manifests, repositories, trash, uploads
+from registry.garbage import collector, reaper
 from registry.models import Blob, BlobLease, BlobReview, Collection, Deletion, ObjectTrash, Repository, UploadSession
 from registry.oci.names import ImageName
 from registry.storage import blob_storage
@@ -599,7 +600,8 @@ class Machine(RuleBasedStateMachine):
 @pytest.fixture
 def machine(world, storage_folder, monkeypatch):
     """``machine()``: a new one."""
-    monkeypatch.setattr(garbage, "PAUSE", 0)
+    monkeypatch.setattr(collector, "PAUSE", 0)
+    monkeypatch.setattr(reaper, "PAUSE", 0)
     return lambda: Machine(world, storage_folder)
 
 
