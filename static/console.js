@@ -3,7 +3,7 @@
 "use strict";
 
 const root = document.documentElement;
-root.classList.add("scripted");
+root.classList.add("is-scripted");
 try {
   root.dataset.program = localStorage.getItem("program") || "docker";
 } catch {
@@ -38,12 +38,12 @@ document.addEventListener("click", (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
     copyText(copy.dataset.copy).then(() => {
-      if (copy.classList.contains("copied")) return;
+      if (copy.classList.contains("is-copied")) return;
       const title = copy.title;
-      copy.classList.add("copied");
+      copy.classList.add("is-copied");
       copy.title = document.body.dataset.copied;
       setTimeout(() => {
-        copy.classList.remove("copied");
+        copy.classList.remove("is-copied");
         copy.title = title;
       }, 1500);
     });
