@@ -149,7 +149,7 @@ def test_the_end_of_time_is_on_no_calendar(console, scanned, world, zone):
 
 
 EVERYWHERE = (
-    *("/sign-in", "/nothing-here", "/notices/unsubscribe/x", "/projects/demo/members", "/", "/static/console.css"),
+    *("/sign-in", "/nothing-here", "/notices/unsubscribe/x", "/projects/demo/members", "/", "/static/base.css"),
     *("/healthz", "/readyz", "/token", "/healthz/x", "/tokens", "/v2x", "/v2.", "//v2/"),
 )
 
