@@ -1,85 +1,42 @@
-// What HTML cannot do alone: copying, commands of another program, one submit a form, "/" for the search.
-// Every page works without this file. It runs before the page is drawn, so that nothing moves when it has run.
+// What HTML cannot do alone: copy text, show the commands of one program, send a form once, focus the search with "/".
+// Every page works without this file. It runs before the page is drawn, so that nothing moves afterwards.
 "use strict";
+
+const COPIED_MILLISECONDS = 1500;
+const SENT_MILLISECONDS = 5000;
+const CHECKBOXES = "tbody input[type=checkbox]";
 
 const root = document.documentElement;
 root.classList.add("is-scripted");
-try {
-  root.dataset.program = localStorage.getItem("program") || "docker";
-} catch {
-  root.dataset.program = "docker"; // the browser keeps nothing for anybody
-}
+root.dataset.program = savedProgram() ?? "docker";
 
-function showProgram() {
-  for (const button of document.querySelectorAll("[data-program][aria-pressed]")) {
-    button.setAttribute("aria-pressed", button.dataset.program === root.dataset.program);
-  }
-}
 document.addEventListener("DOMContentLoaded", () => {
-  showProgram();
-  const here = document.querySelector(".tabs [aria-current]"); // on a phone it may be beyond the edge
-  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+  pressProgram();
+  const tab = document.querySelector(".tabs [aria-current]");
+  // On a phone the tab of this page may lie outside of the screen.
+  if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
 });
 
-// Over plain HTTP a browser has no clipboard for scripts: then what is selected is copied.
-async function copyText(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  const field = document.createElement("textarea");
-  field.value = text;
-  field.className = "visually-hidden";
-  document.body.append(field);
-  field.select();
-  const isCopied = document.execCommand("copy");
-  field.remove();
-  if (!isCopied) throw new Error("nothing was copied");
-}
-
-document.addEventListener("click", (event) => {
-  const copy = event.target.closest("[data-copy]");
-  if (copy) {
-    copyText(copy.dataset.copy).then(() => {
-      if (copy.classList.contains("is-copied")) return;
-      const title = copy.title;
-      copy.classList.add("is-copied");
-      copy.title = document.body.dataset.copied;
-      setTimeout(() => {
-        copy.classList.remove("is-copied");
-        copy.title = title;
-      }, 1500);
-    });
-    return;
-  }
-  const program = event.target.closest("button[data-program]");
-  if (program) {
-    root.dataset.program = program.dataset.program;
-    showProgram();
-    localStorage.setItem("program", program.dataset.program);
-    return;
-  }
-  const closer = event.target.closest("[data-close]");
-  if (closer) {
-    closer.closest(".toast").remove();
-    return;
-  }
-  for (const menu of document.querySelectorAll("details.menu[open]")) {
-    if (!menu.contains(event.target)) menu.open = false;
-  }
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("[data-copy], [data-close], button[data-program]");
+  if (button?.dataset.copy !== undefined) copy(button);
+  else if (button?.dataset.close !== undefined) button.closest(".toast").remove();
+  else if (button) chooseProgram(button.dataset.program);
+  for (const menu of openMenus()) menu.open = menu.contains(target);
 });
 
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") {
-    for (const menu of document.querySelectorAll("details.menu[open]")) {
+    for (const menu of openMenus()) {
       menu.open = false;
       menu.querySelector("summary").focus();
     }
   }
-  const typing = event.target.closest("input, textarea, select, [contenteditable]");
-  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    const search = document.getElementById("search");
-    if (search) {
-      event.preventDefault();
-      search.focus();
-    }
+  const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
+  const search = document.getElementById("search");
+  if (event.key === "/" && search && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    search.focus();
   }
 });
 
@@ -91,16 +48,73 @@ document.addEventListener("submit", (event) => {
     return;
   }
   form.dataset.sent = "yes";
-  setTimeout(() => delete form.dataset.sent, 5000);
+  setTimeout(() => delete form.dataset.sent, SENT_MILLISECONDS);
 });
 
-document.addEventListener("change", (event) => {
-  const all = event.target.closest("[data-check-all]");
-  if (all) {
-    for (const box of all.closest("form").querySelectorAll("tbody input[type=checkbox]")) box.checked = all.checked;
+document.addEventListener("change", ({ target }) => {
+  const form = target.form;
+  if (!form) return;
+  if (target.matches("[data-check-all]")) {
+    for (const box of form.querySelectorAll(CHECKBOXES)) box.checked = target.checked;
   }
-  const form = event.target.closest("form");
-  const count = form && form.querySelector("[data-checked-count]");
-  if (count) count.textContent = form.querySelectorAll("tbody input[type=checkbox]:checked").length;
-  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+  const count = form.querySelector("[data-checked-count]");
+  if (count) count.textContent = form.querySelectorAll(`${CHECKBOXES}:checked`).length;
+  if (target.matches("[data-submit]")) form.requestSubmit();
 });
+
+function openMenus() {
+  return document.querySelectorAll("details.menu[open]");
+}
+
+// A browser may refuse storage: then the choice lasts for this page.
+function savedProgram() {
+  try {
+    return localStorage.getItem("program");
+  } catch {
+    return null;
+  }
+}
+
+function chooseProgram(program) {
+  root.dataset.program = program;
+  pressProgram();
+  try {
+    localStorage.setItem("program", program);
+  } catch {
+    // see savedProgram
+  }
+}
+
+function pressProgram() {
+  for (const button of document.querySelectorAll("button[data-program]")) {
+    button.setAttribute("aria-pressed", button.dataset.program === root.dataset.program);
+  }
+}
+
+async function copy(button) {
+  await writeText(button.dataset.copy);
+  if (button.classList.contains("is-copied")) return;
+  const { title } = button;
+  button.classList.add("is-copied");
+  button.title = document.body.dataset.copied;
+  setTimeout(() => {
+    button.classList.remove("is-copied");
+    button.title = title;
+  }, COPIED_MILLISECONDS);
+}
+
+// Browsers offer navigator.clipboard over HTTPS only. Over HTTP the text of a selected field is copied.
+async function writeText(text) {
+  if (navigator.clipboard) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const field = document.createElement("textarea");
+  field.value = text;
+  field.className = "visually-hidden";
+  document.body.append(field);
+  field.select();
+  const isCopied = document.execCommand("copy");
+  field.remove();
+  if (!isCopied) throw new Error("nothing was copied");
+}
