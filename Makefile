@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+NODE := $(VENV)/bin/node
+NODE_MODULES := node_modules/.package-lock.json
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 
 .DEFAULT_GOAL := help
@@ -44,13 +46,16 @@ ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/regis
 	tests/scanning \
 	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))
 
-check: $(VENV)/.development ## Look at the code without running it: format, rules, types, layers, migrations
+check: $(VENV)/.development $(NODE_MODULES) ## Look at the code without running it: format, rules, types, layers, migrations
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 	git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade --check
 	$(PYTHON) -m pylint --disable=all --enable=W0133 accounts registry scanning console
+	$(NODE) node_modules/.bin/prettier --check static '*.config.js'
+	$(NODE) node_modules/.bin/eslint static
+	$(NODE) node_modules/.bin/stylelint 'static/**/*.css'
 	env $(SAFE) $(PYTHON) manage.py makemigrations --check --dry-run
 	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
 
@@ -60,10 +65,13 @@ audit: $(VENV)/.development ## Ask whether a locked dependency has a known vulne
 # What a public installation sets at least; the data go to a folder that nothing else uses.
 SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/data
 
-fix: $(VENV)/.development ## Format the code and mend what the tools can mend
+fix: $(VENV)/.development $(NODE_MODULES) ## Format the code and mend what the tools can mend
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 	-git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade
+	-$(NODE) node_modules/.bin/eslint --fix static
+	-$(NODE) node_modules/.bin/stylelint --fix 'static/**/*.css'
+	$(NODE) node_modules/.bin/prettier --write static '*.config.js'
 
 bench: $(VENV)/.development ## Measure this installation beside others; prints ratios, proves nothing
 	$(PYTHON) -m bench
@@ -72,11 +80,12 @@ words: $(VENV)/.development ## Collect the console's words for translation, and 
 	env $(SAFE) $(PYTHON) manage.py makemessages $(WORDS)
 	env $(SAFE) $(PYTHON) manage.py compilemessages --locale ko --ignore '$(VENV)/*'
 
-WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' --ignore 'tests/*'
+WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' --ignore 'tests/*' --ignore 'node_modules/*'
 
 lock: $(VENV)/.development ## Take the newest allowed versions of all dependencies into the lock files
 	$(VENV)/bin/uv pip compile $(LOCK) pyproject.toml -o requirements.txt
 	$(VENV)/bin/uv pip compile $(LOCK) --group dev pyproject.toml -o requirements-dev.txt
+	$(VENV)/bin/npm update --silent
 
 sbom: $(VENV)/.runtime ## Write the list of what KCR is made of, as CycloneDX, to sbom.json
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" trivy filesystem --quiet --format cyclonedx --output sbom.json requirements.txt
@@ -95,4 +104,8 @@ $(VENV)/.runtime: requirements.txt | $(PYTHON)
 
 $(VENV)/.development: requirements-dev.txt | $(PYTHON)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+$(NODE_MODULES): package.json package-lock.json .npmrc | $(VENV)/.development
+	@$(VENV)/bin/npm ci --silent
 	@touch $@
