@@ -24,8 +24,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.support.live import LiveServer
 from tests.support.programs import PostgresServer
+from tests.support.server import LiveServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -38,8 +38,9 @@ def fill() -> None:
     from django.utils import timezone
 
     from registry.models import Event, Image, Manifest, ProjectDay, Repository, Tag, TagDay
-    from tests.support.docker_client import DockerClient, sha256
-    from tests.support.docker_client import Image as Pushed
+    from tests.support.docker_client import DockerClient
+    from tests.support.images import Image as Pushed
+    from tests.support.images import sha256
     from tests.support.personas import make_world
 
     world = make_world()

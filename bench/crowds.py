@@ -13,11 +13,13 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.support.crowds import CROWDS, Crowd, CrowdedServer
-from tests.support.live import Api, sha256
+from tests.support.images import sha256
 from tests.support.nginx import behind_nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from tests.support.registry_client import RegistryClient
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SIZE = 64 * 1024 * 1024
@@ -30,7 +32,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def transfers(api: Api) -> tuple[float, float]:
+def transfers(api: RegistryClient) -> tuple[float, float]:
     """Seconds of a push and of a pull."""
     data = os.urandom(SIZE)
     push = seconds(lambda: api.push_blob(data))

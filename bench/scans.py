@@ -41,11 +41,12 @@ def fill(folder: Path) -> None:
     from scanning import scans
     from scanning.models import Component, Sbom, Scan
     from tests.support import scan_images
-    from tests.support.docker_client import DockerClient, sha256
+    from tests.support.docker_client import DockerClient
+    from tests.support.images import sha256
     from tests.support.personas import make_world
 
     load(folder, 0)
-    DockerClient(make_world().member).push_thing("web/app", "first", scan_images.all_in_one())
+    DockerClient(make_world().member).push("web/app", "first", scan_images.all_in_one())
     work(1)
     first = Manifest.objects.get()
     sbom, packages = Sbom.objects.get(), list(Component.objects.values_list("package", flat=True))

@@ -13,8 +13,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.support.images import digest_of
-from tests.support.live import LiveServer
+from tests.support.images import sha256
+from tests.support.server import LiveServer
 
 if TYPE_CHECKING:
     from tests.support.server import AccessKey
@@ -23,9 +23,9 @@ TRIES = int(os.environ.get("BENCH_TRIES", "200"))
 LAYER = b"a layer of a private image"
 ROUTES = {
     "manifest by tag": ("GET", "/v2/demo/{}/app/manifests/1.0"),
-    "blob": ("GET", f"/v2/demo/{{}}/app/blobs/{digest_of(LAYER)}"),
+    "blob": ("GET", f"/v2/demo/{{}}/app/blobs/{sha256(LAYER)}"),
     "tags": ("GET", "/v2/demo/{}/app/tags/list"),
-    "referrers": ("GET", f"/v2/demo/{{}}/app/referrers/{digest_of(LAYER)}"),
+    "referrers": ("GET", f"/v2/demo/{{}}/app/referrers/{sha256(LAYER)}"),
     "an upload": ("POST", "/v2/demo/{}/app/blobs/uploads/"),
     "a token": ("GET", "/token?service={service}&scope=repository:demo/{}/app:pull,push"),
 }

@@ -12,6 +12,7 @@ from django.core.cache import cache
 from accounts import keys, tokens
 from accounts.models import Organization
 from tests.support.docker_client import PROJECT_HOST, DockerClient
+from tests.support.network import mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.support.personas import World, make_world
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
 from tests.support.programs import RedisServer, environment_for, require, run, unavailable
+from tests.support.server import LiveServer
 
 SOURCE = Path(__file__).resolve().parents[1]
 COMPOSE = (SOURCE / "docker-compose.yml").read_text()

@@ -13,8 +13,8 @@ from accounts import tasks as account_tasks
 from accounts.actors import SYSTEM, Actor
 from accounts.models import AuditEvent, OrganizationRole
 from registry import members, repositories
+from tests.support.database import plan
 from tests.support.personas import make_key
-from tests.support.plans import plan
 
 BY = Actor(label="owner@acme.test", address="192.0.2.1", client="console, test/1")
 

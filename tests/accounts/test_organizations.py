@@ -19,6 +19,7 @@ from accounts.models import (
 )
 from registry import errors, repositories
 from registry.models import Event, RepositoryUserPermission
+from tests.support import PASSWORD
 
 
 @pytest.mark.parametrize("name", ["a", "", "x" * 65, "a b", "acme!", "ácme", "a/b", "--", "acme\n", "__"])
@@ -72,9 +73,9 @@ def test_a_new_user_without_a_password_has_none(world):
 
 def test_a_user_who_is_there_keeps_their_password(world):
     acme = Organization.objects.get(name="acme")
-    organizations.add_user(acme, "mina@acme.test", password="correct horse battery")
+    organizations.add_user(acme, "mina@acme.test", password=PASSWORD)
     organizations.add_user(acme, "mina@acme.test", password="another good password")
-    assert User.objects.get(email="mina@acme.test").check_password("correct horse battery")
+    assert User.objects.get(email="mina@acme.test").check_password(PASSWORD)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.core import signing
 from accounts import guesses, keys, passwords
 from accounts.models import SignInFailure, User
 from registry import settings as settings_module
-from tests.support.personas import PASSWORD
+from tests.support import PASSWORD
 
 NEW = "a rather long new password"
 SOURCE = Path(settings_module.__file__).resolve().parents[1]

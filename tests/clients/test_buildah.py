@@ -69,7 +69,7 @@ def test_build_on_an_image_of_the_registry(
     assert [read(home, derived, path) for path in ("below", "above")] == ["below", "above"]
     client = registry_server.client(people.viewer)
     layers = [
-        [layer["digest"] for layer in client.manifest(f"demo/web/buildah-{name}", "1").document()["layers"]]
+        [layer["digest"] for layer in client.manifest(f"demo/web/buildah-{name}", "1").json()["layers"]]
         for name in ("base", "derived")
     ]
     assert layers[1][: len(layers[0])] == layers[0]

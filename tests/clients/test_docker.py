@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.images import DOCKER_LIST, MEBIBYTE, Image, Index
-from tests.support.programs import DockerClient, DockerDaemon, Result, wait_until
+from tests.support.programs import DockerCommand, DockerDaemon, Result, wait_until
 from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
@@ -19,7 +19,7 @@ def pushed_digest(result: Result) -> str:
     return found[1]
 
 
-def load(client: DockerClient, image: Image) -> str:
+def load(client: DockerCommand, image: Image) -> str:
     """Give a machine an image that it did not pull; the image's ID."""
     archive = image.write_docker_archive(client.configuration / "image.tar", "loaded:latest")
     client("load", "--input", str(archive))
@@ -27,7 +27,7 @@ def load(client: DockerClient, image: Image) -> str:
     return image.config.digest
 
 
-def logged_in(daemon: DockerDaemon, key: AccessKey, host: str) -> DockerClient:
+def logged_in(daemon: DockerDaemon, key: AccessKey, host: str) -> DockerCommand:
     """The ``docker`` command of the key's owner, logged in."""
     client = daemon.client(key.id)
     client.login(host, key.id, key.secret)
@@ -209,7 +209,7 @@ def test_docker_makes_an_index_and_pulls_all_tags(
 
     stored = registry_server.client(people.viewer).manifest("demo/web/made-by-docker", "all")
     assert stored.headers["Content-Type"] == DOCKER_LIST
-    assert [entry["platform"]["architecture"] for entry in stored.document()["manifests"]] == ["amd64", "arm64"]
+    assert [entry["platform"]["architecture"] for entry in stored.json()["manifests"]] == ["amd64", "arm64"]
     found = {tag: viewer.image(f"{name}:{tag}")["Id"] for tag in ("amd64", "arm64", "all")}
     amd64, arm64 = (image.config.digest for image in index.images)
     assert found == {"amd64": amd64, "arm64": arm64, "all": amd64}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.images import OCI_INDEX, Image, Index, Layer, digest_of, random_bytes, write_layout
+from tests.support.images import OCI_INDEX, Image, Index, Layer, random_bytes, sha256, write_layout
 from tests.support.programs import ContainersHome, PartialPullsHome, Result
 from tests.support.server import AccessKey, People, Server
 
@@ -46,20 +46,20 @@ def pull(home: ContainersHome, reference: str, *more: str, succeeds: bool = True
 
 def known(home: ContainersHome, reference: str) -> dict[str, Any]:
     """What podman knows about an image."""
-    found: dict[str, Any] = home.podman("image", "inspect", reference).document()[0]
+    found: dict[str, Any] = home.podman("image", "inspect", reference).json()[0]
     return found
 
 
 def raw_manifest(server: Server, key: AccessKey, name: str, tag: str) -> dict[str, Any]:
     """The manifest behind a tag."""
-    document: dict[str, Any] = server.client(key).manifest(name, tag).document()
+    document: dict[str, Any] = server.client(key).manifest(name, tag).json()
     return document
 
 
 def files(home: ContainersHome, reference: str) -> dict[str, str]:
     """The digests of all files of an image by their path."""
     root = Path(home.podman("image", "mount", reference).output.strip())
-    found = {str(path.relative_to(root)): digest_of(path.read_bytes()) for path in root.rglob("*") if path.is_file()}
+    found = {str(path.relative_to(root)): sha256(path.read_bytes()) for path in root.rglob("*") if path.is_file()}
     home.podman("image", "unmount", reference)
     return found
 
@@ -78,7 +78,7 @@ def test_push_and_pull_on_another_machine(
     assert here["Id"] == image.config.digest.removeprefix("sha256:")
     assert here["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
     stored = registry_server.client(people.viewer).manifest("demo/web/podman", "1")
-    assert here["Digest"] == stored.headers["Docker-Content-Digest"] == digest_of(stored.body)
+    assert here["Digest"] == stored.headers["Docker-Content-Digest"] == sha256(stored.body)
 
 
 def test_both_forms_of_a_name_are_the_same_image(
@@ -115,7 +115,7 @@ def test_a_partial_pull_gives_the_whole_image(
 ) -> None:
     contents = {f"data/{number:02}.bin": random_bytes(f"partial/{number}", 40_000) for number in range(40)}
     changed = {path: random_bytes(f"changed/{path}", 40_000) for path in list(contents)[::7]}
-    first, second = (Image((Layer.of(held),)) for held in (contents, {**contents, **changed}))
+    first, second = (Image.of(Layer.of(held)) for held in (contents, {**contents, **changed}))
     name = f"{registry_server.host}/demo/web/partial"
     log_in(home, people.pusher, registry_server.host)
     log_in(partial_home, people.viewer, registry_server.host)
@@ -127,7 +127,7 @@ def test_a_partial_pull_gives_the_whole_image(
 
     assert "Retrieved partial blob" in pulled.errors
     assert files(partial_home, f"{name}:2") == {
-        path: digest_of(content) for path, content in {**contents, **changed}.items()
+        path: sha256(content) for path, content in {**contents, **changed}.items()
     }
 
 
@@ -146,8 +146,8 @@ def test_an_image_for_several_platforms(
     home.podman("manifest", "push", "--all", "--tls-verify=false", "several", f"docker://{reference}")
 
     stored = registry_server.client(people.viewer).manifest("demo/web/podman-platforms", "1")
-    assert stored.headers["Content-Type"] == stored.document().get("mediaType", OCI_INDEX)
-    assert {entry["digest"] for entry in stored.document()["manifests"]} == {
+    assert stored.headers["Content-Type"] == stored.json().get("mediaType", OCI_INDEX)
+    assert {entry["digest"] for entry in stored.json()["manifests"]} == {
         image.manifest.digest for image in index.images
     }
     for image in index.images:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.images import Artifact, Blob, Image, Index, RegistryClient
-from tests.support.live import Visitor
+from tests.support.images import Artifact, Blob, Image, Index
 
 if TYPE_CHECKING:
     from tests.support.programs import DockerDaemon
+    from tests.support.registry_client import RegistryClient
     from tests.support.server import People, Server
 
 pytestmark = pytest.mark.real
@@ -48,7 +48,7 @@ class Repository:
         """Images that share a layer; tags of which some were moved; an index, a signature and a digest without a tag."""
         for number in range(IMAGES):
             name = f"demo/many/team/image-{number}"
-            old, new = (Image((SHARED, *Image.random(f"{number} {age}", layers=1).layers)) for age in ("old", "new"))
+            old, new = (Image.of(SHARED, *Image.random(f"{number} {age}", layers=1).layers) for age in ("old", "new"))
             things = [(old, "1.0"), (old, "latest"), (new, "latest"), (new, "2.0")]
             if number % 5 == 0:
                 index = Index.random(f"index {number}")
@@ -62,14 +62,14 @@ class Repository:
         return {name: self.look(name) for name in self.digests}
 
     def look(self, name: str) -> Seen:
-        tags = self.client.expect(200, "GET", f"/v2/{name}/tags/list").document()["tags"]
+        tags = self.client.expect(200, "GET", f"/v2/{name}/tags/list").json()["tags"]
         answers = {tag: self.client.manifest(name, tag) for tag in tags}
         seen = Seen(tags, {tag: answer.headers["Docker-Content-Digest"] for tag, answer in answers.items()})
         for digest in self.digests[name]:
             manifest = self.client.manifest(name, digest)
             if manifest.status == 200:
                 seen.manifests[digest] = manifest.headers["Content-Type"], manifest.body
-                seen.referrers[digest] = self.client.referrers(name, digest).document()
+                seen.referrers[digest] = self.client.referrers(name, digest).json()
             else:
                 seen.blobs[digest] = self.client.expect(200, "GET", f"/v2/{name}/blobs/{digest}").body
         return seen
@@ -79,7 +79,7 @@ def test_a_repository_is_deleted_and_recovered_in_the_console_to_the_last_byte(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
 ) -> None:
     """``KCR_TEST_RECOVERED_IMAGES=500`` makes it five hundred images."""
-    host, visitor = registry_server.host, Visitor.new(registry_server, "mina@acme.test", "--project", "demo:member")
+    host, visitor = registry_server.host, registry_server.visitor("mina@acme.test", "--project", "demo:member")
     member = docker.client(people.member.id)
     member.login(host, people.member.id, people.member.secret)
     many = Repository(registry_server, registry_server.client(people.member))

@@ -6,17 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import (
-    OCI_INDEX,
-    Artifact,
-    Blob,
-    Image,
-    Index,
-    Thing,
-    digest_of,
-    layout_blobs,
-    write_layout,
-)
+from tests.support.images import OCI_INDEX, Artifact, Blob, Image, Index, Pushable, layout_blobs, sha256, write_layout
 from tests.support.programs import ContainersHome, Result
 from tests.support.server import AccessKey, People, Server
 
@@ -24,9 +14,9 @@ pytestmark = pytest.mark.real
 KINDS = ("image", "zstd", "uncompressed", "index", "artifact")
 
 
-def make(kind: str) -> Thing:
+def make(kind: str) -> Pushable:
     """One of the things that a registry keeps."""
-    made: dict[str, Thing] = {
+    made: dict[str, Pushable] = {
         "image": Image.random("plain", layers=3, layer_size=300_000),
         "zstd": Image.random("zstd", compression="zstd", layer_size=300_000),
         "uncompressed": Image.random("uncompressed", compression="none"),
@@ -36,12 +26,12 @@ def make(kind: str) -> Thing:
     return made[kind]
 
 
-def everything(thing: Thing) -> dict[str, bytes]:
+def everything(thing: Pushable) -> dict[str, bytes]:
     """All bytes of a thing by digest, manifests included."""
-    return {part.digest: part.content for part in thing.parts}
+    return {part.digest: part for part in thing.parts}
 
 
-def push(home: ContainersHome, thing: Thing, reference: str, *more: str) -> Result:
+def push(home: ContainersHome, thing: Pushable, reference: str, *more: str) -> Result:
     """Push a thing as it is; ``more`` are options of ``skopeo copy``."""
     layout = home.folder / f"layout-{thing.manifest.digest.removeprefix('sha256:')}"
     if not layout.exists():
@@ -82,7 +72,7 @@ def test_a_thing_comes_back_byte_for_byte(
     by_digest = pull(other_home, f"{reference}@{thing.manifest.digest}", "by-digest")
 
     raw = inspect(other_home, f"{reference}:1.0", "--raw").output
-    assert digest_of(raw.encode()) == thing.manifest.digest
+    assert sha256(raw.encode()) == thing.manifest.digest
     assert layout_blobs(by_tag) == layout_blobs(by_digest) == everything(thing)
 
 
@@ -94,7 +84,7 @@ def test_both_forms_of_a_name_are_the_same_image(
 
     push(home, image, f"{project_host}/web/forms:1")
 
-    raw = image.manifest.content.decode()
+    raw = image.manifest.decode()
     for name in (
         f"{registry_server.host}/demo/web/forms",
         f"{registry_server.address_host}/demo/web/forms",
@@ -111,12 +101,12 @@ def test_inspect_chooses_the_platform(home: ContainersHome, registry_server: Ser
     push(home, index, reference)
 
     for image in index.images:
-        told = inspect(home, reference, "--override-arch", image.architecture).document()
-        config = inspect(home, reference, "--override-arch", image.architecture, "--config").document()
+        told = inspect(home, reference, "--override-arch", image.architecture).json()
+        config = inspect(home, reference, "--override-arch", image.architecture, "--config").json()
         assert told["Digest"] == index.manifest.digest
         assert told["Architecture"] == image.architecture
-        assert told["Layers"] == [layer.blob.digest for layer in image.layers]
-        assert config == json.loads(image.config.content)
+        assert told["Layers"] == [layer.digest for layer in image.layers]
+        assert config == json.loads(image.config)
 
 
 def test_tags_are_listed_in_the_order_of_their_bytes(
@@ -129,7 +119,7 @@ def test_tags_are_listed_in_the_order_of_their_bytes(
     for tag in tags:
         push(home, image, f"{reference}:{tag}")
 
-    listed = home.skopeo("list-tags", "--tls-verify=false", f"docker://{reference}").document()
+    listed = home.skopeo("list-tags", "--tls-verify=false", f"docker://{reference}").json()
     assert listed["Tags"] == sorted(tags)
 
 
@@ -144,7 +134,7 @@ def test_copy_within_the_registry_sends_no_layer(
     copied = home.skopeo("--debug", "copy", *verify, f"docker://{source}", f"docker://{target}")
 
     assert copied.errors.count("... mount OK") >= len(image.layers), copied
-    assert inspect(home, target, "--raw").output == image.manifest.content.decode()
+    assert inspect(home, target, "--raw").output == image.manifest.decode()
 
 
 def test_layers_of_a_repository_that_one_may_not_see_cannot_be_mounted(
@@ -152,7 +142,7 @@ def test_layers_of_a_repository_that_one_may_not_see_cannot_be_mounted(
 ) -> None:
     push_options = ("--dest-creds", f"{people.member.id}:{people.member.secret}")
     push(home, image, f"{registry_server.host}/demo/fixed/hidden:1", *push_options)
-    layer = image.layers[0].blob
+    layer = image.layers[0]
     pusher = registry_server.client(people.pusher)
 
     answers = [
@@ -183,7 +173,7 @@ def test_sync_takes_all_tags(home: ContainersHome, registry_server: Server, peop
     home.skopeo("sync", "--all", *verify, "--src", "docker", "--dest", "docker", source, target)
 
     for tag, thing in (("1", image), ("2", index)):
-        assert inspect(home, f"{target}/synced:{tag}", "--raw").output == thing.manifest.content.decode()
+        assert inspect(home, f"{target}/synced:{tag}", "--raw").output == thing.manifest.decode()
 
 
 @pytest.mark.parametrize("person", ["admin", "member"])
@@ -223,9 +213,7 @@ def test_anyone_reads_a_public_repository(
     push(home, image, reference)
 
     assert layout_blobs(pull(other_home, reference)) == everything(image)
-    assert other_home.skopeo("list-tags", "--tls-verify=false", f"docker://{reference[:-2]}").document()["Tags"] == [
-        "1"
-    ]
+    assert other_home.skopeo("list-tags", "--tls-verify=false", f"docker://{reference[:-2]}").json()["Tags"] == ["1"]
 
 
 def test_nobody_reads_a_private_repository_without_login(
@@ -318,7 +306,7 @@ def test_a_report_about_an_image_is_found_by_its_digest(
     assert first.headers["OCI-Subject"] == image.manifest.digest
     found = viewer.referrers(name, image.manifest.digest)
     assert found.headers["Content-Type"] == OCI_INDEX
-    assert sorted(found.document()["manifests"], key=str) == sorted(
+    assert sorted(found.json()["manifests"], key=str) == sorted(
         (
             report.manifest.descriptor(artifactType=report.artifact_type, annotations=report.annotations)
             for report in reports.values()
@@ -327,7 +315,7 @@ def test_a_report_about_an_image_is_found_by_its_digest(
     )
     filtered = viewer.referrers(name, image.manifest.digest, reports["inventory"].artifact_type)
     assert filtered.headers["OCI-Filters-Applied"] == "artifactType"
-    assert [entry["digest"] for entry in filtered.document()["manifests"]] == [reports["inventory"].manifest.digest]
+    assert [entry["digest"] for entry in filtered.json()["manifests"]] == [reports["inventory"].manifest.digest]
     for report in reports.values():
         digest = report.manifest.digest
         pulled = pull(home, f"{registry_server.host}/{name}@{digest}", f"report-{digest[-8:]}")

@@ -9,15 +9,14 @@ import pytest
 from django.test import Client
 
 from registry.models import Manifest, Severity
-from tests.scanning.factories import found, make_report
-from tests.support.docker_client import DockerClient, Image, descriptor, sha256
+from tests.support.factories import found, make_report
+from tests.support.images import OCI_INDEX, descriptor, image_of, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.support.docker_client import DockerClient
     from tests.support.personas import World
-
-INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 @pytest.fixture
@@ -31,23 +30,6 @@ def console(world: World) -> Callable[..., Client]:
         return client
 
     return make
-
-
-def image_of(text: str = "app", arch: str = "amd64", **config: object) -> Image:
-    """An image whose configuration has a history, labels and an environment."""
-    layers = [f"{text} {number}".encode() * 50 for number in range(2)]
-    document = {
-        "architecture": arch,
-        "os": "linux",
-        "config": {"Env": ["PATH=/bin"], "Entrypoint": ["/run"], "User": "app", "Labels": {"team": text}} | config,
-        "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in layers]},
-        "history": [
-            {"created_by": f"COPY {text} /"},
-            {"created_by": "ENV A=1", "empty_layer": True},
-            {"created_by": f"RUN make {text}"},
-        ],
-    }
-    return Image(config=json.dumps(document).encode(), layers=layers)
 
 
 @pytest.fixture
@@ -65,8 +47,8 @@ def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
         descriptor(each.manifest, each.media_type, platform={"os": "linux", "architecture": name})
         for each, name in ((second, "amd64"), (arm, "arm64"))
     ]
-    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": parts}).encode()
-    member.push_manifest("web/app", "2.0", index, INDEX)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    member.push_manifest("web/app", "2.0", index, OCI_INDEX)
     return {
         "first": first.digest,
         "second": second.digest,

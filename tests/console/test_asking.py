@@ -15,9 +15,8 @@ from django.utils import timezone
 from scanning import tasks
 from scanning.models import Delivery, MailHour, Recipient, Subscription
 from scanning.notifications import deliveries, recipients, subscriptions
-from tests.scanning.conftest import mail_server  # noqa: F401  a fixture
-from tests.scanning.factories import agree, subscribe
-from tests.support.live import _Forms
+from tests.support.factories import agree, subscribe
+from tests.support.pages import see
 
 pytestmark = pytest.mark.django_db
 
@@ -44,9 +43,7 @@ def text(answer) -> str:
 
 def send(browser: Client, path: str, **fields: str):
     """Fill in the form of the page that has these fields, and send all that it has."""
-    found = _Forms(browser.get(path).content.decode()).found
-    action, shown = next((action, shown) for action, shown, names in found if names >= fields.keys())
-    return browser.post(action or path, shown | fields)
+    return see(browser, path).form(*fields).submit(browser, **fields)
 
 
 def create(browser: Client, *addresses: str) -> Subscription:
@@ -64,7 +61,7 @@ def outsider() -> Client:
 
 
 # ── Asked ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console, world, project, mail_server):  # noqa: F811
+def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console, world, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER, "member@acme.test")
     page = f"{DEMO}/{made.pk}"
@@ -91,7 +88,7 @@ def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console,
     assert [STRANGER] in mail_server.recipients
 
 
-def test_who_declines_is_not_asked_again(console, project, mail_server):  # noqa: F811
+def test_who_declines_is_not_asked_again(console, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER)
     assert "is not asked again" in text(send(outsider(), link_in_first(mail_server), answer="no"))
@@ -105,7 +102,7 @@ def test_who_declines_is_not_asked_again(console, project, mail_server):  # noqa
     assert mail_server.recipients == [[STRANGER.lower()], ["other@elsewhere.test"]]
 
 
-def test_a_question_is_repeated_a_few_times_only(console, project, mail_server):  # noqa: F811
+def test_a_question_is_repeated_a_few_times_only(console, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER)
     page = f"{DEMO}/{made.pk}"
@@ -121,7 +118,7 @@ def test_a_question_is_repeated_a_few_times_only(console, project, mail_server):
     assert len(mail_server.mails) == recipients.QUESTIONS
 
 
-def test_many_projects_do_not_flood_one_address(world, project, mail_server):  # noqa: F811
+def test_many_projects_do_not_flood_one_address(world, project, mail_server):
     from accounts.models import Project
 
     for number in range(recipients.QUESTIONS_PER_DAY + 2):
@@ -133,7 +130,7 @@ def test_many_projects_do_not_flood_one_address(world, project, mail_server):  #
     assert not Recipient.objects.exclude(due_at=None).exists()
 
 
-def test_a_question_that_cannot_be_sent_is_tried_again(project, settings, mail_server):  # noqa: F811
+def test_a_question_that_cannot_be_sent_is_tried_again(project, settings, mail_server):
     mail_server.refusals[STRANGER.lower()] = ["450 later"]
     recipients.ask(project, [STRANGER], "ko")
     assert recipients.send_due() == 0
@@ -176,7 +173,7 @@ def test_who_leaves_the_organization_gets_nothing_more(world, project):
 
 
 # ── How many ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_project_sends_so_many_mails_an_hour(project, mail_server, monkeypatch):  # noqa: F811
+def test_a_project_sends_so_many_mails_an_hour(project, mail_server, monkeypatch):
     monkeypatch.setattr(recipients, "MAILS_PER_HOUR", 3)
     made = subscribe(project, recipients=["a@acme.test", "b@acme.test"])
     from scanning.notifications import messages

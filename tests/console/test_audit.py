@@ -7,6 +7,8 @@ import re
 from datetime import timedelta
 
 import pytest
+from console.forms.audit import KINDS
+from console.templatetags.audit import _sentences, audit_icon, audit_words
 from django.contrib.auth.tokens import default_token_generator
 from django.utils import timezone
 from django.utils.encoding import force_bytes
@@ -17,9 +19,7 @@ from hypothesis import strategies as st
 from accounts import audit, keys
 from accounts.actors import Actor
 from accounts.models import AuditEvent
-from console.forms.audit_log import KINDS
-from console.templatetags.organization_audit_log import _sentences, audit_icon, audit_words
-from tests.support.personas import PASSWORD
+from tests.support import PASSWORD
 
 AUDIT = "/organizations/acme/audit-log"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"

@@ -16,9 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.support.live import LiveServer
 from tests.support.programs import require, run
-from tests.support.server import SOURCE
+from tests.support.server import SOURCE, LiveServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +94,7 @@ PAGES = (
 SCANNED = """
 from registry.models import Manifest, Severity
 from scanning.models import Scan
-from tests.scanning.factories import found, make_report
+from tests.support.factories import found, make_report
 Scan.objects.all().delete()
 first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
 openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")

@@ -19,7 +19,7 @@ from registry import blobs, garbage, manifests, tasks, trash
 from registry.models import BlobLease, BlobReview, Collection, Event
 from registry.oci.names import ImageName
 from tests.support import later
-from tests.support.docker_client import Image, sha256
+from tests.support.images import Image, sha256
 
 pytestmark = pytest.mark.django_db
 RIVAL_HOST = "rival.kr-central-2.kcr.localhost:8080"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 
-from tests.support.personas import PASSWORD
+from tests.support import PASSWORD
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from django.utils import timezone
 from accounts import organizations, tasks
 from accounts.actors import SYSTEM
 from accounts.models import AuditEvent, Invitation, OrganizationMembership, User
-from tests.support.personas import PASSWORD
+from tests.support import PASSWORD
 
 HERE = "/organizations/acme/"
 KNOWN, UNKNOWN = "outsider@other.test", "nobody@other.test"

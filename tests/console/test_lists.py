@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -27,27 +26,12 @@ from scanning.models import (
     Vulnerability,
 )
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
-from tests.support.docker_client import sha256
+from tests.support.images import sha256
+from tests.support.pages import see, walk
 
 BASELINE = Path(__file__).with_name("query_counts.json")
 WRITE = os.environ.get("KCR_TEST_WRITE_BASELINE") == "1"
 MOST = 24
-
-
-def rows_of(page: str) -> list[str]:
-    body = page.partition("<tbody>")[2].partition("</tbody>")[0]
-    return re.findall(r'<td class="name"><a href="([^"]+)"', body)
-
-
-def walk(browser, address: str, rel: str) -> list[list[str]]:
-    """The rows of every page, following its links."""
-    pages = []
-    while address:
-        text = browser.get(address).content.decode()
-        pages.append(rows_of(text))
-        link = re.search(rf'rel="{rel}" href="([^"]+)"', text)
-        address = address.partition("?")[0] + link[1].replace("&amp;", "&") if link else ""
-    return pages
 
 
 def test_projects_are_paged_by_organization_and_filtered(console, world):
@@ -62,20 +46,18 @@ def test_projects_are_paged_by_organization_and_filtered(console, world):
         for number in range(40)
     )
     browser, address = console("owner"), reverse("console:home")
-    links = [f'href="{reverse("console:organization", args=[name])}"' for name in ("acme", "acme-b", "empty")]
-    first = browser.get(address).content.decode()
-    assert [first.count(link) for link in links] == [2, 2, 2]
-    second = browser.get(address + re.search(r'rel="next" href="([^"]+)"', first)[1]).content.decode()
-    assert [second.count(link) for link in links] == [2, 0, 0]
-    both = [re.findall(r'<td class="name"><a href="/projects/([^"/]+)/"', page) for page in (first, second)]
-    assert [len(names) for names in both] == [50, 32]
+    links = [reverse("console:organization", args=[name]) for name in ("acme", "acme-b", "empty")]
+    first, second = walk(browser, address, "next")
+    assert [[link.href for link in first.links].count(link) for link in links] == [2, 2, 2]
+    assert [[link.href for link in second.links].count(link) for link in links] == [2, 0, 0]
+    assert [len(page.row_links) for page in (first, second)] == [50, 32]
     expected = [f"{name}-{number:03}" for name in ("acme-b", "acme") for number in range(40)] + ["demo", "lab"]
-    assert both[0] + both[1] == expected
+    assert first.row_links + second.row_links == [f"/projects/{name}/" for name in expected]
 
-    found = browser.get(address, {"q": "team 7"}).content.decode()
-    assert re.findall(r'<td class="name"><a href="/projects/([^"/]+)/"', found) == ["acme-b-007", "acme-007"]
-    assert "empty" not in found
-    assert "Nothing matches" in browser.get(address, {"q": "zzz"}).content.decode()
+    found = see(browser, f"{address}?q=team+7")
+    assert found.row_links == ["/projects/acme-b-007/", "/projects/acme-007/"]
+    assert "empty" not in found.text
+    assert "Nothing matches" in see(browser, f"{address}?q=zzz").text
 
 
 @pytest.mark.parametrize("sort", ["name", "size", "modified", ""])
@@ -84,16 +66,10 @@ def test_repositories_are_paged_both_ways(console, world, sort):
     Repository.objects.bulk_create(Repository(project=project, name=f"r{number:03}") for number in range(130))
     browser, address = console("reader"), reverse("console:repositories", args=["demo"])
     forwards = walk(browser, f"{address}?sort={sort}", "next")
-    flat = [row for page in forwards for row in page]
+    flat = [row for page in forwards for row in page.row_links]
     assert len(flat) == len(set(flat)) == 133
-    assert [len(page) for page in forwards] == [50, 50, 33]
-    last = browser.get(f"{address}?sort={sort}").content.decode()
-    for _ in range(2):
-        last = browser.get(
-            address + re.search(r'rel="next" href="([^"]+)"', last)[1].replace("&amp;", "&")
-        ).content.decode()
-    back = re.search(r'rel="prev" href="([^"]+)"', last)[1].replace("&amp;", "&")
-    assert rows_of(browser.get(address + back).content.decode()) == forwards[1]
+    assert [len(page.row_links) for page in forwards] == [50, 50, 33]
+    assert see(browser, forwards[2].link("prev").href).row_links == forwards[1].row_links
 
 
 @pytest.mark.parametrize("sort", ["name", "pushed", "size"])
@@ -101,9 +77,9 @@ def test_tags_are_paged_and_filtered(console, pushed, sort):
     manifest = Manifest.objects.get(digest=pushed["first"])
     Tag.objects.bulk_create(Tag(image=manifest.image, name=f"v{number}", manifest=manifest) for number in range(120))
     browser, address = console("reader"), reverse("console:image", args=["demo", "web", "app"])
-    flat = [row for page in walk(browser, f"{address}?sort={sort}", "next") for row in page]
+    flat = [row for page in walk(browser, f"{address}?sort={sort}", "next") for row in page.row_links]
     assert len(flat) == len(set(flat)) == 123
-    found = [row for page in walk(browser, f"{address}?sort={sort}&q=v1", "next") for row in page]
+    found = [row for page in walk(browser, f"{address}?sort={sort}&q=v1", "next") for row in page.row_links]
     assert len(found) == 31
 
 

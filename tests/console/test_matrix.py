@@ -6,16 +6,16 @@ PAGES is the promise. A route without a row fails, and so does a view that none 
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
-from django.db import transaction
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
 from registry import manifests
 from registry.models import CleanupRun
 from registry.oci.names import ImageName
-from tests.scanning.factories import subscribe
+from tests.support.database import rolled_back
+from tests.support.factories import subscribe
+from tests.support.pages import Page
 
 PUBLIC, PERSONAL, ORGANIZATION = "public", "personal", "organization"
 VIEW, MANAGE, ADMINISTER = "view", "manage", "administer"
@@ -209,9 +209,8 @@ def test_changes_to_a_project(console, address, person, subtests):
     browser = console(person)
     for page in OF_PROJECTS:
         needed = POSTS.get(page, PAGES[page][0])
-        with subtests.test(page), transaction.atomic():
+        with subtests.test(page), rolled_back():  # a few pages are forms of one button
             status = browser.post(address(page)).status_code
-            transaction.set_rollback(True)  # a few pages are forms of one button
             if person not in ROLES[VIEW]:
                 assert status == 404
             elif person not in ROLES[needed]:
@@ -240,9 +239,8 @@ def test_pages_of_an_organization(console, address, page):
 @pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] == ORGANIZATION))
 def test_changes_to_an_organization(console, address, page):
     for person in PEOPLE:
-        with transaction.atomic():
+        with rolled_back():
             status = console(person).post(address(page), {"act": "invite"}).status_code
-            transaction.set_rollback(True)
         expected = {"outsider": {404}, "owner": {200, 302}}.get(person, {403})
         assert status in expected, person
 
@@ -261,25 +259,6 @@ def _parents(route: URLPattern) -> list[str]:
     return ["<p:project>", "<r:repository>", "<i:image>", "<f:reference>"][: order[route.name]]
 
 
-class Links(HTMLParser):
-    """Every link and form of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.links: set[str] = set()
-        self.forms: set[str] = set()
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        named = dict(attributes)
-        if tag == "a" and (named.get("href") or "").startswith("/"):
-            self.links.add(named["href"])
-        if tag == "form" and named.get("method") == "post":
-            self.forms.add(named.get("action") or "")
-        elif tag == "form" and named.get("action"):
-            self.links.add(named["action"])
-
-
 @pytest.mark.parametrize("person", ["reader", "member", "admin"])
 def test_nothing_is_offered_that_will_be_refused(console, address, person):
     """Walk every page: each link opens, and no form of a page is one that the person may not send."""
@@ -295,9 +274,10 @@ def test_nothing_is_offered_that_will_be_refused(console, address, person):
         assert answer.status_code in {200, 302}, f"{there}: {answer.status_code}"
         if answer.status_code == 302 or "text/html" not in answer.headers["Content-Type"]:
             continue
-        page = Links(answer.content.decode())
-        todo |= page.links
+        page = Page(answer.content.decode(), there)
+        todo |= {link.href for link in page.links if link.href.startswith("/")}
+        todo |= {form.action for form in page.forms if form.method == "get"}
         for form in page.forms:
-            target = resolve((form or there).partition("?")[0])
-            if target.func.who not in {"public", "personal"}:
-                assert person in ROLES[target.func.who], f"{there} offers {form or there}"
+            target = resolve(form.action.partition("?")[0])
+            if form.method == "post" and target.func.who not in {"public", "personal"}:
+                assert person in ROLES[target.func.who], f"{there} offers {form.action}"

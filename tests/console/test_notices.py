@@ -11,8 +11,7 @@ from registry.models import Event
 from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import deliveries, subscriptions
-from tests.scanning.conftest import mail_server, receiver, resolver  # noqa: F401  fixtures
-from tests.scanning.factories import agree, subscribe
+from tests.support.factories import agree, subscribe
 
 DEMO = "/projects/demo/notifications"
 WEB = "/projects/demo/repositories/web/-/notifications"
@@ -48,7 +47,7 @@ def the_event() -> Event:
 @pytest.mark.parametrize(
     ("place", "person"), [(DEMO, "admin"), (DEMO, "owner"), (WEB, "member"), (WEB, "admin"), (WEB, "owner")]
 )
-def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):  # noqa: F811
+def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):
     agree(world.projects["demo"], "mina@acme.test", "joon@acme.test", "new@acme.test")
     browser = console(person)
     assert "Nobody is told of scans yet" in text(browser.get(place))
@@ -98,7 +97,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert "least: “high” → “critical”" in words
 
 
-def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, receiver):  # noqa: F811
+def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, receiver):
     browser = console("admin")
     answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     secret = re.search(r"kcrw_\w+", text(answer))[0]
@@ -137,7 +136,7 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
     assert renewed not in str(the_event().detail)
 
 
-def test_kakao_work(console, receiver, world):  # noqa: F811
+def test_kakao_work(console, receiver, world):
     browser = console("admin")
     browser.post(f"{DEMO}/new?channel=kakaowork", HOOK | {"url": receiver.url, "language": "ko"})
     made = Subscription.objects.get()
@@ -146,7 +145,7 @@ def test_kakao_work(console, receiver, world):  # noqa: F811
     assert "KCR에서 보기".encode() in receiver.requests[0][2]
 
 
-def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):  # noqa: F811
+def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):
     browser = console("admin")
     for _ in range(2):
         browser.post(f"{DEMO}/new?channel=mail", MAIL)
@@ -187,7 +186,7 @@ def test_what_is_wrong_with_recipients_is_said_at_the_field(console, world, reci
     ],
 )
 @pytest.mark.parametrize("channel", ["webhook", "kakaowork"])
-def test_what_would_be_refused_at_sending_is_refused_at_saving(console, world, resolver, channel, url, words):  # noqa: F811
+def test_what_would_be_refused_at_sending_is_refused_at_saving(console, world, resolver, channel, url, words):
     resolver("inside.test", "10.0.0.7")
     resolver("nowhere.test")
     browser = console("admin")
@@ -296,7 +295,7 @@ def test_hostile_words_stay_words(console, project):
 
 
 # ── Sent again ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_what_failed_is_sent_again_by_hand(console, project, receiver):  # noqa: F811
+def test_what_failed_is_sent_again_by_hand(console, project, receiver):
     browser = console("admin")
     browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     made = Subscription.objects.get()

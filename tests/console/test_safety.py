@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from html.parser import HTMLParser
-from urllib.parse import urlsplit
 
 import pytest
 from django.urls import reverse
@@ -14,35 +12,14 @@ from registry import images, repositories
 from registry.models import Event, Image, Manifest, Tag
 from scanning import acceptances
 from scanning.models import DatabaseRefresh, Report, Scan
-from tests.console.conftest import image_of
 from tests.console.test_matrix import PAGES
-from tests.scanning.factories import found, make_report
-from tests.support.docker_client import descriptor, sha256
+from tests.support.factories import found, make_report
+from tests.support.images import Image as Pushed
+from tests.support.images import descriptor, image_of, sha256
+from tests.support.pages import dangers
 
 MADE = {"deletion", "run", "uid", "subscription"}  # what a page would need to be there
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>javascript:alert(1)"
-ADDRESSES = {"a": "href", "form": "action", "img": "src", "script": "src", "link": "href", "button": "formaction"}
-
-
-class Page(HTMLParser):
-    """What a browser would do with a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.scripts = 0
-        self.wrong: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        named = {name: value or "" for name, value in attributes}
-        self.wrong += [f"{tag} {name}" for name in named if name.startswith("on") or name == "style"]
-        if tag in {"style", "iframe", "object", "embed", "base"} or (tag == "script" and "src" not in named):
-            self.wrong.append(tag)
-        address = urlsplit(named.get(ADDRESSES.get(tag, ""), ""))
-        is_page = tag == "a" and named.get("rel") == "noopener noreferrer"  # somebody else's, told nothing of ours
-        is_ours = address.netloc in {"", "localhost:8080"}
-        if address.scheme not in {"", "http", "https"} or not (is_ours or is_page):
-            self.wrong.append(f"{tag} {address.geturl()}")
 
 
 PARTS = 4  # of all pages, that can be looked at side by side
@@ -59,10 +36,10 @@ def hostile(docker, pushed, world):
     """Whatever people may choose the words of, is hostile."""
     evil = image_of(EVIL, Labels={EVIL: EVIL}, Env=[EVIL], User=EVIL, Entrypoint=[EVIL])
     subject = {"subject": descriptor(evil.manifest, evil.media_type), "artifactType": "application/x"}
-    evil.more = {"annotations": {EVIL: EVIL}}
+    evil = Pushed(evil.config, evil.layers, {"annotations": {EVIL: EVIL}})
     docker("member").push("web/app", "evil", evil)
     referrer = image_of("referrer")
-    referrer.more = subject | {"annotations": {EVIL: EVIL}}
+    referrer = Pushed(referrer.config, referrer.layers, subject | {"annotations": {EVIL: EVIL}})
     docker("member").push("web/app", referrer.digest, referrer)
     web = world.repository("web")
     repositories.update(world.member.actor, web, description=EVIL[:100])
@@ -97,7 +74,7 @@ def test_nothing_that_somebody_chose_becomes_markup(console, hostile, subtests, 
             reference = {"reference": "evil"} if "reference" in PAGES[page][1] else {}
             answer = browser.get(reverse(f"console:{page}", kwargs=PAGES[page][1] | reference), words)
             if "text/html" in answer.headers.get("Content-Type", ""):
-                assert Page(answer.content.decode()).wrong == []
+                assert dangers(answer.content.decode()) == []
             policy = answer.headers["Content-Security-Policy"]
             assert "default-src 'self'" in policy
             assert "unsafe" not in policy
@@ -109,7 +86,7 @@ def test_nothing_that_somebody_chose_becomes_markup(console, hostile, subtests, 
 def test_the_parser_sees_what_it_looks_for():
     """Control."""
     page = "<a href='javascript:x'>a</a><p onclick=x style=y></p><script>z</script><img src='//evil.test/x'>"
-    assert Page(page).wrong == ["a javascript:x", "p onclick", "p style", "script", "img //evil.test/x"]
+    assert dangers(page) == ["a javascript:x", "p onclick", "p style", "script", "img //evil.test/x"]
 
 
 @pytest.mark.parametrize("part", range(PARTS))

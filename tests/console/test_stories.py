@@ -16,7 +16,7 @@ from console.templatetags.times import day
 from registry import garbage, repositories, tasks
 from registry.garbage import collector
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
-from tests.console.conftest import image_of
+from tests.support.images import image_of
 
 REPOSITORY = {
     "name": "shop",

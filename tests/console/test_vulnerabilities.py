@@ -16,9 +16,9 @@ from registry.models import Event, Manifest, Repository, Severity
 from scanning import acceptances, findings
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
 from scanning.models.scans import Problem
-from tests.console.test_lists import walk
-from tests.scanning.factories import found, make_report
-from tests.support.docker_client import sha256
+from tests.support.factories import found, make_report
+from tests.support.images import sha256
+from tests.support.pages import walk
 
 APP = ["demo", "web", "app"]
 
@@ -177,14 +177,9 @@ def many(first) -> list[str]:
 @pytest.mark.parametrize("sort", ["severity", "cvss", "cve", "package"])
 def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
     address = f"{reverse('console:vulnerabilities', args=[*APP, '1.0'])}?sort={sort}"
-    seen, ranks = [], []
-    while address:
-        text = member.get(address).content.decode()
-        seen += rows(text)
-        ranks += re.findall(r'<td data-label="Severity"><span class="severity (\w+)"', text)
-        link = re.search(r'rel="next" href="([^"]+)"', text)
-        address = address.partition("?")[0] + link[1].replace("&amp;", "&") if link else ""
-    assert sorted(seen) == sorted(many)
+    found = [row for page in walk(member, address, "next") for row in page.table("Vulnerability", "Severity")]
+    assert sorted(row["Vulnerability"].split()[0] for row in found) == sorted(many)
+    ranks = [row["Severity"].split()[0].lower() for row in found]
     if sort == "severity":
         order = list(Report.COUNTS)
         assert [order.index(name) for name in ranks] == sorted(order.index(name) for name in ranks)
@@ -426,9 +421,9 @@ def test_the_log_pages_and_filters(member, scanned, world):
         for _ in range(120)
     )
     there = reverse("console:scans_log", args=["demo"])
-    assert [len(each) for each in walk(member, there, "next")] == [50, 50, 23]
-    assert [len(each) for each in walk(member, f"{there}?state=failed", "next")] == [50, 50, 20]
-    assert [len(each) for each in walk(member, f"{there}?state=changed", "next")] == [3]
+    assert [len(each.row_links) for each in walk(member, there, "next")] == [50, 50, 23]
+    assert [len(each.row_links) for each in walk(member, f"{there}?state=failed", "next")] == [50, 50, 20]
+    assert [len(each.row_links) for each in walk(member, f"{there}?state=changed", "next")] == [3]
 
 
 # ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -442,7 +437,7 @@ def test_the_log_pages_and_filters(member, scanned, world):
     ],
 )
 def test_tags_by_severity(member, docker, scanned, least, tags):
-    from tests.console.conftest import image_of
+    from tests.support.images import image_of
 
     docker("member").push("web/app", "more", image_of("more"))
     text = member.get(reverse("console:image", args=APP), {"severity": least}).content.decode()

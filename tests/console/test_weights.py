@@ -9,12 +9,11 @@ import pytest
 
 from registry.models import Manifest
 from registry.oci import configs
-from tests.scanning.factories import found, make_report
-from tests.support.docker_client import Image, descriptor, sha256
+from tests.support.factories import found, make_report
+from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_LAYER, Image, descriptor, sha256
 
 pytestmark = pytest.mark.django_db
 MAX_PAGE = 300_000
-INDEX = "application/vnd.oci.image.index.v1+json"
 QUOTES = '"' * 1_000  # each is six characters of HTML
 
 
@@ -97,8 +96,8 @@ def test_the_heaviest_image_is_a_page_of_bounded_weight(docker, console):
         member.push_blob("web/app", blob)
     document = {
         "schemaVersion": 2,
-        "config": descriptor(data, "application/vnd.oci.image.config.v1+json"),
-        "layers": [descriptor(layer, "application/vnd.oci.image.layer.v1.tar")] * 1_000,
+        "config": descriptor(data, OCI_CONFIG),
+        "layers": [descriptor(layer, OCI_LAYER)] * 1_000,
         "annotations": dict.fromkeys(texts, QUOTES),
     }
     member.push_manifest("web/app", "heavy", json.dumps(document).encode())
@@ -121,8 +120,8 @@ def test_an_index_of_many_platforms_shows_its_beginning(docker, console):
         descriptor(image.manifest, image.media_type, platform={"os": "linux", "architecture": f"cpu{number}"})
         for number in range(1_000)
     ]
-    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": parts}).encode()
-    member.push_manifest("web/app", "heavy", index, INDEX)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    member.push_manifest("web/app", "heavy", index, OCI_INDEX)
     page = text(console("reader").get("/projects/demo/repositories/web/app/-/manifests/heavy"))
     assert "and 872 more" in page
     assert len(page.encode()) < MAX_PAGE

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import polib
 import pytest
+from console.templatetags.kcr import reason_words
 from django.utils import translation
 
-from console.templatetags.cleanup import reason_words
-from tests.console.conftest import image_of
+from tests.support.images import image_of
 from tests.support.programs import require
 
 SOURCE = Path(__file__).resolve().parents[2]

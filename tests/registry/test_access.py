@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
 from django.http import HttpResponse
 from django.test import RequestFactory
 from django.utils import timezone
@@ -24,8 +22,10 @@ from registry.access import Action
 from registry.models import Deletion, Event, Image, Repository
 from registry.oci.names import ImageName
 from registry.v2.base import RegistryView
-from tests.support import docker_client
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient, sha256
+from tests.support import images
+from tests.support.database import rolled_back
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.images import sha256
 from tests.support.personas import Persona, World, make_key
 
 LETTERS = {
@@ -96,14 +96,6 @@ def actor_of(world: World, words: str) -> Actor:
         return SYSTEM
     persona = persona_of(world, words)
     return persona.actor if persona else ANONYMOUS
-
-
-@contextmanager
-def undone():
-    """What happens inside did not happen."""
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
@@ -223,7 +215,7 @@ mixtures = st.builds(
 @given(mixture=mixtures)
 def test_any_mixture_of_roles_and_limits_gives_what_the_product_says(world, mixture):
     """Also what the catalog is made of: the images that may be pulled, and no other."""
-    with undone():
+    with rolled_back():
         actor = make_actor(world, mixture)
         Image.objects.bulk_create(
             Image(repository=one, name="app", path=f"{one}/app") for one in world.repositories.values()
@@ -306,7 +298,7 @@ DELETE = {"DELETE manifest": ("DELETE", "manifests/1.0")}
 class Visitor:
     """Somebody whose token was issued before something was taken away, asking everything at once."""
 
-    def __init__(self, client: DockerClient, name: str, image: docker_client.Image, *, may_push: bool) -> None:
+    def __init__(self, client: DockerClient, name: str, image: images.Image, *, may_push: bool) -> None:
         self.client, self.name, self.image = client, name, image
         self.bearer = {"Authorization": f"Bearer {client.token(f'repository:{name}:pull,push,delete')}"}
         self.upload = ""
@@ -328,7 +320,7 @@ class Visitor:
             body, more = b"", {}
             if words == "PUT manifest":
                 body, more = self.image.manifest, {"Content-Type": self.image.media_type}
-            with undone():
+            with rolled_back():
                 answer = self.client.raw(method, whole, body=body, headers=(headers or self.bearer) | more)
             found[words] = answer.status
         return found
@@ -473,12 +465,12 @@ def test_a_deleted_repository_gives_nothing_to_old_tokens(world, docker, name, w
 def test_a_repository_made_again_under_the_same_name_honours_no_old_token(world, docker, name, status):
     """Who has a right on the new one needs a new token; a role on the old one was a role on the old one."""
     pushes = name in {"owner", "member", "pusher"}
-    old = docker("member").push("web/app", "1.0", docker_client.Image(layers=[b"old"]))
+    old = docker("member").push("web/app", "1.0", images.Image(layers=[b"old"]))
     visitor = Visitor(docker(name), "web/app", old, may_push=pushes)
     assert set(visitor.statuses(READ).values()) == {200}
     delete_repository(world.repository("web"), with_images=True)
     repositories.create(SYSTEM, world.projects["demo"], "web")
-    new = docker("member").push("web/app", "1.0", docker_client.Image(layers=[b"new"]))
+    new = docker("member").push("web/app", "1.0", images.Image(layers=[b"new"]))
     for image in (old, new):
         visitor.image = image
         after = visitor.statuses(READ)

@@ -8,9 +8,9 @@ import shutil
 
 import pytest
 
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
 from tests.support.programs import run
-from tests.support.server import SOURCE
+from tests.support.server import SOURCE, LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

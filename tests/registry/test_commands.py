@@ -30,8 +30,9 @@ from accounts.models import (
 )
 from registry.management.commands.quickstart import Command as Quickstart
 from registry.models import Event, Repository, RepositoryUserPermission
+from tests.support import PASSWORD
 from tests.support.docker_client import BARE_HOST, DockerClient
-from tests.support.personas import PASSWORD, Persona, make_key
+from tests.support.personas import Persona, make_key
 from tests.support.programs import environment_for
 
 SOURCE = Path(__file__).resolve().parents[2]

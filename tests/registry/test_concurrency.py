@@ -14,9 +14,10 @@ from contextlib import closing
 import pytest
 
 from registry import uploads
+from tests.support.images import OCI_MANIFEST, OCTETS, descriptor, sha256
 from tests.support.integrity import assert_integrity
-from tests.support.live import OCI_MANIFEST, LiveServer, sha256
 from tests.support.programs import PostgresServer
+from tests.support.server import LiveServer
 
 pytestmark = pytest.mark.real
 
@@ -269,15 +270,15 @@ def made_repositories(server):
 
 def pushed_images(server):
     """Push into images that are new each, with Basic."""
-    part = {"mediaType": "application/octet-stream", "digest": sha256(b"{}"), "size": 2}
+    part = descriptor(b"{}", OCTETS)
     document = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}).encode()
     assert server.api().push_blob(b"{}") == 201
     clients = [server.client(server.key) for _ in range(CROWD)]
 
     def push(number):
-        headers = {"Content-Type": OCI_MANIFEST, "Authorization": f"Basic {clients[number].basic}"}
-        url = f"{server.url}/v2/demo/web/crowd{number}/manifests/1"
-        answer = patiently(lambda: clients[number].exchange("PUT", url, document, headers))
+        headers = {"Content_Type": OCI_MANIFEST, "Authorization": f"Basic {clients[number].basic}"}
+        path = f"/v2/demo/web/crowd{number}/manifests/1"
+        answer = patiently(lambda: clients[number].ask("PUT", path, document, **headers))
         return said_of_quota(answer.status, answer.body)
 
     return push

@@ -17,9 +17,7 @@ from registry.oci.names import ImageName
 from registry.statistics import pulls as counting
 from registry.statistics import sizes
 from registry.statistics.pulls import counter
-from tests.support.docker_client import Image, descriptor
-
-INDEX = "application/vnd.oci.image.index.v1+json"
+from tests.support.images import OCI_INDEX, Image, descriptor
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +60,9 @@ def test_parts_of_an_index_do_not_count_again_and_digests_without_a_tag_do(docke
     for each in (part, alone):
         member.push("web/app", each.digest, each)
     index = json.dumps(
-        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [descriptor(part.manifest, part.media_type)]}
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(part.manifest, part.media_type)]}
     ).encode()
-    member.push_manifest("web/app", "all", index, INDEX)
+    member.push_manifest("web/app", "all", index, OCI_INDEX)
     for reference in ("all", part.digest, alone.digest):
         member.get(f"web/app/manifests/{reference}", 200)
     assert days() == {"all": (1, 0, 1), "": (1, 0, 0)}

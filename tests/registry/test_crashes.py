@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.images import sha256
 from tests.support.integrity import assert_integrity, violations
-from tests.support.live import LiveServer, sha256
 from tests.support.programs import run
-from tests.support.server import SOURCE
+from tests.support.server import SOURCE, LiveServer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crowds import CROWDS, CrowdedServer
-from tests.support.live import sha256
+from tests.support.images import sha256
 from tests.support.nginx import behind_nginx
 
 pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.sqlite_only]

@@ -7,14 +7,16 @@ import json
 import os
 import shutil
 from contextlib import closing
-from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.support.live import PASSWORD, LiveServer, Visitor, sha256
+from tests.support import PASSWORD
+from tests.support.images import sha256
 from tests.support.programs import TemporaryFolder, require, run, unavailable, wait_until
+from tests.support.server import LiveServer
+from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,13 +62,6 @@ def server():
             yield small
 
 
-class Stranger(Visitor):
-    """Somebody who has not signed in yet."""
-
-    def __init__(self, server: LiveServer) -> None:
-        self.server, self.cookies = server, SimpleCookie()
-
-
 def endless(came: list[int]):
     """A body that is longer than the disk."""
     while True:
@@ -77,7 +72,7 @@ def endless(came: list[int]):
 def everybody_can_pull_and_ask_for_tokens(server):
     key = server.client(server.key)
     path = f"{server.url}/token?service={server.host}&scope=repository:demo/web/app:pull&offline_token=true"
-    answer = key.exchange("GET", path, headers={"Authorization": f"Basic {key.basic}"})
+    answer = key.ask("GET", path, Authorization=f"Basic {key.basic}")
     assert answer.status == 200, answer.body
     assert json.loads(answer.body)["token"]
     api = server.api()
@@ -132,7 +127,7 @@ def test_on_a_disk_of_which_only_the_reserve_is_left_everybody_signs_in_and_pull
 
 def test_on_a_disk_without_a_free_byte_people_pull_and_are_told_to_come_again_for_the_rest(server):
     visitor = Visitor(server, "admin@acme.test")
-    new = Stranger(server)
+    new = Visitor(server)
     action, fields = new.filled("/sign-in", email="admin@acme.test", password=PASSWORD)
     filler = server.disk / "filler"
     with filler.open("wb", buffering=0) as file:

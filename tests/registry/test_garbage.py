@@ -28,8 +28,8 @@ from registry.models import (
 )
 from registry.oci.names import ImageName
 from tests.support import later
-from tests.support.docker_client import Image, sha256
-from tests.support.plans import plan
+from tests.support.database import plan
+from tests.support.images import Image, sha256
 
 pytestmark = pytest.mark.django_db
 RIVAL_HOST = "rival.kr-central-2.kcr.localhost:8080"

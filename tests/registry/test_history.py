@@ -5,7 +5,7 @@ import json
 import pytest
 
 from registry.models import Deletion, Event, Manifest, Tag
-from tests.support.docker_client import Image, sha256
+from tests.support.images import OCI_INDEX, Image, sha256
 
 pytestmark = pytest.mark.django_db
 
@@ -74,14 +74,13 @@ def test_deleting_a_digest_is_one_act_with_all_its_tags_children_and_signatures(
     member = docker("member")
     child = member.push("web/app", "child")
     entry = {"mediaType": child.media_type, "digest": child.digest, "size": len(child.manifest)}
-    index_type = "application/vnd.oci.image.index.v1+json"
     index = (
-        '{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}'.format(index_type, str(entry).replace("'", '"'))
+        '{{"schemaVersion":2,"mediaType":"{}","manifests":[{}]}}'.format(OCI_INDEX, str(entry).replace("'", '"'))
     ).encode()
-    member.push_manifest("web/app", "1.0", index, index_type)
-    member.push_manifest("web/app", "latest", index, index_type)
+    member.push_manifest("web/app", "1.0", index, OCI_INDEX)
+    member.push_manifest("web/app", "latest", index, OCI_INDEX)
     member.delete("web/app/manifests/child", 202)  # the tag only: from now on the child hangs on the index alone
-    subject = {"mediaType": index_type, "digest": sha256(index), "size": len(index)}
+    subject = {"mediaType": OCI_INDEX, "digest": sha256(index), "size": len(index)}
     signature = member.push("web/app", Image(more={"subject": subject}).digest, Image(more={"subject": subject}))
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
 
@@ -102,9 +101,8 @@ def test_a_child_that_another_index_or_a_tag_names_stays(docker):
     member = docker("member")
     child = member.push("web/app", "child")
     entry = f'{{"mediaType":"{child.media_type}","digest":"{child.digest}","size":{len(child.manifest)}}}'
-    index_type = "application/vnd.oci.image.index.v1+json"
-    index = f'{{"schemaVersion":2,"mediaType":"{index_type}","manifests":[{entry}]}}'.encode()
-    member.push_manifest("web/app", "1.0", index, index_type)
+    index = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entry}]}}'.encode()
+    member.push_manifest("web/app", "1.0", index, OCI_INDEX)
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
     member.pull("web/app", "child")
 
@@ -125,9 +123,8 @@ def test_a_signature_that_an_index_names_as_its_child_stays_with_the_index(docke
     signature = Image(more={"subject": subject})
     member.push("web/app", signature.digest, signature)
     entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
-    index_type = "application/vnd.oci.image.index.v1+json"
-    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": [entry]}).encode()
-    member.push_manifest("web/app", "index", index, index_type)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    member.push_manifest("web/app", "index", index, OCI_INDEX)
     member.delete(f"web/app/manifests/{signed.digest}", 202)
     member.get(f"web/app/manifests/{signature.digest}", 200)
     assert [manifest.digest for manifest in Deletion.objects.get().manifests.all()] == [signed.digest]
@@ -141,9 +138,8 @@ def test_a_signature_that_is_in_an_index_outlives_the_index(docker):
     signature = Image(more={"subject": subject})
     member.push("web/app", signature.digest, signature)
     entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
-    index_type = "application/vnd.oci.image.index.v1+json"
-    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": [entry]}).encode()
-    member.push_manifest("web/app", "index", index, index_type)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    member.push_manifest("web/app", "index", index, OCI_INDEX)
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
     member.get(f"web/app/manifests/{signature.digest}", 200)
     member.delete(f"web/app/manifests/{signed.digest}", 202)

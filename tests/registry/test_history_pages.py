@@ -19,8 +19,8 @@ from registry.cleanup import policies
 from registry.errors import Denied
 from registry.models import Deletion, Event, Image, Tag
 from registry.oci.names import ImageName
-from tests.support import docker_client
-from tests.support.plans import plan
+from tests.support.database import plan
+from tests.support.images import Image as Pushed
 
 pytestmark = pytest.mark.django_db
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -222,10 +222,10 @@ def test_what_is_older_is_pruned_and_the_rest_stays(filled, settings, monkeypatc
 
 def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, settings):
     member = docker("member")
-    member.push("web/app", "live", docker_client.Image(layers=[b"1"]))
-    member.push("web/app", "gone", docker_client.Image(layers=[b"2"]))
-    member.push("web/app", "moved", docker_client.Image(layers=[b"3"]))
-    member.push("web/app", "moved", docker_client.Image(layers=[b"4"]))
+    member.push("web/app", "live", Pushed(layers=[b"1"]))
+    member.push("web/app", "gone", Pushed(layers=[b"2"]))
+    member.push("web/app", "moved", Pushed(layers=[b"3"]))
+    member.push("web/app", "moved", Pushed(layers=[b"4"]))
     member.delete("web/app/manifests/gone", 202)
     Event.objects.update(at=timezone.now() - timedelta(days=400))
     settings.HISTORY_DAYS = 365
@@ -314,7 +314,7 @@ CHANGES = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_every_change_is_one_event_by_whom_from_where_with_what(docker, world, what):
     former = docker("owner").push("web/app", "1")
-    other = docker("owner").push("web/app", "2", docker_client.Image(layers=[b"other"]))
+    other = docker("owner").push("web/app", "2", Pushed(layers=[b"other"]))
     action, change = CHANGES[what]
     scene = SimpleNamespace(
         actor=replace(world.member.actor, address="10.1.2.3", client="a browser"),

@@ -23,7 +23,7 @@ from console.views.accounts import password
 from registry.logs import SECRET_ARGUMENTS, JsonFormatter
 from scanning.models import Recipient
 from scanning.notifications import recipients, subscriptions
-from tests.scanning.factories import subscribe
+from tests.support.factories import subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

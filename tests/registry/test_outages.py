@@ -12,8 +12,10 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.live import LiveServer, Visitor, sha256
+from tests.support.images import sha256
 from tests.support.programs import PostgresServer, RedisServer, wait_until
+from tests.support.server import LiveServer
+from tests.support.visitor import Visitor
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -56,7 +58,7 @@ def is_pulled(server: LiveServer, tag: str, data: bytes = DATA) -> bool:
 
 
 def ready(server: LiveServer) -> dict[str, str]:
-    return json.loads(server.client().exchange("GET", f"{server.url}/readyz").body)
+    return json.loads(server.client().ask("GET", "/readyz").body)
 
 
 REQUESTS = (
@@ -98,7 +100,7 @@ def test_while_the_database_is_away_everything_says_when_to_come_again(server, d
         shown = threads.map(is_no_page, ("/", "/projects/demo/", COLLECTION))
         list(refused), list(shown)
     assert ready(server)["database"] == "unavailable"
-    assert server.client().exchange("GET", f"{server.url}/healthz").status == 200
+    assert server.client().ask("GET", "/healthz").status == 200
 
     database.serve()
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"

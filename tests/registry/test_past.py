@@ -14,8 +14,8 @@ from registry.models import Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from registry.oci import names
 from registry.oci.names import ImageName
-from tests.support.docker_client import Image
-from tests.support.plans import plan
+from tests.support.database import plan
+from tests.support.images import Image
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")

@@ -14,7 +14,8 @@ from registry import errors, uploads
 from registry.models import Blob
 from registry.storage import blob_storage, filesystem
 from tests.support import later
-from tests.support.docker_client import SHAPES, Image, sha256
+from tests.support.docker_client import SHAPES
+from tests.support.images import Image, sha256
 from tests.support.power import Disk
 
 DATA = b"a layer of some length" * 50

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.urls import get_resolver
 
-from tests.support.images import Image
-from tests.support.live import LiveServer, sha256
+from tests.support.images import Image, sha256
 from tests.support.nginx import behind_nginx
 from tests.support.programs import ContainersHome, wait_until
+from tests.support.server import LiveServer
 
 if TYPE_CHECKING:
     from pathlib import Path

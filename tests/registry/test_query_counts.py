@@ -11,19 +11,23 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from registry.models import Image, Manifest, Tag
-from tests.support import docker_client
-from tests.support.docker_client import DockerClient, sha256
+from tests.support import images
+from tests.support.images import sha256
+
+if TYPE_CHECKING:
+    from tests.support.docker_client import DockerClient
 
 BASELINE = Path(__file__).with_name("query_counts.json")
 WRITE = os.environ.get("KCR_TEST_WRITE_BASELINE") == "1"
 NOTHING = f"sha256:{'0' * 64}"
-PUSHED = docker_client.Image(layers=[b"a layer"])
+PUSHED = images.Image(layers=[b"a layer"])
 WRITES = re.compile(
     r"\s*(INSERT|UPDATE|DELETE|REPLACE|MERGE|SELECT .* FOR (UPDATE|SHARE|NO KEY|KEY))\b", re.IGNORECASE | re.DOTALL
 )

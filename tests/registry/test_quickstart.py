@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import RegistryClient
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
 from tests.support.programs import run
-from tests.support.server import SOURCE
+from tests.support.server import SOURCE, AccessKey, LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -79,7 +78,7 @@ def test_the_first_start_makes_a_project_and_shows_its_key_once(first_quickstart
     for secret in (shown[2], password[1]):
         assert secret not in said, "the output of a service stays in its journal"
     first_quickstart.manage("createrepository", "demo/web")
-    assert RegistryClient(first_quickstart.host, *shown.groups()).request("GET", "/v2/").status == 200
+    assert first_quickstart.client(AccessKey(*shown.groups())).request("GET", "/v2/").status == 200
 
     readable = [
         path for path in first_quickstart.data.rglob("*") if path.stat().st_mode & 0o077 and not is_static(path)

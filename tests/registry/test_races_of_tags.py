@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.support.integrity import assert_integrity
-from tests.support.live import LiveServer
 from tests.support.programs import PostgresServer
+from tests.support.server import LiveServer
 
 pytestmark = pytest.mark.real
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
+from tests.support.server import LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 

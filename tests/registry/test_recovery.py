@@ -30,7 +30,7 @@ from registry.models import (
 from registry.oci import media_types
 from registry.oci.names import ImageName
 from tests.support import later
-from tests.support.docker_client import Image, descriptor, sha256
+from tests.support.images import Image, descriptor, sha256
 
 pytestmark = pytest.mark.django_db
 PATH = "demo/web/app"

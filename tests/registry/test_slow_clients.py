@@ -14,7 +14,8 @@ from typing import Self
 
 import pytest
 
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
+from tests.support.server import LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.alone, pytest.mark.sqlite_only]
 

@@ -38,8 +38,8 @@ from registry.models import Blob, BlobLease, BlobReview, Collection, Deletion, O
 from registry.oci.names import ImageName
 from registry.storage import blob_storage
 from tests.support import later
-from tests.support.docker_client import Image as Pushed
-from tests.support.docker_client import sha256
+from tests.support.images import Image as Pushed
+from tests.support.images import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

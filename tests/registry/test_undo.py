@@ -18,7 +18,7 @@ from registry.oci.names import ImageName
 from registry.trash import restore
 from registry.undo import plan
 from registry.undo.plan import Kind
-from tests.support.docker_client import Image, descriptor
+from tests.support.images import OCI_INDEX, Image, descriptor
 from tests.support.personas import make_key
 
 pytestmark = pytest.mark.django_db
@@ -47,7 +47,7 @@ def acts(world, **whose):
     )
 
 
-def undone(world, **whose) -> undo.Undone:
+def undo_all(world, **whose) -> undo.Undone:
     return undo.undo(world.owner.actor, acts(world, **whose), restore)
 
 
@@ -72,7 +72,7 @@ def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
     assert (second.tag, second.before, second.after, len(second.events)) == ("stable", C.digest, A.digest, 2)
     assert meaning() == {"stable": "C", "b": "A", "c": "C"}
 
-    result = undone(world)
+    result = undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert result.left == []
 
@@ -80,7 +80,7 @@ def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
 def test_the_history_says_who_undid_what(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     stolen = Event.objects.latest("pk")
-    undone(world)
+    undo_all(world)
     event = Event.objects.latest("pk")
     assert (event.action, event.tag, event.user) == ("tag.move", "stable", world.owner.user)
     assert event.detail == {"before": B.digest, "undoes": [stolen.pk]}
@@ -91,9 +91,9 @@ def test_doing_it_twice_changes_nothing_more(docker, stable, world):
     thief.push("web/app", "stable", B)
     thief.push("web/app", "new", Image(layers=[b"evil"]))
     thief.delete("web/app/manifests/b", 202)
-    undone(world)
+    undo_all(world)
     events = Event.objects.count()
-    again = undone(world)
+    again = undo_all(world)
     assert Event.objects.count() == events
     assert again == undo.Undone()
     assert undo.preview(world.owner.actor, acts(world)) == []
@@ -107,7 +107,7 @@ def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, worl
         (Kind.REMOVE, "evil2"),
         (Kind.REMOVE, evil.digest),
     }
-    result = undone(world)
+    result = undo_all(world)
     assert (len(result.done), result.left) == (3, [])
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert docker("owner").get(f"web/app/manifests/{evil.digest}", 404)
@@ -120,7 +120,7 @@ def test_what_the_key_deleted_comes_back(docker, stable, world):
     docker("thief").delete(f"web/app/manifests/{B.digest}", 202)
     steps = undo.preview(world.owner.actor, acts(world))
     assert [step.kind for step in steps] == [Kind.RECOVER, Kind.RECOVER]
-    result = undone(world)
+    result = undo_all(world)
     assert (len(result.done), result.left) == (2, [])
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert not Deletion.objects.exists()
@@ -132,7 +132,7 @@ def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the
     thief.delete(f"web/app/manifests/{A.digest}", 202)
     thief.delete(f"web/app/manifests/{B.digest}", 202)
     assert meaning() == {"c": "C"}
-    result = undone(world)
+    result = undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert result.left == []
 
@@ -142,7 +142,7 @@ def test_what_others_changed_since_is_left_and_said(docker, stable, world):
     docker("pusher").push("web/app", "stable", C)
     (step,) = undo.preview(world.owner.actor, acts(world))
     assert (step.tag, step.problem) == ("stable", "pusher@acme.test has changed it since")
-    result = undone(world)
+    result = undo_all(world)
     assert (result.done, problems(result)) == ([], ["pusher@acme.test has changed it since"])
     assert meaning()["stable"] == "C"
 
@@ -151,14 +151,14 @@ def test_between_the_acts_the_will_of_others_counts(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("pusher").push("web/app", "stable", C)
     docker("thief").push("web/app", "stable", A)
-    assert undone(world).left == []
+    assert undo_all(world).left == []
     assert meaning()["stable"] == "C"
 
 
 def test_a_tag_that_came_and_went_is_not_made_anew(docker, stable, world):
     docker("thief").push("web/app", "evil", A)
     docker("thief").delete("web/app/manifests/evil", 202)
-    undone(world)
+    undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
 
 
@@ -167,14 +167,14 @@ def test_a_former_digest_that_somebody_deleted_is_said(docker, stable, world):
     docker("owner").delete(f"web/app/manifests/{A.digest}", 202)
     (step,) = undo.preview(world.owner.actor, acts(world))
     assert "in Recovery until" in step.problem
-    assert "in Recovery until" in problems(undone(world))[0]
+    assert "in Recovery until" in problems(undo_all(world))[0]
     assert meaning()["stable"] == "B"
 
 
 def test_a_repository_without_overwriting_says_why_a_tag_stays(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     repositories.update(SYSTEM, world.repository("web"), tag_overwrite=False)
-    (problem,) = problems(undone(world))
+    (problem,) = problems(undo_all(world))
     assert "does not allow tags to be overwritten" in problem
     assert meaning()["stable"] == "B"
 
@@ -186,7 +186,7 @@ def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
     docker("thief").push("web/app", "both", both)
     docker("owner").delete(f"web/app/manifests/{both.digest}", 202)
     docker("pusher").push("web/app", both.digest, both)
-    result = undone(world)
+    result = undo_all(world)
     assert {step.tag for step in result.done} == {"evil"}
     told = {step.tag or step.digest: step.problem for step in result.left}
     assert told == {
@@ -200,11 +200,10 @@ def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
 
 def test_an_index_goes_with_the_children_that_came_with_it(docker, stable, world):
     child = docker("thief").push("web/app", "child", Image(layers=[b"child"]))
-    index_type = "application/vnd.oci.image.index.v1+json"
     parts = [descriptor(child.manifest, child.media_type)]
-    index = json.dumps({"schemaVersion": 2, "mediaType": index_type, "manifests": parts}).encode()
-    docker("thief").push_manifest("web/app", "index", index, index_type)
-    result = undone(world)
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    docker("thief").push_manifest("web/app", "index", index, OCI_INDEX)
+    result = undo_all(world)
     assert result.left == []
     assert not Manifest.objects.live().exclude(digest__in=[A.digest, B.digest, C.digest]).exists()
 
@@ -222,7 +221,7 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     repositories.set_role(actor, web, world.pusher.user, None)
     members.set_role(actor, world.projects["demo"], world.reader.user, ProjectRole.ADMIN)
     members.set_role(actor, world.projects["demo"], world.stranger.user, ProjectRole.MEMBER)
-    result = undone(world)
+    result = undo_all(world)
     assert result.left == []
     web.refresh_from_db()
     image.refresh_from_db()
@@ -243,7 +242,7 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     assert members.role_of(world.projects["demo"], world.reader.user) == ProjectRole.READER
     assert members.role_of(world.projects["demo"], world.stranger.user) is None
     assert undo.preview(world.owner.actor, acts(world)) == []
-    assert undone(world) == undo.Undone()
+    assert undo_all(world) == undo.Undone()
 
 
 def test_who_belongs_to_a_project_goes_back_for_its_admins_only(world):
@@ -276,7 +275,7 @@ def test_settings_that_others_changed_since_stay(world, thief):
     repositories.update(world.owner.actor, web, description="ours")
     repositories.set_role(thief.actor, web, world.viewer.user, None)
     repositories.set_role(world.owner.actor, web, world.viewer.user, RepositoryRole.MEMBER)
-    result = undone(world)
+    result = undo_all(world)
     assert [step.name for step in result.done] == ["is_public"]
     assert {step.name: step.problem for step in result.left} == {
         "description": "somebody else has changed description since",
@@ -289,14 +288,14 @@ def test_settings_that_others_changed_since_stay(world, thief):
 
 def test_a_policy_that_the_key_made_is_switched_off(world, thief):
     policies.set_policy(thief.actor, world.repository("web"), tag_days=1)
-    undone(world)
+    undo_all(world)
     policy = CleanupPolicy.objects.get()
     assert (policy.is_active, policy.tag_days) == (False, None)
 
 
 def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thief):
     repositories.create(thief.actor, world.projects["demo"], "evil")
-    result = undone(world)
+    result = undo_all(world)
     assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
 
 
@@ -314,7 +313,7 @@ def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):
     docker("member").push("web/app", "members", B)  # the same person with another key
     docker("thief").push("public/app", "evil", B)
     Event.objects.filter(path="demo/public/app").update(at=timezone.now() - timedelta(hours=2))
-    assert undone(world) == undo.Undone()
+    assert undo_all(world) == undo.Undone()
     assert meaning()["members"] == "B"
 
 
@@ -322,7 +321,7 @@ def test_everything_of_a_person_is_undone_whatever_key_they_used(docker, stable,
     docker("member").push("web/app", "one", B)
     docker("thief").push("web/app", "two", B)
     keys.revoke(world.thief.key)
-    result = undone(world, user_id=world.member.user.pk)
+    result = undo_all(world, user_id=world.member.user.pk)
     assert {step.tag for step in result.done} == {"one", "two"}
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
 
@@ -337,7 +336,7 @@ def test_a_single_act_is_undone_by_itself(docker, stable, world):
 
 def test_undoing_can_be_undone(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
-    undone(world)
+    undo_all(world)
     by_owner = Event.objects.filter(user=world.owner.user, detail__has_key="undoes")
     undo.undo(world.admin.actor, by_owner, restore)
     assert meaning()["stable"] == "B"
@@ -359,7 +358,7 @@ def test_a_tag_that_moves_between_the_look_and_the_step_stays(docker, stable, wo
 def test_the_role_of_a_person_who_is_gone_is_said(world, thief):
     repositories.set_role(thief.actor, world.repository("web"), world.viewer.user, None)
     User.objects.filter(pk=world.viewer.user.pk).delete()
-    assert problems(undone(world)) == ["it is gone for good"]
+    assert problems(undo_all(world)) == ["it is gone for good"]
 
 
 def test_an_image_that_is_deleted_is_left_as_it_is(docker, stable, world):
@@ -369,7 +368,7 @@ def test_an_image_that_is_deleted_is_left_as_it_is(docker, stable, world):
     deletion = Deletion.objects.create(kind="image", project=event.project, event=event, purge_after=timezone.now())
     Deletion.objects.update(event=Event.objects.earliest("pk"))
     StoredImage.objects.filter(pk=stable.pk).update(deletion=deletion)
-    result = undone(world)
+    result = undo_all(world)
     assert result.done == []
     assert set(problems(result)) == {"the image is deleted"}
     assert meaning()["stable"] == "B"

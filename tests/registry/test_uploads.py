@@ -9,7 +9,7 @@ from registry import blobs, errors, manifests, repositories, uploads
 from registry.models import UploadSession
 from registry.oci.names import ImageName
 from registry.storage import filesystem
-from tests.support.docker_client import sha256
+from tests.support.images import sha256
 
 
 def read(blob):

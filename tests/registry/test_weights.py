@@ -12,7 +12,7 @@ from registry import manifests, members, repositories, trash, undo
 from registry.models import Deletion, Event
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
-from tests.support.docker_client import Image
+from tests.support.images import Image
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")

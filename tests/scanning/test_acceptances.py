@@ -17,8 +17,7 @@ from registry.oci.names import ImageName
 from scanning import acceptances, findings, scans
 from scanning.models import Acceptance, Finding, Report
 from tests.support import scan_images
-
-from .factories import found, make_report
+from tests.support.factories import found, make_report
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +31,7 @@ def push(docker):
     """A pushed image, told from others by its repository."""
 
     def make(name="web/app"):
-        digest = docker("member").push_thing(name, "1.0", scan_images.debian())
+        digest = docker("member").push(name, "1.0", scan_images.debian()).digest
         return Manifest.objects.get(digest=digest, image__path=f"demo/{name}")
 
     return make
@@ -164,10 +163,8 @@ def test_of_several_the_longest_counts(push, accept):
 
 def test_another_project_is_not_touched(push, accept, docker, world):
     here = push()
-    digest = docker("outsider", host="rival.kr-central-2.kcr.localhost:8080").push_thing(
-        "rivals/app", "1.0", scan_images.python()
-    )
-    foreign = Manifest.objects.get(digest=digest)
+    outsider = docker("outsider", host="rival.kr-central-2.kcr.localhost:8080")
+    foreign = Manifest.objects.get(digest=outsider.push("rivals/app", "1.0", scan_images.python()).digest)
     for manifest in (here, foreign):
         make_report(manifest, [ONE])
     accept("CVE-2026-1")

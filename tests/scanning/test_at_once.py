@@ -29,7 +29,7 @@ def test_four_workers(receiver, database):
             settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
         installation = stack.enter_context(Installation("notices", settings))
         command = [sys.executable, "-m", "tests.scanning.workers", receiver.url]
-        found = run(command, environment=installation.environment, directory=SOURCE).document()
+        found = run(command, environment=installation.environment, directory=SOURCE).json()
     assert found["notices"] == 24  # twelve images for two subscriptions
     assert found["images"] == 24
     assert found["pending"] == 0

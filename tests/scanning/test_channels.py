@@ -16,8 +16,8 @@ from registry.models import Severity
 from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import channels, deliveries, messages, subscriptions
-from tests.console.test_safety import Page
-from tests.scanning.factories import critical, high, make_manifest, scanned, subscribe
+from tests.support.factories import critical, high, make_manifest, scanned, subscribe
+from tests.support.pages import dangers
 from tests.support.server import SOURCE
 
 Channel, State = Subscription.Channel, Delivery.State
@@ -132,7 +132,7 @@ def test_nothing_hostile_becomes_markup(project, web, mail_server):
     assert "<script" not in html
     assert "<img" not in html
     assert "javascript:" not in html
-    assert {word.partition(" ")[0] for word in Page(html).wrong if not word.endswith(" style")} <= {"style", "a"}
+    assert {word.partition(" ")[0] for word in dangers(html) if not word.endswith(" style")} <= {"style", "a"}
     assert EVIL in mail_server.part(0, "plain").replace("\n", " ")
     assert mail_server.mails[0]["Bcc"] is None
     assert subscription.recipients[0] in mail_server.mails[0]["To"]

@@ -19,8 +19,8 @@ from scanning.models import DatabaseRefresh, Scan
 from scanning.models.scans import Problem
 from scanning.trivy import database, program
 from tests.support import scan_images, vulnerability_db
-from tests.support.live import LiveServer
 from tests.support.scan_images import DEBIAN_FINDINGS
+from tests.support.server import LiveServer
 from tests.support.vulnerability_db import FACTS, TOMORROW
 
 from .conftest import TODAY, found_in, report_of
@@ -58,7 +58,7 @@ def test_a_database_is_loaded_from_a_file(scanner, written, tmp_path, capsys):
 
 def test_scans_that_waited_for_a_database_begin(scanner, docker, django_capture_on_commit_callbacks, written, tmp_path):
     with django_capture_on_commit_callbacks(execute=True):
-        digest = docker("member").push_thing("web/app", "1.0", scan_images.debian())
+        digest = docker("member").push("web/app", "1.0", scan_images.debian()).digest
     scanner.work()
     assert report_of(digest).problem == Problem.DATABASE_MISSING
     file = tmp_path / "db.tar.gz"
@@ -163,7 +163,7 @@ def test_age(scanner):
 
 # ── Fetched ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, settings, written):
-    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     for name in ("localhost:8080/demo/web/trivy-db:2", "demo.kr-central-2.kcr.localhost:8080/web/trivy-db"):
         settings.TRIVY_DB_REPOSITORY = name
         fetched = database.refresh()
@@ -174,9 +174,9 @@ def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, setti
 
 @pytest.mark.parametrize("form", ["{name}@{digest}", "{name}:2@{digest}"])
 def test_a_digest_pins_what_is_fetched(scanner, docker, settings, written, tmp_path, form):
-    good = docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    good = docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written)).digest
     later = vulnerability_db.write(tmp_path / "later", [TOMORROW], updated_at=TODAY + timedelta(days=1))
-    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(later))
+    docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(later))
     name = "localhost:8080/demo/web/trivy-db"
     settings.TRIVY_DB_REPOSITORY = form.format(name=name, digest=good)
     assert database.refresh().updated_at == TODAY
@@ -189,10 +189,10 @@ def test_a_digest_pins_what_is_fetched(scanner, docker, settings, written, tmp_p
 
 def test_stored_bytes_that_were_changed_are_refused(scanner, docker, settings, written, storage_folder):
     thing = vulnerability_db.artifact(written)
-    docker("member").push_thing("web/trivy-db", "2", thing)
+    docker("member").push("web/trivy-db", "2", thing)
     for path in (storage_folder / "blobs").glob("*/*"):
-        if path.read_bytes() == thing.content.content:
-            path.write_bytes(thing.content.content[:-1] + b"x")
+        if path.read_bytes() == thing.content:
+            path.write_bytes(thing.content[:-1] + b"x")
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
     assert database.refresh() is None
     assert "damaged" in DatabaseRefresh.objects.latest("pk").problem
@@ -201,15 +201,15 @@ def test_stored_bytes_that_were_changed_are_refused(scanner, docker, settings, w
 def test_one_that_was_pushed_twice_is_fetched_once(scanner, docker, settings, written):
     """Two manifests of one image with the same layer, one of them deleted."""
     member, thing = docker("member"), vulnerability_db.artifact(written)
-    member.push_thing("web/trivy-db", "2", thing)
-    again = json.loads(thing.manifest.content) | {"annotations": {"org.opencontainers.image.created": "today"}}
+    member.push("web/trivy-db", "2", thing)
+    again = json.loads(thing.manifest) | {"annotations": {"org.opencontainers.image.created": "today"}}
     member.push_manifest("web/trivy-db", "2", json.dumps(again).encode(), thing.manifest.media_type)
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
     assert database.refresh().updated_at == TODAY
 
 
 def test_a_disk_that_is_full_is_said(scanner, docker, settings, written, monkeypatch):
-    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
 
     def full(*arguments):
@@ -222,7 +222,7 @@ def test_a_disk_that_is_full_is_said(scanner, docker, settings, written, monkeyp
 
 def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, settings, written):
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
-    docker("member").push_thing("web/trivy-db", "2", vulnerability_db.artifact(written))
+    docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     days = (timezone.now() - TODAY).days
     current = scanner.load(days=days)
     DatabaseRefresh.objects.all().delete()
@@ -236,7 +236,7 @@ def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, setting
     "name", ["localhost:8080/demo/web/nothing:2", "localhost:8080/demo/web/app:1.0", "localhost:8080/Bad"]
 )
 def test_what_cannot_be_fetched_is_said(scanner, docker, settings, name):
-    docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    docker("member").push("web/app", "1.0", scan_images.debian())
     settings.TRIVY_DB_REPOSITORY = name
     before = scanner.load()
     assert database.refresh() is None
@@ -274,7 +274,7 @@ def test_without_trivy_it_is_said(scanner, settings, monkeypatch, docker, django
     monkeypatch.setattr(program.shutil, "which", lambda *_, **__: None)
     program.version.cache_clear()
     with django_capture_on_commit_callbacks(execute=True):
-        docker("member").push_thing("web/app", "1.0", scan_images.debian())
+        docker("member").push("web/app", "1.0", scan_images.debian())
     (scan,) = scanner.work()
     assert scan.problem == Problem.SCANNER_MISSING
     assert scans.request_daily(timezone.now().replace(hour=23, minute=59)) == 1

@@ -20,12 +20,21 @@ from registry.oci.names import ImageName
 from scanning.models import Report, Scan
 from scanning.models.scans import Problem
 from tests.support import scan_images
-from tests.support.docker_client import descriptor
-from tests.support.images import OCI_CONFIG, OCI_EMPTY, OCI_LAYER, Artifact, Blob, HandMade
+from tests.support.factories import make_index, make_manifest
+from tests.support.images import (
+    OCI_CONFIG,
+    OCI_EMPTY,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCTETS,
+    Artifact,
+    Blob,
+    Image,
+    descriptor,
+)
 from tests.support.scan_images import DEBIAN_FINDINGS
 
 from .conftest import found_in, manifest_of, report_of
-from .factories import make_index, make_manifest
 
 if TYPE_CHECKING:
     from tests.support.personas import World
@@ -38,7 +47,7 @@ IN_TOTO = "application/vnd.in-toto+json"
 def push(docker, django_capture_on_commit_callbacks):
     def to_web(thing, tag="1.0"):
         with django_capture_on_commit_callbacks(execute=True):
-            return docker("pusher").push_thing("web/app", tag, thing)
+            return docker("pusher").push("web/app", tag, thing).digest
 
     return to_web
 
@@ -108,7 +117,7 @@ def spelled(media_type: str) -> st.SearchStrategy[str]:
 
 
 WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
-TYPES = WORDS | st.sampled_from(["application/octet-stream", "text/html", IN_TOTO, OCI_EMPTY, f"{OCI_LAYER}+gzip"])
+TYPES = WORDS | st.sampled_from([OCTETS, "text/html", IN_TOTO, OCI_EMPTY, OCI_LAYER_GZIP])
 ROOTFS = st.sampled_from(["rootfs", "RootFS", "rootf\u017f", "\\u0072ootfs"])
 
 
@@ -125,12 +134,12 @@ def test_no_field_of_a_manifest_hides_an_image(docker, data):
     config_type = data.draw(spelled(OCI_CONFIG) if is_named else TYPES)
     layers = data.draw(st.lists(TYPES, min_size=1, max_size=3))
     artifact_type = data.draw(st.none() | TYPES)
-    for content in (config, scan_images.DEBIAN_LAYER.blob.content):
+    for content in (config, scan_images.DEBIAN_LAYER):
         docker("pusher").push_blob("web/app", content, "post")
     document = {
         "schemaVersion": 2,
         "config": descriptor(config, config_type),
-        "layers": [descriptor(scan_images.DEBIAN_LAYER.blob.content, layer) for layer in layers],
+        "layers": [descriptor(scan_images.DEBIAN_LAYER, layer) for layer in layers],
         **({"artifactType": artifact_type} if artifact_type else {}),
         "annotations": data.draw(st.dictionaries(WORDS, WORDS, max_size=2)),
     }
@@ -160,13 +169,13 @@ def test_a_layer_that_is_both_json_and_a_tar_is_looked_at(push):
     head[148:156] = b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
     config = scan_images.attestation(scan_images.debian()).config
-    digest = push(HandMade(config, (Blob(IN_TOTO, bytes(head) + tar[512:]),)))
+    digest = push(Image(config, (Blob(IN_TOTO, bytes(head) + tar[512:]),)))
     assert runnable.is_image(manifest_of(digest))
 
 
 @pytest.mark.django_db
 def test_lost_bytes_are_in_doubt(push):
-    digest = push(HandMade(Blob("application/x", b"{}"), (Blob("application/x", b"x"),)))
+    digest = push(Image(Blob("application/x", b"{}"), (Blob("application/x", b"x"),)))
     manifest = manifest_of(digest)
     assert not runnable.is_image(manifest)
     for blob in StoredBlob.objects.filter(references__manifest=manifest):

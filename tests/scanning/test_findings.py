@@ -12,10 +12,8 @@ from registry.models import Event, Manifest, Severity
 from scanning import acceptances, findings
 from scanning.models import Acceptance, Report
 from scanning.trivy.report import PackageName
-from tests.console.conftest import INDEX, image_of
-from tests.support.docker_client import descriptor, sha256
-
-from .factories import found, make_report
+from tests.support.factories import found, make_report
+from tests.support.images import OCI_INDEX, descriptor, image_of, sha256
 
 pytestmark = pytest.mark.django_db
 
@@ -27,8 +25,8 @@ def index(docker):
     for part in parts:
         docker("member").push("web/app", part.digest, part)
     entries = [descriptor(part.manifest, part.media_type, platform={"os": "linux"}) for part in parts]
-    content = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
-    docker("member").push_manifest("web/app", "1", content, INDEX)
+    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    docker("member").push_manifest("web/app", "1", content, OCI_INDEX)
     first, second = (Manifest.objects.get(digest=part.digest) for part in parts)
     return Manifest.objects.get(digest=sha256(content)), first, second
 

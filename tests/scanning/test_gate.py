@@ -13,9 +13,8 @@ from registry.models import Manifest, Severity, Tag
 from registry.oci import media_types
 from scanning import acceptances
 from tests.support import scan_images
-from tests.support.docker_client import Image, sha256
-
-from .factories import found, make_report
+from tests.support.factories import found, make_report
+from tests.support.images import Image, sha256
 
 pytestmark = pytest.mark.django_db
 
@@ -41,7 +40,7 @@ def shut(world):
 @pytest.fixture
 def pushed(docker):
     """The manifest of an image that a member pushed to web."""
-    digest = docker("member").push_thing("web/app", "1.0", scan_images.debian())
+    digest = docker("member").push("web/app", "1.0", scan_images.debian()).digest
     return Manifest.objects.get(digest=digest)
 
 
@@ -74,7 +73,7 @@ def test_asking_is_never_refused(docker, pushed, shut, who):
 
 
 def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
-    digest = docker("member").push_thing("public/app", "1.0", scan_images.debian())
+    digest = docker("member").push("public/app", "1.0", scan_images.debian()).digest
     make_report(Manifest.objects.get(digest=digest), BAD)
     docker(None).get("public/app/manifests/1.0", 200)
     shut("public", Severity.CRITICAL)
@@ -102,7 +101,7 @@ def test_what_is_accepted_passes_until_that_ends(docker, pushed, shut, world):
 
 def test_the_platform_that_is_pulled_is_judged_not_the_index(docker, shut):
     index = scan_images.two_platforms()
-    digest = docker("member").push_thing("web/multi", "1.0", index)
+    digest = docker("member").push("web/multi", "1.0", index).digest
     amd64, arm64 = (Manifest.objects.get(digest=part.manifest.digest) for part in index.images[:2])
     make_report(amd64, BAD)
     make_report(arm64, BAD[-1:])
@@ -124,7 +123,7 @@ def test_what_has_not_been_scanned_has_its_grace(docker, pushed, shut, hours, ag
 
 
 def test_what_is_no_image_needs_no_scan(docker, shut):
-    docker("member").push_thing("web/chart", "1.0", scan_images.helm_chart())
+    docker("member").push("web/chart", "1.0", scan_images.helm_chart())
     docker("member").push("web/other", "1.0", Image())
     shut("web", Severity.CRITICAL, 0)
     docker("viewer").get("web/chart/manifests/1.0", 200)
@@ -141,7 +140,7 @@ def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
 def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
     make_report(pushed, BAD)
     shut("web", Severity.LOW)
-    layer = scan_images.debian().layers[0].blob.digest
+    layer = scan_images.debian().layers[0].digest
     docker("viewer").get(f"web/app/blobs/{layer}", 200)
     assert docker("viewer").tags("web/app") == ["1.0"]
 

@@ -12,7 +12,7 @@ from registry.models import Manifest, Severity
 from registry.models.audit import Deletion
 from scanning.models import Acceptance, Delivery, Notice, Scan, Subscription
 from scanning.notifications import messages, subscriptions
-from tests.scanning.factories import (
+from tests.support.factories import (
     critical,
     high,
     low,

@@ -6,20 +6,18 @@ import email
 import email.policy
 import re
 import time
-import urllib.parse
-from http.cookiejar import CookieJar
 from typing import TYPE_CHECKING
-from urllib.request import HTTPCookieProcessor, Request, build_opener
 
 import pytest
 from aiosmtpd.controller import Controller
 
 from registry.management.commands.quickstart import ORGANIZATION
 from tests.registry.test_quickstart import Quickstart
-from tests.support import scan_images, vulnerability_db
-from tests.support.images import RegistryClient, write_layout
+from tests.support import PASSWORD, scan_images, vulnerability_db
+from tests.support.images import write_layout
 from tests.support.programs import ContainersHome, environment_for, free_port, require, require_trivy, run
 from tests.support.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
+from tests.support.visitor import Visitor
 from tests.support.vulnerability_db import FACTS, TOMORROW
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 ALL = DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS
-OWNER, PASSWORD = "mina@acme.test", "correct horse battery"
+OWNER = "mina@acme.test"
 EVENING = (
     "from datetime import timedelta; from django.utils import timezone; from scanning import scans, tasks;"
     " tomorrow = (timezone.now() + timedelta(days=1)).replace(hour=23, minute=59);"
@@ -85,24 +83,6 @@ def running(mailbox) -> Iterator[Quickstart]:
         yield server
 
 
-class Browser:
-    """Somebody who is signed in to the console."""
-
-    def __init__(self, server: Quickstart) -> None:
-        self.server = server
-        self.opener = build_opener(HTTPCookieProcessor(CookieJar()))
-        form = {"email": OWNER, "password": PASSWORD, "csrfmiddlewaretoken": self.token("/sign-in")}
-        self.open("/sign-in", urllib.parse.urlencode(form).encode())
-
-    def open(self, path: str, body: bytes | None = None) -> str:
-        request = Request(f"{self.server.url}{path}", body, {"Referer": f"{self.server.url}{path}"})
-        with self.opener.open(request, timeout=30) as answer:
-            return answer.read().decode()
-
-    def token(self, path: str) -> str:
-        return re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', self.open(path))[1]
-
-
 def eventually(look: Callable[[], object]) -> object:
     """What ``look`` finds within two minutes."""
     end = time.monotonic() + 120
@@ -129,7 +109,7 @@ def test_podman_pulls_no_disguised_image_through_a_shut_gate(running, tmp_path):
     copy(running, write_layout(tmp_path / "mirror", {"2": vulnerability_db.artifact(today)}), "demo/mirror/trivy-db:2")
     running.manage("shell", "-v0", "-c", "from scanning import tasks; print(int(tasks.refresh_database()))")
     disguises = scan_images.disguises()
-    client = RegistryClient(running.host, running.key.id, running.key.secret)
+    client = running.client(running.key)
     with ContainersHome("gate") as home:
         home.login("podman", running.host, viewer.id, viewer.secret)
         for number, name in enumerate(("artifact type", "bytes", "attestation")):
@@ -147,7 +127,7 @@ def test_podman_pulls_no_disguised_image_through_a_shut_gate(running, tmp_path):
 def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
     running.key = running.access_key(OWNER)
     running.manage("shell", "-v0", "-c", SUBSCRIBE)
-    browser = Browser(running)
+    browser = Visitor(running, OWNER)
     image = scan_images.all_in_one()
     page = f"/projects/demo/repositories/web/app/-/manifests/{image.manifest.digest}/vulnerabilities"
     today = vulnerability_db.write(tmp_path / "today", FACTS)
@@ -159,8 +139,8 @@ def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
 
     # The console shows exactly what is in it.
     names = {finding.vulnerability for finding in ALL}
-    assert eventually(lambda: names <= set(re.findall(r"CVE-\d+-\d+", browser.open(page))))
-    shown = browser.open(page)
+    assert eventually(lambda: names <= set(re.findall(r"CVE-\d+-\d+", browser.see(page))))
+    shown = browser.see(page)
     assert set(re.findall(r"CVE-\d+-\d+", shown)) == names
     for finding in ALL:
         assert finding.package in shown
@@ -184,4 +164,4 @@ def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
     _, news = mailbox.mails
     assert "CVE-2025-15467" in news
     assert not [name for name in names if name in news]
-    assert "CVE-2025-15467" in browser.open(page)
+    assert "CVE-2025-15467" in browser.see(page)

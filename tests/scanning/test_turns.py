@@ -11,8 +11,7 @@ from accounts.models import Project
 from registry.models import Repository
 from scanning import scans
 from scanning.models import Scan, ScanTurn
-
-from .factories import make_manifest, open_scan
+from tests.support.factories import make_manifest, open_scan
 
 pytestmark = pytest.mark.django_db
 

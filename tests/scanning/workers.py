@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import django
 
+from scanning.notifications import deliveries, messages, subscriptions
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,8 +48,7 @@ def main(url: str) -> None:
     from accounts.actors import SYSTEM
     from registry import repositories
     from scanning.models import Delivery, Notice, Subscription
-    from scanning.notifications import deliveries, messages, subscriptions
-    from tests.scanning.factories import high, make_manifest, scanned, subscribe
+    from tests.support.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")
     project, _ = organizations.create_project(organization, "demo")

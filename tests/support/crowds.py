@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.support.live import LiveServer, sha256
+from tests.support.images import sha256
+from tests.support.server import LiveServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,6 +69,7 @@ class Crowd:
         text = self.request(server).format(host=server.host)
         data = text.replace("\n", "\r\n").encode() + self.body
         over, selector = threading.Event(), selectors.DefaultSelector()
+        clients: dict[int, socket.socket] = {}
         away: deque[float] = deque()  # when each client that was turned away comes again
 
         def join() -> None:
@@ -82,18 +84,20 @@ class Crowd:
                 client.close()
                 return
             client.setblocking(False)
+            clients[client.fileno()] = client
             selector.register(client, selectors.EVENT_READ)
 
         def stay() -> None:
             while not over.wait(0.2):
                 for key, _ in selector.select(0) if self.reads else ():
+                    client = clients[key.fd]
                     try:
-                        gone = not key.fileobj.recv(65536)
+                        gone = not client.recv(65536)
                     except OSError:
                         gone = True
                     if gone:
-                        selector.unregister(key.fileobj)
-                        key.fileobj.close()
+                        selector.unregister(client)
+                        clients.pop(key.fd).close()
                         away.append(time.monotonic() + PAUSE)
                 while away and away[0] < time.monotonic():
                     away.popleft()
@@ -108,8 +112,8 @@ class Crowd:
         finally:
             over.set()
             thread.join()
-            for key in list(selector.get_map().values()):
-                key.fileobj.close()
+            for client in clients.values():
+                client.close()
             selector.close()
 
 

@@ -1,7 +1,7 @@
-"""A Docker client without a network: the token handshake, pushes in every shape, pulls, each with what to expect.
+"""A client of the registry without a network: the token handshake, pushes in every shape, pulls, each with what to expect.
 
     docker = DockerClient(world.member)
-    docker.push("web/app", "1.0")                      # makes an image, pushes blobs and manifest
+    docker.push("web/app", "1.0")                      # makes an image, pushes blobs and manifest; the image
     docker.pull("web/app", "1.0")                      # (manifest, media type), every blob fetched and verified
     docker.get("web/app/manifests/none", expect=404)   # any request, with a token for what the challenge asks
 
@@ -12,87 +12,24 @@ repository web of project demo is ``web/…`` here and ``demo/web/…`` on the b
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from django.test import Client
 
-from registry.oci import media_types
-from tests.support.images import MANIFEST_TYPES
+from tests.support.images import MANIFEST_TYPES, OCI_MANIFEST, OCTETS, Image, sha256
+from tests.support.registry_client import Answer
 
 if TYPE_CHECKING:
     from django.http import HttpResponseBase
 
-    from tests.support.images import Thing
+    from tests.support.images import Pushable
     from tests.support.personas import Persona
 
 PROJECT_HOST = "demo.kr-central-2.kcr.localhost:8080"
 BARE_HOST = "localhost:8080"
 SHAPES = ("patch", "chunks", "put", "post")
-
-
-def sha256(data: bytes) -> str:
-    """The digest of the data."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def descriptor(data: bytes, media_type: str, **more: Any) -> dict[str, Any]:
-    """A descriptor of the data."""
-    return {"mediaType": media_type, "digest": sha256(data), "size": len(data), **more}
-
-
-@dataclass
-class Image:
-    """An image to push: config, layers, and the manifest that names them."""
-
-    config: bytes = b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}'
-    layers: list[bytes] = field(default_factory=lambda: [b"a layer"])
-    media_type: str = media_types.OCI_MANIFEST
-    more: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def manifest(self) -> bytes:
-        """The manifest's bytes; ``more`` adds or replaces keys."""
-        document = {
-            "schemaVersion": 2,
-            "mediaType": self.media_type,
-            "config": descriptor(self.config, "application/vnd.oci.image.config.v1+json"),
-            "layers": [descriptor(layer, "application/vnd.oci.image.layer.v1.tar+gzip") for layer in self.layers],
-            **self.more,
-        }
-        return json.dumps(document).encode()
-
-    @property
-    def digest(self) -> str:
-        """The manifest's digest."""
-        return sha256(self.manifest)
-
-
-@dataclass
-class Answer:
-    """What the registry said."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-    @property
-    def codes(self) -> list[str]:
-        """The error codes of an error."""
-        return [error["code"] for error in self.json()["errors"]]
-
-    @property
-    def message(self) -> str:
-        """The words of an error."""
-        return str(self.json()["errors"][0]["message"])
 
 
 class DockerClient:
@@ -200,7 +137,7 @@ class DockerClient:
     def push_blob(self, name: str, data: bytes, shape: str = "patch", digest: str = "") -> str:
         """Push a blob the way that some client does it (SHAPES); returns its digest."""
         digest = digest or sha256(data)
-        octets = {"Content-Type": media_types.BLOB}
+        octets = {"Content-Type": OCTETS}
         if shape == "post":
             self.post(f"{name}/blobs/uploads/?digest={digest}", 201, body=data, headers=octets)
             return digest
@@ -219,26 +156,22 @@ class DockerClient:
         return digest
 
     # ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────
-    def push(self, name: str, reference: str, image: Image | None = None, *, shape: str = "post") -> Image:
-        """Push an image's blobs, in the fewest requests unless the test is about their shape, and then its manifest."""
-        image = image or Image()
-        for data in (image.config, *image.layers):
-            self.push_blob(name, data, shape)
-        self.push_manifest(name, reference, image.manifest, image.media_type)
-        return image
+    def push(self, name: str, reference: str, thing: Pushable | None = None, *, shape: str = "post") -> Any:
+        """Push what ``tests.support.images`` makes; the same is returned.
 
-    def push_thing(self, name: str, reference: str, thing: Thing) -> str:
-        """Push anything that ``tests.support.images`` or ``tests.support.scan_images`` make; returns its digest."""
+        Blobs go in the fewest requests, unless the test is about their ``shape``.
+        """
+        thing = thing or Image()
         for part in thing.parts[:-1]:
             if part.media_type in MANIFEST_TYPES:
-                self.push_manifest(name, part.digest, part.content, part.media_type)
+                self.push_manifest(name, part.digest, part, part.media_type)
             else:
-                self.push_blob(name, part.content, "post")
-        self.push_manifest(name, reference, thing.manifest.content, thing.manifest.media_type)
-        return thing.manifest.digest
+                self.push_blob(name, part, shape)
+        self.push_manifest(name, reference, thing.manifest, thing.media_type)
+        return thing
 
     def push_manifest(
-        self, name: str, reference: str, manifest: bytes, media_type: str = media_types.OCI_MANIFEST, expect: int = 201
+        self, name: str, reference: str, manifest: bytes, media_type: str = OCI_MANIFEST, expect: int = 201
     ) -> Answer:
         """PUT a manifest."""
         return self.put(f"{name}/manifests/{reference}", expect, body=manifest, headers={"Content-Type": media_type})
@@ -264,5 +197,5 @@ def _scope_of(challenge: str) -> str:
 
 
 def _body_of(response: HttpResponseBase) -> bytes:
-    body = b"".join(response) if response.streaming else response.content  # type: ignore[attr-defined,arg-type]
+    body = b"".join(response) if response.streaming else response.content  # type: ignore[attr-defined]
     return bytes(body)

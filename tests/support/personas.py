@@ -24,8 +24,6 @@ from registry import repositories
 if TYPE_CHECKING:
     from registry.models import Repository
 
-PASSWORD = "correct horse battery"
-
 
 @dataclass
 class Persona:
@@ -75,14 +73,13 @@ def make_world() -> World:
     other, _ = organizations.create_organization("other")
     for organization, name in ((acme, "demo"), (acme, "lab"), (other, "rival")):
         world.projects[name], _ = organizations.create_project(organization, name)
-    for project, name, options in (
-        ("demo", "web", {}),
-        ("demo", "public", {"is_public": True}),
-        ("demo", "fixed", {"tag_overwrite": False}),
-        ("lab", "secret", {}),
-        ("rival", "rivals", {}),
-    ):
-        world.repositories[name], _ = repositories.create(SYSTEM, world.projects[project], name, **options)
+    demo, lab, rival = (world.projects[name] for name in ("demo", "lab", "rival"))
+    made = world.repositories
+    made["web"], _ = repositories.create(SYSTEM, demo, "web")
+    made["public"], _ = repositories.create(SYSTEM, demo, "public", is_public=True)
+    made["fixed"], _ = repositories.create(SYSTEM, demo, "fixed", tag_overwrite=False)
+    made["secret"], _ = repositories.create(SYSTEM, lab, "secret")
+    made["rivals"], _ = repositories.create(SYSTEM, rival, "rivals")
     _add(world, acme, "owner", OrganizationRole.OWNER)
     for role in ProjectRole:
         organizations.set_project_role(world.projects["demo"], _add(world, acme, role.value), role)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection
 
 from registry.models import Blob, ObjectTrash, UploadSession
-from tests.support.docker_client import sha256
+from tests.support.images import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -54,7 +54,7 @@ class Result:
         """Everything that the program printed."""
         return self.output + self.errors
 
-    def document(self) -> Any:
+    def json(self) -> Any:
         """The JSON that the program printed on standard output."""
         return json.loads(self.output)
 
@@ -291,7 +291,7 @@ class Daemon(TemporaryFolder):
 
 
 @dataclass(frozen=True)
-class DockerClient:
+class DockerCommand:
     """The ``docker`` command of one person: a daemon and a folder for that person's logins."""
 
     daemon: "DockerDaemon"
@@ -312,7 +312,7 @@ class DockerClient:
 
     def image(self, reference: str) -> dict[str, Any]:
         """What the daemon knows about an image."""
-        found: dict[str, Any] = self("image", "inspect", reference).document()[0]
+        found: dict[str, Any] = self("image", "inspect", reference).json()[0]
         return found
 
     def push(self, image: str, reference: str, *, succeeds: bool = True) -> Result:
@@ -353,11 +353,11 @@ class DockerDaemon(Daemon):
         """The address of the daemon's socket."""
         return f"unix://{self.folder / 'docker.sock'}"
 
-    def client(self, person: str) -> DockerClient:
+    def client(self, person: str) -> DockerCommand:
         """The ``docker`` command of a person, who keeps the logins made with it."""
         configuration = self.folder / "people" / person
         configuration.mkdir(parents=True, exist_ok=True)
-        return DockerClient(self, configuration)
+        return DockerCommand(self, configuration)
 
     def containerd(self, *arguments: str, succeeds: bool | None = True) -> Result:
         """Run containerd's ``ctr`` with the daemon's containerd, in a namespace apart from Docker's."""

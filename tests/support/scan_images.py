@@ -16,9 +16,9 @@ from typing import NamedTuple
 from tests.support.images import (
     MEBIBYTE,
     OCI_CONFIG,
-    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCTETS,
     Blob,
-    HandMade,
     Image,
     Index,
     Layer,
@@ -28,7 +28,6 @@ from tests.support.images import (
 )
 from tests.support.vulnerability_db import Severity, Status
 
-GZIP_LAYER = f"{OCI_LAYER}+gzip"
 STATUS = "var/lib/dpkg/status"
 SITE_PACKAGES = "usr/lib/python3.11/site-packages"
 JAR = "app/lib/log4j-core-2.14.1.jar"
@@ -177,59 +176,59 @@ JAR_FINDINGS = frozenset({
 # ── Ordinary images ──────────────────────────────────────────────────────────────────────────────────────────────────
 def debian() -> Image:
     """Debian 12; DEBIAN_FINDINGS."""
-    return Image((DEBIAN_LAYER,))
+    return Image.of(DEBIAN_LAYER)
 
 
 def distroless() -> Image:
     """Debian 12 without dpkg: a file for each package, as distroless images have them; DEBIAN_FINDINGS."""
     packages = {f"{STATUS}.d/{package.name}": dpkg_status([package]) for package in DEBIAN_PACKAGES}
-    return Image((Layer.of({**debian_release("12"), **packages}),))
+    return Image.of(Layer.of({**debian_release("12"), **packages}))
 
 
 def alpine() -> Image:
     """Alpine 3.20; ALPINE_FINDINGS."""
-    return Image((ALPINE_LAYER,))
+    return Image.of(ALPINE_LAYER)
 
 
 def python() -> Image:
     """Packages of Python without an operating system; PYTHON_FINDINGS."""
-    return Image((PYTHON_LAYER,))
+    return Image.of(PYTHON_LAYER)
 
 
 def npm() -> Image:
     """Packages of npm without an operating system; NPM_FINDINGS."""
-    return Image((NPM_LAYER,))
+    return Image.of(NPM_LAYER)
 
 
 def jar() -> Image:
     """A Java archive that says what it is in its pom.properties; JAR_FINDINGS."""
-    return Image((JAR_LAYER,))
+    return Image.of(JAR_LAYER)
 
 
 def all_in_one() -> Image:
     """Debian, Python, npm and Java, a layer each, around a layer without software; the findings of all four."""
-    return Image((DEBIAN_LAYER, Layer.of({"etc/motd": b"hello\n"}), PYTHON_LAYER, NPM_LAYER, JAR_LAYER))
+    return Image.of(DEBIAN_LAYER, Layer.of({"etc/motd": b"hello\n"}), PYTHON_LAYER, NPM_LAYER, JAR_LAYER)
 
 
 def end_of_life() -> Image:
     """Debian 9, which nobody maintains: recognised as such, nothing is known about its packages."""
-    return Image((Layer.of({**debian_release("9"), STATUS: dpkg_status([Package("openssl", "1.1.0l-1~deb9u1")])}),))
+    return Image.of(Layer.of({**debian_release("9"), STATUS: dpkg_status([Package("openssl", "1.1.0l-1~deb9u1")])}))
 
 
 def scratch() -> Image:
     """One program and nothing that says what is in it: no operating system, no packages."""
-    return Image((Layer.of({"program": b"\x7fELF" + random_bytes("program", 4096)}),))
+    return Image.of(Layer.of({"program": b"\x7fELF" + random_bytes("program", 4096)}))
 
 
 def zero_layers() -> Image:
     """No layer at all: no operating system, no packages."""
-    return Image(())
+    return Image.of()
 
 
 def two_platforms() -> Index:
     """Debian with Python for amd64 and with npm for arm64, the same base for both, and BuildKit's attestation."""
-    amd64 = Image((DEBIAN_LAYER, PYTHON_LAYER))
-    arm64 = Image((DEBIAN_LAYER, NPM_LAYER), architecture="arm64")
+    amd64 = Image.of(DEBIAN_LAYER, PYTHON_LAYER)
+    arm64 = Image.of(DEBIAN_LAYER, NPM_LAYER, architecture="arm64")
     return Index((amd64, arm64, attestation(amd64)))
 
 
@@ -248,25 +247,25 @@ FINDINGS: Mapping[Callable[[], Image], frozenset[Finding]] = {
 
 
 # ── No images ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def helm_chart() -> HandMade:
+def helm_chart() -> Image:
     """A Helm chart: from a registry it is refused by name; from a folder it looks like an image without software."""
     chart = {"apiVersion": "v2", "name": "chart", "version": "1.0.0"}
     content = gzip.compress(tar_of({"chart/Chart.yaml": canonical_json(chart)}), mtime=0)
-    return HandMade(
+    return Image(
         Blob("application/vnd.cncf.helm.config.v1+json", canonical_json(chart)),
         (Blob("application/vnd.cncf.helm.chart.content.v1.tar+gzip", content),),
     )
 
 
-def wasm() -> HandMade:
+def wasm() -> Image:
     """A WebAssembly module: as with a Helm chart."""
-    return HandMade(
+    return Image(
         Blob("application/vnd.wasm.config.v0+json", canonical_json({"architecture": "wasm", "os": "wasip1"})),
         (Blob("application/wasm", b"\x00asm\x01\x00\x00\x00"),),
     )
 
 
-def attestation(image: Image) -> HandMade:
+def attestation(image: Image) -> Image:
     """What BuildKit says about an image, next to it in an index: looks like an image, is refused as a broken one."""
     predicate = "https://slsa.dev/provenance/v0.2"
     statement = {
@@ -276,17 +275,17 @@ def attestation(image: Image) -> HandMade:
         "predicate": {},
     }
     layer = Blob("application/vnd.in-toto+json", canonical_json(statement), {"in-toto.io/predicate-type": predicate})
-    return HandMade(
+    return Image(
         _config_of([layer.digest], "unknown", "unknown"),
         (layer,),
-        {
+        annotations={
             "vnd.docker.reference.digest": image.manifest.digest,
             "vnd.docker.reference.type": "attestation-manifest",
         },
     )
 
 
-def signature(image: Image) -> HandMade:
+def signature(image: Image) -> Image:
     """What cosign pushes as ``sha256-….sig``: looks like an image, is refused as a broken one."""
     payload = {
         "critical": {
@@ -301,7 +300,7 @@ def signature(image: Image) -> HandMade:
         canonical_json(payload),
         {"dev.cosignproject.cosign/signature": "bm90IHJlYWxseSBzaWduZWQ="},
     )
-    return HandMade(_config_of([layer.digest], "", ""), (layer,))
+    return Image(_config_of([layer.digest], "", ""), (layer,))
 
 
 def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str = "linux") -> Blob:
@@ -316,37 +315,37 @@ def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str
 
 
 # ── Images in disguise ───────────────────────────────────────────────────────────────────────────────────────────────
-def disguises() -> Mapping[str, HandMade]:
+def disguises() -> Mapping[str, Image]:
     """Debian 12 under manifests that say that it is something else; some client runs each; DEBIAN_FINDINGS."""
-    image, layer = debian(), DEBIAN_LAYER.blob
-    config = image.config.content
+    image, layer = debian(), DEBIAN_LAYER
+    config = image.config
 
-    def made(config_type: str = OCI_CONFIG, layer_type: str = layer.media_type, **more: str) -> HandMade:
-        return HandMade(Blob(config_type, config), (Blob(layer_type, layer.content),), more=more)
+    def made(config_type: str = OCI_CONFIG, layer_type: str = layer.media_type, **more: str) -> Image:
+        return Image(Blob(config_type, config), (Blob(layer_type, layer),), more=more)
 
     return {
         "artifact type": made(artifactType="application/x"),
-        "bytes": made(layer_type="application/octet-stream"),
+        "bytes": made(layer_type=OCTETS),
         "attestation": made(layer_type="application/vnd.in-toto+json"),
         "capitals": made(OCI_CONFIG.upper()),
         "space": made(f"{OCI_CONFIG} "),
         "parameter": made(f"{OCI_CONFIG}; charset=utf-8"),
-        "default of docker": made("application/octet-stream", "application/octet-stream"),
+        "default of docker": made(OCTETS, OCTETS),
         "unknown": made("application/vnd.acme.config+json", "application/vnd.acme.layer"),
-        "unknown with layers": HandMade(Blob("application/vnd.acme.config", b'{"a": 1}'), (layer,)),
+        "unknown with layers": Image(Blob("application/vnd.acme.config", b'{"a": 1}'), (layer,)),
     }
 
 
-def elsewhere() -> HandMade:
+def elsewhere() -> Image:
     """Debian 12 and a layer that is said to be somewhere else: nothing is known of the whole."""
     foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-    return HandMade(debian().config, (DEBIAN_LAYER.blob, Blob(foreign, PYTHON_LAYER.blob.content)))
+    return Image(debian().config, (DEBIAN_LAYER, Blob(foreign, PYTHON_LAYER)))
 
 
-def same_diff_ids() -> HandMade:
+def same_diff_ids() -> Image:
     """A harmless layer below Debian 12 with the same claim for both: Trivy would read the first one twice."""
     harmless = Layer.of({"etc/motd": b"hello\n"})
-    return HandMade(_config_of([harmless.diff_id, harmless.diff_id]), (harmless.blob, DEBIAN_LAYER.blob))
+    return Image(_config_of([harmless.diff_id, harmless.diff_id]), (harmless, DEBIAN_LAYER))
 
 
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -357,13 +356,13 @@ class ClaimedLayer(NamedTuple):
     blob: Blob
 
 
-def bomb(mebibytes: int = 2048, path: str = STATUS) -> HandMade:
+def bomb(mebibytes: int = 2048, path: str = STATUS) -> Image:
     """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
     zeros = bytes(MEBIBYTE)
     return _claimed(_repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1)))
 
 
-def bombs(number: int = 10, mebibytes: int = 200) -> HandMade:
+def bombs(number: int = 10, mebibytes: int = 200) -> Image:
     """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
     zeros = bytes(MEBIBYTE)
     files = [
@@ -374,18 +373,18 @@ def bombs(number: int = 10, mebibytes: int = 200) -> HandMade:
     return _claimed(_repetitive_layer(*files, (zeros, 1)))
 
 
-def memory_bomb(mebibytes: int = 100) -> HandMade:
+def memory_bomb(mebibytes: int = 100) -> Image:
     """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
     start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
     head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
     return _claimed(_repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end + bytes(1024), 1)))
 
 
-def _claimed(*layers: ClaimedLayer) -> HandMade:
+def _claimed(*layers: ClaimedLayer) -> Image:
     """An image of these layers on top of Debian 12."""
-    base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER.blob)
+    base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER)
     config = _config_of(layer.diff_id for layer in (base, *layers))
-    return HandMade(config, tuple(layer.blob for layer in (base, *layers)))
+    return Image(config, [layer.blob for layer in (base, *layers)])
 
 
 def _head(path: str, size: int) -> bytes:
@@ -410,42 +409,42 @@ def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
             digest.update(content)
             checksum = zlib.crc32(content, checksum)
     packed += [b"\x03\x00", checksum.to_bytes(4, "little"), (size % 2**32).to_bytes(4, "little")]  # an empty block
-    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(GZIP_LAYER, b"".join(packed)))
+    return ClaimedLayer(f"sha256:{digest.hexdigest()}", Blob(OCI_LAYER_GZIP, b"".join(packed)))
 
 
-def poisoned() -> HandMade:
+def poisoned() -> Image:
     """A layer without software that claims to be the one of ``python()``; DEBIAN_FINDINGS.
 
     With a cache on disk that both share Trivy then finds nothing in ``python()`` either.
     """
-    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"}).blob))
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"})))
 
 
 def broken_tar() -> Image:
     """A layer that is packed well but is no tar: refused."""
-    return Image((DEBIAN_LAYER, Layer(random_bytes("broken", 4096))))
+    return Image.of(DEBIAN_LAYER, Layer.packed(random_bytes("broken", 4096)))
 
 
-def truncated_gzip() -> HandMade:
+def truncated_gzip() -> Image:
     """A layer that ends in the middle: refused."""
-    whole = PYTHON_LAYER.blob.content
-    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(GZIP_LAYER, whole[: len(whole) // 2])))
+    whole = PYTHON_LAYER
+    return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(OCI_LAYER_GZIP, whole[: len(whole) // 2])))
 
 
-def config_not_json() -> HandMade:
+def config_not_json() -> Image:
     """A config that says nothing: refused."""
-    return HandMade(Blob(OCI_CONFIG, b"not JSON"), (DEBIAN_LAYER.blob,))
+    return Image(Blob(OCI_CONFIG, b"not JSON"), (DEBIAN_LAYER,))
 
 
 def many_packages(number: int = 50_000) -> Image:
     """Debian 12 with so many packages more that have no vulnerability; DEBIAN_FINDINGS."""
     packages = [Package(f"package-{place}", f"1.{place}-1") for place in range(number)]
-    return Image((Layer.of({**debian_release("12"), STATUS: dpkg_status([*packages, *DEBIAN_PACKAGES])}),))
+    return Image.of(Layer.of({**debian_release("12"), STATUS: dpkg_status([*packages, *DEBIAN_PACKAGES])}))
 
 
 def jar_not_a_zip() -> Image:
     """A file that is called like a Java archive: nothing is found in it, PYTHON_FINDINGS in the other layer."""
-    return Image((PYTHON_LAYER, Layer.of({JAR: b"not a zip"})))
+    return Image.of(PYTHON_LAYER, Layer.of({JAR: b"not a zip"}))
 
 
 def strange_members() -> Image:
@@ -469,4 +468,4 @@ def strange_members() -> Image:
             member = tarfile.TarInfo(path)
             member.type, member.linkname, member.devmajor, member.devminor = kind, target, 1, 1
             archive.addfile(member)
-    return Image((DEBIAN_LAYER, Layer(made.getvalue())))
+    return Image.of(DEBIAN_LAYER, Layer.packed(made.getvalue()))

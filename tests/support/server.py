@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from tests.support.images import RegistryClient
+from tests.support import PASSWORD
 from tests.support.programs import Daemon, TemporaryFolder, environment_for, free_port, run
+from tests.support.registry_client import RegistryClient
+from tests.support.visitor import Visitor
 
 SOURCE = Path(__file__).resolve().parents[2]
 REGION = "kr-central-2"
@@ -126,7 +128,7 @@ class Server(Daemon):
     def is_ready(self) -> bool:
         """Whether the server says that it is ready."""
         try:
-            answer = RegistryClient(self.host).exchange("GET", f"{self.url}/readyz")
+            answer = self.client().ask("GET", "/readyz")
         except (OSError, http.client.HTTPException):
             return False
         return answer.status == http.client.OK
@@ -163,8 +165,38 @@ class Server(Daemon):
 
     def client(self, key: AccessKey | None = None, *, project: str | None = None) -> RegistryClient:
         """A client of the registry's API, on the bare host or on a project's."""
-        host = self.project_host(project) if project else self.host
-        return RegistryClient(host, key.id, key.secret) if key else RegistryClient(host)
+        return RegistryClient(self, key, host=self.project_host(project) if project else "")
+
+    def visitor(self, email: str, *options: str) -> Visitor:
+        """A new person of the organization with these options of ``adduser``, signed in to the console."""
+        command = self.command("adduser", email, "--organization", ORGANIZATION, *options, "--password-stdin")
+        run(command, environment=self.environment, directory=SOURCE, text_input=PASSWORD)
+        return Visitor(self, email)
+
+
+class LiveServer(Server):
+    """A server with one project, one repository and one member with a key: enough for faults."""
+
+    key: AccessKey
+
+    def people(self) -> Self:
+        """Make them."""
+        self.manage("createorganization", ORGANIZATION)
+        self.manage("createproject", ORGANIZATION, PROJECT)
+        self.manage("createrepository", f"{PROJECT}/web")
+        self.manage("adduser", "member@acme.test", "--organization", ORGANIZATION, "--project", f"{PROJECT}:member")
+        self.key = self.access_key("member@acme.test")
+        return self
+
+    def restart(self, **settings: str) -> None:
+        """Kill everything and serve again on the same data, with these further settings."""
+        self.crash()
+        self.settings = {name: value for name, value in self.settings.items() if name != "KCR_FAILPOINT"} | settings
+        self.serve()
+
+    def api(self, image: str = f"{PROJECT}/web/app") -> RegistryClient:
+        """A client of the member with a token for pushing to this image."""
+        return RegistryClient(self, self.key, image=image).authorized()
 
 
 class People:

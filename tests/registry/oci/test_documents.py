@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry.oci import digests, documents, media_types
+from tests.support.images import OCI_CONFIG, OCI_LAYER_GZIP
 
 OCI, OCI_INDEX = media_types.OCI_MANIFEST, media_types.OCI_INDEX
 DOCKER, DOCKER_LIST = media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 LONG_S = "\N{LATIN SMALL LETTER LONG S}"
 
 # The keys that some reader gives a meaning to, where they stand (image-spec 1.1).
@@ -29,7 +28,9 @@ PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 
 
 @st.composite
-def descriptors(draw: st.DrawFn, types: tuple[str, ...] = (CONFIG_TYPE, LAYER_TYPE, "application/x")) -> dict[str, Any]:
+def descriptors(
+    draw: st.DrawFn, types: tuple[str, ...] = (OCI_CONFIG, OCI_LAYER_GZIP, "application/x")
+) -> dict[str, Any]:
     """A good descriptor."""
     found: dict[str, Any] = {
         "mediaType": draw(st.sampled_from(types)),
@@ -52,9 +53,9 @@ def good_documents(draw: st.DrawFn) -> dict[str, Any]:
     tree: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_type}
     if media_type in (OCI, DOCKER):
         tree["config"] = draw(descriptors())
-        tree["layers"] = draw(st.lists(descriptors((LAYER_TYPE, FOREIGN)), max_size=3))
+        tree["layers"] = draw(st.lists(descriptors((OCI_LAYER_GZIP, FOREIGN)), max_size=3))
     else:
-        tree["manifests"] = draw(st.lists(descriptors((OCI, OCI_INDEX, LAYER_TYPE)), max_size=3))
+        tree["manifests"] = draw(st.lists(descriptors((OCI, OCI_INDEX, OCI_LAYER_GZIP)), max_size=3))
     if draw(st.booleans()):
         tree["subject"] = draw(descriptors((OCI,)))
     if draw(st.booleans()):
@@ -248,9 +249,9 @@ def part(media_type: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("tree", "expected"),
     [
-        ({"mediaType": OCI, "config": part(CONFIG_TYPE), "layers": []}, CONFIG_TYPE),
-        ({"mediaType": OCI, "config": part(CONFIG_TYPE), "layers": [], "artifactType": "a/b"}, "a/b"),
-        ({"mediaType": OCI, "config": part(CONFIG_TYPE), "layers": [], "artifactType": ""}, CONFIG_TYPE),
+        ({"mediaType": OCI, "config": part(OCI_CONFIG), "layers": []}, OCI_CONFIG),
+        ({"mediaType": OCI, "config": part(OCI_CONFIG), "layers": [], "artifactType": "a/b"}, "a/b"),
+        ({"mediaType": OCI, "config": part(OCI_CONFIG), "layers": [], "artifactType": ""}, OCI_CONFIG),
         ({"mediaType": OCI, "config": part("c/d", artifactType="e/f"), "layers": []}, "c/d"),
         ({"mediaType": OCI_INDEX, "manifests": []}, ""),
         ({"mediaType": OCI_INDEX, "manifests": [part(OCI, artifactType="e/f")]}, ""),
@@ -264,8 +265,8 @@ def test_the_type_under_which_a_subject_lists_it(tree, expected):
 @pytest.mark.parametrize("count", [4_000, 4_001])
 @pytest.mark.parametrize("kind", ["layers", "manifests"])
 def test_a_document_names_at_most_four_thousand(kind, count):
-    tree: dict[str, Any] = {"schemaVersion": 2, kind: [part(LAYER_TYPE)] * count}
-    tree |= {"mediaType": OCI, "config": part(CONFIG_TYPE)} if kind == "layers" else {"mediaType": OCI_INDEX}
+    tree: dict[str, Any] = {"schemaVersion": 2, kind: [part(OCI_LAYER_GZIP)] * count}
+    tree |= {"mediaType": OCI, "config": part(OCI_CONFIG)} if kind == "layers" else {"mediaType": OCI_INDEX}
     assert (accepts(json.dumps(tree).encode(), "") is not None) == (count <= 4_000)
 
 
@@ -277,7 +278,7 @@ def test_a_document_names_at_most_four_thousand(kind, count):
         ("application/vnd.oci.image.layer.nondistributable.v1.tar", True),
         ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", True),
         ("application/vnd.docker.image.rootfs.diff.tar.gzip", False),
-        (LAYER_TYPE, False),
+        (OCI_LAYER_GZIP, False),
         (OCI, False),
         ("", False),
     ],

@@ -8,8 +8,10 @@ import pytest
 from django.utils import timezone
 
 from registry.models import Blob, BlobLease, ObjectTrash
-from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.images import OCTETS, Image, sha256
 from tests.support.personas import make_key
+from tests.support.registry_client import Answer
 
 NAME = "web/app"
 DATA = b"0123456789"
@@ -41,7 +43,7 @@ def test_a_blob_is_pulled_with_everything_that_clients_look_at(member):
     for answer in (whole, looked_for):
         assert answer.headers["Content-Length"] == "10"
         assert answer.headers["Docker-Content-Digest"] == sha256(DATA)
-        assert answer.headers["Content-Type"] == "application/octet-stream"
+        assert answer.headers["Content-Type"] == OCTETS
         assert answer.headers["Accept-Ranges"] == "bytes"
         assert answer.headers["ETag"] == f'"{sha256(DATA)}"'
         assert answer.headers["Content-Disposition"] == "attachment"
@@ -58,7 +60,7 @@ def test_blobs_of_every_size_come_back(docker, data):
     answer = docker("member").get(f"{NAME}/blobs/{sha256(data)}", 200)
     assert answer.body == data
     assert answer.headers["Content-Length"] == str(len(data))
-    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Type"] == OCTETS
 
 
 def test_a_blob_that_is_not_there_is_unknown(member):
@@ -92,7 +94,7 @@ def test_one_range_is_answered_exactly(member, subtests):
             answer = member.get(PATH, 206, headers={"Range": asked})
             assert answer.headers["Content-Range"] == content_range
             assert answer.headers["Content-Length"] == str(len(body))
-            assert answer.headers["Content-Type"] == "application/octet-stream"
+            assert answer.headers["Content-Type"] == OCTETS
             assert answer.headers["Docker-Content-Digest"] == sha256(DATA)
             assert answer.headers["ETag"] == f'"{sha256(DATA)}"'
             assert answer.body == body

@@ -6,7 +6,8 @@ import pytest
 
 from registry.models import Image as StoredImage
 from registry.models import Repository
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.registry_client import Answer
 
 WEB, PUBLIC, FIXED = ["web/app", "web/team/app"], ["public/app"], ["fixed/app"]
 SECRET, RIVALS = ["secret/app"], ["rivals/app"]

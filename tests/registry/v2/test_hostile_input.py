@@ -18,15 +18,18 @@ import pytest
 
 from registry.models import BlobLease, Image, Manifest, Tag, UploadSession
 from registry.storage.filesystem import FileSystemBlobStorage
-from tests.support import docker_client
-from tests.support.docker_client import PROJECT_HOST, Answer, DockerClient, descriptor, sha256
+from tests.support import images
+from tests.support.docker_client import PROJECT_HOST, DockerClient
+from tests.support.images import descriptor, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.registry_client import Answer
+
 TEN_MEGABYTES = "ten megabytes"
-PUSHED = docker_client.Image(layers=[b"a layer"])
+PUSHED = images.Image(layers=[b"a layer"])
 DIGEST = sha256(b"a layer")
 BAD_REQUESTS = range(400, 500)
 
@@ -417,7 +420,7 @@ SUBJECT = descriptor(b"subject", PUSHED.media_type)
 
 
 def document(**more: object) -> dict[str, object]:
-    return json.loads(docker_client.Image(layers=[LAYER], more={"subject": SUBJECT, **more}).manifest)
+    return json.loads(images.Image(layers=[LAYER], more={"subject": SUBJECT, **more}).manifest)
 
 
 PLACES = {

@@ -10,7 +10,9 @@ import pytest
 from accounts.models import User
 from registry.oci import media_types
 from registry.v2 import http
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.images import Image, sha256
+from tests.support.registry_client import Answer
 
 NAME = "web/app"
 IMAGE = Image(layers=[])

@@ -13,14 +13,22 @@ from accounts import keys
 from registry.models import BlobLease, Event, Manifest, ManifestBlob, ManifestChild, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
-from tests.support.docker_client import BARE_HOST, Image, descriptor, sha256
+from tests.support.docker_client import BARE_HOST
+from tests.support.images import (
+    OCI_CONFIG,
+    OCI_EMPTY,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCTETS,
+    Image,
+    descriptor,
+    sha256,
+)
 
 NAME = "web/app"
 CONFIG = b'{"architecture":"amd64","os":"linux"}'
 LAYER = b"a layer"
 ABSENT_BLOB = b"never pushed"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 FOREIGN_TYPES = (
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -38,7 +46,7 @@ def document(**changes: Any) -> bytes:
     tree = {
         "schemaVersion": 2,
         "mediaType": OCI,
-        "config": descriptor(CONFIG, CONFIG_TYPE),
+        "config": descriptor(CONFIG, OCI_CONFIG),
         "layers": [layer()],
     } | changes
     return json.dumps({key: value for key, value in tree.items() if value is not ABSENT}).encode()
@@ -46,7 +54,7 @@ def document(**changes: Any) -> bytes:
 
 def layer(**changes: Any) -> dict[str, Any]:
     """A good layer's descriptor with changes; ABSENT takes a key away."""
-    tree = descriptor(LAYER, LAYER_TYPE) | changes
+    tree = descriptor(LAYER, OCI_LAYER_GZIP) | changes
     return {key: value for key, value in tree.items() if value is not ABSENT}
 
 
@@ -201,7 +209,7 @@ SHAPES = {
     "schemaVersion null": document(schemaVersion=None),
     "no config": document(config=ABSENT),
     "config null": document(config=None),
-    "config a list": document(config=[descriptor(CONFIG, CONFIG_TYPE)]),
+    "config a list": document(config=[descriptor(CONFIG, OCI_CONFIG)]),
     "config a digest": document(config=sha256(CONFIG)),
     "no layers": document(layers=ABSENT),
     "layers null": document(layers=None),
@@ -274,8 +282,8 @@ def test_what_readers_might_disagree_on_is_refused(member, subtests, cases):
 
 PLACES = {
     "config": lambda wrong: (document(config=wrong, layers=[]), OCI),
-    "first layer": lambda wrong: (document(layers=[wrong, descriptor(CONFIG, LAYER_TYPE)]), OCI),
-    "last layer": lambda wrong: (document(layers=[descriptor(CONFIG, LAYER_TYPE), wrong]), OCI),
+    "first layer": lambda wrong: (document(layers=[wrong, descriptor(CONFIG, OCI_LAYER_GZIP)]), OCI),
+    "last layer": lambda wrong: (document(layers=[descriptor(CONFIG, OCI_LAYER_GZIP), wrong]), OCI),
     "entry of an index": lambda wrong: (index(wrong), OCI_INDEX),
 }
 
@@ -302,7 +310,7 @@ INDEXES = {
     "manifests null": index(manifests=None),
     "manifests an object": index(manifests={}),
     "an entry null": index(None),
-    "config besides": index(config=descriptor(CONFIG, CONFIG_TYPE)),
+    "config besides": index(config=descriptor(CONFIG, OCI_CONFIG)),
     "layers besides": index(layers=[]),
     "schemaVersion 1": index(schemaVersion=1),
     "4,001 entries": index(*[layer()] * 4_001),
@@ -326,7 +334,7 @@ TYPES = {
     "an image said to be a list": (document(mediaType=ABSENT), DOCKER_LIST),
     "nobody says it": (document(mediaType=ABSENT), ""),
     "JSON": (document(mediaType=ABSENT), "application/json"),
-    "bytes": (document(mediaType=ABSENT), "application/octet-stream"),
+    "bytes": (document(mediaType=ABSENT), OCTETS),
     "JSON, but the document knows better": (document(), "application/json"),
     "schema 1": (document(mediaType=ABSENT), "application/vnd.docker.distribution.manifest.v1+json"),
     "signed schema 1": (document(mediaType=ABSENT), "application/vnd.docker.distribution.manifest.v1+prettyjws"),
@@ -365,8 +373,8 @@ def test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice(member
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-EMPTY_CONFIG = descriptor(b"{}", "application/vnd.oci.empty.v1+json")
-NEVER_HERE = descriptor(ABSENT_BLOB, LAYER_TYPE)
+EMPTY_CONFIG = descriptor(b"{}", OCI_EMPTY)
+NEVER_HERE = descriptor(ABSENT_BLOB, OCI_LAYER_GZIP)
 ACCEPTED = {
     "an image": (document(), OCI),
     "without mediaType": (document(mediaType=ABSENT), OCI),
@@ -376,10 +384,10 @@ ACCEPTED = {
     "a Docker image": (document(mediaType=DOCKER), DOCKER),
     "no layers": (document(layers=[]), OCI),
     "the same layer twice": (document(layers=[layer(), layer()]), OCI),
-    "the config as a layer": (document(layers=[descriptor(CONFIG, LAYER_TYPE)]), OCI),
+    "the config as a layer": (document(layers=[descriptor(CONFIG, OCI_LAYER_GZIP)]), OCI),
     "4,000 layers": (document(layers=[layer()] * 4_000), OCI),
     "an empty config": (document(config=EMPTY_CONFIG, artifactType="application/vnd.example", layers=[]), OCI),
-    "an empty blob": (document(layers=[descriptor(b"", LAYER_TYPE)]), OCI),
+    "an empty blob": (document(layers=[descriptor(b"", OCI_LAYER_GZIP)]), OCI),
     "an unknown artifactType": (document(artifactType="application/vnd.example.nobody.knows+cbor"), OCI),
     "unknown types": (
         document(
@@ -388,7 +396,7 @@ ACCEPTED = {
         ),
         OCI,
     ),
-    "zstd": (document(layers=[layer(mediaType="application/vnd.oci.image.layer.v1.tar+zstd")]), OCI),
+    "zstd": (document(layers=[layer(mediaType=OCI_LAYER_ZSTD)]), OCI),
     "in-toto": (document(layers=[layer(mediaType="application/vnd.in-toto+json")]), OCI),
     "wasm": (document(layers=[layer(mediaType="application/wasm")]), OCI),
     "foreign layers that are not here": (
@@ -420,7 +428,7 @@ ACCEPTED = {
     "escapes of one's own": (GOOD.replace(b'"layers"', b'"\\u006cayers"'), OCI),
     "an empty index": (index(), OCI_INDEX),
     "an empty Docker list": (index(mediaType=DOCKER_LIST), DOCKER_LIST),
-    "an index of blobs, as BuildKit's cache": (index(layer(), descriptor(CONFIG, CONFIG_TYPE)), OCI_INDEX),
+    "an index of blobs, as BuildKit's cache": (index(layer(), descriptor(CONFIG, OCI_CONFIG)), OCI_INDEX),
     "an artifact as an index": (index(artifactType="application/vnd.example"), OCI_INDEX),
 }
 
@@ -501,7 +509,9 @@ def test_a_manifest_that_breaks_off_is_refused(member, length):
 # ── What it names must be here ───────────────────────────────────────────────────────────────────────────────────────
 def test_each_missing_blob_is_an_error_of_its_own(member):
     missing = [b"one", b"two", b"three"]
-    content = document(layers=[layer(), *(descriptor(data, LAYER_TYPE) for data in missing), NEVER_HERE, NEVER_HERE])
+    content = document(
+        layers=[layer(), *(descriptor(data, OCI_LAYER_GZIP) for data in missing), NEVER_HERE, NEVER_HERE]
+    )
     answer = member.push_manifest(NAME, "1.0", content, expect=400)
     assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"] * 4
     details = {error["detail"]["digest"] for error in answer.json()["errors"]}
@@ -512,7 +522,7 @@ def test_each_missing_blob_is_an_error_of_its_own(member):
 @pytest.mark.parametrize(
     ("content", "media_type"),
     [
-        (document(config=descriptor(ABSENT_BLOB, CONFIG_TYPE)), OCI),
+        (document(config=descriptor(ABSENT_BLOB, OCI_CONFIG)), OCI),
         (document(layers=[NEVER_HERE]), OCI),
         (document(mediaType=DOCKER, layers=[NEVER_HERE]), DOCKER),
         (document(layers=[layer(digest="sha512:" + hashlib.sha512(LAYER).hexdigest())]), OCI),
@@ -542,7 +552,7 @@ def test_what_is_stored_for_other_repositories_only_cannot_be_named(docker, memb
     docker("member").push("public/app", "1.0", Image(layers=[b"in public"]), shape="post")
     before = [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
     for data in (b"a secret", b"in public"):
-        content = document(layers=[descriptor(data, LAYER_TYPE)])
+        content = document(layers=[descriptor(data, OCI_LAYER_GZIP)])
         assert member.push_manifest(NAME, "1.0", content, expect=400).codes == ["MANIFEST_BLOB_UNKNOWN"]
     assert before == [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
 

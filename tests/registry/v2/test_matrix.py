@@ -10,21 +10,25 @@ import base64
 import json
 import re
 import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
 from django.core.handlers.wsgi import WSGIHandler
-from django.db import transaction
 from django.test import RequestFactory
 from django.urls import URLPattern, get_resolver
 
 from accounts import organizations
 from accounts.models import ProjectRole, User
 from registry import uploads
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.database import rolled_back
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.images import OCTETS, Image, sha256
 from tests.support.personas import World, make_key
+
+if TYPE_CHECKING:
+    from tests.support.registry_client import Answer
 
 # web is private, public is public, both of project demo; missing does not exist. "-": the route has no repository.
 # anonymous has an anonymous token; deactivated was a member of the project when the token was issued.
@@ -163,7 +167,7 @@ class Scene:
         if row.route == "manifest" and row.method == "PUT":
             return self.image.manifest, {"Content-Type": self.image.media_type}
         if row.route == "upload" and row.method in {"PATCH", "PUT"}:
-            return b"some bytes", {"Content-Type": "application/octet-stream"}
+            return b"some bytes", {"Content-Type": OCTETS}
         if row.route == "token" and row.method == "POST":
             persona = self.world.people.get(person)
             form = {
@@ -202,14 +206,6 @@ def scene(world, docker) -> Scene:
     organizations.set_project_role(world.projects["demo"], user, ProjectRole.MEMBER)
     world.people["deactivated"] = make_key(user)
     return found
-
-
-@contextmanager
-def undone():
-    """What happens inside did not happen."""
-    with transaction.atomic():
-        yield
-        transaction.set_rollback(True)
 
 
 def deactivate(scene: Scene, person: str) -> None:
@@ -291,7 +287,7 @@ def test_everybody_gets_the_answer_of_the_table(scene, route, way):
         if way is with_key and row in REGISTRY_ROWS and route != "token":
             expected["anonymous"] = 401  # nothing was offered: what is public takes an anonymous token
         for person in PEOPLE:
-            with undone():
+            with rolled_back():
                 answer = way(scene, row, person)
             check_shape(row, answer)
             if answer.status != expected[person]:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, SHAPES, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, SHAPES
+from tests.support.images import OCTETS, Image, sha256
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -35,7 +36,7 @@ def test_stored_bytes_are_never_shown_as_a_page(docker, host):
         browser.get(path, 206, headers=as_browser | {"Range": "bytes=0-9,20-29"}),
     ]
     kinds = [answer.headers["Content-Type"].partition(";")[0] for answer in answers]
-    assert kinds == [*["application/octet-stream"] * 3, "multipart/byteranges"]
+    assert kinds == [*[OCTETS] * 3, "multipart/byteranges"]
     for answer in answers:
         assert answer.headers["Content-Disposition"] == "attachment"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

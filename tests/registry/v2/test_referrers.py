@@ -8,12 +8,13 @@ import pytest
 
 from registry.models import Manifest
 from registry.oci import media_types
-from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, descriptor, sha256
+from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Image, descriptor, sha256
+from tests.support.registry_client import Answer
 
 NAME = "web/app"
 IMAGE = Image(layers=[])
 SIGNATURE, SBOM = "application/vnd.example.signature", "application/vnd.example.sbom+json"
-CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 PATH = f"{NAME}/referrers/{IMAGE.digest}"
 MIB = 1024 * 1024
 SUBJECT = descriptor(IMAGE.manifest, IMAGE.media_type)
@@ -74,16 +75,16 @@ def test_referrers_are_listed_as_an_index_with_all_that_clients_look_at(docker, 
     content = artifact(annotations={"org.example.signed-by": "시작", "b": "c"})
     attach(member, content)
     answer = docker("viewer").get(PATH, 200)
-    assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+    assert answer.headers["Content-Type"] == OCI_INDEX
     assert answer.headers["Content-Length"] == str(len(answer.body))
     assert "OCI-Filters-Applied" not in answer.headers
     assert "Link" not in answer.headers
     assert answer.json() == {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": OCI_INDEX,
         "manifests": [
             {
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "mediaType": OCI_MANIFEST,
                 "digest": sha256(content),
                 "size": len(content),
                 "artifactType": SIGNATURE,
@@ -99,8 +100,8 @@ def test_referrers_are_listed_as_an_index_with_all_that_clients_look_at(docker, 
 
 TYPES = {
     "its own": (artifact(SBOM), media_types.OCI_MANIFEST, SBOM),
-    "of its config": (artifact(""), media_types.OCI_MANIFEST, CONFIG_TYPE),
-    "of its config, its own being empty": (artifact("", artifactType=""), media_types.OCI_MANIFEST, CONFIG_TYPE),
+    "of its config": (artifact(""), media_types.OCI_MANIFEST, OCI_CONFIG),
+    "of its config, its own being empty": (artifact("", artifactType=""), media_types.OCI_MANIFEST, OCI_CONFIG),
     "an index's own": (index_artifact(artifactType=SBOM), media_types.OCI_INDEX, SBOM),
     "none": (index_artifact(), media_types.OCI_INDEX, None),
 }
@@ -164,7 +165,7 @@ def test_a_filter_is_applied_and_said_to_be(member):
     for artifact_type, expected in (
         (SIGNATURE, [signature]),
         (SBOM, [sbom]),
-        (CONFIG_TYPE, [image]),
+        (OCI_CONFIG, [image]),
         ("application/vnd.nobody.has.this", []),
         (SIGNATURE.upper(), []),
     ):
@@ -177,7 +178,7 @@ def test_a_filter_is_applied_and_said_to_be(member):
 
 
 # ── Nothing there ────────────────────────────────────────────────────────────────────────────────────────────────────
-NOTHING = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []}
+NOTHING = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
 @pytest.mark.parametrize("query", ["", f"?artifactType={SIGNATURE}"])
@@ -193,7 +194,7 @@ def test_what_is_still_to_come_has_an_empty_list(docker, subtests, query):
         with subtests.test(f"{name} for {person}"):
             answer = docker(person).get(f"{name}/referrers/sha256:{'0' * 64}{query}", 200)
             assert answer.json() == NOTHING
-            assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+            assert answer.headers["Content-Type"] == OCI_INDEX
             assert ("OCI-Filters-Applied" in answer.headers) == bool(query)
 
 
@@ -271,7 +272,7 @@ def test_following_the_links_gives_every_referrer_once(member, count):
     assert [digest for answer in answers for digest in digests(answer)] == expected
     assert len(answers) == -(-count // 100)
     for answer in answers:
-        assert answer.headers["Content-Type"] == "application/vnd.oci.image.index.v1+json"
+        assert answer.headers["Content-Type"] == OCI_INDEX
         assert answer.json()["schemaVersion"] == 2
 
 

@@ -10,7 +10,9 @@ from registry import trash
 from registry.models import Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
-from tests.support.docker_client import BARE_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.images import Image, sha256
+from tests.support.registry_client import Answer
 
 NAME = "web/app"
 LIST = f"{NAME}/tags/list"

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import uuid
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connection
@@ -14,13 +15,17 @@ from django.test.utils import CaptureQueriesContext
 from accounts.actors import SYSTEM
 from registry import repositories
 from registry.models import Blob, BlobLease, Image, Manifest, ManifestBlob, Repository, Tag, UploadSession
-from tests.support import docker_client
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, descriptor, sha256
+from tests.support import images
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.images import OCI_INDEX, OCTETS, descriptor, sha256
 from tests.support.personas import make_key
+
+if TYPE_CHECKING:
+    from tests.support.registry_client import Answer
 
 VOLATILE = {"X-Request-Id", "Date"}
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-SECRET = docker_client.Image(layers=[b"a layer that only demo/fixed has"])
+SECRET = images.Image(layers=[b"a layer that only demo/fixed has"])
 LAYER = sha256(SECRET.layers[0])
 NOWHERE = sha256(b"a layer that nobody ever pushed")
 
@@ -106,7 +111,7 @@ def paths(name: str, upload: str, requests: list[tuple[str, str]]):
 def body_of(method: str, path: str) -> tuple[bytes, dict[str, str]]:
     if method == "PUT" and "/manifests/" in path:
         return SECRET.manifest, {"Content-Type": SECRET.media_type}
-    return (SECRET.layers[0], {"Content-Type": "application/octet-stream"}) if method in {"PUT", "PATCH"} else (b"", {})
+    return (SECRET.layers[0], {"Content-Type": OCTETS}) if method in {"PUT", "PATCH"} else (b"", {})
 
 
 def ask(
@@ -244,7 +249,7 @@ def test_a_manifest_links_no_blob_of_another_repository(docker, secret, name):
     answer = client.push_manifest("web/app", "stolen", document, expect=400)
     assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
     assert answer.json()["errors"][0]["detail"]["digest"] == LAYER
-    unknown = docker_client.Image(layers=[b"a layer that nobody ever pushed"])
+    unknown = images.Image(layers=[b"a layer that nobody ever pushed"])
     nowhere = client.push_manifest("web/app", "stolen", unknown.manifest, expect=400)
     assert normal(answer, LAYER) == normal(nowhere, NOWHERE)
     assert config == sha256(SECRET.config)
@@ -270,7 +275,7 @@ def bearer(client: DockerClient, scope: str) -> dict[str, str]:
 def test_a_manifest_is_of_its_image_alone(docker):
     """Blobs belong to a repository, manifests and tags to an image."""
     image = docker("member").push("web/one", "1.0")
-    docker("member").push("web/two", "2.0", docker_client.Image(layers=[b"another"]))
+    docker("member").push("web/two", "2.0", images.Image(layers=[b"another"]))
     docker("viewer").get(f"web/one/manifests/{image.digest}", 200)
     docker("viewer").get(f"web/two/manifests/{image.digest}", 404)
     docker("viewer").get("web/two/manifests/1.0", 404)
@@ -281,7 +286,7 @@ def test_an_index_names_no_manifest_of_another_image(docker):
     image = docker("member").push("fixed/app", "1.0", SECRET)
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": OCI_INDEX,
         "manifests": [descriptor(image.manifest, image.media_type)],
     }
     answer = docker("pusher").push_manifest(
@@ -416,7 +421,7 @@ def test_what_was_deleted_is_gone_for_every_reader(world, docker):
     """By tag, digest, blob and referrers; who may push still sees a layer under an open lease (docs/design/security.md 11)."""
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=True)
     subject = docker("member").push("web/app", "1.0", SECRET)
-    signature = docker_client.Image(
+    signature = images.Image(
         layers=[b"signature"],
         more={"subject": descriptor(subject.manifest, subject.media_type), "artifactType": "test/signature"},
     )

@@ -9,6 +9,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import jwt
@@ -21,8 +22,12 @@ from django.utils import timezone
 
 from accounts import guesses, keys, tokens
 from accounts.models import AccessKey, RefreshToken, SignInFailure, User
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient
-from tests.support.personas import PASSWORD, Persona, make_key
+from tests.support import PASSWORD
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.personas import Persona, make_key
+
+if TYPE_CHECKING:
+    from tests.support.registry_client import Answer
 
 
 # ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,7 +13,9 @@ from django.utils import timezone
 
 from registry.models import Blob, BlobLease, ObjectTrash, UploadSession
 from registry.oci import media_types
-from tests.support.docker_client import BARE_HOST, PROJECT_HOST, Answer, DockerClient, Image, sha256
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
+from tests.support.images import Image, sha256
+from tests.support.registry_client import Answer
 
 NAME = "web/app"
 UPLOADS = f"{NAME}/blobs/uploads/"

@@ -1,13 +1,24 @@
-"""How a database would find rows: a test of an index that does not depend on how full or fast it is."""
+"""The database of a test: changes that are taken back, and how it would find rows, however full or fast it is."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from django.db import connection
+from django.db import connection, transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.db.models import QuerySet
+
+
+@contextmanager
+def rolled_back() -> Iterator[None]:
+    """Take back whatever the block changes in the database."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
 
 
 def plan(queryset: QuerySet) -> str:  # type: ignore[type-arg]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from scanning import findings as results
 from scanning import sboms
 from scanning.models import Component, Recipient, Sbom, Scan, Subscription
 from scanning.trivy.report import TITLE_LENGTH, Found, PackageName, Result
+from tests.support.images import OCI_INDEX, OCI_MANIFEST, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from registry.models import Repository
 
 VERSION = "0.76.0"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 # ── What a scan found ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -78,7 +76,7 @@ def make_manifest(
     content = text.encode()
     made = Manifest.objects.create(
         image=found,
-        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        digest=sha256(content),
         media_type=OCI_MANIFEST,
         content=content,
         platforms=platform,
@@ -95,7 +93,7 @@ def make_index(*children: Manifest, tag: str = "") -> Manifest:
     content = "".join(child.digest for child in children).encode()
     made = Manifest.objects.create(
         image=children[0].image,
-        digest=f"sha256:{hashlib.sha256(content).hexdigest()}",
+        digest=sha256(content),
         media_type=OCI_INDEX,
         content=content,
         platforms=" ".join(child.platforms for child in children),
@@ -151,8 +149,8 @@ def make_report(
     manifest: Manifest, findings: Iterable[Found] = (), *, by: str = "member@acme.test", **more: Any
 ) -> Scan:
     """A scan as somebody asked for it, of which everybody who wanted to has heard."""
-    more = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
-    return scanned(manifest, *findings, **more)
+    given: dict[str, Any] = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
+    return scanned(manifest, *findings, **given)
 
 
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────

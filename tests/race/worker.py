@@ -1,0 +1,118 @@
+"""What the workers share: a clock that runs fast, digests that all of them want, and the loop that counts deeds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import sys
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from django.db import DatabaseError, transaction
+from django.utils import timezone
+
+from accounts.actors import Actor
+from accounts.models import User
+from registry import blobs, errors, garbage, uploads
+from registry.models import Repository
+from tests.race import controls
+from tests.race.world import EMAIL, REPOSITORIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.models import QuerySet
+
+LEASE = 2.0  # seconds
+# So many that most have few references or none: what is collected is often what another process pushes at that moment.
+CONTENTS = [f"layer {number}".encode() * 40 for number in range(48)]
+GIVEN_UP = [f"given up {number}".encode() * 40 for number in range(4)]
+CONFIGS = [json.dumps({"architecture": f"a{number}", "os": "linux"}).encode() for number in range(4)]
+
+rng = random.Random(os.getpid())
+
+
+@dataclass
+class Counts:
+    """How often a worker tried its deed, how much it did, and what it found wrong."""
+
+    tried: int = 0
+    done: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+counts = Counts()
+
+
+def wrong(what: str) -> None:
+    """Something that must never be."""
+    counts.wrong.append(what)
+
+
+@cache
+def me() -> Actor:
+    """Who pushes, deletes and restores."""
+    user = User.objects.get(email=EMAIL)
+    return Actor(user_id=user.pk, label=user.email)
+
+
+def any_repository() -> Repository | None:
+    """One of the two; None when it is deleted."""
+    found = Repository.objects.live().select_related("project").filter(name=rng.choice(REPOSITORIES))
+    return found.first()
+
+
+def nap(seconds: float) -> None:
+    """Sleep at most so long."""
+    time.sleep(rng.random() * seconds)
+
+
+def hurry(rows: QuerySet, field: str) -> None:  # type: ignore[type-arg]
+    """Let what would come one day come now.
+
+    Rows that another process has locked are left alone: it follows the order of locks, this function does not.
+    """
+    with transaction.atomic():
+        free = list(rows.select_for_update(skip_locked=True).order_by("pk").values_list("pk", flat=True))
+        rows.model._default_manager.filter(pk__in=free).update(**{field: timezone.now()})
+
+
+def _hasten() -> None:
+    """Make leases, recovery and delays last a second or less."""
+    blobs.LEASE = timedelta(seconds=LEASE)
+    garbage.OBJECT_DELAY = timedelta(0)
+    garbage.PAUSE = 0
+    garbage.BACKOFF = timedelta(0)
+    garbage.ORPHAN_AGE = timedelta(0)
+    uploads.DONE_SESSION_LIFE = timedelta(seconds=1)
+
+
+def run(deed: Callable[[], int]) -> None:
+    """Say "ready", wait for a line, repeat the deed until the time is over or a process has found damage; print counts."""
+    logging.disable(logging.CRITICAL)
+    _hasten()
+    if control := os.environ["RACE_CONTROL"]:
+        controls.CONTROLS[control]()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    end, found = time.monotonic() + float(os.environ["RACE_SECONDS"]), Path(os.environ["RACE_FOUND"])
+    while time.monotonic() < end and not found.exists():
+        try:
+            counts.tried += 1
+            counts.done += deed()
+        except errors.RegistryError:
+            pass
+        except Exception as error:
+            # A database that defends itself against a control is not the damage that must be found.
+            if not (control and isinstance(error, DatabaseError)):
+                wrong(traceback.format_exc()[-2500:])
+        if counts.wrong:
+            found.touch()
+    print(json.dumps(asdict(counts)))

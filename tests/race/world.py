@@ -1,0 +1,23 @@
+"""``python -m tests.race.world``: make what the workers race for."""
+
+from accounts import organizations
+from accounts.actors import SYSTEM
+from accounts.models import ProjectRole
+from registry import repositories
+
+EMAIL = "pusher@acme.test"
+REPOSITORIES = ("one", "two")
+
+
+def main() -> None:
+    """Make it."""
+    organization, _ = organizations.create_organization("acme")
+    project, _ = organizations.create_project(organization, "demo")
+    for name in REPOSITORIES:
+        repositories.create(SYSTEM, project, name)
+    user, _ = organizations.add_user(organization, EMAIL)
+    organizations.set_project_role(project, user, ProjectRole.MEMBER)
+
+
+if __name__ == "__main__":
+    main()

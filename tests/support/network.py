@@ -1,0 +1,134 @@
+"""What this installation sends to, on loopback: a mail server, a receiver of webhooks, and the addresses of names."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import http.server
+import logging
+import socket
+import threading
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from tests.support.programs import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from email.message import EmailMessage
+
+
+@dataclass
+class Receiver:
+    """A web server that keeps what it is sent. ``answers``: what to say next; 200 when there is none left."""
+
+    port: int = 0
+    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where to send."""
+        return f"http://127.0.0.1:{self.port}/hook?secret=path"
+
+    def will_say(self, status: int, body: bytes = b"", **headers: str) -> None:
+        """Answer a request so."""
+        self.answers.append((status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+
+
+@pytest.fixture
+def receiver(settings: Any) -> Iterator[Receiver]:
+    """A receiver on loopback, which the operator of this site allows."""
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
+    found = Receiver()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.requests.append((self.path, dict(self.headers.items()), body))
+            status, headers, answer = found.answers.pop(0) if found.answers else (200, {}, b"thanks")
+            self.send_response(status)
+            for name, value in ({"Content-Type": "text/plain"} | headers).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        found.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield found
+        server.shutdown()
+        thread.join()
+
+
+@dataclass
+class MailServer:
+    """An SMTP server that keeps what it is sent. ``refusals``: what to say to a recipient instead, once or always."""
+
+    mails: list[EmailMessage] = field(default_factory=list)
+    recipients: list[list[str]] = field(default_factory=list)
+    refusals: dict[str, list[str]] = field(default_factory=dict)
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        """Take the recipient, or not."""
+        if waiting := self.refusals.get(address):
+            return waiting.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        """Keep the mail."""
+        self.recipients.append(list(envelope.rcpt_tos))
+        self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
+        return "250 OK"
+
+    def part(self, number: int, kind: str) -> str:
+        """The text or HTML of a mail."""
+        found = self.mails[number].get_body((kind,))
+        assert found is not None
+        return str(found.get_content())
+
+
+@pytest.fixture
+def mail_server(settings: Any) -> Iterator[MailServer]:
+    """A mail server on loopback, to which this installation sends."""
+    found = MailServer()
+    controller = Controller(found, hostname="127.0.0.1", port=free_port())
+    logging.getLogger("mail.log").setLevel(logging.WARNING)
+    controller.start()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = controller.hostname, controller.port
+    yield found
+    controller.stop()
+
+
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """``resolver("evil.test", "203.0.113.1")``: a name means these addresses; returns the list of what was asked."""
+    known: dict[str, list[str]] = {}
+    asked: list[str] = []
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, port: Any, *args: Any, **kwargs: Any) -> Any:
+        if host not in known:
+            return real(host, port, *args, **kwargs)
+        asked.append(host)
+        found = known[host]
+        return [answer for address in found for answer in real(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    def name(host: str, *addresses: str) -> list[str]:
+        known[host] = list(addresses)
+        return asked
+
+    return name
