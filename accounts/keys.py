@@ -209,8 +209,13 @@ class LastUsed:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._notes: dict[int, tuple[datetime, str, str]] = {}
-        self._written: dict[int, datetime] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was gathered, and what was written when."""
+        with self._lock:
+            self._notes: dict[int, tuple[datetime, str, str]] = {}
+            self._written: dict[int, datetime] = {}
 
     def note(self, key_id: int, address: str, client: str) -> None:
         """Remember a use; costs no query."""

@@ -208,7 +208,7 @@ def rotate_signing_key(by: Actor = SYSTEM, *, only_if_due: bool = False) -> bool
             SigningKey.objects.filter(created_at__lt=now - 2 * SIGNING_KEY_LIFETIME).exclude(pk=newest.pk).delete()
         _record_rotation(by, new)
     if newest:
-        _keys.forget()
+        forget_keys()
     return True
 
 
@@ -222,7 +222,7 @@ def replace_signing_keys(by: Actor = SYSTEM) -> int:
         new = _new_signing_key()
         deleted, _ = SigningKey.objects.exclude(pk=new.pk).delete()
         _record_rotation(by, new, withdrawn=deleted)
-    _keys.forget()
+    forget_keys()
     return deleted
 
 
@@ -231,6 +231,11 @@ def _record_rotation(by: Actor, new: SigningKey, withdrawn: int = 0) -> None:
     detail = {"identifier": new.identifier, "withdrawn": withdrawn}
     everywhere = Organization.objects.values_list("pk", flat=True)
     audit.record(by, audit.Action.SIGNING_KEY_ROTATE, organizations=everywhere, detail=detail)
+
+
+def forget_keys() -> None:
+    """Read the signing keys again at the next use, and trust no token that this process has seen before."""
+    _keys.forget()
 
 
 def forget_expired() -> int:

@@ -11,8 +11,9 @@ from django.core.cache import cache
 
 from accounts import keys, tokens
 from accounts.models import Organization
+from registry.statistics.pulls import counter
 from tests.support.docker_client import PROJECT_HOST, DockerClient
-from tests.support.network import mail_server, receiver, resolver  # noqa: F401  fixtures
+from tests.support.network import loopback_only, mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.support.personas import World, make_world
 
 if TYPE_CHECKING:
@@ -57,8 +58,17 @@ def columns_have_a_length() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def memory_of_the_process() -> None:
+    """What this process remembers between requests is forgotten before each test."""
+    tokens.forget_keys()
+    keys.last_used.clear()
+    counter.clear()
+    cache.clear()
+
+
+@pytest.fixture(autouse=True)
 def storage_folder(settings: object, tmp_path: Path) -> Path:
-    """Each test stores blobs in a folder of its own, and knows no keys and addresses of the test before."""
+    """Each test stores blobs in a folder of its own."""
     folder = tmp_path / "storage"
     settings.STORAGES = settings.STORAGES | {  # type: ignore[attr-defined]
         "blobs": {
@@ -67,9 +77,6 @@ def storage_folder(settings: object, tmp_path: Path) -> Path:
         },
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
-    tokens._keys.forget()
-    cache.clear()
-    keys.last_used.__init__()  # type: ignore[misc]
     return folder
 
 

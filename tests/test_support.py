@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+
 import pytest
 
+from tests.support.network import is_loopback
 from tests.support.pages import Page
 
 PAGE = """
@@ -58,3 +62,29 @@ def test_texts_links_and_tables_are_those_that_can_be_read(page):
     assert page.link("next").href == "/projects/demo/tags?page=2"
     assert page.link("prev") is None
     assert page.text.endswith("Tag Size 1 2 MB Next")
+
+
+@pytest.mark.parametrize("method", ["connect", "connect_ex"])
+@pytest.mark.parametrize(
+    ("family", "host"), [(socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"), (socket.AF_INET, "kcr.test")]
+)
+def test_no_test_connects_to_another_host(method, family, host):
+    with socket.socket(family) as client, pytest.raises(pytest.fail.Exception, match=f"{host} port 443"):
+        getattr(client, method)((host, 443))
+
+
+def test_no_test_sends_a_datagram_to_another_host():
+    with socket.socket(type=socket.SOCK_DGRAM) as client, pytest.raises(pytest.fail.Exception, match=r"192\.0\.2\.1"):
+        client.sendto(b"question", ("192.0.2.1", 53))
+
+
+def test_code_that_catches_every_exception_does_not_hide_a_connection():
+    with pytest.raises(pytest.fail.Exception), contextlib.suppress(Exception), socket.socket() as client:
+        client.connect(("192.0.2.1", 443))
+
+
+def test_tests_connect_to_loopback():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert client.getpeername() == server.getsockname()
+    assert all(map(is_loopback, ("localhost", "demo.kcr.localhost", "127.9.9.9", "::1", "::ffff:127.0.0.1")))
+    assert not any(map(is_loopback, ("0.0.0.0", "localhost.test", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1")))

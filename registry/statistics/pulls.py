@@ -53,7 +53,12 @@ class PullCounter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._notes: dict[tuple[int, str, date], _Note] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was gathered."""
+        with self._lock:
+            self._notes: dict[tuple[int, str, date], _Note] = {}
 
     def note(self, image_id: int, reference: str, kind: Kind) -> None:
         """Remember one use of a tag or digest; costs no query."""

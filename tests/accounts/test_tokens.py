@@ -33,13 +33,13 @@ GRANTS = [
 def signing(db) -> None:
     """One signing key, and no other."""
     SigningKey.objects.all().delete()
-    tokens._keys.forget()
+    tokens.forget_keys()
     tokens.rotate_signing_key()
 
 
 def new_process() -> None:
     """Another process knows nothing yet but what is in the database."""
-    tokens._keys.forget()
+    tokens.forget_keys()
 
 
 # ── What a token says ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -18,11 +17,6 @@ from registry.statistics import pulls as counting
 from registry.statistics import sizes
 from registry.statistics.pulls import counter
 from tests.support.images import OCI_INDEX, Image, descriptor
-
-
-@pytest.fixture(autouse=True)
-def nothing_noted():
-    counter.__init__()
 
 
 def days() -> dict[str, tuple[int, int, int]]:

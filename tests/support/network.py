@@ -1,4 +1,9 @@
-"""What this installation sends to, on loopback: a mail server, a receiver of webhooks, and the addresses of names."""
+"""What this installation sends to: a mail server and a receiver of webhooks on loopback, and nothing else.
+
+``loopback_only`` refuses connections to other hosts. It is a patch of three methods of ``socket.socket`` and not the
+library pytest-socket, which would be one more dependency for these thirty lines. It does not see what is no Python: the
+client library of PostgreSQL, the look-up of names, programs that tests start.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import logging
 import socket
 import threading
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +25,34 @@ from tests.support.programs import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import EmailMessage
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, an address or a name, is this machine by its loopback address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loopback_only() -> Iterator[None]:
+    """Fail a test that opens a connection to another host, whatever the code under test makes of the failure."""
+
+    def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: socket.socket, *arguments: Any) -> Any:
+            address = arguments[-1]
+            if self.family in {socket.AF_INET, socket.AF_INET6} and not is_loopback(address[0]):
+                pytest.fail(f"a connection to another host: {address[0]} port {address[1]}")
+            return method(self, *arguments)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex", "sendto"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
 
 
 @dataclass
