@@ -43,7 +43,7 @@ def text(answer) -> str:
 
 def send(browser: Client, path: str, **fields: str):
     """Fill in the form of the page that has these fields, and send all that it has."""
-    return see(browser, path).form(*fields).submit(browser, **fields)
+    return see(browser, path).form(**fields).submit(browser, **fields)
 
 
 def create(browser: Client, *addresses: str) -> Subscription:

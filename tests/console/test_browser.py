@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.support.programs import require, run
-from tests.support.server import SOURCE, LiveServer
+from tests.support.programs import require
+from tests.support.server import LiveServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 PASSWORD = "correct horse battery"
-# In one process: each command of manage.py would start Django anew.
-PEOPLE = f"""
-from accounts import organizations
-from accounts.actors import SYSTEM
-from accounts.grants import RepositoryRole
-from registry import repositories
-
-demo = organizations.find_project("demo")
-for name, role in (("owner", None), ("admin", "admin"), ("mina", "member"), ("reader", "reader"), ("viewer", None)):
-    user, _ = organizations.add_user(
-        demo.organization, name + "@acme.test", role="owner" if name == "owner" else None, password={PASSWORD!r}
-    )
-    if role:
-        organizations.set_project_role(demo, user, role)
-repositories.set_role(SYSTEM, repositories.find("demo/web"), user, RepositoryRole.VIEWER)
-"""
 QUIET = (
     "--no-sandbox",
     "--disable-gpu",
@@ -90,36 +74,25 @@ PAGES = (
 )
 
 
-# Two scans of the first image; nothing works on the others here.
-SCANNED = """
-from registry.models import Manifest, Severity
-from scanning.models import Scan
-from tests.support.factories import found, make_report
-Scan.objects.all().delete()
-first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
-openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
-make_report(first, [openssl])
-make_report(first, [openssl, found("CVE-2026-2", "curl", severity=Severity.LOW)])
-"""
-
-
 class Console(LiveServer):
     """A server with people who can sign in, and an image."""
 
     def people(self) -> Console:
         """Make them."""
         super().people()
-        run(self.command("shell", "-v", "0", "-c", PEOPLE), environment=self.environment, directory=SOURCE)
+        self.step("people")
         self.push("1")
         self.push("2")
-        self.manage("shell", "--no-imports", "-c", SCANNED)
+        self.step("scans")
         return self
+
+    def step(self, *arguments: str) -> None:
+        """A step of tests.console.world."""
+        self.run_module("tests.console.world", *arguments)
 
     def link_to(self, email: str) -> str:
         """The link of the invitation of this address, from the mail that a worker would have sent."""
-        send = "from accounts import models, tasks\n"
-        send += f"tasks.send_invitation(models.Invitation.objects.get(email={email!r}).pk)"
-        self.manage("shell", "--no-imports", "-c", send)
+        self.step("invitation", email)
         for letter in sorted((self.data / "mail").iterdir()):
             said = message_from_bytes(letter.read_bytes())
             if said["To"] == email:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 
 import pytest
 
-from tests.support.programs import PostgresServer, run
-from tests.support.server import SOURCE, Server
+from tests.support.programs import PostgresServer
+from tests.support.server import Server
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -24,12 +23,11 @@ class Installation(Server):
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_four_workers(receiver, database):
     with ExitStack() as stack:
-        settings = {"KCR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8", "DJANGO_SETTINGS_MODULE": "registry.settings"}
+        settings = {"KCR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
         if database == "postgresql":
             settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
         installation = stack.enter_context(Installation("notices", settings))
-        command = [sys.executable, "-m", "tests.scanning.workers", receiver.url]
-        found = run(command, environment=installation.environment, directory=SOURCE).json()
+        found = installation.run_module("tests.scanning.workers", receiver.url)
     assert found["notices"] == 24  # twelve images for two subscriptions
     assert found["images"] == 24
     assert found["pending"] == 0

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 #: Where each element says what it loads or leads to.
 ADDRESSES = {"a": "href", "form": "action", "img": "src", "script": "src", "link": "href", "button": "formaction"}
@@ -85,14 +85,15 @@ class Form:
 
     def filled(self, **fields: str | Iterable[str]) -> Sent:
         """What it sends when these fields are filled in so; an empty list leaves all boxes of that name unchecked."""
-        sent = self.shown
-        for name, given in fields.items():
-            values = [given] if isinstance(given, str) else list(given)
-            assert name in self.names, f"the form to {self.action} has no {name}: {sorted(self.names)}"
-            for value in values:
-                assert self._offers(name, value), f"the form to {self.action} does not offer {value!r} as {name}"
-            sent[name] = _one_or_all(values)
+        refused = self.refused(fields)
+        assert not refused, f"the form to {self.action} does not offer {refused}: {sorted(self.names)}"
+        sent = self.shown | {name: _one_or_all(_values(given)) for name, given in fields.items()}
         return {name: value for name, value in sent.items() if value != []}
+
+    def refused(self, fields: Mapping[str, str | Iterable[str]]) -> list[tuple[str, str]]:
+        """Which of these names and values it could not send."""
+        given = [(name, value) for name, values in fields.items() for value in _values(values)]
+        return [(name, value) for name, value in given if not self._offers(name, value)]
 
     def _offers(self, name: str, value: str) -> bool:
         options = self.fields[name].options if name in self.fields else set()
@@ -134,13 +135,13 @@ class Page(HTMLParser):
         """All that can be read, each run of white space as one space."""
         return _joined(self._texts)
 
-    def form(self, *names: str, action: str | None = None) -> Form:
-        """The first form that is sent by POST, has all these fields, and goes to ``action`` if that is given."""
+    def form(self, *names: str, **fields: str | Iterable[str]) -> Form:
+        """The first form that is sent by POST, has fields of all these names, and offers all these values."""
         for form in self.forms:
-            if form.method == "post" and form.names >= set(names) and action in {None, form.action}:
+            if form.method == "post" and form.names >= {*names, *fields} and not form.refused(fields):
                 return form
         have = [(form.action, sorted(form.names)) for form in self.forms]
-        raise AssertionError(f"{self.path or 'the page'} has no form with {names} to {action or 'anywhere'}: {have}")
+        raise AssertionError(f"{self.path or 'the page'} has no form with {names} and {fields}: {have}")
 
     def link(self, rel: str) -> Link | None:
         """The first link of this relation, as ``next``; None when there is none."""
@@ -310,6 +311,10 @@ def dangers(html: str) -> list[str]:
 
 def _joined(texts: Iterable[str]) -> str:
     return " ".join("".join(texts).split())
+
+
+def _values(given: str | Iterable[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _one_or_all(values: list[str]) -> str | list[str]:

@@ -94,6 +94,7 @@ class Server(Daemon):
         """The environment of the server and of ``manage.py``."""
         return environment_for(
             self.folder,
+            DJANGO_SETTINGS_MODULE="registry.settings",
             KCR_DATA_DIR=str(self.data),
             KCR_LISTEN=f"127.0.0.1:{self.own_port}",
             KCR_PUBLIC_URL=self.url,
@@ -135,7 +136,14 @@ class Server(Daemon):
 
     def manage(self, *arguments: str) -> Any:
         """Run a command of ``manage.py``; the JSON that it prints, None when it prints nothing."""
-        output = run(self.command(*arguments), environment=self.environment, directory=SOURCE).output
+        return self._said(self.command(*arguments))
+
+    def run_module(self, module: str, *arguments: str) -> Any:
+        """Run ``python -m MODULE`` beside the server; the JSON that it prints, None when it prints nothing."""
+        return self._said([sys.executable, "-m", module, *arguments])
+
+    def _said(self, command: list[str]) -> Any:
+        output = run(command, environment=self.environment, directory=SOURCE).output
         return json.loads(output) if output.strip() else None
 
     def end(self) -> None:

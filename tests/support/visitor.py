@@ -35,7 +35,7 @@ class Visitor:
 
     def filled(self, path: str, **fields: str) -> tuple[str, dict[str, str | list[str]]]:
         """Where such a form goes, and all that a browser sends with it."""
-        form = Page(self.see(path), path).form(*fields)
+        form = Page(self.see(path), path).form(**fields)
         return form.action, form.filled(**fields)
 
     def post(self, path: str, fields: dict[str, str | list[str]]) -> tuple[int, str, str]:

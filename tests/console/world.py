@@ -1,0 +1,53 @@
+"""``python -m tests.console.world STEP``: what tests/console/test_browser.py needs on its server.
+
+people: who can sign in. scans: what two scans found in the image 1. invitation ADDRESS: the mail of an invitation.
+"""
+
+import sys
+
+import django
+from django.apps import apps
+
+if not apps.ready:
+    django.setup()
+
+from accounts import organizations, tasks
+from accounts.actors import SYSTEM
+from accounts.grants import RepositoryRole
+from accounts.models import Invitation, OrganizationRole, ProjectRole
+from registry import repositories
+from registry.models import Manifest, Severity
+from scanning.models import Scan
+from tests.support import PASSWORD
+from tests.support.factories import found, make_report
+
+
+def people() -> None:
+    """An owner, an admin, a member (mina), a reader, and a viewer of demo/web."""
+    demo, web = organizations.find_project("demo"), repositories.find("demo/web")
+    roles = {"admin": ProjectRole.ADMIN, "mina": ProjectRole.MEMBER, "reader": ProjectRole.READER}
+    for name in ("owner", "viewer", *roles):
+        role = OrganizationRole.OWNER if name == "owner" else None
+        user, _ = organizations.add_user(demo.organization, f"{name}@acme.test", role=role, password=PASSWORD)
+        if name in roles:
+            organizations.set_project_role(demo, user, roles[name])
+        if name == "viewer":
+            repositories.set_role(SYSTEM, web, user, RepositoryRole.VIEWER)
+
+
+def scans() -> None:
+    """Two scans of the image 1; nothing works on the others."""
+    Scan.objects.all().delete()
+    first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
+    openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
+    make_report(first, [openssl])
+    make_report(first, [openssl, found("CVE-2026-2", "curl", severity=Severity.LOW)])
+
+
+def invitation(address: str) -> None:
+    """Send the mail that a worker would send."""
+    tasks.send_invitation(Invitation.objects.get(email=address).pk)
+
+
+if __name__ == "__main__":
+    {"people": people, "scans": scans, "invitation": invitation}[sys.argv[1]](*sys.argv[2:])
