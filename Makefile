@@ -7,7 +7,7 @@ NODE_MODULES := node_modules/.package-lock.json
 PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check audit fix bench lock sbom words
+.PHONY: help run test check docs audit fix bench lock sbom words
 
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ check: $(VENV)/.development $(NODE_MODULES) ## Look at the code without running 
 	$(NODE) node_modules/.bin/stylelint 'static/**/*.css'
 	env $(SAFE) $(PYTHON) manage.py makemigrations --check --dry-run
 	env $(SAFE) $(PYTHON) manage.py check --deploy --fail-level WARNING
+	@$(MAKE) --no-print-directory docs
+
+docs: $(VENV)/.development ## Build the documents as a site in build/docs; a warning or a dead link is an error
+	$(PYTHON) -m sphinx -b html -c docs -q --fail-on-warning --keep-going --jobs auto . build/docs
 
 audit: $(VENV)/.development ## Ask whether a locked dependency has a known vulnerability
 	$(PYTHON) .ci/audit.py
