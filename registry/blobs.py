@@ -1,8 +1,7 @@
 """Blobs that are here: who sees them, and who may name them in a manifest.
 
 A blob is seen per repository, never for the digest's sake: through a live manifest of an image of the repository that
-has not expired, or, by those who may push there, through an open lease. H of ARCHITECTURE.md, "Storage", gives and
-renews leases.
+has not expired, or, by those who may push there, through an open lease. See docs/design/storage.md, "Visibility".
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
 
 
 def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """H: the blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
+    """The blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
 
     Two queries and no write while more than that is left. Raises DigestInvalid, BlobUnknown, and what
     ``access.require`` raises.
@@ -138,7 +137,7 @@ def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
 
 
 def mount(actor: Actor, repository: Repository, source: ImageName | None, digest: str) -> Blob | None:
-    """H across repositories: the blob, when ``source`` shows it to the actor; then leased in ``repository`` as well.
+    """The blob, when ``source`` shows it to the actor; then leased in ``repository`` as well.
 
     None in every other case, whatever the cause: a mount must not tell what exists.
     """

@@ -1,6 +1,6 @@
 """Settings come from the environment and from nowhere else: this module reads and checks them.
 
-Every name begins with ``KCR_``, but for what other programs are told as well; README.md lists them (a test compares).
+Every name begins with ``KCR_``, but for what other programs are told as well; docs/reference/settings.md lists them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Manifests: found, pushed, deleted. M and D of ARCHITECTURE.md, "Storage".
+"""Manifests: found, pushed, deleted. See docs/design/storage.md, "Manifest push" and "Deletion, recovery, purge".
 
 The Image row is the lock of everything under it. Locks are taken in one order everywhere: repository, image, blobs by
 id.
@@ -135,7 +135,7 @@ def push(
     content_type: str,
     more_tags: Sequence[str] = (),
 ) -> Push:
-    """M: store a manifest under its digest and let tags name it.
+    """Store a manifest under its digest and let tags name it.
 
     Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
     image has expired), StorageFull. Pushing the same again changes nothing.
@@ -218,13 +218,13 @@ def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
 
 
 def delete(actor: Actor, repository: Repository, name: names.ImageName, reference: str) -> Deletion:
-    """D: delete a tag, or a digest with every tag that names it. See ``delete_many``."""
+    """Delete a tag, or a digest with every tag that names it. See ``delete_many``."""
     return delete_many(actor, repository, name, [reference])
 
 
 @retried
 def delete_many(actor: Actor, repository: Repository, name: names.ImageName, references: Sequence[str]) -> Deletion:
-    """D: delete tags and digests of one image, all or none, as one act that can be undone.
+    """Delete tags and digests of one image, all or none, as one act that can be undone.
 
     A tag goes alone. A digest takes with it every tag that names it, its untagged children that no other live index
     names, and untagged referrers of what goes. Raises ManifestUnknown, Unsupported (a live index that stays names a

@@ -1,4 +1,4 @@
-"""All settings of the installation, from the environment (registry/env.py); README.md explains each ``KCR_`` name."""
+"""All settings of the installation, from the environment (registry/env.py); see docs/reference/settings.md."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Blobs on their way in.
 
 An upload is a session row first, bytes second. Bytes move outside any transaction; what they mean changes in one short
-transaction at the end. The letters are those of ARCHITECTURE.md, "Storage": P finishes an upload, S sweeps what was
-left.
+transaction at the end. See docs/design/storage.md, "Upload".
 """
 
 from __future__ import annotations
@@ -208,7 +207,7 @@ def is_of_nothing(digest: str) -> bool:
 
 
 def sweep(limit: int = 1_000) -> int:
-    """S: end uploads whose time is over, finished ones included; returns how many."""
+    """End uploads whose time is over, finished ones included; returns how many."""
     overdue = list(UploadSession.objects.overdue().order_by("expires_at")[:limit])
     for session in overdue:
         if session.state == UploadSession.State.DONE:
@@ -284,7 +283,7 @@ def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
 
 @retried
 def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
-    """P: the bytes are durable under the session's key; say so in one transaction."""
+    """The bytes are durable under the session's key; say so in one transaction."""
     failpoint("finish.published")
     damaged = _damaged_key(digest)
     now = timezone.now()

@@ -1,4 +1,4 @@
-"""The collector: deletes blobs that nothing refers to, while pushes and pulls go on. G and X of ARCHITECTURE.md.
+"""The collector: deletes blobs that nothing refers to, while pushes and pulls go on. See docs/design/storage.md.
 
 A project that may have ended its last use of a blob has left a BlobReview. The collector takes due reviews of one
 project and lets go of the blobs that the project neither refers to nor leases: these are the numbers that people see. A
@@ -209,10 +209,10 @@ def _due(project_id: int | None, until: datetime) -> QuerySet[BlobReview]:
     return BlobReview.objects.filter(project=project_id, review_after__lte=until).order_by("review_after")
 
 
-# ── G ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── One batch ────────────────────────────────────────────────────────────────────────────────────────────────────────
 @retried
 def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
-    """G: judge one batch of a project's due reviews.
+    """Judge one batch of a project's due reviews.
 
     Returns how many were ``reviewed`` and ``collected`` (the project let go of them), and the ``size`` of the latter in
     bytes; None when nothing is due. No byte is touched here.

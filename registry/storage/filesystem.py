@@ -1,4 +1,7 @@
-"""Blobs as files. The order of steps is what makes a crash harmless; the numbers are those of ARCHITECTURE.md."""
+"""Blobs as files. The order of steps makes a crash harmless.
+
+The numbers are those of docs/design/storage.md, "Upload".
+"""
 
 from __future__ import annotations
 

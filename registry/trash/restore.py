@@ -1,4 +1,4 @@
-"""Recovery: what was deleted comes back, or is gone for good after its time. R and U of ARCHITECTURE.md, "Storage".
+"""Recovery: what was deleted comes back, or is gone for good after its time. See docs/design/storage.md.
 
 Each Deletion is one act; it comes back whole or not at all, in a transaction of its own. Locks: project or repository
 -> images by id -> deletion -> its parts, newest first -> reviews of blobs by id.
@@ -86,7 +86,7 @@ def _in_time() -> Q:
 
 
 def restore(actor: Actor, deletion_ids: Iterable[int], *, replace_tags: bool = False) -> Restored:
-    """R: bring acts back, each whole.
+    """Bring acts back, each whole.
 
     A tag whose name is in use is left out and reported, and an act of nothing else stays in Recovery; with
     ``replace_tags`` it is moved back, if the repository allows that. Of several acts, those that cannot come back are
@@ -315,7 +315,7 @@ def _record(actor: Actor, deletion: Deletion, action: Event.Action, **detail: An
 
 # ── The end of what nobody recovered ─────────────────────────────────────────────────────────────────────────────────
 def purge(limit: int = 1000) -> int:
-    """U: delete for good what nobody recovered in time; returns how many acts ended. Goes on where a crash left it."""
+    """Delete for good what nobody recovered in time; returns how many acts ended. Goes on where a crash left it."""
     due = Deletion.objects.filter(Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False))
     ended = 0
     for pk in list(due.order_by("pk").values_list("pk", flat=True)[:limit]):

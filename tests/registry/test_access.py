@@ -44,7 +44,7 @@ REPOSITORIES = {
     "rivals": ImageName("rival", "rivals", "app"),
 }
 
-# PRODUCT.md, "Permissions": Pull, pUsh, Delete by the registry API, View in the console, Manage, Administer members.
+# docs/reference/roles.md: Pull, pUsh, Delete by the registry API, View in the console, Manage, Administer members.
 TABLE = """
 who                              web     public  fixed   secret  rivals
 anonymous                        -       P       -       -       -
@@ -177,7 +177,7 @@ class Mixture:
     scope: dict[str, frozenset[Action]] | None
 
     def expected(self, name: str) -> set[Action]:
-        """What PRODUCT.md allows on the repository, said once more and differently than registry.access says it."""
+        """What docs/reference/roles.md allows on the repository, said once more and differently than registry.access says it."""
         project = {"web": "demo", "public": "demo", "fixed": "demo", "secret": "lab", "rivals": "rival"}[name]
         if self.ended:
             return set()

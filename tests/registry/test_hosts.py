@@ -242,7 +242,7 @@ def test_no_header_says_another_host_or_path(docker, header):
     ],
 )
 def test_who_says_https_must_be_a_trusted_proxy(settings, address, trusted, secure):
-    """README.md: X-Forwarded-For and -Proto are believed from the networks of KCR_TRUSTED_PROXIES."""
+    """docs/reference/settings.md: X-Forwarded-For and -Proto are believed from the networks of KCR_TRUSTED_PROXIES."""
     settings.TRUSTED_PROXIES = [ip_network(network) for network in trusted]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if trusted else None
     seen = []
@@ -255,7 +255,7 @@ def test_who_says_https_must_be_a_trusted_proxy(settings, address, trusted, secu
 
 
 def test_locations_and_links_are_relative(docker):
-    """A wrong scheme or Host can neither break nor poison them (PROTOCOL.md 1.5)."""
+    """A wrong scheme or Host can neither break nor poison them."""
     client = docker("member")
     image = client.push("web/app", "1.0")
     client.push("web/app", "2.0", image)

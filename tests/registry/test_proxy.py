@@ -1,4 +1,4 @@
-"""A server behind nginx, which is configured as README.md says."""
+"""A server behind nginx, which is configured as docs/operate/tls.md says."""
 
 from __future__ import annotations
 

@@ -194,10 +194,10 @@ def test_the_same_mail_has_the_same_number(project, web):
 
 # ── Webhook ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def receivers_check():
-    """What README.md tells receivers to do."""
-    readme = (SOURCE / "README.md").read_text()
+    """What docs/reference/webhook.md tells receivers to do."""
+    document = (SOURCE / "docs" / "reference" / "webhook.md").read_text()
     found: dict = {}
-    exec(readme.partition("```python\n")[2].partition("```")[0], found)
+    exec(document.partition("```python\n")[2].partition("```")[0], found)
     return found["is_genuine"]
 
 

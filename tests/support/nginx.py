@@ -1,4 +1,4 @@
-"""nginx in front of a server, configured as README.md tells operators to configure it."""
+"""nginx in front of a server, configured as docs/operate/tls.md tells operators to configure it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.support.server import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operate" / "tls.md"
 AnyServer = TypeVar("AnyServer", bound=Server)
 
-#: What a machine decides, not README: which process serves, and where it writes.
+#: What a machine decides, not the document: which process serves, and where it writes.
 MACHINE = """
 daemon off;
 master_process on;
@@ -48,16 +48,16 @@ http {{
 
 
 def documented() -> str:
-    """The configuration in README.md."""
-    blocks = re.findall(r"```nginx\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) == 1, "README.md has one configuration of nginx"
+    """The configuration in docs/operate/tls.md."""
+    blocks = re.findall(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert len(blocks) == 1, "docs/operate/tls.md has one configuration of nginx"
     return str(blocks[0])
 
 
 def _replaced(text: str, pattern: str, replacement: str) -> str:
     """The text with its one line of this pattern replaced."""
     text, number = re.subn(rf"^ *{pattern}\n", replacement, text, flags=re.MULTILINE)
-    assert number == 1, f"README.md's configuration of nginx has {number} lines like {pattern!r}, not one"
+    assert number == 1, f"the documented configuration of nginx has {number} lines like {pattern!r}, not one"
     return text
 
 

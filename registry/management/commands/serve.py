@@ -1,4 +1,4 @@
-"""``manage.py serve``: the web server of this installation. Why gunicorn and why so: ARCHITECTURE.md, "The server"."""
+"""``manage.py serve``: the web server of this installation. Why gunicorn, and why so: docs/design/server.md."""
 
 from __future__ import annotations
 

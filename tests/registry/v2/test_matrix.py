@@ -377,7 +377,7 @@ def test_refusals_say_why_to_those_who_may_know(scene, docker):
 
 
 def test_a_session_of_the_console_is_no_login_here(scene, client):
-    """Cookies mean nothing to the registry API (PROTOCOL.md 1.6)."""
+    """Cookies mean nothing to the registry API."""
     client.force_login(scene.world.member.user)
     assert client.cookies
     for path in ("/v2/", "/v2/web/app/manifests/1.0", "/v2/_catalog"):
