@@ -1,0 +1,183 @@
+"""The pages of docs/reference say all that the code does, and nothing else. tests/registry/test_settings.py reads settings.md."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+from accounts.actors import SYSTEM
+from registry import access, errors
+from registry.v2.token import TokenView
+from scanning import acceptances
+from scanning.models import Acceptance, Delivery
+from scanning.notifications import messages
+from tests.scanning.factories import high, make_manifest, make_report, scanned, subscribe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from django.urls import URLPattern
+
+    from registry.models import Repository
+
+REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
+
+
+@pytest.fixture
+def web(world) -> Repository:
+    return world.repository("web")
+
+
+def section(page: str, heading: str) -> str:
+    """The part of a page below a heading, up to the next one."""
+    text = (REFERENCE / page).read_text()
+    found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the table in a text, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def names(cells: str) -> list[str]:
+    """Everything that is written as code."""
+    return re.findall(r"`([^`]+)`", cells)
+
+
+def fields(value: Any, path: str = "") -> Iterator[str]:
+    """The path of each field of a JSON document; counts by severity are one field."""
+    if isinstance(value, list):
+        yield f"{path}[]"
+        for each in value:
+            yield from (name for name in fields(each, f"{path}[]") if name != f"{path}[]")
+    elif isinstance(value, dict) and not path.endswith("counts"):
+        for name, each in value.items():
+            inner = f"{path}.{name}".lstrip(".")
+            yield from fields(each, inner) if isinstance(each, dict | list) and each else [inner]
+    else:
+        yield path
+
+
+# ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+OURS = {"accounts", "registry", "scanning", "console"}
+COMMANDS = sorted((name, app) for name, app in get_commands().items() if app in OURS)
+
+
+def test_every_command_has_its_entry():
+    headings = re.findall(r"^### (.*)$", (REFERENCE / "commands.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == [name for name, _ in COMMANDS]
+
+
+@pytest.mark.parametrize(("name", "app"), COMMANDS)
+def test_every_argument_of_a_command_has_its_row(name, app):
+    command = load_command_class(app, name)
+    common = {option for action in BaseCommand().create_parser("", "")._actions for option in action.option_strings}
+    taken = [
+        action.option_strings[-1] if action.option_strings else action.dest
+        for action in command.create_parser("manage.py", name)._actions
+        if not common.intersection(action.option_strings) and not isinstance(action, argparse._HelpAction)
+    ]
+    text = section("commands.md", name)
+    assert [names(row[0])[0] for row in rows(text)] == taken
+    synopsis = text.strip().splitlines()[0]
+    assert synopsis.startswith(f"`manage.py {name}")
+    assert set(re.findall(r"--[a-z-]+", synopsis)) <= set(taken)
+
+
+# ── The registry API ─────────────────────────────────────────────────────────────────────────────────────────────────
+def routes() -> dict[str, set[str]]:
+    """address -> methods, of every route of the API but the one that answers all the rest."""
+    patterns: list[URLPattern] = get_resolver("registry.v2.urls").url_patterns
+    found = {}
+    for pattern in patterns:
+        if pattern.name != "unknown":
+            address = re.sub(r"\(\?P(<\w+>)(?:[^()]|\([^()]*\))*\)", r"\1", str(pattern.pattern))
+            found["/v2" + address.strip("^$").replace("/?", "/")] = set(pattern.callback.cls.actions)
+    return found | {"/token": set(TokenView.actions)}
+
+
+def test_every_route_has_its_row():
+    documented = {names(row[0])[0]: set(names(row[1])) for row in rows(section("registry-api.md", "Addresses"))}
+    assert documented == routes()
+
+
+def test_every_error_has_its_row():
+    """409 and 410 are answers of the console alone."""
+
+    def kinds(cls: type[errors.RegistryError]) -> Iterator[type[errors.RegistryError]]:
+        yield cls
+        for each in cls.__subclasses__():
+            yield from kinds(each)
+
+    raised = {(str(cls.status), cls.code) for each in errors.RegistryError.__subclasses__() for cls in kinds(each)}
+    documented = {(row[0], names(row[1])[0]) for row in rows(section("registry-api.md", "Errors"))}
+    assert documented == {(status, code) for status, code in raised if status not in {"409", "410"}}
+
+
+# ── Roles ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_table_of_roles_is_the_policy():
+    text = (REFERENCE / "roles.md").read_text().split("\n\n| action |")[0]
+    actions = [
+        access.Action(cell.strip()) for cell in re.search(r"^\| role \|(.*)\|$", text, re.MULTILINE)[1].split("|")
+    ]
+    documented = {row[0]: {action for action, cell in zip(actions, row[1:], strict=True) if cell} for row in rows(text)}
+    roles = [role for role in access.Role if role != access.Role.SYSTEM]
+    assert documented == {
+        str(role): {action for action, allowed in access.ALLOWED.items() if role in allowed} for role in roles
+    }
+    assert [action.value for action in access.Action] == [action.value for action in actions]
+
+
+# ── What is sent and downloaded ──────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.django_db
+def test_the_fields_of_a_webhook_are_documented(web):
+    documented = [names(row[0])[0] for row in rows(section("webhook.md", "Body"))]
+    subscription = subscribe(web.project, web)
+    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
+    (pk,) = messages.gather()
+    sent = Delivery.objects.get(pk=pk).content
+    assert sent["images"][0]["new"]
+    for content in (sent, messages.test_content(subscription, subscription.created_at)):
+        assert set(fields(content)) - {"images[].tags[]"} | {"images[].tags", "totals"} == set(documented)
+
+
+def header_of(client: Client, name: str, *args: str) -> list[str]:
+    answer = client.get(reverse(f"console:{name}", args=args))
+    return next(csv.reader([b"".join(answer.streaming_content).decode().splitlines()[0]]))
+
+
+@pytest.mark.django_db
+def test_the_columns_of_csv_files_are_documented(world, web):
+    client = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
+    client.force_login(world.owner.user, backend="django.contrib.auth.backends.ModelBackend")
+    manifest = make_manifest(web, "app", tag="1")
+    make_report(manifest, [high("CVE-1")])
+    files = {
+        "Audit log of a project, repository or image": header_of(client, "audit_log_csv", "demo"),
+        "Audit log of an organization": header_of(client, "organization_audit_log_csv", "acme"),
+        "Vulnerabilities of a digest": header_of(client, "vulnerabilities_csv", "demo", "web", "app", manifest.digest),
+    }
+    for heading, header in files.items():
+        assert [names(row[0])[0] for row in rows(section("csv.md", heading))] == header
+
+
+@pytest.mark.django_db
+def test_the_fields_of_openvex_are_documented(web):
+    make_report(make_manifest(web, "app", tag="1"), [high("CVE-1"), high("CVE-2")])
+    for name, justification in (("CVE-1", ""), ("CVE-2", Acceptance.Justification.CODE)):
+        acceptances.accept(SYSTEM, web, name, reason="why", justification=justification, covers_fixed=True)
+    documented = {names(row[0])[0] for row in rows((REFERENCE / "openvex.md").read_text())}
+    found = set(fields(acceptances.openvex(web.project, web)))
+    assert found - {"statements[].products[]"} == documented
