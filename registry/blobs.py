@@ -129,7 +129,7 @@ def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     leased_until: datetime | None = blob.leased_until  # type: ignore[attr-defined]
     if leased_until is None or leased_until < timezone.now() + LEASE / 2:
         with transaction.atomic():
-            blob = seen.held().first()
+            blob = seen.lock_for_share().first()
             if blob is None:
                 raise errors.BlobUnknown
             lease(repository, blob)
@@ -151,7 +151,7 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
     if blob is None or not blob_storage().holds(blob.storage_key, blob.size):
         return None
     with transaction.atomic():
-        blob = shown.held().first()
+        blob = shown.lock_for_share().first()
         if blob is not None:
             lease(repository, blob)
     return blob
@@ -175,7 +175,7 @@ def drop(repository: Repository, digest: str) -> None:
         if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():
             raise errors.Unsupported("a manifest of this repository still uses the blob: delete the manifest first")
         leases = BlobLease.objects.open().filter(repository=repository)
-        blob = Blob.objects.filter(digest=digest, pk__in=leases.values("blob")).held().first()
+        blob = Blob.objects.filter(digest=digest, pk__in=leases.values("blob")).lock_for_share().first()
         if blob is None:
             raise errors.BlobUnknown
         leases.filter(blob=blob).delete()
@@ -183,7 +183,7 @@ def drop(repository: Repository, digest: str) -> None:
 
 
 def lease(repository: Repository, blob: Blob) -> None:
-    """Let those who push to the repository name the (held) blob for a whole LEASE. Call it inside a transaction."""
+    """Let those who push to the repository name the (locked) blob for a whole LEASE. Call it inside a transaction."""
     until = timezone.now() + LEASE
     BlobLease.objects.bulk_create(
         [BlobLease(repository=repository, blob=blob, expires_at=until)],

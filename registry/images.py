@@ -70,7 +70,7 @@ def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[
     """
     deletions = []
     with transaction.atomic():
-        held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
+        locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
         images = Image.objects.live().filter(repository=repository, name__in=wanted).order_by("pk")
         found = list(images.select_for_update(no_key=True))
         if missing := sorted(set(wanted) - {image.name for image in found}):
@@ -78,7 +78,7 @@ def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[
                 _("%(repository)s has no image %(images)s") % {"repository": repository, "images": ", ".join(missing)}
             )
         for image in found:
-            image.repository = held or repository
+            image.repository = locked or repository
             tags = Tag.objects.live().filter(image=image)
             manifests = Manifest.objects.live().filter(image=image)
             event = audit.record(

@@ -40,8 +40,8 @@ _PATH, _REFERENCE, _TAG = text_mark("path"), text_mark("reference"), text_mark("
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A manifest as it is pulled: the exact bytes that were pushed, and as what."""
+class PulledManifest:
+    """A manifest as it is pulled: the exact bytes that were pushed, and their media type."""
 
     digest: str
     media_type: str
@@ -65,12 +65,12 @@ class Page:
     has_more: bool
 
 
-def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool = True) -> Found:
+def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool = True) -> PulledManifest:
     """The manifest that a tag, its past or a digest names, for an actor who may pull it. One query when all is well.
 
-    Without ``to_pull`` it is only asked about (HEAD): the repository's gate is for pulls alone, since a client that
-    pushes or copies asks first. Raises ManifestUnknown, Denied (the image has expired, the gate is shut), and what
-    ``access.require`` raises.
+    The repository's pull policy is checked with ``to_pull`` only: a client that pushes or copies sends HEAD first.
+    Raises ManifestUnknown, Denied (the image has expired, the pull policy refuses it), and what ``access.require``
+    raises.
     """
     check_reference(reference)
     by_digest = digests.is_digest(reference)
@@ -91,7 +91,7 @@ def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool =
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
     if to_pull and row[6]:
         pull_policy.check(actor, row[7])
-    return Found(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
+    return PulledManifest(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
 
 
 @cache
@@ -101,16 +101,16 @@ def _query_of_find(marked: Actor, *, by_digest: bool) -> CompiledQuery:
 
 @cache
 def _query_of_past(marked: Actor) -> CompiledQuery:
-    return _compiled(marked, Manifest.objects.meant(_PATH, _REFERENCE, _TAG, MOMENT_MARK))
+    return _compiled(marked, Manifest.objects.as_of(_PATH, _REFERENCE, _TAG, MOMENT_MARK))
 
 
 def _compiled(marked: Actor, found: ManifestQuerySet) -> CompiledQuery:
     flagged = found.annotate(
         has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),
-        is_judged=Case(When(pull_policy.JUDGED, then=1), default=0),
+        needs_check=Case(When(pull_policy.NEEDS_CHECK, then=1), default=0),
     )
     permitted = access.permitted(flagged, marked, access.Action.PULL, "image__repository")
-    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image", "is_judged", "pk")
+    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image", "needs_check", "pk")
     return CompiledQuery(permitted.values_list(*columns)[:1])
 
 
@@ -195,7 +195,9 @@ def point_tag(
                 else _("%(name)s:%(tag)s is gone by now: look again, then decide")
             )
             raise errors.Changed(words % {"name": name, "tag": tag, "digest": names_now}, detail={"digest": names_now})
-        manifest = Manifest.objects.light().select_related("deletion").filter(image=image, digest=digest).first()
+        manifest = (
+            Manifest.objects.without_content().select_related("deletion").filter(image=image, digest=digest).first()
+        )
         if manifest is None:
             raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": name, "digest": digest})
         if manifest.deletion is not None:
@@ -208,12 +210,12 @@ def point_tag(
 
 def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
     """The live image's row, locked, in a live repository. Run it inside a transaction. Raises NameUnknown."""
-    held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
+    locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
     images = Image.objects.live().filter(path=str(name), repository=repository)
     image = images.select_for_update(no_key=True).first()
-    if held is None or image is None:
+    if locked is None or image is None:
         raise errors.NameUnknown(_("there is no image %(name)s (any more)") % {"name": name})
-    image.repository = held
+    image.repository = locked
     return image
 
 
@@ -327,9 +329,9 @@ def _check_tags(wanted: list[str]) -> None:
 
 
 def _lock_image(repository: Repository, name: names.ImageName) -> Image:
-    """The image's row, locked; made when this is its first push. Holds the repository against deletion."""
-    held = Repository.objects.live().filter(pk=repository.pk).held().select_related("project").first()
-    if held is None:
+    """The image's row, locked; made by its first push. Locks the repository FOR KEY SHARE, so it cannot be deleted."""
+    locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
+    if locked is None:
         raise errors.NameUnknown
     live = Image.objects.live().filter(path=str(name))
     image = live.select_for_update(no_key=True).first()
@@ -337,9 +339,9 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
         Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
         image = live.select_for_update(no_key=True).first()
     if image is None:
-        quotas.check_images(held)
-        image = Image.objects.create(repository=held, name=name.image, path=str(name))
-    image.repository = held
+        quotas.check_images(locked)
+        image = Image.objects.create(repository=locked, name=name.image, path=str(name))
+    image.repository = locked
     _check_expiry(image)
     return image
 
@@ -393,11 +395,11 @@ def _store(
 
 
 def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob], list[Manifest]]:
-    """What the document names, held against the collector. Raises ManifestBlobUnknown, ManifestInvalid (sizes)."""
+    """What the document names, locked against the collector. Raises ManifestBlobUnknown, ManifestInvalid (sizes)."""
     of_blobs = {descriptor.digest for descriptor in document.blobs}
     of_children = {descriptor.digest for descriptor in document.children}
-    named = list(blobs.nameable(image.repository, of_blobs).held())
-    children = list(Manifest.objects.live().light().filter(image=image, digest__in=of_children))
+    named = list(blobs.nameable(image.repository, of_blobs).lock_for_share())
+    children = list(Manifest.objects.live().without_content().filter(image=image, digest__in=of_children))
     sizes = {blob.digest: blob.size for blob in named} | {child.digest: child.size for child in children}
     if missing := sorted((of_blobs | of_children) - sizes.keys()):
         raise errors.ManifestBlobUnknown(detail={"digests": missing})
@@ -409,7 +411,7 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
 
 def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     """The live manifests of these digests. Raises ManifestUnknown, Unsupported."""
-    live = Manifest.objects.light().live()
+    live = Manifest.objects.without_content().live()
     found = {manifest.digest: manifest for manifest in live.filter(image=image, digest__in=wanted)}
     for digest in wanted:
         if digest not in found:

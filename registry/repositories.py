@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
-SETTINGS = ("description", "is_public", "tag_overwrite", "scan_on_push", "gate", "gate_hours")
+SETTINGS = ("description", "is_public", "tag_overwrite", "auto_scan", "block_severity", "unscanned_grace_hours")
 
 
 def create(
@@ -43,7 +43,7 @@ def create(
     description: str = "",
     is_public: bool = False,
     tag_overwrite: bool = True,
-    scan_on_push: bool = True,
+    auto_scan: bool = True,
 ) -> tuple[Repository, bool]:
     """Return the live repository of this name, and whether it was made now (an existing one stays as it is).
 
@@ -66,7 +66,7 @@ def create(
             description=description,
             is_public=is_public,
             tag_overwrite=tag_overwrite,
-            scan_on_push=scan_on_push,
+            auto_scan=auto_scan,
             created_by_id=actor.user_id,
         )
         audit.record(
@@ -75,7 +75,7 @@ def create(
             repository,
             public=is_public,
             tag_overwrite=tag_overwrite,
-            scan_on_push=scan_on_push,
+            auto_scan=auto_scan,
         )
     return repository, True
 

@@ -1,4 +1,4 @@
-"""What a client could run: the scanner looks into exactly that, and a gate waits for the scan of exactly that.
+"""What a client could run: the scanner scans exactly that, and a pull policy waits for the scan of exactly that.
 
 Clients ignore most of what a manifest says of itself. podman runs an image that has an ``artifactType``, and layers of
 any media type. So the configuration and the bytes of the layers decide here, and what is in doubt counts as an image.

@@ -1,4 +1,4 @@
-"""Tags: named, moved, deleted, listed. Each meaning of a tag is a row of its own. Lock the Image row first."""
+"""Tags: named, moved, deleted, listed. Each version of a tag is a row of its own. Lock the Image row first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a tag meant at a moment (UTC), as ``docker pull app:stable--at-20260901t1200z`` asks for it."""
+    """A tag as of a moment (UTC), as ``docker pull app:stable--at-20260901t1200z`` asks for it."""
 
     tag: str
     moment: datetime
@@ -49,10 +49,10 @@ def unknown(name: ImageName, reference: str) -> errors.ManifestUnknown:
     if moment > timezone.now():
         return errors.ManifestUnknown(f"{when} is still to come: nobody knows what {tag} will name")
     image = Image.objects.live().filter(path=str(name)).first()
-    meant = Tag.objects.select_related("manifest__deletion").at(image, tag, moment) if image else None
-    if meant is None:
+    version = Tag.objects.select_related("manifest__deletion").as_of(image, tag, moment) if image else None
+    if version is None:
         return errors.ManifestUnknown(f"{name} had no tag {tag} at {when}, or what it named is gone for good")
-    digest, deletion = meant.manifest.digest, meant.manifest.deletion
+    digest, deletion = version.manifest.digest, version.manifest.deletion
     if deletion is None:
         return errors.ManifestUnknown(f"{name}:{tag} named {digest} at {when}: pull that")
     return errors.ManifestUnknown(
@@ -112,7 +112,7 @@ def point(
         before = current.manifest.digest
         event = audit.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
         close(current, event)
-    # Clocks of several machines differ: a meaning never begins before the one that it follows.
+    # Clocks of several machines differ: a version of a tag never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at
     Tag.objects.create(image=image, name=name, manifest=manifest, started_at=started_at, opened_by=event)
     return True

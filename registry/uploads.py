@@ -82,7 +82,7 @@ def _open(wanted: UploadSession) -> bool:
         list(User.objects.select_for_update(no_key=True).filter(pk=wanted.user_id).values_list("pk"))
         if of_user(wanted.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
             return False
-        if not Repository.objects.live().filter(pk=wanted.repository_id).held().exists():
+        if not Repository.objects.live().filter(pk=wanted.repository_id).lock_for_share().exists():
             raise errors.NameUnknown
         wanted.save(force_insert=True)
     return True
@@ -152,8 +152,8 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     upload stays where it was), BlobTooLarge, StorageFull.
     """
     with _written(session, piece) as written:
-        standing = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
-        if not standing.update(offset=written.end, prefix_digest=written.digest, expires_at=_expiry()):
+        current = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
+        if not current.update(offset=written.end, prefix_digest=written.digest, expires_at=_expiry()):
             raise errors.BlobUploadUnknown
     session.offset, session.prefix_digest = written.end, written.digest
     return session
@@ -249,7 +249,7 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
         with _storage_errors(session.offset), blob_storage().writing(session.pk, session.storage_key) as write:
             _look_again(session)
             if piece.start is not None and piece.start != session.offset:
-                raise _standing_at(session.offset)
+                raise _wrong_offset(session.offset)
             release_connection()
             end = write(session.offset, piece.chunks, settings.MAX_BLOB_SIZE, running.update)
             if session.offset == 0:
@@ -270,7 +270,7 @@ def _look_again(session: UploadSession) -> None:
         blob_storage().discard(session.pk)  # the writer's file, which nobody would ever sweep
         raise errors.BlobUploadUnknown
     if session.offset != current.offset:
-        raise _standing_at(current.offset)
+        raise _wrong_offset(current.offset)
     session.prefix_digest = current.prefix_digest
 
 
@@ -308,10 +308,10 @@ def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
 
 
 def _insert(digest: str, size: int, storage_key: str) -> Blob:
-    """The blob's row, held: ours, or the one that was first. A collector may take that one while we look: once more."""
+    """Insert or find the blob's row, and lock it. The collector may delete a found row before that: try again."""
     for _ in range(3):
         Blob.objects.bulk_create([Blob(digest=digest, size=size, storage_key=storage_key)], ignore_conflicts=True)
-        if blob := Blob.objects.filter(digest=digest).held().first():
+        if blob := Blob.objects.filter(digest=digest).lock_for_share().first():
             return blob
     raise errors.Unavailable
 
@@ -330,7 +330,7 @@ def _trash(storage_key: str) -> None:
     )
 
 
-def _standing_at(offset: int) -> errors.RangeInvalid:
+def _wrong_offset(offset: int) -> errors.RangeInvalid:
     return errors.RangeInvalid(
         f"the upload has {offset} bytes: the next chunk must start there", detail={"offset": offset}
     )

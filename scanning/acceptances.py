@@ -74,7 +74,7 @@ def accept(
     }
     with transaction.atomic():
         Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # the same form may be sent twice
-        again = Acceptance.objects.standing(now).filter(**said).first()
+        again = Acceptance.objects.active(now).filter(**said).first()
         if again is not None:
             return again
         made = Acceptance.objects.create(accepted_at=now, **said)
@@ -87,8 +87,8 @@ def withdraw(actor: Actor, acceptance: Acceptance) -> bool:
     """End an acceptance now; returns whether it had not ended."""
     now = timezone.now()
     with transaction.atomic():
-        standing = Acceptance.objects.filter(pk=acceptance.pk, withdrawn_at=None)
-        if not standing.update(withdrawn_at=now, withdrawn_by=actor.label[:254]):
+        active = Acceptance.objects.filter(pk=acceptance.pk, withdrawn_at=None)
+        if not active.update(withdrawn_at=now, withdrawn_by=actor.label[:254]):
             return False
         _record(actor, acceptance, Event.Action.VULNERABILITY_WITHDRAW)
     _recount(acceptance)
@@ -102,25 +102,25 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
     taken is "affected" with what is done about it; the rest is "not_affected" with its justification.
     """
     now = timezone.now()
-    standing = Acceptance.objects.standing(now).filter(project=project).select_related("repository__project")
+    active = Acceptance.objects.active(now).filter(project=project).select_related("repository__project")
     if repository is not None:
-        standing = standing.filter(Q(repository=None) | Q(repository=repository))
+        active = active.filter(Q(repository=None) | Q(repository=repository))
     where = repository or project
-    found = _products(project, standing)
+    found = _products(project, active)
     return {
         "@context": "https://openvex.dev/ns/v0.2.0",
         "@id": f"{settings.PUBLIC_URL}/projects/{where}/vex/{int(now.timestamp())}",
         "author": settings.PUBLIC_URL,
         "timestamp": now.isoformat(),
         "version": 1,
-        "statements": [_statement(each, repository, found) for each in standing.order_by("pk")],
+        "statements": [_statement(each, repository, found) for each in active.order_by("pk")],
     }
 
 
-def _products(project: Project, standing: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
+def _products(project: Project, active: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
     """Where what is accepted was found, by vulnerability: package, fix, id of the repository, path, digest."""
     found = Finding.objects.current().filter(
-        vulnerability__name__in=standing.order_by().values("vulnerability"),
+        vulnerability__name__in=active.order_by().values("vulnerability"),
         manifest__deletion=None,
         manifest__image__deletion=None,
         manifest__image__repository__deletion=None,

@@ -68,7 +68,7 @@ def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
     """Write down that there is nothing to scan in a digest, and why."""
     said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "tool_version": tool_version}
     Report.objects.update_or_create(manifest_id=scan.manifest_id, defaults=said | {"scanned_at": timezone.now()})
-    Manifest.objects.filter(pk=scan.manifest_id).update(risk=Severity.NONE)
+    Manifest.objects.filter(pk=scan.manifest_id).update(worst_severity=Severity.NONE)
     refresh_indexes([scan.manifest_id])
 
 
@@ -170,7 +170,7 @@ def _recount(manifest_id: int) -> None:
     if report is None:
         return
     now = timezone.now()
-    is_accepted = Exists(Acceptance.objects.standing(now).covering())
+    is_accepted = Exists(Acceptance.objects.active(now).covering())
     found = Finding.objects.current().filter(manifest=manifest_id).annotate(is_accepted=is_accepted)
     open_ones = Q(is_accepted=False)
     counts: dict[str, Any] = {
@@ -181,7 +181,7 @@ def _recount(manifest_id: int) -> None:
         fixable=Count("pk", filter=open_ones & ~Q(fixed_version="")),
         accepted=Count("pk", filter=Q(is_accepted=True)),
     )
-    ends = Acceptance.objects.standing(now).filter(
+    ends = Acceptance.objects.active(now).filter(
         vulnerability__in=found.filter(is_accepted=True).values("vulnerability__name"),
         project__repositories__images__manifests=manifest_id,
     )
@@ -190,7 +190,7 @@ def _recount(manifest_id: int) -> None:
     report.recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
     report.save(update_fields=[*sums, "recount_at"])
     is_known = report.state != State.FAILED
-    Manifest.objects.filter(pk=manifest_id).update(risk=report.worst if is_known else None)
+    Manifest.objects.filter(pk=manifest_id).update(worst_severity=report.worst if is_known else None)
 
 
 def refresh_indexes(manifests: Iterable[int]) -> None:
@@ -204,7 +204,7 @@ def refresh_indexes(manifests: Iterable[int]) -> None:
 
 def refresh_index(manifest_id: int) -> None:
     """Let an index say what its worst platform says; platforms of which nothing is known are counted."""
-    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").light()
+    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").without_content()
     reports = [getattr(child, "report", None) for child in children]
     known = [each for each in reports if each is not None and each.state in {State.SCANNED, State.UNRECOGNISED}]
     failed = [each for each in reports if each is not None and each.state == State.FAILED]

@@ -72,13 +72,13 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
 
 
 def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
-    """What a push asks for, when the repository's scans are on; an index that is new is summed up at once."""
-    manifest = Manifest.objects.light().select_related("image__repository").filter(pk=manifest_id).first()
+    """Ask for the scans of a pushed manifest when the repository has ``auto_scan``; refresh an index at once."""
+    manifest = Manifest.objects.without_content().select_related("image__repository").filter(pk=manifest_id).first()
     if manifest is None:
         return []
     if manifest.media_type in media_types.INDEXES:
         findings.refresh_index(manifest.pk)
-    if not manifest.image.repository.scan_on_push:
+    if not manifest.image.repository.auto_scan:
         return []
     wanted = _leaves([manifest_id])
     known = Report.objects.filter(pk__in=wanted, problem="").values_list("pk", flat=True)
@@ -87,7 +87,7 @@ def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
 
 def request_for_recovered(manifest_ids: list[int], actor: Actor) -> list[int]:
     """Scan what came back, was never scanned, and would have been when it was pushed."""
-    found = Manifest.objects.filter(pk__in=manifest_ids, report=None, image__repository__scan_on_push=True)
+    found = Manifest.objects.filter(pk__in=manifest_ids, report=None, image__repository__auto_scan=True)
     leaves = found.exclude(media_type__in=media_types.INDEXES)
     return request(leaves.values_list("pk", flat=True), Trigger.PUSH, actor.label)
 
@@ -150,7 +150,7 @@ def _go_round(project: Project, day: date, database_at: datetime) -> int:
     current |= Q(report__state=Report.State.UNSUPPORTED, report__tool_version=version)
     tagged = Tag.objects.live().filter(
         image__repository__project=project,
-        image__repository__scan_on_push=True,
+        image__repository__auto_scan=True,
         image__repository__deletion=None,
         image__deletion=None,
         manifest__deletion=None,

@@ -17,7 +17,7 @@ from scanning.notifications.outbound_http import MAX_URL, host_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Channel, Moment = Subscription.Channel, Subscription.Moment
+Channel, Frequency = Subscription.Channel, Subscription.Frequency
 
 
 class Notice(Form):
@@ -37,7 +37,7 @@ class Notice(Form):
         max_length=MAX_URL,
         widget=forms.URLInput({"spellcheck": "false", "autocomplete": "off", "placeholder": "https://"}),
     )
-    least = forms.TypedChoiceField(
+    min_severity = forms.TypedChoiceField(
         label=gettext_lazy("Severity"),
         coerce=int,
         initial=Severity.HIGH,
@@ -49,14 +49,17 @@ class Notice(Form):
             (Severity.UNKNOWN, gettext_lazy("All, those without a severity included")),
         ],
     )
-    moment = forms.ChoiceField(
+    frequency = forms.ChoiceField(
         label=gettext_lazy("When it is sent"),
         widget=forms.RadioSelect,
-        initial=Moment.NEW,
+        initial=Frequency.NEW,
         choices=[
-            (Moment.NEW, gettext_lazy("Only when something new was found: not in the image that the tag named before")),
-            (Moment.EACH, gettext_lazy("After each scan that found something")),
-            (Moment.DAILY, gettext_lazy("Once a day, at 00:00 UTC, when something was found")),
+            (
+                Frequency.NEW,
+                gettext_lazy("Only when something new was found: not in the image that the tag named before"),
+            ),
+            (Frequency.EACH, gettext_lazy("After each scan that found something")),
+            (Frequency.DAILY, gettext_lazy("Once a day, at 00:00 UTC, when something was found")),
         ],
     )
     language = forms.ChoiceField(label=gettext_lazy("Language"), choices=settings.LANGUAGES)
@@ -70,7 +73,7 @@ class Notice(Form):
     ) -> None:
         initial: dict[str, Any] = {"language": get_language()}
         if current:
-            names = ("least", "moment", "language")
+            names = ("min_severity", "frequency", "language")
             initial = {name: getattr(current, name) for name in names} | {"recipients": "\n".join(current.recipients)}
         super().__init__(data, initial=initial)
         self.target = "recipients" if channel == Channel.MAIL else "url"

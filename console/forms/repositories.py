@@ -50,7 +50,7 @@ class RepositorySettings(Form):
             ("manual", gettext_lazy("Manual: on request")),
         ],
     )
-    gate = forms.TypedChoiceField(
+    block_severity = forms.TypedChoiceField(
         label=gettext_lazy("Gate"),
         coerce=int,
         initial=Severity.NONE,
@@ -65,7 +65,7 @@ class RepositorySettings(Form):
             (Severity.MEDIUM, gettext_lazy("Medium and worse")),
         ],
     )
-    gate_hours = forms.TypedChoiceField(
+    unscanned_grace_hours = forms.TypedChoiceField(
         label=gettext_lazy("At the gate, images without a result pass"),
         coerce=int,
         required=False,
@@ -88,21 +88,23 @@ class RepositorySettings(Form):
                 "description": settings["description"],
                 "visibility": PUBLIC if settings["is_public"] else PRIVATE,
                 "overwrite": "yes" if settings["tag_overwrite"] else "no",
-                "scan": "auto" if settings["scan_on_push"] else "manual",
-                "gate": settings["gate"],
-                "gate_hours": settings["gate_hours"],
+                "scan": "auto" if settings["auto_scan"] else "manual",
+                "block_severity": settings["block_severity"],
+                "unscanned_grace_hours": settings["unscanned_grace_hours"],
                 "seen": signing.dumps(settings),
             }
         )
 
     def wanted(self) -> dict[str, Any]:
         """The settings that were typed."""
-        given = {name: self.cleaned_data[name] for name in ("gate", "gate_hours") if name in self.fields}
+        given = {
+            name: self.cleaned_data[name] for name in ("block_severity", "unscanned_grace_hours") if name in self.fields
+        }
         return given | {
             "description": self.cleaned_data["description"],
             "is_public": self.cleaned_data["visibility"] == PUBLIC,
             "tag_overwrite": self.cleaned_data["overwrite"] == "yes",
-            "scan_on_push": self.cleaned_data["scan"] == "auto",
+            "auto_scan": self.cleaned_data["scan"] == "auto",
         }
 
 
@@ -111,7 +113,7 @@ class NewRepository(RepositorySettings):
 
     field_order = ("name", "description", "visibility", "overwrite", "scan")
     field_of: ClassVar = {"NameInvalid": "name"}
-    gate = gate_hours = None  # type: ignore[assignment]  # a new repository has none
+    block_severity = unscanned_grace_hours = None  # type: ignore[assignment]  # a new repository has none
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=64,

@@ -51,7 +51,7 @@ def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | N
         lines = lines.filter(outcome=outcome)
     return {
         "run": found,
-        "going": CleanupLine.objects.filter(run=found, outcome=CleanupLine.Outcome.DOOMED).count(),
+        "going": CleanupLine.objects.filter(run=found, outcome=CleanupLine.Outcome.TO_DELETE).count(),
         "listing": listing.page(lines, asked, {"id": "pk"}),
         "outcome": outcome,
         "outcomes": ("deleted", "doomed", "kept", "left"),

@@ -75,7 +75,7 @@ def untagged(image: Image, wanted: QueryDict) -> dict[str, Any]:
     found, search = _untagged(image), wanted.get("q", "").strip()
     if search:
         found = found.filter(digest__startswith=search if ":" in search else f"sha256:{search}")
-    page = listing.page(found.light(), wanted, UNTAGGED_SORTS, search=search)
+    page = listing.page(found.without_content(), wanted, UNTAGGED_SORTS, search=search)
     scans.attach(page.rows)
     return {"listing": page, **counts(image)}
 

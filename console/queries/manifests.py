@@ -42,7 +42,7 @@ def digest(image: Image, reference: str) -> Digest | None:
     live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
     named = list(live)
     tag = next((each for each in named if each.name == reference), None)
-    parents = Manifest.objects.live().light().filter(child_references__child=manifest)
+    parents = Manifest.objects.live().without_content().filter(child_references__child=manifest)
     # In this project: what others have is not for this one to know.
     there = ManifestBlob.objects.filter(repository__project=image.repository.project_id)
     elsewhere = there.filter(blob=OuterRef("blob")).exclude(manifest=manifest)

@@ -99,7 +99,7 @@ def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
     held = CleanupRun.objects.filter(
-        state=CleanupRun.State.HELD, repository__project=project, repository__deletion=None
+        state=CleanupRun.State.AWAITING_APPROVAL, repository__project=project, repository__deletion=None
     )
     found += [{"kind": "cleanup", "run": run} for run in held.select_related("repository").order_by("-pk")[:5]]
     ending = Image.objects.live().filter(

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from console.queries.shared import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import HEAVY_BESIDE
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, ScannerHost, SeverityDay
 
@@ -188,7 +188,9 @@ def page(project: Project) -> dict[str, Any]:
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
-    shown: list[Any] = list(failures.select_related("manifest__image__repository").defer(*HEAVY_BESIDE)[:SHOWN])
+    shown: list[Any] = list(
+        failures.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)[:SHOWN]
+    )
     recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
     waiting = queue(project)
     _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
@@ -202,7 +204,7 @@ def page(project: Project) -> dict[str, Any]:
         "failure_count": shown[0].of if shown else 0,
         "database": database(),
         "recent": recent,
-        "acceptance_count": Acceptance.objects.standing(timezone.now()).filter(project=project).count(),
+        "acceptance_count": Acceptance.objects.active(timezone.now()).filter(project=project).count(),
     }
 
 
@@ -296,16 +298,16 @@ def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
 
 
 def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
-    return found.select_related("manifest__image__repository", "manifest__report").defer(*HEAVY_BESIDE)
+    return found.select_related("manifest__image__repository", "manifest__report").defer(*MANIFEST_CONTENT_FIELDS)
 
 
 # ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────
 def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
     """A page of acceptances with how many findings each covers now, and how many a fix has freed. Three queries."""
-    standing = Acceptance.objects.standing(timezone.now()).filter(project=project)
+    active = Acceptance.objects.active(timezone.now()).filter(project=project)
     has_ended = wanted.get("state") == "ended"
     found = Acceptance.objects.filter(project=project)
-    found = found.exclude(pk__in=standing.values("pk")) if has_ended else standing
+    found = found.exclude(pk__in=active.values("pk")) if has_ended else active
     page = listing.page(found.select_related("repository"), wanted, {"accepted": "-pk"})
     rows: list[Any] = page.rows
     places = _places(project, {row.vulnerability for row in rows})
@@ -314,7 +316,7 @@ def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
         without, fixed = sum(each["without_fix"] for each in own), sum(each["fixed"] for each in own)
         row.covered = without + (fixed if row.covers_fixed else 0)
         row.freed = 0 if row.covers_fixed else fixed
-    return {"listing": page, "has_ended": has_ended, "standing_count": standing.count()}
+    return {"listing": page, "has_ended": has_ended, "active_count": active.count()}
 
 
 def _places(project: Project, vulnerabilities: set[str]) -> dict[str, list[dict[str, Any]]]:
@@ -370,7 +372,7 @@ def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
 def parts_of(manifest: Manifest) -> list[Manifest]:
     """The manifests that an index names, each with its report and ``open_scan``. Three queries."""
     references = ManifestChild.objects.filter(parent=manifest).values("child")
-    found = Manifest.objects.light().filter(pk__in=references)
+    found = Manifest.objects.without_content().filter(pk__in=references)
     parts = list(found.order_by("platforms", "pk"))
     attach([manifest, *parts])
     return parts

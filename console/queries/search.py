@@ -92,7 +92,9 @@ def search(actor: Actor, words: str) -> Found:
         wanted = words if ":" in words else f"sha256:{words}"
         # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
         manifests = Manifest.objects.live().filter(digest__gte=wanted, digest__lt=f"{wanted}g", image__deletion=None)
-        found.manifests = list(_in_reach(manifests, reach).light().select_related("image__repository__project")[:SHOWN])
+        found.manifests = list(
+            _in_reach(manifests, reach).without_content().select_related("image__repository__project")[:SHOWN]
+        )
         if ":" in words:  # without its algorithm it may be a commit, a date, or a word such as facade
             return found
     if image_words:
@@ -179,7 +181,7 @@ def _first(found: Any) -> list[int]:
 
 def _places(pks: list[int], found: Any, packages: list[int] | None = None) -> list[Place]:
     manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
-    by_pk = {each.pk: Place(each, []) for each in manifests.light()}
+    by_pk = {each.pk: Place(each, []) for each in manifests.without_content()}
     for row in found.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
         if row.package not in by_pk[row.manifest_id].packages:
             by_pk[row.manifest_id].packages.append(row.package)

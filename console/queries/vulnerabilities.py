@@ -72,7 +72,7 @@ def subject(image: Image, reference: str) -> Subject | None:
     live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
     named = list(live)
     tag = next((each for each in named if each.name == reference), None)
-    parents = Manifest.objects.live().light().filter(child_references__child=manifest)
+    parents = Manifest.objects.live().without_content().filter(child_references__child=manifest)
     found_subject = Subject(manifest, reference, tag, [each.name for each in named], list(parents[:20]))
     if found_subject.is_index:
         found_subject.parts = scans.parts_of(manifest)
@@ -228,7 +228,7 @@ def rows(subject: Subject) -> Iterator[dict[str, Any]]:
     now = timezone.now()
     for manifest in subject.parts or [subject.manifest]:
         found = findings(manifest, now).select_related("since").order_by("-rank", "pk")
-        known = Acceptance.objects.standing(now).filter(project=subject.manifest.image.repository.project_id).in_bulk()
+        known = Acceptance.objects.active(now).filter(project=subject.manifest.image.repository.project_id).in_bulk()
         for row in found:
             yield _plain(row, known.get(row.acceptance)) | {"digest": manifest.digest, "platform": manifest.platforms}
 
@@ -325,11 +325,11 @@ def _with_scan(manifest: Manifest, then: Scan) -> Comparison:
 def _with_digest(subject: Subject, other: str) -> dict[str, Any]:
     image = subject.manifest.image
     found = Manifest.objects.referenced(image.path, other, by_digest=digests.is_digest(other))
-    then = found.select_related("report").light().first()
+    then = found.select_related("report").without_content().first()
     chosen = {"with": then.digest if then else other}
     if then is not None and then.media_type in media_types.INDEXES:
         parts = Manifest.objects.live().filter(parent_references__parent=then, platforms=subject.manifest.platforms)
-        then = parts.select_related("report").light().first()
+        then = parts.select_related("report").without_content().first()
         if then is None:
             return chosen | {"problem": "platform"}
     if then is None:

@@ -170,7 +170,9 @@ def _changes(detail: dict[str, Any]) -> str:
         was = before.get(name)
         if was != value:
             now = _setting(name, value)
-            was_nothing = name != "gate_hours" and (was is None or was in ("", []))  # no number of hours: for ever
+            was_nothing = name != "unscanned_grace_hours" and (
+                was is None or was in ("", [])
+            )  # no number of hours: for ever
             change = now if was_nothing else f"{_setting(name, was)} → {now}"
             found.append(f"{names.get(name, name)}: {change}")
     return ", ".join(found)
@@ -186,9 +188,9 @@ def _settings() -> dict[str, str]:
         "digest_limit": _("quota of digests"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
-        "scan_on_push": _("scan on push"),
-        "gate": _("gate"),
-        "gate_hours": _("grace of the gate"),
+        "auto_scan": _("scan on push"),
+        "block_severity": _("gate"),
+        "unscanned_grace_hours": _("grace of the gate"),
         "expires_at": _("expiry"),
         "is_active": _("every night"),
         "keep_last": _("keep the newest"),
@@ -213,9 +215,9 @@ def _found(detail: dict[str, Any]) -> str:
 
 
 def _setting(name: str, value: Any) -> str:
-    if name == "gate" and isinstance(value, int):
+    if name == "block_severity" and isinstance(value, int):
         return severity_words(value) if value in Severity.values and value else _("off")
-    if name == "gate_hours":
+    if name == "unscanned_grace_hours":
         if not isinstance(value, int):
             return _("always")
         return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")

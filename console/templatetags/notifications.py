@@ -26,14 +26,14 @@ def least_words(least: int) -> str:
 
 
 @register.filter
-def moment_words(moment: str) -> str:
+def frequency_words(frequency: str) -> str:
     """When it goes out."""
     words = {
-        Subscription.Moment.EACH: _("after each scan"),
-        Subscription.Moment.NEW: _("when something is new"),
-        Subscription.Moment.DAILY: _("once a day"),
+        Subscription.Frequency.EACH: _("after each scan"),
+        Subscription.Frequency.NEW: _("when something is new"),
+        Subscription.Frequency.DAILY: _("once a day"),
     }
-    return words.get(Subscription.Moment(moment), moment)
+    return words.get(Subscription.Frequency(frequency), frequency)
 
 
 @register.simple_tag

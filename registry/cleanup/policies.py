@@ -51,9 +51,9 @@ def set_policy(
 ) -> CleanupPolicy:
     """Give the repository this policy; rules (RULES) that are not named stay as they are.
 
-    ``seen``: the rules that the person was looking at, empty when there were none. Runs that are open or held followed
-    other rules and end. Raises RequestInvalid (a rule makes no sense), NameUnknown, Changed (the rules are not what was
-    seen).
+    ``seen``: the rules that the person was looking at, empty when there were none. Runs that are open or await approval
+    are dismissed: they followed other rules. Raises RequestInvalid (a rule makes no sense), NameUnknown, Changed (the
+    rules are not what was seen).
     """
     _check(wanted)
     with transaction.atomic():
@@ -99,7 +99,7 @@ def _check(wanted: dict[str, Any]) -> None:
 
 def preview(repository: Repository, policy: CleanupPolicy, now: datetime) -> list[Judged]:
     """Exactly what a run would delete at that moment; the policy need not be saved."""
-    return [judged for judged in judge(repository, policy, now) if judged.verdict.goes]
+    return [judged for judged in judge(repository, policy, now) if judged.verdict.will_delete]
 
 
 def judge(repository: Repository, policy: CleanupPolicy, now: datetime) -> Iterator[Judged]:
@@ -111,36 +111,36 @@ def judge(repository: Repository, policy: CleanupPolicy, now: datetime) -> Itera
 def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Iterator[Replayed]:
     """What nightly runs of the policy would have deleted in the last days, by image and then by night.
 
-    Told from the intervals of tags, so what was purged since is missing. The percentage that holds a run is left out.
-    Each line says whether the digest was pulled or tagged anew after it would have gone.
+    It is computed from the rows of tags and manifests, so what was purged since is missing. ``most_percent`` is not
+    applied. Each result says whether the digest was pulled or tagged again after it would have been deleted.
     """
     now = timezone.now()
     nights = [now - timedelta(days=day) for day in range(days, -1, -1)]
     for chunk in in_chunks(repository):
         pulled = Pulls(repository, chunk)
-        intervals, lives = _intervals(chunk, pulled), _lives(chunk, policy)
+        tag_periods, digest_periods = _tag_periods(chunk, pulled), _digest_periods(chunk, policy)
         for image in chunk:
-            past = rules.replay(policy, intervals[image.pk], lives[image.pk], nights, pulled.counted_since)
+            past = rules.replay(policy, tag_periods[image.pk], digest_periods[image.pk], nights, pulled.counted_since)
             yield from (Replayed(image, deletion) for deletion in past)
 
 
-def _intervals(images: Sequence[Image], pulled: Pulls) -> dict[int, list[rules.Interval]]:
-    """By the id of an image, every meaning that its tags ever had."""
+def _tag_periods(images: Sequence[Image], pulled: Pulls) -> dict[int, list[rules.TagPeriod]]:
+    """By the id of an image, every version of its tags."""
     found = defaultdict(list)
     rows = Tag.objects.filter(image__in=images).order_by("pk")
     columns = ("image", "pk", "name", "manifest__digest", "started_at", "ended_at")
     for image_id, pk, name, digest, start, end in rows.values_list(*columns):
-        found[image_id].append(rules.Interval(pk, name, digest, start, end, pulled.last.get(pk)))
+        found[image_id].append(rules.TagPeriod(pk, name, digest, start, end, pulled.last.get(pk)))
     return found
 
 
-def _lives(images: Sequence[Image], policy: CleanupPolicy) -> dict[int, list[rules.Life]]:
+def _digest_periods(images: Sequence[Image], policy: CleanupPolicy) -> dict[int, list[rules.DigestPeriod]]:
     """By the id of an image, every digest that is known of it."""
     found = defaultdict(list)
     rows = Manifest.objects.filter(image__in=images).annotate(alone=_may_go_alone()).order_by("pk")
     columns = ("image", "digest", "pushed_at", "deletion__at", "alone")
     for image_id, digest, start, end, alone in rows.values_list(*columns):
-        found[image_id].append(rules.Life(digest, start, end, alone and policy.untagged_days is not None))
+        found[image_id].append(rules.DigestPeriod(digest, start, end, alone and policy.untagged_days is not None))
     return found
 
 
@@ -162,12 +162,12 @@ def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:
 
 def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, pulled: Pulls) -> Iterator[Judged]:
     """The verdicts on some images. At most three queries."""
-    tags: dict[int, list[rules.Meaning]] = defaultdict(list)
+    tags: dict[int, list[rules.TagVersion]] = defaultdict(list)
     live = Tag.objects.live().filter(image__in=images)
     for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "started_at"):
         wanted_at = pulled.last.get(pk, pulled.counted_since)
-        tags[image_id].append(rules.Meaning(pk, name, digest, since, wanted_at))
-    named = {rules.attached_to(tag.name) for meanings in tags.values() for tag in meanings} - {""}
+        tags[image_id].append(rules.TagVersion(pk, name, digest, since, wanted_at))
+    named = {rules.attached_to(tag.name) for versions in tags.values() for tag in versions} - {""}
     subjects = set(Manifest.objects.live().filter(image__in=images, digest__in=named).values_list("image", "digest"))
     untagged = _untagged(images) if policy.untagged_days is not None else {}
     for image in images:

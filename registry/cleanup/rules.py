@@ -2,14 +2,14 @@
 
     1. A signature or attestation kept under a tag (sha256-….sig) stays while the digest that it belongs to is there.
     2. A tag whose name matches a pattern stays.
-    3. Of the others the newest ``keep_last`` stay. Newest: since when the name means what it means.
-    4. Of the rest a tag goes when it is older than ``tag_days``, or was not pulled for ``unpulled_days``. A policy that
-       has neither takes all of the rest, if it has ``keep_last``.
-    5. A digest that no tag has named for ``untagged_days`` goes, with what hangs on it; never one that an index names,
-       live or deleted, nor one that refers to another digest that is known here.
+    3. Of the others the newest ``keep_last`` stay. The age of a tag is the time since it was last moved.
+    4. Of the rest a tag is deleted when it is older than ``tag_days``, or was not pulled for ``unpulled_days``. A
+       policy that has neither rule but ``keep_last`` deletes all of the rest.
+    5. A digest that no tag has named for ``untagged_days`` is deleted, with its untagged children and referrers; never
+       one that an index names, live or deleted, nor one that refers to another digest of the image.
 
-Reasons are words for people, each made from one of REASONS: so that a stored one can be told in another language.
-``now`` is passed in, so that the same rules can be asked about the past.
+Reasons are sentences made from one of REASONS, so that a stored reason can be shown in another language.
+``now`` is passed in, so that the same rules can be applied to the past.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ _UNTAGGED_LONG = (
     gettext_noop("no tag names it since %(day)s, more than %(days)s day"),
     gettext_noop("no tag names it since %(day)s, more than %(days)s days"),
 )
-LEFT = gettext_noop("left: it was changed, or is needed, since it was judged")
-LEFT_BECAUSE = gettext_noop("left: %(why)s")
+SKIPPED = gettext_noop("left: it was changed, or is needed, since it was judged")
+SKIPPED_BECAUSE = gettext_noop("left: %(why)s")
 REASONS = (
     *(_BELONGS, _MATCHES, _NEWEST, _NOT_NEWEST, _NO_RULE, *_UNTAGGED_LONG, _UNTAGGED, *_OLD, *_UNPULLED),
-    *(LEFT, LEFT_BECAUSE),
+    *(SKIPPED, SKIPPED_BECAUSE),
 )
 _ATTACHED = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\..*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """A tag as the rules see it: since when it means this digest, and when it was wanted last (None: unknown)."""
+class TagVersion:
+    """The current version of a tag: since when it names this digest, and its last known pull (None: unknown)."""
 
     id: int
     name: str
@@ -69,7 +69,7 @@ class Meaning:
 
 @dataclass(frozen=True, slots=True)
 class Untagged:
-    """A digest that no tag names, since then; one that may go by itself (rule 5)."""
+    """A digest that no tag has named since then, and that rule 5 may delete."""
 
     digest: str
     since: datetime
@@ -77,18 +77,21 @@ class Untagged:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a tag, or a digest without one (``tag`` "" and ``meaning`` None), goes, and why."""
+    """Whether a run will delete a tag, or a digest without one (``tag`` "", ``tag_version`` None), and why.
+
+    ``tag_version``: the id of the tag's row.
+    """
 
     tag: str
     digest: str
-    meaning: int | None
-    goes: bool
+    tag_version: int | None
+    will_delete: bool
     reason: str
 
 
 def judge(
     policy: CleanupPolicy,
-    tags: Iterable[Meaning],
+    tags: Iterable[TagVersion],
     untagged: Iterable[Untagged],
     subjects: Collection[str],
     now: datetime,
@@ -103,8 +106,10 @@ def judge(
         reason = _kept(policy, tag, subjects)
         place += not reason
         reason = reason or _among_newest(policy, place)
-        goes = "" if reason else _taken(policy, tag, now)
-        verdicts.append(Verdict(tag.name, tag.digest, tag.id, bool(goes), reason or goes or _NO_RULE))
+        delete_because = "" if reason else _taken(policy, tag, now)
+        verdicts.append(
+            Verdict(tag.name, tag.digest, tag.id, bool(delete_because), reason or delete_because or _NO_RULE)
+        )
     return verdicts + [_of_untagged(policy, digest, now) for digest in untagged]
 
 
@@ -114,7 +119,7 @@ def attached_to(tag: str) -> str:
     return f"{match[1]}:{match[2]}" if match else ""
 
 
-def _kept(policy: CleanupPolicy, tag: Meaning, subjects: Collection[str]) -> str:
+def _kept(policy: CleanupPolicy, tag: TagVersion, subjects: Collection[str]) -> str:
     if (subject := attached_to(tag.name)) and subject in subjects:
         return _BELONGS % {"subject": subject}
     for pattern in policy.keep_patterns:
@@ -129,7 +134,7 @@ def _among_newest(policy: CleanupPolicy, place: int) -> str:
     return _NEWEST % {"number": policy.keep_last}
 
 
-def _taken(policy: CleanupPolicy, tag: Meaning, now: datetime) -> str:
+def _taken(policy: CleanupPolicy, tag: TagVersion, now: datetime) -> str:
     if _is_over(tag.since, policy.tag_days, now):
         return _in_days(_OLD, policy.tag_days, tag.since)
     if tag.wanted_at and _is_over(max(tag.wanted_at, tag.since), policy.unpulled_days, now):
@@ -141,9 +146,9 @@ def _taken(policy: CleanupPolicy, tag: Meaning, now: datetime) -> str:
 
 def _of_untagged(policy: CleanupPolicy, digest: Untagged, now: datetime) -> Verdict:
     reason = _UNTAGGED % {"day": f"{digest.since:%Y-%m-%d}"}
-    if goes := _is_over(digest.since, policy.untagged_days, now):
+    if will_delete := _is_over(digest.since, policy.untagged_days, now):
         reason = _in_days(_UNTAGGED_LONG, policy.untagged_days, digest.since)
-    return Verdict("", digest.digest, None, goes, reason)
+    return Verdict("", digest.digest, None, will_delete, reason)
 
 
 def _is_over(since: datetime, days: int | None, now: datetime) -> bool:
@@ -156,8 +161,8 @@ def _in_days(one_or_many: tuple[str, str], days: int | None, since: datetime) ->
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """From when until when (None: still) a tag meant a digest, and its last known pull."""
+class TagPeriod:
+    """A version of a tag: from when until when (None: still) it named a digest, and its last known pull."""
 
     id: int
     name: str
@@ -167,13 +172,13 @@ class Interval:
     pulled_at: datetime | None = None
 
     def covers(self, moment: datetime) -> bool:
-        """Whether the tag meant it at that moment."""
+        """Whether the tag named the digest at that moment."""
         return self.start <= moment and (self.end is None or moment < self.end)
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """From when until when (None: still) a digest was there; ``alone``: it is one that may go by itself (rule 5)."""
+class DigestPeriod:
+    """From when until when (None: still) a digest was there; ``alone``: rule 5 may delete it."""
 
     digest: str
     start: datetime
@@ -183,7 +188,7 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a policy would have deleted then; and what speaks against it: it was pulled, or tagged anew, after that."""
+    """What a policy would have deleted then, and when it was pulled or tagged again after that."""
 
     tag: str
     digest: str
@@ -195,41 +200,41 @@ class Replayed:
 
 def replay(
     policy: CleanupPolicy,
-    intervals: Sequence[Interval],
-    lives: Sequence[Life],
+    tag_periods: Sequence[TagPeriod],
+    digest_periods: Sequence[DigestPeriod],
     nights: Sequence[datetime],
     counted_since: datetime | None = None,
 ) -> list[Replayed]:
     """What runs on these nights (oldest first) would have deleted from one image, in that order.
 
-    What a run deletes is gone for the nights after it; a tag that was pushed again later is a new meaning. Of a meaning
-    only the last pull is known, so it counts as pulled all along until then.
+    What a run deletes is gone for the nights after it; a tag that was pushed again later has a new version. Only the
+    last pull of a version is known, so it counts as pulled continuously until then.
     """
-    left = {interval.id: interval for interval in intervals}
-    present = {life.digest: life for life in lives}
+    remaining = {period.id: period for period in tag_periods}
+    present = {period.digest: period for period in digest_periods}
     found = []
-    due = _nights_of_change(policy, nights, _moments(intervals, lives, counted_since))
+    due = _nights_of_change(policy, nights, _moments(tag_periods, digest_periods, counted_since))
     for number, night in enumerate(nights):
         if number > 0 and number not in due:
             continue
-        tags = [_as_seen(one, night, counted_since) for one in left.values() if one.covers(night)]
-        there = [life for life in present.values() if life.start <= night and (life.end is None or night < life.end)]
+        tags = [_as_seen(one, night, counted_since) for one in remaining.values() if one.covers(night)]
+        there = [each for each in present.values() if each.start <= night and (each.end is None or night < each.end)]
         named = {tag.digest for tag in tags}
         last_named: dict[str, datetime] = {}
-        for one in left.values():
+        for one in remaining.values():
             if one.start <= night and one.end is not None:
                 last_named[one.digest] = max(one.end, last_named.get(one.digest, one.end))
         untagged = [
-            Untagged(life.digest, max(life.start, last_named.get(life.digest, life.start)))
-            for life in there
-            if life.alone and life.digest not in named
+            Untagged(each.digest, max(each.start, last_named.get(each.digest, each.start)))
+            for each in there
+            if each.alone and each.digest not in named
         ]
-        for verdict in judge(policy, tags, untagged, {life.digest for life in there}, night):
-            if not verdict.goes:
+        for verdict in judge(policy, tags, untagged, {each.digest for each in there}, night):
+            if not verdict.will_delete:
                 continue
-            found.append(_replayed(verdict, night, intervals))
-            if verdict.meaning is not None:
-                left[verdict.meaning] = replace(left[verdict.meaning], end=night)
+            found.append(_replayed(verdict, night, tag_periods))
+            if verdict.tag_version is not None:
+                remaining[verdict.tag_version] = replace(remaining[verdict.tag_version], end=night)
             else:
                 present[verdict.digest] = replace(present[verdict.digest], end=night)
             due |= {number + 1} | _nights_of_change(policy, nights, {night})
@@ -242,24 +247,26 @@ def _nights_of_change(policy: CleanupPolicy, nights: Sequence[datetime], moments
     return {bisect_left(nights, moment + wait) for moment in moments for wait in waits}
 
 
-def _moments(intervals: Iterable[Interval], lives: Iterable[Life], counted_since: datetime | None) -> set[datetime]:
-    """When something changed of which verdicts tell the age."""
-    meanings = [(one.start, one.end, one.pulled_at) for one in intervals]
-    digests = [(life.start, life.end) for life in lives]
-    return {moment for each in (*meanings, *digests, (counted_since,)) for moment in each if moment}
+def _moments(
+    tag_periods: Iterable[TagPeriod], digest_periods: Iterable[DigestPeriod], counted_since: datetime | None
+) -> set[datetime]:
+    """The moments from which verdicts count days."""
+    versions = [(one.start, one.end, one.pulled_at) for one in tag_periods]
+    digests = [(period.start, period.end) for period in digest_periods]
+    return {moment for each in (*versions, *digests, (counted_since,)) for moment in each if moment}
 
 
-def _as_seen(interval: Interval, night: datetime, counted_since: datetime | None) -> Meaning:
-    wanted = counted_since if interval.pulled_at is None else min(interval.pulled_at, night)
-    return Meaning(interval.id, interval.name, interval.digest, interval.start, wanted)
+def _as_seen(period: TagPeriod, night: datetime, counted_since: datetime | None) -> TagVersion:
+    wanted = counted_since if period.pulled_at is None else min(period.pulled_at, night)
+    return TagVersion(period.id, period.name, period.digest, period.start, wanted)
 
 
-def _replayed(verdict: Verdict, night: datetime, intervals: Sequence[Interval]) -> Replayed:
-    of_digest = [one for one in intervals if one.digest == verdict.digest]
+def _replayed(verdict: Verdict, night: datetime, tag_periods: Sequence[TagPeriod]) -> Replayed:
+    of_digest = [one for one in tag_periods if one.digest == verdict.digest]
     pulls = [
         one.pulled_at
         for one in of_digest
-        if one.pulled_at and one.pulled_at > night and verdict.meaning in {None, one.id}
+        if one.pulled_at and one.pulled_at > night and verdict.tag_version in {None, one.id}
     ]
     tagged = [one.start for one in of_digest if one.start > night]
     return Replayed(

@@ -1,9 +1,9 @@
-"""Cleanup policies at work: run at night, held when too much would go, gone on with when a worker ended.
+"""Runs of cleanup policies: begun at night, continued when their worker ended, held back for approval if too large.
 
-A run first writes down its verdict on every tag, then deletes what goes, through the same functions as people do: all
-is in Recovery. Both go on in short transactions that say in the run's rows how far it is: a run that was killed goes on
-where it stood, and two workers on one run do nothing twice. What goes is judged again under the image's lock at the
-moment when it goes: a verdict that no longer holds is not carried out.
+A run first writes its verdict on every tag, then deletes through the same functions as people do, so everything is in
+Recovery. Both work in short transactions that save the run's progress in its rows: a run that was killed continues
+where it was, and two workers on one run do nothing twice. Before a deletion, each verdict is computed again under the
+image's lock: a tag or digest whose verdict has changed is skipped.
 
 Locks: policy or run -> repository -> image, as everywhere.
 """
@@ -57,7 +57,7 @@ def due(now: datetime | None = None) -> list[int]:
 def run(policy_id: int) -> CleanupRun | None:
     """Begin a run of the policy, or go on with the one that is open; the run, None when there is no such policy now.
 
-    It ends done, held (more would go than the policy allows without a person), or failed, which the log says as well.
+    It ends done, awaiting approval (it would delete more than ``most_percent``), or failed, which is logged as well.
     """
     current = _open(policy_id)
     if current is None:
@@ -78,22 +78,23 @@ def run(policy_id: int) -> CleanupRun | None:
 
 
 def approve(actor: Actor, run_id: int) -> bool:
-    """Let a held run delete what it listed; returns whether it was held. ``run``, or else the sweep, does the work."""
+    """Approve a run, if it awaits approval; returns whether it did. ``run``, or else the sweep, then deletes."""
     with transaction.atomic():
-        held = _locked(run_id)
-        if held.state != State.HELD:
+        waiting = _locked(run_id)
+        if waiting.state != State.AWAITING_APPROVAL:
             return False
-        CleanupRun.objects.filter(repository=held.repository, state__in=CleanupRun.OPEN).update(
+        CleanupRun.objects.filter(repository=waiting.repository, state__in=CleanupRun.OPEN).update(
             state=State.DISMISSED, finished_at=timezone.now(), problem="an earlier run was approved"
         )
-        held.state, held.approved_by, held.heartbeat_at = State.DELETING, actor.label[:254], held.started_at - STALE
-        held.save(update_fields=["state", "approved_by", "heartbeat_at"])
-        _record(actor, held)
+        waiting.state, waiting.approved_by = State.DELETING, actor.label[:254]
+        waiting.heartbeat_at = waiting.started_at - STALE
+        waiting.save(update_fields=["state", "approved_by", "heartbeat_at"])
+        _record(actor, waiting)
     return True
 
 
 def dismiss(actor: Actor, run_id: int) -> bool:
-    """End a run that is held or at work; what it deleted stays in Recovery. Returns whether it was."""
+    """End a run that is unfinished; what it deleted stays in Recovery. Returns whether it was unfinished."""
     return _end(run_id, State.DISMISSED, f"dismissed by {actor.label}"[:500], actor)
 
 
@@ -108,7 +109,7 @@ def _open(policy_id: int) -> CleanupRun | None:
         runs = CleanupRun.objects.filter(repository_id=policy.repository_id).select_related("repository__project")
         current = runs.open().first()
         if current is None:
-            runs.filter(state=State.HELD).update(
+            runs.filter(state=State.AWAITING_APPROVAL).update(
                 state=State.DISMISSED, finished_at=timezone.now(), problem="nobody approved it before the next run"
             )
             current = CleanupRun.objects.create(repository_id=policy.repository_id, rules=policies.rules_of(policy))
@@ -130,12 +131,12 @@ def _judge_some(run_id: int) -> bool:
         CleanupLine.objects.bulk_create((_line(current, judged) for judged in found), batch_size=1_000)
         of_tags = [judged.verdict for judged in found if judged.verdict.tag]
         current.considered += len(of_tags)
-        current.doomed += sum(verdict.goes for verdict in of_tags)
+        current.to_delete += sum(verdict.will_delete for verdict in of_tags)
         current.cursor = images[-1].pk if images else current.cursor
         current.heartbeat_at = timezone.now()
         if not images:
             _decide(current)
-        current.save(update_fields=["considered", "doomed", "cursor", "heartbeat_at", "state"])
+        current.save(update_fields=["considered", "to_delete", "cursor", "heartbeat_at", "state"])
     return bool(images)
 
 
@@ -147,8 +148,8 @@ def _line(current: CleanupRun, judged: policies.Judged) -> CleanupLine:
         path=judged.image.path,
         tag=verdict.tag,
         digest=verdict.digest,
-        meaning=verdict.meaning,
-        outcome=Outcome.DOOMED if verdict.goes else Outcome.KEPT,
+        tag_version=verdict.tag_version,
+        outcome=Outcome.TO_DELETE if verdict.will_delete else Outcome.KEPT,
         reason=verdict.reason[:200],
     )
 
@@ -156,52 +157,52 @@ def _line(current: CleanupRun, judged: policies.Judged) -> CleanupLine:
 def _decide(current: CleanupRun) -> None:
     """After the last verdict: go on, or wait for a person."""
     current.state = State.DELETING
-    if current.doomed * 100 > current.considered * current.rules["most_percent"]:
-        current.state = State.HELD
+    if current.to_delete * 100 > current.considered * current.rules["most_percent"]:
+        current.state = State.AWAITING_APPROVAL
         logger.warning(
-            "the cleanup policy of %s is held: it would delete %s of %s tags, more than %s %%",
-            *(current.repository, current.doomed, current.considered, current.rules["most_percent"]),
+            "the cleanup of %s awaits approval: it would delete %s of %s tags, more than %s %%",
+            *(current.repository, current.to_delete, current.considered, current.rules["most_percent"]),
         )
         _record(_ACTOR, current)
 
 
 @retried
 def _delete_some(run_id: int) -> bool:
-    """Delete the next doomed tags and digests of one image; returns whether more are to come."""
+    """Delete the next tags and digests of one image; returns whether more are to come."""
     with transaction.atomic():
         current = _locked(run_id)
         if current.state != State.DELETING:
             return False
-        doomed = current.lines.filter(outcome=Outcome.DOOMED).order_by("image", "pk")
-        first = doomed.first()
+        to_delete = current.lines.filter(outcome=Outcome.TO_DELETE).order_by("image", "pk")
+        first = to_delete.first()
         if first is None:
             _finish(current)
             return False
-        lines = list(doomed.filter(image=first.image_id)[:LINES])
+        lines = list(to_delete.filter(image=first.image_id)[:LINES])
         deleted = _delete_lines(current, first.image, lines)
         CleanupLine.objects.bulk_update(lines, ["outcome", "reason"])
         current.deleted += deleted
-        current.left += len(lines) - deleted
+        current.skipped += len(lines) - deleted
         current.heartbeat_at = timezone.now()
-        current.save(update_fields=["deleted", "left", "heartbeat_at"])
+        current.save(update_fields=["deleted", "skipped", "heartbeat_at"])
     return True
 
 
 def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupLine]) -> int:
-    """Delete what still goes, as one act if that can be; sets the outcome of each line. Returns how many went."""
+    """Delete these lines, together if possible, and set the outcome of each; returns how many were deleted."""
     try:
         if image is None:
             raise errors.NameUnknown("the image is gone")
         repository = current.repository
         name = names.ImageName(repository.project.name, repository.name, image.name)
         image = manifests.lock_live_image(repository, name)
-        going = _still_going(current, image, lines)
+        still_to_delete = _still_to_delete(current, image, lines)
     except errors.NameUnknown as error:
         for line in lines:
-            _leave(line, rules.LEFT_BECAUSE % {"why": error.message})
+            _skip(line, rules.SKIPPED_BECAUSE % {"why": error.message})
         return 0
-    for together in (going, *([line] for line in going)):
-        waiting = [line for line in together if line.outcome == Outcome.DOOMED]
+    for together in (still_to_delete, *([line] for line in still_to_delete)):
+        waiting = [line for line in together if line.outcome == Outcome.TO_DELETE]
         if not waiting:
             continue
         try:
@@ -209,27 +210,28 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
                 manifests.delete_many(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
         except errors.RegistryError as error:
             if len(waiting) == 1:
-                _leave(waiting[0], rules.LEFT_BECAUSE % {"why": error.message})
+                _skip(waiting[0], rules.SKIPPED_BECAUSE % {"why": error.message})
         else:
             for line in waiting:
                 line.outcome = Outcome.DELETED
     return sum(line.outcome == Outcome.DELETED for line in lines)
 
 
-def _still_going(current: CleanupRun, image: Image, lines: list[CleanupLine]) -> list[CleanupLine]:
-    """Those of the lines whose verdict is the same now, under the image's lock; the others are left."""
+def _still_to_delete(current: CleanupRun, image: Image, lines: list[CleanupLine]) -> list[CleanupLine]:
+    """The lines whose verdict is the same under the image's lock; the others are skipped."""
     policy = CleanupPolicy(repository=current.repository, **current.rules)
     pulled = policies.Pulls(current.repository, [image])
     judged = policies.judge_images([image], policy, current.started_at, pulled)
-    going = {(verdict.digest, verdict.meaning) for verdict in (one.verdict for one in judged) if verdict.goes}
+    verdicts = (one.verdict for one in judged)
+    same = {(verdict.digest, verdict.tag_version) for verdict in verdicts if verdict.will_delete}
     for line in lines:
-        if (line.digest, line.meaning) not in going:
-            _leave(line, rules.LEFT)
-    return [line for line in lines if line.outcome == Outcome.DOOMED]
+        if (line.digest, line.tag_version) not in same:
+            _skip(line, rules.SKIPPED)
+    return [line for line in lines if line.outcome == Outcome.TO_DELETE]
 
 
-def _leave(line: CleanupLine, reason: str) -> None:
-    line.outcome, line.reason = Outcome.LEFT, reason[:200]
+def _skip(line: CleanupLine, reason: str) -> None:
+    line.outcome, line.reason = Outcome.SKIPPED, reason[:200]
 
 
 def _finish(current: CleanupRun) -> None:
@@ -256,7 +258,7 @@ def _locked(run_id: int) -> CleanupRun:
 
 
 def _record(actor: Actor, current: CleanupRun) -> None:
-    counts = {name: getattr(current, name) for name in ("considered", "doomed", "deleted", "left")}
+    counts = {name: getattr(current, name) for name in ("considered", "to_delete", "deleted", "skipped")}
     problem = {"problem": current.problem} if current.problem else {}
     audit.record(
         actor, Event.Action.CLEANUP_RUN, current.repository, run=current.pk, state=current.state, **counts, **problem
@@ -264,7 +266,7 @@ def _record(actor: Actor, current: CleanupRun) -> None:
 
 
 def _prune(repository: Repository) -> None:
-    """Forget what older runs kept, and runs of long ago, a few rows at a time."""
+    """Delete the lines of kept tags of older runs, and runs older than KEEP_RUNS, a few rows at a time."""
     runs = CleanupRun.objects.filter(repository=repository).exclude(state__in=CleanupRun.UNFINISHED)
     latest = CleanupRun.objects.filter(repository=repository).aggregate(latest=Max("pk"))["latest"]
     old = runs.filter(started_at__lt=timezone.now() - KEEP_RUNS).exclude(pk=latest)

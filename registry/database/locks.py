@@ -10,10 +10,10 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class KeyShareQuerySet(models.QuerySet[Row]):
-    """Rows that may be held against their deletion without holding up each other."""
+    """Rows that transactions may lock against deletion, several at a time."""
 
-    def held(self) -> Self:
-        """The same rows, locked FOR KEY SHARE in id order, so that nobody deletes them before this transaction ends.
+    def lock_for_share(self) -> Self:
+        """Lock the rows FOR KEY SHARE in id order: they cannot be deleted before this transaction ends.
 
         SQLite needs no lock: its write transactions follow one another. Call it inside a transaction.
         """

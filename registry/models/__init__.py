@@ -2,7 +2,7 @@
 
     Project ──< Repository ──< Image ──< Manifest ──< ManifestBlob >── Blob ──< BlobReview
                     │            │          └──< ManifestChild (parent, child)
-                    │            └──< Tag (an interval: from when until when a name meant a manifest)
+                    │            └──< Tag (a version: from when until when a name named a manifest)
                     ├──< BlobLease >── Blob        a pusher may name this blob in a manifest until then
                     ├──< UploadSession             bytes on their way in
                     ├─── CleanupPolicy             what may go by itself

@@ -23,7 +23,7 @@ class CleanupPolicyQuerySet(models.QuerySet["CleanupPolicy"]):
 
 
 class CleanupPolicy(models.Model):
-    """What may go from a repository by itself; registry.rules says in which order the rules are asked.
+    """What is deleted from a repository automatically; registry.cleanup.rules applies the rules.
 
     Numbers of days and of tags are at least 1; None means that there is no such rule. ``keep_patterns`` are globs over
     whole tag names, in which upper and lower case differ. A run that would take more than ``most_percent`` of the
@@ -60,42 +60,42 @@ class CleanupRunQuerySet(models.QuerySet["CleanupRun"]):
     """Reads of runs."""
 
     def open(self) -> Self:
-        """Runs that somebody works on, or should."""
+        """Runs that a worker works on, or should."""
         return self.filter(state__in=CleanupRun.OPEN)
 
     def unfinished(self) -> Self:
-        """Open runs, and those that wait for a person."""
+        """Open runs, and those that await approval."""
         return self.filter(state__in=CleanupRun.UNFINISHED)
 
 
 class CleanupRun(models.Model):
-    """One run of a policy. First every tag is judged (``cursor``: the last image that is), then what goes is deleted.
+    """One run of a policy. It judges every tag (``cursor``: the id of the last judged image), then deletes.
 
-    ``rules`` is the policy as it was. ``considered`` counts live tags and ``doomed`` those of them that are to go;
-    ``deleted`` and ``left`` count lines, untagged digests included.
+    ``rules`` is the policy as it was. ``considered`` counts live tags, ``to_delete`` those of them that the run is to
+    delete; ``deleted`` and ``skipped`` count lines, untagged digests included.
     """
 
     class State(models.TextChoices):
-        """Held: too many tags would go; a person says yes, or the next run decides anew."""
+        """AWAITING_APPROVAL: it would delete too many tags; a person approves it, or the next run replaces it."""
 
         JUDGING = "judging"
-        HELD = "held"
+        AWAITING_APPROVAL = "held"
         DELETING = "deleting"
         DONE = "done"
         DISMISSED = "dismissed"
         FAILED = "failed"
 
     OPEN = (State.JUDGING, State.DELETING)
-    UNFINISHED = (*OPEN, State.HELD)
+    UNFINISHED = (*OPEN, State.AWAITING_APPROVAL)
 
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="cleanup_runs", db_index=False)
     state = models.CharField(max_length=10, choices=State, default=State.JUDGING)
     rules = models.JSONField(default=dict)
     cursor = models.BigIntegerField(default=0)
     considered = models.PositiveIntegerField(default=0)
-    doomed = models.PositiveIntegerField(default=0)
+    to_delete = models.PositiveIntegerField(default=0)
     deleted = models.PositiveIntegerField(default=0)
-    left = models.PositiveIntegerField(default=0)
+    skipped = models.PositiveIntegerField(default=0)
     started_at = models.DateTimeField(default=timezone.now)
     heartbeat_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
@@ -122,19 +122,19 @@ class CleanupLine(models.Model):
     """What a run decided about one tag, or about one digest without a tag (``tag`` is "" then), and why."""
 
     class Outcome(models.TextChoices):
-        """Left: it was to go, but is needed, or gone, by now."""
+        """SKIPPED: it was to be deleted, but is in use or was deleted in the meantime."""
 
         KEPT = "kept"
-        DOOMED = "doomed"
+        TO_DELETE = "doomed"
         DELETED = "deleted"
-        LEFT = "left"
+        SKIPPED = "left"
 
     run = models.ForeignKey(CleanupRun, on_delete=models.CASCADE, related_name="lines", db_index=False)
     image = models.ForeignKey(Image, on_delete=models.SET_NULL, null=True, related_name="+")
     path = NameField(max_length=names.MAX_NAME)
     tag = NameField(max_length=names.MAX_TAG, blank=True)
     digest = models.CharField(max_length=DIGEST_LENGTH)
-    meaning = models.BigIntegerField(null=True, help_text="id of the tag's row that was judged")
+    tag_version = models.BigIntegerField(null=True, help_text="id of the tag's row that was judged")
     outcome = models.CharField(max_length=7, choices=Outcome)
     reason = models.CharField(max_length=200)
 

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-HEAVY = ("content", "annotations")  # up to 4 MiB each: lists do without them
-HEAVY_BESIDE = tuple(f"manifest__{name}" for name in HEAVY)  # for rows that bring their manifest along
+CONTENT_FIELDS = ("content", "annotations")  # up to 4 MiB each: lists do without them
+MANIFEST_CONTENT_FIELDS = tuple(f"manifest__{name}" for name in CONTENT_FIELDS)
 
 
 class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
 
-    def light(self) -> Self:
-        """Without what may weigh megabytes, which lists do not show."""
-        return self.defer(*HEAVY)
+    def without_content(self) -> Self:
+        """Without CONTENT_FIELDS, which lists do not show."""
+        return self.defer(*CONTENT_FIELDS)
 
     def live(self) -> Self:
         """Manifests that are not deleted."""
@@ -42,8 +42,8 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
             return found.filter(digest=reference)
         return found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
 
-    def meant(self, path: str, reference: str, name: str, moment: datetime) -> Self:
-        """What the tag ``name`` of this live image meant at that moment, if that is live.
+    def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
+        """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
 
         A live tag that is spelled ``reference`` in full goes before.
         """
@@ -68,8 +68,9 @@ class Manifest(models.Model):
     One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
     document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
     have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
-    index, say: os/architecture[/variant], separated by spaces. ``risk`` is what a gate judges by: the worst that a scan
-    found and is not accepted, NONE also for what no client could run; None: not known (yet).
+    index, say: os/architecture[/variant], separated by spaces. ``worst_severity``: of the
+    vulnerabilities that a scan found and nobody accepted; NONE also for what no client could run; None: not known
+    (yet). The pull policy of the repository compares it with ``block_severity``.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
@@ -80,7 +81,7 @@ class Manifest(models.Model):
     annotations = models.JSONField(default=dict)
     content = models.BinaryField()
     platforms = models.CharField(max_length=500, blank=True)
-    risk = models.PositiveSmallIntegerField(choices=Severity, null=True)
+    worst_severity = models.PositiveSmallIntegerField(choices=Severity, null=True)
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)
@@ -154,23 +155,23 @@ class TagQuerySet(models.QuerySet["Tag"]):
     """Reads of tags."""
 
     def with_manifests(self) -> Self:
-        """With the manifests that they name, without what may weigh megabytes."""
-        return self.select_related("manifest").defer(*HEAVY_BESIDE)
+        """With the manifests that they name, without CONTENT_FIELDS."""
+        return self.select_related("manifest").defer(*MANIFEST_CONTENT_FIELDS)
 
     def live(self) -> Self:
-        """What the names mean now."""
+        """The current versions of tags."""
         return self.filter(ended_at=None)
 
     def history(self, image: Image, name: str | None = None) -> Self:
-        """Every meaning of the tags, or of one, newest first; with the events that began and ended it.
+        """Every version of the tags, or of one, newest first; with the events that began and ended it.
 
         For the page after a row: ``.filter(pk__lt=row.pk)``. Ids follow time: tags change under the image's lock.
         """
         found = self.filter(image=image) if name is None else self.filter(image=image, name=name)
         return found.with_manifests().select_related("opened_by", "closed_by").order_by("-pk")
 
-    def at(self, image: Image, name: str, moment: datetime) -> Tag | None:
-        """What the tag meant at that moment, whatever became of it since; None: nothing."""
+    def as_of(self, image: Image, name: str, moment: datetime) -> Tag | None:
+        """The version of the tag at that moment, even if it was deleted since; None: there was none."""
         begun = self.filter(image=image, name=name, started_at__lte=moment)
         found = begun.with_manifests().order_by("-started_at", "-pk").first()
         return found if found is None or found.ended_at is None or found.ended_at > moment else None
@@ -182,7 +183,7 @@ class TagQuerySet(models.QuerySet["Tag"]):
 
 
 class Tag(models.Model):
-    """From ``started_at`` until ``ended_at`` (None: still) this name meant this manifest.
+    """From ``started_at`` until ``ended_at`` (None: still) this name named this manifest: one version of a tag.
 
     Moving a tag closes one row and opens another, so nothing is ever overwritten: usage history, the past and
     recovery are one indexed query each.

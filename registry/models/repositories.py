@@ -43,8 +43,10 @@ class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
 class Repository(models.Model):
     """The boundary of permission: images that the same people may push and pull. Its name never changes.
 
-    ``gate``: images with a risk (``Manifest.risk``) of at least this are not pulled by those who may not push; NONE:
-    there is no gate. ``gate_hours``: how long after its push an image that has not been scanned passes; None: for ever.
+    The pull policy is for users who may not push. ``block_severity``: they cannot pull images whose
+    ``Manifest.worst_severity`` is this or worse; NONE: they can pull all. ``unscanned_grace_hours``: how long after its
+    push they can pull an image that has not been scanned; None: for ever. ``auto_scan``: images are scanned after a
+    push or a recovery and once a day; without it on request only.
     """
 
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="repositories")
@@ -52,9 +54,9 @@ class Repository(models.Model):
     description = models.CharField(max_length=100, blank=True)
     is_public = models.BooleanField(default=False)
     tag_overwrite = models.BooleanField(default=True)
-    scan_on_push = models.BooleanField(default=True)
-    gate = models.PositiveSmallIntegerField(choices=Severity, default=Severity.NONE)
-    gate_hours = models.PositiveSmallIntegerField(null=True, blank=True)
+    auto_scan = models.BooleanField(default=True)
+    block_severity = models.PositiveSmallIntegerField(choices=Severity, default=Severity.NONE)
+    unscanned_grace_hours = models.PositiveSmallIntegerField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"

@@ -31,7 +31,7 @@ class Shares:
         self._sum = 0
 
     @property
-    def held(self) -> int:
+    def lock_for_share(self) -> int:
         """Units that are taken now, by all clients."""
         return self._sum
 

@@ -86,7 +86,7 @@ def counted_since(repository: Repository) -> datetime:
 
 
 def last_pulls(images: Sequence[Image]) -> dict[int, datetime]:
-    """By the id of a tag's row, when that meaning was pulled last; those without a known pull are left out."""
+    """By the id of a tag's row, the last pull of that version of the tag; those without a known pull are left out."""
     tags = Tag.objects.filter(
         Q(ended_at=None) | Q(image__days__pulled_at__lt=F("ended_at")),
         image__in=images,

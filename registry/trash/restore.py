@@ -209,7 +209,7 @@ def _restore_in_image(actor: Actor, deletion: Deletion, *, replace_tags: bool) -
     image = Image.objects.select_related("repository__project").filter(pk=deletion.event.image_id or 0).first()
     if image is None:
         raise errors.RecoveryGone
-    held = Repository.objects.live().filter(pk=image.repository_id).held().first()
+    held = Repository.objects.live().filter(pk=image.repository_id).lock_for_share().first()
     if held is None:
         raise errors.NameUnknown(
             _("the repository %(repository)s is deleted: recover it first") % {"repository": image.repository}
@@ -248,7 +248,7 @@ def _revive(actor: Actor, image: Image, deletion: Deletion) -> bool:
 
     Returns whether there were any.
     """
-    own = list(Manifest.objects.light().filter(deletion=deletion).order_by("pk"))
+    own = list(Manifest.objects.without_content().filter(deletion=deletion).order_by("pk"))
     fresh = {manifest.pk for manifest in own}
     needed = set(fresh)
     while fresh:
@@ -409,7 +409,9 @@ def _purge_images(deletion: Deletion, images: Sequence[int]) -> bool | None:
         if Image.objects.filter(Q(deletion=deletion) | Q(repository__deletion=deletion)).exists():
             return None
     for repository in Repository.objects.filter(deletion=deletion):
-        leased = Blob.objects.filter(leases__repository=repository).held()  # the collector may be taking some now
+        leased = Blob.objects.filter(
+            leases__repository=repository
+        ).lock_for_share()  # the collector may be taking some now
         blobs.review(list(leased.values_list("pk", flat=True)), timezone.now(), deletion.project_id)
         repository.delete()
     Deletion.objects.filter(pk=deletion.pk).delete()
@@ -430,4 +432,4 @@ def _delete_manifests(project_id: int, doomed: QuerySet[Manifest]) -> None:
     for start in range(0, len(pks), ROWS):
         some = pks[start : start + ROWS]
         Tag.objects.filter(manifest__in=some).delete()
-        Manifest.objects.light().filter(pk__in=some).delete()
+        Manifest.objects.without_content().filter(pk__in=some).delete()

@@ -31,7 +31,7 @@ class Subscription(models.Model):
     """Results of a repository's scans, or (None) of a whole project's, go to somebody by one channel.
 
     ``recipients``: e-mail addresses, for MAIL. ``url``: the incoming webhook, for the others; ``secret`` signs what a
-    WEBHOOK gets, encrypted with the installation's secret. Findings below ``least`` are left out.
+    WEBHOOK gets, encrypted with the installation's secret. Findings below ``min_severity`` are left out.
     """
 
     class Channel(models.TextChoices):
@@ -41,7 +41,7 @@ class Subscription(models.Model):
         KAKAO_WORK = "kakaowork"
         WEBHOOK = "webhook"
 
-    class Moment(models.TextChoices):
+    class Frequency(models.TextChoices):
         """When: after each scan that found something, only when something new was found, once a day."""
 
         EACH = "each"
@@ -54,8 +54,8 @@ class Subscription(models.Model):
     recipients = models.JSONField(default=list)
     url = models.CharField(max_length=500, blank=True)
     secret = models.CharField(max_length=300, blank=True)
-    least = models.PositiveSmallIntegerField(choices=Severity, default=Severity.HIGH)
-    moment = models.CharField(max_length=5, choices=Moment, default=Moment.NEW)
+    min_severity = models.PositiveSmallIntegerField(choices=Severity, default=Severity.HIGH)
+    frequency = models.CharField(max_length=5, choices=Frequency, default=Frequency.NEW)
     language = models.CharField(max_length=10, default="en")
     is_active = models.BooleanField(default=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")

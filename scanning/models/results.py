@@ -83,7 +83,7 @@ class Vulnerability(models.Model):
 class AcceptanceQuerySet(models.QuerySet["Acceptance"]):
     """Reads of acceptances."""
 
-    def standing(self, now: datetime) -> Self:
+    def active(self, now: datetime) -> Self:
         """Those that are neither withdrawn nor over."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), withdrawn_at=None)
 
@@ -159,12 +159,12 @@ class FindingQuerySet(models.QuerySet["Finding"]):
 
     def with_acceptance(self, now: datetime) -> Self:
         """Each with ``acceptance``: the id of what covers it at that moment, None when nothing does."""
-        covering = Acceptance.objects.standing(now).covering().order_by("-pk").values("pk")
+        covering = Acceptance.objects.active(now).covering().order_by("-pk").values("pk")
         return self.annotate(acceptance=Subquery(covering[:1]))
 
     def unaccepted(self, now: datetime) -> Self:
         """Those that nobody has accepted."""
-        return self.exclude(Exists(Acceptance.objects.standing(now).covering()))
+        return self.exclude(Exists(Acceptance.objects.active(now).covering()))
 
 
 class Finding(models.Model):

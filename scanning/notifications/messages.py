@@ -44,7 +44,7 @@ from django.utils import timezone
 
 from registry.database.transactions import retried
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import HEAVY_BESIDE
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from scanning.models import Finding, Notice, Report, Scan, Subscription
 from scanning.notifications import deliveries
 
@@ -63,7 +63,7 @@ SCANS_AT_ONCE = 500
 MEANINGS_TRIED = 5  # of a tag, in search of one that was scanned
 TAGS_SHOWN = 20
 
-Moment = Subscription.Moment
+Frequency = Subscription.Frequency
 Key = tuple[int, str]  # vulnerability, name of the package
 
 
@@ -106,7 +106,7 @@ def _note(scan_id: int) -> None:
             "manifest__image__deletion": None,
             "manifest__image__repository__deletion": None,
         }
-        scans = Scan.objects.select_related("manifest__image__repository").defer(*HEAVY_BESIDE)
+        scans = Scan.objects.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)
         scan = scans.filter(pk=scan_id, **live).first()
         if scan is None:
             return
@@ -119,9 +119,9 @@ def _note(scan_id: int) -> None:
 
 def _notice(subscription: Subscription, scan: Scan, news: _News) -> Notice | None:
     """What this subscription hears of the scan, if anything."""
-    new = [pk for pk, severity in news.new.items() if severity >= subscription.least]
-    fixed = sum(severity >= subscription.least for severity in news.fixed)
-    is_bad = subscription.moment != Moment.NEW and news.worst >= subscription.least
+    new = [pk for pk, severity in news.new.items() if severity >= subscription.min_severity]
+    fixed = sum(severity >= subscription.min_severity for severity in news.fixed)
+    is_bad = subscription.frequency != Frequency.NEW and news.worst >= subscription.min_severity
     return Notice(subscription=subscription, scan=scan, new=new, fixed=fixed) if new or fixed or is_bad else None
 
 
@@ -185,7 +185,7 @@ def _with_news(now: datetime) -> Iterator[Subscription]:
     found = found.annotate(first=Min("notices__noted_at")).select_related("project", "repository__project")
     for subscription in found.order_by("pk"):
         first: datetime = subscription.first  # type: ignore[attr-defined]
-        if subscription.moment == Moment.DAILY:
+        if subscription.frequency == Frequency.DAILY:
             is_due = first < midnight
         else:
             is_due = first <= now - LONGEST_WAIT or not _open_scans(subscription).exists()
@@ -207,7 +207,7 @@ class _Raced(Exception):
 def _write(subscription: Subscription, now: datetime) -> list[int]:
     """Turn the pending notices into one delivery, unless they say nothing by now; its id."""
     pending = Notice.objects.filter(subscription=subscription, delivery=None)
-    if subscription.moment == Moment.DAILY:
+    if subscription.frequency == Frequency.DAILY:
         pending = pending.filter(noted_at__lt=datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC))
     last = pending.aggregate(last=Max("pk"))["last"]
     if last is None:
@@ -254,11 +254,11 @@ class _Entry:
 def _content(subscription: Subscription, pending: QuerySet[Notice], now: datetime) -> dict[str, Any] | None:
     """The message, None when there is nothing to say: fixed ones are good news beside others, not alone."""
     entries = _entries(subscription, pending, now)
-    if subscription.moment != Moment.NEW:
+    if subscription.frequency != Frequency.NEW:
         entries = {pk: entry for pk, entry in entries.items() if entry.counts or entry.new or entry.fixed}
     else:
         entries = {pk: entry for pk, entry in entries.items() if entry.new or entry.fixed}
-    if not any(entry.new or (subscription.moment != Moment.NEW and entry.counts) for entry in entries.values()):
+    if not any(entry.new or (subscription.frequency != Frequency.NEW and entry.counts) for entry in entries.values()):
         return None
     order = sorted(entries, key=lambda pk: (entries[pk].weight, -pk), reverse=True)
     return _head(subscription, now) | {
@@ -282,7 +282,7 @@ def _entries(subscription: Subscription, pending: QuerySet[Notice], now: datetim
         entry.scan = max(entry.scan, scan)
         entry.fixed += fixed
         new += ids
-    current = Finding.objects.current().filter(severity__gte=subscription.least)
+    current = Finding.objects.current().filter(severity__gte=subscription.min_severity)
     for some in _in_parts(new):
         found = current.unaccepted(now).filter(pk__in=some)
         for pk, manifest, severity in found.values_list("pk", "manifest", "severity"):
@@ -314,8 +314,8 @@ def _head(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "event": "scan.findings",
         "project": project.name,
         "repository": repository.name if repository else None,
-        "moment": str(subscription.moment),
-        "least": _name(subscription.least),
+        "moment": str(subscription.frequency),
+        "least": _name(subscription.min_severity),
         "created_at": now.isoformat(timespec="seconds"),
         "url": settings.PUBLIC_URL + path,
     }
@@ -339,7 +339,7 @@ def _totals(entries: Iterable[_Entry]) -> dict[str, Any]:
 
 def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
     """The part of the message about each digest, in this order. Five queries."""
-    manifests = Manifest.objects.light().select_related("image__repository__project").in_bulk(list(entries))
+    manifests = Manifest.objects.without_content().select_related("image__repository__project").in_bulk(list(entries))
     scans = Scan.objects.in_bulk([entry.scan for entry in entries.values()])
     tags = _tags(list(entries))
     shown = [pk for entry in entries.values() for _severity, pk in entry.new[:MAX_FINDINGS]]

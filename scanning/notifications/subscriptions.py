@@ -66,7 +66,7 @@ def create(
     url: str = "",
     **wanted: Any,
 ) -> NewSubscription:
-    """Let somebody hear of the scans of a repository, or (None) of a project. ``wanted``: least, moment, language.
+    """Subscribe to the scans of a repository, or (None) of a project. ``wanted``: min_severity, frequency, language.
 
     Raises WrongAddress, or Refused when there is such a one already (a form that is sent twice makes one), or as many
     as there may be.
@@ -92,7 +92,7 @@ def create(
 def update(
     actor: Actor, subscription: Subscription, *, recipients: Iterable[str] = (), url: str = "", **wanted: Any
 ) -> None:
-    """Change least, moment, language and the recipients, or the URL when one is given. Raises WrongAddress."""
+    """Change ``wanted`` (see ``create``) and the recipients, or the URL when one is given. Raises WrongAddress."""
     if subscription.channel == Channel.MAIL or url not in {"", subscription.url}:
         found = Subscription(channel=subscription.channel)
         _set_addresses(found, recipients, url)
@@ -274,8 +274,8 @@ def _shown(subscription: Subscription) -> dict[str, Any]:
     else:
         shown["host"] = outbound_http.host_of(subscription.url)
     return shown | {
-        "least": Severity(subscription.least).name.lower(),
-        "moment": str(subscription.moment),
+        "min_severity": Severity(subscription.min_severity).name.lower(),
+        "frequency": str(subscription.frequency),
         "language": subscription.language,
         "is_active": subscription.is_active,
     }

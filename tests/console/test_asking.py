@@ -21,7 +21,7 @@ from tests.support.pages import see
 pytestmark = pytest.mark.django_db
 
 DEMO = "/projects/demo/notifications"
-CHOSEN = {"least": "4", "moment": "new", "language": "en"}
+CHOSEN = {"min_severity": "4", "frequency": "new", "language": "en"}
 STRANGER = "Sam@Elsewhere.test"
 
 

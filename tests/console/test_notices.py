@@ -15,8 +15,8 @@ from tests.support.factories import agree, subscribe
 
 DEMO = "/projects/demo/notifications"
 WEB = "/projects/demo/repositories/web/-/notifications"
-MAIL = {"recipients": "mina@acme.test\njoon@acme.test", "least": "4", "moment": "new", "language": "en"}
-HOOK = {"least": "4", "moment": "each", "url": ""}
+MAIL = {"recipients": "mina@acme.test\njoon@acme.test", "min_severity": "4", "frequency": "new", "language": "en"}
+HOOK = {"min_severity": "4", "frequency": "each", "url": ""}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     answer = browser.post(f"{place}/new?channel=mail", MAIL)
     made = Subscription.objects.get()
     assert answer.url == f"{place}/{made.pk}"
-    assert (made.recipients, made.least, made.moment, made.language) == (
+    assert (made.recipients, made.min_severity, made.frequency, made.language) == (
         ["mina@acme.test", "joon@acme.test"],
         4,
         "new",
@@ -74,11 +74,11 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     log = text(browser.get(f"{answer.url}/{delivery.pk}"))
     assert "Subject: [KCR] Test of the notices" in log
 
-    browser.post(f"{answer.url}/edit", MAIL | {"recipients": "joon@acme.test, new@acme.test;", "least": "5"})
+    browser.post(f"{answer.url}/edit", MAIL | {"recipients": "joon@acme.test, new@acme.test;", "min_severity": "5"})
     made.refresh_from_db()
-    assert (made.recipients, made.least) == (["joon@acme.test", "new@acme.test"], 5)
+    assert (made.recipients, made.min_severity) == (["joon@acme.test", "new@acme.test"], 5)
     detail = the_event().detail
-    assert (detail["before"]["least"], detail["after"]["least"]) == ("high", "critical")
+    assert (detail["before"]["min_severity"], detail["after"]["min_severity"]) == ("high", "critical")
 
     browser.post(answer.url, {"act": "pause"})
     made.refresh_from_db()
@@ -120,9 +120,9 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
     assert "127.0.0.1" in text(browser.get(DEMO))
     assert "thanks" in text(browser.get(pages[3]))
 
-    browser.post(pages[2], HOOK | {"moment": "daily"})  # no URL: the same one
+    browser.post(pages[2], HOOK | {"frequency": "daily"})  # no URL: the same one
     made.refresh_from_db()
-    assert (made.url, made.moment) == (receiver.url, "daily")
+    assert (made.url, made.frequency) == (receiver.url, "daily")
     other = receiver.url.replace("/hook", "/other")
     browser.post(pages[2], HOOK | {"url": other})
     made.refresh_from_db()

@@ -24,7 +24,7 @@ REPOSITORY = {
     "visibility": "private",
     "overwrite": "yes",
     "scan": "auto",
-    "gate": "0",
+    "block_severity": "0",
 }
 WEB = "/projects/demo/repositories/web/"
 APP = f"{WEB}app/"

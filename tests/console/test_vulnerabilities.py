@@ -524,15 +524,15 @@ def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     there = reverse("console:repository_settings", args=["demo", "web"])
     seen = re.search(r'name="seen" value="([^"]+)"', member.get(there).content.decode())[1]
     form = {"description": "", "visibility": "private", "overwrite": "yes", "scan": "auto", "seen": seen}
-    assert member.post(there, form | {"gate": "4", "gate_hours": "24"}).status_code == 302
+    assert member.post(there, form | {"block_severity": "4", "unscanned_grace_hours": "24"}).status_code == 302
     web = Repository.objects.get(pk=world.repository("web").pk)
-    assert (web.gate, web.gate_hours) == (Severity.HIGH, 24)
+    assert (web.block_severity, web.unscanned_grace_hours) == (Severity.HIGH, 24)
     text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
     assert "gate: High and worse" in text
     history = member.get(reverse("console:repository_audit_log", args=["demo", "web"])).content.decode()
     assert "gate: off → High" in history
     assert "grace of the gate: always → 24 h" in history
-    for wrong in ({"gate": "9"}, {"gate": "4", "gate_hours": "5"}):
+    for wrong in ({"block_severity": "9"}, {"block_severity": "4", "unscanned_grace_hours": "5"}):
         assert member.post(there, form | wrong).status_code == 200
 
 

@@ -86,7 +86,7 @@ def test_the_reasons_of_cleanup(reason):
 def test_refusals_are_in_the_language_of_the_page_and_english_for_docker(console, docker, world):
     world.projects["demo"].repository_limit = 0
     world.projects["demo"].save()
-    form = {"name": "shop", "visibility": "private", "overwrite": "yes", "scan": "auto", "gate": "0"}
+    form = {"name": "shop", "visibility": "private", "overwrite": "yes", "scan": "auto", "block_severity": "0"}
     for language, words in (("ko", "가득 찼습니다"), ("en", "is full")):
         answer = console("member", headers={"accept-language": language}).post("/projects/demo/repositories/new", form)
         assert words in answer.content.decode()

@@ -478,8 +478,8 @@ add(
 add(
     "a cleanup of exactly the percentage is held",
     "registry/cleanup/runs.py",
-    'if current.doomed * 100 > current.considered * current.rules["most_percent"]:',
-    'if current.doomed * 100 >= current.considered * current.rules["most_percent"]:',
+    'if current.to_delete * 100 > current.considered * current.rules["most_percent"]:',
+    'if current.to_delete * 100 >= current.considered * current.rules["most_percent"]:',
     "registry/test_cleanup.py::test_exactly_the_percentage_is_not_too_much",
 )
 

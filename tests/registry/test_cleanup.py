@@ -90,7 +90,7 @@ def test_a_run_deletes_exactly_what_the_preview_shows(tagged, web):
     run = cleanup.run(policy.pk)
     assert run.state == State.DONE
     assert live() == sorted(set(before) - set(expected))
-    assert (run.considered, run.doomed, run.deleted, run.left) == (11, 4, 4, 0)
+    assert (run.considered, run.to_delete, run.deleted, run.skipped) == (11, 4, 4, 0)
     assert shown(web, policy) == []
 
 
@@ -120,7 +120,7 @@ def test_what_a_policy_deletes_is_in_recovery_and_in_the_history(tagged, web):
     told = Event.objects.filter(action="cleanup.run").get()
     assert (told.path, told.detail) == (
         "demo/web",
-        {"run": run.pk, "state": "done", "considered": 11, "doomed": 2, "deleted": 2, "left": 0},
+        {"run": run.pk, "state": "done", "considered": 11, "to_delete": 2, "deleted": 2, "skipped": 0},
     )
 
 
@@ -199,9 +199,9 @@ def test_a_run_that_would_take_too_much_is_held_and_says_so(tagged, web, caplog)
     policy = policy_of(web, keep_last=5, most_percent=45)
     before = live()
     run = cleanup.run(policy.pk)
-    assert (run.state, run.doomed, run.considered) == (State.HELD, 5, 11)
+    assert (run.state, run.to_delete, run.considered) == (State.AWAITING_APPROVAL, 5, 11)
     assert live() == before
-    assert "held" in caplog.text
+    assert "awaits approval" in caplog.text
     assert Event.objects.get(action="cleanup.run").detail["state"] == "held"
     assert lines(run, "doomed") == ["t5", "t6", "t7", "t8", "t9"]
 
@@ -210,7 +210,7 @@ def test_exactly_the_percentage_is_not_too_much(tagged, web):
     policy_of(web, keep_last=5, most_percent=50)
     Tag.objects.filter(image__name="other").delete()
     run = cleanup.run(CleanupPolicy.objects.get().pk)
-    assert (run.state, run.doomed, run.considered) == (State.DONE, 5, 10)
+    assert (run.state, run.to_delete, run.considered) == (State.DONE, 5, 10)
 
 
 def test_a_held_run_that_somebody_approves_takes_what_it_listed_and_no_more(tagged, docker, web, world):
@@ -240,7 +240,7 @@ def test_a_held_run_can_be_dismissed_and_the_next_night_judges_anew(tagged, web,
     second = cleanup.run(policy.pk)
     third = cleanup.run(policy.pk)
     second.refresh_from_db()
-    assert (second.state, third.state) == (State.DISMISSED, State.HELD)
+    assert (second.state, third.state) == (State.DISMISSED, State.AWAITING_APPROVAL)
     assert len(live()) == 11
 
 
@@ -297,7 +297,7 @@ def test_an_image_that_was_deleted_meanwhile_is_left(tagged, web):
         deletion=Deletion.objects.create(kind="image", project=event.project, event=event, purge_after=timezone.now())
     )
     done = cleanup.run(policy.pk)
-    assert (done.state, done.deleted, done.left) == (State.DONE, 0, 3)
+    assert (done.state, done.deleted, done.skipped) == (State.DONE, 0, 3)
 
 
 def test_a_policy_that_is_switched_off_stops_at_once(tagged, web):

@@ -138,7 +138,7 @@ def test_a_repository_that_is_there_stays_as_it_is(world):
 def test_options_of_a_new_repository(world):
     run("createrepository", "demo/new", "--public", "--description", "The new one")
     repository = Repository.objects.get(name="new")
-    assert (repository.is_public, repository.tag_overwrite, repository.scan_on_push) == (True, True, True)
+    assert (repository.is_public, repository.tag_overwrite, repository.auto_scan) == (True, True, True)
     assert repository.description == "The new one"
     event = Event.objects.latest("pk")
     assert (event.action, event.path, event.actor) == ("repository.create", "demo/new", "manage.py createrepository")

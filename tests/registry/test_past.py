@@ -142,7 +142,7 @@ def test_a_live_tag_from_before_there_was_the_form_goes_before_the_past(docker, 
 
 
 def test_the_past_is_found_by_indexes_however_much_of_it_there_is(docker, moved):
-    told = plan(Manifest.objects.meant(str(NAME), "spelled", "stable", MAY).only("digest")[:1])
+    told = plan(Manifest.objects.as_of(str(NAME), "spelled", "stable", MAY).only("digest")[:1])
     assert "Seq Scan" not in told, told
     assert "SCAN registry" not in told, told
     if connection.vendor == "sqlite":
@@ -177,9 +177,9 @@ def test_the_past_of_every_history_is_what_was_written(moves):
         then = [meaning for at, meaning in written if at <= moment]
         for name in ("a", "b"):
             expected = then[-1][name] if then else None
-            meant = Tag.objects.at(image, name, moment)
+            meant = Tag.objects.as_of(image, name, moment)
             assert (meant.manifest.digest if meant else None) == expected
-            pulled = Manifest.objects.meant("demo/web/hypothesis", "nothing", name, moment).first()
+            pulled = Manifest.objects.as_of("demo/web/hypothesis", "nothing", name, moment).first()
             assert (pulled.digest if pulled else None) == expected
     assert Tag.objects.history(image, "a").count() == sum(which is not None for _, name, which in moves if name == "a")
 
@@ -212,7 +212,7 @@ def test_clocks_that_go_back_leave_no_meaning_before_its_beginning(docker, moved
     docker("member").push_manifest("web/app", "stable", OLD.manifest)
     first, second = Tag.objects.filter(started_at__gte=MARCH).order_by("pk")
     assert (first.ended_at, second.started_at) == (ahead, ahead)
-    assert Tag.objects.at(moved, "stable", ahead).manifest.digest == OLD.digest
+    assert Tag.objects.as_of(moved, "stable", ahead).manifest.digest == OLD.digest
 
 
 # ── Its meanings ─────────────────────────────────────────────────────────────────────────────────────────────────────

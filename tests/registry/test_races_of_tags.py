@@ -95,7 +95,7 @@ policy = policies.set_policy(SYSTEM, web, keep_last=1, keep_patterns=["t*", "rac
 def act(number):
     return cleanup.run(policy.pk).pk if number else point("old-060", digests[0], digests[4])
 moved, *runs = at_once(5, act)
-deleted = CleanupLine.objects.filter(outcome="deleted").values_list("meaning", flat=True)
+deleted = CleanupLine.objects.filter(outcome="deleted").values_list("tag_version", flat=True)
 print(json.dumps({
     "moved": moved,
     "runs": sorted(set(runs)) == sorted(CleanupRun.objects.values_list("pk", flat=True)),

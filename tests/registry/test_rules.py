@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.cleanup import rules
-from registry.cleanup.rules import Interval, Life, Meaning, Untagged
+from registry.cleanup.rules import DigestPeriod, TagPeriod, TagVersion, Untagged
 from registry.models import CleanupPolicy
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -19,56 +19,58 @@ def days(number: float) -> timedelta:
     return timedelta(days=number)
 
 
-def meaning(name: str, age: float, number: int = 1, **more: object) -> Meaning:
-    return Meaning(number, name, f"sha256:{name}", NOW - days(age), **more)
+def version(name: str, age: float, number: int = 1, **more: object) -> TagVersion:
+    return TagVersion(number, name, f"sha256:{name}", NOW - days(age), **more)
 
 
-def going(policy: CleanupPolicy, *tags: Meaning, untagged: tuple[Untagged, ...] = (), subjects: set[str] = frozenset()):
+def going(
+    policy: CleanupPolicy, *tags: TagVersion, untagged: tuple[Untagged, ...] = (), subjects: set[str] = frozenset()
+):
     verdicts = rules.judge(policy, tags, untagged, subjects, NOW)
-    return {verdict.tag or verdict.digest: verdict.reason for verdict in verdicts if verdict.goes}
+    return {verdict.tag or verdict.digest: verdict.reason for verdict in verdicts if verdict.will_delete}
 
 
 def test_a_policy_without_rules_takes_nothing():
-    assert going(CleanupPolicy(), meaning("old", 10_000), untagged=(Untagged("d", NOW - days(10_000)),)) == {}
+    assert going(CleanupPolicy(), version("old", 10_000), untagged=(Untagged("d", NOW - days(10_000)),)) == {}
 
 
 @pytest.mark.parametrize(("age", "goes"), [(29.999, False), (30, True), (31, True)])
 def test_a_tag_goes_on_the_day_that_it_is_too_old(age, goes):
-    assert bool(going(CleanupPolicy(tag_days=30), meaning("a", age))) == goes
+    assert bool(going(CleanupPolicy(tag_days=30), version("a", age))) == goes
 
 
 def test_only_the_newest_stay_when_nothing_else_is_asked():
-    tags = [meaning(f"t{age}", age, age) for age in range(1, 6)]
+    tags = [version(f"t{age}", age, age) for age in range(1, 6)]
     assert list(going(CleanupPolicy(keep_last=2), *tags)) == ["t3", "t4", "t5"]
 
 
 def test_the_newest_stay_however_old_they_are():
-    tags = [meaning(f"t{age}", age, age) for age in (100, 200, 300)]
+    tags = [version(f"t{age}", age, age) for age in (100, 200, 300)]
     assert list(going(CleanupPolicy(keep_last=2, tag_days=30), *tags)) == ["t300"]
 
 
 def test_beyond_the_newest_the_days_decide():
-    tags = [meaning(f"t{age}", age, age) for age in (1, 2, 40)]
+    tags = [version(f"t{age}", age, age) for age in (1, 2, 40)]
     assert list(going(CleanupPolicy(keep_last=1, tag_days=30), *tags)) == ["t40"]
 
 
 def test_patterns_keep_whole_names_and_take_no_place_among_the_newest():
     policy = CleanupPolicy(keep_last=1, keep_patterns=["release-*", "v[0-9]"])
-    tags = [meaning(name, age, age) for age, name in enumerate(("release-1", "v1", "a", "v10", "Release-2"), 1)]
+    tags = [version(name, age, age) for age, name in enumerate(("release-1", "v1", "a", "v10", "Release-2"), 1)]
     assert list(going(policy, *tags)) == ["v10", "Release-2"]
 
 
 def test_a_tag_whose_pulls_nobody_counts_is_unknown_and_not_unused():
     policy = CleanupPolicy(unpulled_days=30)
-    assert going(policy, meaning("a", 400)) == {}
-    assert "not pulled for 30 days" in going(policy, meaning("a", 400, wanted_at=NOW - days(31)))["a"]
-    assert going(policy, meaning("a", 400, wanted_at=NOW - days(29))) == {}
-    assert going(policy, meaning("a", 29, wanted_at=NOW - days(60))) == {}
+    assert going(policy, version("a", 400)) == {}
+    assert "not pulled for 30 days" in going(policy, version("a", 400, wanted_at=NOW - days(31)))["a"]
+    assert going(policy, version("a", 400, wanted_at=NOW - days(29))) == {}
+    assert going(policy, version("a", 29, wanted_at=NOW - days(60))) == {}
 
 
 def test_a_signature_under_a_tag_stays_with_its_digest_and_takes_no_place():
     policy = CleanupPolicy(keep_last=1)
-    signature, newest, old = meaning(f"{SUBJECT.replace(':', '-')}.sig", 1), meaning("new", 2, 2), meaning("old", 3, 3)
+    signature, newest, old = version(f"{SUBJECT.replace(':', '-')}.sig", 1), version("new", 2, 2), version("old", 3, 3)
     assert list(going(policy, signature, newest, old, subjects={SUBJECT})) == ["old"]
     assert list(going(policy, signature, newest, old)) == ["new", "old"]
 
@@ -92,7 +94,7 @@ moments = st.integers(0, 30 * 24).map(lambda hours: NOW - timedelta(hours=hours)
 names = st.text("abc", min_size=1, max_size=2)
 tags = st.lists(st.tuples(names, moments, st.none() | moments), max_size=12, unique_by=lambda tag: tag[0]).map(
     lambda found: [
-        Meaning(number, name, f"sha256:{number % 4}", since, wanted)
+        TagVersion(number, name, f"sha256:{number % 4}", since, wanted)
         for number, (name, since, wanted) in enumerate(found)
     ]
 )
@@ -100,17 +102,17 @@ tags = st.lists(st.tuples(names, moments, st.none() | moments), max_size=12, uni
 
 @given(policies, tags)
 def test_no_policy_takes_what_it_keeps(policy, found):
-    verdicts = {verdict.meaning: verdict for verdict in rules.judge(policy, found, (), set(), NOW)}
+    verdicts = {verdict.tag_version: verdict for verdict in rules.judge(policy, found, (), set(), NOW)}
     assert verdicts.keys() == {tag.id for tag in found}
     assert all(verdict.reason for verdict in verdicts.values())
     of_no_pattern = []
     for tag in sorted(found, key=lambda tag: (tag.since, tag.id), reverse=True):
         if any(fnmatchcase(tag.name, pattern) for pattern in policy.keep_patterns):
-            assert not verdicts[tag.id].goes
+            assert not verdicts[tag.id].will_delete
         else:
             of_no_pattern.append(tag)
     for tag in of_no_pattern[: policy.keep_last or 0]:
-        assert not verdicts[tag.id].goes
+        assert not verdicts[tag.id].will_delete
     for tag in of_no_pattern[policy.keep_last or 0 :]:
         is_old = policy.tag_days is not None and tag.since <= NOW - days(policy.tag_days)
         is_unused = (
@@ -119,12 +121,12 @@ def test_no_policy_takes_what_it_keeps(policy, found):
             and max(tag.wanted_at, tag.since) <= NOW - days(policy.unpulled_days)
         )
         alone = policy.keep_last is not None and policy.tag_days is None and policy.unpulled_days is None
-        assert verdicts[tag.id].goes == (is_old or is_unused or alone)
+        assert verdicts[tag.id].will_delete == (is_old or is_unused or alone)
 
 
 intervals = st.lists(st.tuples(names, moments, st.none() | moments), max_size=10).map(
     lambda found: [
-        Interval(number, name, f"sha256:{number % 4}", start, max(start, end) if end else None)
+        TagPeriod(number, name, f"sha256:{number % 4}", start, max(start, end) if end else None)
         for number, (name, start, end) in enumerate(found)
     ]
 )
@@ -132,8 +134,8 @@ intervals = st.lists(st.tuples(names, moments, st.none() | moments), max_size=10
 
 @given(policies, intervals, st.integers(0, 20))
 def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nights):
-    lives = [Life(digest, NOW - days(31)) for digest in {one.digest for one in found}]
-    replayed = rules.replay(policy, found, lives, [NOW - days(day) for day in range(nights, -1, -1)])
+    digest_periods = [DigestPeriod(digest, NOW - days(31)) for digest in {one.digest for one in found}]
+    replayed = rules.replay(policy, found, digest_periods, [NOW - days(day) for day in range(nights, -1, -1)])
     for deletion in replayed:
         if deletion.tag:
             assert any(
@@ -147,8 +149,8 @@ def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nigh
 
 @given(policies, intervals)
 def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
-    there = [Meaning(one.id, one.name, one.digest, one.start) for one in found if one.covers(NOW)]
-    expected = [verdict for verdict in rules.judge(policy, there, (), set(), NOW) if verdict.goes]
+    there = [TagVersion(one.id, one.name, one.digest, one.start) for one in found if one.covers(NOW)]
+    expected = [verdict for verdict in rules.judge(policy, there, (), set(), NOW) if verdict.will_delete]
     replayed = rules.replay(policy, found, [], [NOW])
     assert [(one.tag, one.digest, one.reason) for one in replayed] == [
         (verdict.tag, verdict.digest, verdict.reason) for verdict in expected
@@ -158,9 +160,9 @@ def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
 def test_a_replay_says_what_was_wanted_later():
     pulled, tagged = NOW - days(2), NOW - days(3)
     found = [
-        Interval(1, "a", "x", NOW - days(60), None, pulled),
-        Interval(2, "b", "y", NOW - days(60), NOW - days(5)),
-        Interval(3, "c", "y", tagged),
+        TagPeriod(1, "a", "x", NOW - days(60), None, pulled),
+        TagPeriod(2, "b", "y", NOW - days(60), NOW - days(5)),
+        TagPeriod(3, "c", "y", tagged),
     ]
     nights = [NOW - days(day) for day in range(40, -1, -1)]
     first, second = sorted(rules.replay(CleanupPolicy(tag_days=30), found, [], nights), key=lambda one: one.tag)
@@ -169,9 +171,11 @@ def test_a_replay_says_what_was_wanted_later():
 
 
 def test_a_replay_takes_a_digest_after_the_tag_that_it_took_itself():
-    found = [Interval(1, "a", "x", NOW - days(60))]
+    found = [TagPeriod(1, "a", "x", NOW - days(60))]
     nights = [NOW - days(day) for day in range(60, -1, -1)]
-    tag, digest = rules.replay(CleanupPolicy(tag_days=10, untagged_days=5), found, [Life("x", NOW - days(60))], nights)
+    tag, digest = rules.replay(
+        CleanupPolicy(tag_days=10, untagged_days=5), found, [DigestPeriod("x", NOW - days(60))], nights
+    )
     assert (tag.tag, tag.at) == ("a", NOW - days(50))
     assert (digest.tag, digest.digest, digest.at) == ("", "x", NOW - days(45))
 
@@ -194,14 +198,17 @@ any_policy = st.builds(
 @given(
     any_policy,
     st.lists(
-        st.builds(Interval, st.integers(1, 50), some_names, known_digests, ages, ended, ended), unique_by=lambda i: i.id
+        st.builds(TagPeriod, st.integers(1, 50), some_names, known_digests, ages, ended, ended),
+        unique_by=lambda i: i.id,
     ),
-    st.lists(st.builds(Life, known_digests, ages, ended, st.booleans()), unique_by=lambda life: life.digest),
+    st.lists(
+        st.builds(DigestPeriod, known_digests, ages, ended, st.booleans()), unique_by=lambda period: period.digest
+    ),
     ended,
 )
-def test_a_replay_of_the_nights_of_change_is_one_of_all_nights(policy, intervals, lives, counted_since):
+def test_a_replay_of_the_nights_of_change_is_one_of_all_nights(policy, tag_periods, digest_periods, counted_since):
     nights = [NOW - days(age) for age in range(12, -1, -1)]
-    quick = rules.replay(policy, intervals, lives, nights, counted_since)
+    quick = rules.replay(policy, tag_periods, digest_periods, nights, counted_since)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rules, "_nights_of_change", lambda *given: set(range(len(nights))))
-        assert rules.replay(policy, intervals, lives, nights, counted_since) == quick
+        assert rules.replay(policy, tag_periods, digest_periods, nights, counted_since) == quick

@@ -62,7 +62,7 @@ def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
     assert counts(manifest) == (0, 1, 1)
     rows = Finding.objects.current().filter(manifest=manifest).with_acceptance(timezone.now())
     assert {row.vulnerability.name: row.acceptance for row in rows} == {"CVE-2026-1": made.pk, "CVE-2026-2": None}
-    assert Manifest.objects.get(pk=manifest.pk).risk == Severity.HIGH
+    assert Manifest.objects.get(pk=manifest.pk).worst_severity == Severity.HIGH
     event = Event.objects.get(action=Event.Action.VULNERABILITY_ACCEPT)
     assert (event.actor, event.detail["vulnerability"], event.detail["reason"]) == (
         world.member.user.email,

@@ -43,8 +43,8 @@ def webhook(project, receiver):
         None,
         Channel.WEBHOOK,
         url=receiver.url,
-        least=Severity.HIGH,
-        moment="new",
+        min_severity=Severity.HIGH,
+        frequency="new",
         language="en",
     )
     return made.subscription, made.secret

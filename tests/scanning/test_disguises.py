@@ -55,7 +55,7 @@ def push(docker, django_capture_on_commit_callbacks):
 @pytest.fixture
 def shut(world):
     """The gate of web refuses high and worse, and what has no result."""
-    repositories.update(SYSTEM, world.repository("web"), gate=int(Severity.HIGH), gate_hours=0)
+    repositories.update(SYSTEM, world.repository("web"), block_severity=int(Severity.HIGH), unscanned_grace_hours=0)
 
 
 # ── Scanned and judged ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +68,7 @@ def test_a_disguised_image_is_scanned_and_refused(scanner, push, docker, shut, n
     docker("viewer").get("web/app/manifests/1.0", 403)
     scanner.work()
     assert found_in(digest) == DEBIAN_FINDINGS
-    assert manifest_of(digest).risk == Severity.CRITICAL
+    assert manifest_of(digest).worst_severity == Severity.CRITICAL
     for reference in ("1.0", digest):
         answer = docker("viewer").get(f"web/app/manifests/{reference}", 403)
         assert "severity critical" in answer.json()["errors"][0]["message"]
@@ -83,7 +83,7 @@ def test_an_image_that_is_not_here_as_a_whole_is_unknown_not_clean(scanner, push
     digest = push(scan_images.elsewhere())
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == (Scan.State.FAILED, Problem.ELSEWHERE)
-    assert (report_of(digest).state, manifest_of(digest).risk) == ("failed", None)
+    assert (report_of(digest).state, manifest_of(digest).worst_severity) == ("failed", None)
     answer = docker("viewer").get("web/app/manifests/1.0", 403)
     assert "has not been scanned" in answer.json()["errors"][0]["message"]
     docker("pusher").get("web/app/manifests/1.0", 200)
@@ -196,12 +196,12 @@ def test_the_migration_asks_again_for_what_was_taken_for_no_image(world: World):
         (clean, "scanned"),
     ):
         Report.objects.create(manifest=manifest, state=state)
-    Manifest.objects.update(risk=Severity.NONE)
+    Manifest.objects.update(worst_severity=Severity.NONE)
     manifests.delete(SYSTEM, web, ImageName("demo", "web", "deleted"), deleted.digest)
     migration = import_module("scanning.migrations.0003_judged_again")
     migration.judge_again(apps, None)
     migration.judge_again(apps, None)
-    risks = dict(Manifest.objects.values_list("pk", "risk"))
+    risks = dict(Manifest.objects.values_list("pk", "worst_severity"))
     assert [risks[each.pk] for each in (deleted, live, clean)] == [None, None, Severity.NONE]
     assert [scan.manifest_id for scan in Scan.objects.open()] == [live.pk]
     assert set(Report.objects.values_list("manifest", flat=True)) == {index.pk, clean.pk}

@@ -32,7 +32,7 @@ def shut(world):
     """``shut("web", Severity.HIGH)``: the repository refuses that and worse."""
 
     def make(name, gate, hours=None):
-        repositories.update(SYSTEM, world.repository(name), gate=int(gate), gate_hours=hours)
+        repositories.update(SYSTEM, world.repository(name), block_severity=int(gate), unscanned_grace_hours=hours)
 
     return make
 

@@ -24,7 +24,7 @@ from tests.support.factories import (
     subscribe,
 )
 
-Moment = Subscription.Moment
+Frequency = Subscription.Frequency
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_many_images_of_one_push_are_one_message(project, web):
 
 
 def test_what_the_message_says_of_an_image(project, web):
-    subscribe(project, web, least=Severity.MEDIUM)
+    subscribe(project, web, min_severity=Severity.MEDIUM)
     manifest = make_manifest(web, "app", tag="1.0")
     set_tag(manifest, "latest")
     url = "https://avd.aquasec.com/nvd/cve-1"
@@ -190,13 +190,13 @@ def test_new_means_new_since_the_scan_before(project, web):
 
 
 def test_new_leaves_out_what_is_below(project, web):
-    subscribe(project, least=Severity.CRITICAL)
+    subscribe(project, min_severity=Severity.CRITICAL)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     assert gathered() == []
 
 
 def test_each_hears_of_every_scan_that_finds_something(project, web):
-    subscribe(project, moment=Moment.EACH)
+    subscribe(project, frequency=Frequency.EACH)
     manifest = make_manifest(web, "app", tag="1")
     for _ in range(2):
         scanned(manifest, high("CVE-1"))
@@ -214,7 +214,7 @@ def test_each_hears_of_every_scan_that_finds_something(project, web):
 
 
 def test_a_day_is_one_message_at_midnight(project, web):
-    subscribe(project, moment=Moment.DAILY)
+    subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
     assert gathered() == []
     Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
@@ -227,7 +227,7 @@ def test_a_day_is_one_message_at_midnight(project, web):
 
 
 def test_midnight_is_that_of_utc(project, web, monkeypatch):
-    subscribe(project, moment=Moment.DAILY)
+    subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"), high("CVE-1"))
     messages.gather()
     Notice.objects.update(noted_at=datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
@@ -238,7 +238,7 @@ def test_midnight_is_that_of_utc(project, web, monkeypatch):
 
 
 def test_a_day_without_findings_is_no_message(project, web):
-    subscribe(project, moment=Moment.DAILY)
+    subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"))
     messages.gather()
     Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
@@ -246,7 +246,7 @@ def test_a_day_without_findings_is_no_message(project, web):
 
 
 def test_a_failed_scan_says_nothing(project, web):
-    subscribe(project, moment=Moment.EACH)
+    subscribe(project, frequency=Frequency.EACH)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))
     messages.gather()
@@ -364,9 +364,9 @@ def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@pytest.mark.parametrize("moment", [Moment.NEW, Moment.EACH])
-def test_what_is_accepted_is_counted_apart_and_never_new(project, web, moment):
-    subscribe(project, moment=moment)
+@pytest.mark.parametrize("frequency", [Frequency.NEW, Frequency.EACH])
+def test_what_is_accepted_is_counted_apart_and_never_new(project, web, frequency):
+    subscribe(project, frequency=frequency)
     accept(project, "CVE-1")
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))

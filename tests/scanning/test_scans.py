@@ -57,7 +57,7 @@ def test_a_push_is_scanned_and_exactly_what_is_in_it_is_found(scanner, push):
     assert report.fixable == sum(bool(each.fixed) for each in ALL)
     assert (report.state, report.system, report.problem) == ("scanned", "debian 12.5", "")
     assert report.database_at == TODAY
-    assert manifest_of(digest).risk == Severity.CRITICAL
+    assert manifest_of(digest).worst_severity == Severity.CRITICAL
     layers = {
         row.package.name: row.layer for row in Finding.objects.filter(manifest__digest=digest).select_related("package")
     }
@@ -108,7 +108,7 @@ def test_what_is_no_image_is_told_apart_before_trivy_starts(scanner, push, monke
     assert [scan.state for scan in scanner.work()] == ["done"]
     assert report_of(digest).state == "unsupported"
     assert why in report_of(digest).detail
-    assert manifest_of(digest).risk == Severity.NONE
+    assert manifest_of(digest).worst_severity == Severity.NONE
 
 
 def test_an_index_says_what_its_worst_platform_says(scanner, push):
@@ -123,7 +123,7 @@ def test_an_index_says_what_its_worst_platform_says(scanner, push):
     whole, worst = report_of(digest), report_of(arm64)
     assert (whole.critical, whole.high) == (worst.critical, worst.high) == (2, 4)
     assert (whole.state, whole.unknown_parts, whole.database_at) == ("scanned", 0, TODAY)
-    assert manifest_of(digest).risk is None
+    assert manifest_of(digest).worst_severity is None
 
 
 def test_a_platform_of_which_nothing_is_known_is_counted(scanner, push, world):
@@ -193,7 +193,7 @@ def test_a_current_result_is_not_scanned_again(scanner, push):
 
 
 def test_a_round_asks_for_what_is_tagged_in_repositories_whose_scans_are_on(scanner, push, docker, world):
-    repositories.update(SYSTEM, world.repository("fixed"), scan_on_push=False)
+    repositories.update(SYSTEM, world.repository("fixed"), auto_scan=False)
     tagged = push(scan_images.debian())
     push(scan_images.python(), name="fixed/app")
     untagged = push(scan_images.npm(), tag="gone")
@@ -309,7 +309,7 @@ def test_without_a_database_it_is_said_and_goes_on_by_itself_when_there_is_one(s
     assert (scan.state, scan.problem) == ("failed", Problem.DATABASE_MISSING)
     assert (report_of(digest).state, report_of(digest).problem) == ("failed", Problem.DATABASE_MISSING)
     assert Component.objects.filter(manifest__digest=digest, package__name="libssl3").exists()
-    assert manifest_of(digest).risk is None
+    assert manifest_of(digest).worst_severity is None
     scanner.load()
     assert len(scans.retry_for_database()) == 1
     scanner.work()
@@ -346,7 +346,7 @@ def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypa
     assert (scan.state, scan.problem) == ("failed", problem), scan.detail
     assert scan.detail
     assert str(scanner.folder) not in scan.detail
-    assert (report_of(digest).state, manifest_of(digest).risk) == ("failed", None)
+    assert (report_of(digest).state, manifest_of(digest).worst_severity) == ("failed", None)
     assert list((scanner.folder / "scanning").iterdir()) == []
 
 
@@ -453,7 +453,7 @@ def test_a_later_failure_leaves_the_result_with_its_age(scanner, push):
     report = report_of(digest)
     assert (report.state, report.problem, report.database_at) == ("scanned", Problem.DATABASE_BROKEN, TODAY)
     assert report.critical == 1
-    assert manifest_of(digest).risk == Severity.CRITICAL
+    assert manifest_of(digest).worst_severity == Severity.CRITICAL
 
 
 def test_nothing_of_ours_reaches_trivy(scanner, push, monkeypatch):

@@ -36,11 +36,11 @@ EVENING = (
 SUBSCRIBE = (
     "from accounts.models import Project; from scanning.models import Subscription;"
     f" print(Subscription.objects.create(project=Project.objects.get(), channel='mail', recipients=['{OWNER}'],"
-    " moment='new', least=1).pk)"
+    " frequency='new', min_severity=1).pk)"
 )
 
-SHUT = "from registry.models import Repository; print(Repository.objects.filter(name='web').update(gate=4))"
-SCANNED = "from registry.models import Manifest; print(Manifest.objects.filter(risk=5).count())"
+SHUT = "from registry.models import Repository; print(Repository.objects.filter(name='web').update(block_severity=4))"
+SCANNED = "from registry.models import Manifest; print(Manifest.objects.filter(worst_severity=5).count())"
 
 
 class Mailbox:

@@ -55,7 +55,7 @@ def main(url: str) -> None:
     web, _ = repositories.create(SYSTEM, project, "web")
     subscribe(project)
     channel = Subscription.Channel.WEBHOOK
-    subscriptions.create(SYSTEM, project, None, channel, url=url, least=4, moment="new", language="en")
+    subscriptions.create(SYSTEM, project, None, channel, url=url, min_severity=4, frequency="new", language="en")
     for number in range(12):
         scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
     written = [pk for ids in at_once(messages.gather) for pk in ids] + messages.gather()

@@ -29,12 +29,12 @@ class Command(JsonCommand):
             description=options["description"],
             is_public=options["public"],
             tag_overwrite=not options["no_tag_overwrite"],
-            scan_on_push=options["scan"] == "auto",
+            auto_scan=options["scan"] == "auto",
         )
         return {
             "repository": str(repository),
             "created": created,
             "public": repository.is_public,
             "tag_overwrite": repository.tag_overwrite,
-            "scan": "auto" if repository.scan_on_push else "manual",
+            "scan": "auto" if repository.auto_scan else "manual",
         }
