@@ -40,7 +40,7 @@ test-postgresql: $(VENV)/.development
 
 ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/registry/test_history*.py) \
 	tests/registry/test_past.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_counts.py \
-	tests/registry/test_garbage.py \
+	tests/registry/test_garbage.py tests/registry/test_migrations.py \
 	tests/registry/test_recovery.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notices.py \
 	tests/console/test_hostile_input.py \
 	tests/scanning \

@@ -170,10 +170,10 @@ def _changes(detail: dict[str, Any]) -> str:
         was = before.get(name)
         if was != value:
             now = _setting(name, value)
-            was_nothing = name != "unscanned_grace_hours" and (
-                was is None or was in ("", [])
-            )  # no number of hours: for ever
-            change = now if was_nothing else f"{_setting(name, was)} → {now}"
+            is_set = name == "unscanned_grace_hours" or (
+                was is not None and was not in ("", [])
+            )  # None hours: for ever
+            change = f"{_setting(name, was)} → {now}" if is_set else now
             found.append(f"{names.get(name, name)}: {change}")
     return ", ".join(found)
 
@@ -188,10 +188,12 @@ def _settings() -> dict[str, str]:
         "digest_limit": _("quota of digests"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
-        "auto_scan": _("scan on push"),
+        "auto_scan": _("automatic scan"),
         "block_severity": _("gate"),
         "unscanned_grace_hours": _("grace of the gate"),
         "expires_at": _("expiry"),
+        "min_severity": _("minimum severity"),
+        "frequency": _("frequency"),
         "is_active": _("every night"),
         "keep_last": _("keep the newest"),
         "keep_patterns": _("keep what matches"),

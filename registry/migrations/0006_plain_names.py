@@ -3,7 +3,7 @@
 from django.db import migrations, models
 
 ROWS = 1_000  # events read and saved at a time
-SETTINGS = {
+NAMES = {
     'repository.create': {'scan_on_push': 'auto_scan'},
     'repository.update': {
         'scan_on_push': 'auto_scan',
@@ -17,23 +17,24 @@ SETTINGS = {
 
 def rename(apps, schema_editor):
     """Give the details of events the new names."""
-    _rename(apps, SETTINGS)
+    _rename(apps, schema_editor, NAMES)
 
 
 def rename_back(apps, schema_editor):
     """Give the details of events the former names."""
-    _rename(apps, {action: {new: old for old, new in names.items()} for action, names in SETTINGS.items()})
+    former = {action: {new: old for old, new in names.items()} for action, names in NAMES.items()}
+    _rename(apps, schema_editor, former)
 
 
-def _rename(apps, settings):
+def _rename(apps, schema_editor, names):
     """Walk the events in the order of their ids, a few at a time: a row that is done is not read again."""
-    event = apps.get_model('registry', 'Event')
-    found = event.objects.filter(action__in=settings).only('action', 'detail').order_by('pk')
+    every = apps.get_model('registry', 'Event').objects.using(schema_editor.connection.alias)
+    found = every.filter(action__in=names).only('action', 'detail').order_by('pk')
     last = 0
     while events := list(found.filter(pk__gt=last)[:ROWS]):
         for each in events:
-            each.detail = _renamed(each.detail, settings[each.action])
-        event.objects.bulk_update(events, ['detail'])
+            each.detail = _renamed(each.detail, names[each.action])
+        every.bulk_update(events, ['detail'])
         last = events[-1].pk
 
 
