@@ -133,9 +133,9 @@ def test_the_first_pages_are_short():
     assert lines["ARCHITECTURE.md"] <= 130
 
 
-def test_decisions_have_numbers_without_a_gap_and_say_why():
+def test_decisions_have_numbers_of_their_own_and_say_why():
     found = sorted((SOURCE / "docs" / "design" / "decisions").glob("[0-9]*.md"))
-    assert [int(path.name[:3]) for path in found] == list(range(1, len(found) + 1))
+    assert len({path.name[:3] for path in found}) == len(found)
     for path in found:
         text = path.read_text()
         assert text.startswith(f"# {path.name[:3]}. "), path.name

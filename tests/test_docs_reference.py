@@ -20,7 +20,7 @@ from registry.v2.token import TokenView
 from scanning import acceptances
 from scanning.models import Acceptance, Delivery
 from scanning.notifications import messages
-from tests.scanning.factories import high, make_manifest, make_report, scanned, subscribe
+from tests.support.factories import high, make_manifest, make_report, scanned, subscribe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
