@@ -19,9 +19,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from registry import errors
 from registry.database.fields import GENERAL_DIGEST_LENGTH
 from registry.models import Deletion, Event, Image, Repository, Tag
 
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
-    from django.db.models import Model, QuerySet
+    from django.db.models import QuerySet
 
     from accounts.actors import Actor
     from accounts.models import AccessKey, Project, User
@@ -205,35 +203,6 @@ def record(
         address=actor.address[:45],
         client=actor.client[:200],
     )
-
-
-def alter(
-    row: Model, wanted: dict[str, Any], seen: dict[str, Any] | None, past: EventQuerySet
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Set on the (locked) row what differs; returns that before and after, both empty when nothing does.
-
-    ``seen``: the settings that the person was looking at, None for whoever did not look. ``past``: the events that such
-    changes have written. Raises Changed, in words that say who was faster.
-    """
-    now = {name: getattr(row, name) for name in wanted}
-    after = {name: value for name, value in wanted.items() if value != now[name]}
-    if after and seen is not None and {name: seen.get(name) for name in now} != now:
-        who = past.order_by("-pk").values_list("actor", flat=True).first() or "somebody"
-        raise errors.Changed(
-            _("%(who)s changed %(row)s meanwhile: reload the page, look again, then save") % {"who": who, "row": row}
-        )
-    for name, value in after.items():
-        setattr(row, name, value)
-    return {name: now[name] for name in after}, after
-
-
-def compare_role(user: User, now: str | None, seen: str | None) -> None:
-    """Raises Changed when a role is not what the person was looking at ("": none; None: nobody looked).
-
-    To be asked under the lock of what the role is in.
-    """
-    if seen is not None and seen != (now or ""):
-        raise errors.Changed(_("the role of %(user)s was changed meanwhile: look again") % {"user": user})
 
 
 def take(deletion: Deletion, tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:

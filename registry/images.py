@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from registry import access, audit
+from registry import access, audit, edits
 from registry.database.transactions import retried
 from registry.errors import ManifestUnknown, NameInvalid, NameUnknown
 from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
@@ -41,7 +41,7 @@ def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **
             raise NameUnknown(_("there is no image %(image)s any more") % {"image": image})
         of_settings = (Event.Action.IMAGE_UPDATE, Event.Action.EXPIRY_CHANGE)
         past = Event.objects.filter(image=locked, action__in=of_settings)
-        before, after = audit.alter(locked, wanted, seen, past)
+        before, after = edits.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.save(update_fields=list(after))

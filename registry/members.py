@@ -21,7 +21,7 @@ from accounts.models import (
     User,
 )
 from accounts.organizations import Refused
-from registry import audit, repositories
+from registry import audit, edits, repositories
 from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
@@ -42,7 +42,7 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
 
     Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Denied:
     people of other organizations can be given nothing. Raises Changed: it is not the role that was ``seen``
-    (see ``history.compare_role``).
+    (see ``edits.compare_role``).
     """
     with transaction.atomic():
         organizations.belongs(user, project.organization, lock=True)
@@ -50,7 +50,7 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
         before = role_of(locked, user)
         if before == role:
             return False
-        audit.compare_role(user, before, seen)
+        edits.compare_role(user, before, seen)
         try:
             organizations.set_project_role(locked, user, role)
         except Refused as error:
@@ -82,7 +82,7 @@ def set_organization_role(
         held = memberships.select_for_update(no_key=True).filter(user=user).first()
         if held is None or held.role == role:
             return False
-        audit.compare_role(user, held.role, seen)
+        edits.compare_role(user, held.role, seen)
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
             raise Refused(

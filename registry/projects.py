@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from accounts import organizations
 from accounts.models import Organization, Project, ProjectRole, User
-from registry import audit, errors, members
+from registry import audit, edits, errors, members
 from registry.models import Event
 from registry.oci import names
 
@@ -73,7 +73,7 @@ def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         past = Event.objects.filter(project=locked, action=Event.Action.PROJECT_UPDATE)
-        before, after = audit.alter(locked, wanted, seen, past)
+        before, after = edits.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.save(update_fields=list(after))

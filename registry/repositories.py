@@ -13,7 +13,7 @@ from accounts import audit as accounts_audit
 from accounts import grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
-from registry import audit, quotas
+from registry import audit, edits, quotas
 from registry.database.transactions import retried
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import (
@@ -106,7 +106,7 @@ def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None 
         if locked is None:
             raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
         past = Event.objects.filter(repository=locked, action=Event.Action.REPOSITORY_UPDATE)
-        before, after = audit.alter(locked, wanted, seen, past)
+        before, after = edits.alter(locked, wanted, seen, past)
         if not after:
             return False
         locked.updated_at = timezone.now()
@@ -194,7 +194,7 @@ def set_role(
     """Give exactly this role on the repository, or none; returns whether anything changed.
 
     Raises Denied: people of other organizations can be given nothing, members of the project have more already. Raises
-    Changed: it is not the role that was ``seen`` (see ``history.compare_role``).
+    Changed: it is not the role that was ``seen`` (see ``edits.compare_role``).
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, repository.project.organization, lock=True)
@@ -204,7 +204,7 @@ def set_role(
         before = role_of(repository, user)
         if before == role:
             return False
-        audit.compare_role(user, before, seen)
+        edits.compare_role(user, before, seen)
         grants.set_role(user, repository, role)
         roles = {"before": before or "", "after": role or ""}
         audit.record(actor, Event.Action.ROLE_CHANGE, repository, user=user.email, **roles)

@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import audit, errors
+from registry import audit, edits, errors
 from registry.cleanup import rules
 from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci import names
@@ -64,7 +64,7 @@ def set_policy(
         policy = CleanupPolicy.objects.filter(repository=locked).first() or CleanupPolicy(repository=locked)
         before = rules_of(policy) if policy.pk else {}
         past = Event.objects.filter(repository=locked, action=Event.Action.CLEANUP_POLICY)
-        audit.alter(policy, wanted, seen if policy.pk else None, past)
+        edits.alter(policy, wanted, seen if policy.pk else None, past)
         after = rules_of(policy)
         if before == after:
             return policy
