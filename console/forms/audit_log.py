@@ -65,8 +65,8 @@ KINDS: dict[OrganizationAction, Any] = {
 }
 
 
-class HistoryFilter(Form):
-    """Which events are shown; what makes no sense is left out."""
+class AuditLogFilter(Form):
+    """Which events are shown. A field with a bad value does not filter."""
 
     action = forms.ChoiceField(
         label=gettext_lazy("Action"),
@@ -98,8 +98,8 @@ class HistoryFilter(Form):
         )
 
 
-class AuditFilter(Form):
-    """Which events are shown; what makes no sense is left out."""
+class OrganizationAuditLogFilter(Form):
+    """Which events are shown. A field with a bad value does not filter."""
 
     action = forms.ChoiceField(
         label=gettext_lazy("Event"),

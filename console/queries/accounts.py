@@ -32,7 +32,7 @@ def keys(actor: Actor) -> dict[str, Any]:
     found = list(AccessKey.objects.filter(user=actor.user_id).select_related("user", "project").order_by("-pk")[:100])
     alive = [key for key in found if key.state == "alive"]
     return {
-        "alive": alive,
+        "listing": listing.Listing(alive),
         "ended": [key for key in found if key.state != "alive"][:20],
         "limit": KEYS_PER_USER,
         "soon": timezone.now() + timedelta(days=7),

@@ -45,11 +45,12 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
     elif least == "unscanned":
         found = found.filter(Q(manifest__report=None) | Q(manifest__report__state="failed"))
     found = found.with_manifests().select_related("opened_by")
-    page = listing.page(found, wanted, TAG_SORTS, search=search)
+    page = listing.page(found, wanted, TAG_SORTS, search=search, is_filtered=least in {*SEVERITIES, "unscanned"})
     add_use(image, page.rows)
     _add_days(image, page.rows)
     scans.attach([tag.manifest for tag in page.rows])
-    return {"listing": page, "severity": least, **counts(image)}
+    numbers = counts(image)
+    return {"listing": page, "severity": least, "total": numbers["tag_count"], **numbers}
 
 
 def add_use(image: Image, rows: list[Any]) -> None:
@@ -77,7 +78,8 @@ def untagged(image: Image, wanted: QueryDict) -> dict[str, Any]:
         found = found.filter(digest__startswith=search if ":" in search else f"sha256:{search}")
     page = listing.page(found.without_content(), wanted, UNTAGGED_SORTS, search=search)
     scans.attach(page.rows)
-    return {"listing": page, **counts(image)}
+    numbers = counts(image)
+    return {"listing": page, "total": numbers["untagged_count"], **numbers}
 
 
 def _untagged(image: Image) -> Any:

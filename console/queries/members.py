@@ -22,9 +22,10 @@ def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
     memberships = ProjectMembership.objects.filter(project=project)
     in_organization = OrganizationMembership.objects.filter(organization=project.organization)
     owners = in_organization.filter(role=OrganizationRole.OWNER).select_related("user").order_by("user__email")
-    return people.page(memberships.select_related("user"), wanted) | {
+    shown = people.page(memberships.select_related("user"), wanted)
+    return shown | {
         "total": memberships.count(),
-        "owners": [each.user for each in owners],
+        "pinned": [] if shown["listing"].is_narrowed else [each.user for each in owners],
         "roles": ProjectRole,
         "candidates": people.emails(in_organization.exclude(user__in=memberships.values("user"))),
     }

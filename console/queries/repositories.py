@@ -49,7 +49,9 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
         changed_at=Coalesce(Subquery(usage.values("changed_at")), "updated_at"),
         image_count=Coalesce(projects.image_count(), 0),
     ).select_related("usage")
-    page: Listing[Any] = listing.page(found, wanted, REPOSITORY_SORTS, search=search)
+    page: Listing[Any] = listing.page(
+        found, wanted, REPOSITORY_SORTS, search=search, is_filtered=visibility in {"public", "private"}
+    )
     shown = scans.tagged(image__repository__in=[repository.pk for repository in page.rows])
     known = {row["image__repository"]: row for row in scans.by_repository(shown)}
     for repository in page.rows:

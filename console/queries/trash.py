@@ -24,7 +24,9 @@ def deletions(project: Project, repository: Repository | None, image: Image | No
     if search := asked.get("q", "").strip():
         found = found.filter(path__icontains=search)
     return {
-        "listing": listing.page(found, asked, {"deleted": "-pk"}, search=search),
+        "listing": listing.page(
+            found, asked, {"deleted": "-pk"}, search=search, is_filtered=kind in Deletion.Kind.values
+        ),
         "kind": kind,
         "kinds": Deletion.Kind,
         "purging": Deletion.objects.filter(project=project, is_purging=True).count(),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from console.forms.audit_log import AuditFilter, HistoryFilter
+from console.forms.audit_log import AuditLogFilter, OrganizationAuditLogFilter
 from console.queries import audit_log as queries
 from console.queries import images as image_queries
 from console.queries.shared import listing
@@ -23,43 +23,34 @@ if TYPE_CHECKING:
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """The events of a project, a repository or an image."""
-    form = HistoryFilter(place.request.GET)
-    wanted = form.wanted(place.project, place.repository, place.image)
-    context: dict[str, Any] = {"page": queries.page(wanted, place.request.GET), "form": form}
-    if place.image:
-        context["page"] |= image_queries.counts(place.pushed)
-    return place.render(_template(place), side=_side(place), tab="audit_log", **context)
+    form = AuditLogFilter(place.request.GET)
+    wanted = form.wanted(place.project, place.maybe_repository, place.maybe_image)
+    page = queries.page(wanted, place.request.GET)
+    if place.maybe_image:
+        page |= image_queries.counts(place.image)
+    side = "repositories" if place.maybe_repository else "audit_log"
+    csv_url = place.url(place.named("audit_log_csv"))
+    return place.render("console/audit_log/show.html", side=side, page=page, form=form, csv_url=csv_url)
 
 
 @of_project(Action.VIEW)
 def download(place: Place) -> HttpResponseBase:
     """The same as CSV, however much it is."""
-    wanted = HistoryFilter(place.request.GET).wanted(place.project, place.repository, place.image)
-    return as_csv(audit.csv_rows(wanted), f"history-{place.project.name}.csv")
-
-
-def _side(place: Place) -> str:
-    return "repositories" if place.repository else "audit_log"
-
-
-def _template(place: Place) -> str:
-    if place.image:
-        return "console/audit_log/image.html"
-    return "console/audit_log/repository.html" if place.repository else "console/audit_log/project.html"
+    wanted = AuditLogFilter(place.request.GET).wanted(place.project, place.maybe_repository, place.maybe_image)
+    return as_csv(audit.csv_rows(wanted), f"audit-log-{place.project.name}.csv")
 
 
 @personal
 def organization(request: HttpRequest, organization: str) -> HttpResponse:
     """Who changed people and keys, and who signed in, for owners."""
     found, _is_owner = find_organization(request, organization, change=True)
-    form = AuditFilter(request.GET)
+    form = OrganizationAuditLogFilter(request.GET)
     page = listing.page(form.wanted(found), request.GET, {"at": "-at"})
     is_filtered = any(request.GET.get(name) for name in form.fields)
     return render_for_owners(
         request,
         "console/audit_log/organization.html",
         found,
-        tab="audit_log",
         form=form,
         listing=page,
         is_filtered=is_filtered,
@@ -70,4 +61,6 @@ def organization(request: HttpRequest, organization: str) -> HttpResponse:
 def organization_csv(request: HttpRequest, organization: str) -> HttpResponseBase:
     """The same as CSV, however much it is."""
     found, _is_owner = find_organization(request, organization, change=True)
-    return as_csv(queries.csv_rows(AuditFilter(request.GET).wanted(found)), f"audit-{found.name}.csv")
+    return as_csv(
+        queries.csv_rows(OrganizationAuditLogFilter(request.GET).wanted(found)), f"audit-log-{found.name}.csv"
+    )

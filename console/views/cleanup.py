@@ -25,40 +25,40 @@ if TYPE_CHECKING:
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place) -> HttpResponse:
     """The policy; POST shows what it would take, and with "save" keeps it."""
-    current = queries.policy_of(place.home)
+    current = queries.policy_of(place.repository)
     posted = place.request.POST
     form = Policy(posted) if posted else Policy.of(current)
-    context: dict[str, Any] = {"form": form, "current": current, "runs": queries.runs(place.home)}
+    context: dict[str, Any] = {"form": form, "current": current, "runs": queries.runs(place.repository)}
     if place.request.method == "POST" and form.is_valid():
         act = posted.get("act")
         if act == "save":
-            if form.attempt(policies.set_policy, place.actor, place.home, seen=seen(form), **form.rules()):
+            if form.attempt(policies.set_policy, place.actor, place.repository, seen=seen(form), **form.rules()):
                 runs = form.cleaned_data["is_active"]
                 words = _("The cleanup policy has been saved. It runs at night.")
-                place.say(words if runs else _("The cleanup policy has been saved. It does not run by itself."))
-                return place.go("cleanup")
+                place.flash(words if runs else _("The cleanup policy has been saved. It does not run by itself."))
+                return place.redirect_to("cleanup")
         elif act == "run" and current.pk:
             tasks.start_cleanup(current.pk)
-            place.say(_("A run has been queued."))
-            return place.go("cleanup")
+            place.flash(_("A run has been queued."))
+            return place.redirect_to("cleanup")
         else:
-            wanted = form.policy(place.home)
-            context["preview"] = policies.preview(place.home, wanted, timezone.now())
-            context["replay"] = queries.replayed(place.home, wanted)
-    return place.render("console/cleanup/show.html", side="repositories", tab="cleanup", **context)
+            wanted = form.policy(place.repository)
+            context["preview"] = policies.preview(place.repository, wanted, timezone.now())
+            context["replay"] = queries.replayed(place.repository, wanted)
+    return place.render("console/cleanup/show.html", side="repositories", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def run(place: Place, run: int) -> HttpResponse:
     """One run with the reason for each tag; POST says yes or no to one that is held."""
-    found = queries.run(place.home, run, place.request.GET)
+    found = queries.run(place.repository, run, place.request.GET)
     if found is None:
         raise Http404
     if place.request.method == "POST":
         if place.request.POST.get("act") == "approve":
             cleanup.approve(place.actor, run)
-            tasks.start_cleanup(queries.policy_of(place.home).pk)
+            tasks.start_cleanup(queries.policy_of(place.repository).pk)
         else:
             cleanup.dismiss(place.actor, run)
-        return place.go("cleanup_run", run=run)
+        return place.redirect_to("cleanup_run", run=run)
     return place.render("console/cleanup/run.html", side="repositories", tab="cleanup", page=found)

@@ -24,10 +24,10 @@ def show(place: Place) -> HttpResponse:
     if place.request.method == "POST":
         if place.request.POST.get("act") == "stop" and page["open"]:
             garbage.stop(page["open"])
-            place.say(_("The run stops after its present batch."))
+            place.flash(_("The run stops after its present batch."))
         elif place.request.POST.get("act") == "run":
             run, is_new = garbage.request(place.actor, place.project)
             tasks.start_collection(run.pk)
-            place.say(_("The run has been queued.") if is_new else _("A run is at work already."))
-        return place.go("garbage_collection")
+            place.flash(_("The run has been queued.") if is_new else _("A run is at work already."))
+        return place.redirect_to("garbage_collection")
     return place.render("console/garbage_collection/show.html", side="garbage_collection", page=page)

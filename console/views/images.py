@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """The tags of an image."""
-    page = queries.tags(place.pushed, place.request.GET)
-    return place.render("console/images/show.html", side="repositories", tab="tags", page=page)
+    page = queries.tags(place.image, place.request.GET)
+    return place.render("console/images/show.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW)
 def untagged(place: Place) -> HttpResponse:
     """Manifests that no tag names."""
-    page = queries.untagged(place.pushed, place.request.GET)
-    return place.render("console/images/untagged.html", side="repositories", tab="untagged", page=page)
+    page = queries.untagged(place.image, place.request.GET)
+    return place.render("console/images/untagged.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW)
 def commands(place: Place) -> HttpResponse:
     """How to pull and push this image."""
-    page = queries.counts(place.pushed)
-    return place.render("console/images/commands.html", side="repositories", tab="commands", page=page)
+    page = queries.counts(place.image)
+    return place.render("console/images/commands.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
     """Description and end."""
-    form = ImageSettings.of(place.pushed)
+    form = ImageSettings.of(place.image)
     if place.request.method == "POST":
         form = ImageSettings(place.request.POST)
         if form.is_valid():
             wanted: dict[str, Any] = {"description": form.cleaned_data["description"], "expires_at": form.expires_at()}
             seen = form.seen_settings()
-            if form.attempt(images.update, place.actor, place.pushed, seen=seen, **wanted) is not None:
-                place.say(_("%(name)s has been saved.") % {"name": place.pushed.name})
-                return place.go("image_settings")
-    context: dict[str, Any] = {"form": form, "page": queries.counts(place.pushed)}
-    return place.render("console/images/settings.html", side="repositories", tab="settings", **context)
+            if form.attempt(images.update, place.actor, place.image, seen=seen, **wanted) is not None:
+                place.flash(_("%(name)s has been saved.") % {"name": place.image.name})
+                return place.redirect_to("image_settings")
+    context: dict[str, Any] = {"form": form, "page": queries.counts(place.image)}
+    return place.render("console/images/settings.html", side="repositories", **context)
 
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
     """Delete the image, after a look at what goes."""
-    name = place.pushed.name
+    name = place.image.name
     if place.request.method == "POST":
-        deletions = images.delete(place.actor, place.home, [name])
-        place.image = None
-        place.say(_("%(name)s has been deleted.") % {"name": name}, undo=deletions[0])
-        return place.go("repository")
-    chosen = queries.consequences(place.home, [name])
+        deletions = images.delete(place.actor, place.repository, [name])
+        place.maybe_image = None
+        place.flash(_("%(name)s has been deleted.") % {"name": name}, restorable=deletions[0])
+        return place.redirect_to("repository")
+    chosen = queries.consequences(place.repository, [name])
     return place.render("console/images/delete.html", side="repositories", chosen=chosen)
 
 
@@ -74,12 +74,12 @@ def delete_many(place: Place) -> HttpResponse:
     """Delete the images that were checked, after a look at what goes."""
     wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
     if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletions = images.delete(place.actor, place.home, wanted)
+        deletions = images.delete(place.actor, place.repository, wanted)
         words = ngettext("%(count)s image has been deleted.", "%(count)s images have been deleted.", len(deletions))
-        undo = deletions[0] if len(deletions) == 1 else None
-        place.say(words % {"count": len(deletions)}, undo=undo)
-        return place.go("repository")
+        only = deletions[0] if len(deletions) == 1 else None
+        place.flash(words % {"count": len(deletions)}, restorable=only)
+        return place.redirect_to("repository")
     if not wanted:
-        return place.go("repository")
-    chosen = queries.consequences(place.home, wanted)
+        return place.redirect_to("repository")
+    chosen = queries.consequences(place.repository, wanted)
     return place.render("console/images/delete.html", side="repositories", chosen=chosen)

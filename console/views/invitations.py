@@ -14,9 +14,9 @@ from accounts.models import User
 from accounts.organizations import Refused
 from console.forms.invitations import Join
 from console.views.shared.decorators import public
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
-from console.views.shared.sign_in import begin_session, keep_secret_of_link, later, say_slowed
+from console.views.shared.sign_in import add_slowed_error, begin_session, keep_secret_of_link, too_many_requests
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -49,7 +49,7 @@ def show(request: HttpRequest) -> HttpResponse:
         return _of_user(request, invitation)
     if organizations.needs_password(invitation.email):
         return _of_newcomer(request, invitation)
-    return alone(request, "console/invitations/show.html", invitation=invitation, must_sign_in=True)
+    return render_standalone(request, "console/invitations/show.html", invitation=invitation, must_sign_in=True)
 
 
 def _of_user(request: HttpRequest, invitation: Invitation) -> HttpResponse:
@@ -62,7 +62,7 @@ def _of_user(request: HttpRequest, invitation: Invitation) -> HttpResponse:
             messages.error(request, str(error))
             return redirect("console:home")
         return _welcome(request, invitation, redirect(_home_of(invitation)))
-    return alone(request, "console/invitations/show.html", invitation=invitation, is_mine=is_mine)
+    return render_standalone(request, "console/invitations/show.html", invitation=invitation, is_mine=is_mine)
 
 
 def _of_newcomer(request: HttpRequest, invitation: Invitation) -> HttpResponse:
@@ -74,12 +74,12 @@ def _of_newcomer(request: HttpRequest, invitation: Invitation) -> HttpResponse:
         try:
             user = form.attempt(organizations.join, by, invitation, name=name, password=password)
         except passwords.Busy as refusal:
-            say_slowed(form, refusal)
-            page = alone(request, "console/invitations/show.html", invitation=invitation, form=form)
-            return later(page, refusal.seconds)
+            add_slowed_error(form, refusal)
+            page = render_standalone(request, "console/invitations/show.html", invitation=invitation, form=form)
+            return too_many_requests(page, refusal.seconds)
         if user:
             return _welcome(request, invitation, begin_session(request, user, _home_of(invitation)))
-    return alone(request, "console/invitations/show.html", invitation=invitation, form=form)
+    return render_standalone(request, "console/invitations/show.html", invitation=invitation, form=form)
 
 
 def _home_of(invitation: Invitation) -> str:
@@ -97,4 +97,4 @@ def _forget_link(answer: HttpResponse) -> HttpResponse:
 
 
 def _ended(request: HttpRequest) -> HttpResponse:
-    return alone(request, "console/invitations/show.html", status=410)
+    return render_standalone(request, "console/invitations/show.html", status=410)

@@ -38,23 +38,23 @@ def delete_many(place: Place) -> HttpResponse:
     """Delete the digests that were checked, after a look at what goes."""
     wanted = place.request.POST.getlist("digest") or place.request.GET.getlist("digest")
     if not wanted:
-        return place.go("untagged")
+        return place.redirect_to("untagged")
     return _delete(place, wanted, bool(place.request.method == "POST" and place.request.POST.get("sure")))
 
 
 def _delete(place: Place, wanted: list[str], is_sure: bool) -> HttpResponse:
     if is_sure:
-        name = ImageName(place.project.name, place.home.name, place.pushed.name)
-        deletion = manifests.delete_many(place.actor, place.home, name, wanted)
+        name = ImageName(place.project.name, place.repository.name, place.image.name)
+        deletion = manifests.delete_many(place.actor, place.repository, name, wanted)
         words = ngettext("%(count)s digest has been deleted.", "%(count)s digests have been deleted.", len(wanted))
-        place.say(words % {"count": len(wanted)}, undo=deletion)
-        return place.go("image")
-    gone = manifests.consequences(place.pushed, wanted)
+        place.flash(words % {"count": len(wanted)}, restorable=deletion)
+        return place.redirect_to("image")
+    gone = manifests.consequences(place.image, wanted)
     return place.render("console/manifests/delete.html", side="repositories", wanted=wanted, gone=gone)
 
 
 def _find(place: Place, reference: str) -> queries.Digest:
-    page = queries.digest(place.pushed, reference)
+    page = queries.digest(place.image, reference)
     if page is None:
-        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.pushed.name, "reference": reference})
+        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.image.name, "reference": reference})
     return page

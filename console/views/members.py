@@ -14,7 +14,7 @@ from console.queries import accounts as account_queries
 from console.queries import members as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
-from console.views.shared.members import about_whom
+from console.views.shared.members import member_from_form
 from registry import members
 from registry.access import Action
 
@@ -33,19 +33,19 @@ def index(place: Place) -> HttpResponse:
     form = ProjectMember(posted if adds else None)
     if place.request.method == "POST" and (not adds or form.is_valid()):
         words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
-        user = about_whom(place, form, words, partial(members.role_of, place.project))
+        user = member_from_form(place, form, words, partial(members.role_of, place.project))
         if user is not None:
             _set_role(place, user, posted.get("role", ""))
-            return place.go("members")
+            return place.redirect_to("members")
     page = queries.project_members(place.project, place.request.GET)
-    return place.render("console/members/index.html", side="members", tab="members", form=form, page=page)
+    return place.render("console/members/index.html", side="members", form=form, page=page)
 
 
 @of_project(Action.ADMINISTER)
 def keys(place: Place) -> HttpResponse:
     """The access keys that can act in the project."""
     page = account_queries.acting_keys(members.keys_in_project(place.project), place.request.GET)
-    return place.render("console/members/keys.html", side="members", tab="keys", page=page)
+    return place.render("console/members/keys.html", side="members", page=page)
 
 
 @of_project(Action.ADMINISTER)
@@ -57,8 +57,8 @@ def key(place: Place, identifier: str) -> HttpResponse:
         raise Http404
     if place.request.method == "POST":
         members.revoke_key(place.actor, place.project, chosen)
-        place.say(_("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
-        return place.go("project_keys")
+        place.flash(_("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
+        return place.redirect_to("project_keys")
     may_revoke = members.may_revoke(place.actor, place.project, chosen)
     return place.render("console/members/key.html", side="members", key=chosen, may_revoke=may_revoke)
 
@@ -69,4 +69,4 @@ def _set_role(place: Place, user: User, role: str) -> None:
     wanted, seen = ProjectRole(role) if role else None, place.request.POST.get("seen")
     members.set_role(place.actor, place.project, user, wanted, seen=seen)
     words = _("%(email)s is now %(role)s.") if role else _("%(email)s is not in the project any more.")
-    place.say(words % {"email": user.email, "role": role_words(role)})
+    place.flash(words % {"email": user.email, "role": role_words(role)})

@@ -12,7 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from console.forms.notifications import Notice
 from console.queries import notifications as queries
 from console.views.shared.decorators import of_project, public
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from registry.access import Action
 from scanning import tasks
 from scanning.models import Subscription
@@ -30,7 +30,7 @@ Channel = Subscription.Channel
 @of_project(Action.VIEW)
 def index(place: Place) -> HttpResponse:
     """Who hears of the scans here."""
-    return _page(place, "index", rows=queries.subscriptions(place.project, place.repository))
+    return _page(place, "index", rows=queries.subscriptions(place.project, place.maybe_repository))
 
 
 def _create(place: Place) -> HttpResponse:
@@ -40,14 +40,14 @@ def _create(place: Place) -> HttpResponse:
     form = Notice(place.request.POST or None, channel=channel)
     if place.request.method == "POST" and form.is_valid():
         made = form.attempt(
-            subscriptions.create, place.actor, place.project, place.repository, channel, **form.wanted()
+            subscriptions.create, place.actor, place.project, place.maybe_repository, channel, **form.wanted()
         )
         tasks.start_asking()
         if made and made.secret:
             return _page(place, "secret", subscription=made.subscription, secret=made.secret)
         if made:
-            place.say(_("The notice has been made. Send a test to see that it arrives."))
-            return _go(place, "notification", subscription=made.subscription.pk)
+            place.flash(_("The notice has been made. Send a test to see that it arrives."))
+            return place.redirect_to(place.named("notification"), subscription=made.subscription.pk)
     return _page(place, "create", form=form, channel=channel)
 
 
@@ -64,21 +64,21 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         return _page(place, "secret", subscription=found, secret=secret)
     if act == "delete":
         subscriptions.delete(place.actor, found)
-        place.say(_("The notice has been deleted."))
-        return _go(place, "notifications")
+        place.flash(_("The notice has been deleted."))
+        return place.redirect_to(place.named("notifications"))
     if act == "test":
         content = messages.test_content(found, timezone.now())
         tasks.start_delivery(deliveries.queue(found, content, is_test=True).pk)
-        place.say(_("A test is on its way. The log below says how it went."))
+        place.flash(_("A test is on its way. The log below says how it went."))
     elif act == "ask":
         recipients.ask_again(place.project, place.request.POST.get("address", ""))
         tasks.start_asking()
-        place.say(_("A mail that asks is on its way."))
+        place.flash(_("A mail that asks is on its way."))
     elif act in {"pause", "resume"}:
         subscriptions.set_active(place.actor, found, is_active=act == "resume")
     else:
         raise Http404
-    return _go(place, "notification", subscription=found.pk)
+    return place.redirect_to(place.named("notification"), subscription=found.pk)
 
 
 def _edit(place: Place, subscription: int) -> HttpResponse:
@@ -90,8 +90,8 @@ def _edit(place: Place, subscription: int) -> HttpResponse:
         form.attempt(subscriptions.update, place.actor, found, **form.wanted())
         if form.is_valid():
             tasks.start_asking()
-            place.say(_("The notice has been changed."))
-            return _go(place, "notification", subscription=found.pk)
+            place.flash(_("The notice has been changed."))
+            return place.redirect_to(place.named("notification"), subscription=found.pk)
     return _page(place, "edit", form=form, subscription=found, channel=channel)
 
 
@@ -103,8 +103,8 @@ def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
         raise Http404
     if place.request.method == "POST":
         tasks.start_delivery(deliveries.again(sent).pk)
-        place.say(_("It is on its way again."))
-        return _go(place, "notification", subscription=found.pk)
+        place.flash(_("It is on its way again."))
+        return place.redirect_to(place.named("notification"), subscription=found.pk)
     return _page(place, "delivery", subscription=found, host=host_of(found.url), delivery=sent)
 
 
@@ -125,13 +125,13 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """GET asks, POST takes the address off."""
     leaving = subscriptions.read_unsubscribe(token)
     if leaving is None:
-        return alone(request, "console/notifications/unsubscribe.html", status=404)
+        return render_standalone(request, "console/notifications/unsubscribe.html", status=404)
     about = leaving.subscription and (leaving.subscription.repository or leaving.subscription.project)
     if request.method == "POST":
         client = request.headers.get("User-Agent", "")
         subscriptions.unsubscribe(leaving, remote_address=request.META.get("REMOTE_ADDR", ""), client=client)
     context: dict[str, Any] = {"leaving": leaving, "about": about, "is_done": request.method == "POST" or about is None}
-    return alone(request, "console/notifications/unsubscribe.html", **context)
+    return render_standalone(request, "console/notifications/unsubscribe.html", **context)
 
 
 @public
@@ -141,34 +141,28 @@ def confirm(request: HttpRequest, token: str) -> HttpResponse:
     said = request.POST.get("answer", "") if request.method == "POST" else ""
     if asked and said in {"yes", "no"}:
         recipients.answer(asked, agrees=said == "yes")
-    return alone(request, "console/notifications/confirm.html", status=200 if asked else 404, asked=asked, said=said)
+    return render_standalone(
+        request, "console/notifications/confirm.html", status=200 if asked else 404, asked=asked, said=said
+    )
 
 
 def _found(place: Place, pk: int) -> Subscription:
-    found = queries.subscription(place.project, place.repository, pk)
+    found = queries.subscription(place.project, place.maybe_repository, pk)
     if found is None:
         raise Http404
     return found
 
 
 def _page(place: Place, template: str, **context: Any) -> HttpResponse:
-    around: dict[str, Any] = {
-        "side": "repositories" if place.repository else "notifications",
-        "tab": "notifications",
-        "may_change": place.may_manage if place.repository else place.may_administer,
-        "list_url": place.url("repository_notifications" if place.repository else "notifications"),
-        "new_url": place.url("repository_notification_new" if place.repository else "notification_new"),
+    shared: dict[str, Any] = {
+        "side": "repositories" if place.maybe_repository else "notifications",
+        "tab": "repository_notifications",
+        "may_change": place.may_manage if place.maybe_repository else place.may_administer,
+        "list_url": place.url(place.named("notifications")),
+        "new_url": place.url(place.named("notification_new")),
     }
     subscription = context.get("subscription")
     if subscription is not None:
-        around["here"] = place.url(_named(place, "notification"), subscription=subscription.pk)
-        around["edit_url"] = place.url(_named(place, "notification_edit"), subscription=subscription.pk)
-    return place.render(f"console/notifications/{template}.html", **around, **context)
-
-
-def _go(place: Place, view: str, **more: Any) -> HttpResponse:
-    return place.go(_named(place, view), **more)
-
-
-def _named(place: Place, view: str) -> str:
-    return f"repository_{view}" if place.repository else view
+        shared["here"] = place.url(place.named("notification"), subscription=subscription.pk)
+        shared["edit_url"] = place.url(place.named("notification_edit"), subscription=subscription.pk)
+    return place.render(f"console/notifications/{template}.html", **shared, **context)

@@ -16,7 +16,7 @@ from console.queries import accounts as account_queries
 from console.queries import organizations as queries
 from console.views.shared.decorators import personal
 from console.views.shared.organizations import find_organization, render_for_owners
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from registry import members
 from registry.errors import RegistryError
@@ -42,9 +42,8 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
         "is_owner": is_owner,
         "page": queries.organization(found, request.GET),
         "invitations": found.invitations.order_by("email") if is_owner else None,
-        "tab": "people",
     }
-    return alone(request, "console/organizations/show.html", form=form, **context)
+    return render_standalone(request, "console/organizations/show.html", form=form, **context)
 
 
 def _invite(request: HttpRequest, organization: Organization, form: NewInvitation) -> bool:
@@ -89,7 +88,7 @@ def keys(request: HttpRequest, organization: str) -> HttpResponse:
     """The access keys of the people, for owners."""
     found, _is_owner = find_organization(request, organization, change=True)
     page = account_queries.acting_keys(members.keys_in_organization(found), request.GET)
-    return render_for_owners(request, "console/organizations/keys.html", found, tab="keys", page=page)
+    return render_for_owners(request, "console/organizations/keys.html", found, page=page)
 
 
 @personal
@@ -104,4 +103,4 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
         organizations.revoke_key(actor(request), chosen)
         messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
         return redirect("console:organization_keys", found.name)
-    return render_for_owners(request, "console/organizations/key.html", found, tab="keys", key=chosen)
+    return render_for_owners(request, "console/organizations/key.html", found, key=chosen)

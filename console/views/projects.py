@@ -12,7 +12,7 @@ from console.forms.shared.seen import seen
 from console.queries import projects as queries
 from console.views.shared.decorators import of_project, personal
 from console.views.shared.organizations import find_organization
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import Place, actor
 from registry import projects
 from registry.access import Action
@@ -40,8 +40,8 @@ def settings(place: Place) -> HttpResponse:
     if place.request.method == "POST" and form.is_valid():
         wanted = {name: form.cleaned_data[name] for name in projects.SETTINGS}
         if form.attempt(projects.update, place.actor, place.project, seen=seen(form), **wanted) is not None:
-            place.say(_("The project has been saved."))
-            return place.go("project_settings")
+            place.flash(_("The project has been saved."))
+            return place.redirect_to("project_settings")
     return place.render("console/projects/settings.html", side="project_settings", form=form)
 
 
@@ -51,7 +51,7 @@ def home(request: HttpRequest) -> HttpResponse:
     page = queries.home(actor(request), request.GET)
     if page.only and not request.GET and not request.headers.get("Referer"):
         return redirect("console:overview", page.only.name)
-    return alone(request, "console/projects/home.html", page=page)
+    return render_standalone(request, "console/projects/home.html", page=page)
 
 
 @personal
@@ -65,4 +65,4 @@ def create(request: HttpRequest, organization: str) -> HttpResponse:
             return redirect("console:overview", made[0].name)
         if made:
             form.add_error("name", _("There is a project of this name already."))
-    return alone(request, "console/projects/create.html", form=form, organization=found)
+    return render_standalone(request, "console/projects/create.html", form=form, organization=found)

@@ -17,7 +17,7 @@ from console.forms.shared.typed_name import TypedName
 from console.queries import repositories as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
-from console.views.shared.members import about_whom
+from console.views.shared.members import member_from_form
 from registry import repositories
 from registry.access import Action
 
@@ -55,8 +55,7 @@ def show(place: Place) -> HttpResponse:
     return place.render(
         "console/repositories/show.html",
         side="repositories",
-        tab="images",
-        page=queries.images(place.home, place.request.GET),
+        page=queries.images(place.repository, place.request.GET),
     )
 
 
@@ -64,24 +63,24 @@ def show(place: Place) -> HttpResponse:
 def commands(place: Place) -> HttpResponse:
     """How to log in, tag, push and pull."""
     name = place.request.GET.get("image", "").strip()[:200] or "IMAGE"
-    context: dict[str, Any] = {"commands": queries.commands(place.home, name), "image_name": name}
-    return place.render("console/repositories/commands.html", side="repositories", tab="commands", **context)
+    context: dict[str, Any] = {"commands": queries.commands(place.repository, name), "image_name": name}
+    return place.render("console/repositories/commands.html", side="repositories", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
     """Description, visibility, tag overwrite, scans."""
-    current = repositories.settings_of(place.home)
+    current = repositories.settings_of(place.repository)
     form = RepositorySettings.of(current)
     if place.request.method == "POST":
         form = RepositorySettings(place.request.POST)
         if form.is_valid():
-            change = form.attempt(repositories.update, place.actor, place.home, seen=seen(form), **form.wanted())
+            change = form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
             if change is not None:
-                place.say(_("The settings of %(name)s have been saved.") % {"name": place.home.name})
-                return place.go("repository_settings")
+                place.flash(_("The settings of %(name)s have been saved.") % {"name": place.repository.name})
+                return place.redirect_to("repository_settings")
     context: dict[str, Any] = {"form": form, "current": current}
-    return place.render("console/repositories/settings.html", side="repositories", tab="settings", **context)
+    return place.render("console/repositories/settings.html", side="repositories", **context)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -95,37 +94,37 @@ def permissions(place: Place) -> HttpResponse:
         if role not in {"", *RepositoryRole.values}:
             raise Http404
         words = _("Nobody in %(organization)s has this address: roles are given to people of the organization.")
-        user = about_whom(place, form, words, partial(repositories.role_of, place.home))
+        user = member_from_form(place, form, words, partial(repositories.role_of, place.repository))
         # What is refused to a form that adds stands at it; a row of the list has none.
         if user and (form.attempt(_set_role, place, user, role) if adds else _set_role(place, user, role)):
-            return place.go("permissions")
+            return place.redirect_to("permissions")
     asked = place.request.GET.get("who", "").strip()
     context: dict[str, Any] = {
         "form": form,
-        "page": queries.repository_permissions(place.home, place.request.GET),
+        "page": queries.repository_permissions(place.repository, place.request.GET),
         "asked": asked,
-        "reason": queries.reason(place.home, asked) if asked else None,
+        "reason": queries.reason(place.repository, asked) if asked else None,
     }
-    return place.render("console/repositories/permissions.html", side="repositories", tab="permissions", **context)
+    return place.render("console/repositories/permissions.html", side="repositories", **context)
 
 
 def _set_role(place: Place, user: User, role: str) -> bool:
     wanted = RepositoryRole(role) if role else None
-    repositories.set_role(place.actor, place.home, user, wanted, seen=place.request.POST.get("seen"))
+    repositories.set_role(place.actor, place.repository, user, wanted, seen=place.request.POST.get("seen"))
     words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
-    place.say(words % {"email": user.email, "role": role_words(role)})
+    place.flash(words % {"email": user.email, "role": role_words(role)})
     return True
 
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
     """Delete the repository, after its name has been typed."""
-    form = TypedName(place.request.POST or None, name=place.home.name)
+    form = TypedName(place.request.POST or None, name=place.repository.name)
     if place.request.method == "POST" and form.is_valid():
-        deletion = form.attempt(repositories.delete, place.actor, place.home)
+        deletion = form.attempt(repositories.delete, place.actor, place.repository)
         if deletion:
-            place.repository = None
-            place.say(_("%(path)s has been deleted.") % {"path": deletion.path}, undo=deletion)
-            return place.go("repositories")
-    context: dict[str, Any] = {"form": form, "gone": queries.consequences(place.home)}
+            place.maybe_repository = None
+            place.flash(_("%(path)s has been deleted.") % {"path": deletion.path}, restorable=deletion)
+            return place.redirect_to("repositories")
+    context: dict[str, Any] = {"form": form, "gone": queries.consequences(place.repository)}
     return place.render("console/repositories/delete.html", side="repositories", **context)

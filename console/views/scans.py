@@ -13,7 +13,7 @@ from django_htmx.http import HttpResponseClientRefresh
 from console.queries import scans as queries
 from console.queries.shared.listing import identifier
 from console.views.shared.decorators import of_project
-from console.views.shared.pages import back
+from console.views.shared.pages import referring_page
 from registry.access import Action
 from registry.models import Repository
 from scanning import acceptances as domain
@@ -36,15 +36,13 @@ def show(place: Place) -> HttpResponse:
     page = queries.page(place.project)
     if place.may_manage:
         page["unisolated"] = queries.unisolated()
-    return place.render("console/scans/show.html", side="scans", tab="scans", page=page)
+    return place.render("console/scans/show.html", side="scans", page=page)
 
 
 @of_project(Action.VIEW)
 def log(place: Place) -> HttpResponse:
     """Every scan: who asked for it, what came of it."""
-    return place.render(
-        "console/scans/log.html", side="scans", tab="log", page=queries.log(place.project, place.request.GET)
-    )
+    return place.render("console/scans/log.html", side="scans", page=queries.log(place.project, place.request.GET))
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -57,18 +55,18 @@ def acceptances(place: Place) -> HttpResponse:
         if acceptance is None:
             raise Http404
         if domain.withdraw(place.actor, acceptance):
-            place.say(_("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability})
-        return redirect(back(place.request, place.url("acceptances")))
+            place.flash(_("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability})
+        return redirect(referring_page(place.request, place.url("acceptances")))
     page = queries.acceptances(place.project, place.request.GET)
-    return place.render("console/scans/acceptances.html", side="scans", tab="acceptances", page=page)
+    return place.render("console/scans/acceptances.html", side="scans", page=page)
 
 
 @of_project(Action.MANAGE)
 def scan_repository(place: Place) -> HttpResponse:
     """POST scans everything that a tag of the repository names."""
     if place.request.method == "POST":
-        _start(place, scans.request_for_tagged(place.actor, [place.home]))
-    return place.go("repository")
+        _start(place, scans.request_for_tagged(place.actor, [place.repository]))
+    return place.redirect_to("repository")
 
 
 def _ask(place: Place) -> HttpResponse:
@@ -81,10 +79,10 @@ def _ask(place: Place) -> HttpResponse:
         if chosen:
             failed = failed.filter(pk=identifier(chosen) or 0)
         _start(place, scans.request(failed.values_list("pk", flat=True), Scan.Trigger.MANUAL, place.actor.label))
-    return place.go("scans")
+    return place.redirect_to("scans")
 
 
 def _start(place: Place, started: list[int]) -> None:
     tasks.start(started)
     words = ngettext("%(count)s scan is on its way.", "%(count)s scans are on their way.", len(started))
-    place.say(words % {"count": len(started)} if started else _("There is nothing to scan."))
+    place.flash(words % {"count": len(started)} if started else _("There is nothing to scan."))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from console.queries import search as queries
 from console.views.shared.decorators import personal
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 
 if TYPE_CHECKING:
@@ -18,4 +18,4 @@ def show(request: HttpRequest) -> HttpResponse:
     """Everything that matches the words, of all that the person may see."""
     words = request.GET.get("q", "").strip()[:200]
     found = queries.search(actor(request), words)
-    return alone(request, "console/search/show.html", found=found, search_words=words)
+    return render_standalone(request, "console/search/show.html", found=found, search_words=words)

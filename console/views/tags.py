@@ -30,14 +30,16 @@ def add(place: Place) -> HttpResponse:
     if place.request.method == "POST" and form.is_valid():
         tag, digest = form.cleaned_data["tag"], form.cleaned_data["digest"]
         seen = form.cleaned_data["seen"]
-        changed = form.attempt(manifests.point_tag, place.actor, place.home, name_of(place), tag, digest, seen=seen)
+        changed = form.attempt(
+            manifests.point_tag, place.actor, place.repository, name_of(place), tag, digest, seen=seen
+        )
         if changed is not None:
-            place.say(_("%(tag)s now means %(digest)s.") % {"tag": tag, "digest": digest[:19]})
-            return place.go("image")
+            place.flash(_("%(tag)s now means %(digest)s.") % {"tag": tag, "digest": digest[:19]})
+            return place.redirect_to("image")
     context: dict[str, Any] = {
         "form": form,
-        "digests": manifest_queries.recent_digests(place.pushed),
-        "page": image_queries.counts(place.pushed),
+        "digests": manifest_queries.recent_digests(place.image),
+        "page": image_queries.counts(place.image),
     }
     return place.render("console/tags/add.html", side="repositories", **context)
 
@@ -47,23 +49,23 @@ def delete(place: Place) -> HttpResponse:
     """Delete the tags that were checked, after a look at what goes."""
     wanted = place.request.POST.getlist("tag") or place.request.GET.getlist("tag")
     if not wanted:
-        return place.go("image")
+        return place.redirect_to("image")
     if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletion = manifests.delete_many(place.actor, place.home, name_of(place), wanted)
+        deletion = manifests.delete_many(place.actor, place.repository, name_of(place), wanted)
         words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(wanted))
-        place.say(words % {"count": len(wanted)}, undo=deletion)
-        return place.go("image")
-    chosen = queries.chosen_tags(place.pushed, wanted)
+        place.flash(words % {"count": len(wanted)}, restorable=deletion)
+        return place.redirect_to("image")
+    chosen = queries.chosen_tags(place.image, wanted)
     return place.render("console/tags/delete.html", side="repositories", chosen=chosen)
 
 
 @of_project(Action.VIEW)
 def history(place: Place) -> HttpResponse:
     """Every digest that the tags ever named."""
-    page = queries.tag_history(place.pushed, place.request.GET)
-    return place.render("console/tags/history.html", side="repositories", tab="tag_history", page=page)
+    page = queries.tag_history(place.image, place.request.GET)
+    return place.render("console/tags/history.html", side="repositories", page=page)
 
 
 def name_of(place: Place) -> ImageName:
     """The name of the image in the URL."""
-    return ImageName(place.project.name, place.home.name, place.pushed.name)
+    return ImageName(place.project.name, place.repository.name, place.image.name)

@@ -15,7 +15,7 @@ from console.queries import images as image_queries
 from console.queries import trash as queries
 from console.queries.shared.listing import identifier
 from console.views.shared.decorators import of_project
-from console.views.shared.pages import back
+from console.views.shared.pages import referring_page
 from registry import trash
 from registry.access import Action
 from registry.models import Deletion
@@ -29,13 +29,11 @@ if TYPE_CHECKING:
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """What was deleted and can come back: of a project, a repository or an image."""
-    page = queries.deletions(place.project, place.repository, place.image, place.request.GET)
-    if place.image:
-        page |= image_queries.counts(place.pushed)
-    template = "console/trash/project.html"
-    if place.repository:
-        template = "console/trash/image.html" if place.image else "console/trash/repository.html"
-    return place.render(template, side="repositories" if place.repository else "recovery", tab="recovery", page=page)
+    page = queries.deletions(place.project, place.maybe_repository, place.maybe_image, place.request.GET)
+    if place.maybe_image:
+        page |= image_queries.counts(place.image)
+    side = "repositories" if place.maybe_repository else "recovery"
+    return place.render("console/trash/show.html", side=side, page=page)
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
@@ -44,21 +42,21 @@ def restore(place: Place) -> HttpResponse:
     wanted = [pk for text in place.request.POST.getlist("deletion") if (pk := identifier(text)) is not None]
     known = Deletion.objects.filter(project=place.project, pk__in=wanted).count()
     if place.request.method != "POST" or not wanted:
-        return place.go("recovery")
+        return place.redirect_to("recovery")
     if known < len(set(wanted)):
         messages.warning(place.request, _("Some of this was recovered already, or is gone for good."))
-        return redirect(back(place.request, place.url("recovery")))
+        return redirect(referring_page(place.request, place.url("recovery")))
     restored = trash.restore(place.actor, wanted, replace_tags=bool(place.request.POST.get("replace_tags")))
     if restored.deletions:
         paths = ", ".join(dict.fromkeys(deletion.path for deletion in restored.deletions[:5]))
         words = ngettext("Recovered: %(paths)s (%(tags)s tag).", "Recovered: %(paths)s (%(tags)s tags).", restored.tags)
-        place.say(words % {"paths": paths, "tags": restored.tags})
+        place.flash(words % {"paths": paths, "tags": restored.tags})
     for left in restored.left[:5]:
         words = _("%(path)s:%(tag)s names something else by now and was left alone.")
-        place.say(words % {"path": left.path, "tag": left.tag}, level=messages.WARNING)
+        place.flash(words % {"path": left.path, "tag": left.tag}, level=messages.WARNING)
     for deletion, why in restored.refused[:5]:
-        place.say(f"{deletion}: {why}", level=messages.ERROR)
-    return redirect(back(place.request, place.url("recovery")))
+        place.flash(f"{deletion}: {why}", level=messages.ERROR)
+    return redirect(referring_page(place.request, place.url("recovery")))
 
 
 @of_project(Action.MANAGE, post=Action.ADMINISTER)
@@ -70,8 +68,8 @@ def purge(place: Place, deletion: int) -> HttpResponse:
     form = TypedName(place.request.POST or None, name=found.path)
     if place.request.method == "POST" and form.is_valid():
         trash.purge_now(place.actor, found)
-        place.say(_("%(what)s is gone for good.") % {"what": found})
-        return place.go("recovery")
+        place.flash(_("%(what)s is gone for good.") % {"what": found})
+        return place.redirect_to("recovery")
     context: dict[str, Any] = {"form": form, "deletion": found}
     return place.render("console/trash/purge.html", side="recovery", **context)
 
@@ -84,5 +82,5 @@ def hold(place: Place, deletion: int) -> HttpResponse:
         raise Http404
     if place.request.method == "POST":
         trash.hold(place.actor, found, on=place.request.POST.get("on") == "yes")
-        place.say(_("Saved."))
-    return redirect(back(place.request, place.url("recovery")))
+        place.flash(_("Saved."))
+    return redirect(referring_page(place.request, place.url("recovery")))

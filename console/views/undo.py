@@ -27,7 +27,7 @@ def show(place: Place) -> HttpResponse:
         events = queries.acts(place.project, form.cleaned_data["who"], form.since())
         if place.request.method == "POST":
             done = undo.undo(place.actor, events, trash.restore)
-            place.say(_("%(count)s changes have been undone.") % {"count": len(done.done)})
+            place.flash(_("%(count)s changes have been undone.") % {"count": len(done.done)})
             context["done"] = done
         else:
             context["steps"] = undo.preview(place.actor, events)

@@ -10,8 +10,9 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from console.queries.shared.listing import Listing
 from console.views.shared.decorators import personal
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from registry import uploads
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def index(request: HttpRequest) -> HttpResponse:
         return redirect("console:uploads")
     mine = uploads.of_user(user.pk).select_related("repository__project").order_by("-expires_at")
     rows = [{"upload": upload, "moved_at": uploads.moved_at(upload)} for upload in mine]
-    return alone(request, "console/uploads/index.html", rows=rows, limit=uploads.OPEN_SESSIONS, tab="uploads")
+    page = {"listing": Listing(rows), "limit": uploads.OPEN_SESSIONS}
+    return render_standalone(request, "console/uploads/index.html", page=page)
 
 
 def _wanted(user: User, text: str) -> list[UUID]:

@@ -31,18 +31,18 @@ def show(place: Place, reference: str) -> HttpResponse:
     subject = _find(place, reference)
     if place.request.method == "POST":
         tasks.start(scans.request([subject.manifest.pk], Scan.Trigger.MANUAL, place.actor.label))
-        return place.go("vulnerabilities", reference=reference)
+        return place.redirect_to("vulnerabilities", reference=reference)
     if place.request.headers.get("HX-Target") == "scan-state" and not subject.manifest.open_scan:  # type: ignore[attr-defined]
         return HttpResponseClientRefresh()
     page = queries.page(subject, place.request.GET)
-    return place.render("console/vulnerabilities/show.html", side="repositories", tab="vulnerabilities", page=page)
+    return place.render("console/vulnerabilities/show.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW)
 def compare(place: Place, reference: str) -> HttpResponse:
     """What is new and what is fixed, against the scan before or another digest of the image."""
     page = queries.compare(_find(place, reference), place.request.GET)
-    return place.render("console/vulnerabilities/compare.html", side="repositories", tab="compare", page=page)
+    return place.render("console/vulnerabilities/compare.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW)
@@ -57,7 +57,7 @@ def download_json(place: Place, reference: str) -> HttpResponse:
     subject = _find(place, reference)
     report = subject.report
     document: dict[str, Any] = {
-        "image": place.pushed.path,
+        "image": place.image.path,
         "digest": subject.manifest.digest,
         "tags": subject.tags,
         "state": report.state if report else "unscanned",
@@ -85,8 +85,8 @@ def download_sbom(place: Place, reference: str) -> HttpResponse:
 @of_project(Action.VIEW)
 def download_vex(place: Place) -> HttpResponse:
     """What is accepted in a repository as OpenVEX."""
-    document = acceptances.openvex(place.project, place.home)
-    name = f"{place.project.name}-{place.home.name}.openvex.json"
+    document = acceptances.openvex(place.project, place.repository)
+    name = f"{place.project.name}-{place.repository.name}.openvex.json"
     return as_file(acceptances.as_file(document), name, "application/json")
 
 
@@ -98,15 +98,15 @@ def accept(place: Place, reference: str) -> HttpResponse:
     package = place.request.GET.get("package", "")[:300].replace("\0", "")
     about = queries.acceptable(subject, vulnerability, package)
     if about is None:
-        return place.go("vulnerabilities", reference=reference)
+        return place.redirect_to("vulnerabilities", reference=reference)
     package = about["finding"].package.name
-    form = Accept(place.request.POST or None, package=package, repository=str(place.home))
+    form = Accept(place.request.POST or None, package=package, repository=str(place.repository))
     if place.request.method == "POST" and form.is_valid():
         wanted = form.cleaned_data
         made = form.attempt(
             acceptances.accept,
             place.actor,
-            place.home if wanted["scope"] == "repository" else place.project,
+            place.repository if wanted["scope"] == "repository" else place.project,
             vulnerability,
             package=package if wanted["packages"] == "this" else "",
             justification=wanted["justification"],
@@ -115,8 +115,8 @@ def accept(place: Place, reference: str) -> HttpResponse:
             expires_at=form.expires_at(),
         )
         if made:
-            place.say(_("%(vulnerability)s has been accepted.") % {"vulnerability": vulnerability})
-            return place.go("vulnerabilities", reference=reference)
+            place.flash(_("%(vulnerability)s has been accepted.") % {"vulnerability": vulnerability})
+            return place.redirect_to("vulnerabilities", reference=reference)
     context: dict[str, Any] = {"form": form, "subject": subject, "about": about, "database": scan_queries.database()}
     return place.render("console/vulnerabilities/accept.html", side="repositories", **context)
 
@@ -128,11 +128,11 @@ def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:
 
 
 def _file_name(place: Place, reference: str) -> str:
-    return f"{place.home.name}-{place.pushed.name}-{reference[:71]}"
+    return f"{place.repository.name}-{place.image.name}-{reference[:71]}"
 
 
 def _find(place: Place, reference: str) -> queries.Subject:
-    found = queries.subject(place.pushed, reference)
+    found = queries.subject(place.image, reference)
     if found is None:
-        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.pushed.name, "reference": reference})
+        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.image.name, "reference": reference})
     return found

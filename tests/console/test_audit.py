@@ -146,7 +146,7 @@ def test_the_log_as_csv(console, world, monkeypatch):
         by = Actor(label="a@acme.test", client="=HYPERLINK(1)")
         audit.record(by, audit.Action.KEY_CREATE, person=world.member.user, detail=detail)
     answer = console("owner").get("/organizations/acme/audit-log.csv?action=key.create")
-    assert answer.headers["Content-Disposition"] == 'attachment; filename="audit-acme.csv"'
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="audit-log-acme.csv"'
     rows = list(csv.DictReader(b"".join(answer.streaming_content).decode().splitlines()))
     assert [row["detail"] for row in rows] == [f'{{"key": "K", "name": "n{number}"}}' for number in range(4, -1, -1)]
     assert {(row["action"], row["person"], row["who"]) for row in rows} == {

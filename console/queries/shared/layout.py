@@ -26,7 +26,7 @@ def projects_of(actor: Actor) -> QuerySet[Project]:
     return Project.objects.filter(Q(Exists(roles)) | Q(Exists(owned))).select_related("organization")
 
 
-def context(actor: Actor, project: Project | None = None) -> dict[str, Any]:
-    """What the frame's templates need. One query."""
+def layout_context(actor: Actor, project: Project | None = None) -> dict[str, Any]:
+    """The context of layout.html. One query."""
     switch = list(projects_of(actor).order_by("organization__name", "name")[: SHOWN + 1])
     return {"switch": switch[:SHOWN], "switch_has_more": len(switch) > SHOWN, "project": project}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 
+Entry = TypeVar("Entry")
 Row = TypeVar("Row", bound=Model)
 PAGE = 50
 # What a cursor that nobody was given may lead to: texts, numbers and times that a column cannot have.
@@ -25,14 +26,20 @@ _UNREADABLE = (ValueError, TypeError, OverflowError, ValidationError, FieldError
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[Row]):
-    """One page of a list. ``newer`` and ``older`` are the cursors of its neighbours, "" where there is none."""
+class Listing(Generic[Entry]):
+    """One page of a list.
 
-    rows: list[Row]
-    sort: str
+    ``newer`` and ``older`` are the cursors of the pages before and after it, "" if there is none. ``is_narrowed``: a
+    search, a filter or a cursor may have left rows out.
+    """
+
+    rows: list[Entry]
+    sort: str = ""
     newer: str = ""
     older: str = ""
     search: str = ""
+    is_default_sort: bool = True
+    is_narrowed: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -41,7 +48,13 @@ class Listing(Generic[Row]):
 
 
 def page(
-    found: QuerySet[Row], wanted: Mapping[str, str], sorts: Mapping[str, str], *, search: str = "", size: int = PAGE
+    found: QuerySet[Row],
+    wanted: Mapping[str, str],
+    sorts: Mapping[str, str],
+    *,
+    search: str = "",
+    is_filtered: bool = False,
+    size: int = PAGE,
 ) -> Listing[Row]:
     """The page of ``found`` that the query string asks for.
 
@@ -63,7 +76,7 @@ def page(
     except _UNREADABLE:
         if cursor is None:
             raise
-        return page(found, {"sort": sort}, sorts, search=search, size=size)
+        return page(found, {"sort": sort}, sorts, search=search, is_filtered=is_filtered, size=size)
     has_more, rows = len(rows) > size, rows[:size]
     if backwards:
         rows.reverse()
@@ -75,6 +88,8 @@ def page(
         newer=_write(rows[0], field) if rows and before else "",
         older=_write(rows[-1], field) if rows and after else "",
         search=search,
+        is_default_sort=sort == next(iter(sorts)),
+        is_narrowed=bool(search) or is_filtered or cursor is not None,
     )
 
 

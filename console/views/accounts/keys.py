@@ -13,7 +13,7 @@ from accounts.models import AccessKey
 from console.forms.accounts import NewKey
 from console.queries import accounts as queries
 from console.views.shared.decorators import personal
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from registry import hosts
 
@@ -30,7 +30,7 @@ def show(request: HttpRequest) -> HttpResponse:
             keys.revoke(key, by=actor(request))
             messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": key.name})
         return redirect("console:keys")
-    return alone(request, "console/accounts/keys.html", page=queries.keys(actor(request)), tab="keys")
+    return render_standalone(request, "console/accounts/keys.html", page=queries.keys(actor(request)))
 
 
 @personal
@@ -51,5 +51,5 @@ def create(request: HttpRequest) -> HttpResponse:
         if made:
             login = f"docker login {queries.login_host(made.key)} --username {made.key.identifier} --password-stdin"
             context: dict[str, Any] = {"made": made, "login": login, "host": hosts.BARE.service}
-            return alone(request, "console/accounts/key_made.html", **context, tab="keys")
-    return alone(request, "console/accounts/key_new.html", form=form, tab="keys")
+            return render_standalone(request, "console/accounts/key_made.html", tab="keys", **context)
+    return render_standalone(request, "console/accounts/key_new.html", tab="keys", form=form)

@@ -18,14 +18,14 @@ from accounts import audit, guesses, passwords, tasks
 from accounts.models import User
 from console.forms.accounts import ChangePassword, Forgotten, NewPassword
 from console.views.shared.decorators import personal, public
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from console.views.shared.sign_in import (
+    add_slowed_error,
     begin_session,
     keep_secret_of_link,
-    later,
     remember_browser,
-    say_slowed,
+    too_many_requests,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def forgotten(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         if not _is_patient(request):
             form.add_error(None, _("That were many links. Try again in a few minutes."))
-            return later(render(request, "console/accounts/forgotten.html", {"form": form}), LINKS_WINDOW)
+            return too_many_requests(render(request, "console/accounts/forgotten.html", {"form": form}), LINKS_WINDOW)
         if tasks.request_password_link(form.cleaned_data["email"]):
             return render(request, "console/accounts/forgotten.html", {"sent_to": form.cleaned_data["email"]})
         form.add_error(None, _("No mail can be sent at the moment. Try again in a few minutes."))
@@ -64,7 +64,7 @@ def _is_patient(request: HttpRequest) -> bool:
 def open_link(request: HttpRequest, uid: str, token: str) -> HttpResponse:
     """Go to a page whose address does not hold the secret of the link."""
     if _user_of_link(uid, token) is None:
-        return alone(request, "console/accounts/new_password.html", status=410)
+        return render_standalone(request, "console/accounts/new_password.html", status=410)
     answer = redirect("console:new_password")
     return keep_secret_of_link(answer, LINK_COOKIE, f"{uid}/{token}", settings.PASSWORD_RESET_TIMEOUT)
 
@@ -75,15 +75,15 @@ def new_password(request: HttpRequest) -> HttpResponse:
     uid, _slash, token = request.COOKIES.get(LINK_COOKIE, "").partition("/")
     user = _user_of_link(uid, token)
     if user is None:
-        return alone(request, "console/accounts/new_password.html", status=410)
+        return render_standalone(request, "console/accounts/new_password.html", status=410)
     form = NewPassword(user, request.POST or None)
     if request.method == "POST" and form.is_valid():
         try:
             passwords.set_new(user, form.cleaned_data["new_password1"])
         except passwords.Busy as refusal:
-            say_slowed(form, refusal)
+            add_slowed_error(form, refusal)
             page = render(request, "console/accounts/new_password.html", {"form": form, "account": user})
-            return later(page, refusal.seconds)
+            return too_many_requests(page, refusal.seconds)
         answer = begin_session(request, user, reverse("console:home"))
         audit.record(actor(request), audit.Action.PASSWORD_RESET, person=user)
         messages.success(request, _("Your password has been set."))
@@ -114,7 +114,7 @@ def password(request: HttpRequest) -> HttpResponse:
         except guesses.WrongCredentials:
             form.add_error("old_password", _("This is not your current password."))
         except guesses.Slowed as refusal:
-            say_slowed(form, refusal)
+            add_slowed_error(form, refusal)
             seconds = refusal.seconds
         else:
             update_session_auth_hash(request, user)
@@ -123,5 +123,5 @@ def password(request: HttpRequest) -> HttpResponse:
             answer = redirect("console:password")
             remember_browser(request, answer, user)
             return answer
-    page = alone(request, "console/accounts/password.html", form=form, tab="password")
-    return later(page, seconds) if seconds else page
+    page = render_standalone(request, "console/accounts/password.html", form=form)
+    return too_many_requests(page, seconds) if seconds else page

@@ -14,7 +14,7 @@ from accounts.models import Theme, User
 from console.forms.accounts import Profile
 from console.queries.shared import listing
 from console.views.shared.decorators import personal, public
-from console.views.shared.pages import alone, back
+from console.views.shared.pages import referring_page, render_standalone
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -32,14 +32,14 @@ def show(request: HttpRequest) -> HttpResponse:
         user.save(update_fields=list(form.cleaned_data))
         messages.success(request, _("Your profile has been saved."))
         return redirect("console:profile")
-    return alone(request, "console/accounts/profile.html", form=form, tab="profile")
+    return render_standalone(request, "console/accounts/profile.html", form=form)
 
 
 @personal
 def activity(request: HttpRequest) -> HttpResponse:
     """The person's sign-ins, and what happened to their keys, password and roles."""
     page = listing.page(audit.of_person(_user(request)), request.GET, {"at": "-at"})
-    return alone(request, "console/accounts/activity.html", listing=page, tab="activity")
+    return render_standalone(request, "console/accounts/activity.html", listing=page)
 
 
 def _user(request: HttpRequest) -> User:
@@ -50,7 +50,7 @@ def _user(request: HttpRequest) -> User:
 @public
 def language(request: HttpRequest) -> HttpResponse:
     """The language for somebody who is not signed in: kept in a cookie."""
-    response = redirect(back(request, "/"))
+    response = redirect(referring_page(request, "/"))
     chosen = request.POST.get("language", "")
     if chosen in dict(settings.LANGUAGES):
         response.set_cookie(
@@ -68,4 +68,4 @@ def change(request: HttpRequest) -> HttpResponse:
         mine.update(language=chosen)
     if theme in {"", *Theme.values}:
         mine.update(theme=theme)
-    return redirect(back(request, "/"))
+    return redirect(referring_page(request, "/"))

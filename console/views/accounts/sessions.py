@@ -9,8 +9,9 @@ from django.shortcuts import redirect
 from django.utils.translation import ngettext
 
 from accounts import sessions as console_sessions
+from console.queries.shared.listing import Listing
 from console.views.shared.decorators import personal
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -39,4 +40,4 @@ def sessions(request: HttpRequest) -> HttpResponse:
         {"session": session, "id": console_sessions.public_id(session.pk), "is_this": session.pk == this}
         for session in mine
     ]
-    return alone(request, "console/accounts/sessions.html", rows=rows, tab="sessions")
+    return render_standalone(request, "console/accounts/sessions.html", page={"listing": Listing(rows)})

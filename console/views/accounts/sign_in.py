@@ -15,7 +15,7 @@ from accounts import audit, guesses, passwords
 from console.forms.accounts import SignIn
 from console.views.shared.decorators import public
 from console.views.shared.place import actor
-from console.views.shared.sign_in import BROWSER_COOKIE, begin_session, later, say_slowed
+from console.views.shared.sign_in import BROWSER_COOKIE, add_slowed_error, begin_session, too_many_requests
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -40,12 +40,12 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             form.add_error(None, _("Wrong e-mail address or password."))
         except guesses.Slowed as refusal:
             _note_failure(request, form)
-            say_slowed(form, refusal)
+            add_slowed_error(form, refusal)
             seconds = refusal.seconds
         else:
             return begin_session(request, user, _own(request, wanted))
     page = render(request, "console/accounts/sign_in.html", {"form": form, "next": wanted})
-    return later(page, seconds) if seconds else page
+    return too_many_requests(page, seconds) if seconds else page
 
 
 @public

@@ -19,7 +19,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts.organizations import Refused
-from console.views.shared.pages import back
+from console.views.shared.pages import referring_page
 from console.views.shared.place import find_place
 from registry.errors import RegistryError
 
@@ -72,7 +72,7 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
                 if request.method != "POST":
                     raise Http404(str(error)) from error
                 messages.error(request, str(error))
-                return redirect(back(request, reverse("console:overview", args=[project])))
+                return redirect(referring_page(request, reverse("console:overview", args=[project])))
 
         return _declare(answer, str(post or action))
 

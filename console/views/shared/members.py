@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from console.views.shared.place import Place
 
 
-def about_whom(place: Place, form: Form, nobody: str, role_of: Callable[[User], str | None]) -> User | None:
+def member_from_form(place: Place, form: Form, nobody: str, role_of: Callable[[User], str | None]) -> User | None:
     """The person of a form that adds somebody or changes their role.
 
     None, and an error on the form, when nobody of the organization has the address (said in the words of ``nobody``),

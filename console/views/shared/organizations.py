@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404
 
 from accounts.models import Organization, OrganizationMembership, OrganizationRole
-from console.views.shared.pages import alone
+from console.views.shared.pages import render_standalone
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -28,4 +28,4 @@ def find_organization(request: HttpRequest, name: str, *, change: bool = False) 
 
 def render_for_owners(request: HttpRequest, template: str, organization: Organization, **context: Any) -> HttpResponse:
     """A page for owners."""
-    return alone(request, template, organization=organization, is_owner=True, **context)
+    return render_standalone(request, template, organization=organization, is_owner=True, **context)

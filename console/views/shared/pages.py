@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
-def back(request: HttpRequest, otherwise: str) -> str:
+def referring_page(request: HttpRequest, otherwise: str) -> str:
     """The page that the browser came from, when it is one of ours."""
     came_from = request.headers.get("Referer", "")
     own = {request.get_host()}
     return came_from if "/" in came_from and url_has_allowed_host_and_scheme(came_from, own) else otherwise
 
 
-def alone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
-    """A page that belongs to no project."""
-    around = layout.context(actor(request)) if request.user.is_authenticated else {}
-    return render(request, template, {**around, **context}, status=status)
+def render_standalone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
+    """Render a page that belongs to no project."""
+    shared = layout.layout_context(actor(request)) if request.user.is_authenticated else {}
+    return render(request, template, shared | context, status=status)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.urls import URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from accounts.actors import ANONYMOUS, Actor
@@ -23,6 +25,8 @@ from registry.models import Image, Repository
 from registry.oci import names
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from django.http import HttpRequest
 
     from registry.models import Deletion
@@ -47,8 +51,8 @@ class Place:
     actor: Actor
     project: Project
     actions: frozenset[Action]
-    repository: Repository | None = None
-    image: Image | None = None
+    maybe_repository: Repository | None = None
+    maybe_image: Image | None = None
 
     @property
     def may_manage(self) -> bool:
@@ -57,52 +61,81 @@ class Place:
 
     @property
     def may_administer(self) -> bool:
-        """Whether members, quotas and notices may be changed."""
+        """Whether members, quotas and notifications may be changed."""
         return Action.ADMINISTER in self.actions
 
     @property
-    def home(self) -> Repository:
-        """The repository that the URL names."""
-        assert self.repository is not None
-        return self.repository
+    def repository(self) -> Repository:
+        """The repository of a page whose URL names one."""
+        assert self.maybe_repository is not None
+        return self.maybe_repository
 
     @property
-    def pushed(self) -> Image:
-        """The image that the URL names."""
-        assert self.image is not None
-        return self.image
+    def image(self) -> Image:
+        """The image of a page whose URL names one."""
+        assert self.maybe_image is not None
+        return self.maybe_image
 
     def url(self, view: str, **more: Any) -> str:
-        """The address of another page at this place."""
-        return reverse(f"console:{view}", kwargs=self._names() | more)
+        """The address of another page of this project, repository or image.
 
-    def go(self, view: str, **more: Any) -> HttpResponse:
-        """Send the browser to another page at this place."""
+        ``view`` is a URL name. ``more`` holds the arguments of its route that the place does not have.
+        """
+        here = {name: value for name, value in self._names().items() if name in _routes()[view]}
+        return reverse(f"console:{view}", kwargs=here | more)
+
+    def named(self, view: str) -> str:
+        """The URL name of a page that exists for projects, repositories and images: of the one that is shown."""
+        if self.maybe_image:
+            return f"image_{view}"
+        return f"repository_{view}" if self.maybe_repository else view
+
+    def redirect_to(self, view: str, **more: Any) -> HttpResponse:
+        """Redirect the browser to another page of this place; the arguments are those of ``url``."""
         return redirect(self.url(view, **more))
 
-    def say(self, text: str, *, undo: Deletion | None = None, level: int = messages.SUCCESS) -> None:
-        """Tell the person, on the next page that they see; with ``undo`` it can be taken back from there."""
-        way_back = f"{reverse('console:restore', args=[self.project.name])} {undo.pk}" if undo else ""
-        messages.add_message(self.request, level, text, extra_tags=way_back)
+    def flash(self, text: str, *, restorable: Deletion | None = None, level: int = messages.SUCCESS) -> None:
+        """Show a message on the next page, with a button that restores the deletion if one is given.
+
+        ``templatetags.messages.restore_button`` reads what the extra tags hold.
+        """
+        undo = {"project": self.project.name, "deletion": restorable.pk} if restorable else None
+        messages.add_message(self.request, level, text, extra_tags=json.dumps(undo) if undo else "")
 
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
-        """A page at this place."""
-        around = layout.context(self.actor, self.project)
-        recovery = {
+        """Render a page of this place."""
+        shared: dict[str, Any] = layout.layout_context(self.actor, self.project) | {
+            "place": self,
             "recovery_days": settings.RECOVERY_DAYS,
             "recoverable_until": timezone.now() + timedelta(days=settings.RECOVERY_DAYS),
         }
-        if self.repository:
-            around["commands"] = commands(self.home, self.image.name if self.image else "IMAGE")
-        return render(self.request, template, {"place": self, **recovery, **around, **context}, status=status)
+        if self.maybe_repository:
+            image = self.maybe_image.name if self.maybe_image else "IMAGE"
+            shared["commands"] = commands(self.maybe_repository, image)
+        return render(self.request, template, shared | context, status=status)
 
-    def _names(self) -> dict[str, Any]:
-        named: dict[str, Any] = {"project": self.project.name}
-        if self.repository:
-            named["repository"] = self.repository.name
-        if self.image:
-            named["image"] = self.image.name
+    def _names(self) -> dict[str, str]:
+        named = {"project": self.project.name}
+        if self.maybe_repository:
+            named["repository"] = self.maybe_repository.name
+        if self.maybe_image:
+            named["image"] = self.maybe_image.name
         return named
+
+
+@cache
+def _routes() -> dict[str, frozenset[str]]:
+    """The names of the arguments of each of the console's routes, by URL name."""
+
+    def walk(resolver: URLResolver, above: frozenset[str]) -> Iterator[tuple[str, frozenset[str]]]:
+        for route in resolver.url_patterns:
+            arguments = above | route.pattern.converters.keys()
+            if isinstance(route, URLResolver):
+                yield from walk(route, arguments)
+            else:
+                yield str(route.name), arguments
+
+    return dict(walk(get_resolver("console.urls"), frozenset()))
 
 
 def find_place(request: HttpRequest, project: str, repository: str | None, image: str | None) -> Place:
@@ -114,13 +147,13 @@ def find_place(request: HttpRequest, project: str, repository: str | None, image
     place = Place(request, who, Project.objects.select_related("organization").get(name=project), actions)
     if repository is not None:
         named = names.ImageName(project, repository, image or "")
-        place.repository = Repository.objects.named(named).first()
-        if place.repository is None:
+        place.maybe_repository = Repository.objects.named(named).first()
+        if place.maybe_repository is None:
             raise Http404
-        place.repository.project = place.project
+        place.maybe_repository.project = place.project
     if image is not None:
-        place.image = Image.objects.live().filter(repository=place.repository, name=image).first()
-        if place.image is None:
+        place.maybe_image = Image.objects.live().filter(repository=place.maybe_repository, name=image).first()
+        if place.maybe_image is None:
             raise Http404
-        place.image.repository = place.home
+        place.maybe_image.repository = place.repository
     return place

@@ -23,7 +23,7 @@ BROWSER_COOKIE = "kcr_browser"
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
-def say_slowed(form: Form, refusal: guesses.Slowed) -> None:
+def add_slowed_error(form: Form, refusal: guesses.Slowed) -> None:
     """Say on the form that no password was looked at, and why."""
     if isinstance(refusal, passwords.Busy):
         words = _("Many people are signing in at the moment. Try again in a few seconds.")
@@ -37,7 +37,7 @@ def say_slowed(form: Form, refusal: guesses.Slowed) -> None:
     form.add_error(None, words % {"minutes": -(-refusal.seconds // 60)})
 
 
-def later(answer: HttpResponse, seconds: int) -> HttpResponse:
+def too_many_requests(answer: HttpResponse, seconds: int) -> HttpResponse:
     """The same answer as a 429: the browser is to come again after this time."""
     answer.status_code = 429
     answer.headers["Retry-After"] = str(seconds)
