@@ -20,6 +20,7 @@ from accounts import audit, keys
 from accounts.actors import Actor
 from accounts.models import AuditEvent
 from tests.support import PASSWORD
+from tests.support.pages import see, walk
 
 AUDIT = "/organizations/acme/audit-log"
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -126,17 +127,12 @@ def test_the_log_is_paged_both_ways(console, world):
         detail = {"name": f"n{number:03}", "key": "K"}
         audit.record(Actor(label="a"), audit.Action.KEY_CREATE, person=world.member.user, detail=detail)
     AuditEvent.objects.update(at=timezone.now())  # all at one moment: the id decides
-    browser, address, seen, pages = console("owner"), f"{AUDIT}?action=key.create", [], []
-    while address:
-        pages.append(address)
-        page = browser.get(address).content.decode()
-        seen += re.findall(r"“(n\d{3})”", page)
-        link = re.search(r'rel="next" href="([^"]+)"', page)
-        address = AUDIT + link[1].replace("&amp;", "&") if link else ""
+    browser = console("owner")
+    pages = walk(browser, f"{AUDIT}?action=key.create", "next")
+    seen = [name for page in pages for name in re.findall(r"“(n\d{3})”", page.text)]
     assert seen == [f"n{number:03}" for number in reversed(range(120))]
     assert len(pages) == 3
-    back = re.search(r'rel="prev" href="([^"]+)"', browser.get(pages[-1]).content.decode())[1].replace("&amp;", "&")
-    assert re.findall(r"“(n\d{3})”", browser.get(AUDIT + back).content.decode()) == seen[50:100]
+    assert re.findall(r"“(n\d{3})”", see(browser, pages[-1].link("prev").href).text) == seen[50:100]
 
 
 def test_the_log_as_csv(console, world, monkeypatch):

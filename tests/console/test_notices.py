@@ -12,6 +12,7 @@ from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import deliveries, subscriptions
 from tests.support.factories import agree, subscribe
+from tests.support.pages import see
 
 DEMO = "/projects/demo/notifications"
 WEB = "/projects/demo/repositories/web/-/notifications"
@@ -416,4 +417,4 @@ def test_pages_say_what_they_are(console, project, web):
     made = subscribe(project)
     browser = console("admin")
     for address, words in ((DEMO, "Notices"), (f"{DEMO}/new", "Create notice"), (f"{DEMO}/{made.pk}", "Notice")):
-        assert re.findall(r"<h1>([^<]*)</h1>", text(browser.get(address))) == [words]
+        assert see(browser, address).headings == [words]

@@ -17,6 +17,7 @@ from registry import garbage, repositories, tasks
 from registry.garbage import collector
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
 from tests.support.images import image_of
+from tests.support.pages import Page, see
 
 REPOSITORY = {
     "name": "shop",
@@ -61,11 +62,9 @@ def test_what_is_wrong_is_said_at_its_field_and_keeps_what_was_typed(console, wo
 
 def test_settings_and_two_people(console, world):
     mina, joon = console("member"), console("admin")
-    page = text(mina.get(f"{WEB}-/settings"))
-    seen = re.search(r'name="seen" value="([^"]+)"', page)[1]
-    form = REPOSITORY | {"seen": seen}
-    assert joon.post(f"{WEB}-/settings", form | {"description": "joon's"}).status_code == 302
-    answer = text(mina.post(f"{WEB}-/settings", form | {"visibility": "public", "description": "mina's"}))
+    hers, his = (see(browser, f"{WEB}-/settings").form("description") for browser in (mina, joon))
+    assert his.submit(joon, description="joon's").status_code == 302
+    answer = text(hers.submit(mina, visibility="public", description="mina's"))
     assert "admin@acme.test changed demo/web meanwhile" in answer
     assert "mina&#x27;s" in answer
     web = Repository.objects.get(project__name="demo", name="web")
@@ -78,8 +77,7 @@ def test_settings_and_two_people(console, world):
 def test_making_it_public_lets_everybody_pull(console, docker, pushed):
     docker(None).get("web/app/manifests/1.0", expect=401)
     browser = console("member")
-    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/settings")))[1]
-    browser.post(f"{WEB}-/settings", REPOSITORY | {"visibility": "public", "seen": seen})
+    see(browser, f"{WEB}-/settings").form("visibility").submit(browser, visibility="public")
     docker(None).pull("web/app", "1.0")
 
 
@@ -144,11 +142,10 @@ def test_a_tag_is_added_moved_and_deleted_with_a_way_back(console, docker, pushe
     assert f"Recoverable until {day(timezone.now() + timedelta(days=14))}." in asked
     answer = browser.post(f"{APP}-/tags/delete", {"tag": ["stable", "1.0"], "sure": "yes"}, follow=True)
     assert "2 tags have been deleted." in text(answer)
-    target, deletion = re.search(
-        r'action="(/projects/demo/recovery/restore)".*?name="deletion" value="(\d+)"', text(answer), re.DOTALL
-    ).groups()
     docker("reader").get("web/app/manifests/stable", expect=404)
-    back = browser.post(target, {"deletion": deletion}, follow=True)
+    form = Page(text(answer), answer.request["PATH_INFO"]).form("deletion")
+    assert form.action == "/projects/demo/recovery/restore"
+    back = browser.post(form.action, form.shown, follow=True)
     assert "Recovered: demo/web/app (2 tags)." in text(back)
     docker("reader").pull("web/app", "stable")
 
@@ -194,10 +191,9 @@ def test_the_end_of_an_image_moves_only_when_somebody_chooses_another_day(consol
     ends = Image.objects.get(name="app").expires_at
     assert ends.isoformat() == "2030-02-28T15:00:00+00:00"
     browser = console("member")
-    page = browser.get(f"{APP}-/settings").content.decode()
-    assert 'value="2030-02-28"' in page
-    seen = re.search(r'name="seen" value="([^"]+)"', page)[1]
-    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": "2030-02-28", "seen": seen})
+    form = see(browser, f"{APP}-/settings").form("description")
+    assert form.shown["expires_on"] == "2030-02-28"
+    form.submit(browser, description="the shop")
     image = Image.objects.get(name="app")
     assert (image.expires_at, image.description) == (ends, "the shop")
 
@@ -354,15 +350,15 @@ def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeyp
 
 def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkeypatch):
     browser = console("member")
-    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/cleanup")))[1]
-    form = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on", "seen": seen}
-    page = text(browser.post(f"{WEB}-/cleanup", form | {"act": "preview"}))
+    form = see(browser, f"{WEB}-/cleanup").form("keep_last")
+    wanted = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
+    page = text(form.submit(browser, **wanted, act="preview"))
     assert "2 would go now" in page
     assert not CleanupPolicy.objects.exists()
-    browser.post(f"{WEB}-/cleanup", form | {"act": "save"})
+    form.submit(browser, **wanted, act="save")
     policy = CleanupPolicy.objects.get()
     assert (policy.keep_last, policy.keep_patterns, policy.is_active) == (1, ["release-*", "v?"], True)
-    another = text(browser.post(f"{WEB}-/cleanup", form | {"act": "save", "keep_last": "2"}))
+    another = text(form.submit(browser, **wanted | {"keep_last": "2"}, act="save"))
     assert "member@acme.test changed the cleanup policy of demo/web meanwhile" in another
     from registry import cleanup
 
@@ -375,10 +371,9 @@ def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkey
     shown = text(console("reader").get(f"{WEB}-/cleanup"))
     assert "release-*, v?" in shown
     assert 'name="keep_last"' not in shown
-    seen = re.search(r'name="seen" value="([^"]+)"', text(browser.get(f"{WEB}-/cleanup")))[1]
+    form = see(browser, f"{WEB}-/cleanup").form("keep_last")
     for keep, status in (("3", 302), ("4", 200)):  # the second form shows what was there before the first was sent
-        sent = form | {"act": "save", "keep_last": keep, "seen": seen}
-        assert console("admin").post(f"{WEB}-/cleanup", sent).status_code == status
+        assert form.submit(console("admin"), keep_last=keep, act="save").status_code == status
     policy.refresh_from_db()
     assert policy.keep_last == 3
 
@@ -412,8 +407,7 @@ def test_people_are_paged_and_filtered(console, world):
     for address in ("/projects/demo/members", "/organizations/acme/"):
         page = text(browser.get(address))
         assert "p59@acme.test" not in rows(page)
-        following = re.search(r'rel="next" href="([^"]+)"', page)[1].replace("&amp;", "&")
-        assert "p59@acme.test" in rows(text(browser.get(address + following)))
+        assert "p59@acme.test" in rows(text(browser.get(Page(page, address).link("next").href)))
         assert rows(text(browser.get(address, {"q": "p5"}))).count('<td class="name">') == 10
         assert "p00@acme.test" in rows(text(browser.get(address, {"q": "crowd"})))
         assert "Nothing matches" in text(browser.get(address, {"q": "nobody"}))
@@ -507,10 +501,9 @@ def test_people_of_an_organization(console, world, monkeypatch):
 
 
 def test_two_people_and_the_settings_of_a_project(console, world):
-    seen = re.search(r'name="seen" value="([^"]+)"', text(console("admin").get("/projects/demo/settings")))[1]
-    first, second = ({"display_name": name, "description": "", "seen": seen} for name in ("First", "Second"))
-    assert console("owner").post("/projects/demo/settings", first).status_code == 302
-    late = text(console("admin").post("/projects/demo/settings", second))
+    form = see(console("admin"), "/projects/demo/settings").form("display_name")
+    assert form.submit(console("owner"), display_name="First").status_code == 302
+    late = text(form.submit(console("admin"), display_name="Second"))
     assert "owner@acme.test changed demo meanwhile" in late
     assert 'value="Second"' in late
     world.projects["demo"].refresh_from_db()

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from registry import uploads
 from registry.models import UploadSession
+from tests.support.pages import see
 
 pytestmark = pytest.mark.django_db
-
-
-def forms(page: str) -> list[str]:
-    return re.findall(r'name="upload" value="([^"]+)"', page)
 
 
 def test_open_uploads_are_listed_and_ended_by_their_owner_alone(console, world):
@@ -22,16 +17,15 @@ def test_open_uploads_are_listed_and_ended_by_their_owner_alone(console, world):
     theirs = uploads.start(world.pusher.actor, repository, "theirs")
     uploads.append(mine[0], uploads.Piece([b"x" * 12_345]))
     browser = console("member")
-    page = browser.get("/profile/uploads").content.decode()
-    assert all(f"demo/web/app{number}" in page for number in range(3))
-    assert "12.3 kB" in page
-    assert "theirs" not in page
-    assert set(forms(page)) == {"all", *(str(session.pk) for session in mine)}
-    assert (
-        "1 upload has been ended"
-        in browser.post("/profile/uploads", {"upload": forms(page)[0]}, follow=True).content.decode()
-    )
-    assert "ended already" in browser.post("/profile/uploads", {"upload": forms(page)[0]}, follow=True).content.decode()
+    page = see(browser, "/profile/uploads")
+    assert all(f"demo/web/app{number}" in page.text for number in range(3))
+    assert "12.3 kB" in page.text
+    assert "theirs" not in page.text
+    offered = [value for form in page.forms for name, value in form.everything if name == "upload"]
+    assert set(offered) == {"all", *(str(session.pk) for session in mine)}
+    first = page.form(upload=str(mine[0].pk)).filled(upload=str(mine[0].pk))
+    assert "1 upload has been ended" in browser.post("/profile/uploads", first, follow=True).content.decode()
+    assert "ended already" in browser.post("/profile/uploads", first, follow=True).content.decode()
     for wanted in (str(theirs.pk), "none", ""):
         browser.post("/profile/uploads", {"upload": wanted})
     assert UploadSession.objects.count() == 3

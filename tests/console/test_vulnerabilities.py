@@ -18,7 +18,7 @@ from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, 
 from scanning.models.scans import Problem
 from tests.support.factories import found, make_report
 from tests.support.images import sha256
-from tests.support.pages import walk
+from tests.support.pages import see, walk
 
 APP = ["demo", "web", "app"]
 
@@ -440,8 +440,8 @@ def test_tags_by_severity(member, docker, scanned, least, tags):
     from tests.support.images import image_of
 
     docker("member").push("web/app", "more", image_of("more"))
-    text = member.get(reverse("console:image", args=APP), {"severity": least}).content.decode()
-    assert set(re.findall(r'name="tag" value="([^"]+)"', text)) == tags
+    shown = see(member, f"{reverse('console:image', args=APP)}?severity={least}")
+    assert {value for form in shown.forms for name, value in form.everything if name == "tag"} == tags
 
 
 def test_repositories_say_their_worst_and_what_is_unknown(member, scanned):
@@ -522,9 +522,8 @@ def test_many_are_capped(member, scanned):
 # ── The gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     there = reverse("console:repository_settings", args=["demo", "web"])
-    seen = re.search(r'name="seen" value="([^"]+)"', member.get(there).content.decode())[1]
-    form = {"description": "", "visibility": "private", "overwrite": "yes", "scan": "auto", "seen": seen}
-    assert member.post(there, form | {"block_severity": "4", "unscanned_grace_hours": "24"}).status_code == 302
+    form = see(member, there).form("block_severity")
+    assert form.submit(member, block_severity="4", unscanned_grace_hours="24").status_code == 302
     web = Repository.objects.get(pk=world.repository("web").pk)
     assert (web.block_severity, web.unscanned_grace_hours) == (Severity.HIGH, 24)
     text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
@@ -533,7 +532,7 @@ def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     assert "gate: off → High" in history
     assert "grace of the gate: always → 24 h" in history
     for wrong in ({"block_severity": "9"}, {"block_severity": "4", "unscanned_grace_hours": "5"}):
-        assert member.post(there, form | wrong).status_code == 200
+        assert member.post(there, form.shown | wrong).status_code == 200
 
 
 def test_scans_have_words_in_the_history(member, first, world):

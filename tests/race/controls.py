@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from registry import garbage, uploads
+from registry import uploads
+from registry.garbage import collector
 from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, UploadSession
 from registry.storage import blob_storage
 
@@ -53,7 +54,7 @@ def reused_keys() -> None:
     def key_of(session: UploadSession) -> str:
         return f"blobs/xx/{keys.get(session.pk, session.pk)}"
 
-    garbage._take = take
+    collector._take = take
     uploads._finish = finish
     UploadSession.storage_key = property(key_of)  # type: ignore[assignment,method-assign]
 
@@ -71,10 +72,10 @@ def look_before_the_lock() -> None:
         for blob in gone:
             with suppress(DatabaseError), transaction.atomic():  # one that defends itself does not save the others
                 ManifestBlob.objects.filter(blob=blob).delete()
-                garbage._take([blob], timezone.now())
+                collector._take([blob], timezone.now())
         return {"collected": len(gone)}
 
-    garbage.collect = collect  # type: ignore[assignment]
+    collector.collect = collect  # type: ignore[assignment]
 
 
 CONTROLS: dict[str, Callable[[], None]] = {

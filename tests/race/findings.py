@@ -6,15 +6,15 @@ import json
 
 from django.db import connection
 
-from registry import garbage
+from registry import storage_check
 from registry.models import Blob, Image, Manifest, ManifestBlob, ManifestChild, Tag
 from registry.oci import documents
 
 
 def findings() -> list[str]:
     """What must hold at any moment and does not. The rows are read in one snapshot; verify() allows for other processes."""
-    verified = garbage.verify(full=True)
-    found = [f"{each.kind} {each.digest or each.key}" for each in verified if isinstance(each, garbage.Problem)]
+    verified = storage_check.verify(full=True)
+    found = [f"{each.kind} {each.digest or each.key}" for each in verified if isinstance(each, storage_check.Problem)]
     with connection.cursor() as cursor:
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.vendor == "postgresql" else "BEGIN")
         try:

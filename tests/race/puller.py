@@ -27,7 +27,7 @@ def deed() -> int:
     return 1
 
 
-def problem_of(name: ImageName, manifest: manifests.Found, digest: str) -> str:
+def problem_of(name: ImageName, manifest: manifests.PulledManifest, digest: str) -> str:
     """What is wrong with a blob of the manifest; empty when nothing is, or when the manifest is deleted meanwhile."""
     try:
         with blobs.open_bytes(blobs.find(me(), name, digest)) as file:

@@ -20,7 +20,8 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.models import User
-from registry import blobs, errors, garbage, uploads
+from registry import blobs, errors, storage_check, uploads
+from registry.garbage import collector, reaper
 from registry.models import Repository
 from tests.race import controls
 from tests.race.world import EMAIL, REPOSITORIES
@@ -87,10 +88,10 @@ def hurry(rows: QuerySet, field: str) -> None:  # type: ignore[type-arg]
 def _hasten() -> None:
     """Make leases, recovery and delays last a second or less."""
     blobs.LEASE = timedelta(seconds=LEASE)
-    garbage.OBJECT_DELAY = timedelta(0)
-    garbage.PAUSE = 0
-    garbage.BACKOFF = timedelta(0)
-    garbage.ORPHAN_AGE = timedelta(0)
+    collector.OBJECT_DELAY = timedelta(0)
+    collector.PAUSE = reaper.PAUSE = 0
+    collector.BACKOFF = timedelta(0)
+    storage_check.ORPHAN_AGE = timedelta(0)
     uploads.DONE_SESSION_LIFE = timedelta(seconds=1)
 
 

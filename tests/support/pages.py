@@ -71,12 +71,17 @@ class Form:
         self.action, self.method = action, method
         self.fields: dict[str, Field] = {}
         self.buttons: list[tuple[str, str]] = []
-        self.text = ""
 
     @property
     def names(self) -> set[str]:
         """The names of all that it can send, those of its buttons included."""
         return self.fields.keys() | {name for name, _ in self.buttons if name}
+
+    @property
+    def everything(self) -> list[tuple[str, str]]:
+        """All pairs of name and value that it offers; a field to type in offers none."""
+        chosen = [(name, value) for name, each in self.fields.items() for value in sorted(each.options or ())]
+        return chosen + self.buttons
 
     @property
     def shown(self) -> Sent:
@@ -113,6 +118,7 @@ class Page(HTMLParser):
         self.path = path
         self.title = ""
         self.headings: list[str] = []
+        """Those of the first level."""
         self.links: list[Link] = []
         self.forms: list[Form] = []
         self.tables: list[list[list[Cell]]] = []
@@ -182,7 +188,7 @@ class Page(HTMLParser):
             self.tables[-1].append([])
         elif tag in {"td", "th"} and self.tables and self.tables[-1]:
             self._cell, self._first_link = [], len(self.links)
-        elif tag in {"h1", "h2", "h3"}:
+        elif tag == "h1":
             self._heading = []
         elif tag in {"input", "button", "select", "textarea"}:
             assert "form" not in given, "fields outside of their form are not known here"
@@ -206,7 +212,7 @@ class Page(HTMLParser):
         elif tag in {"td", "th"} and self._cell is not None:
             self.tables[-1][-1].append(Cell(_joined(self._cell), self.links[self._first_link :]))
             self._cell = None
-        elif tag in {"h1", "h2", "h3"} and self._heading is not None:
+        elif tag == "h1" and self._heading is not None:
             self.headings.append(_joined(self._heading))
             self._heading = None
         elif tag == "select":
@@ -232,8 +238,6 @@ class Page(HTMLParser):
                 kept.append(words)
         if self._link is not None:
             self._link.text += words
-        if self._form is not None:
-            self._form.text += words
 
     def _address(self, given: str | None) -> str:
         return urldefrag(urljoin(self.path, given or "")).url
