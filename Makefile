@@ -84,7 +84,7 @@ words: $(VENV)/.development ## Collect the console's words for translation, and 
 	env $(SAFE) $(PYTHON) manage.py makemessages $(WORDS)
 	env $(SAFE) $(PYTHON) manage.py compilemessages --locale ko --ignore '$(VENV)/*'
 
-WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' --ignore 'tests/*' --ignore 'node_modules/*'
+WORDS = --locale ko --no-location --no-obsolete --no-wrap --ignore '$(VENV)/*' --ignore 'tests/*' --ignore 'node_modules/*' --ignore 'build/*'
 
 lock: $(VENV)/.development ## Take the newest allowed versions of all dependencies into the lock files
 	$(VENV)/bin/uv pip compile $(LOCK) pyproject.toml -o requirements.txt
