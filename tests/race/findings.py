@@ -44,7 +44,7 @@ def _rows() -> list[str]:
     broken = ManifestChild.objects.filter(parent__deletion=None).exclude(child__deletion=None)
     found += [f"a live index without its child: {each}" for each in broken]
     lost = Blob.objects.filter(references=None, leases=None, reviews=None)
-    return found + [f"forgotten by everybody: {blob}" for blob in lost]
+    return found + [f"no reference, lease or review names the blob {blob}" for blob in lost]
 
 
 if __name__ == "__main__":

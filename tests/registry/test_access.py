@@ -482,7 +482,7 @@ def test_a_repository_made_again_under_the_same_name_honours_no_old_token(world,
         assert docker(name).pull("web/app", "1.0")[0] == new.manifest
 
 
-def test_a_token_for_a_name_that_had_no_repository_yet_is_none_for_the_one_that_comes(world, docker):
+def test_token_issued_before_creation_does_not_grant_the_new_repository(world, docker):
     client = docker("member")
     token = client.token("repository:later/app:pull,push")
     repositories.create(SYSTEM, world.projects["demo"], "later")

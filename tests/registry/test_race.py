@@ -42,7 +42,7 @@ class Race:
 
     @classmethod
     def begin(cls, folder, **settings: str) -> Race:
-        """An empty installation with what everybody races for."""
+        """An empty installation with what the workers race for."""
         paths = {"KCR_DATA_DIR": str(folder / "data"), "RACE_FOUND": str(folder / "found"), "RACE_CONTROL": ""}
         paths["DJANGO_SETTINGS_MODULE"] = "registry.settings"
         race = cls(environment_for(folder, PYTHONWARNINGS="ignore", **paths, **settings))

@@ -102,8 +102,8 @@ def test_an_old_system_says_so(scanner, push):
         (lambda: scan_images.signature(scan_images.debian()), "simplesigning"),
     ],
 )
-def test_what_is_no_image_is_told_apart_before_trivy_starts(scanner, push, monkeypatch, build, why):
-    monkeypatch.setattr(program, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
+def test_a_manifest_that_is_not_an_image_is_not_given_to_trivy(scanner, push, monkeypatch, build, why):
+    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
     digest = push(build())
     assert [scan.state for scan in scanner.work()] == ["done"]
     assert report_of(digest).state == "unsupported"

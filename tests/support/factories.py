@@ -148,7 +148,7 @@ def scanned(
 def make_report(
     manifest: Manifest, findings: Iterable[Found] = (), *, by: str = "member@acme.test", **more: Any
 ) -> Scan:
-    """A scan as somebody asked for it, of which everybody who wanted to has heard."""
+    """A scan that a person asked for, and whose notifications are gathered."""
     given: dict[str, Any] = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
     return scanned(manifest, *findings, **given)
 

@@ -54,7 +54,7 @@ def _files(database: sqlite3.Connection, storage: Path) -> list[str]:
     trash = {row[0] for row in database.execute("SELECT storage_key FROM registry_objecttrash")}
     owned |= trash | {f"blobs/{session.hex[:2]}/{session}" for session in sessions}
     keys = [str(path.relative_to(storage)) for path in (storage / "blobs").glob("*/*")]
-    broken = [f"nobody owns {key}" for key in keys if key not in owned]
+    broken = [f"no row owns {key}" for key in keys if key not in owned]
     uploads = {str(session) for session in sessions} | {key.rpartition("/")[2] for key in trash}
     staged = (storage / "staging").glob("*")
     return broken + [f"no upload owns {path.name}" for path in staged if path.name not in uploads]

@@ -5,7 +5,7 @@ organization acme
                    owner (organization), admin, member, reader (project)
                    pusher (Repository Member of web), viewer (Repository Viewer of web)
                    stranger (same organization, no role)
-  project lab      repository secret (private); nobody of the above but the owner has a role there
+  project lab      repository secret (private); of the people above only the owner has a role there
 organization other, project rival, repository rivals (private)
                    outsider (member of project rival)
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Persona:
-    """Somebody with an access key. ``actor`` is what the rules see; ``tokens`` what their clients have, by host."""
+    """A person with an access key. ``actor`` is what the rules see; ``tokens`` what their clients have, by host."""
 
     user: User
     key: AccessKey
@@ -61,7 +61,7 @@ class World:
 
 
 def make_key(user: User, name: str = "tests", **limits: object) -> Persona:
-    """A further key for somebody."""
+    """A further key of a person."""
     new = keys.create(user, name, **limits)  # type: ignore[arg-type]
     return Persona(user, new.key, new.secret)
 
