@@ -150,7 +150,7 @@ def test_the_rules_of_integrity_bite(server_to_break):
     path.write_bytes(whole)
     stray = path.with_name("00000000-0000-4000-8000-000000000000")
     stray.write_bytes(b"")
-    assert "nobody owns" in violations(server.data)[0]
+    assert "no row owns" in violations(server.data)[0]
     stray.unlink()
     staged = server.data / "storage" / "staging" / stray.name
     staged.write_bytes(b"")
