@@ -103,7 +103,7 @@ def test_an_old_system_says_so(scanner, push):
     ],
 )
 def test_a_manifest_that_is_not_an_image_is_not_given_to_trivy(scanner, push, monkeypatch, build, why):
-    monkeypatch.setattr(trivy, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
+    monkeypatch.setattr(program, "make_sbom", lambda *_: pytest.fail("Trivy was started"))
     digest = push(build())
     assert [scan.state for scan in scanner.work()] == ["done"]
     assert report_of(digest).state == "unsupported"
