@@ -1,4 +1,4 @@
-"""The documents name only what exists: other documents, their headings, files of the code, functions, words of the console."""
+"""The documents name only what exists: documents, headings, files and functions of the code, words of the console."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_function_that_is_named_with_its_file_exists():
     """```registry/tags.py`, `point` ``"""
     missing = []
     for path in DOCUMENTS:
-        for place, name in re.findall(r"`((?:\w+/)+[\w.]*)`, `(\w+)`", path.read_text()):
+        for place, name in re.findall(r"`((?:\w+/)+[\w.]*)`,\s`(\w+)`", path.read_text()):
             if place.split("/")[0] in CODE and name not in defined_in(SOURCE / place):
                 missing.append(f"{name_of(path)}: {place} {name}")
     assert not missing, "\n".join(missing)
@@ -173,7 +173,7 @@ def test_a_function_that_is_named_with_its_file_exists():
 
 def test_each_answer_of_the_orientation_begins_with_its_place():
     text = (SOURCE / "docs" / "contributing" / "orientation.md").read_text()
-    answers = re.findall(r"^\*\*.*\?\*\*\n(.*)$", text, re.MULTILINE)
+    answers = re.findall(r"^## .*\?\n\n(.*)$", text, re.MULTILINE)
     assert len(answers) == 10
     assert [answer for answer in answers if not re.match(r"`[\w./-]+/[\w./-]*`", answer)] == []
 
@@ -187,6 +187,6 @@ def test_words_in_italics_are_those_of_the_console():
     for path in DOCUMENTS:
         if {"guide", "operate"} & set(path.parts):
             text = re.sub(r"`[^`]*`|\*\*.*?\*\*", "", without_code(path.read_text()))
-            words = re.findall(r"(?<![\w*])\*([^*\n]+)\*(?![\w*])", text)
+            words = re.findall(r"(?<![\w*])\*([^*]+)\*(?![\w*])", text)
             unknown += [f"{name_of(path)}: {each}" for each in words if each not in known]
     assert not unknown, "\n".join(unknown)

@@ -1,16 +1,18 @@
-"""The pages of docs/reference say all that the code does, and nothing else. tests/registry/test_settings.py reads settings.md."""
+"""The pages of docs/reference say all that the code does, and nothing else (settings.md: registry/test_settings.py)."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import get_commands, load_command_class
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.test import Client
 from django.urls import get_resolver, reverse
 
@@ -94,6 +96,29 @@ def test_every_argument_of_a_command_has_its_row(name, app):
     synopsis = text.strip().splitlines()[0]
     assert synopsis.startswith(f"`manage.py {name}")
     assert set(re.findall(r"--[a-z-]+", synopsis)) <= set(taken)
+
+
+def calls() -> Iterator[tuple[str, list[str]]]:
+    """Every call of a command in a block of code: the document, and the words after ``manage.py``."""
+    root = REFERENCE.parents[1]
+    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
+        for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
+            for line in re.findall(r"manage\.py (.*)", block):
+                words = shlex.split(line, comments=True)
+                yield path.name, list(itertools.takewhile(lambda word: word not in {">", "|", "&&"}, words))
+
+
+def test_every_call_of_a_command_can_be_read():
+    apps = get_commands()
+    checked = 0
+    for page, (name, *arguments) in calls():
+        if apps[name] in OURS:
+            try:
+                load_command_class(apps[name], name).create_parser("manage.py", name).parse_args(arguments)
+            except CommandError as error:
+                pytest.fail(f"{page}: {name} {arguments}: {error}")
+            checked += 1
+    assert checked > 10
 
 
 # ── The registry API ─────────────────────────────────────────────────────────────────────────────────────────────────
