@@ -176,7 +176,7 @@ def fill_scans() -> None:
         SeverityDay(project=project, day=day, digests=10_000, scanned=10_000, **counts) for day in days
     )
     DatabaseRefresh.objects.create(source="a file", updated_at=now)
-    Subscription.objects.create(project=project, channel=Subscription.Channel.MAIL, recipients=["mina@acme.test"])
+    Subscription.objects.create(project=project, channel="mail", recipients=["mina@acme.test"])
 
 
 def measure() -> None:

@@ -39,12 +39,12 @@ def check(actor: Actor, manifest_id: int) -> None:
     if manifest.worst_severity is None:
         why = f"it has not been scanned within {repository.unscanned_grace_hours} h of its push"
     else:
-        why = f"it has vulnerabilities of severity {Severity(manifest.worst_severity).label.lower()}"
+        why = f"it has vulnerabilities of severity {Severity(manifest.worst_severity).name.lower()}"
     answers = pull_refused.send_robust(Manifest, manifest_id=manifest.pk)
     more = [words for _, words in answers if words and isinstance(words, str)]
     raise errors.Denied(
         f"{manifest.image.path}@{manifest.digest} is not pulled from here: {why}, and {repository} refuses"
-        f" {Severity(repository.block_severity).label.lower()} and worse" + "".join(f"; {words}" for words in more)
+        f" {Severity(repository.block_severity).name.lower()} and worse" + "".join(f"; {words}" for words in more)
     )
 
 

@@ -10,8 +10,7 @@ from django.utils import timezone
 
 from registry.models import Manifest
 from registry.signals import manifest_pushed, manifests_recovered, pull_refused
-from scanning import scans, tasks
-from scanning.notifications import messages
+from scanning import pages, scans, tasks
 
 from .models import Finding
 
@@ -47,6 +46,5 @@ def say_why(*, manifest_id: int, **_: Any) -> str:
     found = Finding.objects.current().unaccepted(timezone.now()).filter(manifest=manifest).order_by("-severity", "pk")
     names = list(dict.fromkeys(found.values_list("vulnerability__name", flat=True)))
     words = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
-    image, repository = manifest.image, manifest.image.repository
-    page = messages.page_of(repository.project.name, repository.name, image.name, manifest.digest)
-    return f"{words}{': ' if words else ''}mend or accept them at {page}"
+    page = pages.vulnerabilities(manifest.image, manifest.digest)
+    return f"{words}{': ' if words else ''}fix or accept them at {page}"

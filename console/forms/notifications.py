@@ -1,4 +1,4 @@
-"""The form of a notice: one for each channel, since each asks for other things."""
+"""The form of a subscription. The channel gives the fields of its target; the rest is the same for all channels."""
 
 from __future__ import annotations
 
@@ -7,47 +7,27 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.conf import settings
 from django.utils.translation import get_language, gettext_lazy
-from django.utils.translation import gettext as _
 
 from console.forms.shared.form import Form
 from registry.models import Severity
 from scanning.models import Subscription
-from scanning.notifications.outbound_http import MAX_URL, host_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Channel, Frequency = Subscription.Channel, Subscription.Frequency
+    from scanning.notifications.channels import Channel
+
+Frequency = Subscription.Frequency
 
 
-class Notice(Form):
-    """Where it goes, what about, and when. ``current``: what is there already; its address is not shown again."""
+class SubscriptionForm(Form):
+    """Target, severity, frequency and language. ``current``: the subscription to change."""
 
-    recipients = forms.CharField(
-        label=gettext_lazy("Recipients"),
-        max_length=5_500,
-        widget=forms.Textarea({"rows": 3, "spellcheck": "false", "autocapitalize": "none"}),
-        help_text=gettext_lazy(
-            "E-mail addresses, one a line. Each mail has a link to unsubscribe. Addresses outside the organization are "
-            "asked first whether they agree."
-        ),
-    )
-    url = forms.CharField(
-        label=gettext_lazy("URL"),
-        max_length=MAX_URL,
-        widget=forms.URLInput({"spellcheck": "false", "autocomplete": "off", "placeholder": "https://"}),
-    )
     min_severity = forms.TypedChoiceField(
         label=gettext_lazy("Severity"),
         coerce=int,
         initial=Severity.HIGH,
-        choices=[
-            (Severity.CRITICAL, gettext_lazy("Critical only")),
-            (Severity.HIGH, gettext_lazy("High and above")),
-            (Severity.MEDIUM, gettext_lazy("Medium and above")),
-            (Severity.LOW, gettext_lazy("Low and above")),
-            (Severity.UNKNOWN, gettext_lazy("All, those without a severity included")),
-        ],
+        choices=[(each, each.and_above) for each in sorted(Severity, reverse=True) if each],
     )
     frequency = forms.ChoiceField(
         label=gettext_lazy("When it is sent"),
@@ -65,33 +45,24 @@ class Notice(Form):
     language = forms.ChoiceField(label=gettext_lazy("Language"), choices=settings.LANGUAGES)
 
     def __init__(
-        self,
-        data: Mapping[str, Any] | None = None,
-        *,
-        channel: Subscription.Channel,
-        current: Subscription | None = None,
+        self, data: Mapping[str, Any] | None = None, *, channel: Channel, current: Subscription | None = None
     ) -> None:
         initial: dict[str, Any] = {"language": get_language()}
         if current:
-            names = ("min_severity", "frequency", "language")
-            initial = {name: getattr(current, name) for name in names} | {"recipients": "\n".join(current.recipients)}
+            initial = {name: getattr(current, name) for name in ("min_severity", "frequency", "language")}
         super().__init__(data, initial=initial)
-        self.target = "recipients" if channel == Channel.MAIL else "url"
-        self.field_of = {"WrongAddress": self.target, "Refused": self.target}  # type: ignore[misc]
-        del self.fields["url" if channel == Channel.MAIL else "recipients"]
-        if channel == Channel.KAKAO_WORK:
-            self.fields["url"].help_text = _("The address of an Incoming Webhook, made in Kakao Work for a chat room.")
-        if channel == Channel.WEBHOOK:
-            self.fields["url"].help_text = _("Gets JSON by POST, signed with a secret that is shown to you once.")
+        target = channel.fields(current)
+        self.target_names = tuple(target)
+        self.fields = target | self.fields
+        where = next(iter(target), "language")
+        self.field_of = {"WrongAddress": where, "Refused": where}  # type: ignore[misc]
+        if not channel.has_language:
             del self.fields["language"]
-        if current and channel != Channel.MAIL:
-            self.fields["url"].required = False
-            words = _("Leave it empty to go on sending to %(host)s.") % {"host": host_of(current.url)}
-            self.fields["url"].help_text = words
 
-    def wanted(self) -> dict[str, Any]:
-        """What was typed, as ``subscriptions.create`` and ``update`` take it."""
-        wanted = dict(self.cleaned_data)
-        if "recipients" in wanted:
-            wanted["recipients"] = wanted["recipients"].replace(",", "\n").replace(";", "\n").split("\n")
-        return wanted
+    def target(self) -> dict[str, Any]:
+        """What was typed into the channel's own fields."""
+        return {name: self.cleaned_data[name] for name in self.target_names}
+
+    def options(self) -> dict[str, Any]:
+        """The other fields, as ``subscriptions.create`` and ``update`` take them."""
+        return {name: value for name, value in self.cleaned_data.items() if name not in self.target_names}

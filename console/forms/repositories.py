@@ -60,9 +60,9 @@ class RepositorySettings(Form):
         ),
         choices=[
             (Severity.NONE, gettext_lazy("Off")),
-            (Severity.CRITICAL, gettext_lazy("Critical vulnerabilities")),
-            (Severity.HIGH, gettext_lazy("High and worse")),
-            (Severity.MEDIUM, gettext_lazy("Medium and worse")),
+            (Severity.CRITICAL, Severity.CRITICAL.and_above),
+            (Severity.HIGH, Severity.HIGH.and_above),
+            (Severity.MEDIUM, Severity.MEDIUM.and_above),
         ],
     )
     unscanned_grace_hours = forms.TypedChoiceField(

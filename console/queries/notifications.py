@@ -9,7 +9,6 @@ from django.db.models import Max, Q
 
 from console.queries.shared import listing
 from scanning.models import Delivery, Subscription
-from scanning.notifications.outbound_http import host_of
 
 if TYPE_CHECKING:
     from django.http import QueryDict
@@ -20,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A subscription in a list. ``host``: all that may be shown of where a webhook leads."""
+    """A subscription in a list, with its last delivery."""
 
     subscription: Subscription
-    host: str
     last: Delivery | None
 
 
@@ -37,7 +35,7 @@ def subscriptions(project: Project, repository: Repository | None) -> list[Row]:
         found = found.filter(live).order_by("repository__name", "pk")
     rows: list[Any] = list(found.annotate(last=Max("deliveries")))
     last = Delivery.objects.defer("content", "request", "response").in_bulk([row.last for row in rows if row.last])
-    made = [Row(row, host_of(row.url), last.get(row.last)) for row in rows]
+    made = [Row(row, last.get(row.last)) for row in rows]
     return sorted(made, key=lambda row: (row.subscription.repository is None) == bool(repository))
 
 

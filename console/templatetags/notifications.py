@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.translation import gettext as _
@@ -15,6 +15,7 @@ from scanning.notifications import channels
 
 if TYPE_CHECKING:
     from scanning.models import Delivery
+    from scanning.notifications.channels import Channel
 
 register = template.Library()
 
@@ -22,7 +23,20 @@ register = template.Library()
 @register.filter
 def least_words(least: int) -> str:
     """From which severity on."""
-    return channels.least_words(Severity(least).name.lower())
+    return str(Severity(least).and_above)
+
+
+@register.filter
+def channel(subscription: Subscription) -> Channel:
+    """The channel of a subscription."""
+    return channels.of(subscription)
+
+
+@register.inclusion_tag("console/notifications/_target.html")
+def target(subscription: Subscription) -> dict[str, Any]:
+    """Icon and words of where a subscription sends to."""
+    found = channels.of(subscription)
+    return {"icon_name": found.icon, "words": found.target(subscription)}
 
 
 @register.filter

@@ -54,17 +54,6 @@ class Look:
     is_open: bool = False
 
 
-def severities_in_words() -> dict[str, str]:
-    """Every severity, the worst first."""
-    return {
-        "critical": _("Critical"),
-        "high": _("High"),
-        "medium": _("Medium"),
-        "low": _("Low"),
-        "unknown": _("Unknown"),
-    }
-
-
 def _states() -> dict[str, str]:
     return {
         "unscanned": _("Not scanned"),
@@ -80,8 +69,7 @@ def _states() -> dict[str, str]:
 
 def counts_of(numbers: Mapping[str, int]) -> list[Count]:
     """The severities that were found, the worst first."""
-    words = severities_in_words()
-    return [Count(name, name[0].upper(), words[name], numbers[name]) for name in words if numbers.get(name)]
+    return [Count(name, name[0].upper(), _word(name), numbers[name]) for name in Report.COUNTS if numbers.get(name)]
 
 
 def is_outdated(report: Report | None) -> bool:
@@ -171,7 +159,11 @@ def _numbers(numbers: Any) -> dict[str, int]:
 
 
 def _severity(name: str) -> dict[str, Any]:
-    return {"name": name, "letter": name[0].upper(), "words": severities_in_words().get(name, "")}
+    return {"name": name, "letter": name[0].upper(), "words": _word(name)}
+
+
+def _word(name: str) -> str:
+    return str(Severity[name.upper()].label)
 
 
 @register.inclusion_tag("console/parts/_severity_chart.html")
@@ -250,7 +242,7 @@ def _round_up(number: int) -> int:
 @register.filter
 def severity_words(severity: int) -> str:
     """A severity in a word."""
-    return severities_in_words().get(Severity(severity).name.lower(), _("None"))
+    return str(Severity(severity).label)
 
 
 @register.filter
@@ -344,10 +336,8 @@ def is_outdated_report(report: Report) -> bool:
 
 @register.simple_tag
 def severity_choices() -> list[tuple[str, str]]:
-    """Severities to choose the least of."""
-    words = severities_in_words()
-    chosen = [(name, _("%(severity)s and worse") % {"severity": words[name]}) for name in ("high", "medium", "low")]
-    return [("critical", words["critical"]), *chosen]
+    """The lowest severity to show."""
+    return [(name, str(Severity[name.upper()].and_above)) for name in ("critical", "high", "medium", "low")]
 
 
 @register.simple_tag

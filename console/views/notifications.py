@@ -9,22 +9,19 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
-from console.forms.notifications import Notice
+from console.forms.notifications import SubscriptionForm
 from console.queries import notifications as queries
 from console.views.shared.decorators import of_project, public
 from console.views.shared.pages import render_standalone
 from registry.access import Action
 from scanning import tasks
-from scanning.models import Subscription
-from scanning.notifications import deliveries, messages, recipients, subscriptions
-from scanning.notifications.outbound_http import host_of
+from scanning.notifications import channels, deliveries, messages, recipients, subscriptions
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from console.views.shared.place import Place
-
-Channel = Subscription.Channel
+    from scanning.models import Subscription
 
 
 @of_project(Action.VIEW)
@@ -35,12 +32,18 @@ def index(place: Place) -> HttpResponse:
 
 def _create(place: Place) -> HttpResponse:
     """A form for the channel that was chosen; what was made, with its secret, after it."""
-    wanted = place.request.GET.get("channel", "")
-    channel = Channel(wanted) if wanted in Channel.values else Channel.MAIL
-    form = Notice(place.request.POST or None, channel=channel)
+    kind = place.request.GET.get("channel", "")
+    channel = channels.CHANNELS.get(kind) or next(iter(channels.CHANNELS.values()))
+    form = SubscriptionForm(place.request.POST or None, channel=channel)
     if place.request.method == "POST" and form.is_valid():
         made = form.attempt(
-            subscriptions.create, place.actor, place.project, place.maybe_repository, channel, **form.wanted()
+            subscriptions.create,
+            place.actor,
+            place.project,
+            place.maybe_repository,
+            channel.kind,
+            form.target(),
+            **form.options(),
         )
         tasks.start_asking()
         if made and made.secret:
@@ -48,7 +51,7 @@ def _create(place: Place) -> HttpResponse:
         if made:
             place.flash(_("The notice has been made. Send a test to see that it arrives."))
             return place.redirect_to(place.named("notification"), subscription=made.subscription.pk)
-    return _page(place, "create", form=form, channel=channel)
+    return _page(place, "create", form=form, channel=channel, channels=channels.CHANNELS.values())
 
 
 def _show(place: Place, subscription: int) -> HttpResponse:
@@ -57,7 +60,7 @@ def _show(place: Place, subscription: int) -> HttpResponse:
     if place.request.method != "POST":
         log = queries.log(found, place.request.GET)
         known = recipients.known(place.project, found.recipients)
-        return _page(place, "show", subscription=found, host=host_of(found.url), listing=log, recipients=known)
+        return _page(place, "show", subscription=found, listing=log, recipients=known)
     act = place.request.POST.get("act", "")
     if act == "secret":
         secret = subscriptions.renew_secret(place.actor, found)
@@ -84,15 +87,14 @@ def _show(place: Place, subscription: int) -> HttpResponse:
 def _edit(place: Place, subscription: int) -> HttpResponse:
     """Change where it goes, what about, and when."""
     found = _found(place, subscription)
-    channel = Channel(found.channel)
-    form = Notice(place.request.POST or None, channel=channel, current=found)
+    form = SubscriptionForm(place.request.POST or None, channel=channels.of(found), current=found)
     if place.request.method == "POST" and form.is_valid():
-        form.attempt(subscriptions.update, place.actor, found, **form.wanted())
+        form.attempt(subscriptions.update, place.actor, found, form.target(), **form.options())
         if form.is_valid():
             tasks.start_asking()
             place.flash(_("The notice has been changed."))
             return place.redirect_to(place.named("notification"), subscription=found.pk)
-    return _page(place, "edit", form=form, subscription=found, channel=channel)
+    return _page(place, "edit", form=form, subscription=found)
 
 
 def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
@@ -105,7 +107,7 @@ def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
         tasks.start_delivery(deliveries.again(sent).pk)
         place.flash(_("It is on its way again."))
         return place.redirect_to(place.named("notification"), subscription=found.pk)
-    return _page(place, "delivery", subscription=found, host=host_of(found.url), delivery=sent)
+    return _page(place, "delivery", subscription=found, delivery=sent)
 
 
 # A project's own are the admins'; a repository's are looked after by whoever looks after the repository.
@@ -123,7 +125,7 @@ repository_delivery = of_project(Action.MANAGE)(_delivery)
 @public
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     """GET asks, POST takes the address off."""
-    leaving = subscriptions.read_unsubscribe(token)
+    leaving = subscriptions.read_unsubscribe_link(token)
     if leaving is None:
         return render_standalone(request, "console/notifications/unsubscribe.html", status=404)
     about = leaving.subscription and (leaving.subscription.repository or leaving.subscription.project)

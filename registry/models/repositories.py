@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
 
 from accounts.models import Project
@@ -16,16 +17,29 @@ from registry.oci import names
 
 from .audit import DELETED, LIVE, deletion_key
 
+if TYPE_CHECKING:
+    from django.utils.functional import Promise
+
 
 class Severity(models.IntegerChoices):
-    """How bad a vulnerability is, or the worst of several; in an order that can be compared."""
+    """The severity of a vulnerability, or the worst of several. Greater is worse."""
 
-    NONE = 0
-    UNKNOWN = 1
-    LOW = 2
-    MEDIUM = 3
-    HIGH = 4
-    CRITICAL = 5
+    NONE = 0, _("None")
+    UNKNOWN = 1, _("Unknown")
+    LOW = 2, _("Low")
+    MEDIUM = 3, _("Medium")
+    HIGH = 4, _("High")
+    CRITICAL = 5, _("Critical")
+
+    @property
+    def and_above(self) -> str | Promise:
+        """The words of a filter that keeps this severity and worse ones."""
+        return {
+            Severity.LOW: _("Low and above"),
+            Severity.MEDIUM: _("Medium and above"),
+            Severity.HIGH: _("High and above"),
+            Severity.CRITICAL: _("Critical only"),
+        }.get(self, _("All"))
 
 
 class RepositoryQuerySet(KeyShareQuerySet["Repository"]):

@@ -16,8 +16,7 @@
 Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
 """
 
-from scanning.models.notifications import Delivery, MailHour, Notice, Recipient, Subscription
-
+from .notifications import Delivery, MailHour, Notification, Recipient, Subscription
 from .results import Acceptance, Component, Finding, Package, Report, Sbom, SeverityDay, Vulnerability
 from .scans import DatabaseRefresh, Scan, ScannerHost, ScanRound, ScanTurn
 
@@ -28,7 +27,7 @@ __all__ = [
     "Delivery",
     "Finding",
     "MailHour",
-    "Notice",
+    "Notification",
     "Package",
     "Recipient",
     "Report",

@@ -34,13 +34,6 @@ class Subscription(models.Model):
     WEBHOOK gets, encrypted with the installation's secret. Findings below ``min_severity`` are left out.
     """
 
-    class Channel(models.TextChoices):
-        """How it is sent."""
-
-        MAIL = "mail"
-        KAKAO_WORK = "kakaowork"
-        WEBHOOK = "webhook"
-
     class Frequency(models.TextChoices):
         """When: after each scan that found something, only when something new was found, once a day."""
 
@@ -50,7 +43,7 @@ class Subscription(models.Model):
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="subscriptions")
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, null=True, related_name="subscriptions")
-    channel = models.CharField(max_length=9, choices=Channel)
+    channel = models.CharField(max_length=20)
     recipients = models.JSONField(default=list)
     url = models.CharField(max_length=500, blank=True)
     secret = models.CharField(max_length=300, blank=True)
@@ -164,23 +157,29 @@ class Delivery(models.Model):
         return f"delivery {self.pk}: {self.state}"
 
 
-class Notice(models.Model):
-    """A subscription wants to hear of a scan; several become one Delivery.
+class Notification(models.Model):
+    """What one scan means to one subscription. ``messages.gather`` puts several into one Delivery.
 
-    ``new``: ids of the findings that are new by that scan; ``fixed``: how many of what was known are gone.
+    ``new``: ids of the findings that are new with the scan. ``fixed``: how many of the former findings are gone.
     """
 
-    subscription = models.ForeignKey(Subscription, on_delete=models.CASCADE, related_name="notices", db_index=False)
-    scan = models.ForeignKey(Scan, on_delete=models.CASCADE, related_name="notices")
-    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, null=True, related_name="notices")
+    subscription = models.ForeignKey(
+        Subscription, on_delete=models.CASCADE, related_name="notifications", db_index=False
+    )
+    scan = models.ForeignKey(Scan, on_delete=models.CASCADE, related_name="notifications")
+    delivery = models.ForeignKey(Delivery, on_delete=models.CASCADE, null=True, related_name="notifications")
     new = models.JSONField(default=list)
     fixed = models.PositiveIntegerField(default=0)
     noted_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        constraints: ClassVar = [models.UniqueConstraint(fields=["subscription", "scan"], name="one_notice_a_scan")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["subscription", "scan"], name="one_notification_a_scan")
+        ]
         indexes: ClassVar = [
-            models.Index(fields=["subscription", "noted_at"], name="notices_to_gather", condition=Q(delivery=None))
+            models.Index(
+                fields=["subscription", "noted_at"], name="notifications_to_gather", condition=Q(delivery=None)
+            )
         ]
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import F
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from accounts.organizations import Refused
@@ -21,6 +21,7 @@ from scanning.models import Delivery, Subscription
 from scanning.notifications import channels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -56,7 +57,7 @@ def again(delivery: Delivery) -> Delivery:
     """
     subscription = delivery.subscription
     if not subscription.is_active and not delivery.is_test:
-        raise Refused(_("This notice is paused: resume it first."))
+        raise Refused(_("This notification is paused: resume it first."))
     waiting = Delivery.objects.filter(pk=delivery.pk, state=State.WAITING)
     if waiting.update(next_at=timezone.now()):
         return delivery
@@ -90,7 +91,7 @@ def deliver(delivery_id: int) -> Delivery.State | None:
     if outcome is None:
         release_connection()
         try:
-            outcome = channels.send(claimed, lambda left: _keep(claimed, left))
+            outcome = _send(claimed)
         except Exception:
             logger.exception("delivery %s could not be made", claimed.pk)
             outcome = channels.Outcome(problem="the message could not be made: the log of the worker says why")
@@ -109,6 +110,16 @@ def forget() -> int:
         forgotten += len(old)
 
 
+def _send(claimed: Delivery) -> channels.Outcome:
+    """Let the channel send, and store who is left after each recipient. Stop if another worker has taken the row."""
+    outcome = channels.Outcome(problem="the channel did not try to send")
+    with translation.override(claimed.subscription.language):
+        for outcome in channels.of(claimed.subscription).send(claimed):
+            if outcome.left is not None and not _keep(claimed, outcome.left):
+                break
+    return outcome
+
+
 def _claim(delivery_id: int) -> Delivery | None:
     """Take the row, or find that somebody else has."""
     now = timezone.now()
@@ -124,7 +135,7 @@ def _refusal(claimed: Delivery) -> channels.Outcome | None:
     if claimed.attempts > MAX_ATTEMPTS:  # each of these ended without a word
         return channels.Outcome(is_final=True, problem="the worker ended each time while it was sending")
     if not claimed.subscription.is_active and not claimed.is_test:
-        return channels.Outcome(is_final=True, problem="the notice was paused before this was sent")
+        return channels.Outcome(is_final=True, problem="the notification was paused before this was sent")
     return None
 
 
@@ -133,9 +144,9 @@ def _ours(claimed: Delivery) -> Any:
     return Delivery.objects.filter(pk=claimed.pk, state=State.WAITING, attempts=claimed.attempts)
 
 
-def _keep(claimed: Delivery, left: list[str]) -> bool:
+def _keep(claimed: Delivery, left: Sequence[str]) -> bool:
     """These have not got it yet; False when the row is not ours any more."""
-    return bool(_ours(claimed).update(recipients=left, lease_until=timezone.now() + LEASE))
+    return bool(_ours(claimed).update(recipients=list(left), lease_until=timezone.now() + LEASE))
 
 
 def _finish(claimed: Delivery, outcome: channels.Outcome) -> Delivery.State | None:

@@ -1,6 +1,6 @@
 """What is to be told about scans: to whom, when, and in which words of JSON.
 
-A scan that is done becomes a Notice for each subscription that wants to hear of it; the notices of a subscription
+A scan that is done becomes a Notification for each subscription that wants to hear of it; the notices of a subscription
 become one Delivery when no scan of its repositories is open any more, ten minutes after the first at the latest; or
 once a day. So a push of many images, or the round of a day, is one message.
 
@@ -36,16 +36,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Count, Max, Min, Q
-from django.urls import reverse
 from django.utils import timezone
 
 from registry.database.transactions import retried
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS
-from scanning.models import Finding, Notice, Report, Scan, Subscription
+from scanning import pages
+from scanning.models import Finding, Notification, Report, Scan, Subscription
 from scanning.notifications import deliveries
 
 if TYPE_CHECKING:
@@ -79,12 +78,6 @@ def gather() -> list[int]:
     return [pk for subscription in _with_news(now) for pk in _write(subscription, now)]
 
 
-def page_of(project: str, repository: str, image: str, digest: str) -> str:
-    """The page of the console that shows what was found in a digest."""
-    names = {"project": project, "repository": repository, "image": image, "reference": digest}
-    return settings.PUBLIC_URL + reverse("console:vulnerabilities", kwargs=names)
-
-
 # ── From scans to notices ────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class _News:
@@ -113,16 +106,16 @@ def _note(scan_id: int) -> None:
         found = list(Subscription.objects.of_repository(scan.manifest.image.repository))
         if found:
             news = _news(scan, timezone.now())
-            notices = (_notice(subscription, scan, news) for subscription in found)
-            Notice.objects.bulk_create(filter(None, notices), ignore_conflicts=True)
+            notices = (_notification(subscription, scan, news) for subscription in found)
+            Notification.objects.bulk_create(filter(None, notices), ignore_conflicts=True)
 
 
-def _notice(subscription: Subscription, scan: Scan, news: _News) -> Notice | None:
+def _notification(subscription: Subscription, scan: Scan, news: _News) -> Notification | None:
     """What this subscription hears of the scan, if anything."""
     new = [pk for pk, severity in news.new.items() if severity >= subscription.min_severity]
     fixed = sum(severity >= subscription.min_severity for severity in news.fixed)
     is_bad = subscription.frequency != Frequency.NEW and news.worst >= subscription.min_severity
-    return Notice(subscription=subscription, scan=scan, new=new, fixed=fixed) if new or fixed or is_bad else None
+    return Notification(subscription=subscription, scan=scan, new=new, fixed=fixed) if new or fixed or is_bad else None
 
 
 def _news(scan: Scan, now: datetime) -> _News:
@@ -181,8 +174,8 @@ def _first_known(tags: QuerySet[Tag], manifest: Manifest) -> int | None:
 def _with_news(now: datetime) -> Iterator[Subscription]:
     """Subscriptions whose pending notices are to be told now."""
     midnight = datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC)
-    found = Subscription.objects.filter(is_active=True, notices__delivery=None, notices__isnull=False)
-    found = found.annotate(first=Min("notices__noted_at")).select_related("project", "repository__project")
+    found = Subscription.objects.filter(is_active=True, notifications__delivery=None, notifications__isnull=False)
+    found = found.annotate(first=Min("notifications__noted_at")).select_related("project", "repository__project")
     for subscription in found.order_by("pk"):
         first: datetime = subscription.first  # type: ignore[attr-defined]
         if subscription.frequency == Frequency.DAILY:
@@ -206,7 +199,7 @@ class _Raced(Exception):
 
 def _write(subscription: Subscription, now: datetime) -> list[int]:
     """Turn the pending notices into one delivery, unless they say nothing by now; its id."""
-    pending = Notice.objects.filter(subscription=subscription, delivery=None)
+    pending = Notification.objects.filter(subscription=subscription, delivery=None)
     if subscription.frequency == Frequency.DAILY:
         pending = pending.filter(noted_at__lt=datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC))
     last = pending.aggregate(last=Max("pk"))["last"]
@@ -251,7 +244,7 @@ class _Entry:
         return (self.new[0][0] if self.new else 0, len(self.new), self.worst, self.counts.total())
 
 
-def _content(subscription: Subscription, pending: QuerySet[Notice], now: datetime) -> dict[str, Any] | None:
+def _content(subscription: Subscription, pending: QuerySet[Notification], now: datetime) -> dict[str, Any] | None:
     """The message, None when there is nothing to say: fixed ones are good news beside others, not alone."""
     entries = _entries(subscription, pending, now)
     if subscription.frequency != Frequency.NEW:
@@ -267,7 +260,7 @@ def _content(subscription: Subscription, pending: QuerySet[Notice], now: datetim
     }
 
 
-def _entries(subscription: Subscription, pending: QuerySet[Notice], now: datetime) -> dict[int, _Entry]:
+def _entries(subscription: Subscription, pending: QuerySet[Notification], now: datetime) -> dict[int, _Entry]:
     """By manifest: the newest scan that is told of, and what is known now."""
     live = {
         "scan__manifest__deletion": None,
@@ -288,7 +281,7 @@ def _entries(subscription: Subscription, pending: QuerySet[Notice], now: datetim
         for pk, manifest, severity in found.values_list("pk", "manifest", "severity"):
             if manifest in entries:
                 entries[manifest].new.append((severity, pk))
-    of_these = current.filter(manifest__in=Scan.objects.filter(notices__in=pending).values("manifest"))
+    of_these = current.filter(manifest__in=Scan.objects.filter(notifications__in=pending).values("manifest"))
     by_severity = of_these.unaccepted(now).values_list("manifest", "severity")
     fixable = Count("pk", filter=~Q(fixed_version=""))
     for manifest, severity, number, with_fix in by_severity.annotate(number=Count("pk"), with_fix=fixable):
@@ -305,10 +298,6 @@ def _entries(subscription: Subscription, pending: QuerySet[Notice], now: datetim
 
 def _head(subscription: Subscription, now: datetime) -> dict[str, Any]:
     project, repository = subscription.project, subscription.repository
-    if repository:
-        path = reverse("console:repository", args=[project.name, repository.name])
-    else:
-        path = reverse("console:overview", args=[project.name])
     return {
         "version": VERSION,
         "event": "scan.findings",
@@ -317,7 +306,7 @@ def _head(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "moment": str(subscription.frequency),
         "least": _name(subscription.min_severity),
         "created_at": now.isoformat(timespec="seconds"),
-        "url": settings.PUBLIC_URL + path,
+        "url": pages.repository(repository) if repository else pages.project(project),
     }
 
 
@@ -361,7 +350,7 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
             "digest": manifest.digest,
             "tags": tags.get(pk, []),
             "platform": manifest.platforms,
-            "url": page_of(project, repository, image.name, manifest.digest),
+            "url": pages.vulnerabilities(image, manifest.digest),
             "scanned_at": _moment(scan.finished_at),
             "database_at": _moment(scan.database_at),
             "counts": _named(entry.counts),

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from django.conf import settings
 from django.core import signing
@@ -22,6 +21,7 @@ from django.utils.translation import gettext as _
 
 from accounts.models import User
 from accounts.organizations import Refused
+from scanning import pages
 from scanning.models import MailHour, Recipient
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ BETWEEN_QUESTIONS = timedelta(days=1)
 RETRY = timedelta(minutes=10)
 ANSWERED_WITHIN = timedelta(days=14)
 AT_ONCE = 100
-SALT = "kcr.notices.confirm"
+CONFIRM_SALT = "kcr.notices.confirm"
+UNSUBSCRIBE_SALT = "kcr.notices.unsubscribe"
 
 
 class State(StrEnum):
@@ -135,7 +136,7 @@ def _was_asked_enough(row: Recipient, now: datetime) -> bool:
 def _send(row: Recipient) -> bool:
     """Send the question; what cannot be sent is tried again later, and counts."""
     with translation.override(row.language):
-        subject = _("Do you want notices about %(project)s?") % {"project": row.project.name}
+        subject = _("Do you want notifications about %(project)s?") % {"project": row.project.name}
         context: dict[str, Any] = {
             "subject": subject,
             "project": row.project.name,
@@ -159,15 +160,14 @@ def _send(row: Recipient) -> bool:
 
 
 def link(row: Recipient) -> str:
-    """Where the address answers."""
-    token = signing.dumps([row.pk, row.address], salt=SALT)
-    return f"{settings.PUBLIC_URL}/notices/confirm/{quote(token, safe=':')}"
+    """The page on which the address agrees or declines."""
+    return pages.confirm(signing.dumps([row.pk, row.address], salt=CONFIRM_SALT))
 
 
 def read(token: str) -> Recipient | None:
-    """What a link is for; None when we did not make it, or it is too old."""
+    """The recipient of a link; None if the link is not ours, or is older than ANSWERED_WITHIN."""
     try:
-        pk, address = signing.loads(token, salt=SALT, max_age=ANSWERED_WITHIN)
+        pk, address = signing.loads(token, salt=CONFIRM_SALT, max_age=ANSWERED_WITHIN)
     except (signing.BadSignature, ValueError, TypeError):
         return None
     return Recipient.objects.filter(pk=pk, address=address).select_related("project").first()
@@ -178,6 +178,21 @@ def answer(row: Recipient, *, agrees: bool) -> None:
     now = timezone.now()
     said = {"confirmed_at": now if agrees else None, "declined_at": None if agrees else now}
     Recipient.objects.filter(pk=row.pk).update(**said, due_at=None)
+
+
+# ── Unsubscribe links ────────────────────────────────────────────────────────────────────────────────────────────────
+def unsubscribe_link(subscription_id: int, address: str) -> str:
+    """The page on which this address leaves this subscription. The signature is its only proof."""
+    return pages.unsubscribe(signing.dumps([subscription_id, address], salt=UNSUBSCRIBE_SALT))
+
+
+def read_unsubscribe_token(token: str) -> tuple[int, str] | None:
+    """The id of the subscription and the address; None if the signature is not ours."""
+    try:
+        pk, address = signing.loads(token, salt=UNSUBSCRIBE_SALT)
+    except (signing.BadSignature, ValueError, TypeError):
+        return None
+    return pk, address
 
 
 # ── Inside ───────────────────────────────────────────────────────────────────────────────────────────────────────────

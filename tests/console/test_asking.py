@@ -66,7 +66,7 @@ def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console,
     made = create(browser, STRANGER, "member@acme.test")
     page = f"{DEMO}/{made.pk}"
     assert mail_server.recipients == [[STRANGER.lower()]]
-    assert mail_server.mails[0]["Subject"] == "Do you want notices about demo?"
+    assert mail_server.mails[0]["Subject"] == "Do you want notifications about demo?"
     shown = text(browser.get(page))
     assert "has not agreed yet" in shown
     assert "Ask again" not in shown
@@ -159,7 +159,7 @@ def test_who_unsubscribes_must_agree_again(project):
     made = subscribe(project, recipients=[STRANGER])
     other = subscribe(project, recipients=[STRANGER, "mina@acme.test"])
     for subscription, still in ((made, {STRANGER}), (other, set())):
-        subscriptions.unsubscribe(subscriptions.Leaving(STRANGER, subscription))
+        subscriptions.unsubscribe(subscriptions.UnsubscribeRequest(STRANGER, subscription))
         assert recipients.allowed(project, [STRANGER]) == still
 
 

@@ -10,7 +10,8 @@ import pytest
 from registry.models import Event
 from scanning import tasks
 from scanning.models import Delivery, Subscription
-from scanning.notifications import deliveries, subscriptions
+from scanning.notifications import deliveries, recipients
+from scanning.notifications.channels import webhook
 from tests.support.factories import agree, subscribe
 from tests.support.pages import see
 
@@ -73,7 +74,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert re.search(r"badge good.*sent", page, re.DOTALL)
     delivery = Delivery.objects.get()
     log = text(browser.get(f"{answer.url}/{delivery.pk}"))
-    assert "Subject: [KCR] Test of the notices" in log
+    assert "Subject: [KCR] Test notification for" in log
 
     browser.post(f"{answer.url}/edit", MAIL | {"recipients": "joon@acme.test, new@acme.test;", "min_severity": "5"})
     made.refresh_from_db()
@@ -103,7 +104,7 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
     answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     secret = re.search(r"kcrw_\w+", text(answer))[0]
     made = Subscription.objects.get()
-    assert subscriptions.secret_of(made) == secret
+    assert webhook.secret_of(made) == secret
     browser.post(f"{DEMO}/{made.pk}", {"act": "test"})
     assert len(receiver.requests) == 1
     delivery = Delivery.objects.get()
@@ -133,7 +134,7 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
     renewed = re.search(r"kcrw_\w+", text(browser.post(f"{DEMO}/{made.pk}", {"act": "secret"})))[0]
     made.refresh_from_db()
     assert renewed != secret
-    assert subscriptions.secret_of(made) == renewed
+    assert webhook.secret_of(made) == renewed
     assert renewed not in str(the_event().detail)
 
 
@@ -152,7 +153,7 @@ def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):
         browser.post(f"{DEMO}/new?channel=mail", MAIL)
         answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     assert Subscription.objects.count() == 2
-    assert "This is there already" in text(answer)
+    assert "There is such a notification already" in text(answer)
     assert "kcrw_" not in text(answer)
 
 
@@ -322,13 +323,13 @@ def test_a_paused_notice_says_why_it_sends_nothing_again(console, project):
     failed = Delivery.objects.create(subscription=made, state="failed")
     browser = console("admin")
     answer = browser.post(f"{DEMO}/{made.pk}/{failed.pk}", follow=True)
-    assert "This notice is paused: resume it first." in text(answer)
+    assert "This notification is paused: resume it first." in text(answer)
     assert Delivery.objects.count() == 1
 
 
 # ── The way out ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def link_of(subscription: Subscription, address: str) -> str:
-    return subscriptions.unsubscribe_url(subscription.pk, address).removeprefix("http://localhost:8080")
+    return recipients.unsubscribe_link(subscription.pk, address).removeprefix("http://localhost:8080")
 
 
 def test_a_recipient_leaves(console, project, web):
@@ -369,9 +370,9 @@ def test_when_the_last_one_leaves_it_rests(console, project):
     made.refresh_from_db()
     assert (made.recipients, made.is_active) == ([], False)
     browser = console("admin")
-    assert "nobody left" in text(browser.get(DEMO))
+    assert "no recipient left" in text(browser.get(DEMO))
     answer = browser.post(f"{DEMO}/{made.pk}", {"act": "resume"}, follow=True)
-    assert "Nobody is left to send to" in text(answer)
+    assert "No recipient is left: add one first." in text(answer)
 
 
 def test_links_that_we_did_not_make_take_nobody_off(console, project):

@@ -559,7 +559,7 @@ add(
 )
 add(
     "a webhook's time is not signed",
-    "scanning/notifications/channels.py",
+    "scanning/notifications/channels/webhook.py",
     'timestamp.encode() + b"." + body, "sha256"',
     'body, "sha256"',
     "scanning/test_channels.py::test_a_webhook_is_signed",

@@ -22,7 +22,7 @@ from accounts.models import OrganizationRole
 from console.views.accounts import password
 from registry.logs import SECRET_ARGUMENTS, JsonFormatter
 from scanning.models import Recipient
-from scanning.notifications import recipients, subscriptions
+from scanning.notifications import recipients
 from tests.support.factories import subscribe
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def open_the_password_link(world) -> tuple[str, str]:
 
 def open_the_way_out(world) -> tuple[str, str]:
     made = subscribe(world.projects["demo"])
-    path = subscriptions.unsubscribe_url(made.pk, made.recipients[0]).removeprefix("http://localhost:8080")
+    path = recipients.unsubscribe_link(made.pk, made.recipients[0]).removeprefix("http://localhost:8080")
     return path, path.rpartition("/")[2]
 
 

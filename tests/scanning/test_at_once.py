@@ -28,7 +28,7 @@ def test_four_workers(receiver, database):
             settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
         installation = stack.enter_context(Installation("notices", settings))
         found = installation.run_module("tests.scanning.workers", receiver.url)
-    assert found["notices"] == 24  # twelve images for two subscriptions
+    assert found["notifications"] == 24  # twelve images for two subscriptions
     assert found["images"] == 24
     assert found["pending"] == 0
     assert found["hooks"] >= 1

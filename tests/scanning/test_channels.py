@@ -15,12 +15,13 @@ from accounts.organizations import Refused
 from registry.models import Severity
 from scanning import tasks
 from scanning.models import Delivery, Subscription
-from scanning.notifications import channels, deliveries, messages, subscriptions
-from tests.support.factories import critical, high, make_manifest, scanned, subscribe
+from scanning.notifications import channels, deliveries, messages, recipients, subscriptions
+from scanning.notifications.channels import mail
 from tests.support.pages import dangers
+from tests.support.factories import critical, high, make_manifest, scanned, subscribe
 from tests.support.server import SOURCE
 
-Channel, State = Subscription.Channel, Delivery.State
+State = Delivery.State
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
@@ -41,8 +42,8 @@ def webhook(project, receiver):
         SYSTEM,
         project,
         None,
-        Channel.WEBHOOK,
-        url=receiver.url,
+        "webhook",
+        {"url": receiver.url},
         min_severity=Severity.HIGH,
         frequency="new",
         language="en",
@@ -96,7 +97,7 @@ def test_every_recipient_has_a_link_of_their_own(project, web, mail_server):
     for number, address in enumerate(subscription.recipients):
         assert links[number] in mail_server.part(number, "plain")
         assert links[number] in mail_server.part(number, "html")
-        leaving = subscriptions.read_unsubscribe(links[number].rpartition("/")[2])
+        leaving = subscriptions.read_unsubscribe_link(links[number].rpartition("/")[2])
         assert (leaving.address, leaving.subscription) == (address, subscription)
 
 
@@ -181,14 +182,14 @@ def test_who_left_meanwhile_gets_nothing(project, web, mail_server):
     subscription.recipients = []
     subscription.save()
     gone = queued(subscription, recipients=["joon@acme.test"])
-    assert (sent(gone).state, gone.problem) == (State.FAILED, "nobody is left to send to")
+    assert (sent(gone).state, gone.problem) == (State.FAILED, "no recipient is left to send to")
 
 
 def test_the_same_mail_has_the_same_number(project, web):
     delivery = queued(subscribe(project, web))
     with translation.override("en"):
-        one, two = (channels.mail(delivery, "mina@acme.test").message()["Message-ID"] for _ in range(2))
-        other = channels.mail(delivery, "joon@acme.test").message()["Message-ID"]
+        one, two = (mail.mail(delivery, "mina@acme.test").message()["Message-ID"] for _ in range(2))
+        other = mail.mail(delivery, "joon@acme.test").message()["Message-ID"]
     assert one == two != other
 
 
@@ -329,7 +330,7 @@ def test_an_address_that_has_become_internal_is_refused_at_sending(webhook, rece
 # ── Kakao Work ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def kakao(project, web, receiver):
-    return subscribe(project, web, channel=Channel.KAKAO_WORK, recipients=[], url=receiver.url, language="ko")
+    return subscribe(project, web, channel="kakaowork", recipients=[], url=receiver.url, language="ko")
 
 
 def test_a_message_of_kakao_work(kakao, web, receiver):
@@ -423,7 +424,10 @@ def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
     delivery = queued(subscription)
     subscriptions.set_active(SYSTEM, subscription, is_active=False)
     subscription.refresh_from_db()
-    assert (sent(delivery).state, delivery.problem) == (State.FAILED, "the notice was paused before this was sent")
+    assert (sent(delivery).state, delivery.problem) == (
+        State.FAILED,
+        "the notification was paused before this was sent",
+    )
     delivery.subscription = subscription
     with pytest.raises(Refused, match="paused"):
         deliveries.again(delivery)
@@ -465,8 +469,8 @@ def test_the_content_of_a_test_has_the_form_of_a_real_one(project, web):
 # ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_links_of_others_are_not_ours(project):
     subscription = subscribe(project)
-    link = subscriptions.unsubscribe_url(subscription.pk, "mina@acme.test").rpartition("/")[2]
-    for bad in ("", "x", link[:-1], link[1:], f"{link}x", subscriptions.signing.dumps([subscription.pk, "a@b.test"])):
-        assert subscriptions.read_unsubscribe(bad) is None
-    stranger = subscriptions.unsubscribe_url(subscription.pk, "other@acme.test").rpartition("/")[2]
-    assert subscriptions.read_unsubscribe(stranger).subscription is None
+    link = recipients.unsubscribe_link(subscription.pk, "mina@acme.test").rpartition("/")[2]
+    for bad in ("", "x", link[:-1], link[1:], f"{link}x", recipients.signing.dumps([subscription.pk, "a@b.test"])):
+        assert subscriptions.read_unsubscribe_link(bad) is None
+    stranger = recipients.unsubscribe_link(subscription.pk, "other@acme.test").rpartition("/")[2]
+    assert subscriptions.read_unsubscribe_link(stranger).subscription is None

@@ -10,7 +10,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from registry.models import Manifest, Severity
 from registry.models.audit import Deletion
-from scanning.models import Acceptance, Delivery, Notice, Scan, Subscription
+from scanning.models import Acceptance, Delivery, Notification, Scan, Subscription
 from scanning.notifications import messages, subscriptions
 from tests.support.factories import (
     critical,
@@ -141,7 +141,7 @@ def test_ten_minutes_are_the_longest_wait(project, web):
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     open_scan(make_manifest(web, "slow", tag="2"))
     assert gathered() == []
-    Notice.objects.update(noted_at=timezone.now() - timedelta(minutes=10))
+    Notification.objects.update(noted_at=timezone.now() - timedelta(minutes=10))
     assert the(gathered())["totals"]["new"] == 1
 
 
@@ -159,7 +159,7 @@ def test_only_its_own_repositories_are_told_of(project, web, world):
     subscribe(project, web, is_active=False)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     assert gathered() == []
-    assert not Notice.objects.exists()
+    assert not Notification.objects.exists()
 
 
 def test_at_most_fifty_images_and_fifty_findings_are_listed_and_all_are_counted(project, web):
@@ -217,12 +217,12 @@ def test_a_day_is_one_message_at_midnight(project, web):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
     assert gathered() == []
-    Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
+    Notification.objects.update(noted_at=timezone.now() - timedelta(days=1))
     scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
     content = the(gathered())
     assert [image["image"] for image in content["images"]] == ["one"]  # today's is tomorrow's message
     assert gathered() == []
-    Notice.objects.filter(delivery=None).update(noted_at=timezone.now() - timedelta(days=1))
+    Notification.objects.filter(delivery=None).update(noted_at=timezone.now() - timedelta(days=1))
     assert [image["image"] for image in the(gathered())["images"]] == ["two"]
 
 
@@ -230,7 +230,7 @@ def test_midnight_is_that_of_utc(project, web, monkeypatch):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"), high("CVE-1"))
     messages.gather()
-    Notice.objects.update(noted_at=datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
+    Notification.objects.update(noted_at=datetime(2026, 3, 1, 23, 59, tzinfo=UTC))
     monkeypatch.setattr(messages.timezone, "now", lambda: datetime(2026, 3, 1, 23, 59, 59, tzinfo=UTC))
     assert gathered() == []
     monkeypatch.setattr(messages.timezone, "now", lambda: datetime(2026, 3, 2, tzinfo=UTC))
@@ -241,7 +241,7 @@ def test_a_day_without_findings_is_no_message(project, web):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"))
     messages.gather()
-    Notice.objects.update(noted_at=timezone.now() - timedelta(days=1))
+    Notification.objects.update(noted_at=timezone.now() - timedelta(days=1))
     assert gathered() == []
 
 
@@ -252,7 +252,7 @@ def test_a_failed_scan_says_nothing(project, web):
     messages.gather()
     open_scan(manifest, state=Scan.State.FAILED, problem="timeout")
     assert gathered() == []
-    assert Notice.objects.count() == 1
+    assert Notification.objects.count() == 1
 
 
 def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
@@ -269,7 +269,7 @@ def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
     Manifest.objects.filter(pk=manifest.pk).update(deletion=deletion)
     Scan.objects.open().delete()
     assert [image["image"] for image in the(gathered())["images"]] == ["other"]
-    assert not Notice.objects.filter(delivery=None).exists()
+    assert not Notification.objects.filter(delivery=None).exists()
 
 
 # ── New against the digest before ────────────────────────────────────────────────────────────────────────────────────
@@ -337,7 +337,7 @@ def test_good_news_comes_beside_other_news_only(project, web):
     messages.gather()
     scanned(better, high("CVE-1"))
     assert gathered() == []
-    assert not Notice.objects.filter(delivery=None).exists()
+    assert not Notification.objects.filter(delivery=None).exists()
     scanned(better)
     scanned(worse, high("CVE-1"))
     content = the(gathered())
@@ -386,7 +386,7 @@ def test_what_is_accepted_before_the_message_goes_is_left_out(project, web):
     accept(project, "CVE-1")
     waiting.delete()
     assert gathered() == []
-    assert not Notice.objects.filter(delivery=None).exists()
+    assert not Notification.objects.filter(delivery=None).exists()
 
 
 def test_an_acceptance_that_has_ended_covers_nothing(project, web):

@@ -47,28 +47,28 @@ def main(url: str) -> None:
     from accounts import organizations
     from accounts.actors import SYSTEM
     from registry import repositories
-    from scanning.models import Delivery, Notice, Subscription
+    from scanning.models import Delivery, Notification
+    from scanning.notifications import deliveries, messages, subscriptions
     from tests.support.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")
     project, _ = organizations.create_project(organization, "demo")
     web, _ = repositories.create(SYSTEM, project, "web")
     subscribe(project)
-    channel = Subscription.Channel.WEBHOOK
-    subscriptions.create(SYSTEM, project, None, channel, url=url, min_severity=4, frequency="new", language="en")
+    subscriptions.create(SYSTEM, project, None, "webhook", {"url": url}, min_severity=4, frequency="new", language="en")
     for number in range(12):
         scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
     written = [pk for ids in at_once(messages.gather) for pk in ids] + messages.gather()
     images = {pk: Delivery.objects.get(pk=pk).content["totals"]["images"] for pk in written}
-    hooks = list(Delivery.objects.filter(subscription__channel=channel).values_list("pk", flat=True))
+    hooks = list(Delivery.objects.filter(subscription__channel="webhook").values_list("pk", flat=True))
     states = at_once(lambda: [str(deliveries.deliver(pk)) for pk in hooks])
     print(
         json.dumps(
             {
                 "written": len(written),
                 "images": sum(images.values()),
-                "notices": Notice.objects.count(),
-                "pending": Notice.objects.filter(delivery=None).count(),
+                "notifications": Notification.objects.count(),
+                "pending": Notification.objects.filter(delivery=None).count(),
                 "hooks": len(hooks),
                 "sent": sum(each.count("sent") for each in states),
                 "attempts": sum(Delivery.objects.filter(pk__in=hooks).values_list("attempts", flat=True)),

@@ -153,7 +153,7 @@ def make_report(
     return scanned(manifest, *findings, **given)
 
 
-# ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Notifications ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def agree(project: Project, *addresses: str) -> None:
     """Let these addresses want the project's mails."""
     for address in addresses:
@@ -163,6 +163,6 @@ def agree(project: Project, *addresses: str) -> None:
 
 def subscribe(project: Project, repository: Repository | None = None, **more: Any) -> Subscription:
     """Mails about new findings from high on, to two people, unless something else is said."""
-    more = {"channel": Subscription.Channel.MAIL, "recipients": ["mina@acme.test", "joon@acme.test"]} | more
+    more = {"channel": "mail", "recipients": ["mina@acme.test", "joon@acme.test"]} | more
     agree(project, *more["recipients"])
     return Subscription.objects.create(project=project, repository=repository, **more)

@@ -1,0 +1,53 @@
+"""Words about a message, in the active language. Channels share them.
+
+``content`` is the JSON of a delivery; ``scanning.notifications.messages`` describes its fields.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from registry.models import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def severity(name: str) -> str:
+    """A severity as a word; ``name`` as in the JSON, such as "high"."""
+    return str(Severity[name.upper()].label)
+
+
+def headline(content: Mapping[str, Any]) -> str:
+    """The message in one line: the subject of a mail."""
+    totals, about = content["totals"], subject(content)
+    if content["event"] == "test":
+        return _("[KCR] Test notification for %(about)s") % {"about": about}
+    values = {"about": about, "severity": severity(totals["worst"]), "count": totals["new"]}
+    if totals["new"]:
+        words = ngettext(
+            "[KCR] %(about)s: %(count)s new vulnerability, worst %(severity)s",
+            "[KCR] %(about)s: %(count)s new vulnerabilities, worst %(severity)s",
+            totals["new"],
+        )
+        return words % values
+    values["count"] = sum(totals["counts"].values())
+    words = ngettext(
+        "[KCR] %(about)s: %(count)s vulnerability, worst %(severity)s",
+        "[KCR] %(about)s: %(count)s vulnerabilities, worst %(severity)s",
+        values["count"],
+    )
+    return words % values
+
+
+def subject(content: Mapping[str, Any]) -> str:
+    """The project, or the repository as project/repository, that the subscription covers."""
+    return f"{content['project']}/{content['repository']}" if content["repository"] else str(content["project"])
+
+
+def counts(numbers: Mapping[str, int]) -> str:
+    """Numbers by severity: "Critical 1, High 3"."""
+    return ", ".join(f"{severity(name)} {number}" for name, number in numbers.items() if number)
