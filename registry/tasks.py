@@ -18,7 +18,7 @@ from registry.statistics import pulls, sizes
 logger = logging.getLogger(__name__)
 
 
-def _queue(task: Any, *arguments: int) -> None:
+def queue(task: Any, *arguments: int) -> None:
     """Queue a task whose work is written down already: when the broker is away, a sweep finds it later."""
     try:
         task.delay(*arguments)
@@ -28,12 +28,12 @@ def _queue(task: Any, *arguments: int) -> None:
 
 def start_collection(collection_id: int) -> None:
     """Have a worker take up a run of the collector."""
-    _queue(run_collection, collection_id)
+    queue(run_collection, collection_id)
 
 
 def start_cleanup(policy_id: int) -> None:
     """Have a worker run a cleanup policy, or go on with its run."""
-    _queue(clean_repository, policy_id)
+    queue(clean_repository, policy_id)
 
 
 @shared_task

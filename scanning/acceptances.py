@@ -15,6 +15,7 @@ from accounts.models import Project
 from registry import audit, hosts
 from registry.errors import RequestInvalid
 from registry.models import Event, Repository
+from registry.models.manifests import undeleted
 
 from . import findings
 from .models import Acceptance, Finding, Report
@@ -53,9 +54,7 @@ def accept(
         raise RequestInvalid(_("say why, in at most %(count)s characters") % {"count": MAX_REASON})
     if expires_at is not None and expires_at <= now:
         raise RequestInvalid(_("the time until which it is accepted is over already"))
-    covered = _findings(project, repository, vulnerability, package).filter(
-        manifest__deletion=None, manifest__image__deletion=None
-    )
+    covered = _findings(project, repository, vulnerability, package).filter(undeleted("manifest__"))
     if not (covered if covers_fixed else covered.filter(fixed_version="")).exists():
         raise RequestInvalid(
             _("%(vulnerability)s was found nowhere in %(where)s") % {"vulnerability": vulnerability, "where": where}
@@ -119,13 +118,8 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
 
 def _products(project: Project, active: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
     """Where what is accepted was found, by vulnerability: package, fix, id of the repository, path, digest."""
-    found = Finding.objects.current().filter(
-        vulnerability__name__in=active.order_by().values("vulnerability"),
-        manifest__deletion=None,
-        manifest__image__deletion=None,
-        manifest__image__repository__deletion=None,
-        manifest__image__repository__project=project,
-    )
+    named = active.order_by().values("vulnerability")
+    found = Finding.objects.current().in_project(project).filter(vulnerability__name__in=named)
     what = ("vulnerability__name", "package__name", "fixed_version")
     where = ("manifest__image__repository", "manifest__image__path", "manifest__digest")
     products: dict[str, list[tuple[Any, ...]]] = {}

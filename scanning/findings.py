@@ -13,28 +13,34 @@ from django.db.models import Count, Exists, Min, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
+from registry.database.batches import in_batches
 from registry.models import Manifest, ManifestChild, Severity, Tag
+from registry.models.manifests import undeleted
 
 from . import sboms
 from .models import Acceptance, Component, Finding, Report, SeverityDay, Vulnerability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from django.db.models import QuerySet
 
-    from scanning.trivy.report import Found, Result
+    from scanning.trivy.report import ReportedFinding, Result
 
     from .models import Scan
 
 ROWS = 1000
 State = Report.State
 _NOTHING_KNOWN = dict.fromkeys((*Report.COUNTS, "fixable", "accepted", "packages"), 0)
+_OF_THE_WORST = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
 
 
-def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) -> None:
-    """Write down what a scan found; sets ``scan.new`` and ``scan.fixed``. Run it once a scan, outside a transaction."""
+def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) -> tuple[int, int]:
+    """Store what a scan found; returns how many findings are new and how many are gone since the scan before.
+
+    Call it once a scan, outside a transaction.
+    """
     now, fingerprint = timezone.now(), result.fingerprint
     known = Report.objects.filter(manifest=scan.manifest_id).first()
     is_same = known is not None and known.fingerprint == fingerprint and known.state == State.SCANNED
@@ -53,15 +59,16 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
     }
     if is_same:
         Report.objects.filter(manifest=scan.manifest_id).update(**said)
-        refresh_indexes([scan.manifest_id])  # they say as of when, too
-        return
+        refresh_indexes([scan.manifest_id])  # they show the age of the database, too
+        return 0, 0
     vulnerabilities, named = _vulnerability_ids(result.found), sboms.package_ids(_packages(result.found))
     with transaction.atomic():
         Report.objects.get_or_create(manifest_id=scan.manifest_id, defaults=said)
         Report.objects.select_for_update().get(pk=scan.manifest_id)
-        _compare(scan, result.found, vulnerabilities, named)
+        changes = _compare(scan, result.found, vulnerabilities, named)
         Report.objects.filter(pk=scan.manifest_id).update(**said)
     recount(Report.objects.filter(pk=scan.manifest_id))
+    return changes
 
 
 def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
@@ -82,8 +89,10 @@ def store_failure(scan: Scan) -> None:
 
 
 # ── Findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _compare(scan: Scan, found: Iterable[Found], vulnerabilities: dict[str, int], packages: dict[Any, int]) -> None:
-    """End the findings that are gone, begin those that are new, and correct what is known of the others."""
+def _compare(
+    scan: Scan, found: Iterable[ReportedFinding], vulnerabilities: dict[str, int], packages: dict[Any, int]
+) -> tuple[int, int]:
+    """End the findings that are gone, begin the new ones, update the others; returns how many are new and gone."""
     before = {
         (row.vulnerability_id, row.package_id, row.path): row
         for row in Finding.objects.current().filter(manifest=scan.manifest_id)
@@ -115,24 +124,23 @@ def _compare(scan: Scan, found: Iterable[Found], vulnerabilities: dict[str, int]
                 setattr(row, name, value)
             changed.append(row)
     gone = [row.pk for row in before.values()]
-    for start in range(0, len(gone), ROWS):
-        Finding.objects.filter(pk__in=gone[start : start + ROWS]).update(until=scan)
+    for some in in_batches(gone, ROWS):
+        Finding.objects.filter(pk__in=some).update(until=scan)
     Finding.objects.bulk_update(changed, ["severity", "status", "fixed_version", "layer"], batch_size=200)
     Finding.objects.bulk_create(begun, batch_size=ROWS)
-    scan.new, scan.fixed = len(begun), len(gone)
+    return len(begun), len(gone)
 
 
-def _packages(found: Iterable[Found]) -> list[Any]:
+def _packages(found: Iterable[ReportedFinding]) -> list[Any]:
     return sorted({each.package for each in found})
 
 
-def _vulnerability_ids(found: Iterable[Found]) -> dict[str, int]:
+def _vulnerability_ids(found: Iterable[ReportedFinding]) -> dict[str, int]:
     """The ids of the vulnerabilities; what is said of them is written down where it is new or has changed."""
     wanted = {each.vulnerability: each for each in found}
     names = sorted(wanted)
     ids: dict[str, int] = {}
-    for start in range(0, len(names), ROWS):
-        some = names[start : start + ROWS]
+    for some in in_batches(names, ROWS):
         known = {row.name: row for row in Vulnerability.objects.filter(name__in=some)}
         rows = [_vulnerability(wanted[name]) for name in some]
         stale = [row for row in rows if row.name not in known or _differs(row, known[row.name])]
@@ -144,7 +152,7 @@ def _vulnerability_ids(found: Iterable[Found]) -> dict[str, int]:
     return ids
 
 
-def _vulnerability(found: Found) -> Vulnerability:
+def _vulnerability(found: ReportedFinding) -> Vulnerability:
     return Vulnerability(name=found.vulnerability, title=found.title, url=found.url, score=found.score)
 
 
@@ -158,8 +166,8 @@ def recount(reports: QuerySet[Report]) -> int:
     pks = list(reports.order_by("pk").values_list("pk", flat=True))
     for pk in pks:
         _recount(pk)
-    for start in range(0, len(pks), ROWS):
-        refresh_indexes(pks[start : start + ROWS])
+    for some in in_batches(pks, ROWS):
+        refresh_indexes(some)
     return len(pks)
 
 
@@ -203,42 +211,44 @@ def refresh_indexes(manifests: Iterable[int]) -> None:
 
 
 def refresh_index(manifest_id: int) -> None:
-    """Let an index say what its worst platform says; platforms of which nothing is known are counted."""
+    """Write the report of an index from those of its platforms."""
     children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").without_content()
-    reports = [getattr(child, "report", None) for child in children]
-    known = [each for each in reports if each is not None and each.state in {State.SCANNED, State.UNRECOGNISED}]
-    failed = [each for each in reports if each is not None and each.state == State.FAILED]
-    if not (known or failed):
-        is_empty = all(each is not None for each in reports)
-        if is_empty and reports:
-            defaults = _NOTHING_KNOWN | {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail}  # type: ignore[union-attr]
-            Report.objects.update_or_create(manifest_id=manifest_id, defaults=defaults)
-        return
-    worst = max(known or failed, key=_badness)
-    copied = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
-    said = {name: getattr(worst, name) for name in copied}
-    ages = [each.database_at for each in known if each.database_at]
-    said |= {
-        "problem": next((each.problem for each in reports if each is not None and each.problem), ""),
-        "database_at": min(ages, default=None),
-        "unknown_parts": len(failed) + sum(each is None for each in reports),
-    }
-    Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
+    said = values_of_index([getattr(child, "report", None) for child in children])
+    if said is not None:
+        Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
 
 
-def _badness(report: Report) -> list[int]:
-    """By counts; of two without any, the one in which nothing was recognised is not known to be clean."""
+def values_of_index(platforms: Sequence[Report | None]) -> dict[str, Any] | None:
+    """The values of an index's report: those of its worst platform.
+
+    ``platforms``: their reports, None for a platform that has not been scanned. Returns None while nothing is known of
+    any. Platforms that failed or have not been scanned are counted in ``unknown_parts``.
+    """
+    reports = [each for each in platforms if each is not None]
+    known = [each for each in reports if each.state in {State.SCANNED, State.UNRECOGNISED}]
+    failed = [each for each in reports if each.state == State.FAILED]
+    if known or failed:
+        worst = max(known or failed, key=_order)
+        ages = [each.database_at for each in known if each.database_at]
+        return {name: getattr(worst, name) for name in _OF_THE_WORST} | {
+            "problem": next((each.problem for each in reports if each.problem), ""),
+            "database_at": min(ages, default=None),
+            "unknown_parts": len(failed) + len(platforms) - len(reports),
+        }
+    if reports and len(reports) == len(platforms):
+        return _NOTHING_KNOWN | {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail}
+    return None
+
+
+def _order(report: Report) -> list[int]:
+    """Worse is greater: by counts, then UNRECOGNISED over SCANNED, since a platform without packages is not clean."""
     return [*(getattr(report, name) for name in Report.COUNTS), report.state == State.UNRECOGNISED]
 
 
 def record_day(now: datetime) -> int:
     """Write down how bad every project is today: of what its tags name, each digest once. Returns how many projects."""
     names = (*Report.COUNTS, "fixable")
-    tagged = Manifest.objects.live().filter(
-        Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))),
-        image__deletion=None,
-        image__repository__deletion=None,
-    )
+    tagged = Manifest.objects.filter(undeleted(), Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))))
     is_known = Q(report__state__in=[State.SCANNED, State.UNRECOGNISED])
     sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in names}
     rows = tagged.values("image__repository__project").order_by()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from django.db import transaction
 
 from registry import errors, layouts, runnable
+from registry.database.batches import in_batches
 from registry.oci import configs, documents, media_types
 from scanning.trivy import program, report
 from scanning.trivy.program import ScanFailed, Workplace
@@ -84,8 +85,7 @@ def _keep(manifest: Manifest, content: bytes, version: str) -> None:
 def package_ids(wanted: Sequence[PackageName]) -> dict[PackageName, int]:
     """The ids of the packages, which are sorted, so that nobody deadlocks; those that are new are made."""
     found: dict[PackageName, int] = {}
-    for start in range(0, len(wanted), ROWS):
-        some = wanted[start : start + ROWS]
+    for some in in_batches(wanted, ROWS):
         found |= _known(some)
         missing = [each for each in some if each not in found]
         if missing:

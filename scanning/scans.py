@@ -20,7 +20,9 @@ from django.utils import timezone
 from accounts.actors import Actor
 from accounts.models import Project
 from registry import audit
+from registry.database.batches import in_batches
 from registry.models import Event, Manifest, ManifestChild, Repository, Tag
+from registry.models.manifests import undeleted
 from registry.oci import media_types
 from scanning import findings, sboms
 from scanning.trivy import database, program, report
@@ -58,8 +60,7 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
     """
     wanted = _leaves(manifests)
     now = timezone.now()
-    for start in range(0, len(wanted), BATCH):
-        some = wanted[start : start + BATCH]
+    for some in in_batches(wanted, BATCH):
         live = Manifest.objects.live().filter(pk__in=some).values_list("pk", "image__repository__project")
         rows = [
             Scan(manifest_id=pk, project_id=project, trigger=trigger, requested_by=requested_by[:254], due_at=now)
@@ -94,9 +95,7 @@ def request_for_recovered(manifest_ids: list[int], actor: Actor) -> list[int]:
 
 def request_for_tagged(actor: Actor, repositories: Iterable[Repository]) -> list[int]:
     """Scan everything that a tag names in these repositories."""
-    named = Tag.objects.live().filter(
-        image__repository__in=list(repositories), image__deletion=None, manifest__deletion=None
-    )
+    named = Tag.objects.live().filter(undeleted("manifest__"), image__repository__in=list(repositories))
     return request(named.values_list("manifest", flat=True).distinct(), Trigger.MANUAL, actor.label)
 
 
@@ -134,9 +133,8 @@ def _leaves(manifests: Iterable[int]) -> list[int]:
     wanted, found = set(manifests), set()
     while wanted:
         parents = dict[int, list[int]]()
-        some = list(wanted)
-        for start in range(0, len(some), BATCH):
-            named = ManifestChild.objects.filter(parent__in=some[start : start + BATCH])
+        for some in in_batches(list(wanted), BATCH):
+            named = ManifestChild.objects.filter(parent__in=some)
             for parent, child in named.values_list("parent", "child"):
                 parents.setdefault(parent, []).append(child)
         found |= wanted - parents.keys()
@@ -149,11 +147,9 @@ def _go_round(project: Project, day: date, database_at: datetime) -> int:
     current = Q(report__database_at__gte=database_at, report__tool_version=version, report__problem="")
     current |= Q(report__state=Report.State.UNSUPPORTED, report__tool_version=version)
     tagged = Tag.objects.live().filter(
+        undeleted("manifest__"),
         image__repository__project=project,
         image__repository__auto_scan=True,
-        image__repository__deletion=None,
-        image__deletion=None,
-        manifest__deletion=None,
     )
     round_, _ = ScanRound.objects.get_or_create(project=project, day=day)
     asked = 0
@@ -284,7 +280,7 @@ def _examine(scan: Scan) -> None:
             raise ScanFailed(Problem.DATABASE_MISSING, "there is no vulnerability database yet")
         result = report.read_report(program.make_report(sbom, newest.folder, watched))
     _renew(scan)
-    findings.store(scan, result, version, newest.updated_at)
+    scan.new, scan.fixed = findings.store(scan, result, version, newest.updated_at)
     scan.database_at = newest.updated_at
 
 

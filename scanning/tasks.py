@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from typing import Any
 
 from celery import shared_task
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
+from registry.tasks import queue
 from scanning import findings, scans
 from scanning.notifications import deliveries, messages, recipients
 from scanning.trivy import database
 
-logger = logging.getLogger(__name__)
-
 BUDGET = 60.0  # seconds that a worker goes on with whatever is due, before it looks at its messages again
 WOKEN = 8
-
-
-def _queue(task: Any, *arguments: int) -> None:
-    """Wake a worker up. The work is written down already: when the broker is away, a sweep finds it."""
-    try:
-        task.delay(*arguments)
-    except OperationalError:
-        logger.exception("%s could not be queued; a sweep will find its work", task.name)
 
 
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def start(scan_ids: list[int]) -> None:
     """Have workers take up scans, and whatever else is due."""
     for scan_id in scan_ids[:WOKEN]:
-        _queue(scan, scan_id)
+        queue(scan, scan_id)
 
 
 @shared_task
@@ -43,7 +31,7 @@ def scan(scan_id: int) -> int:
     while time.monotonic() < until and (following := scans.next_due()) is not None:
         ended += int(scans.run(following))
     if ended:
-        _queue(gather_notices)
+        queue(gather_notices)
     return ended
 
 
@@ -91,12 +79,12 @@ def record_severities() -> int:
 # ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def start_delivery(delivery_id: int) -> None:
     """Have a worker send a message."""
-    _queue(deliver, delivery_id)
+    queue(deliver, delivery_id)
 
 
 def start_asking() -> None:
     """Have a worker ask recipients whether they want mails."""
-    _queue(ask_recipients)
+    queue(ask_recipients)
 
 
 @shared_task

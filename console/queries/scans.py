@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from console.queries.shared import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import MANIFEST_CONTENT_FIELDS
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS, undeleted
 from registry.oci import media_types
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, ScannerHost, SeverityDay
 
@@ -103,9 +103,7 @@ def name_tags(manifests: Iterable[Manifest]) -> None:
 def tagged(**where: Any) -> QuerySet[Manifest]:
     """What live tags name, each digest once."""
     named = Tag.objects.live().filter(manifest=OuterRef("pk"))
-    return Manifest.objects.live().filter(
-        Exists(named), image__deletion=None, image__repository__deletion=None, **where
-    )
+    return Manifest.objects.filter(undeleted(), Exists(named), **where)
 
 
 def in_use(manifest: str = "manifest") -> Q:
@@ -227,15 +225,8 @@ def top(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
             break
     if not seen:
         return []
-    found = Finding.objects.current().unaccepted(timezone.now())
-    found = found.filter(
-        in_use(),
-        severity__gte=least,
-        manifest__deletion=None,
-        manifest__image__deletion=None,
-        manifest__image__repository__project=project,
-        manifest__image__repository__deletion=None,
-    )
+    found = Finding.objects.current().in_project(project).unaccepted(timezone.now())
+    found = found.filter(in_use(), severity__gte=least)
     names = ("vulnerability__name", "vulnerability__title", "vulnerability__score")
     rows = found.values(*names).order_by()
     fixable = Count("manifest", filter=~Q(fixed_version=""), distinct=True)
@@ -262,13 +253,8 @@ def queue(project: Project) -> dict[str, Any]:
 def failed(project: Project) -> QuerySet[Report]:
     """Reports whose last scan failed, of what can be scanned again: an index fails with its platforms only."""
     return (
-        Report.objects.exclude(problem="")
-        .filter(
-            manifest__deletion=None,
-            manifest__image__deletion=None,
-            manifest__image__repository__deletion=None,
-            manifest__image__repository__project=project,
-        )
+        Report.objects.in_project(project)
+        .exclude(problem="")
         .exclude(manifest__media_type__in=sorted(media_types.INDEXES))
         .order_by("-manifest")
     )
@@ -321,13 +307,7 @@ def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 def _places(project: Project, vulnerabilities: set[str]) -> dict[str, list[dict[str, Any]]]:
     """Where each of these vulnerabilities is: packages and repositories with numbers of findings. One query."""
-    found = Finding.objects.current().filter(
-        vulnerability__name__in=vulnerabilities,
-        manifest__deletion=None,
-        manifest__image__deletion=None,
-        manifest__image__repository__deletion=None,
-        manifest__image__repository__project=project,
-    )
+    found = Finding.objects.current().in_project(project).filter(vulnerability__name__in=vulnerabilities)
     rows: Any = found.order_by().values("vulnerability__name", "package__name", "manifest__image__repository")
     numbers = {
         "without_fix": Count("pk", filter=Q(fixed_version="")),
@@ -348,15 +328,8 @@ def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
     """What somebody should look at: criticals with a fix, scans that failed, a database that is old or missing."""
     found: list[dict[str, Any]] = []
     if total["critical"]:
-        fixable = Finding.objects.current().unaccepted(timezone.now()).exclude(fixed_version="")
-        fixable = fixable.filter(
-            in_use(),
-            severity=Severity.CRITICAL,
-            manifest__deletion=None,
-            manifest__image__deletion=None,
-            manifest__image__repository__deletion=None,
-            manifest__image__repository__project=project,
-        )
+        fixable = Finding.objects.current().in_project(project).unaccepted(timezone.now()).exclude(fixed_version="")
+        fixable = fixable.filter(in_use(), severity=Severity.CRITICAL)
         number = fixable.order_by().aggregate(digests=Count("manifest", distinct=True))["digests"]
         if number:
             found.append({"kind": "critical", "number": number})

@@ -18,7 +18,7 @@ from registry.oci import digests, media_types
 from scanning.models import Acceptance, Component, Finding, Report, Sbom, Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -344,14 +344,11 @@ def _with_digest(subject: Subject, other: str) -> dict[str, Any]:
 
 def _compared(before: QuerySet[Finding], now: QuerySet[Finding]) -> Comparison:
     """By vulnerability and name of the package: another version with the same vulnerability has not changed."""
-    old, new = _by_key(before.select_related("vulnerability", "package")), _by_key(now)
+    old = {row.key: row for row in before.select_related("vulnerability", "package")}
+    new = {row.key: row for row in now}
     gone = sorted((old[key] for key in old.keys() - new.keys()), key=_badness)
     come = sorted((new[key] for key in new.keys() - old.keys()), key=_badness)
     return Comparison(come, gone, len(new.keys() & old.keys()))
-
-
-def _by_key(found: Iterable[Finding]) -> dict[tuple[str, str, str], Finding]:
-    return {(row.vulnerability.name, row.package.kind, row.package.name): row for row in found}
 
 
 def _badness(row: Finding) -> tuple[Any, ...]:
@@ -390,13 +387,8 @@ def acceptable(subject: Subject, vulnerability: str, package: str) -> dict[str, 
     if not rows:
         return None
     _explain(rows, {}, None)
-    in_project = Finding.objects.current().filter(
-        vulnerability__name=vulnerability,
-        manifest__deletion=None,
-        manifest__image__deletion=None,
-        manifest__image__repository__deletion=None,
-        manifest__image__repository__project=subject.manifest.image.repository.project_id,
-    )
+    project = subject.manifest.image.repository.project_id
+    in_project = Finding.objects.current().in_project(project).filter(vulnerability__name=vulnerability)
     here = Q(manifest__image__repository=subject.manifest.image.repository_id)
     numbers = in_project.order_by().aggregate(
         project=Count("manifest", distinct=True),

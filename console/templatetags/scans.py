@@ -16,7 +16,7 @@ from console.templatetags.numbers import count
 from console.templatetags.times import day
 from registry.models import Severity
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan
-from scanning.models.scans import OF_THE_DATABASE, Problem
+from scanning.models.scans import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -320,12 +320,6 @@ def problem_hint(problem: str) -> str:
         Problem.GONE: _("Nothing is to be done; recover the digest if it is still wanted."),
         Problem.OTHER: _("Retry; if it happens again, show the detail to an operator."),
     }[Problem(problem) if problem in Problem.values else Problem.OTHER]
-
-
-@register.filter
-def is_of_database(problem: str) -> bool:
-    """Whether only the lack of a usable database stopped it."""
-    return problem in OF_THE_DATABASE
 
 
 @register.filter

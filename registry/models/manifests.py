@@ -24,6 +24,13 @@ CONTENT_FIELDS = ("content", "annotations")  # up to 4 MiB each: lists do withou
 MANIFEST_CONTENT_FIELDS = tuple(f"manifest__{name}" for name in CONTENT_FIELDS)
 
 
+def undeleted(prefix: str = "") -> Q:
+    """Neither the manifest nor its image nor its repository is deleted. ``prefix``: "manifest__" beside a manifest."""
+    return Q(
+        **{f"{prefix}deletion": None, f"{prefix}image__deletion": None, f"{prefix}image__repository__deletion": None}
+    )
+
+
 class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
 

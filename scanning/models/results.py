@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, Max, OuterRef, Q, Subquery, Value
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from accounts.models import Project
 from registry.database.fields import DIGEST_LENGTH
 from registry.models import Manifest, Repository, Severity, Tag
+from registry.models.manifests import undeleted
 
 from .scans import Problem, Scan
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 NAME_LENGTH = 300
 VERSION_LENGTH = 200
 PATH_LENGTH = 500
+
+Key = tuple[int, str, str]  # id of the vulnerability, kind and name of the package
 
 
 class Sbom(models.Model):
@@ -152,6 +155,17 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         """What the newest scan of each manifest found."""
         return self.filter(until=None)
 
+    def in_project(self, project: Project | int) -> Self:
+        """Those in a project's manifests, without deleted manifests, images and repositories."""
+        return self.filter(undeleted("manifest__"), manifest__image__repository__project=project)
+
+    def by_key(self) -> dict[Key, int]:
+        """The worst severity under each ``Finding.key``. One query."""
+        rows = self.order_by().values_list("vulnerability", "package__kind", "package__name")
+        return {
+            (vulnerability, kind, name): worst for vulnerability, kind, name, worst in rows.annotate(Max("severity"))
+        }
+
     def as_of(self, scan: Scan) -> Self:
         """What was known of the scan's manifest after that scan."""
         still = Q(until=None) | Q(until__gt=scan.pk)
@@ -224,13 +238,17 @@ class Finding(models.Model):
         return f"{self.vulnerability} in {self.package}"
 
     @property
-    def is_fixable(self) -> bool:
-        """Whether there is a version to go to."""
-        return bool(self.fixed_version)
+    def key(self) -> Key:
+        """What makes it the same in another digest: the package's version and path do not matter."""
+        return (self.vulnerability_id, self.package.kind, self.package.name)
 
 
 class ReportQuerySet(models.QuerySet["Report"]):
     """Reads of reports."""
+
+    def in_project(self, project: Project | int) -> Self:
+        """Those of a project's manifests, without deleted manifests, images and repositories."""
+        return self.filter(undeleted("manifest__"), manifest__image__repository__project=project)
 
     def tagged(self, repositories: models.QuerySet[Repository]) -> Self:
         """Reports of what a live tag names in these repositories, each digest once."""

@@ -40,9 +40,10 @@ from django.db import transaction
 from django.db.models import Count, Max, Min, Q
 from django.utils import timezone
 
+from registry.database.batches import in_batches
 from registry.database.transactions import retried
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import MANIFEST_CONTENT_FIELDS
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS, undeleted
 from scanning import pages
 from scanning.models import Finding, Notification, Report, Scan, Subscription
 from scanning.notifications import deliveries
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from scanning.models.results import FindingQuerySet
+
 logger = logging.getLogger(__name__)
 
 VERSION = 1
@@ -59,11 +62,11 @@ LONGEST_WAIT = timedelta(minutes=10)
 MAX_IMAGES = 50
 MAX_FINDINGS = 50
 SCANS_AT_ONCE = 500
+BATCH = 500
 MEANINGS_TRIED = 5  # of a tag, in search of one that was scanned
 TAGS_SHOWN = 20
 
 Frequency = Subscription.Frequency
-Key = tuple[int, str]  # vulnerability, name of the package
 
 
 def gather() -> list[int]:
@@ -94,13 +97,8 @@ def _note(scan_id: int) -> None:
         # One of several workers changes the row; the others wait for it here, and find nothing to do.
         if not Scan.objects.filter(pk=scan_id, state=Scan.State.DONE, is_noted=False).update(is_noted=True):
             return
-        live = {
-            "manifest__deletion": None,
-            "manifest__image__deletion": None,
-            "manifest__image__repository__deletion": None,
-        }
         scans = Scan.objects.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)
-        scan = scans.filter(pk=scan_id, **live).first()
+        scan = scans.filter(undeleted("manifest__"), pk=scan_id).first()
         if scan is None:
             return
         found = list(Subscription.objects.of_repository(scan.manifest.image.repository))
@@ -121,22 +119,17 @@ def _notification(subscription: Subscription, scan: Scan, news: _News) -> Notifi
 def _news(scan: Scan, now: datetime) -> _News:
     current = Finding.objects.current().filter(manifest=scan.manifest_id)
     unaccepted = current.unaccepted(now)
-    begun = _by_key(current)
-    ended = _by_key(_before(scan))
-    found = unaccepted.filter(since=scan).values_list("pk", "severity", "vulnerability", "package__name")
+    begun = current.by_key()
+    ended = _before(scan).by_key()
+    found = unaccepted.filter(since=scan).select_related("package")
     return _News(
-        new={pk: severity for pk, severity, *key in found if tuple(key) not in ended},
+        new={finding.pk: finding.severity for finding in found if finding.key not in ended},
         fixed=[severity for key, severity in ended.items() if key not in begun],
         worst=unaccepted.aggregate(worst=Max("severity"))["worst"] or Severity.NONE,
     )
 
 
-def _by_key(findings: QuerySet[Finding]) -> dict[Key, int]:
-    rows = findings.values_list("vulnerability", "package__name").annotate(worst=Max("severity"))
-    return {(vulnerability, package): worst for vulnerability, package, worst in rows}
-
-
-def _before(scan: Scan) -> QuerySet[Finding]:
+def _before(scan: Scan) -> FindingQuerySet:
     """What the scan is compared with: what ended with it; by the first scan of a digest, the digest before it."""
     earlier = Scan.objects.filter(manifest=scan.manifest_id, state=Scan.State.DONE, pk__lt=scan.pk)
     if earlier.exists():
@@ -262,21 +255,20 @@ def _content(subscription: Subscription, pending: QuerySet[Notification], now: d
 
 def _entries(subscription: Subscription, pending: QuerySet[Notification], now: datetime) -> dict[int, _Entry]:
     """By manifest: the newest scan that is told of, and what is known now."""
-    live = {
-        "scan__manifest__deletion": None,
-        "scan__manifest__image__deletion": None,
-        "scan__manifest__image__repository__deletion": None,
-    }
     entries: dict[int, _Entry] = defaultdict(_Entry)
     new: list[int] = []
-    rows = pending.filter(**live).order_by("pk").values_list("scan__manifest", "scan", "new", "fixed")
+    rows = (
+        pending.filter(undeleted("scan__manifest__"))
+        .order_by("pk")
+        .values_list("scan__manifest", "scan", "new", "fixed")
+    )
     for manifest, scan, ids, fixed in rows:
         entry = entries[manifest]
         entry.scan = max(entry.scan, scan)
         entry.fixed += fixed
         new += ids
     current = Finding.objects.current().filter(severity__gte=subscription.min_severity)
-    for some in _in_parts(new):
+    for some in in_batches(new, BATCH):
         found = current.unaccepted(now).filter(pk__in=some)
         for pk, manifest, severity in found.values_list("pk", "manifest", "severity"):
             if manifest in entries:
@@ -333,7 +325,7 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
     tags = _tags(list(entries))
     shown = [pk for entry in entries.values() for _severity, pk in entry.new[:MAX_FINDINGS]]
     findings: dict[int, Finding] = {}
-    for some in _in_parts(shown):
+    for some in in_batches(shown, BATCH):
         findings |= Finding.objects.select_related("vulnerability", "package").in_bulk(some)
     for pk, entry in entries.items():
         manifest, scan = manifests.get(pk), scans.get(entry.scan)
@@ -392,11 +384,6 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "fixed": finding.fixed_version,
         "path": finding.path,
     }
-
-
-def _in_parts(ids: list[int]) -> Iterator[list[int]]:
-    """As many at a time as a query should name."""
-    yield from (ids[start : start + 500] for start in range(0, len(ids), 500))
 
 
 def _name(severity: int) -> str:

@@ -11,12 +11,11 @@ import json
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
+from scanning.models.results import NAME_LENGTH, PATH_LENGTH, VERSION_LENGTH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-NAME_LENGTH = 300
-VERSION_LENGTH = 200
-PATH_LENGTH = 500
 TITLE_LENGTH = 300
 URL_LENGTH = 500
 SEVERITIES = {"UNKNOWN": 1, "LOW": 2, "MEDIUM": 3, "HIGH": 4, "CRITICAL": 5}
@@ -45,7 +44,7 @@ class PackageName:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Found:
+class ReportedFinding:
     """A vulnerability in a package at a place. ``severity`` is 1 (unknown) to 5 (critical), ``score`` CVSS or None."""
 
     vulnerability: str
@@ -60,8 +59,8 @@ class Found:
     score: float | None
 
     @property
-    def key(self) -> tuple[str, PackageName, str]:
-        """What makes two scans find the same thing. (Trivy's own Fingerprint and UID differ between runs.)"""
+    def identity(self) -> tuple[str, PackageName, str]:
+        """The same in each scan of one manifest. Trivy's own Fingerprint and UID differ between runs."""
         return (self.vulnerability, self.package, self.path)
 
 
@@ -69,7 +68,7 @@ class Found:
 class Result:
     """What a report says. ``system``: such as "debian 12.5", "" when no operating system was recognised."""
 
-    found: tuple[Found, ...]
+    found: tuple[ReportedFinding, ...]
     system: str
     is_end_of_life: bool
 
@@ -77,21 +76,25 @@ class Result:
     def fingerprint(self) -> str:
         """The same for the same findings, in whatever order they were reported."""
         return hashlib.sha256(
-            json.dumps([astuple(each) for each in sorted(self.found, key=_order)]).encode()
+            json.dumps([astuple(each) for each in sorted(self.found, key=_identity)]).encode()
         ).hexdigest()
+
+
+def _identity(found: ReportedFinding) -> tuple[Any, ...]:
+    return found.identity
 
 
 def read_report(report: dict[str, Any]) -> Result:
     """Read a report; a finding that is reported twice counts once, with its worst severity."""
     system = _dict(_dict(report.get("Metadata")).get("OS"))
-    found: dict[tuple[str, PackageName, str], Found] = {}
+    found: dict[tuple[str, PackageName, str], ReportedFinding] = {}
     for part in _dicts(report.get("Results")):
         for row in _dicts(part.get("Vulnerabilities")):
             each = _found(row, _text(part.get("Type"), 50))
-            if each and (each.key not in found or found[each.key].severity < each.severity):
-                found[each.key] = each
+            if each and (each.identity not in found or found[each.identity].severity < each.severity):
+                found[each.identity] = each
     return Result(
-        found=tuple(sorted(found.values(), key=_order)),
+        found=tuple(sorted(found.values(), key=_identity)),
         system=f"{_text(system.get('Family'), 60)} {_text(system.get('Name'), 39)}".strip(),
         is_end_of_life=system.get("EOSL") is True,
     )
@@ -116,13 +119,13 @@ def _package(component: dict[str, Any]) -> PackageName | None:
     return PackageName(kind, f"{group}{joiner}{name}"[:NAME_LENGTH] if group else name, version)
 
 
-def _found(row: dict[str, Any], kind: str) -> Found | None:
+def _found(row: dict[str, Any], kind: str) -> ReportedFinding | None:
     name, package = _text(row.get("VulnerabilityID"), 100), _text(row.get("PkgName"), NAME_LENGTH)
     if not (name and package):
         return None
     layer, url = _dict(row.get("Layer")), _text(row.get("PrimaryURL"), URL_LENGTH + 1)
     status = _text(row.get("Status"), 30)
-    return Found(
+    return ReportedFinding(
         vulnerability=name,
         package=PackageName(kind, package, _text(row.get("InstalledVersion"), VERSION_LENGTH)),
         path=_text(row.get("PkgPath"), PATH_LENGTH),
@@ -148,10 +151,6 @@ def _score(rated: dict[str, Any], source: str) -> float | None:
         if who in given:
             return given[who]
     return max(given.values(), default=None)
-
-
-def _order(found: Found) -> tuple[Any, ...]:
-    return (found.vulnerability, found.package, found.path)
 
 
 def _dict(value: Any) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import channels, deliveries, messages, recipients, subscriptions
 from scanning.notifications.channels import mail
-from tests.support.pages import dangers
 from tests.support.factories import critical, high, make_manifest, scanned, subscribe
+from tests.support.pages import dangers
 from tests.support.server import SOURCE
 
 State = Delivery.State

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from registry.models import Event, Manifest, Severity
 from scanning import acceptances, findings
-from scanning.models import Acceptance, Report
+from scanning.models import Acceptance, Finding, Report
 from scanning.trivy.report import PackageName
 from tests.support.factories import found, make_report
 from tests.support.images import OCI_INDEX, descriptor, image_of, sha256
@@ -63,3 +63,77 @@ def test_a_form_that_is_sent_twice_accepts_once(index, world):
     acceptances.withdraw(world.member.actor, made[0])
     acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-1000", reason="known")
     assert Acceptance.objects.count() == 2
+
+
+# ── The worst platform ───────────────────────────────────────────────────────────────────────────────────────────────
+NOW = timezone.now()
+
+
+def report(state: str = "scanned", **more) -> Report:
+    return Report(state=state, **{"database_at": NOW, "packages": 1} | more)
+
+
+def values(*platforms: Report | None) -> dict:
+    said = findings.values_of_index(platforms)
+    assert said is not None
+    return said
+
+
+def test_index_has_the_values_of_its_worst_platform_and_the_oldest_database():
+    old = NOW - timedelta(days=5)
+    said = values(report(low=9), report(critical=1, system="debian 12"), report(high=3, database_at=old))
+    assert (said["critical"], said["high"], said["low"]) == (1, 0, 0)
+    assert (said["system"], said["database_at"], said["unknown_parts"]) == ("debian 12", old, 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "state", "unknown_parts"),
+    [
+        (report("unrecognised"), "unrecognised", 0),
+        (report("unsupported"), "scanned", 0),
+        (report("failed", problem="timeout", database_at=None), "scanned", 1),
+        (None, "scanned", 1),
+    ],
+)
+def test_index_beside_a_clean_platform(other, state, unknown_parts):
+    said = values(report(), other)
+    assert (said["state"], said["unknown_parts"]) == (state, unknown_parts)
+    assert said["problem"] == (other.problem if other else "")
+    assert said["database_at"] == NOW
+
+
+def test_index_of_failures_has_failed():
+    said = values(report("failed", problem="disk", database_at=None), None, report("unsupported"))
+    assert (said["state"], said["problem"], said["unknown_parts"]) == ("failed", "disk", 2)
+    assert said["database_at"] is None
+
+
+def test_index_is_unsupported_when_all_platforms_are():
+    said = values(report("unsupported", detail="a chart"), report("unsupported"))
+    assert (said["state"], said["detail"], said["critical"]) == ("unsupported", "a chart", 0)
+
+
+@pytest.mark.parametrize("platforms", [[], [None], [None, report("unsupported")]])
+def test_index_says_nothing_while_nothing_is_known(platforms):
+    assert findings.values_of_index(platforms) is None
+
+
+# ── The same finding ─────────────────────────────────────────────────────────────────────────────────────────────────
+def test_same_finding_in_another_version_or_path_but_not_of_another_kind(index):
+    _, first, _ = index
+    make_report(
+        first,
+        [
+            found("CVE-1", "urllib3", kind="debian"),
+            found("CVE-1", "urllib3", kind="python-pkg", path="a", severity=Severity.LOW),
+            found("CVE-1", "urllib3", "2.0", kind="python-pkg", path="b", severity=Severity.CRITICAL),
+        ],
+    )
+    rows = Finding.objects.current().filter(manifest=first)
+    assert rows.count() == 3
+    found_keys = rows.by_key()
+    assert {kind: severity for (_cve, kind, _name), severity in found_keys.items()} == {
+        "debian": Severity.HIGH,
+        "python-pkg": Severity.CRITICAL,
+    }
+    assert {row.key for row in rows.select_related("package")} == set(found_keys)

@@ -48,7 +48,6 @@ def main(url: str) -> None:
     from accounts.actors import SYSTEM
     from registry import repositories
     from scanning.models import Delivery, Notification
-    from scanning.notifications import deliveries, messages, subscriptions
     from tests.support.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")

@@ -13,7 +13,7 @@ from registry.models import Image, Manifest, ManifestChild, Severity, Tag
 from scanning import findings as results
 from scanning import sboms
 from scanning.models import Component, Recipient, Sbom, Scan, Subscription
-from scanning.trivy.report import TITLE_LENGTH, Found, PackageName, Result
+from scanning.trivy.report import TITLE_LENGTH, PackageName, ReportedFinding, Result
 from tests.support.images import OCI_INDEX, OCI_MANIFEST, sha256
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def found(
     layer: str = "",
     kind: str = "debian",
     **more: str,
-) -> Found:
+) -> ReportedFinding:
     """A vulnerability as a report says it."""
     said = {
         "path": "",
@@ -46,22 +46,22 @@ def found(
         "url": f"https://advisories.test/{vulnerability}",
     }
     name = PackageName(kind, package, version)
-    return Found(
+    return ReportedFinding(
         vulnerability, name, severity=int(severity), fixed_version=fixed, layer=layer, score=score, **said | more
     )
 
 
-def critical(name: str, package: str = "openssl", **more: Any) -> Found:
+def critical(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
     """A critical one, which can be mended."""
     return found(name, package, **{"severity": Severity.CRITICAL, "version": "1.0", "fixed": "1.1", **more})
 
 
-def high(name: str, package: str = "openssl", **more: Any) -> Found:
+def high(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
     """A high one, which can be mended."""
     return critical(name, package, **{"severity": Severity.HIGH, **more})
 
 
-def low(name: str, package: str = "openssl", **more: Any) -> Found:
+def low(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
     """A low one, which can be mended."""
     return critical(name, package, **{"severity": Severity.LOW, **more})
 
@@ -123,7 +123,7 @@ def open_scan(manifest: Manifest, **more: Any) -> Scan:
 
 def scanned(
     manifest: Manifest,
-    *found: Found,
+    *found: ReportedFinding,
     packages: Iterable[PackageName] = (),
     system: str = "debian 12.5",
     is_end_of_life: bool = False,
@@ -140,13 +140,15 @@ def scanned(
     content = gzip.compress(json.dumps(document).encode())
     Sbom.objects.update_or_create(manifest=manifest, defaults={"content": content, "tool_version": VERSION})
     scan = open_scan(manifest, state=Scan.State.DONE, **more)
-    results.store(scan, Result(tuple(found), system, is_end_of_life), VERSION, more["database_at"])
+    scan.new, scan.fixed = results.store(
+        scan, Result(tuple(found), system, is_end_of_life), VERSION, more["database_at"]
+    )
     scan.save()
     return scan
 
 
 def make_report(
-    manifest: Manifest, findings: Iterable[Found] = (), *, by: str = "member@acme.test", **more: Any
+    manifest: Manifest, findings: Iterable[ReportedFinding] = (), *, by: str = "member@acme.test", **more: Any
 ) -> Scan:
     """A scan that a person asked for, and whose notifications are gathered."""
     given: dict[str, Any] = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
