@@ -1,4 +1,4 @@
-"""Vulnerabilities that somebody decided to live with: accepted, withdrawn, said to others (OpenVEX 0.2.0)."""
+"""Risk acceptances: create, withdraw, export as OpenVEX 0.2.0."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def accept(
     covers_fixed: bool = False,
     expires_at: datetime | None = None,
 ) -> Acceptance:
-    """Accept a vulnerability in a repository or a whole project, in one package or ("") in every one.
+    """Accept a vulnerability in a repository or a whole project, in one package or ("") in all packages.
 
-    Findings are covered until there is a fix for them; with ``covers_fixed`` those that have one are covered as well.
-    Raises RequestInvalid (no reason, a time that is over, nothing that it would cover). What stands accepted in the
-    same words by the same person is not accepted again.
+    It covers findings without a fixed version; with ``covers_fixed`` also those that have one. Raises RequestInvalid
+    without a reason, for a time that has passed, and if it would cover no finding. If the same person has already
+    accepted the same with the same reason, that acceptance is returned.
     """
     repository = where if isinstance(where, Repository) else None
     project = where.project if isinstance(where, Repository) else where
@@ -53,7 +53,7 @@ def accept(
     if not reason.strip() or len(reason) > MAX_REASON:
         raise RequestInvalid(_("say why, in at most %(count)s characters") % {"count": MAX_REASON})
     if expires_at is not None and expires_at <= now:
-        raise RequestInvalid(_("the time until which it is accepted is over already"))
+        raise RequestInvalid(_("the end of the acceptance has already passed"))
     covered = _findings(project, repository, vulnerability, package).filter(undeleted("manifest__"))
     if not (covered if covers_fixed else covered.filter(fixed_version="")).exists():
         raise RequestInvalid(
@@ -72,7 +72,7 @@ def accept(
         "expires_at": expires_at,
     }
     with transaction.atomic():
-        Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # the same form may be sent twice
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)  # the same form may arrive twice at once
         again = Acceptance.objects.active(now).filter(**said).first()
         if again is not None:
             return again
@@ -83,7 +83,7 @@ def accept(
 
 
 def withdraw(actor: Actor, acceptance: Acceptance) -> bool:
-    """End an acceptance now; returns whether it had not ended."""
+    """End an acceptance now. Returns False if it was withdrawn already."""
     now = timezone.now()
     with transaction.atomic():
         active = Acceptance.objects.filter(pk=acceptance.pk, withdrawn_at=None)
@@ -95,7 +95,7 @@ def withdraw(actor: Actor, acceptance: Acceptance) -> bool:
 
 
 def openvex(project: Project, repository: Repository | None = None) -> dict[str, Any]:
-    """What is accepted, as an OpenVEX document.
+    """The acceptances as an OpenVEX document.
 
     One statement for each acceptance that stands, about the images in which the vulnerability was found. A risk that is
     taken is "affected" with what is done about it; the rest is "not_affected" with its justification.
@@ -117,7 +117,7 @@ def openvex(project: Project, repository: Repository | None = None) -> dict[str,
 
 
 def _products(project: Project, active: QuerySet[Acceptance]) -> dict[str, list[tuple[Any, ...]]]:
-    """Where what is accepted was found, by vulnerability: package, fix, id of the repository, path, digest."""
+    """Findings of accepted vulnerabilities, by name: package, fixed version, repository id, image path, digest."""
     named = active.order_by().values("vulnerability")
     found = Finding.objects.current().in_project(project).filter(vulnerability__name__in=named)
     what = ("vulnerability__name", "package__name", "fixed_version")
@@ -185,5 +185,5 @@ def _record(actor: Actor, acceptance: Acceptance, action: Event.Action) -> None:
 
 
 def as_file(document: dict[str, Any]) -> bytes:
-    """The document as it is downloaded."""
+    """The document in the bytes of a download."""
     return json.dumps(document, indent=2, ensure_ascii=False).encode()

@@ -1,7 +1,7 @@
-"""What is known of a digest now: findings as intervals of scans, and the one row that sums them up.
+"""Results of scans: findings as intervals of scans, and the Report that sums them up for each digest.
 
-A scan that finds the same again writes two rows and reads four. Sums are counted, never added up, so they cannot
-drift; acceptances count from the moment they are made to the moment they end.
+A scan that finds the same again writes two rows and reads four. Counts are counted again each time, never
+incremented, so they cannot drift. An acceptance takes effect when it is made and loses effect when it ends.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
 
 
 def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
-    """Write down that there is nothing to scan in a digest, and why."""
+    """Store that a digest cannot be scanned, and why."""
     said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "tool_version": tool_version}
     Report.objects.update_or_create(manifest_id=scan.manifest_id, defaults=said | {"scanned_at": timezone.now()})
     Manifest.objects.filter(pk=scan.manifest_id).update(worst_severity=Severity.NONE)
@@ -80,7 +80,7 @@ def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
 
 
 def store_failure(scan: Scan) -> None:
-    """Write down that the last scan failed; what was known before stays, with its age."""
+    """Store why the last scan failed. Earlier results stay, with their age."""
     said = {"problem": scan.problem, "detail": scan.detail}
     report, is_new = Report.objects.get_or_create(manifest_id=scan.manifest_id, defaults=said | {"state": State.FAILED})
     if not is_new:
@@ -136,7 +136,7 @@ def _packages(found: Iterable[ReportedFinding]) -> list[Any]:
 
 
 def _vulnerability_ids(found: Iterable[ReportedFinding]) -> dict[str, int]:
-    """The ids of the vulnerabilities; what is said of them is written down where it is new or has changed."""
+    """The ids of the vulnerabilities by name. Creates missing rows, and updates changed ones."""
     wanted = {each.vulnerability: each for each in found}
     names = sorted(wanted)
     ids: dict[str, int] = {}
@@ -162,7 +162,7 @@ def _differs(row: Vulnerability, known: Vulnerability) -> bool:
 
 # ── Sums ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def recount(reports: QuerySet[Report]) -> int:
-    """Count anew what these reports sum up, and what hangs on it: risks and indexes; returns how many reports."""
+    """Count these reports again, and update ``Manifest.worst_severity`` and indexes. Returns how many reports."""
     pks = list(reports.order_by("pk").values_list("pk", flat=True))
     for pk in pks:
         _recount(pk)
@@ -173,7 +173,7 @@ def recount(reports: QuerySet[Report]) -> int:
 
 @transaction.atomic
 def _recount(manifest_id: int) -> None:
-    """Count under the lock of the report: who changes what is counted, counts afterwards, and must not be overtaken."""
+    """Count while the report is locked. Two counts in parallel could otherwise store the older result last."""
     report = Report.objects.select_for_update().filter(pk=manifest_id).first()
     if report is None:
         return
@@ -202,7 +202,7 @@ def _recount(manifest_id: int) -> None:
 
 
 def refresh_indexes(manifests: Iterable[int]) -> None:
-    """Sum up anew the indexes that name these manifests, and those that name them."""
+    """Refresh the indexes that name these manifests, and the indexes that name those."""
     parents = set(ManifestChild.objects.filter(child__in=list(manifests)).values_list("parent", flat=True))
     for parent in sorted(parents):
         refresh_index(parent)
@@ -246,7 +246,7 @@ def _order(report: Report) -> list[int]:
 
 
 def record_day(now: datetime) -> int:
-    """Write down how bad every project is today: of what its tags name, each digest once. Returns how many projects."""
+    """Store today's counts of each project: over its tagged digests, each once. Returns how many projects."""
     names = (*Report.COUNTS, "fixable")
     tagged = Manifest.objects.filter(undeleted(), Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))))
     is_known = Q(report__state__in=[State.SCANNED, State.UNRECOGNISED])

@@ -1,4 +1,4 @@
-"""What scanning hears from the registry."""
+"""Receivers of the registry's signals. Each creates its rows first, and wakes workers afterwards."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ NAMED = 3
 
 
 @receiver(manifest_pushed)
-def scan_what_was_pushed(*, manifest_id: int, actor: Actor, **_: Any) -> None:
-    """The row first, then the message."""
+def scan_pushed(*, manifest_id: int, actor: Actor, **_: Any) -> None:
+    """Scan a pushed manifest."""
     tasks.start(scans.request_for_push(manifest_id, actor))
 
 
 @receiver(manifests_recovered)
-def scan_what_was_deleted_before_it_was_scanned(*, manifest_ids: list[int], actor: Actor, **_: Any) -> None:
-    """The row first, then the message."""
+def scan_restored(*, manifest_ids: list[int], actor: Actor, **_: Any) -> None:
+    """Scan restored manifests that were deleted before their first scan."""
     tasks.start(scans.request_for_recovered(manifest_ids, actor))
 
 
 @worker_ready.connect
-def say_what_isolates_scans(sender: Any, **_: Any) -> None:
-    """At the start of a scanner, so that an operator reads it."""
+def check_isolation_at_start(sender: Any, **_: Any) -> None:
+    """Log at the start of a scanner whether Trivy is isolated."""
     if "scans" in sender.app.amqp.queues.consume_from:
         scans.check_isolation()
 
 
 @receiver(pull_refused)
-def say_why(*, manifest_id: int, **_: Any) -> str:
-    """The worst of what was found, and where to read all of it or accept it."""
+def explain_refusal(*, manifest_id: int, **_: Any) -> str:
+    """The worst vulnerabilities of the manifest, and the page on which to read and accept them."""
     manifest = Manifest.objects.select_related("image__repository__project").get(pk=manifest_id)
     found = Finding.objects.current().unaccepted(timezone.now()).filter(manifest=manifest).order_by("-severity", "pk")
     names = list(dict.fromkeys(found.values_list("vulnerability__name", flat=True)))

@@ -1,4 +1,4 @@
-"""SBOMs: what may be scanned at all, and the packages in it, found once and kept."""
+"""SBOMs: decide whether a manifest can be scanned, and list its packages once for each version of Trivy."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ROWS = 1000
 
 
 class Unsupported(Exception):
-    """Not something that a client could run; the message says what it is."""
+    """The manifest is not an image that a client can run. The message says what it is."""
 
 
 def check(manifest: Manifest) -> None:
-    """Raises Unsupported for what no client could run. Starts no program.
+    """Raises Unsupported if no client can run the manifest. Does not start Trivy.
 
-    An image that cannot be scanned is another matter: of that nothing is known, and its scan fails.
+    An image that can be run but not scanned passes: its scan fails later, and its vulnerabilities stay unknown.
     """
     if manifest.media_type in media_types.INDEXES:
         raise Unsupported("an index: its platforms are scanned one by one")
@@ -45,7 +45,7 @@ def check(manifest: Manifest) -> None:
 
 
 def of(manifest: Manifest, workplace: Workplace) -> bytes:
-    """The SBOM of an image as CycloneDX in JSON; made and kept when there is none by this version of Trivy.
+    """The SBOM of an image as CycloneDX in JSON. Made and stored if there is none by this version of Trivy.
 
     Raises Unsupported, ScanFailed.
     """
@@ -83,7 +83,7 @@ def _keep(manifest: Manifest, content: bytes, version: str) -> None:
 
 
 def package_ids(wanted: Sequence[PackageName]) -> dict[PackageName, int]:
-    """The ids of the packages, which are sorted, so that nobody deadlocks; those that are new are made."""
+    """The ids of the packages; creates missing rows. ``wanted`` is sorted, so that parallel inserts do not deadlock."""
     found: dict[PackageName, int] = {}
     for some in in_batches(wanted, ROWS):
         found |= _known(some)

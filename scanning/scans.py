@@ -1,7 +1,7 @@
-"""The queue of scans: asked for, claimed, run, swept. The rows are the truth; messages only wake somebody up.
+"""The queue of scans: request, claim, run, sweep. The queue is the table; Celery messages only wake workers.
 
-Whatever is asked for twice is one scan; a worker that dies loses its lease, and another one goes on; what fails says
-why and can be asked for again at any time.
+A digest has at most one open scan. If a worker dies, its lease expires and another worker takes the scan. A failed
+scan stores its problem and may be requested again at any time.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ State = Scan.State
 
 
 class LeaseLost(Exception):
-    """Somebody else took the scan up: this runner was thought dead."""
+    """The lease expired and another worker took the scan."""
 
 
-# ── Asked for ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Request ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) -> list[int]:
-    """Ask for scans of these digests, of every platform where one is an index; returns the open scans of them all.
+    """Request scans of these manifests, or of the platforms of an index. Returns the ids of their open scans.
 
-    What is asked for already is not asked for twice, but comes sooner when the new reason is better.
+    An open scan is not requested again, but moves forward if the new trigger has a higher priority.
     """
     wanted = _leaves(manifests)
     now = timezone.now()
@@ -87,22 +87,22 @@ def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
 
 
 def request_for_recovered(manifest_ids: list[int], actor: Actor) -> list[int]:
-    """Scan what came back, was never scanned, and would have been when it was pushed."""
+    """Request scans of restored manifests that were never scanned, in repositories that scan automatically."""
     found = Manifest.objects.filter(pk__in=manifest_ids, report=None, image__repository__auto_scan=True)
     leaves = found.exclude(media_type__in=media_types.INDEXES)
     return request(leaves.values_list("pk", flat=True), Trigger.PUSH, actor.label)
 
 
 def request_for_tagged(actor: Actor, repositories: Iterable[Repository]) -> list[int]:
-    """Scan everything that a tag names in these repositories."""
+    """Request scans of everything tagged in these repositories."""
     named = Tag.objects.live().filter(undeleted("manifest__"), image__repository__in=list(repositories))
     return request(named.values_list("manifest", flat=True).distinct(), Trigger.MANUAL, actor.label)
 
 
 def request_daily(now: datetime) -> int:
-    """Go on with the rounds of the day, each project's from its own minute on; returns how many scans were asked for.
+    """Continue the daily rounds; each project's begins at ``minute_of``. Returns how many scans were requested.
 
-    A digest whose result rests on the newest database, and on an SBOM by this Trivy, is current and left out.
+    Skips digests whose result is from the newest database and this version of Trivy.
     """
     newest = database.current()
     if newest is None:
@@ -117,19 +117,19 @@ def request_daily(now: datetime) -> int:
 
 
 def minute_of(project: Project) -> int:
-    """The minute of the day (UTC) at which the project's round begins; the same every day."""
+    """The minute of the day (UTC) at which the project's round begins. It spreads the load over the day."""
     return zlib.crc32(project.name.encode()) % MINUTES_A_DAY
 
 
 def retry_for_database() -> list[int]:
-    """Ask again for what only the lack of a database stopped."""
+    """Request scans again that failed for lack of a usable vulnerability database."""
     stopped = Report.objects.filter(problem__in=OF_THE_DATABASE, manifest__deletion=None)
     plain = stopped.exclude(manifest__media_type__in=sorted(media_types.INDEXES))
     return request(plain.values_list("pk", flat=True), Trigger.PUSH, "system")
 
 
 def _leaves(manifests: Iterable[int]) -> list[int]:
-    """The digests themselves, with the platforms in the place of each index. Sorted."""
+    """The manifests, with each index replaced by its platforms. Sorted ids."""
     wanted, found = set(manifests), set()
     while wanted:
         parents = dict[int, list[int]]()
@@ -171,7 +171,7 @@ def _go_round(project: Project, day: date, database_at: datetime) -> int:
 
 
 def _version() -> str:
-    """Trivy's version, "" when it is missing: then nothing is current, and each scan says so."""
+    """Trivy's version; "" without Trivy, so that no result is current and each scan reports it."""
     try:
         return program.version()
     except ScanFailed:
@@ -180,7 +180,7 @@ def _version() -> str:
 
 # ── Run ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def run(scan_id: int) -> bool:
-    """Run one scan that is due, or whose worker is lost; False when there is nothing to do (any more)."""
+    """Run one scan that is due or whose lease has expired. False if it is not, or if the lease is lost meanwhile."""
     scan = _claim(scan_id)
     if scan is None:
         return False
@@ -192,16 +192,13 @@ def run(scan_id: int) -> bool:
         scan.problem, scan.detail = failure.problem, failure.detail
     except Exception as error:
         logger.exception("%s failed", scan)
-        scan.problem, scan.detail = Problem.OTHER, f"a defect of ours, see the log: {type(error).__name__}"
+        scan.problem, scan.detail = Problem.OTHER, f"an error in KCR, see the log: {type(error).__name__}"
     _finish(scan)
     return True
 
 
 def check_isolation() -> program.Isolation | None:
-    """Say in the log when nothing isolates Trivy on this machine, and note for the console what does.
-
-    None: there is no Trivy here.
-    """
+    """Store how Trivy is isolated on this machine, and log a warning if it is not. None without Trivy."""
     try:
         isolation = program.isolation()
     except ScanFailed:
@@ -219,11 +216,11 @@ def check_isolation() -> program.Isolation | None:
 
 
 def next_due() -> int | None:
-    """The scan to take next; None when there is nothing to do.
+    """The id of the scan to run next, None if none is due.
 
-    Projects take turns, so that many or slow scans of one do not hold up the others. First come projects with fewer
-    running scans, then those with a push or a request, then the one that waited longest. Within a project people come
-    before pushes, and pushes before the clock.
+    Projects take turns, so that many or slow scans of one project do not delay the others. The order of projects:
+    fewer running scans, then a push or a request before the daily round, then the longest wait. Within a project:
+    requests by people, pushes, the daily round.
     """
     due = Scan.objects.claimable(timezone.now())
     of_project = due.filter(project=OuterRef("pk")).order_by()
@@ -239,7 +236,7 @@ def next_due() -> int | None:
 
 
 def waiting(limit: int) -> list[int]:
-    """Scans that somebody should be woken up for."""
+    """Ids of scans that are due and need a worker."""
     return list(Scan.objects.claimable(timezone.now()).values_list("pk", flat=True)[:limit])
 
 
@@ -248,7 +245,7 @@ def _claim(scan_id: int) -> Scan | None:
     free = Scan.objects.claimable(now).filter(pk=scan_id)
     lost = free.filter(state=State.RUNNING, attempts__gte=MAX_ATTEMPTS).order_by().first()
     if lost is not None:
-        lost.problem, lost.detail = Problem.WORKER_LOST, f"the worker ended {MAX_ATTEMPTS} times in the middle of it"
+        lost.problem, lost.detail = Problem.WORKER_LOST, f"the worker ended {MAX_ATTEMPTS} times during the scan"
         _finish(lost)
         return None
     claimed = free.order_by().update(
@@ -263,7 +260,7 @@ def _claim(scan_id: int) -> Scan | None:
 
 
 def _examine(scan: Scan) -> None:
-    """Find out what is in a digest, and write it down. Raises ScanFailed, LeaseLost."""
+    """Scan a digest and store the result. Raises ScanFailed, LeaseLost."""
     manifest = scan.manifest
     if manifest.deletion_id is not None:
         raise ScanFailed(Problem.GONE, "the digest was deleted meanwhile")
@@ -285,14 +282,14 @@ def _examine(scan: Scan) -> None:
 
 
 def _renew(scan: Scan) -> None:
-    """Say that the scan goes on. Raises LeaseLost when it is somebody else's by now."""
+    """Extend the lease. Raises LeaseLost if another worker has the scan."""
     own = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempts=scan.attempts)
     if not own.update(lease_until=timezone.now() + LEASE):
         raise LeaseLost
 
 
 def _finish(scan: Scan) -> None:
-    """Write down how it ended, once, with its event when it tells something."""
+    """Store the end of a scan, once. Record an event unless a daily scan found no change."""
     state = State.FAILED if scan.problem else State.DONE
     with transaction.atomic():
         own = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempts=scan.attempts)
@@ -308,7 +305,7 @@ def _finish(scan: Scan) -> None:
         )
         if not ended:
             return
-        if scan.problem and scan.problem != Problem.GONE:  # of which nothing is known, and nobody asks
+        if scan.problem and scan.problem != Problem.GONE:  # a deleted digest needs no report
             findings.store_failure(scan)
         if scan.trigger != Trigger.DAILY or scan.new or scan.fixed:
             _record(scan)
@@ -332,14 +329,14 @@ def _record(scan: Scan) -> None:
     )
 
 
-# ── Swept ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Sweep ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def recount_acceptances(now: datetime) -> int:
-    """Count anew where an acceptance has ended by itself."""
+    """Recount reports that depend on an acceptance that has expired."""
     return findings.recount(Report.objects.filter(recount_at__lte=now))
 
 
 def forget_old(now: datetime) -> int:
-    """Delete scans and rounds of long ago; those that a finding begins or ends with stay. Returns how many went."""
+    """Delete scans and rounds older than KEPT_DAYS, except scans that a finding refers to. Returns how many scans."""
     before = now - timedelta(days=KEPT_DAYS)
     found = Finding.objects.filter(Q(since=OuterRef("pk")) | Q(until=OuterRef("pk")))
     old = Scan.objects.filter(~Exists(found), finished_at__lt=before).order_by("pk")

@@ -1,4 +1,4 @@
-"""What scanning does in the background. Scans have a queue of their own: nobody's password mail waits behind them."""
+"""Background tasks of scanning. Scans have their own queue, so that mails do not wait behind them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from scanning import findings, scans
 from scanning.notifications import deliveries, messages, recipients
 from scanning.trivy import database
 
-BUDGET = 60.0  # seconds that a worker goes on with whatever is due, before it looks at its messages again
+BUDGET = 60.0  # seconds that a worker spends on due scans before it takes its next message
 WOKEN = 8
 
 
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def start(scan_ids: list[int]) -> None:
-    """Have workers take up scans, and whatever else is due."""
+    """Wake workers for these scans."""
     for scan_id in scan_ids[:WOKEN]:
         queue(scan, scan_id)
 
 
 @shared_task
 def scan(scan_id: int) -> int:
-    """Run what is due, this scan or others whose turn it is; returns how many came to an end."""
+    """Run due scans in the order of their turns, not only this one. Returns how many ended."""
     ended = 0
     until = time.monotonic() + BUDGET
     while time.monotonic() < until and (following := scans.next_due()) is not None:
@@ -37,7 +37,7 @@ def scan(scan_id: int) -> int:
 
 @shared_task
 def sweep_scans() -> int:
-    """Wake workers up for what nobody works on, and count anew what acceptances no longer cover."""
+    """Wake workers for scans without a worker, and recount after acceptances that have expired."""
     due = scans.waiting(WOKEN)
     start(due)
     scans.recount_acceptances(timezone.now())
@@ -46,7 +46,7 @@ def sweep_scans() -> int:
 
 @shared_task
 def request_daily() -> int:
-    """Go on with the rounds of the day."""
+    """Continue the daily rounds."""
     asked = scans.request_daily(timezone.now())
     if asked:
         start(scans.waiting(WOKEN))
@@ -55,13 +55,13 @@ def request_daily() -> int:
 
 @shared_task
 def check_isolation() -> None:
-    """Once an hour on a scanner: note what isolates Trivy there."""
+    """Store once an hour, on a scanner, how Trivy is isolated."""
     scans.check_isolation()
 
 
 @shared_task
 def refresh_database() -> bool:
-    """Fetch a newer vulnerability database when its makers promised one; whether there is one now."""
+    """Fetch a newer vulnerability database if its publisher's next update is due. True if one was fetched."""
     fetched = database.refresh(only_if_due=True)
     if fetched is not None:
         start(scans.retry_for_database())
@@ -70,32 +70,32 @@ def refresh_database() -> bool:
 
 @shared_task
 def record_severities() -> int:
-    """Write down how bad every project is today, and forget what is long past."""
+    """Store today's counts of each project, and delete old scans."""
     now = timezone.now()
     scans.forget_old(now)
     return findings.record_day(now)
 
 
-# ── Notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Notifications ────────────────────────────────────────────────────────────────────────────────────────────────────
 def start_delivery(delivery_id: int) -> None:
-    """Have a worker send a message."""
+    """Wake a worker to send a delivery."""
     queue(deliver, delivery_id)
 
 
 def start_asking() -> None:
-    """Have a worker ask recipients whether they want mails."""
+    """Wake a worker to send the questions to new recipients."""
     queue(ask_recipients)
 
 
 @shared_task
 def ask_recipients() -> int:
-    """Ask addresses outside the organization whether they want mails."""
+    """Send the questions that are due to addresses outside the organization."""
     return recipients.send_due()
 
 
 @shared_task
 def gather_notices() -> int:
-    """After each scan, and every few seconds: write the messages that are due, and have them sent."""
+    """Create the deliveries that are due, and wake workers for them. Runs after scans and every 15 seconds."""
     written = messages.gather()
     for delivery_id in written:
         start_delivery(delivery_id)
@@ -104,13 +104,13 @@ def gather_notices() -> int:
 
 @shared_task
 def deliver(delivery_id: int) -> None:
-    """Send one message, if it is due."""
+    """Send one delivery if it is due."""
     deliveries.deliver(delivery_id)
 
 
 @shared_task
 def sweep_deliveries() -> int:
-    """Send what is due again, and what was forgotten."""
+    """Wake workers for due deliveries, and send due questions."""
     recipients.send_due()
     found = deliveries.due()
     for delivery_id in found:
@@ -120,6 +120,6 @@ def sweep_deliveries() -> int:
 
 @shared_task
 def forget_deliveries() -> int:
-    """Delete the log of long ago."""
+    """Delete old deliveries and counts of mails."""
     recipients.forget()
     return deliveries.forget()

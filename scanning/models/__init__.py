@@ -1,19 +1,20 @@
 """The scanner's tables.
 
-    Manifest (registry) ─── Sbom       what Trivy found in it, once: packages, compressed
+    Manifest (registry) ─── Sbom       its packages as CycloneDX, compressed
                    │   ├──< Component >── Package
-                   │   ├─── Report     what is known of it now: counts, as of when, and why not
-                   │   ├──< Finding >── Vulnerability      an interval of scans: since one, until another
-                   │   └──< Scan       one look at it: asked for, waiting, running, done or failed
-    Project ──< Acceptance   a vulnerability that somebody lives with, why, and until when
-            ──< ScanRound, SeverityDay    what was asked for, and how bad it was, by day
-            ─── ScanTurn   when one of its scans was taken up last
-            ──< Recipient, MailHour    who agreed to be mailed, and how many mails went
-            ──< Subscription ──< Delivery >── Notice       who wants to hear of what, and what was sent
-    DatabaseRefresh          how the vulnerability database was renewed
-    ScannerHost              a machine that scans, and whether Trivy is isolated there
+                   │   ├─── Report     the current result: counts, age, or the problem of the last scan
+                   │   ├──< Finding >── Vulnerability      from one scan until another
+                   │   └──< Scan       waiting, running, done or failed
+    Project ──< Acceptance   a vulnerability whose risk is accepted: reason, end
+            ──< ScanRound, SeverityDay    requested scans and counts, by day
+            ─── ScanTurn   when one of its scans was started last
+            ──< Recipient, MailHour    who agreed to get mails, and the number of mails by hour
+            ──< Subscription ──< Notification >── Delivery    targets, news, messages
+    DatabaseRefresh          an attempt to renew the vulnerability database
+    ScannerHost              a machine that scans, and how Trivy is isolated there
 
-Everything hangs on the digest. Reads are QuerySet methods; writes are the functions of the modules beside this package.
+Results belong to a manifest, not to a tag. Reads are QuerySet methods; writes are functions of the modules beside this
+package.
 """
 
 from .notifications import Delivery, MailHour, Notification, Recipient, Subscription

@@ -1,4 +1,4 @@
-"""Who wants to hear of scans, and what was sent to them."""
+"""Subscriptions to notifications, and the deliveries to them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     """Reads of subscriptions."""
 
     def of_repository(self, repository: Repository) -> Self:
-        """Those that hear of what happens in this repository."""
+        """The active subscriptions that cover this repository."""
         wide = Q(repository=None) | Q(repository=repository)
         return self.filter(wide, project=repository.project_id, is_active=True)
 
 
 class Subscription(models.Model):
-    """Results of a repository's scans, or (None) of a whole project's, go to somebody by one channel.
+    """Sends results of scans of a repository, or (None) of the whole project, through one channel.
 
-    ``recipients``: e-mail addresses, for MAIL. ``url``: the incoming webhook, for the others; ``secret`` signs what a
-    WEBHOOK gets, encrypted with the installation's secret. Findings below ``min_severity`` are left out.
+    ``channel`` is a key of ``scanning.notifications.channels.CHANNELS``. ``recipients`` (e-mail addresses), ``url`` and
+    ``secret`` (encrypted with KCR_SECRET_KEY) belong to the channel. Findings below ``min_severity`` are left out.
     """
 
     class Frequency(models.TextChoices):
@@ -61,10 +61,10 @@ class Subscription(models.Model):
 
 
 class Recipient(models.Model):
-    """An address outside the organization that notices of a project are to go to, and what its reader said.
+    """An address outside the organization that a project's notifications go to, and the answer of its reader.
 
-    ``address`` is in lower case. ``due_at``: when the mail that asks is to be sent; None: none is. ``mails``: how many
-    were, ``asked_at``: when the last one was. Without ``confirmed_at`` nothing else is sent to it.
+    ``address`` is in lower case. ``due_at``: when the next question is sent, None if none is due. ``mails`` and
+    ``asked_at``: the number of questions, and the time of the last. Without ``confirmed_at`` it gets no other mail.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="recipients", db_index=False)
@@ -107,23 +107,22 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
     """Reads of deliveries."""
 
     def due(self, now: datetime) -> Self:
-        """Those to be sent, or tried again, and that nobody is sending; the oldest first."""
+        """Waiting deliveries whose time has come and that no worker has leased; the oldest first."""
         free = Q(lease_until=None) | Q(lease_until__lt=now)
         return self.filter(free, state=Delivery.State.WAITING, next_at__lte=now).order_by("next_at", "pk")
 
 
 class Delivery(models.Model):
-    """One message to one subscription: what was to be sent, what was sent, and what the other side said.
+    """One message to one subscription, and the result of its last attempt. The table is the queue.
 
-    The row is the queue. ``content`` is what it is about, in JSON (scanning.notifications.messages says of which form).
-    ``recipients``: the addresses that have not got it yet, for MAIL. ``next_at``: when it is sent, or tried again;
-    ``lease_until``: somebody is sending it; ``attempts`` tells one sender from the next. ``request`` and ``response``
-    are what went over the wire in the last attempt, without secrets and cut to what a person reads; ``status`` is the
-    HTTP status, None for mails and for what got no answer.
+    ``content``: JSON, described in ``scanning.notifications.messages``. ``recipients``: the addresses that have not got
+    it yet. ``next_at``: the time of the next attempt. ``lease_until``: a worker is sending it until then; ``attempts``
+    tells one worker's claim from the next. ``request`` and ``response``: what went over the wire, shortened and without
+    secrets. ``status``: the HTTP status, None for mails and without an answer.
     """
 
     class State(models.TextChoices):
-        """FAILED: it will not be tried again by itself."""
+        """FAILED: KCR does not try again by itself."""
 
         WAITING = "waiting"
         SENT = "sent"

@@ -1,4 +1,4 @@
-"""What scans found: packages, vulnerabilities, and what people decided about them."""
+"""Results of scans: packages, vulnerabilities, findings, reports, acceptances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Key = tuple[int, str, str]  # id of the vulnerability, kind and name of the pack
 
 
 class Sbom(models.Model):
-    """The packages of a manifest as CycloneDX in JSON, compressed with gzip; made once for each version of Trivy."""
+    """The packages of a manifest: CycloneDX in JSON, compressed with gzip. Made once for each version of Trivy."""
 
     manifest = models.OneToOneField(Manifest, on_delete=models.CASCADE, primary_key=True, related_name="sbom")
     content = models.BinaryField()
@@ -40,7 +40,7 @@ class Sbom(models.Model):
 
 
 class Package(models.Model):
-    """Some version of some package. ``kind`` is Trivy's type: debian, alpine, python-pkg, node-pkg, jar, …"""
+    """One version of a package. ``kind`` is Trivy's type: debian, alpine, python-pkg, node-pkg, jar, …"""
 
     kind = models.CharField(max_length=50)
     name = models.CharField(max_length=NAME_LENGTH)
@@ -56,7 +56,7 @@ class Package(models.Model):
 
 
 class Component(models.Model):
-    """A manifest holds a package."""
+    """A manifest contains a package."""
 
     manifest = models.ForeignKey(Manifest, on_delete=models.CASCADE, related_name="components", db_index=False)
     package = models.ForeignKey(Package, on_delete=models.PROTECT, related_name="components", db_index=False)
@@ -72,7 +72,7 @@ class Component(models.Model):
 
 
 class Vulnerability(models.Model):
-    """What is known of a CVE (or of an advisory without one) wherever it is found. ``score``: CVSS, 0.0 to 10.0."""
+    """A CVE, or an advisory without a CVE. ``score``: CVSS, 0.0 to 10.0."""
 
     name = models.CharField(max_length=100, unique=True)
     title = models.CharField(max_length=300, blank=True)
@@ -87,11 +87,11 @@ class AcceptanceQuerySet(models.QuerySet["Acceptance"]):
     """Reads of acceptances."""
 
     def active(self, now: datetime) -> Self:
-        """Those that are neither withdrawn nor over."""
+        """Acceptances that are neither withdrawn nor expired."""
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=now), withdrawn_at=None)
 
     def covering(self) -> Self:
-        """Those that cover the finding of the outer query."""
+        """Acceptances that cover the finding of the outer query."""
         of_repository = Q(repository=None) | Q(repository=OuterRef("manifest__image__repository"))
         of_package = Q(package="") | Q(package=OuterRef("package__name"))
         # What was accepted while there was no fix is void when one appears.
@@ -106,11 +106,11 @@ class AcceptanceQuerySet(models.QuerySet["Acceptance"]):
 
 
 class Acceptance(models.Model):
-    """Somebody lives with a vulnerability, in a repository or (None) in the whole project.
+    """The risk of a vulnerability is accepted, in a repository or (None) in the whole project.
 
-    ``package`` "": in whatever package. ``covers_fixed``: there was a fix already when it was accepted; without it a
-    finding is covered until there is one. ``justification`` is OpenVEX's for "not affected", "" for a risk that is
-    taken. Rows are never changed but to be withdrawn.
+    ``package`` "": in every package. Without ``covers_fixed`` it covers a finding only while there is no fixed version.
+    ``justification``: OpenVEX's reason for "not affected", "" if the product is affected and the risk accepted. Only
+    a withdrawal changes the row.
     """
 
     class Justification(models.TextChoices):
@@ -152,7 +152,7 @@ class FindingQuerySet(models.QuerySet["Finding"]):
     """Reads of findings."""
 
     def current(self) -> Self:
-        """What the newest scan of each manifest found."""
+        """The findings of the newest scan of each manifest."""
         return self.filter(until=None)
 
     def in_project(self, project: Project | int) -> Self:
@@ -167,30 +167,30 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         }
 
     def as_of(self, scan: Scan) -> Self:
-        """What was known of the scan's manifest after that scan."""
+        """The findings of the scan's manifest right after that scan."""
         still = Q(until=None) | Q(until__gt=scan.pk)
         return self.filter(still, manifest=scan.manifest_id, since__lte=scan.pk)
 
     def with_acceptance(self, now: datetime) -> Self:
-        """Each with ``acceptance``: the id of what covers it at that moment, None when nothing does."""
+        """Adds ``acceptance``: the id of the newest acceptance that covers the finding at that time, or None."""
         covering = Acceptance.objects.active(now).covering().order_by("-pk").values("pk")
         return self.annotate(acceptance=Subquery(covering[:1]))
 
     def unaccepted(self, now: datetime) -> Self:
-        """Those that nobody has accepted."""
+        """Findings without an acceptance."""
         return self.exclude(Exists(Acceptance.objects.active(now).covering()))
 
 
 class Finding(models.Model):
-    """A vulnerable package in a manifest, from the scan that found it first until (None: still) the one that did not.
+    """A vulnerable package in a manifest, from the scan ``since`` until the scan that did not find it (None: current).
 
     A scan that finds the same again writes nothing. ``severity``, ``status``, ``fixed_version`` are as last reported.
-    ``layer`` is the digest of the layer that brought the package, ``path`` its file in the image, "" for packages of
-    the operating system.
+    ``layer``: the digest of the layer with the package. ``path``: its file in the image, "" for packages of the
+    operating system.
     """
 
     class Status(models.TextChoices):
-        """What the package's makers say (Trivy's words)."""
+        """The status by the package's distributor, in Trivy's words."""
 
         UNKNOWN = "unknown"
         NOT_AFFECTED = "not_affected"
@@ -251,19 +251,19 @@ class ReportQuerySet(models.QuerySet["Report"]):
         return self.filter(undeleted("manifest__"), manifest__image__repository__project=project)
 
     def tagged(self, repositories: models.QuerySet[Repository]) -> Self:
-        """Reports of what a live tag names in these repositories, each digest once."""
+        """Reports of everything tagged in these repositories, each digest once."""
         named = Tag.objects.live().filter(manifest=OuterRef("pk"))
         of_images = {"manifest__image__deletion": None, "manifest__image__repository__in": repositories}
         return self.filter(Exists(named), manifest__deletion=None, **of_images)
 
 
 class Report(models.Model):
-    """What is known of a manifest now: one row that lists join. For an index: what is known of its worst platform.
+    """The current result of a manifest, in one row that lists join. An index has the values of its worst platform.
 
-    ``state`` tells what the last scan that came to an end said; ``problem`` why a later one failed, "" when none did.
-    The counts leave out what is accepted, which ``accepted`` counts. ``database_at``: when the vulnerability database
-    was made that it rests on ("as of"). ``fingerprint`` tells whether a scan found the same again. ``recount_at``: when
-    an acceptance ends that the counts rest on. ``unknown_parts``: platforms of an index of which nothing is known.
+    ``state``: the result of the last successful scan. ``problem``: why a later scan failed, "" if none did. The counts
+    leave out accepted findings, which ``accepted`` counts. ``database_at``: when the vulnerability database of the scan
+    was built. ``fingerprint``: equal if a scan found the same again. ``recount_at``: when the first acceptance that the
+    counts depend on expires. ``unknown_parts``: platforms of an index without a result.
     """
 
     class State(models.TextChoices):
@@ -310,20 +310,20 @@ class Report(models.Model):
 
     @property
     def total(self) -> int:
-        """How many findings nobody has accepted."""
+        """The number of findings without an acceptance."""
         return sum(getattr(self, name) for name in self.COUNTS)
 
     @property
     def worst(self) -> Severity:
-        """The worst severity of these."""
+        """The worst severity of findings without an acceptance."""
         found = [name for name in self.COUNTS if getattr(self, name)]
         return Severity[found[0].upper()] if found else Severity.NONE
 
 
 class SeverityDay(models.Model):
-    """How bad a project was on one day (UTC): findings of its tagged digests by severity, nothing accepted counted.
+    """Findings of a project's tagged digests by severity on one day (UTC), without accepted ones.
 
-    ``digests`` were tagged, ``scanned`` of them had a result.
+    ``digests``: how many were tagged. ``scanned``: how many of them had a result.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="severity_days", db_index=False)

@@ -1,4 +1,4 @@
-"""The queue of scans, which is a table, and the state of the vulnerability database."""
+"""The queue of scans, and the attempts to renew the vulnerability database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Problem(models.TextChoices):
-    """Why a scan failed; the console says in words what to do about it."""
+    """Why a scan failed. The console has words and advice for each."""
 
     DATABASE_MISSING = "database-missing"
     DATABASE_BROKEN = "database-broken"
@@ -41,25 +41,25 @@ class ScanQuerySet(models.QuerySet["Scan"]):
     """Reads of scans."""
 
     def open(self) -> Self:
-        """Scans that somebody works on, or should."""
+        """Waiting and running scans."""
         return self.filter(state__in=Scan.OPEN)
 
     def claimable(self, now: datetime) -> Self:
-        """Scans that are due, and those whose worker has not been heard of, in the order to take them."""
+        """Scans that are due, and running scans whose lease has expired, in the order to run them."""
         due = Q(state=Scan.State.WAITING, due_at__lte=now) | Q(state=Scan.State.RUNNING, lease_until__lt=now)
         return self.filter(due).order_by("trigger", "due_at", "pk")
 
 
 class Scan(models.Model):
-    """One look at one digest. The row is the truth of the queue: messages only say that there is something to do.
+    """One scan of one manifest. The table is the queue.
 
-    ``lease_until``: whoever runs it lives as long as this is renewed; afterwards anybody may take it up again.
-    ``attempts`` tells one runner from the next. ``new`` and ``fixed`` count findings against the scan before.
-    ``is_noted``: whoever wanted to hear of it has been thought of.
+    ``lease_until``: the worker that runs it renews this; afterwards another worker may take the scan. ``attempts``
+    tells one worker's claim from the next. ``new`` and ``fixed``: numbers of findings against the scan before.
+    ``is_noted``: its notifications have been created.
     """
 
     class State(models.TextChoices):
-        """DONE may also mean that there was nothing to scan: the Report says what is known."""
+        """DONE includes manifests that cannot be scanned: see ``Report.state``."""
 
         WAITING = "waiting"
         RUNNING = "running"
@@ -67,7 +67,7 @@ class Scan(models.Model):
         FAILED = "failed"
 
     class Trigger(models.IntegerChoices):
-        """Why; people come before pushes, and pushes before what the clock wants."""
+        """What requested the scan. Lower values run first."""
 
         MANUAL = 0
         PUSH = 1
@@ -121,7 +121,7 @@ class Scan(models.Model):
 
 
 class ScanTurn(models.Model):
-    """When a scan of a project was taken up last: projects take turns."""
+    """When a scan of a project was started last. Projects take turns."""
 
     project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="scan_turn")
     taken_at = models.DateTimeField()
@@ -131,7 +131,7 @@ class ScanTurn(models.Model):
 
 
 class ScanRound(models.Model):
-    """One day's round through a project: every tagged digest is asked for once. ``cursor``: the last that was."""
+    """The daily round of a project: it requests a scan of each tagged digest. ``cursor``: id of the last one."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+", db_index=False)
     day = models.DateField()
@@ -147,10 +147,10 @@ class ScanRound(models.Model):
 
 
 class ScannerHost(models.Model):
-    """A machine on which scans run, and what keeps Trivy apart from the application there.
+    """A machine on which scans run, and how Trivy is isolated there.
 
-    ``isolation``: a kind of ``trivy.Isolation``; ``why``: what the system said, when there is none. ``seen_at``: when a
-    scanner started there, or scanned.
+    ``isolation``: ``program.Isolation.kind``. ``why``: why the system refuses a stronger kind. ``seen_at``: the last
+    start of a scanner there, or its last hourly check.
     """
 
     SEEN_LATELY = timedelta(days=2)
@@ -165,9 +165,9 @@ class ScannerHost(models.Model):
 
 
 class DatabaseRefresh(models.Model):
-    """One attempt to renew the vulnerability database. ``updated_at``: when the one that is used now was made.
+    """One attempt to renew the vulnerability database. ``updated_at``: when the database in use was built.
 
-    ``source``: an OCI repository or a file, "" for where Trivy's makers publish it.
+    ``source``: an OCI repository or a file, "" for Trivy's own repository.
     """
 
     STALE = timedelta(days=3)

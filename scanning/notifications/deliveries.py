@@ -1,8 +1,8 @@
-"""The queue of messages: each Delivery is sent once it is due, tried again when that fails, and given up in the end.
+"""The queue of messages. Each Delivery is sent when it is due, retried with growing pauses, and given up at last.
 
-A task that is doubled, late or lost changes nothing: who sends has claimed the row, for as long as the lease lasts, and
-what is due is found by a sweep. A worker that dies between the other side's answer and our row sends the same message
-again, with the same number (``X-KCR-Delivery``, Message-ID): once at least, and twice at most rarely.
+A worker claims the row before it sends, so a doubled task sends nothing twice; a sweep finds what a lost task left. A
+worker that dies after sending and before it updates the row causes a second message with the same number
+(``X-KCR-Delivery``, Message-ID).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ State = Delivery.State
 
 
 def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool = False) -> Delivery:
-    """Write down that this is to be sent now; ``deliver``, or else the sweep, does it.
+    """Create a delivery that is due now. ``deliver`` or the sweep sends it.
 
-    Raises Refused for a test right after another one.
+    Raises Refused for a test within BETWEEN_TESTS of another.
     """
     if is_test:
         _slow_down(Delivery.objects.filter(subscription=subscription, is_test=True))
@@ -51,9 +51,9 @@ def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool 
 
 
 def again(delivery: Delivery) -> Delivery:
-    """Try one that waits now, or send the same once more: to those who did not get it, else to everybody.
+    """Try a waiting delivery now, or send a finished one again: to the recipients it missed, or else to all.
 
-    Raises Refused while the subscription rests, and right after another one.
+    Raises Refused while the subscription is paused, and within BETWEEN_TESTS of another delivery.
     """
     subscription = delivery.subscription
     if not subscription.is_active and not delivery.is_test:
@@ -72,18 +72,18 @@ def again(delivery: Delivery) -> Delivery:
 
 
 def _slow_down(lately: QuerySet[Delivery]) -> None:
-    """Nobody is to be flooded by a button. Raises Refused."""
+    """Limit what a button can send. Raises Refused."""
     if lately.filter(created_at__gt=timezone.now() - BETWEEN_TESTS).exists():
         raise Refused(_("One was sent a moment ago. Try again in a few seconds."))
 
 
 def due() -> list[int]:
-    """Ids of what is to be sent now and that nobody is sending."""
+    """Ids of deliveries that are due and that no worker has claimed."""
     return list(Delivery.objects.due(timezone.now()).values_list("pk", flat=True)[:AT_ONCE])
 
 
 def deliver(delivery_id: int) -> Delivery.State | None:
-    """Send one, if it is due and nobody else does; what became of it, None when there was nothing to do."""
+    """Send one delivery. Returns its new state; None if it is not due or another worker has it."""
     claimed = _claim(delivery_id)
     if claimed is None:
         return None
@@ -99,7 +99,7 @@ def deliver(delivery_id: int) -> Delivery.State | None:
 
 
 def forget() -> int:
-    """Delete what was sent, or given up, long ago; returns how many."""
+    """Delete deliveries older than KEEP; returns how many."""
     end, forgotten = timezone.now() - KEEP, 0
     while True:
         oldest = Delivery.objects.order_by("pk").values_list("pk", "created_at")[:1_000]
@@ -121,7 +121,7 @@ def _send(claimed: Delivery) -> channels.Outcome:
 
 
 def _claim(delivery_id: int) -> Delivery | None:
-    """Take the row, or find that somebody else has."""
+    """Lease the row to this worker; None if it is not due or another worker has it."""
     now = timezone.now()
     free = Delivery.objects.due(now).filter(pk=delivery_id)
     if not free.update(lease_until=now + LEASE, attempts=F("attempts") + 1):
@@ -131,8 +131,8 @@ def _claim(delivery_id: int) -> Delivery | None:
 
 
 def _refusal(claimed: Delivery) -> channels.Outcome | None:
-    """Why it is not sent at all; None when it is."""
-    if claimed.attempts > MAX_ATTEMPTS:  # each of these ended without a word
+    """The outcome of a delivery that must not be sent; None if it may be."""
+    if claimed.attempts > MAX_ATTEMPTS:  # no attempt reported an outcome
         return channels.Outcome(is_final=True, problem="the worker ended each time while it was sending")
     if not claimed.subscription.is_active and not claimed.is_test:
         return channels.Outcome(is_final=True, problem="the notification was paused before this was sent")
@@ -140,12 +140,12 @@ def _refusal(claimed: Delivery) -> channels.Outcome | None:
 
 
 def _ours(claimed: Delivery) -> Any:
-    """The row, as long as nobody else has taken it over."""
+    """The row, while this worker's claim holds."""
     return Delivery.objects.filter(pk=claimed.pk, state=State.WAITING, attempts=claimed.attempts)
 
 
 def _keep(claimed: Delivery, left: Sequence[str]) -> bool:
-    """These have not got it yet; False when the row is not ours any more."""
+    """Store the recipients that are left, and renew the lease; False if another worker has the row."""
     return bool(_ours(claimed).update(recipients=list(left), lease_until=timezone.now() + LEASE))
 
 
@@ -171,6 +171,6 @@ def _finish(claimed: Delivery, outcome: channels.Outcome) -> Delivery.State | No
 
 
 def _next(attempts: int, outcome: channels.Outcome, now: datetime) -> datetime:
-    """When to try again: later each time, and no sooner than the other side asked for, up to a limit."""
+    """The time of the next attempt: BACKOFF, or later if the other side asks, up to the longest BACKOFF."""
     asked = min(outcome.retry_after or timedelta(0), BACKOFF[-1])
     return now + max(BACKOFF[attempts - 1], asked)

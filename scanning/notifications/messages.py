@@ -1,31 +1,31 @@
-"""What is to be told about scans: to whom, when, and in which words of JSON.
+"""Turns scans into messages.
 
-A scan that is done becomes a Notification for each subscription that wants to hear of it; the notices of a subscription
-become one Delivery when no scan of its repositories is open any more, ten minutes after the first at the latest; or
-once a day. So a push of many images, or the round of a day, is one message.
+``gather`` creates a Notification for each finished scan and each subscription that it concerns. It puts the
+notifications of a subscription into one Delivery as soon as none of its repositories has an open scan, but at most ten
+minutes after the first; with the frequency "daily", at 00:00 UTC. So one push of many images is one message.
 
-The content of a delivery is JSON, and the body of a webhook (``version`` changes with its meaning, not with additions):
+``Delivery.content`` is this JSON, and the body of a webhook (``version`` grows if a field changes its meaning):
 
     version     1
-    event       "scan.findings", or "test": nothing was found, somebody tries the way
-    project, repository   what the subscription is about; repository null: the whole project
+    event       "scan.findings", or "test": an example
+    project, repository   what the subscription covers; repository null: the whole project
     moment, least         when it wants to hear ("each", "new", "daily"), and from which severity on ("high"): findings
                           below are nowhere counted here
-    created_at, url       when this was written; a page of the console
-    totals      images, new, new_counts, counts, fixable, fixed, accepted as below, of all images; worst: of what is
-                new, else of all ("critical", …; "none")
+    created_at, url       when the content was written; a page of the console
+    totals      images, new, new_counts, counts, fixable, fixed, accepted as below, of all images; worst: the worst new
+                severity, or the worst of all if none is new ("critical", …; "none")
     images      the worst MAX_IMAGES of them (totals.images says how many there are):
       project, repository, image, path, digest, tags, platform, url
       scanned_at, database_at   of the scan, and of the vulnerability database that it rests on
-      counts, fixable           findings that nobody has accepted, by severity; how many have a version to go to
-      accepted                  findings that somebody lives with
-      fixed                     how many of those known before are gone
-      new_total, new_counts     findings that were not there before, and that nobody has accepted
+      counts, fixable           findings without an acceptance, by severity; how many of them have a fixed version
+      accepted                  findings with an acceptance
+      fixed                     findings of the scan before that are gone
+      new_total, new_counts     findings that the scan before did not have, without an acceptance
       new         the worst MAX_FINDINGS of them: vulnerability, severity, score (CVSS or null), title, url, package,
                   kind, installed, fixed (version, "" when there is none), path
 
-"New" is what began with the scan. By the first scan of a digest it is what was not in the digest that the same tag,
-else the image, named before: the same vulnerability in the same package is not news because a layer was built again.
+"New" compares with the scan before. On a digest's first scan it compares with the digest that the same tag pointed to
+before, or else the image's previous one, so that rebuilding a layer does not report old vulnerabilities again.
 """
 
 from __future__ import annotations
@@ -63,16 +63,16 @@ MAX_IMAGES = 50
 MAX_FINDINGS = 50
 SCANS_AT_ONCE = 500
 BATCH = 500
-MEANINGS_TRIED = 5  # of a tag, in search of one that was scanned
+FORMER_DIGESTS = 5  # of a tag, in search of one that was scanned
 TAGS_SHOWN = 20
 
 Frequency = Subscription.Frequency
 
 
 def gather() -> list[int]:
-    """Think of whoever wants to hear of scans that are done, and write the messages that are due; their ids.
+    """Create notifications for finished scans, and the deliveries that are due. Returns the ids of the deliveries.
 
-    May run twice at once: each scan is thought of once, each notice becomes part of one message.
+    Safe to run in several workers at once: each scan is handled once, each notification goes into one delivery.
     """
     fresh = Scan.objects.filter(state=Scan.State.DONE, is_noted=False).order_by("pk")
     for scan_id in list(fresh.values_list("pk", flat=True)[:SCANS_AT_ONCE]):
@@ -81,10 +81,10 @@ def gather() -> list[int]:
     return [pk for subscription in _with_news(now) for pk in _write(subscription, now)]
 
 
-# ── From scans to notices ────────────────────────────────────────────────────────────────────────────────────────────
+# ── From scans to notifications ──────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class _News:
-    """What a scan changed: severities by id of what is new, severities of what is gone, the worst of all that stays."""
+    """The changes of a scan: severities by id of new findings, severities of those that are gone, the worst of all."""
 
     new: dict[int, int]
     fixed: list[int]
@@ -94,7 +94,7 @@ class _News:
 @retried
 def _note(scan_id: int) -> None:
     with transaction.atomic():
-        # One of several workers changes the row; the others wait for it here, and find nothing to do.
+        # This UPDATE locks the row: of several workers one changes it, and the others then find nothing to update.
         if not Scan.objects.filter(pk=scan_id, state=Scan.State.DONE, is_noted=False).update(is_noted=True):
             return
         scans = Scan.objects.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)
@@ -104,12 +104,12 @@ def _note(scan_id: int) -> None:
         found = list(Subscription.objects.of_repository(scan.manifest.image.repository))
         if found:
             news = _news(scan, timezone.now())
-            notices = (_notification(subscription, scan, news) for subscription in found)
-            Notification.objects.bulk_create(filter(None, notices), ignore_conflicts=True)
+            made = (_notification(subscription, scan, news) for subscription in found)
+            Notification.objects.bulk_create(filter(None, made), ignore_conflicts=True)
 
 
 def _notification(subscription: Subscription, scan: Scan, news: _News) -> Notification | None:
-    """What this subscription hears of the scan, if anything."""
+    """The notification for this subscription; None if the scan does not concern it."""
     new = [pk for pk, severity in news.new.items() if severity >= subscription.min_severity]
     fixed = sum(severity >= subscription.min_severity for severity in news.fixed)
     is_bad = subscription.frequency != Frequency.NEW and news.worst >= subscription.min_severity
@@ -130,7 +130,7 @@ def _news(scan: Scan, now: datetime) -> _News:
 
 
 def _before(scan: Scan) -> FindingQuerySet:
-    """What the scan is compared with: what ended with it; by the first scan of a digest, the digest before it."""
+    """The findings that the scan ended; on a digest's first scan, the findings of the digest before it."""
     earlier = Scan.objects.filter(manifest=scan.manifest_id, state=Scan.State.DONE, pk__lt=scan.pk)
     if earlier.exists():
         return Finding.objects.filter(manifest=scan.manifest_id, until=scan)
@@ -138,7 +138,7 @@ def _before(scan: Scan) -> FindingQuerySet:
 
 
 def _predecessor(manifest: Manifest) -> int | None:
-    """The digest that the same tag, else the image, named before this one, of the same platform, and known."""
+    """The manifest that the same tag, or else the image, pointed to before: of the same platform, and scanned."""
     roots = [manifest.pk, *ManifestChild.objects.filter(child=manifest).values_list("parent", flat=True)]
     tags = Tag.objects.filter(image=manifest.image_id)
     others = tags.exclude(manifest__in=roots).order_by("-pk")
@@ -156,16 +156,16 @@ def _first_known(tags: QuerySet[Tag], manifest: Manifest) -> int | None:
         manifest__platforms=manifest.platforms,
         manifest__child_references=None,
     )
-    for root in list(tags.values_list("manifest", flat=True)[:MEANINGS_TRIED]):
+    for root in list(tags.values_list("manifest", flat=True)[:FORMER_DIGESTS]):
         same = Q(manifest=root) | Q(manifest__parent_references__parent=root)
         if found := known.filter(same).values_list("manifest", flat=True).first():
             return found
     return None
 
 
-# ── From notices to messages ─────────────────────────────────────────────────────────────────────────────────────────
+# ── From notifications to messages ───────────────────────────────────────────────────────────────────────────────────
 def _with_news(now: datetime) -> Iterator[Subscription]:
-    """Subscriptions whose pending notices are to be told now."""
+    """Subscriptions whose pending notifications are due."""
     midnight = datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC)
     found = Subscription.objects.filter(is_active=True, notifications__delivery=None, notifications__isnull=False)
     found = found.annotate(first=Min("notifications__noted_at")).select_related("project", "repository__project")
@@ -187,11 +187,11 @@ def _open_scans(subscription: Subscription) -> QuerySet[Scan]:
 
 
 class _Raced(Exception):
-    """Somebody else wrote the message meanwhile."""
+    """Another worker wrote the delivery first."""
 
 
 def _write(subscription: Subscription, now: datetime) -> list[int]:
-    """Turn the pending notices into one delivery, unless they say nothing by now; its id."""
+    """Put the pending notifications into one delivery; drop them if they say nothing (any more). Returns its id."""
     pending = Notification.objects.filter(subscription=subscription, delivery=None)
     if subscription.frequency == Frequency.DAILY:
         pending = pending.filter(noted_at__lt=datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC))
@@ -211,13 +211,13 @@ def _write(subscription: Subscription, now: datetime) -> list[int]:
             if pending.update(delivery=delivery) != number:
                 raise _Raced
     except _Raced:
-        return []  # the next look finds what is left
+        return []  # the next run takes what is left
     return [delivery.pk]
 
 
 @dataclass(slots=True)
 class _Entry:
-    """What is told of one digest."""
+    """The part of a message about one digest."""
 
     scan: int = 0
     new: list[tuple[int, int]] = field(default_factory=list)  # severity, id; the worst first
@@ -228,17 +228,17 @@ class _Entry:
 
     @property
     def worst(self) -> int:
-        """Of what is new, else of all."""
+        """The worst new severity; without any, the worst current one."""
         return max((severity for severity, _pk in self.new), default=max(self.counts, default=Severity.NONE))
 
     @property
     def weight(self) -> tuple[int, ...]:
-        """What comes first has more of it."""
+        """The sort key: greater comes first."""
         return (self.new[0][0] if self.new else 0, len(self.new), self.worst, self.counts.total())
 
 
 def _content(subscription: Subscription, pending: QuerySet[Notification], now: datetime) -> dict[str, Any] | None:
-    """The message, None when there is nothing to say: fixed ones are good news beside others, not alone."""
+    """The content, or None if there is nothing to send. Fixed findings alone are not worth a message."""
     entries = _entries(subscription, pending, now)
     if subscription.frequency != Frequency.NEW:
         entries = {pk: entry for pk, entry in entries.items() if entry.counts or entry.new or entry.fixed}
@@ -254,7 +254,7 @@ def _content(subscription: Subscription, pending: QuerySet[Notification], now: d
 
 
 def _entries(subscription: Subscription, pending: QuerySet[Notification], now: datetime) -> dict[int, _Entry]:
-    """By manifest: the newest scan that is told of, and what is known now."""
+    """By manifest id: its newest scan among the notifications, and its current findings."""
     entries: dict[int, _Entry] = defaultdict(_Entry)
     new: list[int] = []
     rows = (
@@ -319,7 +319,7 @@ def _totals(entries: Iterable[_Entry]) -> dict[str, Any]:
 
 
 def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
-    """The part of the message about each digest, in this order. Five queries."""
+    """The JSON of each digest, in this order. Five queries."""
     manifests = Manifest.objects.without_content().select_related("image__repository__project").in_bulk(list(entries))
     scans = Scan.objects.in_bulk([entry.scan for entry in entries.values()])
     tags = _tags(list(entries))
@@ -330,7 +330,7 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
     for pk, entry in entries.items():
         manifest, scan = manifests.get(pk), scans.get(entry.scan)
         if manifest is None or scan is None:
-            continue  # purged at this moment
+            continue  # purged meanwhile
         image = manifest.image
         project, repository = image.repository.project.name, image.repository.name
         new = [findings[each] for _severity, each in entry.new[:MAX_FINDINGS] if each in findings]
@@ -356,7 +356,7 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
 
 
 def _tags(manifests: list[int]) -> dict[int, list[str]]:
-    """Live tags of the manifests, and of the indexes that they are part of."""
+    """Live tags of the manifests and of the indexes that name them, by manifest id."""
     parents = defaultdict(list)
     for parent, child in ManifestChild.objects.filter(child__in=manifests).values_list("parent", "child"):
         parents[parent].append(child)
@@ -398,9 +398,9 @@ def _moment(moment: datetime | None) -> str | None:
     return moment.isoformat(timespec="seconds") if moment else None
 
 
-# ── Trying the way ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Test ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_content(subscription: Subscription, now: datetime) -> dict[str, Any]:
-    """A message of the same form that says that it is a test: the finding in it is an example."""
+    """Content of the same form with an example finding, and the event "test"."""
     head = _head(subscription, now)
     example = {
         "vulnerability": "CVE-2021-44228",

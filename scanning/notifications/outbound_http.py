@@ -1,7 +1,7 @@
-"""One HTTP request to an address that somebody typed, which must not become a way into the network around us.
+"""One HTTP request to a URL that a person typed, without opening the operator's network to that person.
 
-The name is resolved once, every address that it has is judged, and one of exactly these is dialled: what the name means
-a moment later does not matter. Redirects are answers like any other. Time and size have limits.
+``check`` resolves the host name once and judges all its addresses; ``post`` connects to one of these addresses, so a
+DNS answer that changes in between has no effect. Redirects are not followed. Time and size are limited.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)$")
 _GLOBAL_IPV6 = ip_network("2000::/3")
 _NAT64 = ip_network("64:ff9b::/96")
-# Public by their number alone: what clouds tell machines about themselves, relays into other networks, documentation.
+# Global addresses that must be refused all the same: cloud metadata, relays into other networks, documentation.
 _SPECIAL = tuple(map(ip_network, ("168.63.129.16", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 
 
 class Refused(ValueError):
-    """Not an address to send to; the message says why, in the reader's language."""
+    """The URL may not be used. The message says why, in the active language."""
 
 
 class Unreachable(OSError):
-    """Nobody answered as HTTP asks for; it may be otherwise later. The message says what happened."""
+    """No HTTP answer; a later request may succeed. The message says what happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to send: what was typed, taken apart and found to be allowed."""
+    """A checked URL: its parts, and the addresses of its host."""
 
     scheme: str
     host: str
@@ -63,14 +63,14 @@ class Target:
 
     @property
     def host_header(self) -> str:
-        """The host as it is written in a request."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the other side said, cut to MAX_ANSWER bytes."""
+    """The HTTP answer; ``body`` has at most MAX_ANSWER bytes."""
 
     status: int
     headers: Mapping[str, str]
@@ -78,9 +78,9 @@ class Answer:
 
 
 def check(url: str) -> Target:
-    """Take an address apart, look its host up, and judge what it means now.
+    """Parse a URL, resolve its host, and check every address of it.
 
-    Raises Refused, or Unreachable when the name is not known (at the moment).
+    Raises Refused, and Unreachable if the host cannot be resolved now.
     """
     parts = _parts(url)
     host, port = _host(parts), parts.port or _PORTS[parts.scheme]
@@ -94,7 +94,7 @@ def check(url: str) -> Target:
 
 
 def host_of(url: str) -> str:
-    """The host of an address that was accepted once: all of it that may be shown to everybody."""
+    """The host of a stored URL. The rest of the URL may be a secret."""
     return urlsplit(url).hostname or ""
 
 
@@ -125,36 +125,36 @@ def _exchange(connection: _Connection, target: Target, body: bytes, headers: Map
         raise Unreachable(_words(TimeoutError() if connection.is_late else error)) from error
     finally:
         connection.close()
-    if connection.is_late:  # what was cut looks like an answer that has ended
+    if connection.is_late:  # an answer that the timer cut looks complete
         raise Unreachable(_words(TimeoutError()))
     return found
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to one address, whatever the host's name means by now; cut after so many seconds."""
+    """A connection to one address of the target, closed by a timer after ``seconds``."""
 
     def __init__(self, target: Target, address: Address, seconds: float) -> None:
         super().__init__(target.host, target.port, timeout=STEP_SECONDS)
         self._target = target
         self._address = address
         self.is_late = False
-        self._dialled: socket.socket | None = None  # ``sock`` is forgotten while an answer is still read
+        self._dialled: socket.socket | None = None  # HTTPConnection drops ``sock`` while the answer is read
         self._timer = threading.Timer(max(0.0, seconds), self._cut)
         self._timer.daemon = True
 
     def connect(self) -> None:
-        """Dial the address; with https, ask for the host's certificate."""
+        """Connect to the address; with https, verify the certificate of the host."""
         self._timer.start()
         self._dialled = self.sock = socket.create_connection((str(self._address), self.port), STEP_SECONDS)
         if self._target.scheme == "https":
-            # The handshake follows by itself, so that the timer finds the socket to cut.
+            # The handshake comes after ``_dialled`` is set, so that the timer can cut it.
             context = ssl.create_default_context()
             wrapped = context.wrap_socket(self.sock, server_hostname=self._target.host, do_handshake_on_connect=False)
             self._dialled = self.sock = wrapped
             wrapped.do_handshake()
 
     def close(self) -> None:
-        """Close it, and let the timer go."""
+        """Close the connection and stop the timer."""
         self._timer.cancel()
         super().close()
 
@@ -166,7 +166,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _words(error: BaseException | None) -> str:
-    """What happened, without what the other side may have put into it."""
+    """The error in words that the other side cannot choose."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -199,7 +199,7 @@ def _parts(url: str) -> SplitResult:
 
 
 def _host(parts: SplitResult) -> str:
-    """The host as it is looked up: ASCII, lower case, no dot at its end. Raises Refused."""
+    """The host in ASCII and lower case, without a dot at the end. Raises Refused."""
     name = (parts.hostname or "").rstrip(".")
     with suppress(ValueError):
         return str(ip_address(name))
@@ -217,7 +217,7 @@ def _host(parts: SplitResult) -> str:
 
 
 def _is_ours(host: str) -> bool:
-    """Whether the registry answers to this name. Numbers are judged by ``_judge``."""
+    """Whether it is a name of this registry. ``_judge`` checks IP addresses."""
     names = {str(name).lower() for name in settings.ALLOWED_HOSTS} | {"localhost", ".localhost"}
     above = {host[place:] for place, letter in enumerate(host) if letter == "."}
     return not _is_number(host) and not names.isdisjoint({host, *above})
@@ -232,7 +232,7 @@ def _is_number(host: str) -> bool:
 def _resolve(host: str, port: int) -> tuple[Address, ...]:
     """Every address of the host. Raises Unreachable.
 
-    In a thread, since the system's resolver knows no limit of time that we could give it.
+    It runs in a thread, because getaddrinfo has no time limit.
     """
     with suppress(ValueError):
         return (ip_address(host),)
@@ -252,9 +252,9 @@ def _resolve(host: str, port: int) -> tuple[Address, ...]:
 
 
 def _judge(address: Address, port: int) -> None:
-    """Raises Refused for an address of ours, and for an address or port that is not public unless it is allowed.
+    """Raises Refused for an address of this registry, and for an address or port that is neither public nor allowed.
 
-    A person who may choose any port has a port scanner.
+    Ports are limited because a person who can choose any port can scan ports.
     """
     inner = _inner(address)
     is_allowed = any(inner in network for network in settings.WEBHOOK_ALLOWED_NETWORKS)
@@ -267,7 +267,7 @@ def _judge(address: Address, port: int) -> None:
         )
     if not (_is_web_port(port) or (is_allowed and port >= _UNPRIVILEGED)):
         raise Refused(
-            _("Port %(port)s is none of a web server. An operator may allow it (KCR_WEBHOOK_ALLOWED_PORTS).")
+            _("Port %(port)s is not a port of web servers. An operator may allow it (KCR_WEBHOOK_ALLOWED_PORTS).")
             % {"port": port}
         )
 
@@ -277,7 +277,7 @@ def _is_web_port(port: int) -> bool:
 
 
 def _inner(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, else the address itself."""
+    """The IPv4 address inside a mapped, 6to4 or NAT64 address; else the address itself."""
     if not isinstance(address, IPv6Address):
         return address
     if inner := address.ipv4_mapped or address.sixtofour:
@@ -296,7 +296,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _is_own_server(address: Address, port: int) -> bool:
-    """Whether our web server listens there, by its settings."""
+    """Whether KCR_LISTEN names this address and port."""
     for listen in settings.LISTEN.split(","):
         host, _colon, own_port = listen.strip().rpartition(":")
         with suppress(ValueError):
@@ -307,7 +307,7 @@ def _is_own_server(address: Address, port: int) -> bool:
 
 
 def _is_own_front(address: Address, port: int) -> bool:
-    """Whether this is where our public name leads to."""
+    """Whether KCR_PUBLIC_URL resolves to this address and port."""
     public = settings.PUBLIC
     if port != (public.port or _PORTS[public.scheme]):
         return False

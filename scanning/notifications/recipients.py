@@ -1,7 +1,7 @@
-"""Whom mails of notices may go to: people of the organization, and other addresses once they have agreed.
+"""Who may get notification mails: members of the organization, and other addresses after they agree.
 
-An address outside the organization gets one mail that asks, with a link, and nothing else until a person who reads its
-mail agrees. The answer holds for all notices of the project, until the address unsubscribes.
+An address outside the organization first gets one mail with a link, and no other mail until its reader agrees on that
+page. The answer is valid for all notifications of the project, until the address unsubscribes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from accounts.models import Project
 
-MAILS_PER_HOUR = 500  # of a project, to whomever
-QUESTIONS = 3  # to an address about a project, ever
-QUESTIONS_PER_DAY = 3  # to an address, about any project
+MAILS_PER_HOUR = 500  # of a project
+QUESTIONS = 3  # to an address, for one project
+QUESTIONS_PER_DAY = 3  # to an address, for all projects
 BETWEEN_QUESTIONS = timedelta(days=1)
 RETRY = timedelta(minutes=10)
 ANSWERED_WITHIN = timedelta(days=14)
@@ -41,7 +41,7 @@ UNSUBSCRIBE_SALT = "kcr.notices.unsubscribe"
 
 
 class State(StrEnum):
-    """What is known of an address: who is MEMBER or CONFIRMED gets mails."""
+    """MEMBER and CONFIRMED get mails; ASKED and DECLINED do not."""
 
     MEMBER = "member"
     CONFIRMED = "confirmed"
@@ -51,7 +51,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An address of a notice. ``asked_at``: when the last question was sent; None: none yet."""
+    """An address of a subscription. ``asked_at``: when the last question was sent, None before the first."""
 
     address: str
     state: State
@@ -60,19 +60,19 @@ class Known:
 
 
 def known(project: Project, addresses: Iterable[str]) -> list[Known]:
-    """What is known of these addresses, in their order. Two queries."""
+    """The state of each address, in their order. Two queries."""
     wanted = list(addresses)
     members, rows = _members(project, wanted), _rows(project, wanted)
     return [_known(address, members, rows) for address in wanted]
 
 
 def allowed(project: Project, addresses: Iterable[str]) -> set[str]:
-    """Those of these addresses that mails may go to."""
+    """The addresses that may get mails."""
     return {each.address for each in known(project, addresses) if each.state in {State.MEMBER, State.CONFIRMED}}
 
 
 def ask(project: Project, addresses: Iterable[str], language: str) -> None:
-    """Have those asked who must agree and have never been asked. Inside a transaction."""
+    """Queue a question to each address that must agree and was never asked. Call it inside a transaction."""
     now = timezone.now()
     new = [
         Recipient(project=project, address=each.address.lower(), language=language, due_at=now)
@@ -83,20 +83,20 @@ def ask(project: Project, addresses: Iterable[str], language: str) -> None:
 
 
 def ask_again(project: Project, address: str) -> None:
-    """Have an address asked once more. Raises Refused when it was asked lately or often enough."""
+    """Queue another question. Raises Refused within BETWEEN_QUESTIONS, after QUESTIONS, and after an answer."""
     found = Recipient.objects.filter(project=project, address=address.lower()).first()
     if found is None or not _may_ask_again(found):
-        raise Refused(_("This address was asked lately, or often enough, or has declined."))
+        raise Refused(_("This address was asked recently, or often enough, or has declined."))
     Recipient.objects.filter(pk=found.pk, mails=found.mails, due_at=None).update(due_at=timezone.now())
 
 
 def withdraw(project: Project, address: str) -> None:
-    """The address does not want the project's mails any more: it must agree again before it gets one."""
+    """Cancel the address's agreement: it must agree again before it gets another mail of the project."""
     Recipient.objects.filter(project=project, address=address.lower()).update(confirmed_at=None, due_at=None)
 
 
 def reserve(project: Project) -> timedelta | None:
-    """Count a mail of the project; how long to wait first, when this hour's are used up."""
+    """Count one mail of the project. If MAILS_PER_HOUR are used up, count nothing and return how long to wait."""
     now = timezone.now()
     hour = now.replace(minute=0, second=0, microsecond=0)
     MailHour.objects.get_or_create(project=project, hour=hour)
@@ -106,13 +106,13 @@ def reserve(project: Project) -> timedelta | None:
 
 
 def forget() -> None:
-    """Delete the counts of hours that are over."""
+    """Delete the counts of past days."""
     MailHour.objects.filter(hour__lt=timezone.now() - timedelta(days=1)).delete()
 
 
 # ── The question ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def send_due() -> int:
-    """Ask the recipients that are due; returns how many mails went. May run twice at once: a row is claimed first."""
+    """Send the questions that are due; returns how many. Safe in several workers at once: each claims a row first."""
     now = timezone.now()
     due = Recipient.objects.filter(due_at__lte=now).order_by("due_at").select_related("project")
     sent = 0
@@ -134,7 +134,7 @@ def _was_asked_enough(row: Recipient, now: datetime) -> bool:
 
 
 def _send(row: Recipient) -> bool:
-    """Send the question; what cannot be sent is tried again later, and counts."""
+    """Send the question. A failure counts as a question, and is retried after RETRY."""
     with translation.override(row.language):
         subject = _("Do you want notifications about %(project)s?") % {"project": row.project.name}
         context: dict[str, Any] = {
@@ -174,7 +174,7 @@ def read(token: str) -> Recipient | None:
 
 
 def answer(row: Recipient, *, agrees: bool) -> None:
-    """Write down what the reader of the mail said; who declines is not asked about the project again."""
+    """Store the answer. An address that declines is not asked for this project again."""
     now = timezone.now()
     said = {"confirmed_at": now if agrees else None, "declined_at": None if agrees else now}
     Recipient.objects.filter(pk=row.pk).update(**said, due_at=None)

@@ -1,11 +1,11 @@
-"""The vulnerability database: a folder that is never changed, and a name that points to the newest one.
+"""The vulnerability database: folders that never change, and a link to the newest one.
 
     <scans>/vulnerability-db/<when it was made>/db/{trivy.db, metadata.json}    a cache folder of Trivy's
                                               /java-db/…
     <scans>/vulnerability-db/current -> <when it was made>
 
-A scan asks once where "current" is and stays there, so it never sees half of another one. A new one becomes current
-after Trivy has read it.
+A scan resolves "current" once and keeps that folder, so it never reads a mix of two databases. A new database becomes
+current after Trivy has read it.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from scanning.trivy.program import ScanFailed, Workplace
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KEPT = 2  # scans that began with the one before may still read it
+KEPT = 2  # running scans may still read the former one
 FILES = ("trivy.db", "metadata.json")
 MAX_BYTES = 8 * 1024**3
 BLOCK = 1024**2
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
-# A bbolt file begins with a page that says: magic, version, page size, which page is the root, how many pages.
+# The first page of a bbolt file: magic, version, page size, number of the root page, number of pages.
 _META = struct.Struct("<16x I I I 4x Q 8x 8x Q")
 _MAGIC = 0xED0CDAED
-# A page begins with: its kind, how many entries it has, how many pages more it takes.
-# An entry of a leaf says where its name is, and how long.
+# The head of a page: kind, number of entries, number of overflow pages.
+# An entry of a leaf: offset and length of its name.
 _PAGE, _ENTRY = struct.Struct("<8x H H I"), struct.Struct("<4x I I 4x")
 _LEAF = 2
 _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}).encode()
@@ -54,7 +54,7 @@ _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "vers
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """A database that may be used. ``updated_at``: when its makers made it; ``next_at``: when they promise another."""
+    """A usable database. ``updated_at``: when it was built; ``next_at``: when its publisher promises the next."""
 
     folder: Path
     updated_at: datetime
@@ -62,16 +62,16 @@ class Database:
 
     @property
     def is_stale(self) -> bool:
-        """Whether it is so old that results should not be trusted without a look at its age."""
+        """Whether it is older than DatabaseRefresh.STALE."""
         return timezone.now() - self.updated_at > DatabaseRefresh.STALE
 
 
 class Refused(ValueError):
-    """What was offered is not a vulnerability database that can be used; the message says why."""
+    """Not a usable vulnerability database. The message says why."""
 
 
 def current() -> Database | None:
-    """The database that scans use; None while there is none."""
+    """The database that scans use, or None."""
     try:
         folder = (_root() / "current").resolve(strict=True)
         return _read(folder)
@@ -80,10 +80,10 @@ def current() -> Database | None:
 
 
 def refresh(*, only_if_due: bool = False) -> Database | None:
-    """Fetch a newer database from KCR_TRIVY_DB_REPOSITORY; returns it, or None when there is none or it cannot be had.
+    """Fetch a newer database from KCR_TRIVY_DB_REPOSITORY. Returns it; None if there is no newer one or it failed.
 
-    Every attempt leaves a DatabaseRefresh, which says why it failed. With ``only_if_due`` nothing is done while the
-    current one is not to be renewed by its makers' own word.
+    Each attempt creates a DatabaseRefresh with its problem. ``only_if_due``: do nothing before the ``next_at`` of the
+    current database.
     """
     now, before = timezone.now(), current()
     if only_if_due and before and before.next_at and before.next_at > now:
@@ -103,9 +103,9 @@ def refresh(*, only_if_due: bool = False) -> Database | None:
 
 
 def install(archive: IO[bytes], source: str) -> Database:
-    """Use the database in an archive (the layer ``db.tar.gz`` of its OCI artifact), whatever its age.
+    """Make the database in an archive (``db.tar.gz``, the layer of its OCI artifact) current, even if it is older.
 
-    Raises Refused, and nothing has changed.
+    Raises Refused, and keeps the current one.
     """
     with workplace() as place:
         made = _publish(_extract(archive, place.folder / "offered"), place)
@@ -115,7 +115,7 @@ def install(archive: IO[bytes], source: str) -> Database:
 
 @contextmanager
 def workplace() -> Iterator[Workplace]:
-    """An empty folder on the file system of the data, gone afterwards."""
+    """A temporary folder on the file system of the data."""
     root = Path(settings.SCAN_DIR) / "scanning"
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as folder:
@@ -132,30 +132,30 @@ def _note(source: str, used: Database | None, problem: str = "") -> None:
     )
 
 
-# ── Where it comes from ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Fetch ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _fetch(source: str, place: Workplace) -> Path:
-    """The folder with the files of the newest database that the source has."""
+    """Fetch the newest database of the source. Returns the folder with its files."""
     host, _, path = source.partition("/")
     ours = hosts.of_service(host)
     if ours is None:
         return program.download_database(source, place)
     wire_name, reference = _split(path)
     try:
-        # A repository of this registry: its bytes are here, no client is needed.
+        # A repository of this registry: read its bytes directly.
         return _extract(_open_layer(ours.parse(wire_name), reference), place.folder / "offered")
     except errors.RegistryError as error:
         raise Refused(f"{source}: {error}") from error
 
 
 def _split(path: str) -> tuple[str, str]:
-    """The name in a reference, and its digest (NAME:TAG@DIGEST, NAME@DIGEST), else its tag, else Trivy's own."""
+    """The name, and the digest (NAME:TAG@DIGEST, NAME@DIGEST), or else the tag, or else Trivy's default tag 2."""
     named, _, digest = path.partition("@")
     name, colon, tag = named.rpartition(":")
     return (name, digest or tag) if colon else (named, digest or "2")
 
 
 def _open_layer(name: names.ImageName, reference: str) -> IO[bytes]:
-    """The archive in the manifest of a tag or digest, as it was pushed: its bytes are looked at once more."""
+    """The archive in the manifest of a tag or digest. Verifies the digests of the manifest and the layer."""
     found = manifests.find(SYSTEM, name, reference)
     if str(digests.of(found.content, digests.parse(found.digest).algorithm)) != found.digest:
         raise Refused(f"{name}@{found.digest} has been changed")
@@ -175,7 +175,7 @@ def _open_layer(name: names.ImageName, reference: str) -> IO[bytes]:
 
 
 def _extract(archive: IO[bytes], folder: Path) -> Path:
-    """Take the files of a database, and nothing else, out of a tar archive, compressed or not. Raises Refused."""
+    """Extract FILES, and nothing else, from a tar archive, compressed or not. Raises Refused."""
     folder.mkdir()
     try:
         with archive, tarfile.open(fileobj=archive, mode="r|*") as members:
@@ -194,12 +194,12 @@ def _extract(archive: IO[bytes], folder: Path) -> Path:
     return folder
 
 
-# ── How it becomes current ───────────────────────────────────────────────────────────────────────────────────────────
+# ── Publish ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _publish(fetched: Path, place: Workplace) -> Database:
-    """Try the database out, and make it the current one. Raises Refused."""
+    """Test the database with Trivy, and make it current. Raises Refused."""
     _read_metadata(fetched)
     if not _is_whole(fetched / "trivy.db"):
-        raise Refused("trivy.db is cut off, or is no database, or knows nothing")
+        raise Refused("trivy.db is cut off, is not a database, or holds no advisories")
     tried = place.folder / "tried"
     tried.mkdir()
     fetched.rename(tried / "db")
@@ -214,7 +214,7 @@ def _publish(fetched: Path, place: Workplace) -> Database:
     root = _root()
     root.mkdir(mode=0o755, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{updated_at:%Y%m%dT%H%M%S}-", dir=root))
-    folder.chmod(0o755)  # there is no secret in it, and Trivy may run as another user
+    folder.chmod(0o755)  # it holds no secrets, and Trivy may run as another user
     for part in list(tried.iterdir()):
         shutil.move(part, folder / part.name)  # the folder may be on another file system
     pointer = folder / "pointer"
@@ -225,9 +225,11 @@ def _publish(fetched: Path, place: Workplace) -> Database:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file has all the pages that it says it has, and advisories of somebody in them.
+    """Whether the bbolt file has all its pages, and advisories of at least one source.
 
-    Trivy would notice missing pages only when it needs them, and missing advisories never: everything would be clean.
+    Trivy notices a missing page only if it reads that page, and does not notice missing advisories: every image would
+    be clean. Trivy has no command that checks a database, and its digest proves only what was downloaded, not what was
+    published. There is no bbolt reader for Python, so this reads the first page and the root page itself.
     """
     with path.open("rb") as file:
         first = file.read(_META.size)
@@ -241,18 +243,18 @@ def _is_whole(path: Path) -> bool:
         try:
             kind, entries, more = _PAGE.unpack_from(page)
             page += file.read(min(more, pages) * page_size)
-            if kind != _LEAF:  # more sources than fit on a page
+            if kind != _LEAF:  # an inner page: there are more sources than fit on one page
                 return True
             places = range(_PAGE.size, _PAGE.size + entries * _ENTRY.size, _ENTRY.size)
             found = [(place, *_ENTRY.unpack_from(page, place)) for place in places]
-        except struct.error:  # it says that there is more than there is
+        except struct.error:  # the page is shorter than its head says
             return False
     names = {page[place + offset : place + offset + length] for place, offset, length in found}
     return bool(names - {b"vulnerability", b"data-source"})
 
 
 def _forget_old(root: Path) -> None:
-    # By when their files were written: Trivy touches the folders that it reads.
+    # Sort by the time of the files, because Trivy changes the time of folders that it reads.
     written = {path.parents[1]: path.stat().st_mtime_ns for path in root.glob("*/db/metadata.json")}
     used = (root / "current").resolve()
     others = sorted(
@@ -268,16 +270,16 @@ def _read(folder: Path) -> Database:
 
 
 def _read_metadata(folder: Path) -> tuple[datetime, datetime | None]:
-    """When it was made and when the next one is to come. Raises Refused."""
+    """When it was built, and when the next is promised. Raises Refused."""
     try:
         metadata: Any = json.loads((folder / "metadata.json").read_bytes())
     except (OSError, ValueError) as error:
         raise Refused("its metadata.json cannot be read") from error
     if not isinstance(metadata, dict) or metadata.get("Version") != 2:
-        raise Refused("it is of another version than 2, which this Trivy reads")
+        raise Refused("its schema version is not 2, which this Trivy reads")
     updated_at = _moment(metadata.get("UpdatedAt"))
     if updated_at is None:
-        raise Refused("its metadata.json does not say when it was made")
+        raise Refused("its metadata.json has no UpdatedAt")
     return updated_at, _moment(metadata.get("NextUpdate"))
 
 

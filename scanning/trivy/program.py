@@ -1,9 +1,9 @@
-"""Trivy, the only program that scanning starts: each run by itself, within limits, with nothing of ours around it.
+"""Runs Trivy, the only program that scanning starts. Each run is separate, limited, and isolated from KCR.
 
-It reads files and writes files: an image as a layout, a list of packages, a database. It gets no environment, no
-credentials, no cache that another image could have poisoned, and, where the system allows it, a file system and a user
-of its own, no network and no sight of our processes (``isolation``). What it leaves in its folder is read as what a
-stranger wrote. What it says about its failures is turned into a Problem here, once.
+Trivy reads and writes files: an image as a layout, a list of packages, a database. It gets no environment, no
+credentials and no cache that another image could have poisoned. Where the system allows it, it has its own file system
+and user, no network, and does not see other processes (``isolation``). Its output files are read as untrusted input.
+This module maps its error messages to ``Problem``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     from typing import IO
 
 SECONDS = 600
-FILE_BYTES = 2 * 1024**3  # what a bomb in a layer may write into one file
-DISK_BYTES = 4 * 1024**3  # and into all of them
+FILE_BYTES = 2 * 1024**3  # that one run may write to one file
+DISK_BYTES = 4 * 1024**3  # that one run may write to all files
 DATA_BYTES = 1024**3  # memory; an image with 50,000 packages needs three quarters of it
 OUTPUT_BYTES = 256 * 1024**2
-TURN = 0.25  # seconds between two looks at a run
+TURN = 0.25  # seconds between two checks of a run
 HEARTBEAT = 10.0
-SAID_BYTES = 64 * 1024  # of its last words, from the beginning and from the end
+SAID_BYTES = 64 * 1024  # of standard error, from the beginning and from the end
 
 _QUIET = ("--quiet", "--config", "", "--ignorefile", "", "--disable-telemetry", "--skip-version-check")
 _OFFLINE = ("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--cache-backend", "memory")
@@ -60,7 +60,7 @@ _JAVA_TABLES = """
     CREATE INDEX indices_artifact_idx ON indices (artifact_id);
     CREATE UNIQUE INDEX indices_sha1_idx ON indices (sha1);
 """
-# What Trivy's last words mean; the first that is found counts.
+# Texts in Trivy's standard error, and their Problem. The first match counts.
 _MEANINGS = (
     ("cannot be specified on the first run", Problem.DATABASE_MISSING),
     ("old DB schema", Problem.DATABASE_BROKEN),
@@ -87,7 +87,7 @@ _MEANINGS = (
 
 
 class ScanFailed(Exception):
-    """Trivy, or what it needs, failed. ``detail`` is for people: at most 500 characters, no path of this machine."""
+    """Trivy failed, or is missing. ``detail`` is for people: at most 500 characters, without paths of this machine."""
 
     def __init__(self, problem: Problem, detail: str = "") -> None:
         super().__init__(f"{problem}: {detail}")
@@ -100,9 +100,9 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """An empty folder for one scan, and whom to tell every few seconds that it goes on.
+    """An empty folder for one scan. ``heartbeat`` is called every HEARTBEAT seconds of a run.
 
-    ``heartbeat`` may raise: then the run is stopped and the exception passes through.
+    If ``heartbeat`` raises, the run is stopped and the exception passes through.
     """
 
     folder: Path
@@ -111,9 +111,9 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What keeps Trivy apart from the application here. ``kind``: one of the sandbox's, or "runner".
+    """How Trivy is isolated from KCR on this machine. ``kind``: a kind of ``sandbox``, or "runner".
 
-    ``why``: what the system said to stronger kinds, when there is none but the limits.
+    ``why``: the errors of the stronger kinds, if only "limits" works.
     """
 
     kind: str
@@ -121,19 +121,19 @@ class Isolation:
 
     @property
     def is_none(self) -> bool:
-        """Whether Trivy runs as the application's own user, with its files and its network in reach."""
+        """Whether Trivy runs as KCR's own user and can reach its files and its network."""
         return self.kind == "limits"
 
     @property
     def takes_copies(self) -> bool:
-        """Whether Trivy runs as another user, who may not read the files of ours."""
+        """Whether Trivy runs as another user, who cannot read KCR's files and needs copies."""
         return self.kind in {"namespaces", "user"} and os.geteuid() == 0
 
 
 def make_sbom(layout: Path, workplace: Workplace) -> bytes:
-    """The packages in the image of a layout (a folder with one manifest), as CycloneDX in JSON. Raises ScanFailed.
+    """The packages of an image in a layout (a folder with one manifest), as CycloneDX in JSON. Raises ScanFailed.
 
-    The layout is moved away.
+    Moves the layout into the folder of the run.
     """
     folder = _new_folder(workplace)
     layout.rename(folder / "layout")
@@ -144,7 +144,7 @@ def make_sbom(layout: Path, workplace: Workplace) -> bytes:
 
 
 def make_report(sbom: bytes, database: Path, workplace: Workplace) -> dict[str, Any]:
-    """What the database (a cache folder of Trivy's) knows about these packages: Trivy's report. Raises ScanFailed."""
+    """Trivy's report on these packages from the database (a cache folder of Trivy). Raises ScanFailed."""
     folder = _new_folder(workplace)
     (folder / "packages.json").write_bytes(sbom)
     cache_folder = _link(database, folder / "database")
@@ -159,7 +159,7 @@ def make_report(sbom: bytes, database: Path, workplace: Workplace) -> dict[str, 
 
 
 def download_database(repository: str, workplace: Workplace) -> Path:
-    """Fetch the vulnerability database from an OCI repository ("": where Trivy's makers publish it). Raises ScanFailed.
+    """Fetch the vulnerability database from an OCI repository ("": Trivy's own repository). Raises ScanFailed.
 
     Returns the folder with ``trivy.db`` and ``metadata.json``.
     """
@@ -179,9 +179,9 @@ def download_database(repository: str, workplace: Workplace) -> Path:
 
 
 def write_java_database(cache_folder: Path) -> None:
-    """Put an empty index of Java archives into a cache folder: without any, Trivy refuses every image with a .jar.
+    """Put an empty index of Java archives into a cache folder. Without an index, Trivy refuses images with a .jar.
 
-    With it, archives are known by what is written in them (pom.properties), not by their digest.
+    With the empty index, Trivy identifies archives by their pom.properties, not by their digest.
     """
     folder = cache_folder / "java-db"
     folder.mkdir(parents=True)
@@ -193,7 +193,7 @@ def write_java_database(cache_folder: Path) -> None:
 
 @cache
 def version() -> str:
-    """Trivy's version, such as 0.76.0. Raises ScanFailed when there is none."""
+    """Trivy's version, such as 0.76.0. Raises ScanFailed without Trivy."""
     done = subprocess.run(  # noqa: S603  our own words
         [_program(), "--version"], capture_output=True, text=True, timeout=60, check=False, env={"HOME": os.devnull}
     )
@@ -205,7 +205,7 @@ def version() -> str:
 
 @cache
 def isolation() -> Isolation:
-    """What keeps Trivy apart from the application on this machine; asked for once. Raises ScanFailed without Trivy."""
+    """The strongest isolation that works on this machine, tried once. Raises ScanFailed without Trivy."""
     if settings.TRIVY_SOCKET:
         return Isolation("runner")
     kinds = ("namespaces", "user") if os.geteuid() == 0 else ("namespaces",)
@@ -233,7 +233,7 @@ def _common(cache_folder: str, output: str) -> list[str]:
 
 
 def _program() -> str:
-    """Where Trivy is: beside Python, as a package of it, or where programs are."""
+    """The path of Trivy: beside Python, or in PATH."""
     found = sandbox.find("trivy", env.of_the_system("PATH").get("PATH", os.defpath))
     if found is None:
         raise ScanFailed(Problem.SCANNER_MISSING, "the program trivy is not installed where the scanner runs")
@@ -241,15 +241,15 @@ def _program() -> str:
 
 
 def _new_folder(workplace: Workplace) -> Path:
-    """A folder for one run: what the run before left elsewhere does not matter."""
+    """A new folder for one run, so that files of an earlier run have no effect."""
     return Path(tempfile.mkdtemp(dir=workplace.folder))
 
 
 def _link(source: Path, target: Path) -> Path:
-    """The same files in another folder, to be read only; where they are to be read (on another file system: there)."""
+    """Hard-link the files into another folder. Returns the path to read: ``source`` if it is on another file system."""
     target.mkdir()
     for path in sorted(source.glob("**/*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)  # no secrets: the user that Trivy runs as may read them
+        path.chmod(0o755 if path.is_dir() else 0o644)  # they hold no secrets, and Trivy may run as another user
         place = target / path.relative_to(source)
         if path.is_dir():
             place.mkdir()
@@ -271,7 +271,7 @@ def _command(
     read_only: Sequence[Path] = (),
     downloads: bool = False,
 ) -> tuple[list[str], int]:
-    """What starts a command in isolation, and the id of the user that it becomes (0: ours)."""
+    """The command that runs ``command`` in isolation, and the id of the user that it runs as (0: KCR's)."""
     user = secrets.choice(sandbox.USERS) if isolated.takes_copies else 0
     wanted = sandbox.Specification(
         kind="limits" if isolated.kind == "runner" else isolated.kind,
@@ -298,13 +298,13 @@ def _run(
     read_only: Sequence[Path] = (),
     downloads: bool = False,
 ) -> None:
-    """Run Trivy to its end in its folder. Raises ScanFailed, and what the heartbeat raises."""
+    """Run Trivy in its folder until it ends. Raises ScanFailed, and passes on errors of the heartbeat."""
     (folder / "tmp").mkdir()
     environment = env.of_the_system(*_FOR_DOWNLOADS) if downloads else {}
     isolated = isolation()
-    if downloads and isolated.kind != "namespaces":  # what it reads then is what the operator named
+    if downloads and isolated.kind != "namespaces":  # it reads from the operator's repository only
         isolated = Isolation("limits")
-    # Another user does not get through the folders above.
+    # Another user cannot pass through the parent folders, so the paths are relative.
     home = Path() if isolated.kind in {"user", "runner"} else folder
     environment |= {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home / "tmp")}
     user = 0
@@ -330,18 +330,18 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     if user:
         sandbox.give(folder, user)
-    return subprocess.Popen(  # noqa: S603  nothing in it is anybody else's
+    return subprocess.Popen(  # noqa: S603  no part of the command comes from a user
         command,
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,  # nothing comes; that it is closed is heard at once
+        stdout=subprocess.PIPE,  # Trivy writes nothing to it; its end is noticed at once
         stderr=errors,
     )
 
 
 class _Remote:
-    """A run of Trivy in another container (``scanning.trivy.runner``), asked for as a process is. Raises ScanFailed."""
+    """A run of Trivy in another container (``scanning.trivy.runner``), used like a Popen. Raises ScanFailed."""
 
     def __init__(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.said, self.returncode = "", 0
@@ -368,13 +368,13 @@ class _Remote:
             raise ScanFailed(Problem.KILLED, "the runner ended") from error
 
     def close(self) -> None:
-        """The runner stops Trivy when its caller has gone."""
+        """Close the connection: the runner then stops Trivy."""
         self._answer.close()
         self._socket.close()
 
 
 def _watch(process: subprocess.Popen[bytes] | _Remote, folder: Path, workplace: Workplace) -> int:
-    """Wait for the end within the limits that Trivy does not keep by itself; returns the exit status."""
+    """Wait for the end, and enforce the limits of time and disk. Returns the exit status."""
     started = heard = time.monotonic()
     while True:
         try:
@@ -392,7 +392,7 @@ def _watch(process: subprocess.Popen[bytes] | _Remote, folder: Path, workplace: 
 
 
 def _stop(process: subprocess.Popen[bytes] | _Remote, user: int) -> None:
-    """End it at once: it has nothing to put in order. What it started as another user ends with it."""
+    """Kill the run, and all processes of its user."""
     if isinstance(process, _Remote):
         process.close()
         return
@@ -400,13 +400,13 @@ def _stop(process: subprocess.Popen[bytes] | _Remote, user: int) -> None:
         process.stdout.close()
     process.kill()
     process.wait()
-    if user:  # it fails when there is none
+    if user:  # fails if the user has no process
         subprocess.run(sandbox.end_all(user), stderr=subprocess.DEVNULL, check=False)  # noqa: S603  our own words
 
 
 def _failure(status: int, words: str, folder: Path) -> ScanFailed:
     lines = [line for line in words.splitlines() if line.strip()]
-    # A crash is followed by hundreds of lines about where it was.
+    # A crash prints hundreds of lines of stack trace after its message.
     telling = (line for line in lines if "FATAL" in line or line.startswith(("panic:", "fatal error:")))
     told = next(telling, lines[-1] if lines else "").rpartition("FATAL")[2].strip().removeprefix("Fatal error")
     detail = " ".join(told.split()).replace(f"{folder}/", "").replace(str(settings.DATA_DIR), "…")
@@ -420,7 +420,7 @@ def _failure(status: int, words: str, folder: Path) -> ScanFailed:
 
 
 def _words(file: IO[bytes], most: int = SAID_BYTES) -> str:
-    """The beginning and the end of what it said."""
+    """The beginning and the end of standard error."""
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     begin = file.read(most)
@@ -440,7 +440,7 @@ def _output(path: Path) -> bytes:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A file that a run left, open for reading. Raises FileNotFoundError, and ScanFailed for links and pipes."""
+    """Open a file that a run wrote. Raises FileNotFoundError, and ScanFailed for links and pipes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -454,7 +454,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes under a folder that somebody else is writing to."""
+    """Bytes used under a folder while Trivy writes to it."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:

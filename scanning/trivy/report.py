@@ -1,7 +1,7 @@
-"""What Trivy writes, read (its JSON report, schema 2; CycloneDX): data in, data out.
+"""Parses Trivy's output: its JSON report (schema 2) and its SBOM (CycloneDX).
 
-Nearly every field may be absent, and an image may put anything into names and versions: what has another shape than it
-should is left out, what is too long is cut, and nothing here raises for it.
+Most fields may be absent, and an image can put any text into names and versions. Values of a wrong type are left out,
+long ones are cut, and neither raises an error.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PROPERTY = "aquasecurity:trivy:"
 
 @dataclass(frozen=True, slots=True, order=True)
 class PackageName:
-    """Some version of some package; ``kind`` is Trivy's type of it."""
+    """One version of a package. ``kind``: Trivy's type."""
 
     kind: str
     name: str
@@ -45,7 +45,7 @@ class PackageName:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ReportedFinding:
-    """A vulnerability in a package at a place. ``severity`` is 1 (unknown) to 5 (critical), ``score`` CVSS or None."""
+    """A vulnerability of a package in an image. ``severity``: 1 (unknown) to 5 (critical). ``score``: CVSS or None."""
 
     vulnerability: str
     package: PackageName
@@ -66,7 +66,7 @@ class ReportedFinding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a report says. ``system``: such as "debian 12.5", "" when no operating system was recognised."""
+    """The content of a report. ``system``: such as "debian 12.5", "" without a recognised operating system."""
 
     found: tuple[ReportedFinding, ...]
     system: str
@@ -74,7 +74,7 @@ class Result:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same findings, in whatever order they were reported."""
+        """A hash of the findings that does not depend on their order."""
         return hashlib.sha256(
             json.dumps([astuple(each) for each in sorted(self.found, key=_identity)]).encode()
         ).hexdigest()
@@ -85,7 +85,7 @@ def _identity(found: ReportedFinding) -> tuple[Any, ...]:
 
 
 def read_report(report: dict[str, Any]) -> Result:
-    """Read a report; a finding that is reported twice counts once, with its worst severity."""
+    """Parse a report. A finding that is reported twice is returned once, with its worst severity."""
     system = _dict(_dict(report.get("Metadata")).get("OS"))
     found: dict[tuple[str, PackageName, str], ReportedFinding] = {}
     for part in _dicts(report.get("Results")):
@@ -101,7 +101,7 @@ def read_report(report: dict[str, Any]) -> Result:
 
 
 def read_packages(sbom: bytes) -> list[PackageName]:
-    """The packages of an SBOM, each once, sorted. Raises ValueError when it is not JSON."""
+    """The packages of an SBOM, sorted, without duplicates. Raises ValueError if it is not JSON."""
     components = _dicts(_dict(json.loads(sbom)).get("components"))
     return sorted({package for component in components if (package := _package(component))})
 
@@ -140,7 +140,7 @@ def _found(row: dict[str, Any], kind: str) -> ReportedFinding | None:
 
 
 def _score(rated: dict[str, Any], source: str) -> float | None:
-    """The CVSS score of the source of the severity, else of NVD, else the highest that anybody gives."""
+    """The CVSS score by the source of the severity, or else by NVD, or else the highest of all sources."""
     given: dict[str, float] = {}
     for who, scores in rated.items():
         for version in ("V40Score", "V3Score", "V2Score"):
@@ -163,7 +163,7 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _text(value: Any, most: int) -> str:
-    """A text that can be stored: without NUL and halves of surrogate pairs, at most so long."""
+    """A text that PostgreSQL can store: without NUL and lone surrogates, at most ``most`` characters."""
     if not isinstance(value, str):
         return ""
     return value.replace("\0", "").encode(errors="ignore").decode()[:most]

@@ -6,7 +6,7 @@ and Trivy only. Started by root, which needs CHOWN, DAC_OVERRIDE, KILL, SETGID, 
 user of its own: a run does not reach another one, nor this program.
 
 A request is a line of JSON: arguments, folder (below the socket's), environment, file_bytes, data_bytes. The answer is
-another one: status (as a shell says it), said (the end of standard error). Who hangs up stops the run.
+a line of JSON: status (as in a shell), said (the end of standard error). Closing the connection stops the run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Run(socketserver.StreamRequestHandler):
     """One run of Trivy."""
 
     def handle(self) -> None:
-        """Run it, unless its caller has gone."""
+        """Run Trivy until it ends or the caller closes the connection."""
         wanted = json.loads(self.rfile.readline(MAX_REQUEST))
         root = Path(str(self.server.server_address)).resolve().parent
         folder = Path(wanted["folder"]).resolve(strict=True)
@@ -60,13 +60,13 @@ class _Run(socketserver.StreamRequestHandler):
             with suppress(subprocess.TimeoutExpired):
                 status = process.wait(TURN)
                 return status if status >= 0 else 128 - status
-            if select.select([self.request], [], [], 0)[0]:  # it said all that it had to say: it hangs up
+            if select.select([self.request], [], [], 0)[0]:  # after its request, the caller sends nothing: it closed
                 return 128
 
 
 @contextmanager
 def _user_for(folder: Path) -> Iterator[int]:
-    """A user who has the folder for a while, and no process afterwards; 0 where we are not root."""
+    """A user who owns the folder for the run; their processes are killed afterwards. 0 if this process is not root."""
     if os.geteuid() != 0:
         yield 0
         return
@@ -94,7 +94,7 @@ def _started(
     )
     command = [sys.executable, "-I", "-S", sandbox.__file__, specification.written(), program, *wanted["arguments"]]
     quiet = subprocess.DEVNULL
-    return subprocess.Popen(  # noqa: S603  the scanner is ours
+    return subprocess.Popen(  # noqa: S603  the caller is KCR's scanner
         command, cwd=folder, env=wanted["environment"], stdin=quiet, stdout=quiet, stderr=errors
     )
 

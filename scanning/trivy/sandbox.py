@@ -1,15 +1,15 @@
-"""Starts a program with nothing of ours around it: ``python -I -S sandbox.py SPECIFICATION PROGRAM ARGUMENT...``
+"""Starts a program in isolation from KCR: ``python -I -S sandbox.py SPECIFICATION PROGRAM ARGUMENT...``
 
-It is a program of its own and uses the standard library only. It sets limits, shuts itself in as the specification
-says, and becomes the program. Three kinds, from the strongest:
+This program uses the standard library only. It sets limits, isolates itself as the specification says, and executes
+the program. The kinds, from the strongest:
 
     namespaces  a file system of its own: programs and libraries to read, the run's folder to write, nothing else; no
                 processes but its own, no /proc, and without ``network`` no network. Started by root it also gets
                 another user.
-    user        another user, who may read and write what is given away to them: only root can do that.
-    limits      nothing but the limits: the program runs as our user, who may read what the application may.
+    user        another user, who owns the run's folder. Only root can start it.
+    limits      limits alone: the program runs as KCR's user and can read what KCR can read.
 
-The working directory is the run's folder. What fails before the program starts is said on standard error; status 125.
+The working directory is the run's folder. An error before the program starts is written to standard error; status 125.
 """
 
 from __future__ import annotations
@@ -71,18 +71,18 @@ class Specification:
     data_bytes: int = 0
 
     def written(self) -> str:
-        """As it is given to this program."""
+        """The argument for this program."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> Specification:
-        """What ``written`` wrote."""
+        """Parse the text of ``written``."""
         said = json.loads(text)
         return cls(**{each.name: said[each.name] for each in fields(cls)})
 
 
 def find(name: str, path: str) -> str | None:
-    """Where a program is: beside Python, as a package of it, or where programs are."""
+    """The path of a program: beside Python, or in ``path``."""
     return shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), path]))
 
 
@@ -96,7 +96,7 @@ def end_all(user: int) -> list[str]:
 
 
 def give(folder: Path, user: int) -> None:
-    """Let a user have what is in the folder, but for what is linked into it: that everybody may read."""
+    """Make the user the owner of the folder's content. Hard links get no new owner, but become readable for all."""
     for root, _folders, names in os.walk(folder):
         os.chown(root, user, user, follow_symlinks=False)
         for name in names:
@@ -108,7 +108,7 @@ def give(folder: Path, user: int) -> None:
 
 
 def main() -> NoReturn:
-    """Become the program."""
+    """Isolate this process, and execute the program."""
     wanted, command = Specification.read(sys.argv[1]), sys.argv[2:]
     os.umask(0o022)  # another user goes through the folders that are made here
     try:
@@ -137,7 +137,7 @@ def _drop(wanted: Specification) -> None:
     """Give up every privilege, now and for programs that are executed; end with the parent process."""
     if os.geteuid() == 0:
         for capability in range(64):
-            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # those that the kernel does not know fail
+            _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # numbers that the kernel does not know fail
     if wanted.user:
         os.setgroups([])
         os.setresgid(wanted.user, wanted.user, wanted.user)
@@ -152,7 +152,7 @@ def _enter_namespaces(wanted: Specification, program: str) -> None:
     user, group = os.geteuid(), os.getegid()
     flags = _CLONE_NEWNS | _CLONE_NEWIPC | _CLONE_NEWPID | (0 if wanted.network else _CLONE_NEWNET)
     _check(_libc.unshare(flags if user == 0 else flags | _CLONE_NEWUSER), "namespaces")
-    if user:  # who is root in here is the same ordinary user outside
+    if user:  # root inside the namespace is the same ordinary user outside
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")

@@ -97,7 +97,7 @@ def test_who_declines_is_not_asked_again(console, project, mail_server):
     assert "declined" in page
     assert "Ask again" not in page
     refused = browser.post(f"{DEMO}/{made.pk}", {"act": "ask", "address": STRANGER}, follow=True)
-    assert "asked lately" in text(refused)
+    assert "asked recently" in text(refused)
     create(browser, STRANGER, "other@elsewhere.test")
     assert mail_server.recipients == [[STRANGER.lower()], ["other@elsewhere.test"]]
 
@@ -108,7 +108,7 @@ def test_a_question_is_repeated_a_few_times_only(console, project, mail_server):
     page = f"{DEMO}/{made.pk}"
     for _ in range(recipients.QUESTIONS - 1):
         refused = browser.post(page, {"act": "ask", "address": STRANGER}, follow=True)
-        assert "asked lately" in text(refused)
+        assert "asked recently" in text(refused)
         Recipient.objects.update(asked_at=timezone.now() - recipients.BETWEEN_QUESTIONS)
         send(browser, page, act="ask", address=STRANGER)
     assert len(mail_server.mails) == recipients.QUESTIONS

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
-from typing import TYPE_CHECKING
 
 import pytest
-from django.apps import apps
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from accounts.actors import SYSTEM
-from registry import manifests, repositories, runnable
+from registry import repositories, runnable
 from registry.models import Blob as StoredBlob
-from registry.models import Manifest, Severity
-from registry.oci.names import ImageName
-from scanning.models import Report, Scan
+from registry.models import Severity
+from scanning.models import Scan
 from scanning.models.scans import Problem
 from tests.support import scan_images
-from tests.support.factories import make_index, make_manifest
 from tests.support.images import (
     OCI_CONFIG,
     OCI_EMPTY,
@@ -35,9 +30,6 @@ from tests.support.images import (
 from tests.support.scan_images import DEBIAN_FINDINGS
 
 from .conftest import found_in, manifest_of, report_of
-
-if TYPE_CHECKING:
-    from tests.support.personas import World
 
 DISGUISES = scan_images.disguises()
 IN_TOTO = "application/vnd.in-toto+json"
@@ -181,27 +173,3 @@ def test_lost_bytes_are_in_doubt(push):
     for blob in StoredBlob.objects.filter(references__manifest=manifest):
         StoredBlob.objects.filter(pk=blob.pk).update(storage_key=f"blobs/no/where-{blob.pk}")
     assert runnable.is_image(manifest)
-
-
-# ── What was judged by an earlier rule ───────────────────────────────────────────────────────────────────────────────
-@pytest.mark.django_db
-def test_the_migration_asks_again_for_what_was_taken_for_no_image(world: World):
-    web = world.repository("web")
-    deleted, live, clean = (make_manifest(web, name, image=name) for name in ("deleted", "live", "clean"))
-    index = make_index(live)
-    for manifest, state in (
-        (deleted, "unsupported"),
-        (live, "unsupported"),
-        (index, "unsupported"),
-        (clean, "scanned"),
-    ):
-        Report.objects.create(manifest=manifest, state=state)
-    Manifest.objects.update(worst_severity=Severity.NONE)
-    manifests.delete(SYSTEM, web, ImageName("demo", "web", "deleted"), deleted.digest)
-    migration = import_module("scanning.migrations.0003_judged_again")
-    migration.judge_again(apps, None)
-    migration.judge_again(apps, None)
-    risks = dict(Manifest.objects.values_list("pk", "worst_severity"))
-    assert [risks[each.pk] for each in (deleted, live, clean)] == [None, None, Severity.NONE]
-    assert [scan.manifest_id for scan in Scan.objects.open()] == [live.pk]
-    assert set(Report.objects.values_list("manifest", flat=True)) == {index.pk, clean.pk}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from scanning.models import Notification, Subscription
+from accounts.actors import SYSTEM
+from registry import manifests
+from registry.models import Manifest, Severity
+from registry.oci.names import ImageName
+from scanning.models import Notification, Report, Scan, Subscription
 from scanning.notifications import messages
-from tests.support.factories import high, make_manifest, open_scan, scanned, subscribe
+from tests.support.factories import high, make_index, make_manifest, open_scan, scanned, subscribe
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -56,3 +62,23 @@ def test_notifications_and_channels_survive_the_renames(world, latest):
         constraints = connection.introspection.get_constraints(cursor, "scanning_notification")
     assert {"one_notification_a_scan", "notifications_to_gather"} <= constraints.keys()
     assert not {"one_notice_a_scan", "notices_to_gather"} & constraints.keys()
+
+
+def test_manifests_that_an_earlier_rule_called_unsupported_are_scanned_again(world, latest):
+    web = world.repository("web")
+    deleted, live, clean = (make_manifest(web, name, image=name) for name in ("deleted", "live", "clean"))
+    index = make_index(live)
+    for manifest in (deleted, live, index):
+        Report.objects.create(manifest=manifest, state="unsupported")
+    Report.objects.create(manifest=clean, state="scanned")
+    Manifest.objects.update(worst_severity=Severity.NONE)
+    manifests.delete(SYSTEM, web, ImageName("demo", "web", "deleted"), deleted.digest)
+    old = migrate([("scanning", "0003_judged_again"), ("registry", "0005_reviews_of_projects")])
+    migration = import_module("scanning.migrations.0003_judged_again")
+    for _ in range(2):
+        migration.judge_again(old, None)
+    migrate(latest)
+    severities = dict(Manifest.objects.values_list("pk", "worst_severity"))
+    assert [severities[each.pk] for each in (deleted, live, clean)] == [None, None, Severity.NONE]
+    assert [scan.manifest_id for scan in Scan.objects.open()] == [live.pk]
+    assert set(Report.objects.values_list("manifest", flat=True)) == {index.pk, clean.pk}
