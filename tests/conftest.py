@@ -13,6 +13,7 @@ from accounts import keys, tokens
 from accounts.models import Organization
 from registry.statistics.pulls import counter
 from tests.support.docker_client import PROJECT_HOST, DockerClient
+from tests.support.logs import lines_with_secrets, no_secret_is_logged  # noqa: F401  fixtures
 from tests.support.network import loopback_only, mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.support.personas import World, make_world
 

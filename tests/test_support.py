@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 
 import pytest
 
+from tests.support.logs import secrets_in
 from tests.support.network import is_loopback
 from tests.support.pages import Page
 
@@ -88,3 +90,27 @@ def test_tests_connect_to_loopback():
         assert client.getpeername() == server.getsockname()
     assert all(map(is_loopback, ("localhost", "demo.kcr.localhost", "127.9.9.9", "::1", "::ffff:127.0.0.1")))
     assert not any(map(is_loopback, ("0.0.0.0", "localhost.test", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1")))
+
+
+# ── Secrets in logs ──────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "kcrs_" + "a" * 40,
+        "kcrr_" + "Z9-_" * 10,
+        "/password/new/MQ/" + "c" * 39,
+        "/invitations/kcri_" + "b" * 30,
+        "/notices/unsubscribe/" + "x:y" * 10,
+        "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl",
+    ],
+)
+def test_a_secret_in_a_log_is_found(lines_with_secrets, secret):
+    logging.getLogger("registry.access").warning("GET %s 200", secret)
+    assert len(lines_with_secrets) == 1
+    assert secrets_in([*lines_with_secrets, f"first key: {secret}"]) == lines_with_secrets
+    lines_with_secrets.clear()
+
+
+def test_the_route_of_a_secret_link_is_none(lines_with_secrets):
+    logging.getLogger("registry.access").warning("GET /password/new/<str:uid>/<str:token> 200")
+    assert lines_with_secrets == []

@@ -27,6 +27,8 @@ from typing import Any, NoReturn, Self
 
 import pytest
 
+from tests.support.logs import secrets_in
+
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
 #: Settings of the caller that would change what a client does.
@@ -285,9 +287,11 @@ class Daemon(TemporaryFolder):
             return process.wait()
 
     def close(self) -> None:
-        """Stop the program and remove its folder."""
+        """Stop the program and remove its folder. Its log may hold no secret (``tests.support.logs``)."""
         self.stop()
+        written = self.log.read_text(errors="replace") if self.log.exists() else ""
         super().close()
+        assert not secrets_in(written.splitlines()), f"the log of {self.name} holds a secret"
 
 
 @dataclass(frozen=True)

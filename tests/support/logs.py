@@ -1,0 +1,58 @@
+"""No log of a test run holds a secret: the logs of this process, and those of the servers that tests start."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from registry.logs import JsonFormatter
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Iterable, Iterator
+
+SECRET = re.compile(
+    r"kcr[sriw]_[A-Za-z0-9_-]{16,}"  # secrets of access keys, refresh tokens, invitations, webhooks
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"  # signed tokens
+    r'|/password/new/[^/<"\s]+/[^/<"\s]{16,}'
+    r'|/(?:invitations|notices/unsubscribe|notices/confirm)/[^/<"\s]{16,}'
+)
+
+
+def secrets_in(lines: Iterable[str]) -> list[str]:
+    """The lines of a JSON log that hold a secret. Other lines are what commands print and mails: those may."""
+    return [line for line in lines if SECRET.search(line) and _is_of_a_log(line)]
+
+
+def _is_of_a_log(line: str) -> bool:
+    try:
+        return "logger" in json.loads(line)
+    except (ValueError, TypeError):
+        return False
+
+
+@pytest.fixture(autouse=True, scope="session")
+def lines_with_secrets() -> Iterator[list[str]]:
+    """The lines that this process has logged with a secret in them."""
+    found: list[str] = []
+    original = JsonFormatter.format
+
+    def look(formatter: JsonFormatter, record: logging.LogRecord) -> str:
+        line = original(formatter, record)
+        found.extend(secrets_in([line]))
+        return line
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonFormatter, "format", look)
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged(lines_with_secrets: list[str]) -> Iterator[None]:
+    """Fail the test that has logged a secret."""
+    lines_with_secrets.clear()
+    yield
+    assert not lines_with_secrets, "a log holds a secret"
