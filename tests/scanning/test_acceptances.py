@@ -176,7 +176,7 @@ def test_another_project_is_not_touched(push, accept, docker, world):
     [
         ({"reason": "  "}, "say why"),
         ({"reason": "x" * 501}, "say why"),
-        ({"expires_at": "past"}, "over already"),
+        ({"expires_at": "past"}, "already passed"),
         ({"package": "nothing"}, "found nowhere"),
     ],
 )

@@ -1,84 +1,85 @@
-"""Renames keep what is in the tables."""
+"""Migrations of scanning keep and correct what is in the tables."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
+from django.db import connections
+from django.utils import timezone
 
-from accounts.actors import SYSTEM
-from registry import manifests
-from registry.models import Manifest, Severity
-from registry.oci.names import ImageName
-from scanning.models import Notification, Report, Scan, Subscription
-from scanning.notifications import messages
-from tests.support.factories import high, make_index, make_manifest, open_scan, scanned, subscribe
+from scanning.models import Notification, Subscription
+from tests.registry.test_migrations import FORMER, empty_database, migrate  # noqa: F401  a fixture
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-BEFORE = [("scanning", "0004_plain_names")]
+INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-def migrate(targets):
-    """Migrate to these, and return the models of that time."""
-    executor = MigrationExecutor(connection)
-    return executor.migrate(targets).apps
+class Rows:
+    """Makes rows with the models of a former migration: a project with one image."""
+
+    def __init__(self, apps):
+        self.apps = apps
+        organization = self.make("accounts", "Organization", name="acme")
+        self.project = self.make("accounts", "Project", organization=organization, name="demo")
+        repository = self.make("registry", "Repository", project=self.project, name="web")
+        self.image = self.make("registry", "Image", repository=repository, name="app", path="demo/web/app")
+
+    def make(self, app, model, **values):
+        return self.apps.get_model(app, model).objects.create(**values)
+
+    def manifest(self, number, **values):
+        said = {"media_type": "m", "content": b"{}", "size": 2, "total_size": 2} | values
+        return self.make("registry", "Manifest", image=self.image, digest=f"sha256:{number:064}", **said)
+
+    def scan(self, number):
+        return self.make(
+            "scanning", "Scan", manifest=self.manifest(number), project=self.project, trigger=1, state="done"
+        )
 
 
-@pytest.fixture
-def latest():
-    """The newest migrations; the schema is there again after the test, whatever it did."""
-    targets = MigrationExecutor(connection).loader.graph.leaf_nodes()
-    yield targets
-    migrate(targets)
+def test_notifications_and_channels_survive_the_renames(empty_database):  # noqa: F811
+    rows = Rows(migrate(to=FORMER))
+    mail = rows.make("scanning", "Subscription", project=rows.project, channel="mail", recipients=["mina@acme.test"])
+    hook = rows.make("scanning", "Subscription", project=rows.project, channel="webhook", url="https://x", secret="s")
+    delivery = rows.make("scanning", "Delivery", subscription=mail)
+    first, second = rows.scan(1), rows.scan(2)
+    for subscription, scan, written in ((mail, first, delivery), (mail, second, None), (hook, first, None)):
+        rows.make("scanning", "Notice", subscription=subscription, scan=scan, delivery=written, new=[7], fixed=scan.pk)
+    told = list(rows.apps.get_model("scanning", "Notice").objects.order_by("pk").values())
+    assert len(told) == 3
 
-
-def test_notifications_and_channels_survive_the_renames(world, latest):
-    project, web = world.projects["demo"], world.repository("web")
-    mail = subscribe(project)
-    hook = subscribe(project, web, channel="webhook", recipients=[], url="https://hooks.test/", secret="sealed")
-    scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
-    messages.gather()
-    scanned(make_manifest(web, "other", image="other", tag="1"), high("CVE-2"))
-    open_scan(make_manifest(web, "slow", image="slow"))
-    messages.gather()  # the second waits for the third
-    told = list(Notification.objects.order_by("pk").values())
-    assert len(told) == 4
-    assert {row["delivery_id"] is None for row in told} == {True, False}
-
-    old = migrate(BEFORE)
-    rows = old.get_model("scanning", "Notice").objects.order_by("pk")
-    assert list(rows.values()) == told
-    assert not [name for name in connection.introspection.table_names() if name == "scanning_notification"]
-
-    migrate(latest)
+    migrate()
     assert list(Notification.objects.order_by("pk").values()) == told
-    kinds = dict(Subscription.objects.values_list("pk", "channel"))
-    assert kinds == {mail.pk: "mail", hook.pk: "webhook"}
-    assert Subscription.objects.get(pk=hook.pk).secret == "sealed"
-    with connection.cursor() as cursor:
-        constraints = connection.introspection.get_constraints(cursor, "scanning_notification")
-    assert {"one_notification_a_scan", "notifications_to_gather"} <= constraints.keys()
-    assert not {"one_notice_a_scan", "notices_to_gather"} & constraints.keys()
+    assert Subscription.objects.get(pk=mail.pk).notifications.filter(delivery=None).count() == 1
+    assert list(Subscription.objects.order_by("pk").values_list("channel", "secret")) == [
+        ("mail", ""),
+        ("webhook", "s"),
+    ]
+    with connections["default"].cursor() as cursor:
+        found = connections["default"].introspection.get_constraints(cursor, "scanning_notification")
+    assert {"one_notification_a_scan", "notifications_to_gather"} <= found.keys()
+    assert not {"one_notice_a_scan", "notices_to_gather"} & found.keys()
+
+    former = migrate(to=FORMER)
+    assert list(former.get_model("scanning", "Notice").objects.order_by("pk").values()) == told
 
 
-def test_manifests_that_an_earlier_rule_called_unsupported_are_scanned_again(world, latest):
-    web = world.repository("web")
-    deleted, live, clean = (make_manifest(web, name, image=name) for name in ("deleted", "live", "clean"))
-    index = make_index(live)
+def test_manifests_that_an_earlier_rule_called_unsupported_are_scanned_again(empty_database):  # noqa: F811
+    rows = Rows(migrate(to=FORMER))
+    event = rows.make("registry", "Event", action="image.delete", project=rows.project, path="demo/web/app", actor="a")
+    deletion = rows.make(
+        "registry", "Deletion", kind="manifest", project=rows.project, path="x", event=event, purge_after=timezone.now()
+    )
+    deleted = rows.manifest(1, risk=0, deletion=deletion)
+    live, clean, index = rows.manifest(2, risk=0), rows.manifest(3, risk=0), rows.manifest(4, risk=0, media_type=INDEX)
     for manifest in (deleted, live, index):
-        Report.objects.create(manifest=manifest, state="unsupported")
-    Report.objects.create(manifest=clean, state="scanned")
-    Manifest.objects.update(worst_severity=Severity.NONE)
-    manifests.delete(SYSTEM, web, ImageName("demo", "web", "deleted"), deleted.digest)
-    old = migrate([("scanning", "0003_judged_again"), ("registry", "0005_reviews_of_projects")])
+        rows.make("scanning", "Report", manifest=manifest, state="unsupported")
+    rows.make("scanning", "Report", manifest=clean, state="scanned")
     migration = import_module("scanning.migrations.0003_judged_again")
     for _ in range(2):
-        migration.judge_again(old, None)
-    migrate(latest)
-    severities = dict(Manifest.objects.values_list("pk", "worst_severity"))
-    assert [severities[each.pk] for each in (deleted, live, clean)] == [None, None, Severity.NONE]
-    assert [scan.manifest_id for scan in Scan.objects.open()] == [live.pk]
-    assert set(Report.objects.values_list("manifest", flat=True)) == {index.pk, clean.pk}
+        migration.judge_again(rows.apps, None)
+    risks = dict(rows.apps.get_model("registry", "Manifest").objects.values_list("pk", "risk"))
+    assert [risks[each.pk] for each in (deleted, live, clean)] == [None, None, 0]
+    open_scans = rows.apps.get_model("scanning", "Scan").objects.filter(state="waiting")
+    assert list(open_scans.values_list("manifest", flat=True)) == [live.pk]
+    reports = rows.apps.get_model("scanning", "Report").objects.values_list("manifest", flat=True)
+    assert set(reports) == {index.pk, clean.pk}
