@@ -1,4 +1,4 @@
-"""What every page of the console has in common: language, time zone, the host it lives on, what it may load."""
+"""What all pages of the console share: language, time zone, host, and the policy about what they may load."""
 
 from __future__ import annotations
 

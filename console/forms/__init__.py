@@ -1,1 +1,1 @@
-"""What people may type, and what is wrong with it."""
+"""The console's forms, one module a noun."""

@@ -39,7 +39,7 @@ class SignIn(Form):
 
 
 class Forgotten(Form):
-    """Where to send the link for a new password."""
+    """The address that gets the link for a new password."""
 
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
@@ -141,7 +141,7 @@ class NewKey(Form):
         project.queryset = projects
 
     def expires_at(self) -> datetime | None:
-        """The moment that was chosen."""
+        """When the key expires; None for never. A day counts until its end, in the person's time zone."""
         chosen: date | None = self.cleaned_data["expires_on"]
         if chosen:
             return datetime.combine(chosen, time.max, tzinfo=timezone.get_current_timezone()).astimezone(UTC)

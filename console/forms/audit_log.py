@@ -37,17 +37,17 @@ GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
     "recover": (gettext_lazy("Recovered"), _RECOVERED),
     "update": (gettext_lazy("Settings changed"), _CHANGED),
     "role": (gettext_lazy("Roles changed"), (Action.ROLE_CHANGE, Action.MEMBER_CHANGE)),
-    "collection": (gettext_lazy("Collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
+    "collection": (gettext_lazy("Garbage collection"), (Action.COLLECTION_RUN, Action.COLLECTION_DONE)),
     "scan": (gettext_lazy("Scanned"), (Action.SCAN_DONE,)),
     "accept": (gettext_lazy("Vulnerability accepted, withdrawn"), _ACCEPTED),
     "cleanup": (gettext_lazy("Cleanup"), (Action.CLEANUP_RUN,)),
-    "notice": (gettext_lazy("Notices changed"), (Action.NOTICE_CHANGE,)),
+    "notice": (gettext_lazy("Notifications changed"), (Action.NOTICE_CHANGE,)),
 }
 OrganizationAction = audit.Action
 KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.MEMBER_ADD: gettext_lazy("Person added"),
     OrganizationAction.MEMBER_ROLE: gettext_lazy("Role in the organization changed"),
-    OrganizationAction.MEMBER_REMOVE: gettext_lazy("Person taken out"),
+    OrganizationAction.MEMBER_REMOVE: gettext_lazy("Person removed"),
     OrganizationAction.INVITATION_SEND: gettext_lazy("Invitation sent"),
     OrganizationAction.INVITATION_WITHDRAW: gettext_lazy("Invitation withdrawn"),
     OrganizationAction.INVITATION_DECLINE: gettext_lazy("Invitation declined"),

@@ -23,12 +23,12 @@ def _number(words: Any, help_text: Any = "") -> forms.IntegerField:
 
 
 class Policy(Form):
-    """What may go by itself. Empty fields are no rules."""
+    """The rules of a cleanup policy. An empty field sets no rule."""
 
     is_active = forms.BooleanField(label=gettext_lazy("Run every night"), required=False)
     keep_last = _number(
         gettext_lazy("Keep the newest … tags of each image"),
-        gettext_lazy("These never go, whatever the other rules say."),
+        gettext_lazy("These are never deleted, whatever the other rules say."),
     )
     keep_patterns = forms.CharField(
         label=gettext_lazy("Keep tags that match"),
@@ -38,15 +38,15 @@ class Policy(Form):
     )
     tag_days = _number(
         gettext_lazy("Delete tags older than … days"),
-        gettext_lazy("Counted from when the tag came to mean what it means."),
+        gettext_lazy("Counted from when the tag was last pushed or moved."),
     )
     unpulled_days = _number(gettext_lazy("Delete tags not pulled for … days"))
     untagged_days = _number(
         gettext_lazy("Delete digests without a tag after … days"),
-        gettext_lazy("Parts of an index and what refers to a digest never go alone."),
+        gettext_lazy("Manifests of an index, and referrers of a digest, are never deleted by this rule."),
     )
     most_percent = forms.IntegerField(
-        label=gettext_lazy("Wait for a person when more than … percent of all tags would go"),
+        label=gettext_lazy("Wait for approval when more than … percent of all tags would be deleted"),
         min_value=0,
         max_value=100,
         initial=50,
@@ -56,7 +56,7 @@ class Policy(Form):
 
     @classmethod
     def of(cls, policy: CleanupPolicy) -> Policy:
-        """The form as the policy is now."""
+        """The form with the present rules of the policy."""
         rules = policies.rules_of(policy)
         patterns = "\n".join(policy.keep_patterns)
         return cls(initial=rules | {"keep_patterns": patterns, "seen": signing.dumps(rules if policy.pk else {})})
@@ -68,5 +68,5 @@ class Policy(Form):
         return typed | {"keep_patterns": patterns}
 
     def policy(self, repository: Repository) -> CleanupPolicy:
-        """The policy that was typed, not saved."""
+        """An unsaved policy with the rules that were typed."""
         return CleanupPolicy(repository=repository, **self.rules())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ImageSettings(Form):
-    """Description and end of an image."""
+    """Description and expiry of an image."""
 
     description = forms.CharField(label=gettext_lazy("Description"), max_length=100, required=False)
     expires_on = Day(
@@ -32,19 +32,19 @@ class ImageSettings(Form):
 
     @classmethod
     def of(cls, image: Image) -> ImageSettings:
-        """The form as the image is now."""
+        """The form with the present settings of the image."""
         ends = timezone.localtime(image.expires_at).date() if image.expires_at else None
         return cls(
             initial={"description": image.description, "expires_on": ends, "seen": signing.dumps(_in_json(image))}
         )
 
     def seen_settings(self) -> dict[str, Any] | None:
-        """What the person was looking at, as ``images.update`` takes it."""
+        """The values that the person saw, as ``images.update`` takes them."""
         found = seen(self)
         return found and found | {"expires_at": found["expires_at"] and datetime.fromisoformat(found["expires_at"])}
 
     def expires_at(self) -> datetime | None:
-        """The moment that was chosen; the one that was there when the day was left as it was, in whatever time zone."""
+        """When the image expires; None for never. The old time is kept if the day was not changed."""
         chosen = self.cleaned_data["expires_on"]
         was: datetime | None = (self.seen_settings() or {}).get("expires_at")
         if was and timezone.localtime(was).date() == chosen:

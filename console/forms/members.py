@@ -12,7 +12,7 @@ from console.forms.shared.form import Form
 
 
 class ProjectMember(Form):
-    """Somebody's role in a project."""
+    """A person's role in a project."""
 
     email = forms.EmailField(
         label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})

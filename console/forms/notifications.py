@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Frequency = Subscription.Frequency
 
 
-class SubscriptionForm(Form):
+class NotificationForm(Form):
     """Target, severity, frequency and language. ``current``: the subscription to change."""
 
     min_severity = forms.TypedChoiceField(

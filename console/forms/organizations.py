@@ -12,7 +12,7 @@ from console.forms.shared.form import Form
 
 
 class NewInvitation(Form):
-    """Whom to invite to the organization."""
+    """An invitation to the organization."""
 
     field_of: ClassVar = {"Refused": "email"}
     email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)

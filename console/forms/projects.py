@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class NewProject(Form):
-    """A project: its ID is for ever."""
+    """A new project. Its ID cannot be changed later."""
 
     name = forms.CharField(
         label=gettext_lazy("Project ID"),
@@ -32,7 +32,7 @@ class NewProject(Form):
 
 
 class ProjectSettings(Form):
-    """What may be changed about a project."""
+    """The settings of a project."""
 
     display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
@@ -40,6 +40,6 @@ class ProjectSettings(Form):
 
     @classmethod
     def of(cls, project: Project) -> ProjectSettings:
-        """The form as it is now."""
+        """The form with the present settings."""
         current = projects.settings_of(project)
         return cls(initial=current | {"seen": signing.dumps(current)})

@@ -18,7 +18,7 @@ _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
 
 
 class RepositorySettings(Form):
-    """The settings of a repository. ``seen`` is what the person was looking at, so that nobody overwrites silently."""
+    """The settings of a repository. ``seen``: the settings that the person saw, to notice a concurrent change."""
 
     description = forms.CharField(
         label=gettext_lazy("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
@@ -51,12 +51,12 @@ class RepositorySettings(Form):
         ],
     )
     block_severity = forms.TypedChoiceField(
-        label=gettext_lazy("Gate"),
+        label=gettext_lazy("Pull policy"),
         coerce=int,
         initial=Severity.NONE,
         help_text=gettext_lazy(
-            "Images with such vulnerabilities are not pulled from here, until they are mended or accepted; whoever may "
-            "push still pulls."
+            "Images with these vulnerabilities cannot be pulled until they are fixed or accepted. Users who may push "
+            "can still pull them."
         ),
         choices=[
             (Severity.NONE, gettext_lazy("Off")),
@@ -66,7 +66,7 @@ class RepositorySettings(Form):
         ],
     )
     unscanned_grace_hours = forms.TypedChoiceField(
-        label=gettext_lazy("At the gate, images without a result pass"),
+        label=gettext_lazy("Images without a scan result may be pulled"),
         coerce=int,
         required=False,
         empty_value=None,
@@ -82,7 +82,7 @@ class RepositorySettings(Form):
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> RepositorySettings:
-        """The form as the settings are now (``repositories.settings_of``)."""
+        """The form with the present settings (``repositories.settings_of``)."""
         return cls(
             initial={
                 "description": settings["description"],
@@ -109,7 +109,7 @@ class RepositorySettings(Form):
 
 
 class NewRepository(RepositorySettings):
-    """A repository: its name is for ever."""
+    """A new repository. Its name cannot be changed later."""
 
     field_order = ("name", "description", "visibility", "overwrite", "scan")
     field_of: ClassVar = {"NameInvalid": "name"}
@@ -125,7 +125,7 @@ class NewRepository(RepositorySettings):
 
 
 class Grant(Form):
-    """A role on one repository, for somebody of the organization outside the project."""
+    """A role on one repository, for a member of the organization who is not in the project."""
 
     email = forms.EmailField(
         label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})

@@ -13,7 +13,7 @@ _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
 
 
 class AddTag(Form):
-    """A name for a digest; ``seen``: the digest that the name had when the person looked, "" for none."""
+    """A tag for a digest. ``seen``: the digest that the tag pointed to when the page was made, "" for none."""
 
     tag = forms.CharField(label=gettext_lazy("Tag"), max_length=128, widget=forms.TextInput(_ONCE))
     digest = forms.CharField(

@@ -12,7 +12,7 @@ from console.forms.shared.form import Form
 
 
 class UndoChoice(Form):
-    """Whose acts are to be undone, since when. ``who``: an access key's ID, or an e-mail address."""
+    """Whose changes to undo, and since when. ``who``: an access key's ID or an e-mail address."""
 
     who = forms.CharField(
         label=gettext_lazy("Access key ID or e-mail"),
@@ -33,5 +33,5 @@ class UndoChoice(Form):
     )
 
     def since(self) -> datetime:
-        """The moment that was chosen."""
+        """The time since when changes are undone."""
         return timezone.now() - timedelta(hours=self.cleaned_data["hours"])

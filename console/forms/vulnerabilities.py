@@ -1,4 +1,4 @@
-"""Forms about vulnerabilities that people live with."""
+"""The form that accepts the risk of a vulnerability."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DAYS = 90
 
 
 class Accept(Form):
-    """A vulnerability that somebody decides to live with: where, why, and until when."""
+    """A risk acceptance: its scope, its reason and its end."""
 
     scope = forms.ChoiceField(
         label=gettext_lazy("Where"),
@@ -35,12 +35,12 @@ class Accept(Form):
         widget=forms.RadioSelect,
         initial="this",
     )
-    justification = forms.ChoiceField(label=gettext_lazy("Why it may stay"), required=False)
+    justification = forms.ChoiceField(label=gettext_lazy("Justification"), required=False)
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
         max_length=MAX_REASON,
         widget=forms.Textarea({"rows": 3}),
-        help_text=gettext_lazy("In words that the next reader understands; they appear beside the finding."),
+        help_text=gettext_lazy("Shown beside the finding."),
     )
     ends_on = Day(
         label=gettext_lazy("Until"),
@@ -62,21 +62,21 @@ class Accept(Form):
         ]
 
     def clean_reason(self) -> str:
-        """Spaces say nothing."""
+        """Refuse a reason of spaces."""
         reason: str = self.cleaned_data["reason"].strip()
         if not reason:
             raise forms.ValidationError(_("Say why."))
         return reason
 
     def clean_ends_on(self) -> date | None:
-        """It must not be over before it begins."""
+        """Refuse a day in the past."""
         chosen: date | None = self.cleaned_data["ends_on"]
         if chosen is not None and chosen < timezone.localdate():
             raise forms.ValidationError(_("This day is over."))
         return chosen
 
     def expires_at(self) -> datetime | None:
-        """The end of the day that was chosen."""
+        """The end of the day that was chosen; None for no end."""
         chosen = self.cleaned_data["ends_on"]
         zone = timezone.get_current_timezone()
         return datetime.combine(chosen, time(23, 59, 59), tzinfo=zone) if chosen else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def keys(actor: Actor) -> dict[str, Any]:
-    """The keys of somebody: those that work first."""
+    """The person's access keys: those that work, and those that ended."""
     found = list(AccessKey.objects.filter(user=actor.user_id).select_related("user", "project").order_by("-pk")[:100])
     alive = [key for key in found if key.state == "alive"]
     return {

@@ -29,15 +29,15 @@ def runs(repository: Repository) -> list[CleanupRun]:
 
 
 def replayed(repository: Repository, policy: CleanupPolicy) -> dict[str, Any]:
-    """What the policy would have taken in the last 90 days: how many, and those that somebody wanted afterwards."""
-    total, regretted, shown = 0, 0, []
+    """What the policy would have deleted in the last 90 days: how many, and those that were used later."""
+    total, used_later, shown = 0, 0, []
     for each in policies.replay(repository, policy):
         total += 1
         if each.deletion.pulled_at or each.deletion.tagged_at:
-            regretted += 1
-            if regretted <= SHOWN:
+            used_later += 1
+            if used_later <= SHOWN:
                 shown.append(each)
-    return {"total": total, "regretted": regretted, "shown": shown}
+    return {"total": total, "used_later": used_later, "shown": shown}
 
 
 def run(repository: Repository, pk: int, asked: QueryDict) -> dict[str, Any] | None:

@@ -22,5 +22,5 @@ def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
 
 
 def find_member(organization: Organization, email: str) -> User | None:
-    """The user of this address, if they are in the organization: nobody learns who else there is."""
+    """The member of the organization with this address. Users outside of it are not found, so that they stay hidden."""
     return User.objects.filter(email=email.lower(), organization_memberships__organization=organization).first()

@@ -45,7 +45,7 @@ BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What a project holds, how it is used, and what needs somebody."""
+    """What a project holds, how it is used, and its problems."""
 
     repositories: int
     images: int
@@ -94,7 +94,7 @@ def _days(project: Project) -> list[tuple[date, ProjectDay | None]]:
 
 
 def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
-    """What somebody should look at: full quotas, cleanups that wait, images that end soon. Two queries."""
+    """Problems to show: full quotas, cleanups that wait for approval, images that expire soon. Two queries."""
     found: list[dict[str, Any]] = []
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
@@ -152,7 +152,7 @@ def image_count() -> Subquery:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A page of the projects that somebody may see, by organization; ``only`` is the one when there is no choice."""
+    """A page of the projects that the person may see, by organization. ``only``: the project if there is only one."""
 
     listing: listing.Listing[Project]
     total: int
@@ -161,7 +161,7 @@ class Home:
 
 
 def home(actor: Actor, wanted: QueryDict) -> Home:
-    """Where somebody may go. Three queries.
+    """The projects that the person may see. Three queries.
 
     Organizations stand at their projects; those without one stand at the end of the first page.
     """

@@ -138,7 +138,7 @@ def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why somebody may do something in a repository, or that they may not. ``because``: roles, strongest first."""
+    """Whether a person may push and pull, and why. ``because``: roles, the strongest first."""
 
     email: str
     may_push: bool
@@ -147,7 +147,7 @@ class Reason:
 
 
 def reason(repository: Repository, email: str) -> Reason | None:
-    """What somebody of the organization may do in the repository, and why; None when there is no such person."""
+    """What a member of the organization may do in the repository, and why; None if no member has the address."""
     organization = repository.project.organization
     user = organizations.find_member(organization, email)
     if user is None:

@@ -1,4 +1,4 @@
-"""What is known of a project's images, how old it is, what is on its way, and what people live with."""
+"""The scans of a project: results, their age, the queue, failures and risk acceptances."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
     return found.select_related("manifest__image__repository", "manifest__report").defer(*MANIFEST_CONTENT_FIELDS)
 
 
-# ── What people live with ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Risk acceptances ────────────────────────────────────────────────────────────────────────────────────────────
 def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
     """A page of acceptances with how many findings each covers now, and how many a fix has freed. Three queries."""
     active = Acceptance.objects.active(timezone.now()).filter(project=project)
@@ -325,7 +325,7 @@ def _concerns(acceptance: Acceptance, place: dict[str, Any]) -> bool:
 
 
 def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
-    """What somebody should look at: criticals with a fix, scans that failed, a database that is old or missing."""
+    """Problems to show: criticals with a fix, failed scans, an old or missing database."""
     found: list[dict[str, Any]] = []
     if total["critical"]:
         fixable = Finding.objects.current().in_project(project).unaccepted(timezone.now()).exclude(fixed_version="")

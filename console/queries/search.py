@@ -1,4 +1,4 @@
-"""Search over everything that somebody may see: repositories, images, tags, digests, vulnerabilities, packages."""
+"""Search in all that the actor may see: repositories, images, tags, digests, vulnerabilities, packages."""
 
 from __future__ import annotations
 

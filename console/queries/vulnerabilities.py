@@ -33,7 +33,6 @@ SORTS = {
     "package": "package__name",
 }
 SCANS = 6
-GROUP = 200  # rows of one group of a comparison that are shown
 CSV_HEADER = (
     *("vulnerability", "severity", "cvss", "package", "type", "installed", "fixed in", "status", "layer", "path"),
     *("title", "url", "first found", "accepted by", "reason", "accepted until", "digest", "platform"),
@@ -83,7 +82,7 @@ def subject(image: Image, reference: str) -> Subject | None:
 
 @dataclass(slots=True)
 class LayerGroup:
-    """What one layer brings. ``number``: which one it is, from below; 0 when the image does not say."""
+    """The findings of one layer. ``number``: its position from below; 0 if the image does not list it."""
 
     digest: str
     number: int = 0
@@ -94,13 +93,13 @@ class LayerGroup:
 
     @property
     def total(self) -> int:
-        """How many findings nobody has accepted."""
+        """How many findings are not accepted."""
         return sum(self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which findings are wanted; what makes no sense is left out."""
+    """Which findings are shown. A bad value does not filter."""
 
     words: str = ""
     least: int = 0
@@ -208,7 +207,7 @@ def _explain(rows: list[Any], layers: dict[str, LayerGroup], newest: int | None)
 
 
 def _layers(manifest: Manifest, now: datetime) -> list[LayerGroup]:
-    """What each layer brings that nobody has accepted, from the lowest up; those of which nothing is known last."""
+    """The unaccepted findings by layer, from the lowest up; unknown layers last."""
     groups: dict[str, LayerGroup] = {}
     for number, layer in enumerate(inspection.contents(manifest).layers, 1):
         groups.setdefault(layer.digest, LayerGroup(layer.digest, number, layer.created_by, layer.size))
@@ -271,7 +270,7 @@ class Packages:
 
     @property
     def total(self) -> int:
-        """How many."""
+        """How many packages differ."""
         return len(self.added) + len(self.removed) + len(self.changed)
 
 

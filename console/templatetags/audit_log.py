@@ -1,4 +1,4 @@
-"""The history in words."""
+"""Events of a project in words."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ RECOVERIES = {Action.TAG_RECOVER, Action.IMAGE_RECOVER, Action.REPOSITORY_RECOVE
 
 @register.simple_tag
 def kind_words(kind: str) -> str:
-    """What was deleted, in a word."""
+    """The kind of a deletion in a word."""
     return {"tag": _("tag"), "manifest": _("digest"), "image": _("image"), "repository": _("repository")}.get(
         kind, kind
     )
@@ -49,7 +49,7 @@ def kind_words(kind: str) -> str:
 
 @register.simple_tag
 def event_icon(event: Event) -> SafeString:
-    """A picture of what happened."""
+    """The icon of an event."""
     if event.action in RECOVERIES:
         return icon("rotate-ccw")
     if event.action.endswith(".delete"):
@@ -61,7 +61,7 @@ def event_icon(event: Event) -> SafeString:
 
 @register.simple_tag
 def event_words(event: Event) -> SafeString:
-    """One sentence: what was done to what. Names are escaped: anybody may have chosen them."""
+    """One sentence about an event. Names are escaped: users chose them."""
     detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
     values = {
         "path": format_html("<strong>{}</strong>", event.path),
@@ -115,16 +115,16 @@ def _sentences() -> dict[str, str]:
         Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
-        Action.NOTICE_CHANGE: _("Changed the notices of {path}: {changes}"),
+        Action.NOTICE_CHANGE: _("Changed the notifications of {path}: {changes}"),
     }
 
 
 def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
-    """Sentences that depend on what came of it; "" where that makes no difference."""
+    """The sentence of an event whose words depend on its detail; "" for other events."""
     if action == Action.CLEANUP_RUN:
         return {
             "done": _("Cleaned up {path}: {number} deleted"),
-            "held": _("A cleanup of {path} waits for somebody to approve it"),
+            "held": _("A cleanup of {path} waits for approval"),
             "dismissed": _("Dismissed a cleanup of {path}"),
             "failed": _("A cleanup of {path} failed"),
         }.get(_text(detail.get("state")), "")
@@ -143,7 +143,7 @@ def _of_whole_images() -> dict[str, str]:
 
 
 def _listed(value: Any) -> str:
-    """Up to ten names; the detail of an event is whatever was written down when it happened."""
+    """Up to ten names. The detail of an event may have any type: old events are never changed."""
     return ", ".join(str(each) for each in value[:10]) if isinstance(value, list) else ""
 
 
@@ -160,7 +160,7 @@ def _blobs(number: int) -> str:
 
 
 def _changes(detail: dict[str, Any]) -> str:
-    """``description: “a” → “b”, public: no → yes``; what was not set before has no arrow."""
+    """The changes of an event: ``description: “a” → “b”, public: no → yes``. If the old value was empty, no arrow."""
     before, after = detail.get("before"), detail.get("after")
     if not isinstance(before, dict) or not isinstance(after, dict):
         return ""
@@ -189,8 +189,8 @@ def _settings() -> dict[str, str]:
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
         "auto_scan": _("automatic scan"),
-        "block_severity": _("gate"),
-        "unscanned_grace_hours": _("grace of the gate"),
+        "block_severity": _("pull policy"),
+        "unscanned_grace_hours": _("grace period of the pull policy"),
         "expires_at": _("expiry"),
         "min_severity": _("minimum severity"),
         "frequency": _("frequency"),
@@ -205,7 +205,7 @@ def _settings() -> dict[str, str]:
 
 
 def _found(detail: dict[str, Any]) -> str:
-    """What a scan found: what is new and fixed, and what there is now; or why it failed."""
+    """The result of a scan: present findings, new and fixed ones; or why it failed."""
     if problem := _text(detail.get("problem")):
         return f"{_('failed')}, {problem_words(problem)}"
     numbers = {name: _number(detail.get(name)) for name in Report.COUNTS}
@@ -237,7 +237,7 @@ def _value(value: Any) -> str:
 
 
 def _moment(text: str) -> str:
-    """A moment as people write it; "" for what is none."""
+    """An ISO time as a date and time in words; "" if the text is no time."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Pictures, drawn on the server as SVG: their colours come from the theme, their words can be read aloud."""
+"""Charts, drawn on the server as SVG. Colours come from the theme; a screen reader reads the words."""
 
 from __future__ import annotations
 

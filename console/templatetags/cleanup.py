@@ -15,14 +15,14 @@ register = template.Library()
 
 @register.filter
 def outcome_words(outcome: str) -> str:
-    """What a cleanup decided about a tag, in a word."""
-    words = {"kept": _("Kept"), "doomed": _("To go"), "deleted": _("Deleted"), "left": _("Left alone")}
+    """The outcome of a cleanup for a tag, in a word."""
+    words = {"kept": _("Kept"), "doomed": _("To delete"), "deleted": _("Deleted"), "left": _("Skipped")}
     return words.get(outcome, outcome)
 
 
 @register.filter
 def reason_words(reason: str) -> str:
-    """Why a cleanup policy takes or keeps a tag: the English words of ``registry.rules``, said in another language."""
+    """Why a cleanup deletes or keeps a tag: a sentence of ``registry.rules.REASONS`` in the language of the page."""
     for words, pattern in _reasons():
         if found := pattern.fullmatch(reason):
             return _(words) % found.groupdict()

@@ -16,7 +16,7 @@ SYSTEMS = (
 
 @register.filter
 def client_words(client: str) -> str:
-    """Who says so itself, in a word or two: "Firefox (Linux)", "console, Chrome (macOS)", "docker/27.3.1"."""
+    """The name that a client gives itself: "Firefox (Linux)", "console, Chrome (macOS)", "docker/27.3.1"."""
     if "Mozilla/" not in client:
         return client.partition(" ")[0]
     door = "console, " if client.startswith("console") else ""

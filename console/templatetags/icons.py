@@ -13,7 +13,7 @@ register = template.Library()
 
 @register.simple_tag
 def icon(name: str, size: int = 16) -> SafeString:
-    """An icon of the library; it says nothing to a screen reader, so words must stand beside it."""
+    """An icon of the library. It is hidden from screen readers, so put words beside it."""
     return _drawn(name + "", size)  # a name of a template is a safe string, which would make another entry
 
 

@@ -1,4 +1,4 @@
-"""Notices in words."""
+"""Notifications in words."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def frequency_words(frequency: str) -> str:
 
 @register.simple_tag
 def delivery_words(delivery: Delivery) -> str:
-    """What a message is about, in a few words."""
+    """What a message is about, in words."""
     if delivery.is_test:
         return _("Test")
     totals = delivery.content.get("totals", {})

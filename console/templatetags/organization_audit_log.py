@@ -1,4 +1,4 @@
-"""The audit log in words."""
+"""Events of an organization in words."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ICONS = {
 
 @register.simple_tag
 def audit_icon(event: AuditEvent) -> SafeString:
-    """A picture of what happened."""
+    """The icon of an event."""
     if event.action == Action.SIGN_IN_FAILURE:
         return icon("triangle-alert")
     return icon(ICONS.get(event.action.partition(".")[0], "info"))
@@ -44,7 +44,7 @@ def audit_icon(event: AuditEvent) -> SafeString:
 
 @register.simple_tag
 def audit_words(event: AuditEvent) -> SafeString:
-    """One sentence: what happened to whom. Names are escaped: anybody may have chosen them."""
+    """One sentence about an event. Names are escaped: users chose them."""
     detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
     names = {name: str(detail.get(name) or "") for name in ("organization", "project", "repository", "name", "key")}
     values = {
@@ -66,7 +66,7 @@ def _sentences() -> dict[str, str]:
     return {
         Action.MEMBER_ADD: _("Added {person} to {organization}: {now}"),
         Action.MEMBER_ROLE: _("Changed the role of {person} in {organization}: {was} → {now}"),
-        Action.MEMBER_REMOVE: _("Took {person} out of {organization}"),
+        Action.MEMBER_REMOVE: _("Removed {person} from {organization}"),
         Action.INVITATION_SEND: _("Invited {person} to {organization}: {now}"),
         Action.INVITATION_WITHDRAW: _("Withdrew the invitation of {person} to {organization}"),
         Action.INVITATION_DECLINE: _("{person} declined the invitation to {organization}"),

@@ -23,7 +23,7 @@ def role_words(role: str) -> str:
 
 @register.filter
 def because_words(reason: str) -> str:
-    """Why somebody may push or pull (``people.reason``), in a few words."""
+    """A reason why a person may push or pull (``queries.repositories.reason``) in words."""
     words = {
         "organization-owner": _("Owner of the organization"),
         "project-admin": _("Admin of the project"),

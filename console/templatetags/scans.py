@@ -45,13 +45,17 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a badge says of a digest. ``state`` is one of the words of ``STATES``, or "found" when there are counts."""
+    """What is known of a digest. ``state`` is a key of ``_states``, or "found" if there are unaccepted findings.
+
+    ``has_result``: a scan has succeeded, the last one or one before it.
+    """
 
     state: str
     counts: Sequence[Count]
     words: str
     is_outdated: bool = False
     is_open: bool = False
+    has_result: bool = False
 
 
 def _states() -> dict[str, str]:
@@ -61,7 +65,7 @@ def _states() -> dict[str, str]:
         "running": _("Scanning"),
         "failed": _("Scan failed"),
         "unsupported": _("Unsupported"),
-        "unrecognised": _("Nothing recognised"),
+        "unrecognised": _("No packages found"),
         "partial": _("Known in part"),
         "clean": _("None found"),
     }
@@ -79,17 +83,20 @@ def is_outdated(report: Report | None) -> bool:
     return timezone.now() - report.database_at > DatabaseRefresh.STALE
 
 
+@register.simple_tag(name="scan_look")
 def look_at(manifest: Manifest) -> Look:
-    """What is known of a manifest that was joined with its report; ``open_scan`` tells of a scan on its way."""
+    """What is known of a manifest. It needs ``report``, and ``open_scan`` ("waiting", "running" or "")."""
     report: Report | None = getattr(manifest, "report", None)
     open_scan: str = getattr(manifest, "open_scan", "")
     state = _state(report, open_scan)
     counts = counts_of({name: getattr(report, name) for name in Report.COUNTS}) if report else []
     shown = counts if state == "found" else []
-    return Look(state, shown, _title(report, state, shown), is_outdated(report), bool(open_scan))
+    has_result = report is not None and report.state != Report.State.FAILED
+    return Look(state, shown, _title(report, state, shown), is_outdated(report), bool(open_scan), has_result)
 
 
 def _state(report: Report | None, open_scan: str) -> str:
+    """The only place that decides the state of a scan's result."""
     if report is None:
         return open_scan or "unscanned"
     if report.state == Report.State.FAILED:
@@ -247,7 +254,7 @@ def severity_words(severity: int) -> str:
 
 @register.filter
 def status_words(status: str) -> str:
-    """What the makers of a package say."""
+    """The status that the maker of a package gives a vulnerability."""
     return {
         Finding.Status.UNKNOWN: _("unknown"),
         Finding.Status.NOT_AFFECTED: _("not affected"),
@@ -270,7 +277,7 @@ def trigger_words(trigger: int) -> str:
 
 @register.filter
 def justification_words(justification: str) -> str:
-    """Why somebody lives with a vulnerability."""
+    """The justification of a risk acceptance in words."""
     words: dict[str, str | Promise] = {
         Acceptance.Justification.COMPONENT: _("Not affected: the component is not in the image"),
         Acceptance.Justification.CODE: _("Not affected: the vulnerable code is not in the image"),
@@ -303,7 +310,7 @@ def problem_words(problem: str) -> str:
 
 @register.filter
 def problem_hint(problem: str) -> str:
-    """What to do about it, in one sentence."""
+    """What to do about a problem, in one sentence."""
     from_operator = _("An operator sets KCR_TRIVY_DB_REPOSITORY, or loads one with manage.py loadvulnerabilitydb.")
     return {
         Problem.DATABASE_MISSING: from_operator,
@@ -311,9 +318,9 @@ def problem_hint(problem: str) -> str:
         Problem.SCANNER_MISSING: _("An operator installs Trivy beside the worker, then retry."),
         Problem.TIMEOUT: _("Retry; if it happens again, make the image smaller or split it."),
         Problem.MEMORY: _("Retry; if it happens again, look for a huge package file in the image."),
-        Problem.DISK: _("Look for a file that is huge when it is unpacked, take it out and push again."),
+        Problem.DISK: _("Look for a file that is huge when unpacked, remove it and push again."),
         Problem.KILLED: _("Retry; if it happens again, the worker's machine is short of memory."),
-        Problem.DAMAGED: _("Pull it to see whether it can be unpacked at all, then build it anew and push again."),
+        Problem.DAMAGED: _("Pull it to check whether it can be unpacked, then build and push it again."),
         Problem.BYTES_MISSING: _("Push the image again: it brings the bytes back."),
         Problem.ELSEWHERE: _("Push it with all its layers as ordinary ones: what is not here cannot be scanned."),
         Problem.WORKER_LOST: _("Retry; if it happens again, an operator looks into the worker's log."),
@@ -322,27 +329,21 @@ def problem_hint(problem: str) -> str:
     }[Problem(problem) if problem in Problem.values else Problem.OTHER]
 
 
-@register.filter
-def is_outdated_report(report: Report) -> bool:
-    """Whether it rests on a database that is too old."""
-    return is_outdated(report)
-
-
 @register.simple_tag
 def severity_choices() -> list[tuple[str, str]]:
-    """The lowest severity to show."""
+    """Minimum severities, for a filter."""
     return [(name, str(Severity[name.upper()].and_above)) for name in ("critical", "high", "medium", "low")]
 
 
 @register.simple_tag
 def status_choices() -> list[tuple[str, str]]:
-    """What makers of packages say."""
+    """All statuses, for a filter."""
     return [(status, status_words(status)) for status in Finding.Status.values]
 
 
 @register.simple_tag
 def outside(address: str, words: str) -> SafeString:
-    """A link to somebody else's page, when it is a page; the words alone otherwise: anybody may have chosen it."""
+    """A link to another site if the address is http or https; the words alone otherwise."""
     if not address.startswith(("https://", "http://")):
         return format_html("{}", words)
     return format_html('<a href="{}" rel="noopener noreferrer" target="_blank">{}</a>', address, words)

@@ -1,1 +1,1 @@
-"""One module a noun: how a person asks for it."""
+"""The console's views, one module a noun."""

@@ -1,4 +1,4 @@
-"""Cleanup policies of a repository: set with a look at what goes, and what went."""
+"""The cleanup policy of a repository, and its runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place) -> HttpResponse:
-    """The policy; POST shows what it would take, and with "save" keeps it."""
+    """The policy. POST previews what it would delete, saves it or starts a run."""
     current = queries.policy_of(place.repository)
     posted = place.request.POST
     form = Policy(posted) if posted else Policy.of(current)
@@ -50,7 +50,7 @@ def show(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def run(place: Place, run: int) -> HttpResponse:
-    """One run with the reason for each tag; POST says yes or no to one that is held."""
+    """One run with the reason for each tag. POST approves or dismisses a run that waits for approval."""
     found = queries.run(place.repository, run, place.request.GET)
     if found is None:
         raise Http404

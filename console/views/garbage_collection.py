@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place) -> HttpResponse:
-    """What could be collected, the run at work, past runs; POST starts or stops a run."""
+    """A preview, the present run and past runs. POST starts or stops a run."""
     page = queries.page(place.project)
     if place.request.method == "POST":
         if place.request.POST.get("act") == "stop" and page["open"]:

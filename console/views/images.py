@@ -28,7 +28,7 @@ def show(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def untagged(place: Place) -> HttpResponse:
-    """Manifests that no tag names."""
+    """Manifests without a tag."""
     page = queries.untagged(place.image, place.request.GET)
     return place.render("console/images/untagged.html", side="repositories", page=page)
 
@@ -42,7 +42,7 @@ def commands(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
-    """Description and end."""
+    """Description and expiry."""
     form = ImageSettings.of(place.image)
     if place.request.method == "POST":
         form = ImageSettings(place.request.POST)
@@ -58,7 +58,7 @@ def settings(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
-    """Delete the image, after a look at what goes."""
+    """GET shows what would be deleted; POST deletes the image."""
     name = place.image.name
     if place.request.method == "POST":
         deletions = images.delete(place.actor, place.repository, [name])
@@ -71,7 +71,7 @@ def delete(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def delete_many(place: Place) -> HttpResponse:
-    """Delete the images that were checked, after a look at what goes."""
+    """GET shows what would be deleted; POST deletes the chosen images."""
     wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
     if place.request.method == "POST" and place.request.POST.get("sure"):
         deletions = images.delete(place.actor, place.repository, wanted)

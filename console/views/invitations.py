@@ -1,4 +1,4 @@
-"""Invitations to organizations, as those who are invited see them."""
+"""Invitations to organizations, as the invited person sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Digests: what is inside, is it safe?"""
+"""Manifests: their contents, and deleting them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW)
 def show(place: Place, reference: str) -> HttpResponse:
-    """A manifest or index: layers, configuration, parts, referrers."""
+    """A manifest or index: layers, configuration, platforms, referrers."""
     page = _find(place, reference)
     return place.render("console/manifests/show.html", side="repositories", page=page)
 
 
 @of_project(Action.MANAGE)
 def delete(place: Place, reference: str) -> HttpResponse:
-    """Delete the digest with all tags that name it, after a look at what goes."""
+    """GET shows what would be deleted; POST deletes the manifest with all its tags."""
     return _delete(place, [_find(place, reference).manifest.digest], place.request.method == "POST")
 
 
 @of_project(Action.MANAGE)
 def delete_many(place: Place) -> HttpResponse:
-    """Delete the digests that were checked, after a look at what goes."""
+    """GET shows what would be deleted; POST deletes the chosen manifests."""
     wanted = place.request.POST.getlist("digest") or place.request.GET.getlist("digest")
     if not wanted:
         return place.redirect_to("untagged")

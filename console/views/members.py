@@ -1,4 +1,4 @@
-"""Who belongs to a project."""
+"""The members of a project and their access keys."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
 def index(place: Place) -> HttpResponse:
-    """The members; POST adds somebody, changes a role, or takes somebody out."""
+    """The members. POST adds one, changes a role, or removes one."""
     posted = place.request.POST
     adds = posted.get("act") == "add"
     form = ProjectMember(posted if adds else None)
     if place.request.method == "POST" and (not adds or form.is_valid()):
-        words = _("Nobody in %(organization)s has this address. An owner of the organization can add them.")
+        words = _("No member of %(organization)s has this address. An owner of the organization can add them.")
         user = member_from_form(place, form, words, partial(members.role_of, place.project))
         if user is not None:
             _set_role(place, user, posted.get("role", ""))

@@ -1,4 +1,4 @@
-"""Notices about scans, of a project and of a repository; and the way out for those who get them."""
+"""Notifications about scans, of a project and of a repository; and the pages to confirm and unsubscribe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 
-from console.forms.notifications import SubscriptionForm
+from console.forms.notifications import NotificationForm
 from console.queries import notifications as queries
 from console.views.shared.decorators import of_project, public
 from console.views.shared.pages import render_standalone
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW)
 def index(place: Place) -> HttpResponse:
-    """Who hears of the scans here."""
+    """The notifications of this place."""
     return _page(place, "index", rows=queries.subscriptions(place.project, place.maybe_repository))
 
 
@@ -34,7 +34,7 @@ def _create(place: Place) -> HttpResponse:
     """A form for the channel that was chosen; what was made, with its secret, after it."""
     kind = place.request.GET.get("channel", "")
     channel = channels.CHANNELS.get(kind) or next(iter(channels.CHANNELS.values()))
-    form = SubscriptionForm(place.request.POST or None, channel=channel)
+    form = NotificationForm(place.request.POST or None, channel=channel)
     if place.request.method == "POST" and form.is_valid():
         made = form.attempt(
             subscriptions.create,
@@ -49,13 +49,13 @@ def _create(place: Place) -> HttpResponse:
         if made and made.secret:
             return _page(place, "secret", subscription=made.subscription, secret=made.secret)
         if made:
-            place.flash(_("The notice has been made. Send a test to see that it arrives."))
+            place.flash(_("The notification has been created. Send a test to see that it arrives."))
             return place.redirect_to(place.named("notification"), subscription=made.subscription.pk)
     return _page(place, "create", form=form, channel=channel, channels=channels.CHANNELS.values())
 
 
 def _show(place: Place, subscription: int) -> HttpResponse:
-    """One of them with its log; POST tries, pauses, resumes, gives a new secret, or ends it."""
+    """One notification with its log. POST sends a test, pauses, resumes, makes a new secret, or deletes it."""
     found = _found(place, subscription)
     if place.request.method != "POST":
         log = queries.log(found, place.request.GET)
@@ -67,7 +67,7 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         return _page(place, "secret", subscription=found, secret=secret)
     if act == "delete":
         subscriptions.delete(place.actor, found)
-        place.flash(_("The notice has been deleted."))
+        place.flash(_("The notification has been deleted."))
         return place.redirect_to(place.named("notifications"))
     if act == "test":
         content = messages.test_content(found, timezone.now())
@@ -85,20 +85,20 @@ def _show(place: Place, subscription: int) -> HttpResponse:
 
 
 def _edit(place: Place, subscription: int) -> HttpResponse:
-    """Change where it goes, what about, and when."""
+    """Change target, severity and frequency."""
     found = _found(place, subscription)
-    form = SubscriptionForm(place.request.POST or None, channel=channels.of(found), current=found)
+    form = NotificationForm(place.request.POST or None, channel=channels.of(found), current=found)
     if place.request.method == "POST" and form.is_valid():
         form.attempt(subscriptions.update, place.actor, found, form.target(), **form.options())
         if form.is_valid():
             tasks.start_asking()
-            place.flash(_("The notice has been changed."))
+            place.flash(_("The notification has been changed."))
             return place.redirect_to(place.named("notification"), subscription=found.pk)
     return _page(place, "edit", form=form, subscription=found)
 
 
 def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
-    """What was sent and what came back; POST sends it again."""
+    """A delivery: request and response. POST sends it again."""
     found = _found(place, subscription)
     sent = queries.delivery(found, delivery)
     if sent is None:
@@ -110,7 +110,7 @@ def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
     return _page(place, "delivery", subscription=found, delivery=sent)
 
 
-# A project's own are the admins'; a repository's are looked after by whoever looks after the repository.
+# Admins change the notifications of a project. Users who may manage a repository change those of the repository.
 create = of_project(Action.ADMINISTER)(_create)
 repository_create = of_project(Action.MANAGE)(_create)
 show = of_project(Action.VIEW, post=Action.ADMINISTER)(_show)
@@ -138,7 +138,7 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
 
 @public
 def confirm(request: HttpRequest, token: str) -> HttpResponse:
-    """Whether a person outside the organization wants mails: GET asks, POST says."""
+    """A person outside the organization agrees to mails or declines: GET asks, POST answers."""
     asked = recipients.read(token)
     said = request.POST.get("answer", "") if request.method == "POST" else ""
     if asked and said in {"yes", "no"}:
@@ -161,6 +161,7 @@ def _page(place: Place, template: str, **context: Any) -> HttpResponse:
         "tab": "repository_notifications",
         "may_change": place.may_manage if place.maybe_repository else place.may_administer,
         "list_url": place.url(place.named("notifications")),
+        "delivery_view": place.named("delivery"),
         "new_url": place.url(place.named("notification_new")),
     }
     subscription = context.get("subscription")

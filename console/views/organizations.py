@@ -1,4 +1,4 @@
-"""An organization: its people and their access keys. Owners change them; members see the people."""
+"""An organization: its members and their access keys. Owners change them; members see the list of members."""
 
 from __future__ import annotations
 
@@ -47,7 +47,10 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
 
 
 def _invite(request: HttpRequest, organization: Organization, form: NewInvitation) -> bool:
-    """Send an invitation; False, and an error on the form, when that is refused. Same words for every address."""
+    """Send an invitation. If it is refused, add an error to the form and return False.
+
+    The words are the same for addresses with and without an account.
+    """
     email, role = form.cleaned_data["email"], OrganizationRole(form.cleaned_data["role"])
     invitation = form.attempt(organizations.invite, actor(request), organization, email, role)
     if invitation is None:
@@ -78,7 +81,7 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     except (organizations.Refused, RegistryError) as error:
         messages.error(request, str(error))
     else:
-        words = _("%(email)s has a new role.") if role else _("%(email)s has been taken out.")
+        words = _("%(email)s has a new role.") if role else _("%(email)s has been removed.")
         messages.success(request, words % {"email": user.email})
     return redirect("console:organization", organization.name)
 

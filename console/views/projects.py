@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW)
 def overview(place: Place) -> HttpResponse:
-    """What needs me?"""
+    """The overview of a project."""
     return place.render("console/projects/overview.html", side="overview", page=queries.overview(place.project))
 
 
 @of_project(Action.VIEW)
 def usage(place: Place) -> HttpResponse:
-    """How full is it?"""
+    """Usage and quotas."""
     return place.render("console/projects/usage.html", side="usage", page=queries.usage(place.project))
 
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
 def settings(place: Place) -> HttpResponse:
-    """Name and description; the ID never changes."""
+    """Name and description. The ID never changes."""
     form = ProjectSettings(place.request.POST) if place.request.method == "POST" else ProjectSettings.of(place.project)
     if place.request.method == "POST" and form.is_valid():
         wanted = {name: form.cleaned_data[name] for name in projects.SETTINGS}

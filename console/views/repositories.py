@@ -61,7 +61,7 @@ def show(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def commands(place: Place) -> HttpResponse:
-    """How to log in, tag, push and pull."""
+    """Commands to log in, tag, push and pull."""
     name = place.request.GET.get("image", "").strip()[:200] or "IMAGE"
     context: dict[str, Any] = {"commands": queries.commands(place.repository, name), "image_name": name}
     return place.render("console/repositories/commands.html", side="repositories", **context)
@@ -69,7 +69,7 @@ def commands(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
-    """Description, visibility, tag overwrite, scans."""
+    """Description, visibility, tag overwrite, scans, pull policy."""
     current = repositories.settings_of(place.repository)
     form = RepositorySettings.of(current)
     if place.request.method == "POST":
@@ -85,7 +85,7 @@ def settings(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def permissions(place: Place) -> HttpResponse:
-    """Repository Members and Viewers; POST gives a role, changes it, or takes it."""
+    """Repository Members and Viewers. POST gives, changes or removes a role."""
     posted = place.request.POST
     adds = posted.get("act") == "add"
     form = Grant(posted if adds else None)
@@ -93,9 +93,9 @@ def permissions(place: Place) -> HttpResponse:
         role = posted.get("role", "")
         if role not in {"", *RepositoryRole.values}:
             raise Http404
-        words = _("Nobody in %(organization)s has this address: roles are given to people of the organization.")
+        words = _("No member of %(organization)s has this address: roles are given to members of the organization.")
         user = member_from_form(place, form, words, partial(repositories.role_of, place.repository))
-        # What is refused to a form that adds stands at it; a row of the list has none.
+        # The form that adds shows a refusal itself. A row of the list has no place for one.
         if user and (form.attempt(_set_role, place, user, role) if adds else _set_role(place, user, role)):
             return place.redirect_to("permissions")
     asked = place.request.GET.get("who", "").strip()
@@ -118,7 +118,7 @@ def _set_role(place: Place, user: User, role: str) -> bool:
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
-    """Delete the repository, after its name has been typed."""
+    """POST deletes the repository, if its name was typed."""
     form = TypedName(place.request.POST or None, name=place.repository.name)
     if place.request.method == "POST" and form.is_valid():
         deletion = form.attempt(repositories.delete, place.actor, place.repository)

@@ -1,4 +1,4 @@
-"""The scans of a project: how bad is it, what is on its way, what failed, what do we live with?"""
+"""The scans of a project: results, queue, failures and risk acceptances."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def show(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def log(place: Place) -> HttpResponse:
-    """Every scan: who asked for it, what came of it."""
+    """All scans, the newest first."""
     return place.render("console/scans/log.html", side="scans", page=queries.log(place.project, place.request.GET))
 
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def acceptances(place: Place) -> HttpResponse:
-    """What people live with; POST withdraws one."""
+    """The risk acceptances. POST withdraws one."""
     if place.request.method == "POST":
         chosen = identifier(place.request.POST.get("acceptance"))
         found = Acceptance.objects.filter(project=place.project, pk=chosen or 0)
@@ -63,7 +63,7 @@ def acceptances(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def scan_repository(place: Place) -> HttpResponse:
-    """POST scans everything that a tag of the repository names."""
+    """POST scans every digest of the repository that has a tag."""
     if place.request.method == "POST":
         _start(place, scans.request_for_tagged(place.actor, [place.repository]))
     return place.redirect_to("repository")

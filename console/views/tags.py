@@ -1,4 +1,4 @@
-"""Tags: added, moved, deleted, and what they used to mean."""
+"""Tags: adding, moving and deleting them, and their history."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.MANAGE)
 def add(place: Place) -> HttpResponse:
-    """Let a tag name a digest: a new one, or another digest for an old one ("make this the tag again")."""
+    """Point a tag to a digest: a new tag, or an existing one ("make this the tag again")."""
     asked = {name: place.request.GET.get(name, "") for name in ("tag", "digest", "seen")}
     form = AddTag(place.request.POST or None, initial=asked)
     if place.request.method == "POST" and form.is_valid():
@@ -34,7 +34,7 @@ def add(place: Place) -> HttpResponse:
             manifests.point_tag, place.actor, place.repository, name_of(place), tag, digest, seen=seen
         )
         if changed is not None:
-            place.flash(_("%(tag)s now means %(digest)s.") % {"tag": tag, "digest": digest[:19]})
+            place.flash(_("%(tag)s now points to %(digest)s.") % {"tag": tag, "digest": digest[:19]})
             return place.redirect_to("image")
     context: dict[str, Any] = {
         "form": form,
@@ -46,7 +46,7 @@ def add(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
-    """Delete the tags that were checked, after a look at what goes."""
+    """GET shows what would be deleted; POST deletes the chosen tags."""
     wanted = place.request.POST.getlist("tag") or place.request.GET.getlist("tag")
     if not wanted:
         return place.redirect_to("image")
@@ -61,7 +61,7 @@ def delete(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def history(place: Place) -> HttpResponse:
-    """Every digest that the tags ever named."""
+    """Every digest that the tags ever pointed to."""
     page = queries.tag_history(place.image, place.request.GET)
     return place.render("console/tags/history.html", side="repositories", page=page)
 

@@ -1,4 +1,4 @@
-"""Recovery: bring back what was deleted."""
+"""Recovery: restore, hold and purge deletions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
-    """What was deleted and can come back: of a project, a repository or an image."""
+    """The restorable deletions of a project, a repository or an image."""
     page = queries.deletions(place.project, place.maybe_repository, place.maybe_image, place.request.GET)
     if place.maybe_image:
         page |= image_queries.counts(place.image)
@@ -38,7 +38,7 @@ def show(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def restore(place: Place) -> HttpResponse:
-    """Bring back the acts that were chosen; also the Undo of a notice."""
+    """POST restores the chosen deletions. The Undo button of a message posts here too."""
     wanted = [pk for text in place.request.POST.getlist("deletion") if (pk := identifier(text)) is not None]
     known = Deletion.objects.filter(project=place.project, pk__in=wanted).count()
     if place.request.method != "POST" or not wanted:
@@ -52,7 +52,7 @@ def restore(place: Place) -> HttpResponse:
         words = ngettext("Recovered: %(paths)s (%(tags)s tag).", "Recovered: %(paths)s (%(tags)s tags).", restored.tags)
         place.flash(words % {"paths": paths, "tags": restored.tags})
     for left in restored.left[:5]:
-        words = _("%(path)s:%(tag)s names something else by now and was left alone.")
+        words = _("%(path)s:%(tag)s points to another digest now and was skipped.")
         place.flash(words % {"path": left.path, "tag": left.tag}, level=messages.WARNING)
     for deletion, why in restored.refused[:5]:
         place.flash(f"{deletion}: {why}", level=messages.ERROR)
@@ -61,7 +61,7 @@ def restore(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE, post=Action.ADMINISTER)
 def purge(place: Place, deletion: int) -> HttpResponse:
-    """An act with its hold; POST deletes its content for good before its time, after its name has been typed."""
+    """A deletion and its hold. POST purges its content now, if its name was typed."""
     found = trash.listed(place.project).filter(pk=deletion).first()
     if found is None:
         raise Http404
@@ -76,7 +76,7 @@ def purge(place: Place, deletion: int) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def hold(place: Place, deletion: int) -> HttpResponse:
-    """Keep an act beyond its time, or no longer."""
+    """POST sets or clears the hold of a deletion."""
     found = trash.listed(place.project).filter(pk=deletion).first()
     if found is None:
         raise Http404

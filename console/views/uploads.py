@@ -1,4 +1,4 @@
-"""Uploads that a person has begun and not finished."""
+"""A person's unfinished uploads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @personal
 def index(request: HttpRequest) -> HttpResponse:
-    """The open uploads of a person, the one that moved last first; POST ends one, or all."""
+    """The open uploads of the person, the last active first. POST ends one, or all."""
     user: User = request.user  # type: ignore[assignment]  # personal views only
     if request.method == "POST":
         ended = sum(uploads.end(user.pk, upload) for upload in _wanted(user, request.POST.get("upload", "")))

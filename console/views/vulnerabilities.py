@@ -1,4 +1,4 @@
-"""Vulnerabilities of a digest: is it safe, how old is that answer, what changed, what do we live with?"""
+"""The vulnerabilities of a digest: findings, changes, downloads and risk acceptances."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place, reference: str) -> HttpResponse:
-    """What was found in a digest; POST has it scanned."""
+    """The findings of a digest. POST requests a scan."""
     subject = _find(place, reference)
     if place.request.method == "POST":
         tasks.start(scans.request([subject.manifest.pk], Scan.Trigger.MANUAL, place.actor.label))
@@ -40,7 +40,7 @@ def show(place: Place, reference: str) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def compare(place: Place, reference: str) -> HttpResponse:
-    """What is new and what is fixed, against the scan before or another digest of the image."""
+    """New and fixed findings, compared with an earlier scan or another digest of the image."""
     page = queries.compare(_find(place, reference), place.request.GET)
     return place.render("console/vulnerabilities/compare.html", side="repositories", page=page)
 
@@ -84,7 +84,7 @@ def download_sbom(place: Place, reference: str) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def download_vex(place: Place) -> HttpResponse:
-    """What is accepted in a repository as OpenVEX."""
+    """The risk acceptances of a repository as OpenVEX."""
     document = acceptances.openvex(place.project, place.repository)
     name = f"{place.project.name}-{place.repository.name}.openvex.json"
     return as_file(acceptances.as_file(document), name, "application/json")
@@ -92,7 +92,7 @@ def download_vex(place: Place) -> HttpResponse:
 
 @of_project(Action.MANAGE)
 def accept(place: Place, reference: str) -> HttpResponse:
-    """Live with a vulnerability: where, why, until when."""
+    """Accept the risk of a vulnerability."""
     subject = _find(place, reference)
     vulnerability = place.request.GET.get("vulnerability", "")[:100].replace("\0", "")
     package = place.request.GET.get("package", "")[:300].replace("\0", "")

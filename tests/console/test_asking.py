@@ -82,7 +82,7 @@ def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console,
     assert "demo" in text(outsider().get(link))
     assert Recipient.objects.filter(confirmed_at=None).count() == 2, "a program that follows links agrees to nothing"
     answer = send(outsider(), link, answer="yes")
-    assert "gets notices about demo" in text(answer)
+    assert "gets notifications about demo" in text(answer)
     assert "has agreed" in text(browser.get(page))
     send(browser, page, act="test")
     assert [STRANGER] in mail_server.recipients

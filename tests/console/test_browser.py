@@ -273,7 +273,7 @@ def test_people_of_project_and_organization(browser, server, scripts):
         page.get_by_label(f"Role of {email}").select_option("reader")
         page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Change").click()
         expect(page.get_by_role("status")).to_contain_text(f"{email} is now Reader.")
-        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Take out").click()
+        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Remove").click()
         expect(page.get_by_role("row").filter(has_text=email)).to_have_count(0)
 
 

@@ -52,7 +52,7 @@ def the_event() -> Event:
 def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):
     agree(world.projects["demo"], "mina@acme.test", "joon@acme.test", "new@acme.test")
     browser = console(person)
-    assert "Nobody is told of scans yet" in text(browser.get(place))
+    assert "No notification yet" in text(browser.get(place))
     answer = browser.post(f"{place}/new?channel=mail", MAIL)
     made = Subscription.objects.get()
     assert answer.url == f"{place}/{made.pk}"
@@ -228,7 +228,7 @@ def test_who_may_only_look_sees_no_more_than_the_host(console, project, web, per
     page = text(browser.get(DEMO))
     assert "hooks.example.com" in page
     assert "mina@acme.test" in page
-    assert "Create notice" not in page
+    assert "Create notification" not in page
     one = text(browser.get(f"{DEMO}/{hook.pk}"))
     assert "too slow" in one
     assert f"{DEMO}/{mail.pk}" in page
@@ -337,11 +337,11 @@ def test_a_recipient_leaves(console, project, web):
     link = link_of(made, "mina@acme.test")
     browser = console(None, enforce_csrf_checks=True)
     asked = text(browser.get(link))
-    assert "No more notices about <strong>demo/web</strong> to <strong>mina@acme.test</strong>?" in asked
+    assert "No more notifications about <strong>demo/web</strong> to <strong>mina@acme.test</strong>?" in asked
     made.refresh_from_db()
     assert len(made.recipients) == 2  # a GET, which scanners of mails send as well, changes nothing
     done = browser.post(link)
-    assert "mina@acme.test gets no more notices about demo/web." in text(done)
+    assert "mina@acme.test gets no more notifications about demo/web." in text(done)
     made.refresh_from_db()
     assert (made.recipients, made.is_active) == (["joon@acme.test"], True)
     event = the_event()
@@ -349,7 +349,7 @@ def test_a_recipient_leaves(console, project, web):
     assert event.detail["before"] == {"recipients": ["mina@acme.test", "joon@acme.test"]}
     for again in (browser.post(link), browser.get(link)):
         assert again.status_code == 200
-        assert "mina@acme.test gets none of these notices any more." in text(again)
+        assert "mina@acme.test gets none of these notifications any more." in text(again)
     assert Event.objects.filter(action="notice.change").count() == 1
 
 
@@ -381,7 +381,7 @@ def test_links_that_we_did_not_make_take_nobody_off(console, project):
     link = link_of(made, "mina@acme.test")
     for bad in (link[:-1], link.replace("unsubscribe/", "unsubscribe/x"), "/notices/unsubscribe/x"):
         assert console(None).post(bad).status_code == 404
-        assert "This link is not whole" in text(console(None).get(bad))
+        assert "This link is incomplete" in text(console(None).get(bad))
     console(None).post(link_of(made, "stranger@acme.test"))
     console(None).post(link)
     for each in (made, other):

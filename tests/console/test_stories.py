@@ -94,7 +94,7 @@ def test_permissions(console, docker, pushed, world):
     assert "change the role in the project instead" in text(
         browser.post(f"{WEB}-/permissions", {"act": "add", "email": "reader@acme.test", "role": "viewer"})
     )
-    assert "Nobody in acme has this address" in text(
+    assert "No member of acme has this address" in text(
         browser.post(f"{WEB}-/permissions", {"act": "add", "email": "outsider@other.test", "role": "viewer"})
     )
     assert browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": "god"}).status_code == 404
@@ -211,7 +211,7 @@ def test_a_tag_whose_name_means_something_else_stays_in_recovery(console, docker
     deletion = Deletion.objects.get()
     docker("member").push("web/app", "1.0", image_of("other"))
     page = text(browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk}, follow=True))
-    assert "demo/web/app:1.0 names something else by now and was left alone." in page
+    assert "demo/web/app:1.0 points to another digest now and was skipped." in page
     assert Deletion.objects.filter(pk=deletion.pk).exists(), "it can still come back"
     browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk, "replace_tags": "yes"})
     assert Tag.objects.live().get(name="1.0").manifest.digest == pushed["first"]
@@ -395,7 +395,7 @@ def test_why_somebody_may_push_or_pull(console, world):
         browser.get("/projects/demo/repositories/public/-/permissions", {"who": "stranger@acme.test"})
     )
     nobody = text(browser.get(f"{WEB}-/permissions", {"who": "outsider@other.test"}))
-    assert "Nobody in acme has this address." in nobody
+    assert "No member of acme has this address." in nobody
 
 
 def test_people_are_paged_and_filtered(console, world):
@@ -425,7 +425,7 @@ def test_members_of_a_project(console, world):
     assert ProjectMembership.objects.get(user=world.people["stranger"].user).role == "admin"
     browser.post("/projects/demo/members", {"email": "stranger@acme.test", "role": ""})
     assert console("stranger").get("/projects/demo/").status_code == 404
-    assert "Nobody in acme has this address" in text(
+    assert "No member of acme has this address" in text(
         browser.post("/projects/demo/members", {"act": "add", "email": "outsider@other.test", "role": "reader"})
     )
     assert Event.objects.filter(action="project.member").count() == 3

@@ -100,7 +100,7 @@ def test_a_later_failure_does_not_hide_the_result(member, first):
     make_report(first, [found()])
     Report.objects.update(problem="timeout")
     text = page(member)
-    assert "The last scan failed; what is below is from an earlier one" in text
+    assert "The last scan failed; the result below is from an earlier scan" in text
     assert rows(text) == ["CVE-2026-1000"]
     assert "the last scan failed" in member.get(reverse("console:image", args=APP)).content.decode()
 
@@ -111,9 +111,9 @@ def test_unsupported_and_unrecognised_are_not_clean(member, first):
     assert badge(member) == "Unsupported"
     make_report(first, system="")
     text = page(member)
-    assert "Nothing recognised: no packages found, which is not the same as clean." in text
+    assert "No packages found. That is not the same as no vulnerabilities." in text
     assert "None found" not in text
-    assert badge(member) == "Nothing recognised"
+    assert badge(member) == "No packages found"
 
 
 def test_none_found_is_green_only_while_it_is_fresh_and_whole(member, first):
@@ -127,7 +127,7 @@ def test_none_found_is_green_only_while_it_is_fresh_and_whole(member, first):
     assert badge(member) == "None found"
     make_report(first, packages=held, database_at=timezone.now() - timedelta(days=4))
     text = page(member)
-    assert "Out of date: the vulnerability database that this rests on was made" in text
+    assert "Out of date: this result is from a vulnerability database made" in text
     assert "note good" not in text
     assert badge(member) == "None found Out of date"
     make_report(first, packages=held)
@@ -527,7 +527,7 @@ def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     web = Repository.objects.get(pk=world.repository("web").pk)
     assert (web.block_severity, web.unscanned_grace_hours) == (Severity.HIGH, 24)
     text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
-    assert "gate: High and worse" in text
+    assert "pull policy: High and worse" in text
     history = member.get(reverse("console:repository_audit_log", args=["demo", "web"])).content.decode()
     assert "gate: off → High" in history
     assert "grace of the gate: always → 24 h" in history

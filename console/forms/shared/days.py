@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Day(forms.DateField):
-    """A day that somebody may choose or leave out; near the first and the last date some zones have no such moment."""
+    """An optional day. Years near the first and the last date are refused: in some time zones they overflow."""
 
     YEARS = range(2000, 9000)
 
@@ -23,7 +23,7 @@ class Day(forms.DateField):
         super().__init__(required=False, **kwargs)
 
     def validate(self, value: date | None) -> None:
-        """Refuse what no calendar needs."""
+        """Refuse years outside YEARS."""
         super().validate(value)
         if value is not None and value.year not in self.YEARS:
             words = _("A year from %(first)s to %(last)s.")
@@ -31,7 +31,7 @@ class Day(forms.DateField):
 
 
 def moment(day: date | None, *, after: int = 0) -> datetime | None:
-    """When the day, or the one so many days after it, begins where the person is."""
+    """The beginning of the day, or of the day ``after`` days later, in the person's time zone. None for no day."""
     if not day:
         return None
     return datetime.combine(day + timedelta(days=after), time.min, tzinfo=timezone.get_current_timezone())

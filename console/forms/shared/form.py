@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 
 class Form(forms.Form):
-    """A form whose purpose is one call of the house.
+    """A form whose purpose is one call of a function outside the console.
 
-    ``field_of``: where to show what the house refuses, by the name of the exception's class; the top of the form
-    otherwise.
+    ``field_of``: the field that shows a refusal, by the name of the exception's class. Other refusals are shown at the
+    top of the form.
     """
 
     use_required_attribute = True
@@ -32,7 +32,7 @@ class Form(forms.Form):
         super().__init__(*args, **kwargs)
 
     def attempt(self, call: Callable[..., Result], *args: Any, **kwargs: Any) -> Result | None:
-        """Call the house; None, and an error on the form, when it refuses."""
+        """Call the function and return its result. If it refuses, add an error to the form and return None."""
         try:
             return call(*args, **kwargs)
         except (RegistryError, Refused, KeyRefused) as error:

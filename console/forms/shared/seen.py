@@ -1,4 +1,4 @@
-"""What the person was looking at when they changed it."""
+"""The values that a person saw before they changed them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def seen(form: Form) -> dict[str, Any] | None:
-    """What the person was looking at; None when the form does not say, or was tampered with."""
+    """The values that the signed field ``seen`` holds; None if it is missing or its signature is wrong."""
     try:
         found: dict[str, Any] = signing.loads(form.cleaned_data["seen"])
     except signing.BadSignature:

@@ -14,7 +14,7 @@ _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
 
 
 class TypedName(Form):
-    """The name of what is to be deleted, typed by hand."""
+    """The name of the thing to delete, typed to confirm the deletion."""
 
     typed = forms.CharField(label=gettext_lazy("Name"), max_length=200, widget=forms.TextInput(_ONCE))
 
@@ -24,7 +24,7 @@ class TypedName(Form):
         self.fields["typed"].label = _("Type %(name)s to confirm") % {"name": name}
 
     def clean_typed(self) -> str:
-        """Compare it."""
+        """Refuse any other name."""
         typed: str = self.cleaned_data["typed"].strip()
         if typed != self.name:
             raise forms.ValidationError(_("This is not “%(name)s”.") % {"name": self.name})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Entry = TypeVar("Entry")
 Row = TypeVar("Row", bound=Model)
 PAGE = 50
-# What a cursor that nobody was given may lead to: texts, numbers and times that a column cannot have.
+# Errors of a forged cursor: its text, number or time may not fit the column.
 _UNREADABLE = (ValueError, TypeError, OverflowError, ValidationError, FieldError)
 
 
@@ -94,7 +94,7 @@ def page(
 
 
 def identifier(text: str | None) -> int | None:
-    """The id of a row as it stands in an address or a form; None when no row can have it."""
+    """The id of a row that an address or a form holds; None if the text is no id."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else None
 
 

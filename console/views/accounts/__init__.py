@@ -1,1 +1,1 @@
-"""A person's own account."""
+"""Pages about a person's own account."""

@@ -49,7 +49,7 @@ def _user(request: HttpRequest) -> User:
 
 @public
 def language(request: HttpRequest) -> HttpResponse:
-    """The language for somebody who is not signed in: kept in a cookie."""
+    """POST sets the language of a visitor who is not signed in, in a cookie."""
     response = redirect(referring_page(request, "/"))
     chosen = request.POST.get("language", "")
     if chosen in dict(settings.LANGUAGES):
@@ -61,7 +61,7 @@ def language(request: HttpRequest) -> HttpResponse:
 
 @personal
 def change(request: HttpRequest) -> HttpResponse:
-    """The language or theme of somebody who is."""
+    """POST sets the language or theme of the signed-in person."""
     mine = User.objects.filter(pk=request.user.pk or 0)
     chosen, theme = request.POST.get("language"), request.POST.get("theme")
     if chosen in dict(settings.LANGUAGES):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @personal
 def sessions(request: HttpRequest) -> HttpResponse:
-    """Where somebody is signed in; POST ends one session, or all others."""
+    """The sessions of the person. POST ends one, or all others."""
     user: User = request.user  # type: ignore[assignment]  # personal views only
     mine = console_sessions.of_user(user)
     this = request.session.row_key  # type: ignore[attr-defined]  # accounts.sessions

@@ -36,12 +36,12 @@ View = "Callable[Concatenate[HttpRequest, P], HttpResponse]"
 
 
 def public(view: Callable[Concatenate[HttpRequest, P], HttpResponse]) -> Callable[..., HttpResponse]:
-    """A page for anybody."""
+    """A page for everybody."""
     return _declare(view, "public")
 
 
 def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> Callable[..., HttpResponse]:
-    """A page for whoever is signed in."""
+    """A page for signed-in users."""
 
     @wraps(view)
     def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -55,7 +55,7 @@ def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> C
 def of_project(action: Action, *, post: Action | None = None) -> Callable[..., Callable[..., HttpResponse]]:
     """A page of the project in the URL, and perhaps of a repository and an image in it.
 
-    Whoever may not VIEW the project is told that it does not exist; who may see it, but not do this, is told why.
+    A user who may not VIEW the project gets a 404. A user who may see it, but not do this, gets a 403.
     """
 
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -16,22 +16,22 @@ Answer = TypeVar("Answer", HttpResponse, StreamingHttpResponse)
 
 
 class _Echo:
-    """A file that gives back what is written to it: rows go out as they are made."""
+    """A file object for ``csv.writer`` that returns each line instead of storing it."""
 
     def write(self, text: str) -> str:
-        """Give it back."""
+        """Return the text."""
         return text
 
 
 def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
-    """A file of comma-separated values to be kept, however long it is."""
+    """A CSV file as a download, sent row by row."""
     writer = csv.writer(_Echo())
     lines = (writer.writerow(row) for row in rows)
     return _as_attachment(StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8"), name)
 
 
 def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
-    """A file to be kept, never shown."""
+    """A file as a download, never shown in the browser."""
     return _as_attachment(HttpResponse(content, content_type=content_type), name)
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from console.views.shared.place import Place
 
 
-def member_from_form(place: Place, form: Form, nobody: str, role_of: Callable[[User], str | None]) -> User | None:
-    """The person of a form that adds somebody or changes their role.
+def member_from_form(place: Place, form: Form, unknown: str, role_of: Callable[[User], str | None]) -> User | None:
+    """The user of a form that adds a member or changes a role.
 
-    None, and an error on the form, when nobody of the organization has the address (said in the words of ``nobody``),
-    or somebody is to be added who has another role already. Raises Http404 for a change about nobody.
+    Returns None and adds an error to the form if no member of the organization has the address (``unknown`` is its
+    text), or if the member to add has another role already. Raises Http404 for a role change of an unknown user.
     """
     posted = place.request.POST
     adds, organization = posted.get("act") == "add", place.project.organization
@@ -30,7 +30,7 @@ def member_from_form(place: Place, form: Form, nobody: str, role_of: Callable[[U
     if user is None and not adds:
         raise Http404
     if user is None:
-        form.add_error("email", nobody % {"organization": organization})
+        form.add_error("email", unknown % {"organization": organization})
     elif adds and role_of(user) not in {None, posted.get("role", "")}:
         form.add_error("email", _("%(email)s is here already: change the role in the list.") % {"email": user.email})
         return None

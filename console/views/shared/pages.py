@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def referring_page(request: HttpRequest, otherwise: str) -> str:
-    """The page that the browser came from, when it is one of ours."""
+    """The page of the console that the browser came from; ``otherwise`` if it came from elsewhere."""
     came_from = request.headers.get("Referer", "")
     own = {request.get_host()}
     return came_from if "/" in came_from and url_has_allowed_host_and_scheme(came_from, own) else otherwise

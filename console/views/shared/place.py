@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def actor(request: HttpRequest, label: str = ANONYMOUS.label) -> Actor:
-    """Who acts in this request; ``label`` is what to call a visitor who has not signed in."""
+    """The actor of a request. ``label``: the name of a visitor who has not signed in."""
     user: Any = request.user
     who = {"user_id": user.pk, "label": user.email} if user.is_authenticated else {"label": label}
     return Actor(
@@ -139,7 +139,7 @@ def _routes() -> dict[str, frozenset[str]]:
 
 
 def find_place(request: HttpRequest, project: str, repository: str | None, image: str | None) -> Place:
-    """Find what the URL names. Raises Http404, in the same way for what is missing and what may not be seen."""
+    """The place that a URL names. Raises Http404 alike for what does not exist and what the user may not see."""
     who = actor(request)
     actions = access.actions_in_project(who, project)
     if Action.VIEW not in actions:

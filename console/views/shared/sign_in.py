@@ -24,7 +24,7 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 def add_slowed_error(form: Form, refusal: guesses.Slowed) -> None:
-    """Say on the form that no password was looked at, and why."""
+    """Add an error to the form: the password was not checked, and why."""
     if isinstance(refusal, passwords.Busy):
         words = _("Many people are signing in at the moment. Try again in a few seconds.")
     elif isinstance(refusal, guesses.TooManyForAccount):
@@ -38,7 +38,7 @@ def add_slowed_error(form: Form, refusal: guesses.Slowed) -> None:
 
 
 def too_many_requests(answer: HttpResponse, seconds: int) -> HttpResponse:
-    """The same answer as a 429: the browser is to come again after this time."""
+    """Make the answer a 429 that asks the browser to wait."""
     answer.status_code = 429
     answer.headers["Retry-After"] = str(seconds)
     return answer
@@ -56,10 +56,10 @@ def begin_session(request: HttpRequest, user: User, wanted: str) -> HttpResponse
 
 
 def keep_secret_of_link(answer: HttpResponse, cookie: str, secret: str, seconds: int) -> HttpResponse:
-    """Keep what the link of a mail says in a cookie, for the page to which this answer redirects.
+    """Set a cookie with the secret of a mail's link, for the page to which this answer redirects.
 
-    So the address of that page does not hold the secret. Nor does the session: a copy of the database must not hold a
-    secret that still works.
+    The address of that page must not hold the secret: proxies log addresses. Nor must the session: a copy of the
+    database would hold a secret that still works.
     """
     answer.set_cookie(
         cookie,
@@ -74,7 +74,7 @@ def keep_secret_of_link(answer: HttpResponse, cookie: str, secret: str, seconds:
 
 
 def remember_browser(request: HttpRequest, answer: HttpResponse, user: User) -> None:
-    """Have the browser keep the proof that this user has signed in with it (`accounts.passwords`)."""
+    """Set the cookie that proves that this user has signed in with this browser (`accounts.passwords`)."""
     answer.set_cookie(
         BROWSER_COOKIE,
         passwords.remember(user, request.COOKIES.get(BROWSER_COOKIE, "")),
