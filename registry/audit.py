@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import heapq
 import json
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,21 +15,16 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from registry.database.fields import GENERAL_DIGEST_LENGTH
-from registry.models import Deletion, Event, Image, Repository, Tag
+from registry.models import Event, Image, Repository, Tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
     from datetime import datetime
-
-    from django.db.models import QuerySet
 
     from accounts.actors import Actor
     from accounts.models import AccessKey, Project, User
-    from registry.models import Manifest
     from registry.models.audit import EventQuerySet
 
 ROWS = 1_000  # read or deleted at a time
@@ -40,8 +33,6 @@ CSV_HEADER = (
     "event",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-_undone: ContextVar[tuple[int, ...]] = ContextVar("undone", default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +104,9 @@ def csv_cell(text: str) -> str:
 
 
 def prune() -> int:
-    """Delete events that are older than KCR_HISTORY_DAYS (0: none ever is), in short transactions; returns how many.
+    """Delete the events that are older than KCR_HISTORY_DAYS (0: keep all), in short transactions; returns how many.
 
-    What opened a live tag, and what stands in Recovery, stays as long as the tag or the deletion does.
+    The event that added or moved a live tag stays as long as the tag does: pages show who pushed the tag.
     """
     if not settings.HISTORY_DAYS:
         return 0
@@ -124,18 +115,11 @@ def prune() -> int:
     old = Event.objects.filter(at__lt=end).order_by("at", "pk")
     while found := list(old.filter(beyond).values_list("at", "pk")[:ROWS]):
         with transaction.atomic():
-            pruned += Event.objects.filter(~_is_needed(), pk__in=[pk for _, pk in found]).delete()[0]
+            opened = Tag.objects.live().filter(opened_by=OuterRef("pk"))
+            pruned += Event.objects.filter(~Exists(opened), pk__in=[pk for _, pk in found]).delete()[0]
         at, pk = found[-1]
         beyond = Q(at__gte=at) & (Q(at__gt=at) | Q(pk__gt=pk))
     return pruned
-
-
-def _is_needed() -> Q:
-    """By a deletion, or by a tag that is live or may be recovered."""
-    deletions = Deletion.objects.filter(event=OuterRef("pk"))
-    tags = Tag.objects.filter(Q(ended_at=None) | Q(deletion__isnull=False))
-    opened, closed = tags.filter(opened_by=OuterRef("pk")), tags.filter(closed_by=OuterRef("pk"))
-    return Q(Exists(deletions)) | Q(Exists(opened)) | Q(Exists(closed))
 
 
 def _some(wanted: Wanted, limit: int, where: Q, *, newest_first: bool = True) -> list[Event]:
@@ -162,16 +146,6 @@ def _chosen(wanted: Wanted) -> EventQuerySet:
     return Event.objects.filter(project=wanted.project, **given).between(wanted.since, wanted.until)
 
 
-@contextmanager
-def undoing(events: Iterable[int]) -> Iterator[None]:
-    """Every event that is recorded inside says in its detail, as ``undoes``, which ones it undoes."""
-    token = _undone.set(tuple(sorted(events)))
-    try:
-        yield
-    finally:
-        _undone.reset(token)
-
-
 def record(
     actor: Actor,
     action: Event.Action,
@@ -180,11 +154,16 @@ def record(
     tag: str = "",
     digest: str = "",
     path: str = "",
+    undoes: Collection[int] = (),
     **detail: Any,
 ) -> Event:
-    """Write down that the actor did this. ``detail`` holds before and after, as JSON; ``path``: of what is gone."""
-    if undone := _undone.get():
-        detail["undoes"] = list(undone)
+    """Add an event to the audit log, in the transaction of the change. ``thing`` is what changed.
+
+    ``path`` names it if the row is gone. ``undoes``: the ids of the events that the change undoes; the event keeps them
+    in its detail. ``detail``: values that JSON has, such as those before and after.
+    """
+    if undoes:
+        detail["undoes"] = sorted(undoes)
     image = thing if isinstance(thing, Image) else None
     repository = image.repository if image else thing if isinstance(thing, Repository) else None
     project = repository.project if repository else thing
@@ -202,25 +181,4 @@ def record(
         actor=actor.label[:254],
         address=actor.address[:45],
         client=actor.client[:200],
-    )
-
-
-def take(deletion: Deletion, tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:
-    """Let the act take these live tags and manifests of locked images. Two statements, however many there are."""
-    now = deletion.event.at
-    tags.update(ended_at=Greatest(now, "started_at"), closed_by=deletion.event, deletion=deletion)
-    manifests.update(deletion=deletion)
-
-
-def open_deletion(kind: Deletion.Kind, name: str, event: Event) -> Deletion:
-    """Begin one act of deleting; everything that it takes is to point to it."""
-    now = timezone.now()
-    return Deletion.objects.create(
-        kind=kind,
-        project_id=event.project_id,
-        path=event.path,
-        name=name[:GENERAL_DIGEST_LENGTH],
-        event=event,
-        at=now,
-        purge_after=now + timedelta(days=settings.RECOVERY_DAYS),
     )

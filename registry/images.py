@@ -1,4 +1,4 @@
-"""Images: listed for those who may pull them; described, given an end, deleted."""
+"""Images: their settings, and the list of those that a user may pull. Deletion is in ``registry.trash``."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from django.db.models import F
 from django.utils.translation import gettext as _
 
 from registry import access, audit, edits
-from registry.database.transactions import retried
-from registry.errors import ManifestUnknown, NameInvalid, NameUnknown
-from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
+from registry.errors import NameInvalid, NameUnknown
+from registry.models import Event, Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
     from accounts.actors import Actor
 
@@ -24,7 +23,14 @@ MAX_DESCRIPTION = 100
 SETTINGS = ("description", "expires_at")
 
 
-def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **wanted: str | datetime | None) -> bool:
+def update(
+    actor: Actor,
+    image: Image,
+    *,
+    seen: dict[str, Any] | None = None,
+    undoes: Collection[int] = (),
+    **wanted: str | datetime | None,
+) -> bool:
     """Change the description or the expiry (SETTINGS) of a live image; returns whether anything changed.
 
     One event has before and after; moments are ISO 8601 there. ``seen``: the settings that the person was looking at.
@@ -51,6 +57,7 @@ def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **
             locked,
             before={name: in_json(value) for name, value in before.items()},
             after={name: in_json(value) for name, value in after.items()},
+            undoes=undoes,
         )
     for name, value in after.items():
         setattr(image, name, value)
@@ -60,39 +67,6 @@ def update(actor: Actor, image: Image, *, seen: dict[str, Any] | None = None, **
 def in_json(value: str | datetime | None) -> str | None:
     """A setting as events write it."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
-
-
-@retried
-def delete(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[Deletion]:
-    """Delete images of a repository with all their tags and digests, each as an act of its own.
-
-    Raises ManifestUnknown when one of the names is none; then nothing is deleted.
-    """
-    deletions = []
-    with transaction.atomic():
-        locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
-        images = Image.objects.live().filter(repository=repository, name__in=wanted).order_by("pk")
-        found = list(images.select_for_update(no_key=True))
-        if missing := sorted(set(wanted) - {image.name for image in found}):
-            raise ManifestUnknown(
-                _("%(repository)s has no image %(images)s") % {"repository": repository, "images": ", ".join(missing)}
-            )
-        for image in found:
-            image.repository = locked or repository
-            tags = Tag.objects.live().filter(image=image)
-            manifests = Manifest.objects.live().filter(image=image)
-            event = audit.record(
-                actor,
-                Event.Action.IMAGE_DELETE,
-                image,
-                tags=list(tags.order_by("name").values_list("name", flat=True)),
-                digests=manifests.count(),
-            )
-            deletion = audit.open_deletion(Deletion.Kind.IMAGE, "", event)
-            audit.take(deletion, tags, manifests)
-            Image.objects.filter(pk=image.pk).update(deletion=deletion)
-            deletions.append(deletion)
-    return deletions
 
 
 def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Manifests: found, pushed, deleted. See docs/design/storage.md, "Manifest push" and "Deletion, recovery, purge".
+"""Manifests: found, pushed, tagged. See docs/design/storage.md, "Manifest push". Deletion is in ``registry.trash``.
 
 The Image row is the lock of everything under it. Locks are taken in one order everywhere: repository, image, blobs by
 id.
@@ -12,7 +12,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, Exists, OuterRef, When
+from django.db.models import Case, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -21,12 +21,12 @@ from registry import access, audit, blobs, errors, pull_policy, quotas, tags
 from registry.database.prepared import MOMENT_MARK, CompiledQuery, stored, text_mark
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
-from registry.models import Deletion, Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
+from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
 from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_pushed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from accounts.actors import Actor
     from registry.models import Blob
@@ -172,7 +172,14 @@ def push(
 
 @retried
 def point_tag(
-    actor: Actor, repository: Repository, name: names.ImageName, tag: str, digest: str, *, seen: str = ""
+    actor: Actor,
+    repository: Repository,
+    name: names.ImageName,
+    tag: str,
+    digest: str,
+    *,
+    seen: str = "",
+    undoes: Collection[int] = (),
 ) -> bool:
     """Let a tag name a manifest that is there; returns whether anything changed.
 
@@ -205,7 +212,7 @@ def point_tag(
                 _("%(digest)s was deleted: it is in Recovery until %(end)s UTC, recover it first")
                 % {"digest": digest, "end": f"{manifest.deletion.purge_after:%Y-%m-%d %H:%M}"}
             )
-        return tags.point(actor, image, tag, manifest)
+        return tags.point(actor, image, tag, manifest, undoes=undoes)
 
 
 def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
@@ -217,71 +224,6 @@ def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
         raise errors.NameUnknown(_("there is no image %(name)s (any more)") % {"name": name})
     image.repository = locked
     return image
-
-
-def delete(actor: Actor, repository: Repository, name: names.ImageName, reference: str) -> Deletion:
-    """Delete a tag, or a digest with every tag that names it. See ``delete_many``."""
-    return delete_many(actor, repository, name, [reference])
-
-
-@retried
-def delete_many(actor: Actor, repository: Repository, name: names.ImageName, references: Sequence[str]) -> Deletion:
-    """Delete tags and digests of one image, all or none, as one act that can be undone.
-
-    A tag goes alone. A digest takes with it every tag that names it, its untagged children that no other live index
-    names, and untagged referrers of what goes. Raises ManifestUnknown, Unsupported (a live index that stays names a
-    digest).
-    """
-    for reference in references:
-        check_reference(reference)
-    with transaction.atomic():
-        image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
-        if image is None:
-            raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
-        image.repository = repository
-        wanted = dict.fromkeys(references)
-        roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
-        group = _group(image, roots, ending=[tag for tag in wanted if not digests.is_digest(tag)])
-        named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))
-        going = {tag.name for tag in named}
-        alone = [tags.live(image, tag) for tag in wanted if not digests.is_digest(tag) and tag not in going]
-        by_manifest = {
-            root.pk: audit.record(
-                actor,
-                Event.Action.IMAGE_DELETE,
-                image,
-                digest=root.digest,
-                tags=[tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1],
-            )
-            for root in roots
-        }
-        by_tag = {
-            tag.pk: audit.record(actor, Event.Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest)
-            for tag in alone
-        }
-        event = next(iter([*by_manifest.values(), *by_tag.values()]))
-        kind = Deletion.Kind.MANIFEST if roots else Deletion.Kind.TAG
-        deletion = audit.open_deletion(kind, ", ".join(wanted), event)
-        for tag in (*named, *alone):
-            tags.close(tag, by_tag.get(tag.pk) or by_manifest.get(tag.manifest_id, event), deletion)
-        Manifest.objects.filter(pk__in=group).update(deletion=deletion)
-    return deletion
-
-
-@dataclass(frozen=True, slots=True)
-class Consequences:
-    """What deleting some digests would take: the digests, parts and referrers included, and every tag."""
-
-    digests: list[str]
-    tags: list[str]
-
-
-def consequences(image: Image, wanted: Sequence[str]) -> Consequences:
-    """What ``delete_many`` would take with these digests, as things stand. Raises what it raises."""
-    group = _group(image, _roots(image, wanted))
-    live = Tag.objects.live().filter(manifest__in=group).order_by("name")
-    found = Manifest.objects.filter(pk__in=group).order_by("pk")
-    return Consequences(list(found.values_list("digest", flat=True)), list(live.values_list("name", flat=True)))
 
 
 def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int) -> Page:
@@ -407,46 +349,3 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
         if descriptor.size != (size := sizes[descriptor.digest]):
             raise errors.ManifestInvalid(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
     return named, children
-
-
-def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
-    """The live manifests of these digests. Raises ManifestUnknown, Unsupported."""
-    live = Manifest.objects.without_content().live()
-    found = {manifest.digest: manifest for manifest in live.filter(image=image, digest__in=wanted)}
-    for digest in wanted:
-        if digest not in found:
-            raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": image, "digest": digest})
-    roots = [found[digest] for digest in wanted]
-    needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
-    if named := needed.order_by("pk").values("parent__digest", "child__digest").first():
-        raise errors.Unsupported(
-            _("the index %(index)s still names %(digest)s: delete the index first")
-            % {"index": named["parent__digest"], "digest": named["child__digest"]}
-        )
-    return roots
-
-
-def _group(image: Image, roots: Sequence[Manifest], ending: Sequence[str] = ()) -> list[int]:
-    """The ids of what goes with these: what hangs on them, and on that, and has no tag and no other live index.
-
-    ``ending``: tags that go by themselves in the same act, and keep nothing.
-    """
-    group = {root.pk for root in roots}
-    fresh = set(group)
-    while fresh:
-        children = Manifest.objects.live().filter(parent_references__parent__in=fresh)
-        still_named = ManifestChild.objects.filter(parent__deletion=None).exclude(parent__in=group)
-        digests_gone = Manifest.objects.filter(pk__in=fresh).values("digest")
-        referring = Manifest.objects.live().filter(image=image, subject__in=digests_gone)
-        tags_left = Tag.objects.live().filter(image=image).exclude(name__in=ending)
-        untagged = Manifest.objects.exclude(pk__in=tags_left.values("manifest"))
-        found: set[int] = set()
-        subjects = Manifest.objects.live().filter(image=OuterRef("image"), digest=OuterRef("subject"))
-        still_attached = Exists(subjects.exclude(pk__in=group))
-        # A manifest may be both, the child of one and the referrer of another: it goes with neither while one is there.
-        for hanging in (children, referring):
-            free = hanging.exclude(pk__in=still_named.values("child")).exclude(still_attached)
-            found |= set(untagged.filter(pk__in=free.values("pk")).values_list("pk", flat=True))
-        fresh = found - group
-        group |= fresh
-    return sorted(group)

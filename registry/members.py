@@ -26,6 +26,8 @@ from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
@@ -37,7 +39,15 @@ def role_of(project: Project, user: User) -> ProjectRole | None:
     return ProjectRole(role) if role else None
 
 
-def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | None, *, seen: str | None = None) -> bool:
+def set_role(
+    actor: Actor,
+    project: Project,
+    user: User,
+    role: ProjectRole | None,
+    *,
+    seen: str | None = None,
+    undoes: Collection[int] = (),
+) -> bool:
     """Give exactly this role in the project, or none; returns whether anything changed.
 
     Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Denied:
@@ -55,9 +65,9 @@ def set_role(actor: Actor, project: Project, user: User, role: ProjectRole | Non
             organizations.set_project_role(locked, user, role)
         except Refused as error:
             raise Denied(str(error)) from error
-        _take_grants(actor, user, content_object__project=project)
+        _take_grants(actor, user, undoes, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
-        audit.record(actor, Event.Action.MEMBER_CHANGE, locked, user=user.email, **roles)
+        audit.record(actor, Event.Action.MEMBER_CHANGE, locked, undoes=undoes, user=user.email, **roles)
         accounts_audit.record(
             actor,
             accounts_audit.Action.PROJECT_ROLE,
@@ -140,7 +150,7 @@ def _owners(organization: Organization) -> QuerySet[OrganizationMembership]:
     return OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
 
 
-def _take_grants(actor: Actor, user: User, **where: object) -> None:
+def _take_grants(actor: Actor, user: User, undoes: Collection[int] = (), **where: object) -> None:
     found = RepositoryUserPermission.objects.filter(user=user, **where)
     for grant in found.select_related("content_object__project__organization"):
-        repositories.set_role(actor, grant.content_object, user, None)
+        repositories.set_role(actor, grant.content_object, user, None, undoes=undoes)

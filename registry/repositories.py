@@ -1,4 +1,4 @@
-"""What may happen to repositories: made, and rights on them given and taken."""
+"""Repositories: creation, settings and roles. Deletion is in ``registry.trash``."""
 
 from __future__ import annotations
 
@@ -14,21 +14,13 @@ from accounts import grants, organizations
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectMembership, User
 from registry import audit, edits, quotas
-from registry.database.transactions import retried
 from registry.errors import Denied, NameInvalid, NameUnknown
-from registry.models import (
-    Deletion,
-    Event,
-    Image,
-    Manifest,
-    Repository,
-    RepositoryUserPermission,
-    Tag,
-    UploadSession,
-)
+from registry.models import Event, Repository, RepositoryUserPermission
 from registry.oci import names
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
@@ -91,7 +83,14 @@ def settings_of(repository: Repository) -> dict[str, Any]:
     return {name: getattr(repository, name) for name in SETTINGS}
 
 
-def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
+def update(
+    actor: Actor,
+    repository: Repository,
+    *,
+    seen: dict[str, Any] | None = None,
+    undoes: Collection[int] = (),
+    **wanted: Any,
+) -> bool:
     """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
 
     ``seen``: the settings that the person was looking at. Raises NameUnknown (it is deleted), NameInvalid (the
@@ -111,41 +110,10 @@ def update(actor: Actor, repository: Repository, *, seen: dict[str, Any] | None 
             return False
         locked.updated_at = timezone.now()
         locked.save(update_fields=[*after, "updated_at"])
-        audit.record(actor, Event.Action.REPOSITORY_UPDATE, locked, before=before, after=after)
+        audit.record(actor, Event.Action.REPOSITORY_UPDATE, locked, undoes=undoes, before=before, after=after)
     for name, value in after.items():
         setattr(repository, name, value)
     return True
-
-
-@retried
-def delete(actor: Actor, repository: Repository) -> Deletion:
-    """Delete a repository with everything in it, as one act; its name is free at once.
-
-    Pushes hold the repository's row against this, so it waits for those that have begun. Raises NameUnknown.
-    """
-    with transaction.atomic():
-        live = Repository.objects.live().select_for_update(of=("self",)).select_related("project")
-        current = live.filter(pk=repository.pk).first()
-        if current is None:
-            raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
-        images = Image.objects.live().filter(repository=current)
-        locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
-        tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
-        manifests = Manifest.objects.live().filter(image__repository=current, image__deletion=None)
-        event = audit.record(
-            actor,
-            Event.Action.REPOSITORY_DELETE,
-            current,
-            images=len(locked),
-            tags=tags.count(),
-            digests=manifests.count(),
-        )
-        deletion = audit.open_deletion(Deletion.Kind.REPOSITORY, "", event)
-        audit.take(deletion, tags, manifests)
-        images.update(deletion=deletion)
-        Repository.objects.filter(pk=current.pk).update(deletion=deletion)
-        UploadSession.objects.open().filter(repository=current).update(expires_at=timezone.now())
-    return deletion
 
 
 def _check_description(description: str) -> None:
@@ -189,7 +157,13 @@ def _check_who_may_have_one(repository: Repository, user: User, *, belongs: bool
 
 
 def set_role(
-    actor: Actor, repository: Repository, user: User, role: RepositoryRole | None, *, seen: str | None = None
+    actor: Actor,
+    repository: Repository,
+    user: User,
+    role: RepositoryRole | None,
+    *,
+    seen: str | None = None,
+    undoes: Collection[int] = (),
 ) -> bool:
     """Give exactly this role on the repository, or none; returns whether anything changed.
 
@@ -207,7 +181,7 @@ def set_role(
         edits.compare_role(user, before, seen)
         grants.set_role(user, repository, role)
         roles = {"before": before or "", "after": role or ""}
-        audit.record(actor, Event.Action.ROLE_CHANGE, repository, user=user.email, **roles)
+        audit.record(actor, Event.Action.ROLE_CHANGE, repository, undoes=undoes, user=user.email, **roles)
         accounts_audit.record(
             actor,
             accounts_audit.Action.REPOSITORY_ROLE,

@@ -13,6 +13,7 @@ from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from accounts.actors import Actor
@@ -81,6 +82,7 @@ def point(
     manifest: Manifest,
     *,
     added: Event.Action = Event.Action.TAG_ADD,
+    undoes: Collection[int] = (),
 ) -> bool:
     """Let a tag of the (locked) image name this manifest; returns whether anything changed.
 
@@ -99,7 +101,7 @@ def point(
         )
     if current is None:
         quotas.check_tags(image)
-        event = audit.record(actor, added, image, tag=name, digest=manifest.digest)
+        event = audit.record(actor, added, image, tag=name, digest=manifest.digest, undoes=undoes)
     elif not image.repository.tag_overwrite:
         raise errors.Denied(
             _(
@@ -110,7 +112,9 @@ def point(
         )
     else:
         before = current.manifest.digest
-        event = audit.record(actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before)
+        event = audit.record(
+            actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, undoes=undoes, before=before
+        )
         close(current, event)
     # Clocks of several machines differ: a version of a tag never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at

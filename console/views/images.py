@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 from console.forms.images import ImageSettings
 from console.queries import images as queries
 from console.views.shared.decorators import of_project
-from registry import images
+from registry import images, trash
 from registry.access import Action
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def delete(place: Place) -> HttpResponse:
     """GET shows what would be deleted; POST deletes the image."""
     name = place.image.name
     if place.request.method == "POST":
-        deletions = images.delete(place.actor, place.repository, [name])
+        deletions = trash.delete_images(place.actor, place.repository, [name])
         place.maybe_image = None
         place.flash(_("%(name)s has been deleted.") % {"name": name}, restorable=deletions[0])
         return place.redirect_to("repository")
@@ -74,7 +74,7 @@ def delete_many(place: Place) -> HttpResponse:
     """GET shows what would be deleted; POST deletes the chosen images."""
     wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
     if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletions = images.delete(place.actor, place.repository, wanted)
+        deletions = trash.delete_images(place.actor, place.repository, wanted)
         words = ngettext("%(count)s image has been deleted.", "%(count)s images have been deleted.", len(deletions))
         only = deletions[0] if len(deletions) == 1 else None
         place.flash(words % {"count": len(deletions)}, restorable=only)

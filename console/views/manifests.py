@@ -10,7 +10,7 @@ from django.utils.translation import ngettext
 
 from console.queries import manifests as queries
 from console.views.shared.decorators import of_project
-from registry import manifests
+from registry import trash
 from registry.access import Action
 from registry.oci.names import ImageName
 
@@ -45,11 +45,11 @@ def delete_many(place: Place) -> HttpResponse:
 def _delete(place: Place, wanted: list[str], is_sure: bool) -> HttpResponse:
     if is_sure:
         name = ImageName(place.project.name, place.repository.name, place.image.name)
-        deletion = manifests.delete_many(place.actor, place.repository, name, wanted)
+        deletion = trash.delete_references(place.actor, place.repository, name, wanted)
         words = ngettext("%(count)s digest has been deleted.", "%(count)s digests have been deleted.", len(wanted))
         place.flash(words % {"count": len(wanted)}, restorable=deletion)
         return place.redirect_to("image")
-    gone = manifests.consequences(place.image, wanted)
+    gone = trash.consequences(place.image, wanted)
     return place.render("console/manifests/delete.html", side="repositories", wanted=wanted, gone=gone)
 
 

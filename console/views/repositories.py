@@ -18,7 +18,7 @@ from console.queries import repositories as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
 from console.views.shared.members import member_from_form
-from registry import repositories
+from registry import repositories, trash
 from registry.access import Action
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def delete(place: Place) -> HttpResponse:
     """POST deletes the repository, if its name was typed."""
     form = TypedName(place.request.POST or None, name=place.repository.name)
     if place.request.method == "POST" and form.is_valid():
-        deletion = form.attempt(repositories.delete, place.actor, place.repository)
+        deletion = form.attempt(trash.delete_repository, place.actor, place.repository)
         if deletion:
             place.maybe_repository = None
             place.flash(_("%(path)s has been deleted.") % {"path": deletion.path}, restorable=deletion)

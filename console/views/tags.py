@@ -12,7 +12,7 @@ from console.queries import images as image_queries
 from console.queries import manifests as manifest_queries
 from console.queries import tags as queries
 from console.views.shared.decorators import of_project
-from registry import manifests
+from registry import manifests, trash
 from registry.access import Action
 from registry.oci.names import ImageName
 
@@ -51,7 +51,7 @@ def delete(place: Place) -> HttpResponse:
     if not wanted:
         return place.redirect_to("image")
     if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletion = manifests.delete_many(place.actor, place.repository, name_of(place), wanted)
+        deletion = trash.delete_references(place.actor, place.repository, name_of(place), wanted)
         words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(wanted))
         place.flash(words % {"count": len(wanted)}, restorable=deletion)
         return place.redirect_to("image")

@@ -51,9 +51,9 @@ def restore(place: Place) -> HttpResponse:
         paths = ", ".join(dict.fromkeys(deletion.path for deletion in restored.deletions[:5]))
         words = ngettext("Recovered: %(paths)s (%(tags)s tag).", "Recovered: %(paths)s (%(tags)s tags).", restored.tags)
         place.flash(words % {"paths": paths, "tags": restored.tags})
-    for left in restored.left[:5]:
+    for skipped in restored.skipped[:5]:
         words = _("%(path)s:%(tag)s points to another digest now and was skipped.")
-        place.flash(words % {"path": left.path, "tag": left.tag}, level=messages.WARNING)
+        place.flash(words % {"path": skipped.path, "tag": skipped.tag}, level=messages.WARNING)
     for deletion, why in restored.refused[:5]:
         place.flash(f"{deletion}: {why}", level=messages.ERROR)
     return redirect(referring_page(place.request, place.url("recovery")))

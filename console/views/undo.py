@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from console.forms.undo import UndoChoice
 from console.queries import undo as queries
 from console.views.shared.decorators import of_project
-from registry import trash, undo
+from registry import undo
 from registry.access import Action
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def show(place: Place) -> HttpResponse:
     if form.is_valid():
         events = queries.acts(place.project, form.cleaned_data["who"], form.since())
         if place.request.method == "POST":
-            done = undo.undo(place.actor, events, trash.restore)
+            done = undo.undo(place.actor, events)
             place.flash(_("%(count)s changes have been undone.") % {"count": len(done.done)})
             context["done"] = done
         else:

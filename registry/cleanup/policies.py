@@ -19,7 +19,7 @@ from registry.oci import names
 from registry.statistics import pulls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from datetime import datetime
 
     from accounts.actors import Actor
@@ -47,7 +47,12 @@ class Replayed:
 
 
 def set_policy(
-    actor: Actor, repository: Repository, *, seen: dict[str, Any] | None = None, **wanted: Any
+    actor: Actor,
+    repository: Repository,
+    *,
+    seen: dict[str, Any] | None = None,
+    undoes: Collection[int] = (),
+    **wanted: Any,
 ) -> CleanupPolicy:
     """Give the repository this policy; rules (RULES) that are not named stay as they are.
 
@@ -72,7 +77,7 @@ def set_policy(
         policy.save()
         ended = CleanupRun.objects.filter(repository=locked).unfinished()
         ended.update(state=CleanupRun.State.DISMISSED, finished_at=policy.updated_at, problem="the policy was changed")
-        audit.record(actor, Event.Action.CLEANUP_POLICY, locked, before=before, after=after)
+        audit.record(actor, Event.Action.CLEANUP_POLICY, locked, undoes=undoes, before=before, after=after)
     return policy
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, Max, OuterRef, Q, Subquery
@@ -19,7 +20,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.actors import Actor
-from registry import audit, errors, manifests
+from registry import audit, errors, manifests, trash
 from registry.cleanup import policies, rules
 from registry.database.transactions import retried
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
@@ -207,7 +208,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
             continue
         try:
             with transaction.atomic():
-                manifests.delete_many(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
+                trash.delete_references(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
         except errors.RegistryError as error:
             if len(waiting) == 1:
                 _skip(waiting[0], rules.SKIPPED_BECAUSE % {"why": error.message})
@@ -259,7 +260,7 @@ def _locked(run_id: int) -> CleanupRun:
 
 def _record(actor: Actor, current: CleanupRun) -> None:
     counts = {name: getattr(current, name) for name in ("considered", "to_delete", "deleted", "skipped")}
-    problem = {"problem": current.problem} if current.problem else {}
+    problem: dict[str, Any] = {"problem": current.problem} if current.problem else {}
     audit.record(
         actor, Event.Action.CLEANUP_RUN, current.repository, run=current.pk, state=current.state, **counts, **problem
     )

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.text import Truncator
 
 from accounts.models import AccessKey, Project
 from registry.database.fields import GENERAL_DIGEST_LENGTH, NameField
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 # Ids follow the order in which events are written; their times are from the clocks of the machines that write.
 CLOCKS_APART = timedelta(minutes=10)
+NAME_LENGTH = 255  # of a deletion, in texts for people
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nothing can have happened before
 
 
@@ -121,7 +123,17 @@ class Event(models.Model):
 
 
 class Deletion(models.Model):
-    """One act of deleting. What it took points here; restoring it removes this row, purging removes what it took."""
+    """One act of deleting. The rows that it took point to it.
+
+    Restoring removes this row. Purging removes the rows that it took, then this one.
+
+    ``repository`` and ``image`` are what was deleted, or what the tags and digests were deleted from; ``image`` is None
+    if a repository was deleted. ``requested`` lists the tags and digests that were asked for, each in full; it is empty
+    if an image or a repository was deleted. ``summary`` is for the pages of Recovery: the numbers of ``images`` and
+    ``tags``, and the first of the tags (``tag_names``). ``actor`` is the text that the audit log shows. ``event`` is
+    the act's line in the audit log, the first one if it has several, and None once the log is pruned: only pages and
+    undo use it.
+    """
 
     class Kind(models.TextChoices):
         """What was asked to be deleted."""
@@ -133,19 +145,34 @@ class Deletion(models.Model):
 
     kind = models.CharField(max_length=10, choices=Kind)
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="deletions")
+    repository = models.ForeignKey(
+        "Repository", on_delete=models.SET_NULL, null=True, related_name="deletions", db_index=False
+    )
+    image = models.ForeignKey("Image", on_delete=models.SET_NULL, null=True, related_name="deletions", db_index=False)
     path = NameField(max_length=200)
-    name = models.CharField(max_length=GENERAL_DIGEST_LENGTH, blank=True, help_text="the tag or digest")
-    event = models.ForeignKey(Event, on_delete=models.PROTECT, related_name="+")
+    requested = models.JSONField(default=list)
+    summary = models.JSONField(default=dict)
+    actor = models.CharField(max_length=254)
+    event = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
     at = models.DateTimeField(default=timezone.now)
     purge_after = models.DateTimeField(db_index=True)
     hold = models.BooleanField(default=False)
     is_purging = models.BooleanField(default=False, help_text="its end has begun: it cannot be recovered any more")
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["project", "-id"], name="deletions_of_project")]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "-id"], name="deletions_of_project"),
+            models.Index(fields=["repository", "-id"], name="deletions_of_repository"),
+            models.Index(fields=["image", "-id"], name="deletions_of_image"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.path} {self.name}".rstrip()
+
+    @property
+    def name(self) -> str:
+        """The requested tags and digests as a text of at most NAME_LENGTH characters."""
+        return Truncator(", ".join(self.requested)).chars(NAME_LENGTH)
 
 
 # What is not deleted is nearly everything: an index over it would only mislead a planner. See ``deletion_key``.

@@ -1,5 +1,20 @@
-"""What was deleted: how it comes back (restore), and how it ends (purge)."""
+"""What was deleted: how it gets here (delete), how it comes back (restore), and how it ends (purge)."""
 
-from .restore import Left, Restored, hold, listed, purge, purge_now, restore
+from .delete import Consequences, consequences, delete_images, delete_references, delete_repository
+from .purge import hold, purge, purge_now
+from .restore import Restored, SkippedTag, listed, restore
 
-__all__ = ["Left", "Restored", "hold", "listed", "purge", "purge_now", "restore"]
+__all__ = [
+    "Consequences",
+    "Restored",
+    "SkippedTag",
+    "consequences",
+    "delete_images",
+    "delete_references",
+    "delete_repository",
+    "hold",
+    "listed",
+    "purge",
+    "purge_now",
+    "restore",
+]

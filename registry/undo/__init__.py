@@ -1,4 +1,4 @@
-"""Undo of recorded acts: what it would change (plan), and the change itself (apply)."""
+"""Undo of recorded changes: what it would change (plan), and the change itself (apply)."""
 
 from .apply import Undone, acts, preview, undo
 

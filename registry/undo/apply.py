@@ -1,12 +1,13 @@
-"""Undoing what a key or a person did: everything since a moment, or single events.
+"""Undoing what a key or a user did: everything since a moment, or single events.
 
-``acts`` chooses the events, ``preview`` says what undoing them takes, ``undo`` does it. The state of each thing is
-followed back as long as the changes that made it are among the acts, or undid them; where they end, the will of others
-begins, and that is what it goes back to. What somebody else changed afterwards is left alone, and said.
+``acts`` chooses the events, ``preview`` says what undoing them changes, ``undo`` does it.
 
-What was deleted is recovered first, then tags go back, then what the acts brought goes into Recovery, then settings and
-roles. Each step looks again under the lock of what it changes; each object changes in a transaction of its own. The
-events of all this name the undone ones (``detail["undoes"]``).
+Each tag and setting is walked back through its changes while they are among these events, or have undone one of them.
+The last value that another change set is restored. What others changed later is skipped and reported.
+
+The order is: restore what was deleted, move tags back, delete the tags and digests that were added, set settings and
+roles back. Each step checks again under the lock of what it changes, and each thing changes in a transaction of its
+own. The events that this records name the undone ones (``detail["undoes"]``).
 """
 
 from __future__ import annotations
@@ -21,38 +22,36 @@ from django.utils.translation import gettext as _
 
 from accounts.grants import RepositoryRole
 from accounts.models import Project, ProjectRole, User
-from registry import access, audit, errors, images, manifests, members, repositories
+from registry import access, errors, images, manifests, members, repositories, trash
 from registry.cleanup import policies
 from registry.database.transactions import retried
 from registry.models import Event, Image, Repository
-from registry.undo.plan import Kind, Plan, Step, from_json, image_of, name_of, present
+from registry.undo import plan
+from registry.undo.plan import Chosen, Kind, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from accounts.actors import Actor
     from registry.models.audit import EventQuerySet
-    from registry.oci.names import ImageName
-
-    Restore = Callable[[Actor, Sequence[int]], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """What was done, and what could not be, each with its problem."""
+    """The steps that were done, and those that were skipped, each with its problem."""
 
     done: list[Step] = field(default_factory=list)
-    left: list[Step] = field(default_factory=list)
+    skipped: list[Step] = field(default_factory=list)
 
     def add(self, steps: Iterable[Step]) -> None:
-        """Put each where it belongs."""
+        """Add each step to the list that it belongs to."""
         for step in steps:
-            (self.left if step.problem else self.done).append(step)
+            (self.skipped if step.problem else self.done).append(step)
 
 
 def acts(project: Project, since: datetime, *, key_id: int | None = None, user_id: int | None = None) -> EventQuerySet:
-    """The events of a project since then, by one access key or by one user (whichever way they came)."""
+    """The events of a project since then, by one access key or by one user (with any key, and in the console)."""
     if (key_id is None) == (user_id is None):
         raise TypeError("say whose acts: those of one key, or those of one user")
     whose = {"key": key_id} if key_id is not None else {"user": user_id}
@@ -60,40 +59,44 @@ def acts(project: Project, since: datetime, *, key_id: int | None = None, user_i
 
 
 def preview(actor: Actor, events: EventQuerySet) -> list[Step]:
-    """What the actor's undoing these events takes, in its order, told from the present state. Changes nothing."""
-    plan = Plan(events)
-    settings = _permitted(actor, plan.settings())
-    steps = [*plan.deletions(), *plan.tags(), *plan.digests(), *settings, *plan.others()]
-    return [step for step in steps if step.kind != Kind.RECOVERED]
+    """What undoing these events would change now, in the order of ``undo``. Changes nothing."""
+    chosen = plan.choose(events)
+    tags = {image_id: plan.of_tags(chosen, image_id) for image_id in chosen.image_ids()}
+    return [
+        *plan.of_deletions(chosen),
+        *(step for steps in tags.values() for step in steps),
+        *(step for image_id, steps in tags.items() for step in plan.of_digests(chosen, image_id, steps)),
+        *_permitted(actor, plan.of_settings(chosen)),
+        *plan.by_hand(chosen),
+    ]
 
 
-def undo(actor: Actor, events: EventQuerySet, restore: Restore) -> Undone:
-    """Undo these events as far as it can be done; ``restore(actor, [deletion id])`` recovers one deletion.
+def undo(actor: Actor, events: EventQuerySet) -> Undone:
+    """Undo these events as far as possible. Doing it twice changes nothing more.
 
-    Doing it twice changes nothing more. The actor may MANAGE the project; what takes more is asked for here.
+    The caller has checked that the actor may MANAGE the project. Roles in a project need more, which is checked here.
     """
-    plan, result = Plan(events), Undone()
-    for step in plan.deletions():
-        result.add(_tried([step], restore, actor, [step.deletion]))
-    plan.look_again()
-    for step in plan.tags():
-        if step.kind != Kind.REMOVE:
-            result.add(_tried([step], _point, actor, step))
-    for image_id in plan.image_ids():
-        result.add(_remove(actor, plan, image_id))
-    for steps in _of_one_thing(_permitted(actor, plan.settings())):
+    chosen, result = plan.choose(events), Undone()
+    for step in plan.of_deletions(chosen):
+        result.add(_tried([step], _restore, actor, step))
+    for image_id in chosen.image_ids():
+        for step in plan.of_tags(chosen, image_id):
+            if step.kind != Kind.REMOVE:
+                result.add(_tried([step], _point, actor, step))
+    for image_id in chosen.image_ids():
+        result.add(_remove(actor, chosen, image_id))
+    for steps in _of_one_thing(_permitted(actor, plan.of_settings(chosen))):
         result.add(_tried(steps, _set, actor, steps))
-    result.add(plan.others())
+    result.add(plan.by_hand(chosen))
     return result
 
 
 def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -> list[Step]:
-    """The steps after their common work, or with the problem that it met; not begun when one has a problem already."""
+    """Do the common work of the steps, unless one of them has a problem. Returns them with the problem that it met."""
     if any(step.problem for step in steps):
         return steps
     try:
-        with audit.undoing({event for step in steps for event in step.events}):
-            work(*arguments)
+        work(*arguments)
     except errors.RegistryError as error:
         return [replace(step, problem=error.message) for step in steps]
     except ObjectDoesNotExist:
@@ -101,38 +104,45 @@ def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -
     return steps
 
 
+def _events(steps: Iterable[Step]) -> set[int]:
+    return {event for step in steps for event in step.events}
+
+
+def _restore(actor: Actor, step: Step) -> None:
+    trash.restore(actor, [step.deletion], undoes=step.events)
+
+
 def _point(actor: Actor, step: Step) -> None:
-    image = image_of(step.thing)
-    name = name_of(image)
-    manifests.point_tag(actor, image.repository, name, step.tag, str(step.after), seen=str(step.before))
+    image = plan.image_of(step.thing)
+    name = plan.name_of(image)
+    before, after = str(step.before), str(step.after)
+    manifests.point_tag(actor, image.repository, name, step.tag, after, seen=before, undoes=step.events)
 
 
 @retried
-def _remove(actor: Actor, plan: Plan, image_id: int) -> list[Step]:
-    """Delete the tags and digests that the acts brought into an image, as one act; or say why not."""
+def _remove(actor: Actor, chosen: Chosen, image_id: int) -> list[Step]:
+    """Delete the tags and digests that the events added to an image, as one act. Returns the steps for them."""
     with transaction.atomic():
         try:
-            image = image_of(image_id)
-            name = name_of(image)
-            manifests.lock_live_image(image.repository, name)
+            image = plan.image_of(image_id)
+            manifests.lock_live_image(image.repository, plan.name_of(image))
         except (errors.NameUnknown, Image.DoesNotExist):
-            return []  # what was in it is in Recovery with it, or gone for good
-        plan.look_again()
-        steps = [step for step in plan.tags(image_id) if step.kind == Kind.REMOVE] + plan.digests(image_id)
+            return []  # the image is deleted with everything in it
+        tags = plan.of_tags(chosen, image_id)
+        steps = [step for step in tags if step.kind == Kind.REMOVE] + plan.of_digests(chosen, image_id, tags)
         going = [step for step in steps if not step.problem]
-        left = [step for step in steps if step.problem]
-        if not going:
-            return left
-        return left + _tried(going, _delete, actor, image.repository, name, [step.tag or step.digest for step in going])
+        skipped = [step for step in steps if step.problem]
+        return skipped + _tried(going, _delete, actor, image, going) if going else skipped
 
 
-def _delete(actor: Actor, repository: Repository, name: ImageName, references: list[str]) -> None:
+def _delete(actor: Actor, image: Image, steps: list[Step]) -> None:
+    references = [step.tag or step.digest for step in steps]
     with transaction.atomic():
-        manifests.delete_many(actor, repository, name, references)
+        trash.delete_references(actor, image.repository, plan.name_of(image), references, undoes=_events(steps))
 
 
 def _permitted(actor: Actor, steps: list[Step]) -> list[Step]:
-    """The steps; those that change who belongs to a project have a problem unless the actor may ADMINISTER it."""
+    """The steps. Those that change roles in a project have a problem unless the actor may ADMINISTER it."""
     projects = Project.objects.in_bulk({step.thing for step in steps if step.kind == Kind.MEMBER})
     closed = {pk for pk, project in projects.items() if not access.may(actor, access.Action.ADMINISTER, project)}
     problem = _("only an admin of the project may change the roles in it")
@@ -142,7 +152,7 @@ def _permitted(actor: Actor, steps: list[Step]) -> list[Step]:
 
 
 def _of_one_thing(steps: list[Step]) -> Iterator[list[Step]]:
-    """Settings of one thing change together, in one event; roles one by one, and so does what cannot be done."""
+    """Group the settings of one thing, which change in one event. Roles and steps with a problem stay alone."""
     together: dict[tuple[Kind, int], list[Step]] = defaultdict(list)
     for step in steps:
         if step.problem or step.kind in {Kind.ROLE, Kind.MEMBER}:
@@ -153,34 +163,36 @@ def _of_one_thing(steps: list[Step]) -> Iterator[list[Step]]:
 
 
 def _set(actor: Actor, steps: list[Step]) -> None:
-    """Give settings or a role back what they were, unless one is something else by now than was seen."""
-    first = steps[0]
+    """Set the settings of one thing, or one role, back. Raises Denied if the present value is not that of the plan."""
+    first, undoes = steps[0], _events(steps)
     if first.kind in {Kind.ROLE, Kind.MEMBER}:
         _set_role(actor, first)
         return
     with transaction.atomic():
         thing = _locked(first)
         for step in steps:
-            if present(step.kind, step.thing, step.name) != step.before:
+            if plan.present(step.kind, step.thing, step.name) != step.before:
                 raise errors.Denied(
                     _("somebody else has just changed %(what)s of %(where)s") % {"what": step.name, "where": step.path}
                 )
         if isinstance(thing, Image):
-            images.update(actor, thing, **{step.name: from_json(step.name, step.after) for step in steps})
+            wanted = {step.name: plan.from_json(step.name, step.after) for step in steps}
+            images.update(actor, thing, undoes=undoes, **wanted)
         elif first.kind == Kind.SET_POLICY:
-            policies.set_policy(actor, thing, **{step.name: step.after for step in steps})
+            policies.set_policy(actor, thing, undoes=undoes, **{step.name: step.after for step in steps})
         else:
-            repositories.update(actor, thing, **{step.name: step.after for step in steps})
+            repositories.update(actor, thing, undoes=undoes, **{step.name: step.after for step in steps})
 
 
 def _set_role(actor: Actor, step: Step) -> None:
-    user, seen = User.objects.get(email=step.name), str(step.before or "")
+    user, seen, undoes = User.objects.get(email=step.name), str(step.before or ""), step.events
     if step.kind == Kind.MEMBER:
         role = ProjectRole(step.after) if step.after else None
-        members.set_role(actor, Project.objects.get(pk=step.thing), user, role, seen=seen)
+        members.set_role(actor, Project.objects.get(pk=step.thing), user, role, seen=seen, undoes=undoes)
     else:
         granted = RepositoryRole(step.after) if step.after else None
-        repositories.set_role(actor, Repository.objects.get(pk=step.thing), user, granted, seen=seen)
+        repository = Repository.objects.get(pk=step.thing)
+        repositories.set_role(actor, repository, user, granted, seen=seen, undoes=undoes)
 
 
 def _locked(step: Step) -> Image | Repository:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.urls import reverse
 
-from registry import access, manifests, tags
+from registry import access, manifests, tags, trash
 from registry.access import Action
 from registry.database.transactions import release_connection
 from registry.oci import media_types
@@ -65,5 +65,5 @@ class ManifestView(ImageView):
     def delete(self, request: Request, name: str, reference: str) -> HttpResponse:
         """A tag alone, or a digest with all its tags; the console can bring both back."""
         repository = access.require(self.actor, Action.DELETE, self.name)
-        manifests.delete(self.actor, repository, self.name, reference)
+        trash.delete_references(self.actor, repository, self.name, [reference])
         return http.empty(202)

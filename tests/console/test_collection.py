@@ -15,8 +15,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import blobs, garbage, manifests, tasks, trash
-from registry.models import BlobLease, BlobReview, Collection, Event
+from registry import blobs, garbage, tasks, trash
+from registry.models import BlobLease, BlobReview, Collection, Deletion, Event
 from registry.oci.names import ImageName
 from tests.support import later
 from tests.support.images import Image, sha256
@@ -41,7 +41,7 @@ class Rival:
         image, name = Image(layers=[OURS]), ImageName("rival", "rivals", "theirs")
         self.client.push("rivals/theirs", "1", image)
         if self.what != "has an image":
-            manifests.delete(SYSTEM, self.world.repository("rivals"), name, image.digest)
+            trash.delete_references(SYSTEM, self.world.repository("rivals"), name, [image.digest])
         if self.what == "has let go":
             later.recovery_ends()
             trash.purge()
@@ -86,9 +86,9 @@ def watched(docker, console, world, what: str, when: str) -> list[object]:
     rival.act("after our push")
     look()
     member.push("web/app", "1", Image(layers=[OURS]))
-    manifests.delete(SYSTEM, world.repository("web"), name, Image(layers=[OURS]).digest)
+    trash.delete_references(SYSTEM, world.repository("web"), name, [Image(layers=[OURS]).digest])
     look()
-    later.recovery_ends(trash.Deletion.objects.filter(project=demo))
+    later.recovery_ends(Deletion.objects.filter(project=demo))
     trash.purge()
     our_time_is_over()
     rival.act("after our deletion")

@@ -10,7 +10,7 @@ import re
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
-from registry import manifests
+from registry import trash
 from registry.models import CleanupRun
 from registry.oci.names import ImageName
 from tests.support.database import rolled_back
@@ -149,7 +149,7 @@ def console_routes() -> dict[str, URLPattern]:
 def address(scanned, world):
     """The address of a page; what it names is there."""
     name = ImageName("demo", "web", "app")
-    deletion = manifests.delete(world.member.actor, world.repository("web"), name, "latest")
+    deletion = trash.delete_references(world.member.actor, world.repository("web"), name, ["latest"])
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
     notices = {}
     for repository in (None, world.repository("web")):

@@ -61,10 +61,12 @@ BUGS = _list.bugs
 
 ACCESS = "registry/access.py"
 BLOBS = "registry/blobs.py"
+DELETE = "registry/trash/delete.py"
 FILES = "registry/storage/filesystem.py"
 MANIFESTS = "registry/manifests.py"
 OUTGOING = "scanning/notifications/outbound_http.py"
-RECOVERY = "registry/trash/restore.py"
+PURGE = "registry/trash/purge.py"
+RESTORE = "registry/trash/restore.py"
 TAGS = "registry/tags.py"
 TOKENS = "accounts/tokens.py"
 UPLOADS = "registry/uploads.py"
@@ -486,29 +488,29 @@ add(
 # ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "what is deleted comes back after its time",
-    RECOVERY,
+    RESTORE,
     "    if current.purge_after <= timezone.now() and not current.hold:\n",
     "    if current.purge_after is None:\n",
     "registry/test_recovery.py::test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there",
 )
 add(
     "a hold keeps nothing",
-    RECOVERY,
+    PURGE,
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False)",
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now())",
     "registry/test_recovery.py::test_a_hold_keeps_an_act_beyond_its_time",
-    also=(Change(RECOVERY, "(current.purge_after <= now and not current.hold)", "(current.purge_after <= now)"),),
+    also=(Change(PURGE, "(current.purge_after <= now and not current.hold)", "(current.purge_after <= now)"),),
 )
 add(
     "a held part goes with the whole",
-    RECOVERY,
+    PURGE,
     '.values_list("hold", flat=True)):',
     '.values_list("is_purging", flat=True)):',
     "registry/test_recovery.py::test_a_hold_on_a_part_keeps_the_whole",
 )
 add(
     "what is held is deleted for good by hand",
-    RECOVERY,
+    PURGE,
     "        if current.hold:\n            raise",
     "        if current.hold is None:\n            raise",
     "console/test_stories.py::test_a_hold_and_the_end",
@@ -672,22 +674,22 @@ add(
 )
 add(
     "what is in Recovery keeps no bytes",
-    RECOVERY,
+    PURGE,
     "        _delete_manifests(current.project_id, Manifest.objects.filter(deletion=current))\n",
-    "        _delete_manifests(current.project_id, Manifest.objects.filter(image=current.event.image_id))\n",
+    "        _delete_manifests(current.project_id, Manifest.objects.filter(image=current.image_id))\n",
     MACHINE,
 )
 add(
     "a purge reviews no blob",
-    RECOVERY,
+    PURGE,
     "        blobs.review(named, timezone.now(), project_id)\n",
     "",
     MACHINE,
 )
 add(
     "a digest goes without its tags",
-    MANIFESTS,
-    'named = list(Tag.objects.live().filter(manifest__in=group).order_by("name"))',
-    'named = list(Tag.objects.live().filter(manifest__in=group, name__gt="2").order_by("name"))',
+    DELETE,
+    'named = list(Tag.objects.live().filter(manifest__in=going).order_by("name"))',
+    'named = list(Tag.objects.live().filter(manifest__in=going, name__gt="2").order_by("name"))',
     MACHINE,
 )

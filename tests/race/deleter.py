@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry import blobs, images, manifests, repositories
+from registry import blobs, trash
 from registry.models import Image, Manifest, Tag
 from registry.oci.names import ImageName
 from tests.race.worker import GIVEN_UP, any_repository, me, nap, rng, run
@@ -22,11 +22,11 @@ def deed() -> int:
         return 0
     kind = rng.random()
     if kind < 0.05:
-        repositories.delete(me(), home)
+        trash.delete_repository(me(), home)
     elif kind < 0.1:
         blobs.drop(home, sha256(rng.choice(GIVEN_UP)))
     elif kind < 0.2 or Manifest.objects.live().filter(image=image).count() > 8:  # or blobs would never be free
-        images.delete(me(), home, [image.name])
+        trash.delete_images(me(), home, [image.name])
     else:
         model: Any
         model, word = (Manifest, "digest") if kind < 0.8 else (Tag, "name")
@@ -34,7 +34,7 @@ def deed() -> int:
         wanted = list(chosen[: rng.randint(1, 4)])
         if not wanted:
             return 0
-        manifests.delete_many(me(), home, ImageName("demo", home.name, image.name), wanted)
+        trash.delete_references(me(), home, ImageName("demo", home.name, image.name), wanted)
     return 1
 
 

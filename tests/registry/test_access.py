@@ -17,9 +17,9 @@ from accounts import keys, organizations
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
 from accounts.grants import RepositoryRole
 from accounts.models import AccessKey, OrganizationMembership, OrganizationRole, ProjectRole, User
-from registry import access, audit, errors, repositories
+from registry import access, errors, repositories, trash
 from registry.access import Action
-from registry.models import Deletion, Event, Image, Repository
+from registry.models import Deletion, Image, Repository
 from registry.oci.names import ImageName
 from registry.v2.base import RegistryView
 from tests.support import images
@@ -433,12 +433,18 @@ def test_a_repository_made_private_is_gone_for_anonymous_tokens(world, docker):
 
 
 def delete_repository(repository: Repository, *, with_images: bool) -> None:
-    """As the console will do it: one act, to which everything points that it took."""
-    event = audit.record(SYSTEM, Event.Action.REPOSITORY_DELETE, repository)
-    deletion = audit.open_deletion(Deletion.Kind.REPOSITORY, repository.name, event)
-    Repository.objects.filter(pk=repository.pk).update(deletion=deletion)
+    """As the console does it, or the repository's row alone."""
     if with_images:
-        Image.objects.filter(repository=repository).update(deletion=deletion)
+        trash.delete_repository(SYSTEM, repository)
+        return
+    deletion = Deletion.objects.create(
+        kind=Deletion.Kind.REPOSITORY,
+        project=repository.project,
+        repository=repository,
+        path=str(repository),
+        purge_after=timezone.now(),
+    )
+    Repository.objects.filter(pk=repository.pk).update(deletion=deletion)
 
 
 @pytest.mark.parametrize("with_images", [True, False], ids=["with its images", "its row alone"])

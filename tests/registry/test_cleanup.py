@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from accounts.actors import SYSTEM
-from registry import cleanup, errors, manifests, tasks
+from registry import cleanup, errors, tasks, trash
 from registry.celery import app
 from registry.cleanup import policies, runs
 from registry.models import (
@@ -516,7 +516,7 @@ def _fill(web: Repository, rows) -> tuple[StoredImage, list[Manifest]]:
 def test_several_things_go_as_one_or_not_at_all(tagged, docker, web, world):
     name = ImageName("demo", "web", "app")
     with pytest.raises(errors.ManifestUnknown):
-        manifests.delete_many(world.member.actor, web, name, ["t1", "none", "t2"])
+        trash.delete_references(world.member.actor, web, name, ["t1", "none", "t2"])
     assert len(live()) == 11
-    manifests.delete_many(world.member.actor, web, name, ["t1", image_of(2).digest])
+    trash.delete_references(world.member.actor, web, name, ["t1", image_of(2).digest])
     assert len(live()) == 9

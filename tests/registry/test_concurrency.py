@@ -129,7 +129,7 @@ from datetime import timedelta
 from django.db import connection
 from django.utils import timezone
 from accounts.actors import SYSTEM
-from registry import errors, garbage, images, manifests, repositories, trash
+from registry import errors, garbage, manifests, repositories, trash
 from registry.garbage import collector
 from registry.models import *
 def at_once(*acts):
@@ -149,7 +149,7 @@ web = repositories.find("demo/web")
 RESTORE_AGAINST_PURGE = """
 found = []
 for name in sorted(Image.objects.live().filter(repository=web, name__startswith="doomed").values_list("name", flat=True)):
-    (deletion,) = images.delete(SYSTEM, web, [name])
+    (deletion,) = trash.delete_images(SYSTEM, web, [name])
     rows = Tag.objects.filter(image__name=name).count()
     restored, purged = at_once(
         lambda: len(trash.restore(SYSTEM, [deletion.pk]).deletions), lambda: trash.purge_now(SYSTEM, deletion) or "purged"

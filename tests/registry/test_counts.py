@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from registry import manifests, repositories
+from registry import trash
 from registry.models import Image as StoredImage
 from registry.models import ProjectDay, ProjectUsage, RepositoryUsage, Tag, TagDay
 from registry.oci.names import ImageName
@@ -119,9 +119,9 @@ def test_shared_layers_count_once_and_deleted_ones_not(docker, world):
     docker("member").push("web/two", "1", two)
     docker("member").push("public/one", "1", one)
     assert stored(world) == (2100 + config, 1600 + config, 2100 + config)
-    manifests.delete(world.member.actor, world.repository("web"), ImageName("demo", "web", "one"), one.digest)
+    trash.delete_references(world.member.actor, world.repository("web"), ImageName("demo", "web", "one"), [one.digest])
     assert stored(world) == (1100 + config, 1600 + config, 2100 + config)
-    repositories.delete(world.member.actor, world.repository("public"))
+    trash.delete_repository(world.member.actor, world.repository("public"))
     ProjectUsage.objects.update(seconds=0)
     sizes.refresh()
     assert ProjectUsage.objects.get(project=world.projects["demo"]).size == 1100 + config

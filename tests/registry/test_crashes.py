@@ -176,8 +176,8 @@ ObjectTrash.objects.update(delete_after=now)
 """
 DELETE = """
 from accounts.actors import SYSTEM
-from registry import images, repositories
-images.delete(SYSTEM, repositories.find("demo/web"), ["app"])
+from registry import repositories, trash
+trash.delete_images(SYSTEM, repositories.find("demo/web"), ["app"])
 """
 RESTORE = """
 from accounts.actors import SYSTEM

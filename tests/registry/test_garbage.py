@@ -13,7 +13,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import blobs, garbage, manifests, storage_check, tasks, trash
+from registry import blobs, garbage, storage_check, tasks, trash
 from registry.garbage import collector
 from registry.models import (
     Blob,
@@ -99,19 +99,19 @@ def test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_c
     if answered == "a mount":
         member.push("public/app", "1.0", Image(layers=[data]))
         member.post(f"web/app/blobs/uploads/?mount={sha256(data)}&from=public/app", 201)
-        manifests.delete(SYSTEM, world.repository("public"), ImageName("demo", "public", "app"), "1.0")
+        trash.delete_references(SYSTEM, world.repository("public"), ImageName("demo", "public", "app"), ["1.0"])
     else:
         member.push("web/app", "old", Image(layers=[data]))
         if answered == "HEAD":
             BlobLease.objects.all().delete()
             bearer = {"Authorization": f"Bearer {member.token('repository:web/app:pull,push')}"}
             member.head(f"web/app/blobs/{sha256(data)}", 200, headers=bearer)
-        manifests.delete(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), "old")
+        trash.delete_references(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), ["old"])
     # Everything that was pushed is deleted for good; only the lease is left.
     for repository in ("public", "web"):
         name = ImageName("demo", repository, "app")
         for manifest in Manifest.objects.live().filter(image__path=str(name)):
-            manifests.delete(SYSTEM, world.repository(repository), name, manifest.digest)
+            trash.delete_references(SYSTEM, world.repository(repository), name, [manifest.digest])
     later.recovery_ends()
     trash.purge()
     assert not ManifestBlob.objects.exists()
@@ -224,9 +224,8 @@ def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
 def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, member, world):
     member.push_blob("web/app", b"leased")
     member.push("web/app", "2.0", Image(layers=[b"in recovery"]))
-    manifests.delete(
-        SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), Image(layers=[b"in recovery"]).digest
-    )
+    in_recovery = Image(layers=[b"in recovery"]).digest
+    trash.delete_references(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), [in_recovery])
     rows = list(BlobReview.objects.order_by("pk").values())
     seen = garbage.preview(demo)
     assert list(BlobReview.objects.order_by("pk").values()) == rows
@@ -432,7 +431,7 @@ def test_collectgarbage_looks_first_and_then_does_it(wasted, storage_folder):
 
 def test_collectgarbage_ends_what_nobody_recovered(member, world):
     member.push("web/app", "1.0", KEPT)
-    manifests.delete(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), KEPT.digest)
+    trash.delete_references(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), [KEPT.digest])
     later.recovery_ends()
     later.leases_end()
     said, _ = command("collectgarbage", "--project", "demo")

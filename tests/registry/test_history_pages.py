@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole
-from registry import audit, images, manifests, members, projects, repositories
+from registry import audit, images, manifests, members, projects, repositories, trash
 from registry.audit import Wanted
 from registry.cleanup import policies
 from registry.errors import Denied
@@ -220,7 +220,7 @@ def test_what_is_older_is_pruned_and_the_rest_stays(filled, settings, monkeypatc
     assert audit.prune() == 0
 
 
-def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, settings):
+def test_pruning_keeps_the_event_that_opened_a_live_tag(docker, world, settings):
     member = docker("member")
     member.push("web/app", "live", Pushed(layers=[b"1"]))
     member.push("web/app", "gone", Pushed(layers=[b"2"]))
@@ -231,9 +231,9 @@ def test_what_live_tags_and_deletions_need_outlives_the_pruning(docker, world, s
     settings.HISTORY_DAYS = 365
     assert audit.prune() > 0
     assert Tag.objects.get(name="live").opened_by.tag == "live"
-    gone = Tag.objects.get(name="gone")
-    assert (gone.opened_by.action, gone.closed_by.action) == ("tag.add", "tag.delete")
-    assert Deletion.objects.get().event == gone.closed_by
+    gone, deletion = Tag.objects.get(name="gone"), Deletion.objects.get()
+    assert (gone.opened_by, gone.closed_by, deletion.event) == (None, None, None)
+    assert (deletion.actor, deletion.requested) == ("member@acme.test", ["gone"])
     before, now = Tag.objects.filter(name="moved").order_by("pk")
     assert (before.opened_by, before.closed_by, now.opened_by) == (None, now.opened_by, now.opened_by)
     assert now.opened_by.action == "tag.move"
@@ -306,8 +306,8 @@ CHANGES = {
     "image": ("image.update", lambda w: images.update(w.actor, w.image, description="shop")),
     "tag": ("tag.add", lambda w: manifests.point_tag(w.actor, w.web, w.name, "new", w.digest)),
     "move": ("tag.move", lambda w: manifests.point_tag(w.actor, w.web, w.name, "1", w.digest, seen=w.former)),
-    "tag's end": ("tag.delete", lambda w: manifests.delete(w.actor, w.web, w.name, "1")),
-    "digest's end": ("image.delete", lambda w: manifests.delete(w.actor, w.web, w.name, w.digest)),
+    "tag's end": ("tag.delete", lambda w: trash.delete_references(w.actor, w.web, w.name, ["1"])),
+    "digest's end": ("image.delete", lambda w: trash.delete_references(w.actor, w.web, w.name, [w.digest])),
 }
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import importlib
 from copy import deepcopy
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
 from accounts.actors import SYSTEM
 from console.templatetags.audit_log import event_words
-from registry import trash, undo
-from registry.models import CleanupLine, CleanupRun, Event, Manifest, Repository, Severity
+from registry import undo
+from registry.models import CleanupLine, CleanupRun, Deletion, Event, Manifest, Repository, Severity
 from scanning.models import Subscription
 
 if TYPE_CHECKING:
@@ -128,8 +130,8 @@ def test_columns_and_events_have_plain_names(empty_database, monkeypatch):
     words = event_words(changed)
     for change in ("automatic scan: yes → no", "gate: off → High", "grace of the gate: always → 24 h"):
         assert change in words
-    undone = undo.undo(SYSTEM, Event.objects.filter(action="repository.update"), trash.restore)
-    assert (len(undone.done), undone.left) == (4, [])
+    undone = undo.undo(SYSTEM, Event.objects.filter(action="repository.update"))
+    assert (len(undone.done), undone.skipped) == (4, [])
     repository.refresh_from_db()
     assert (repository.auto_scan, repository.block_severity, repository.unscanned_grace_hours) == (True, 0, None)
 
@@ -142,3 +144,136 @@ def test_the_former_names_come_back(empty_database):
     assert (repository.scan_on_push, repository.gate, repository.gate_hours) == (False, 4, 24)
     events = apps.get_model("registry", "Event").objects.order_by("pk")
     assert [event.detail for event in events] == [former for former, _ in DETAILS.values()] * 2
+
+
+class Past:
+    """Rows as a deletion wrote them before 0007: its name is cut, all else is in events."""
+
+    def __init__(self, apps) -> None:
+        self.model = lambda name: apps.get_model("registry", name).objects
+        organization = apps.get_model("accounts", "Organization").objects.create(name="acme")
+        self.project = apps.get_model("accounts", "Project").objects.create(name="demo", organization=organization)
+        self.repository = self.model("Repository").create(project=self.project, name="web")
+        self.image = self.add_image("app")
+        self.at = timezone.now() - timedelta(days=1)
+
+    def add_image(self, name: str):
+        return self.model("Image").create(repository=self.repository, name=name, path=f"demo/web/{name}")
+
+    def add_manifest(self, digest: str, deletion=None, image=None):
+        return self.model("Manifest").create(
+            image=image or self.image,
+            digest=digest,
+            media_type="m",
+            content=b"",
+            size=0,
+            total_size=0,
+            deletion=deletion,
+        )
+
+    def add_tag(self, name: str, digest: str, deletion=None, closed_by=None) -> None:
+        manifest = self.model("Manifest").get(digest=digest)
+        ended = {"ended_at": self.at, "closed_by": closed_by, "deletion": deletion} if deletion else {}
+        self.model("Tag").create(image=self.image, name=name, manifest=manifest, started_at=self.at, **ended)
+
+    def record(self, action: str, *, image=True, tag: str = "", digest: str = "", actor: str = "ann", **detail):
+        self.at += timedelta(milliseconds=1)
+        return self.model("Event").create(
+            project=self.project,
+            repository=self.repository,
+            image=(self.image if image is True else image) or None,
+            path="demo/web/app",
+            action=action,
+            tag=tag,
+            digest=digest,
+            detail=detail,
+            actor=actor,
+            at=self.at,
+        )
+
+    def delete(self, kind: str, name: str, event, **more):
+        self.at += timedelta(milliseconds=1)
+        return self.model("Deletion").create(
+            kind=kind,
+            project=self.project,
+            path=event.path,
+            name=name[:255],
+            event=event,
+            at=self.at,
+            purge_after=self.at + timedelta(days=7),
+            **more,
+        )
+
+
+def test_deletions_take_over_what_their_events_say(empty_database):
+    past = Past(migrate(to=[("registry", "0006_plain_names")]))
+    digests = [f"sha256:{number:064x}" for number in range(8)]
+    made = {}
+
+    tag = past.record("tag.delete", tag="1.0", digest=digests[0])
+    made["tag"] = past.delete("tag", "1.0", tag, hold=True)
+    past.add_manifest(digests[0])
+    past.add_tag("1.0", digests[0], made["tag"], tag)
+
+    few = past.record("image.delete", digest=digests[1], tags=["a", "b"], actor="cleanup policy")
+    made["digest and tag"] = past.delete("manifest", f"{digests[1]}, 2.0", few)
+
+    # Seven digests and a tag: the name has room for three. Another act of the same image follows at once.
+    first, *_ = [past.record("image.delete", digest=digest, tags=[f"t{digest[-1]}"]) for digest in digests[1:8]]
+    past.record("tag.delete", tag="alone", digest=digests[0])
+    made["many"] = past.delete("manifest", ", ".join([*digests[1:8], "alone"]), first)
+    past.record("image.delete", digest=digests[0], tags=[])
+    for digest in digests[2:8]:  # the first one was pushed again: it is live
+        past.add_manifest(digest, made["many"])
+    past.add_manifest(digests[1])
+
+    other = past.add_image("other")
+    names = [f"v{number:02}" for number in range(20)]
+    image = past.record("image.delete", image=other, tags=names, digests=3)
+    made["image"] = past.delete("image", "", image)
+    past.model("Image").filter(pk=other.pk).update(deletion=made["image"])
+
+    repository = past.record("repository.delete", image=None, images=2, tags=30, digests=4)
+    made["repository"] = past.delete("repository", "", repository)
+    past.model("Repository").filter(pk=past.repository.pk).update(deletion=made["repository"])
+
+    migrate()
+    found = {name: Deletion.objects.get(pk=row.pk) for name, row in made.items()}
+    assert {name: row.requested for name, row in found.items()} == {
+        "tag": ["1.0"],
+        "digest and tag": [digests[1], "2.0"],
+        "many": [*digests[1:8], "alone"],
+        "image": [],
+        "repository": [],
+    }
+    assert {name: row.summary for name, row in found.items()} == {
+        "tag": {"tags": 0, "tag_names": []},
+        "digest and tag": {"tags": 2, "tag_names": ["a", "b"]},
+        "many": {"tags": 1, "tag_names": ["t1"]},
+        "image": {"tags": 20, "tag_names": names[:12]},
+        "repository": {"images": 2, "tags": 30},
+    }
+    assert {row.repository_id for row in found.values()} == {past.repository.pk}
+    assert {name: row.image_id for name, row in found.items()} == {
+        **dict.fromkeys(("tag", "digest and tag", "many"), past.image.pk),
+        "image": other.pk,
+        "repository": None,
+    }
+    assert {name: row.actor for name, row in found.items()} == {
+        **dict.fromkeys(made, "ann"),
+        "digest and tag": "cleanup policy",
+    }
+    assert [name for name, row in found.items() if row.hold] == ["tag"]
+    assert {name: row.event_id for name, row in found.items()} == {name: row.event_id for name, row in made.items()}
+    assert Manifest.objects.filter(deletion=made["many"].pk).count() == 6
+
+
+def test_deletions_are_taken_over_some_at_a_time(empty_database, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("registry.migrations.0007_deletions"), "ROWS", 5)
+    past = Past(migrate(to=[("registry", "0006_plain_names")]))
+    names = [[f"tag-{number:03}-{'x' * 20}" for number in range(number * 5)] for number in range(1, 14)]
+    for tags in names:
+        first, *_ = [past.record("tag.delete", tag=tag) for tag in tags]
+        past.delete("tag", ", ".join(tags), first)
+    migrate()
+    assert list(Deletion.objects.order_by("pk").values_list("requested", flat=True)) == names

@@ -3,12 +3,15 @@
 import importlib
 import json
 from datetime import timedelta
+from itertools import combinations
 
 import pytest
 from django.db.models import F
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
-from registry import audit, errors, garbage, images, manifests, repositories, trash, uploads
+from registry import audit, errors, garbage, repositories, trash, uploads
 from registry.garbage import collector
 from registry.models import (
     Blob,
@@ -29,6 +32,7 @@ from registry.models import (
 )
 from registry.oci import media_types
 from registry.oci.names import ImageName
+from registry.trash.delete import closure
 from tests.support import later
 from tests.support.images import Image, descriptor, sha256
 
@@ -41,7 +45,8 @@ MODELS = (
     *(Blob, BlobLease, BlobReview, ObjectTrash),
 )
 
-restoring = importlib.import_module("registry.trash.restore")  # the package has a function of this name
+# The package has functions of these names.
+purging, restoring = (importlib.import_module(f"registry.trash.{name}") for name in ("purge", "restore"))
 
 
 def everything() -> dict[str, list[dict[str, object]]]:
@@ -64,7 +69,7 @@ def act(world):
     """``act(what, ...)`` deletes as the owner, and returns the deletion."""
 
     def delete(*references: str, name: ImageName = NAME) -> Deletion:
-        return manifests.delete_many(world.owner.actor, world.repository(name.repository), name, references)
+        return trash.delete_references(world.owner.actor, world.repository(name.repository), name, references)
 
     return delete
 
@@ -72,7 +77,7 @@ def act(world):
 @pytest.fixture
 def delete_image(world):
     def delete(name: str = "app", repository: str = "web") -> Deletion:
-        (deletion,) = images.delete(world.owner.actor, world.repository(repository), [name])
+        (deletion,) = trash.delete_images(world.owner.actor, world.repository(repository), [name])
         return deletion
 
     return delete
@@ -110,7 +115,7 @@ def test_a_deleted_tag_comes_back_as_a_new_meaning(member, world, act, restore):
     restored = restore(deletion)
 
     assert ([each.pk for each in restored.deletions], restored.tags) == ([deletion.pk], 1)
-    assert (restored.left, restored.refused) == ([], [])
+    assert (restored.skipped, restored.refused) == ([], [])
     assert member.pull("web/app", "1.0") == (A.manifest, A.media_type)
     closed, opened = Tag.objects.order_by("pk")
     event = newest(Event.Action.TAG_RECOVER)
@@ -261,7 +266,7 @@ def test_a_repository_of_thirty_images_comes_back_byte_for_byte(docker, world, r
     before, past = seen(), list(Event.objects.order_by("pk").values())
     meanings = list(Tag.objects.filter(ended_at__isnull=False).order_by("pk").values())
     later.leases_end()
-    deletion = repositories.delete(world.owner.actor, world.repository("web"))
+    deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     assert not [name for name in member.get("_catalog?n=1000", 200).json()["repositories"] if name.startswith("web/")]
     assert Tag.objects.live().count() == 0
 
@@ -283,7 +288,7 @@ def test_a_name_in_use_is_reported_and_left_alone(member, act, restore):
     deletion = act(A.digest)
     member.push("web/app", "1.0", B)
     restored = restore(deletion)
-    assert restored.left == [trash.Left(PATH, "1.0", B.digest)]
+    assert restored.skipped == [trash.SkippedTag(PATH, "1.0", B.digest)]
     assert restored.tags == 1
     assert meaning() == {"1.0": B.digest, "free": A.digest}
 
@@ -293,7 +298,7 @@ def test_a_name_in_use_is_moved_back_when_that_is_asked_for(member, act, restore
     deletion = act("1.0")
     member.push("web/app", "1.0", B)
     restored = restore(deletion, replace_tags=True)
-    assert (restored.left, restored.tags) == ([], 1)
+    assert (restored.skipped, restored.tags) == ([], 1)
     assert meaning() == {"1.0": A.digest}
     event = newest(Event.Action.TAG_MOVE)
     assert (event.tag, event.digest, event.detail) == ("1.0", A.digest, {"before": B.digest})
@@ -304,7 +309,7 @@ def test_a_name_that_means_the_same_again_is_no_matter(member, act, restore):
     deletion = act("1.0")
     member.push("web/app", "1.0", A)
     restored = restore(deletion)
-    assert ([each.pk for each in restored.deletions], restored.tags, restored.left) == ([deletion.pk], 0, [])
+    assert ([each.pk for each in restored.deletions], restored.tags, restored.skipped) == ([deletion.pk], 0, [])
     assert Tag.objects.live().count() == 1
 
 
@@ -317,7 +322,7 @@ def test_without_tag_overwrite_no_recovery_overwrites_a_tag(docker, act, restore
     with pytest.raises(errors.Denied, match="does not allow tags to be overwritten"):
         restore(deletion, replace_tags=True)
     assert everything() == before
-    assert restore(deletion).left == [trash.Left("demo/fixed/app", "1.0", B.digest)]
+    assert restore(deletion).skipped == [trash.SkippedTag("demo/fixed/app", "1.0", B.digest)]
     assert meaning("demo/fixed/app") == {"1.0": B.digest}
 
 
@@ -356,7 +361,7 @@ def test_an_image_made_anew_under_the_name_is_not_overwritten(member, delete_ima
 
 def test_a_repository_made_anew_under_the_name_is_not_overwritten(docker, world, restore):
     docker("member").push("web/app", "1.0", A)
-    deletion = repositories.delete(world.owner.actor, world.repository("web"))
+    deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     anew, is_new = repositories.create(world.owner.actor, world.projects["demo"], "web")
     assert is_new
     docker("owner").push("web/app", "1.0", B)
@@ -364,7 +369,7 @@ def test_a_repository_made_anew_under_the_name_is_not_overwritten(docker, world,
     with pytest.raises(errors.NameTaken, match="there is a repository demo/web again"):
         restore(deletion)
     assert everything() == before
-    repositories.delete(world.owner.actor, anew)
+    trash.delete_repository(world.owner.actor, anew)
     restore(deletion)
     assert meaning() == {"1.0": A.digest}
     assert docker("viewer").pull("web/app", "1.0")[0] == A.manifest  # the rights on it came back as well
@@ -372,7 +377,7 @@ def test_a_repository_made_anew_under_the_name_is_not_overwritten(docker, world,
 
 def test_rights_on_a_repository_do_not_reach_one_made_anew_under_its_name(docker, world):
     docker("viewer").get("web/app/tags/list", 404)
-    repositories.delete(world.owner.actor, world.repository("web"))
+    trash.delete_repository(world.owner.actor, world.repository("web"))
     repositories.create(world.owner.actor, world.projects["demo"], "web")
     docker("owner").push("web/app", "1.0", B)
     assert docker("viewer").get("web/app/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
@@ -385,7 +390,7 @@ def limit(world, **limits: int) -> None:
 
 
 def test_a_full_project_takes_no_repository_back(world, restore):
-    deletion = repositories.delete(world.owner.actor, world.repository("web"))
+    deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     limit(world, repository_limit=2)
     before = everything()
     with pytest.raises(errors.Denied, match="2 of 2 repositories"):
@@ -433,7 +438,7 @@ def test_deleting_makes_room_at_once(member, world, act, delete_image):
     member.push_manifest("web/other", "1", A.manifest)
     with pytest.raises(errors.Denied):
         repositories.create(world.owner.actor, world.projects["demo"], "more")
-    repositories.delete(world.owner.actor, world.repository("web"))
+    trash.delete_repository(world.owner.actor, world.repository("web"))
     repositories.create(world.owner.actor, world.projects["demo"], "more")
 
 
@@ -444,7 +449,7 @@ def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, ac
     member.push("web/other", "1.0", A)
     member.push("public/app", "1.0", A)
     tag, image = act("1.0"), delete_image("other")
-    repository = repositories.delete(world.owner.actor, world.repository("public"))
+    repository = trash.delete_repository(world.owner.actor, world.repository("public"))
     listed = list(trash.listed(world.projects["demo"]))
     assert listed == [repository, image, tag]
     assert [(each.kind, each.path, each.name) for each in listed] == [
@@ -452,7 +457,7 @@ def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, ac
         ("image", "demo/web/other", ""),
         ("tag", PATH, "1.0"),
     ]
-    assert {each.event.user for each in listed} == {world.owner.user}
+    assert {each.actor for each in listed} == {world.owner.user.email}
     assert all(each.purge_after - each.at == timedelta(days=3) for each in listed)
     assert list(trash.listed(world.projects["demo"], repository=world.repository("web"))) == [image, tag]
     app = StoredImage.objects.get(path=PATH)
@@ -478,7 +483,7 @@ def test_what_was_purged_or_recovered_meanwhile_is_said_to_be_gone(member, world
         "tag": lambda: act("1.0"),
         "manifest": lambda: act(A.digest),
         "image": delete_image,
-        "repository": lambda: repositories.delete(world.owner.actor, world.repository("web")),
+        "repository": lambda: trash.delete_repository(world.owner.actor, world.repository("web")),
     }
     member.push("web/app", "1.0", A)
     deletion = ways[kind]()
@@ -516,7 +521,7 @@ def test_parts_of_what_is_deleted_wait_for_it(member, world, act, delete_image, 
     for part in (tag, digest):
         with pytest.raises(errors.NameUnknown, match=f"the image {PATH} is deleted: recover it first"):
             restore(part)
-    repository = repositories.delete(world.owner.actor, world.repository("web"))
+    repository = trash.delete_repository(world.owner.actor, world.repository("web"))
     before = everything()
     with pytest.raises(errors.NameUnknown, match="the repository demo/web is deleted: recover it first"):
         restore(image)
@@ -568,7 +573,7 @@ def test_deleted_content_is_seen_nowhere(docker, world, act, delete_image, kind)
         "tag": lambda: act("1.0"),
         "manifest": lambda: act(A.digest),
         "image": delete_image,
-        "repository": lambda: repositories.delete(world.owner.actor, world.repository("web")),
+        "repository": lambda: trash.delete_repository(world.owner.actor, world.repository("web")),
     }[kind]()
     layer = sha256(A.layers[0])
     for client in (member, reader):
@@ -633,7 +638,7 @@ def test_a_hold_on_a_part_keeps_the_whole(member, world, act, delete_image, rest
     member.push("web/app", "2.0", B)
     part = act(A.digest)
     trash.hold(world.owner.actor, part, on=True)
-    whole = delete_image() if outer == "image" else repositories.delete(world.owner.actor, world.repository("web"))
+    whole = delete_image() if outer == "image" else trash.delete_repository(world.owner.actor, world.repository("web"))
     with pytest.raises(errors.Denied, match="is held"):
         trash.purge_now(world.owner.actor, whole)
     later.recovery_ends()
@@ -652,7 +657,7 @@ def test_purging_now_leaves_nothing_but_a_line_in_the_history(member, world, act
         "tag": lambda: act("1.0"),
         "manifest": lambda: act(A.digest),
         "image": delete_image,
-        "repository": lambda: repositories.delete(world.owner.actor, world.repository("web")),
+        "repository": lambda: trash.delete_repository(world.owner.actor, world.repository("web")),
     }[kind]()
     trash.purge_now(world.owner.actor, deletion)
     assert not Deletion.objects.exists()
@@ -673,7 +678,7 @@ def test_a_repository_goes_with_its_unfinished_uploads(docker, world, storage_fo
     location = member.start("web/app").headers["Location"]
     member.patch(location, 202, body=b"half of it", headers={"Content-Type": media_types.BLOB})
     member.push("web/app", "1.0", A)
-    deletion = repositories.delete(world.owner.actor, world.repository("web"))
+    deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     trash.purge_now(world.owner.actor, deletion)
     assert not Deletion.objects.exists()
     assert not UploadSession.objects.exists()
@@ -769,14 +774,14 @@ class Killed(BaseException):
 
 
 def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restore, monkeypatch):
-    monkeypatch.setattr(restoring, "IMAGES", 2)
-    monkeypatch.setattr(restoring, "ROWS", 2)
+    monkeypatch.setattr(purging, "IMAGES", 2)
+    monkeypatch.setattr(purging, "ROWS", 2)
     member = docker("member")
     for number in range(5):
         member.push(f"web/image{number}", "1.0", A)
         member.push(f"web/image{number}", "2.0", B)
         member.push(f"web/image{number}", C.digest, C)
-    deletion = repositories.delete(world.owner.actor, world.repository("web"))
+    deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     later.recovery_ends()
 
     def die(name: str) -> None:
@@ -785,7 +790,7 @@ def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restor
 
     left = []
     with monkeypatch.context() as patched:
-        patched.setattr(restoring, "failpoint", die)
+        patched.setattr(purging, "failpoint", die)
         for _ in range(2):
             with pytest.raises(Killed):
                 trash.purge()
@@ -812,23 +817,126 @@ def test_an_act_that_cannot_be_purged_holds_up_no_other(member, act, monkeypatch
     first = act(A.digest)
     act(B.digest)
     later.recovery_ends()
-    original = restoring._purge_piece
+    original = purging._purge_piece
 
     def fail(deletion_id: int) -> bool | None:
         if deletion_id == first.pk:
             raise errors.Unavailable
         return original(deletion_id)
 
-    monkeypatch.setattr(restoring, "_purge_piece", fail)
+    monkeypatch.setattr(purging, "_purge_piece", fail)
     assert trash.purge() == 1
     assert list(Deletion.objects.all()) == [first]
     assert str(first.pk) in caplog.text
 
 
-def test_history_that_recovery_needs_is_not_pruned(member, act, restore, settings):
-    settings.HISTORY_DAYS = 1
-    member.push("web/app", "1.0", A)
-    deletion = act("1.0")
+@pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
+def test_a_deletion_needs_no_event(docker, world, act, delete_image, restore, settings, kind):
+    """It is listed, held, restored and purged after the audit log was pruned."""
+    member = docker("member")
+    many = [Image(layers=[f"layer {number}".encode()]) for number in range(5)]
+    for number, image in enumerate(many):
+        member.push("web/app", f"1.{number}", image)
+    before = meaning()
+
+    def delete() -> Deletion:
+        return {
+            "tag": lambda: act(*before),
+            "manifest": lambda: act(*before.values()),
+            "image": delete_image,
+            "repository": lambda: trash.delete_repository(world.owner.actor, world.repository("web")),
+        }[kind]()
+
+    deletion = delete()
     Event.objects.update(at=F("at") - timedelta(days=5))
+    settings.HISTORY_DAYS = 1
     audit.prune()
-    assert restore(deletion).tags == 1
+    assert not Event.objects.exists()
+
+    (listed,) = trash.listed(world.projects["demo"])
+    assert (listed.actor, listed.event) == (world.owner.user.email, None)
+    trash.hold(world.owner.actor, deletion, on=True)
+    assert restore(deletion).tags == 5
+    assert meaning() == before
+    recovered = Event.objects.filter(action=Event.Action.IMAGE_RECOVER, digest__in=before.values())
+    assert recovered.count() == (5 if kind == "manifest" else 0)
+
+    deletion = delete()
+    Event.objects.all().delete()
+    trash.purge_now(world.owner.actor, deletion)
+    assert Manifest.objects.count() == (5 if kind == "tag" else 0)
+    assert not Deletion.objects.exists()
+
+
+def test_what_an_act_was_asked_for_and_what_it_took(member, act, delete_image, world):
+    for number in range(15):
+        member.push("web/app", f"tag{number:02}", A)
+    member.push("web/app", "other", B)
+    web = world.repository("web")
+    app = StoredImage.objects.get(path=PATH)
+    names = [f"tag{number:02}" for number in range(1, 13)]
+    assert trash.consequences(app, [A.digest]).tags == [f"tag{number:02}" for number in range(15)]
+
+    deletion = act("tag00", "tag14", "tag00")
+    assert (deletion.requested, deletion.name) == (["tag00", "tag14"], "tag00, tag14")
+    assert deletion.summary == {"tags": 0, "tag_names": []}
+    deletion = act(A.digest, "other")
+    assert (deletion.requested, deletion.summary) == ([A.digest, "other"], {"tags": 13, "tag_names": names})
+    assert (deletion.project, deletion.repository, deletion.image) == (web.project, web, app)
+    member.push("web/app", "1.0", C)
+    deletion = delete_image()
+    assert (deletion.requested, deletion.summary) == ([], {"tags": 1, "tag_names": ["1.0"]})
+    assert (deletion.repository, deletion.image) == (web, app)
+    member.push("web/app", "1.0", C)
+    deletion = trash.delete_repository(world.owner.actor, web)
+    assert (deletion.requested, deletion.summary) == ([], {"images": 1, "tags": 1})
+    assert (deletion.repository, deletion.image) == (web, None)
+
+
+def test_the_name_of_an_act_is_cut_and_what_it_was_asked_for_is_not(member, world, act, restore):
+    """Only the sixth digest is live again: the name has no room for it."""
+    many = [Image(layers=[f"layer {number}".encode()]) for number in range(6)]
+
+    def push() -> None:
+        for image in many:
+            member.push("web/app", image.digest, image)
+
+    push()
+    deletion = act(*(image.digest for image in many))
+    assert (len(deletion.name), many[5].digest in deletion.name) == (255, False)
+    push()
+    trash.purge_now(world.owner.actor, act(*(image.digest for image in many[:5])))
+    assert restore(deletion).deletions == [deletion]
+
+
+# ── What goes with a digest ──────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(
+    ("graph", "roots", "going"),
+    [
+        ({}, {1}, {1}),
+        ({2: {1}}, {1}, {1, 2}),
+        ({2: {1, 9}}, {1}, {1}),  # another index names it
+        ({2: {1, 3}}, {1, 3}, {1, 2, 3}),
+        ({2: {1}, 3: {2}, 4: {3, 2}}, {1}, {1, 2, 3, 4}),
+        ({4: {3, 2}, 3: {9}, 2: {1}}, {1}, {1, 2}),
+        ({2: set()}, {1}, {1}),  # nothing holds it, so it does not hang on what goes
+        ({2: {3}, 3: {2}}, {1}, {1}),
+    ],
+)
+def test_a_digest_takes_what_only_it_holds(graph, roots, going):
+    assert closure(graph, roots) == going
+
+
+manifests_by_number = st.integers(1, 8)
+graphs = st.dictionaries(manifests_by_number, st.sets(manifests_by_number, max_size=3), max_size=8)
+
+
+@given(graph=graphs, roots=st.sets(manifests_by_number, min_size=1, max_size=3))
+def test_what_goes_with_a_digest_is_the_smallest_set_without_exceptions(graph, roots):
+    def is_closed(numbers: frozenset[int]) -> bool:
+        held_by_them = (each for each, holders in graph.items() if holders and holders <= numbers)
+        return roots <= numbers and numbers.issuperset(held_by_them)
+
+    everything_ = sorted(roots | set(graph))
+    subsets = [frozenset(some) for size in range(len(everything_) + 1) for some in combinations(everything_, size)]
+    assert closure(graph, roots) == frozenset.intersection(*filter(is_closed, subsets))

@@ -32,7 +32,7 @@ from hypothesis.stateful import (
 )
 
 from accounts.actors import SYSTEM
-from registry import blobs, errors, garbage, images, manifests, repositories, trash, uploads
+from registry import blobs, errors, garbage, manifests, repositories, trash, uploads
 from registry.garbage import collector, reaper
 from registry.models import Blob, BlobLease, BlobReview, Collection, Deletion, ObjectTrash, Repository, UploadSession
 from registry.oci.names import ImageName
@@ -363,7 +363,7 @@ class Machine(RuleBasedStateMachine):
         wanted = [*digests, *sorted(of_tags & picture.tags.keys())]
         if not wanted:
             return
-        row = manifests.delete_many(self.actor(picture.home), picture.home.row, picture.path, wanted)
+        row = trash.delete_references(self.actor(picture.home), picture.home.row, picture.path, wanted)
         act = self.note("manifest" if digests else "tag", row, picture.home, picture, tuple(wanted))
         for digest in digests:
             picture.contents[digest].act = act
@@ -372,11 +372,11 @@ class Machine(RuleBasedStateMachine):
                 act.tags.append((picture, tag, picture.tags.pop(tag)))
 
     def delete_image(self, picture: Picture) -> None:
-        [row] = images.delete(self.actor(picture.home), picture.home.row, [picture.name])
+        [row] = trash.delete_images(self.actor(picture.home), picture.home.row, [picture.name])
         self.take(self.note("image", row, picture.home, picture), [picture])
 
     def delete_repository(self, home: Home) -> None:
-        act = self.note("repository", repositories.delete(self.actor(home), home.row), home, None)
+        act = self.note("repository", trash.delete_repository(self.actor(home), home.row), home, None)
         self.take(act, [image for image in home.images if not image.act])
         home.act = act
         for upload in self.uploads:
@@ -426,7 +426,7 @@ class Machine(RuleBasedStateMachine):
             else:
                 recovered += picture.tags.get(tag) != digest
                 picture.tags[tag] = digest
-        assert (result.tags, sorted(each.tag for each in result.left)) == (recovered, sorted(left))
+        assert (result.tags, sorted(each.tag for each in result.skipped)) == (recovered, sorted(left))
         if not (act.kind == "tag" and left and not recovered):
             self.forget(act)
 
@@ -582,7 +582,7 @@ class Machine(RuleBasedStateMachine):
     def everything_ends(self) -> None:
         """In the end all bytes are freed."""
         for picture in self.pictures():
-            images.delete(self.actor(picture.home), picture.home.row, [picture.name])
+            trash.delete_images(self.actor(picture.home), picture.home.row, [picture.name])
         for act in self.acts:
             trash.hold(SYSTEM, act.row, on=False)
         for _ in range(3):

@@ -15,7 +15,6 @@ from registry.cleanup import policies
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
-from registry.trash import restore
 from registry.undo import plan
 from registry.undo.plan import Kind
 from tests.support.images import OCI_INDEX, Image, descriptor
@@ -48,7 +47,7 @@ def acts(world, **whose):
 
 
 def undo_all(world, **whose) -> undo.Undone:
-    return undo.undo(world.owner.actor, acts(world, **whose), restore)
+    return undo.undo(world.owner.actor, acts(world, **whose))
 
 
 def meaning() -> dict[str, str]:
@@ -59,7 +58,7 @@ def meaning() -> dict[str, str]:
 
 
 def problems(result: undo.Undone) -> list[str]:
-    return [step.problem for step in result.left]
+    return [step.problem for step in result.skipped]
 
 
 def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
@@ -74,7 +73,7 @@ def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
 
     result = undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
-    assert result.left == []
+    assert result.skipped == []
 
 
 def test_the_history_says_who_undid_what(docker, stable, world):
@@ -108,7 +107,7 @@ def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, worl
         (Kind.REMOVE, evil.digest),
     }
     result = undo_all(world)
-    assert (len(result.done), result.left) == (3, [])
+    assert (len(result.done), result.skipped) == (3, [])
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert docker("owner").get(f"web/app/manifests/{evil.digest}", 404)
     assert Manifest.objects.get(digest=evil.digest).deletion is not None
@@ -119,9 +118,9 @@ def test_what_the_key_deleted_comes_back(docker, stable, world):
     docker("thief").delete("web/app/manifests/stable", 202)
     docker("thief").delete(f"web/app/manifests/{B.digest}", 202)
     steps = undo.preview(world.owner.actor, acts(world))
-    assert [step.kind for step in steps] == [Kind.RECOVER, Kind.RECOVER]
+    assert [step.kind for step in steps] == [Kind.RESTORE, Kind.RESTORE]
     result = undo_all(world)
-    assert (len(result.done), result.left) == (2, [])
+    assert (len(result.done), result.skipped) == (2, [])
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
     assert not Deletion.objects.exists()
 
@@ -134,7 +133,7 @@ def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the
     assert meaning() == {"c": "C"}
     result = undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
-    assert result.left == []
+    assert result.skipped == []
 
 
 def test_what_others_changed_since_is_left_and_said(docker, stable, world):
@@ -151,7 +150,7 @@ def test_between_the_acts_the_will_of_others_counts(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("pusher").push("web/app", "stable", C)
     docker("thief").push("web/app", "stable", A)
-    assert undo_all(world).left == []
+    assert undo_all(world).skipped == []
     assert meaning()["stable"] == "C"
 
 
@@ -188,7 +187,7 @@ def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
     docker("pusher").push("web/app", both.digest, both)
     result = undo_all(world)
     assert {step.tag for step in result.done} == {"evil"}
-    told = {step.tag or step.digest: step.problem for step in result.left}
+    told = {step.tag or step.digest: step.problem for step in result.skipped}
     assert told == {
         evil.digest: "wanted names it",
         both.digest: "pusher@acme.test has pushed it as well",
@@ -204,7 +203,7 @@ def test_an_index_goes_with_the_children_that_came_with_it(docker, stable, world
     index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
     docker("thief").push_manifest("web/app", "index", index, OCI_INDEX)
     result = undo_all(world)
-    assert result.left == []
+    assert result.skipped == []
     assert not Manifest.objects.live().exclude(digest__in=[A.digest, B.digest, C.digest]).exists()
 
 
@@ -222,7 +221,7 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     members.set_role(actor, world.projects["demo"], world.reader.user, ProjectRole.ADMIN)
     members.set_role(actor, world.projects["demo"], world.stranger.user, ProjectRole.MEMBER)
     result = undo_all(world)
-    assert result.left == []
+    assert result.skipped == []
     web.refresh_from_db()
     image.refresh_from_db()
     assert (web.is_public, web.description) == (False, "ours")
@@ -259,12 +258,12 @@ def test_who_belongs_to_a_project_goes_back_for_its_admins_only(world):
         "stranger@acme.test": why,
         "viewer@acme.test": "",
     }
-    result = undo.undo(world.member.actor, theirs, restore)
+    result = undo.undo(world.member.actor, theirs)
     assert [step.name for step in result.done] == ["viewer@acme.test"]
     assert members.role_of(demo, world.reader.user) == ProjectRole.MEMBER
     assert members.role_of(demo, world.stranger.user) == ProjectRole.ADMIN
 
-    assert undo.undo(world.owner.actor, theirs, restore).done
+    assert undo.undo(world.owner.actor, theirs).done
     assert members.role_of(demo, world.reader.user) == ProjectRole.READER
     assert members.role_of(demo, world.stranger.user) is None
 
@@ -277,7 +276,7 @@ def test_settings_that_others_changed_since_stay(world, thief):
     repositories.set_role(world.owner.actor, web, world.viewer.user, RepositoryRole.MEMBER)
     result = undo_all(world)
     assert [step.name for step in result.done] == ["is_public"]
-    assert {step.name: step.problem for step in result.left} == {
+    assert {step.name: step.problem for step in result.skipped} == {
         "description": "somebody else has changed description since",
         "viewer@acme.test": "somebody else has changed the role since",
     }
@@ -330,7 +329,7 @@ def test_a_single_act_is_undone_by_itself(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("thief").push("web/app", "c", B)
     moved = Event.objects.filter(tag="stable", action="tag.move")
-    assert undo.undo(world.owner.actor, moved, restore).left == []
+    assert undo.undo(world.owner.actor, moved).skipped == []
     assert meaning() == {"stable": "A", "b": "B", "c": "B"}
 
 
@@ -338,7 +337,7 @@ def test_undoing_can_be_undone(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     undo_all(world)
     by_owner = Event.objects.filter(user=world.owner.user, detail__has_key="undoes")
-    undo.undo(world.admin.actor, by_owner, restore)
+    undo.undo(world.admin.actor, by_owner)
     assert meaning()["stable"] == "B"
 
 

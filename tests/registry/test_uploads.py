@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from registry import blobs, errors, manifests, repositories, uploads
+from registry import blobs, errors, manifests, trash, uploads
 from registry.models import UploadSession
 from registry.oci.names import ImageName
 from registry.storage import filesystem
@@ -62,7 +62,7 @@ def test_a_sweep_ends_what_is_overdue_and_nothing_else(world, storage_folder):
 
 def test_no_upload_begins_in_a_repository_that_was_deleted_meanwhile(world):
     repository = world.repository("web")
-    repositories.delete(world.owner.actor, repository)
+    trash.delete_repository(world.owner.actor, repository)
     with pytest.raises(errors.NameUnknown):
         uploads.start(world.member.actor, repository, "app")
 

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.grants import RepositoryRole
 from accounts.models import ProjectRole
-from registry import manifests, members, repositories, trash, undo
+from registry import members, repositories, trash, undo
 from registry.models import Deletion, Event
 from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
@@ -31,9 +31,9 @@ def test_a_thousand_tags_are_not_a_thousand_manifests_in_memory(docker, world):
     owner, web = world.owner.actor, world.repository("web")
     with CaptureQueriesContext(connection) as queries:
         undo.preview(owner, Event.objects.filter(user=world.pusher.user))
-        deletion = manifests.delete_many(owner, web, NAME, ["t0", "t1"])
+        deletion = trash.delete_references(owner, web, NAME, ["t0", "t1"])
         trash.restore(owner, [deletion.pk])
-        deletion = manifests.delete(owner, web, NAME, image.digest)
+        deletion = trash.delete_references(owner, web, NAME, [image.digest])
         trash.restore(owner, [deletion.pk])
     assert [sql[-400:] for sql in heavy(queries)] == []
     assert not Deletion.objects.exists()

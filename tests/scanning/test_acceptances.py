@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from registry import manifests
+from registry import trash
 from registry.errors import RequestInvalid
 from registry.models import Event, Manifest, Severity
 from registry.oci.names import ImageName
@@ -122,7 +122,7 @@ def test_what_is_deleted_does_not_decide(push, accept, world):
     gone, here = push(), push("web/other")
     make_report(gone, [ONE])
     make_report(here, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2")])
-    manifests.delete(world.member.actor, world.repository("web"), ImageName("demo", "web", "app"), gone.digest)
+    trash.delete_references(world.member.actor, world.repository("web"), ImageName("demo", "web", "app"), [gone.digest])
     with pytest.raises(RequestInvalid, match="found nowhere"):
         accept("CVE-2026-1")
     accept("CVE-2026-1", covers_fixed=True)

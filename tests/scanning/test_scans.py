@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
-from registry import images, repositories, trash
+from registry import repositories, trash
 from registry.models import Deletion, Event, Manifest, Severity
 from scanning import findings, scans
 from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
@@ -288,9 +288,9 @@ def test_a_digest_that_is_deleted_meanwhile_is_scanned_when_it_comes_back(
     if whole == "digest":
         docker("member").delete(f"web/app/manifests/{digest}", 202)
     elif whole == "image":
-        images.delete(world.member.actor, world.repository("web"), ["app"])
+        trash.delete_images(world.member.actor, world.repository("web"), ["app"])
     else:
-        repositories.delete(world.member.actor, world.repository("web"))
+        trash.delete_repository(world.member.actor, world.repository("web"))
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == ("failed", Problem.GONE)
     assert not Report.objects.exists(), "nothing is known of it, and nothing failed"

@@ -1,0 +1,248 @@
+"""Deletion of tags, manifests, images and repositories.
+
+Every row that goes points to a Deletion. Nothing else changes: references to blobs stay, so a deleted manifest keeps
+its bytes until the deletion is purged. Locks: repository -> images by id.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from registry import audit, errors, tags
+from registry.database.transactions import retried
+from registry.manifests import check_reference
+from registry.models import Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag, UploadSession
+from registry.oci import digests
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from django.db.models import QuerySet
+
+    from accounts.actors import Actor
+    from registry.oci.names import ImageName
+
+Action, Kind = Event.Action, Deletion.Kind
+TAG_NAMES = 12  # of a deletion that pages show
+
+
+@dataclass(frozen=True, slots=True)
+class Consequences:
+    """What deleting some digests takes: these digests with their platforms and referrers, and every tag of them."""
+
+    digests: list[str]
+    tags: list[str]
+
+
+def consequences(image: Image, wanted: Sequence[str]) -> Consequences:
+    """What ``delete_references`` would take with these digests now. Raises the same errors."""
+    going = _with_dependents(image, _roots(image, wanted))
+    live = Tag.objects.live().filter(manifest__in=going).order_by("name")
+    found = Manifest.objects.filter(pk__in=going).order_by("pk")
+    return Consequences(list(found.values_list("digest", flat=True)), list(live.values_list("name", flat=True)))
+
+
+@retried
+def delete_references(
+    actor: Actor, repository: Repository, name: ImageName, references: Sequence[str], *, undoes: Collection[int] = ()
+) -> Deletion:
+    """Delete tags and digests of one image, all or none, as one act.
+
+    The manifest of a deleted tag stays. A digest takes every tag that names it, and what only it holds: see
+    ``closure``. The audit log gets one event for each reference, since it is filtered by tag. ``undoes``: see
+    ``audit.record``.
+
+    Raises ManifestUnknown; Unsupported (a live index that stays names one of the digests).
+    """
+    wanted = list(dict.fromkeys(references))
+    for reference in wanted:
+        check_reference(reference)
+    with transaction.atomic():
+        image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
+        if image is None:
+            raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
+        image.repository = repository
+        asked = [reference for reference in wanted if not digests.is_digest(reference)]
+        roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
+        going = _with_dependents(image, roots, deleted_tags=asked)
+        named = list(Tag.objects.live().filter(manifest__in=going).order_by("name"))
+        taken = {tag.name for tag in named}
+        alone = [tags.live(image, tag) for tag in asked if tag not in taken]
+        events = {root.pk: _record_digest(actor, image, root, named, roots, undoes) for root in roots}
+        of_tags = {
+            tag.pk: audit.record(
+                actor, Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest, undoes=undoes
+            )
+            for tag in alone
+        }
+        first = next(iter([*events.values(), *of_tags.values()]))
+        summary = _summary([tag.name for tag in named])
+        deletion = _open(Kind.MANIFEST if roots else Kind.TAG, first, requested=wanted, summary=summary)
+        for tag in named:
+            tags.close(tag, events.get(tag.manifest_id, first), deletion)
+        for tag in alone:
+            tags.close(tag, of_tags[tag.pk], deletion)
+        Manifest.objects.filter(pk__in=going).update(deletion=deletion)
+    return deletion
+
+
+def _record_digest(
+    actor: Actor, image: Image, root: Manifest, named: list[Tag], roots: list[Manifest], undoes: Collection[int]
+) -> Event:
+    names = [tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1]
+    return audit.record(actor, Action.IMAGE_DELETE, image, digest=root.digest, undoes=undoes, tags=names)
+
+
+@retried
+def delete_images(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[Deletion]:
+    """Delete images of a repository, all or none, with all their tags and manifests; each image is an act of its own.
+
+    Raises ManifestUnknown if the repository has no image of one of these names.
+    """
+    deletions = []
+    with transaction.atomic():
+        held = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
+        images = Image.objects.live().filter(repository=repository, name__in=wanted).order_by("pk")
+        found = list(images.select_for_update(no_key=True))
+        if missing := sorted(set(wanted) - {image.name for image in found}):
+            raise errors.ManifestUnknown(
+                _("%(repository)s has no image %(images)s") % {"repository": repository, "images": ", ".join(missing)}
+            )
+        for image in found:
+            image.repository = held or repository
+            live_tags = Tag.objects.live().filter(image=image)
+            manifests = Manifest.objects.live().filter(image=image)
+            names = list(live_tags.order_by("name").values_list("name", flat=True))
+            event = audit.record(actor, Action.IMAGE_DELETE, image, tags=names, digests=manifests.count())
+            deletion = _open(Kind.IMAGE, event, summary=_summary(names))
+            _take(deletion, event, live_tags, manifests)
+            Image.objects.filter(pk=image.pk).update(deletion=deletion)
+            deletions.append(deletion)
+    return deletions
+
+
+@retried
+def delete_repository(actor: Actor, repository: Repository) -> Deletion:
+    """Delete a repository with everything in it, as one act. Its name is free at once.
+
+    A push holds the repository's row, so this waits until the pushes that have begun have ended. Raises NameUnknown.
+    """
+    with transaction.atomic():
+        live = Repository.objects.live().select_for_update(of=("self",)).select_related("project")
+        current = live.filter(pk=repository.pk).first()
+        if current is None:
+            raise errors.NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
+        images = Image.objects.live().filter(repository=current)
+        locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        live_tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
+        manifests = Manifest.objects.live().filter(image__repository=current, image__deletion=None)
+        summary: dict[str, Any] = {"images": len(locked), "tags": live_tags.count()}
+        event = audit.record(actor, Action.REPOSITORY_DELETE, current, **summary, digests=manifests.count())
+        deletion = _open(Kind.REPOSITORY, event, summary=summary)
+        _take(deletion, event, live_tags, manifests)
+        images.update(deletion=deletion)
+        Repository.objects.filter(pk=current.pk).update(deletion=deletion)
+        UploadSession.objects.open().filter(repository=current).update(expires_at=timezone.now())
+    return deletion
+
+
+def _open(kind: Deletion.Kind, event: Event, *, summary: dict[str, Any], requested: Sequence[str] = ()) -> Deletion:
+    """The row of an act; everything that it takes is to point to it. ``event``: the one that was recorded for it."""
+    now = timezone.now()
+    return Deletion.objects.create(
+        kind=kind,
+        project_id=event.project_id,
+        repository_id=event.repository_id,
+        image_id=event.image_id,
+        path=event.path,
+        requested=list(requested),
+        summary=summary,
+        actor=event.actor,
+        event=event,
+        at=now,
+        purge_after=now + timedelta(days=settings.RECOVERY_DAYS),
+    )
+
+
+def _summary(tag_names: Sequence[str]) -> dict[str, Any]:
+    return {"tags": len(tag_names), "tag_names": list(tag_names[:TAG_NAMES])}
+
+
+def _take(deletion: Deletion, event: Event, live_tags: QuerySet[Tag], manifests: QuerySet[Manifest]) -> None:
+    """Mark these live tags and manifests of locked images as deleted: two statements, however many rows there are."""
+    live_tags.update(ended_at=Greatest(event.at, "started_at"), closed_by=event, deletion=deletion)
+    manifests.update(deletion=deletion)
+
+
+def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
+    """The live manifests of these digests. Raises ManifestUnknown, Unsupported (see ``delete_references``)."""
+    live = Manifest.objects.without_content().live()
+    found = {manifest.digest: manifest for manifest in live.filter(image=image, digest__in=wanted)}
+    for digest in wanted:
+        if digest not in found:
+            raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": image, "digest": digest})
+    roots = [found[digest] for digest in wanted]
+    needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
+    if named := needed.order_by("pk").values("parent__digest", "child__digest").first():
+        raise errors.Unsupported(
+            _("the index %(index)s still names %(digest)s: delete the index first")
+            % {"index": named["parent__digest"], "digest": named["child__digest"]}
+        )
+    return roots
+
+
+def closure(graph: Mapping[int, AbstractSet[int]], roots: Iterable[int]) -> set[int]:
+    """The roots, and every manifest in the graph that is held by manifests of the result alone.
+
+    ``graph`` gives for each manifest the ones that hold it: the live indexes that name it, and its live subject.
+    """
+    going = set(roots)
+    while fresh := {each for each, holders in graph.items() if each not in going and holders and holders <= going}:
+        going |= fresh
+    return going
+
+
+def _with_dependents(image: Image, roots: Sequence[Manifest], deleted_tags: Sequence[str] = ()) -> set[int]:
+    """The ids of these manifests and of those that go with them. ``deleted_tags`` do not keep a manifest."""
+    pks = {root.pk for root in roots}
+    graph = _graph(image, {root.pk: root.digest for root in roots}, deleted_tags) if roots else {}
+    return closure(graph, pks)
+
+
+def _graph(image: Image, roots: Mapping[int, str], deleted_tags: Sequence[str]) -> dict[int, set[int]]:
+    """The graph for ``closure``: the untagged children and referrers of the roots, theirs, and so on.
+
+    ``roots``: digests by id.
+    """
+    tagged = Tag.objects.live().filter(image=image).exclude(name__in=deleted_tags).values("manifest")
+    untagged = Manifest.objects.live().filter(image=image).exclude(pk__in=tagged)
+    subjects: dict[int, str] = {}
+    fresh = dict(roots)
+    while fresh:
+        children = untagged.filter(parent_references__parent__in=list(fresh))
+        referrers = untagged.filter(subject__in=list(fresh.values()))
+        rows = {row for found in (children, referrers) for row in found.values_list("pk", "digest", "subject")}
+        fresh = {pk: digest for pk, digest, _subject in rows if pk not in roots and pk not in subjects}
+        subjects |= {pk: subject for pk, _digest, subject in rows if pk in fresh}
+    if not subjects:
+        return {}
+    graph: dict[int, set[int]] = defaultdict(set)
+    parents = ManifestChild.objects.filter(child__in=list(subjects), parent__deletion=None)
+    for child, parent in parents.values_list("child", "parent"):
+        graph[child].add(parent)
+    live = Manifest.objects.live().filter(image=image, digest__in=set(subjects.values()))
+    by_digest = dict(live.values_list("digest", "pk"))
+    for pk, subject in subjects.items():
+        if subject in by_digest:
+            graph[pk].add(by_digest[subject])
+    return graph
