@@ -1,7 +1,7 @@
-"""The history: one event for every change, written in the transaction of the change; read by page; pruned.
+"""The audit log of projects: each change adds an event in its own transaction. Read by page, exported, pruned.
 
-Pages and rows are found by id (``registry.models.audit``), never by counting: a page costs the same among ten events
-and among ten million.
+Pages are found by the ids of events, not by counting rows, so a page costs the same among ten events and among ten
+million (see ``registry.models.audit``).
 """
 
 from __future__ import annotations
@@ -37,10 +37,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which events of a project: everything that is given must hold.
+    """A filter of a project's events. An event has to match every value that is given, and one of ``actions``.
 
-    ``actions``: one of these. ``user``, ``key``, ``actor`` (exactly the text that the history shows): who. ``since`` is
-    included, ``until`` is not.
+    ``actor`` is the whole text that the audit log shows. ``since`` is included, ``until`` is not.
     """
 
     project: Project
@@ -57,7 +56,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some events, newest first, and whether there are newer and older ones of the same kind."""
+    """Some events, newest first, and whether newer and older ones match the same filter."""
 
     events: list[Event]
     has_newer: bool
@@ -65,7 +64,7 @@ class Page:
 
 
 def page(wanted: Wanted, limit: int, *, before: int | None = None, after: int | None = None) -> Page:
-    """The newest events, those next ``before`` the event with this id, or those next ``after`` it; newest first."""
+    """Up to ``limit`` events, newest first: the newest, or those next ``before`` or ``after`` the event of that id."""
     if after is not None:
         found = _some(wanted, limit + 1, Q(pk__gt=after), newest_first=False)
         events = found[:limit][::-1]
@@ -79,7 +78,7 @@ def page(wanted: Wanted, limit: int, *, before: int | None = None, after: int | 
 
 
 def rows(wanted: Wanted) -> Iterator[Event]:
-    """All these events, newest first, a few at a time: neither memory nor a database connection is held meanwhile."""
+    """All these events, newest first. Reads ROWS at a time and holds no database connection in between."""
     before = Q()
     while found := _some(wanted, ROWS, before):
         yield from found
@@ -87,7 +86,7 @@ def rows(wanted: Wanted) -> Iterator[Event]:
 
 
 def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
-    """The events as rows of text for a CSV file, CSV_HEADER first. No cell begins like a formula of a spreadsheet."""
+    """The events as rows of a CSV file, CSV_HEADER first. Spreadsheets read no cell as a formula (``csv_cell``)."""
     yield CSV_HEADER
     for event in rows(wanted):
         cells = (
@@ -99,7 +98,7 @@ def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
 
 
 def csv_cell(text: str) -> str:
-    """The text so that no spreadsheet takes it for a formula."""
+    """The text, with a quote before it if a spreadsheet would read it as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
@@ -123,7 +122,7 @@ def prune() -> int:
 
 
 def _some(wanted: Wanted, limit: int, where: Q, *, newest_first: bool = True) -> list[Event]:
-    """Up to ``limit`` events. Each action is asked for by itself, since only so does an index give them in order."""
+    """Up to ``limit`` events. One query for each action: an index gives the events of one action in order."""
     chosen = _chosen(wanted).filter(where).select_related("key").order_by("-pk" if newest_first else "pk")
     actions = dict.fromkeys(wanted.actions)
     if not actions:

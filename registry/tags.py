@@ -86,7 +86,7 @@ def point(
 ) -> bool:
     """Let a tag of the (locked) image name this manifest; returns whether anything changed.
 
-    ``added``: what the history says when nothing had the name.
+    ``added``: the action of the event if the tag is new. ``undoes``: see ``audit.record``.
 
     Raises Denied (the repository allows no overwriting, or the image is full), Unsupported (a new tag of the form that
     is kept for the past; one from before there was that form stays a tag).
@@ -131,6 +131,6 @@ def live(image: Image, name: str) -> Tag:
 
 
 def close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
-    """End what a tag of the (locked) image means."""
+    """Close a live tag of the (locked) image. ``deletion``: the one that took it; None if the tag moves."""
     tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
     tag.save(update_fields=["ended_at", "closed_by", "deletion"])

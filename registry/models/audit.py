@@ -1,4 +1,4 @@
-"""What happened, and what was deleted."""
+"""Events of the audit log, and deletions."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nothing can have happened before
 
 
 class EventQuerySet(models.QuerySet["Event"]):
-    """Reads of the history. Every filter has an index that ends in the id, so the newest of it are found at once."""
+    """Reads of the audit log. Each filter has an index that ends in the id, so its newest events are found at once."""
 
     def between(self, since: datetime | None, until: datetime | None) -> Self:
-        """Events from ``since`` on and before ``until`` (None: without end).
+        """Events from ``since`` on and before ``until`` (None: no limit).
 
-        The times are also said in ids: a page, which is read in the order of ids, does not look outside of them. Of two
-        events the one with the lower id is at most CLOCKS_APART later.
+        Also filters by the ids that these times can have, since pages are read in the order of ids. Of two events, the
+        one with the lower id is at most CLOCKS_APART later.
         """
         found = self
         if since is not None and since > EARLIEST:
@@ -44,14 +44,14 @@ class EventQuerySet(models.QuerySet["Event"]):
 
 
 class Event(models.Model):
-    """One change, by whom and through which door. Rows are added in the transaction of the change, never altered.
+    """One change: what, who, and through which door. Rows are added in the transaction of the change, and not altered.
 
-    Objects are named in words as well as by key, so that the history outlives them. ``detail`` holds before and after,
-    and in ``undoes`` the ids of the events that this one undid.
+    ``path``, ``tag``, ``digest`` and ``actor`` are texts, since events outlive the rows that they are about. ``detail``
+    has the values before and after, and in ``undoes`` the ids of the events that this one undid.
     """
 
     class Action(models.TextChoices):
-        """What can happen."""
+        """The kinds of changes."""
 
         REPOSITORY_CREATE = "repository.create"
         REPOSITORY_UPDATE = "repository.update"
@@ -175,7 +175,7 @@ class Deletion(models.Model):
         return Truncator(", ".join(self.requested)).chars(NAME_LENGTH)
 
 
-# What is not deleted is nearly everything: an index over it would only mislead a planner. See ``deletion_key``.
+# Nearly all rows are live, so an index over live rows would mislead the planner. See ``deletion_key``.
 LIVE = models.Q(deletion=None)
 DELETED = models.Q(deletion__isnull=False)
 
@@ -183,7 +183,7 @@ DELETED = models.Q(deletion__isnull=False)
 def deletion_key(
     related_name: str, on_delete: Callable[..., None] = models.PROTECT
 ) -> models.ForeignKey[Deletion | None, Deletion | None]:
-    """The act that deleted a row, None while it is live. Give the model an index of its own, over DELETED rows only."""
+    """The deletion that took a row; None for a live row. The model needs an index of it over DELETED rows."""
     return models.ForeignKey(
         Deletion, on_delete=on_delete, null=True, blank=True, related_name=related_name, db_index=False
     )
