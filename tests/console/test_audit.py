@@ -7,8 +7,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from console.forms.audit import KINDS
-from console.templatetags.audit import _sentences, audit_icon, audit_words
 from django.contrib.auth.tokens import default_token_generator
 from django.utils import timezone
 from django.utils.encoding import force_bytes
@@ -19,6 +17,8 @@ from hypothesis import strategies as st
 from accounts import audit, keys
 from accounts.actors import Actor
 from accounts.models import AuditEvent
+from console.forms.audit_log import KINDS
+from console.templatetags.organization_audit_log import _sentences, audit_icon, audit_words
 from tests.support import PASSWORD
 from tests.support.pages import see, walk
 

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from console.views.signing_in import LINKS_ALLOWED
 from django.contrib.auth.tokens import default_token_generator
 from django.core import mail
 from django.db import OperationalError
@@ -18,6 +17,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from accounts import mails, passwords, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
+from console.views.accounts.password import LINKS_ALLOWED
 from tests.support import PASSWORD
 from tests.support.personas import make_key
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import polib
 import pytest
-from console.templatetags.kcr import reason_words
 from django.utils import translation
 
+from console.templatetags.cleanup import reason_words
 from tests.support.images import image_of
 from tests.support.programs import require
 
