@@ -87,7 +87,7 @@ def test_console_offers_checks_tests_and_edits_it(console, world, board):
     browser = console("admin")
     new = f"{NOTIFICATIONS}/new?channel={board.kind}"
     page = text(browser.get(f"{NOTIFICATIONS}/new"))
-    assert re.search(rf'href="\?channel={board.kind}">.*?Board</a>', page, re.DOTALL)
+    assert re.search(rf'href="\?channel={board.kind}">.*?Board\s*</a>', page, re.DOTALL)
     assert "Name of the board" in text(browser.get(new))
     refused = text(send(browser, new, url="two words", language="en", **CHOSEN))
     assert "no spaces, please" in refused.partition('id="id_url_error"')[2][:400]

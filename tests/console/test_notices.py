@@ -95,7 +95,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert the_event().detail["after"] == {"channel": None}
     assert browser.get(answer.url).status_code == 404
     words = text(browser.get("/projects/demo/audit-log?action=notice"))
-    assert "Changed the notices of" in words
+    assert "Changed the notifications of" in words
     assert "minimum severity: “high” → “critical”" in words
 
 
@@ -417,5 +417,9 @@ def test_pages_speak_korean(console, project, web):
 def test_pages_say_what_they_are(console, project, web):
     made = subscribe(project)
     browser = console("admin")
-    for address, words in ((DEMO, "Notices"), (f"{DEMO}/new", "Create notice"), (f"{DEMO}/{made.pk}", "Notice")):
+    for address, words in (
+        (DEMO, "Notifications"),
+        (f"{DEMO}/new", "Create notification"),
+        (f"{DEMO}/{made.pk}", "Notification"),
+    ):
         assert see(browser, address).headings == [words]

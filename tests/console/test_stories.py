@@ -353,7 +353,7 @@ def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkey
     form = see(browser, f"{WEB}-/cleanup").form("keep_last")
     wanted = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
     page = text(form.submit(browser, **wanted, act="preview"))
-    assert "2 would go now" in page
+    assert "2 would be deleted now" in page
     assert not CleanupPolicy.objects.exists()
     form.submit(browser, **wanted, act="save")
     policy = CleanupPolicy.objects.get()

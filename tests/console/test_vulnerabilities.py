@@ -179,7 +179,7 @@ def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
     address = f"{reverse('console:vulnerabilities', args=[*APP, '1.0'])}?sort={sort}"
     found = [row for page in walk(member, address, "next") for row in page.table("Vulnerability", "Severity")]
     assert sorted(row["Vulnerability"].split()[0] for row in found) == sorted(many)
-    ranks = [row["Severity"].split()[0].lower() for row in found]
+    ranks = [row["Severity"].split()[-1].lower() for row in found]
     if sort == "severity":
         order = list(Report.COUNTS)
         assert [order.index(name) for name in ranks] == sorted(order.index(name) for name in ranks)
@@ -529,8 +529,8 @@ def test_the_gate_is_set_in_the_settings_and_shown(member, world):
     text = member.get(reverse("console:repository", args=["demo", "web"])).content.decode()
     assert "pull policy: High and worse" in text
     history = member.get(reverse("console:repository_audit_log", args=["demo", "web"])).content.decode()
-    assert "gate: off → High" in history
-    assert "grace of the gate: always → 24 h" in history
+    assert "pull policy: off → High" in history
+    assert "grace period of the pull policy: always → 24 h" in history
     for wrong in ({"block_severity": "9"}, {"block_severity": "4", "unscanned_grace_hours": "5"}):
         assert member.post(there, form.shown | wrong).status_code == 200
 
