@@ -26,6 +26,7 @@ from django.utils.translation import gettext as _
 
 from . import audit, guesses, passwords
 from .actors import Actor
+from .errors import Refusal
 from .models import AccessKey, User
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ KEYS_PER_USER = 10
 IDENTIFIER_PREFIX = "KCRK"
 SECRET_PREFIX = "kcrs_"  # noqa: S105  a prefix, not a secret
 LAST_USED_RESOLUTION = timedelta(minutes=1)
-
-
-class KeyRefused(ValueError):
-    """A key cannot be made so; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,6 @@ def new_secret(prefix: str) -> str:
     return f"{prefix}{body}{_checksum(body)}"
 
 
-def looks_like_secret(text: str) -> bool:
-    """Whether the text has the form of one of our secrets, checksum included (for secret scanners)."""
-    body = text.removeprefix(SECRET_PREFIX)
-    return text.startswith(SECRET_PREFIX) and len(body) == 60 and _checksum(body[:52]) == body[52:]
-
-
 def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
@@ -86,22 +77,22 @@ def create(
 ) -> NewKey:
     """Make a key; a form that is sent twice makes one. ``by``: who makes it, the holder when it is None.
 
-    Raises KeyRefused when the user has ten already, or the limits make no sense.
+    Raises Refusal when the user has ten already, or the limits make no sense.
     """
     if not name.strip() or len(name) > 64:
-        raise KeyRefused(_("give the key a name of at most 64 characters"))
+        raise Refusal(_("give the key a name of at most 64 characters"))
     if expires_at and expires_at <= timezone.now():
-        raise KeyRefused(_("the expiry date has passed"))
+        raise Refusal(_("the expiry date has passed"))
     secret = new_secret(SECRET_PREFIX)
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
         if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
-            raise KeyRefused(
+            raise Refusal(
                 _("%(user)s has %(count)s access keys already: revoke one first")
                 % {"user": user, "count": KEYS_PER_USER}
             )
         if form_id and AccessKey.objects.filter(form_id=form_id).exists():
-            raise KeyRefused(_("this key has been made already; its secret was shown then, and only then"))
+            raise Refusal(_("this key has been made already; its secret was shown then, and only then"))
         key = AccessKey.objects.create(
             user=user,
             name=name.strip(),

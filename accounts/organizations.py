@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from . import audit, keys, passwords, tasks
 from .actors import SYSTEM, Actor
+from .errors import Refusal
 from .models import (
     AccessKey,
     ConsoleSession,
@@ -33,44 +34,40 @@ INVITATION_LIFETIME = timedelta(days=7)
 INVITATIONS_OPEN, INVITATIONS_AN_HOUR = 100, 30  # of an organization: each is a mail to an address that an owner typed
 
 
-class Refused(ValueError):
-    """The change cannot be made; the message says why and what to do."""
-
-
 def _check_length(display_name: str) -> None:
     if len(display_name) > MAX_DISPLAY_NAME:
-        raise Refused(_("the name that people read has at most %(count)s characters") % {"count": MAX_DISPLAY_NAME})
+        raise Refusal(_("the name that people read has at most %(count)s characters") % {"count": MAX_DISPLAY_NAME})
 
 
 def find_organization(name: str) -> Organization:
-    """Raises Refused when there is none of this name."""
+    """Raises Refusal when there is none of this name."""
     organization = Organization.objects.filter(name=name).first()
     if organization is None:
-        raise Refused(f"there is no organization {name}: make it with createorganization {name}")
+        raise Refusal(f"there is no organization {name}: make it with createorganization {name}")
     return organization
 
 
 def find_project(name: str) -> Project:
-    """Find a project by its unique ID. Raises Refused."""
+    """Find a project by its unique ID. Raises Refusal."""
     project = Project.objects.select_related("organization").filter(name=name).first()
     if project is None:
-        raise Refused(f"there is no project {name}")
+        raise Refusal(f"there is no project {name}")
     return project
 
 
 def find_user(email: str) -> User:
-    """Find a user by e-mail address. Raises Refused."""
+    """Find a user by e-mail address. Raises Refusal."""
     user = User.objects.filter(email=email.lower()).first()
     if user is None:
-        raise Refused(f"there is no user {email}: add them with adduser {email}")
+        raise Refusal(f"there is no user {email}: add them with adduser {email}")
     return user
 
 
 def create_organization(name: str, display_name: str = "") -> tuple[Organization, bool]:
-    """Return the organization, and whether it was made now. Raises Refused."""
+    """Return the organization, and whether it was made now. Raises Refusal."""
     _check_length(display_name)
     if not 2 <= len(name) <= 64 or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-        raise Refused("an organization's name has 2 to 64 letters, digits, - or _")
+        raise Refusal("an organization's name has 2 to 64 letters, digits, - or _")
     return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
 
 
@@ -79,7 +76,7 @@ def create_project(
 ) -> tuple[Project, bool]:
     """Return the project, and whether it was made now. ``name`` must be a valid unique ID (registry.oci.names).
 
-    Raises Refused when another organization has a project of this name.
+    Raises Refusal when another organization has a project of this name.
     """
     _check_length(display_name)
     project, created = Project.objects.get_or_create(
@@ -87,7 +84,7 @@ def create_project(
         defaults={"organization": organization, "display_name": display_name, "description": description},
     )
     if project.organization_id != organization.pk:
-        raise Refused(_("the project ID %(name)s is taken: IDs are unique in the whole installation") % {"name": name})
+        raise Refusal(_("the project ID %(name)s is taken: IDs are unique in the whole installation") % {"name": name})
     return project, created
 
 
@@ -106,7 +103,7 @@ def add_user(
 
     ``by``: who adds them; ``invited_by``: who invited them, when they add themselves by accepting.
     An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
-    Raises Refused.
+    Raises Refusal.
     """
     _check_length(name)
     _check_email(email)
@@ -114,7 +111,7 @@ def add_user(
         try:
             validate_password(password, User(email=email, name=name))
         except ValidationError as error:
-            raise Refused(" ".join(error.messages)) from error
+            raise Refusal(" ".join(error.messages)) from error
     user = User.objects.filter(email=email.lower()).first()
     created = user is None
     if user is None:
@@ -133,7 +130,7 @@ def _check_email(email: str) -> None:
         if len(email) > MAX_EMAIL:
             raise ValidationError(_("an email address has at most %(count)s characters") % {"count": MAX_EMAIL})
     except ValidationError as error:
-        raise Refused(" ".join(error.messages)) from error
+        raise Refusal(" ".join(error.messages)) from error
 
 
 def note_role(
@@ -158,14 +155,14 @@ def invite(by: Actor, organization: Organization, email: str, role: Organization
     """Invite the holder of a mail address to the organization; they belong to it when they accept.
 
     Nothing depends on whether the address has an account, so that no owner learns it. The caller sends the mail
-    (``tasks.request_invitation``). An open invitation of the address is replaced, and its link ends. Raises Refused.
+    (``tasks.request_invitation``). An open invitation of the address is replaced, and its link ends. Raises Refusal.
     """
     _check_email(email)
     email = email.lower()
     with transaction.atomic():
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         if OrganizationMembership.objects.filter(organization=organization, user__email=email).exists():
-            raise Refused(_("%(email)s is here already: change the role in the list.") % {"email": email})
+            raise Refusal(_("%(email)s is here already: change the role in the list.") % {"email": email})
         _check_invitations(organization, email)
         invitation, _created = Invitation.objects.update_or_create(
             organization=organization,
@@ -182,13 +179,13 @@ def invite(by: Actor, organization: Organization, email: str, role: Organization
 
 
 def _check_invitations(organization: Organization, email: str) -> None:
-    """Raises Refused when the organization has sent many lately, or many are open."""
+    """Raises Refusal when the organization has sent many lately, or many are open."""
     since = timezone.now() - timedelta(hours=1)
     sent = audit.of_organization(organization, action=audit.Action.INVITATION_SEND, since=since)
     if sent.count() >= INVITATIONS_AN_HOUR:
-        raise Refused(_("That were many invitations. Send the next ones in an hour."))
+        raise Refusal(_("That were many invitations. Send the next ones in an hour."))
     if Invitation.objects.filter(organization=organization).exclude(email=email).count() >= INVITATIONS_OPEN:
-        raise Refused(_("Many invitations are open. Withdraw some first."))
+        raise Refusal(_("Many invitations are open. Withdraw some first."))
 
 
 def find_invitation(token: str) -> Invitation | None:
@@ -199,11 +196,11 @@ def find_invitation(token: str) -> Invitation | None:
 
 
 def accept(by: Actor, invitation: Invitation, user: User) -> None:
-    """Make the invited person a member. Raises Refused when the invitation has ended, or is for another address."""
+    """Make the invited person a member. Raises Refusal when the invitation has ended, or is for another address."""
     with transaction.atomic():
         locked = Invitation.objects.select_for_update().filter(pk=invitation.pk, expires_at__gt=timezone.now()).first()
         if locked is None or not user.is_active or user.email != locked.email:
-            raise Refused(_("this invitation has ended, or is for another e-mail address"))
+            raise Refusal(_("this invitation has ended, or is for another e-mail address"))
         role = OrganizationRole(locked.role)
         add_user(invitation.organization, user.email, role=role, by=by, invited_by=locked.invited_by)
         locked.delete()
@@ -218,7 +215,7 @@ def needs_password(email: str) -> bool:
 def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User:
     """Accept an invitation for a person who cannot sign in yet: their account gets this name and password.
 
-    Raises Refused, also for those who can sign in: an invitation is no way around their password. Raises
+    Raises Refusal, also for those who can sign in: an invitation is no way around their password. Raises
     passwords.Busy.
     """
     _check_length(name)
@@ -227,7 +224,7 @@ def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User
         user, _created = User.objects.get_or_create(email=invitation.email)
         locked = User.objects.select_for_update().get(pk=user.pk)
         if locked.has_usable_password() and locked.password:
-            raise Refused(_("sign in first, then open the link again"))
+            raise Refusal(_("sign in first, then open the link again"))
         locked.name = name or locked.name
         locked.password = hashed
         locked.save(update_fields=["name", "password"])
@@ -271,12 +268,12 @@ def belongs(user: User, organization: Organization, *, lock: bool = False) -> bo
 
 
 def set_project_role(project: Project, user: User, role: ProjectRole | None) -> None:
-    """Give exactly this role in the project; None removes the user from it. Raises Refused for outsiders."""
+    """Give exactly this role in the project; None removes the user from it. Raises Refusal for outsiders."""
     if role is None:
         ProjectMembership.objects.filter(project=project, user=user).delete()
         return
     if not belongs(user, project.organization):
-        raise Refused(
+        raise Refusal(
             _("%(user)s is not in the organization %(organization)s")
             % {"user": user, "organization": project.organization.name}
         )
@@ -316,10 +313,10 @@ def without_owner(user: User) -> list[Organization]:
 
 
 def find_key(identifier: str) -> AccessKey:
-    """Find an access key by its ID. Raises Refused."""
+    """Find an access key by its ID. Raises Refusal."""
     key = AccessKey.objects.select_related("user", "project").filter(identifier=identifier).first()
     if key is None:
-        raise Refused(f"there is no access key {identifier}")
+        raise Refusal(f"there is no access key {identifier}")
     return key
 
 

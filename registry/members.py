@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from accounts import audit as accounts_audit
 from accounts import organizations
+from accounts.errors import Refusal
 from accounts.models import (
     AccessKey,
     Organization,
@@ -20,7 +21,6 @@ from accounts.models import (
     ProjectRole,
     User,
 )
-from accounts.organizations import Refused
 from registry import audit, edits, repositories
 from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
@@ -63,7 +63,7 @@ def set_role(
         edits.compare_role(user, before, seen)
         try:
             organizations.set_project_role(locked, user, role)
-        except Refused as error:
+        except Refusal as error:
             raise Denied(str(error)) from error
         _take_grants(actor, user, undoes, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
@@ -83,7 +83,7 @@ def set_organization_role(
 ) -> bool:
     """Give exactly this role in the organization; None takes the user out, with every right below it.
 
-    Returns whether anything changed. Raises Refused: an organization keeps one owner at least. Raises Changed: it is
+    Returns whether anything changed. Raises Refusal: an organization keeps one owner at least. Raises Changed: it is
     not the role that was ``seen``.
     """
     with transaction.atomic():
@@ -95,7 +95,7 @@ def set_organization_role(
         edits.compare_role(user, held.role, seen)
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
-            raise Refused(
+            raise Refusal(
                 _("%(user)s is the last owner of %(organization)s: make somebody else an owner first")
                 % {"user": user, "organization": organization}
             )

@@ -33,7 +33,7 @@ def create(
 ) -> tuple[Project, bool]:
     """Return the organization's project of this name, and whether it was made now (an existing one stays as it is).
 
-    A person who makes one is its first admin. Raises NameInvalid, Refused (another organization has one of this name).
+    A person who makes one is its first admin. Raises NameInvalid, Refusal (another organization has one of this name).
     """
     if not names.is_project(name):
         raise errors.NameInvalid(

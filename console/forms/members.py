@@ -26,4 +26,4 @@ class ProjectMember(Form):
         ],
         initial=ProjectRole.MEMBER,
     )
-    field_of: ClassVar = {"Refused": "email"}
+    field_of: ClassVar = {"Refusal": "email"}

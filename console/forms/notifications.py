@@ -55,7 +55,7 @@ class NotificationForm(Form):
         self.target_names = tuple(target)
         self.fields = target | self.fields
         where = next(iter(target), "language")
-        self.field_of = {"WrongAddress": where, "Refused": where}  # type: ignore[misc]
+        self.field_of = {"WrongAddress": where, "Refusal": where}  # type: ignore[misc]
         if not channel.has_language:
             del self.fields["language"]
 

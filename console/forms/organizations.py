@@ -14,7 +14,7 @@ from console.forms.shared.form import Form
 class NewInvitation(Form):
     """An invitation to the organization."""
 
-    field_of: ClassVar = {"Refused": "email"}
+    field_of: ClassVar = {"Refusal": "email"}
     email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),

@@ -28,7 +28,7 @@ class NewProject(Form):
     )
     display_name = forms.CharField(label=gettext_lazy("Name"), max_length=100, required=False)
     description = forms.CharField(label=gettext_lazy("Description"), max_length=200, required=False)
-    field_of: ClassVar = {"Refused": "name", "NameInvalid": "name"}
+    field_of: ClassVar = {"Refusal": "name", "NameInvalid": "name"}
 
 
 class ProjectSettings(Form):

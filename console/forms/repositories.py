@@ -137,4 +137,4 @@ class Grant(Form):
             (RepositoryRole.MEMBER, gettext_lazy("Repository Member: pushes and pulls")),
         ],
     )
-    field_of: ClassVar = {"Refused": "email", "Denied": "email"}
+    field_of: ClassVar = {"Refusal": "email", "Denied": "email"}

@@ -10,8 +10,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts import organizations, passwords
+from accounts.errors import Refusal
 from accounts.models import User
-from accounts.organizations import Refused
 from console.forms.invitations import Join
 from console.views.shared.decorators import public
 from console.views.shared.pages import render_standalone
@@ -58,7 +58,7 @@ def _of_user(request: HttpRequest, invitation: Invitation) -> HttpResponse:
     if request.method == "POST" and request.POST.get("act") == "accept" and is_mine:
         try:
             organizations.accept(actor(request), invitation, user)
-        except Refused as error:
+        except Refusal as error:
             messages.error(request, str(error))
             return redirect("console:home")
         return _welcome(request, invitation, redirect(_home_of(invitation)))

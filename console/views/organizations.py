@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from accounts import organizations, tasks
+from accounts.errors import Refusal
 from accounts.models import Organization, OrganizationRole
 from console.forms.organizations import NewInvitation
 from console.queries import accounts as account_queries
@@ -19,7 +20,6 @@ from console.views.shared.organizations import find_organization, render_for_own
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from registry import members
-from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -78,7 +78,7 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     wanted, seen = OrganizationRole(role) if role else None, request.POST.get("seen")
     try:
         members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
-    except (organizations.Refused, RegistryError) as error:
+    except Refusal as error:
         messages.error(request, str(error))
     else:
         words = _("%(email)s has a new role.") if role else _("%(email)s has been removed.")

@@ -8,10 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
-from accounts.keys import KeyRefused
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from registry.checks import OURS
-from registry.errors import RegistryError
 
 
 def say(command: BaseCommand, **answer: Any) -> None:
@@ -25,7 +23,7 @@ class JsonCommand(BaseCommand):
     requires_system_checks = (OURS,)
 
     def run(self, **options: Any) -> dict[str, Any]:
-        """Do it. May raise Refused, KeyRefused or RegistryError."""
+        """Do it. May raise Refusal."""
         raise NotImplementedError
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -33,6 +31,6 @@ class JsonCommand(BaseCommand):
         try:
             with transaction.atomic():
                 answer = self.run(**options)
-        except (Refused, KeyRefused, RegistryError) as error:
+        except Refusal as error:
             raise CommandError(str(error)) from error
         say(self, **answer)

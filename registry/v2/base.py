@@ -101,7 +101,7 @@ class RegistryView(APIView):
         """Headers that this view adds to an error: the challenge of a 401."""
         if isinstance(error, errors.Unauthorized):
             return {"WWW-Authenticate": challenge(self.host, self.scope(), error.reason)}
-        if error.status == 405:
+        if isinstance(error, errors.Unsupported):
             return {"Allow": ", ".join(sorted(self.actions))}
         return {}
 

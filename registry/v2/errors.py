@@ -1,10 +1,10 @@
-"""From an error to an answer: the only place where the two meet (distribution-spec 1.1, "Error Codes")."""
+"""From a refusal to an HTTP answer, by one table (OCI distribution specification 1.1, "Error Codes")."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
@@ -22,10 +22,46 @@ RETRY_AFTER_SECONDS = 5
 AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what is raised while the database does not answer
 
 
+class Answer(NamedTuple):
+    """The OCI code of a refusal, and the HTTP status."""
+
+    code: str
+    status: int
+
+
+ANSWERS: dict[type[errors.RegistryError], Answer] = {
+    errors.BlobUnknown: Answer("BLOB_UNKNOWN", 404),
+    errors.BlobUploadInvalid: Answer("BLOB_UPLOAD_INVALID", 400),
+    errors.RangeInvalid: Answer("BLOB_UPLOAD_INVALID", 416),
+    errors.BlobUploadUnknown: Answer("BLOB_UPLOAD_UNKNOWN", 404),
+    errors.DigestInvalid: Answer("DIGEST_INVALID", 400),
+    errors.ManifestBlobUnknown: Answer("MANIFEST_BLOB_UNKNOWN", 400),
+    errors.ManifestInvalid: Answer("MANIFEST_INVALID", 400),
+    errors.ManifestTooLarge: Answer("MANIFEST_INVALID", 413),
+    errors.TooManyTags: Answer("MANIFEST_INVALID", 414),
+    errors.ManifestUnknown: Answer("MANIFEST_UNKNOWN", 404),
+    errors.NameInvalid: Answer("NAME_INVALID", 400),
+    errors.NameUnknown: Answer("NAME_UNKNOWN", 404),
+    errors.SizeInvalid: Answer("SIZE_INVALID", 400),
+    errors.BlobTooLarge: Answer("SIZE_INVALID", 413),
+    errors.Unauthorized: Answer("UNAUTHORIZED", 401),
+    errors.TokenInvalid: Answer("UNAUTHORIZED", 401),
+    errors.ScopeInsufficient: Answer("UNAUTHORIZED", 401),
+    errors.Denied: Answer("DENIED", 403),
+    errors.Unsupported: Answer("UNSUPPORTED", 405),
+    errors.RequestInvalid: Answer("UNSUPPORTED", 400),
+    errors.PathUnknown: Answer("UNSUPPORTED", 404),
+    errors.TooManyRequests: Answer("TOOMANYREQUESTS", 429),
+    errors.Unavailable: Answer("TOOMANYREQUESTS", 503),
+    errors.StorageFull: Answer("TOOMANYREQUESTS", 507),
+    errors.Unexpected: Answer("UNKNOWN", 500),
+}
+
+
 def answer(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """REST framework's exception handler. ``context["view"]`` may add headers of its own (``error_headers``)."""
     request = context["request"]
-    known = error if isinstance(error, errors.RegistryError) else _translate(error)
+    known = _translate(error)
     response = reply(request, known)
     for name, value in context["view"].error_headers(known).items():
         response.headers[name] = value
@@ -33,16 +69,17 @@ def answer(error: Exception, context: dict[str, Any]) -> HttpResponse:
 
 
 def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
-    """The answer for an error: its status, and the specification's JSON body with the id of the request."""
+    """The answer for a refusal of ANSWERS: its status, and the specification's JSON with the id of the request."""
+    code, status = ANSWERS[type(error)]
     detail = {"request_id": getattr(request, "id", ""), **error.detail}
     digests = detail.pop("digests", None)
-    entries = [{"code": error.code, "message": error.message, "detail": detail}]
+    entries = [{"code": code, "message": error.message, "detail": detail}]
     if digests:
         entries = [
-            {"code": error.code, "message": f"{error.message}: {digest}", "detail": {**detail, "digest": digest}}
+            {"code": code, "message": f"{error.message}: {digest}", "detail": {**detail, "digest": digest}}
             for digest in digests
         ]
-    response = JsonResponse({"errors": entries}, status=error.status)
+    response = JsonResponse({"errors": entries}, status=status)
     if request.method == "HEAD":
         response.content = b""
     response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
@@ -53,7 +90,7 @@ def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's answer to what never reaches a view, such as a Host header that is not ours; JSON for docker."""
+    """Django's answer to a request that reaches no view, such as one with an unknown Host header; JSON for docker."""
     if is_registry_api(request) or request.path_info == "/token":
         return reply(request, _translate(exception))
     return defaults.bad_request(request, exception)
@@ -64,12 +101,15 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if not isinstance(sys.exc_info()[1], AWAY):
         return defaults.server_error(request)
     response = defaults.server_error(request, template_name="503.html")
-    response.status_code = errors.Unavailable.status
+    response.status_code = ANSWERS[errors.Unavailable].status
     response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
 def _translate(error: Exception) -> errors.RegistryError:
+    """The refusal of ANSWERS for any exception. One without an answer is a defect: it is logged, and answered 500."""
+    if type(error) in ANSWERS:
+        return error  # type: ignore[return-value]
     if isinstance(error, MethodNotAllowed):
         return errors.Unsupported("this method is not supported here")
     if isinstance(error, DisallowedHost | SuspiciousOperation):

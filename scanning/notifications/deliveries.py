@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from registry.database.transactions import release_connection
 from scanning.models import Delivery, Subscription
 from scanning.notifications import channels
@@ -41,7 +41,7 @@ State = Delivery.State
 def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool = False) -> Delivery:
     """Create a delivery that is due now. ``deliver`` or the sweep sends it.
 
-    Raises Refused for a test within BETWEEN_TESTS of another.
+    Raises Refusal for a test within BETWEEN_TESTS of another.
     """
     if is_test:
         _slow_down(Delivery.objects.filter(subscription=subscription, is_test=True))
@@ -53,11 +53,11 @@ def queue(subscription: Subscription, content: dict[str, Any], *, is_test: bool 
 def again(delivery: Delivery) -> Delivery:
     """Try a waiting delivery now, or send a finished one again: to the recipients it missed, or else to all.
 
-    Raises Refused while the subscription is paused, and within BETWEEN_TESTS of another delivery.
+    Raises Refusal while the subscription is paused, and within BETWEEN_TESTS of another delivery.
     """
     subscription = delivery.subscription
     if not subscription.is_active and not delivery.is_test:
-        raise Refused(_("This notification is paused: resume it first."))
+        raise Refusal(_("This notification is paused: resume it first."))
     waiting = Delivery.objects.filter(pk=delivery.pk, state=State.WAITING)
     if waiting.update(next_at=timezone.now()):
         return delivery
@@ -72,9 +72,9 @@ def again(delivery: Delivery) -> Delivery:
 
 
 def _slow_down(lately: QuerySet[Delivery]) -> None:
-    """Limit what a button can send. Raises Refused."""
+    """Limit what a button can send. Raises Refusal."""
     if lately.filter(created_at__gt=timezone.now() - BETWEEN_TESTS).exists():
-        raise Refused(_("One was sent a moment ago. Try again in a few seconds."))
+        raise Refusal(_("One was sent a moment ago. Try again in a few seconds."))
 
 
 def due() -> list[int]:

@@ -19,8 +19,8 @@ from django.template.loader import render_to_string
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
+from accounts.errors import Refusal
 from accounts.models import User
-from accounts.organizations import Refused
 from scanning import pages
 from scanning.models import MailHour, Recipient
 
@@ -83,10 +83,10 @@ def ask(project: Project, addresses: Iterable[str], language: str) -> None:
 
 
 def ask_again(project: Project, address: str) -> None:
-    """Queue another question. Raises Refused within BETWEEN_QUESTIONS, after QUESTIONS, and after an answer."""
+    """Queue another question. Raises Refusal within BETWEEN_QUESTIONS, after QUESTIONS, and after an answer."""
     found = Recipient.objects.filter(project=project, address=address.lower()).first()
     if found is None or not _may_ask_again(found):
-        raise Refused(_("This address was asked recently, or often enough, or has declined."))
+        raise Refusal(_("This address was asked recently, or often enough, or has declined."))
     Recipient.objects.filter(pk=found.pk, mails=found.mails, due_at=None).update(due_at=timezone.now())
 
 

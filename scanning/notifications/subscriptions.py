@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.actors import Actor
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from registry import audit
 from registry.database.transactions import retried
 from registry.models import Event, Severity
@@ -48,7 +48,7 @@ def create(
     """Subscribe to the scans of a repository, or (None) of the whole project.
 
     ``kind`` names the channel, ``target`` holds the values of its form fields, ``options`` are least, moment, language.
-    Raises WrongAddress, and Refused if an equal subscription exists (a form that was sent twice) or the project has
+    Raises WrongAddress, and Refusal if an equal subscription exists (a form that was sent twice) or the project has
     SUBSCRIPTIONS_PER_PROJECT already.
     """
     made = Subscription(project=project, repository=repository, channel=kind, **options)
@@ -60,9 +60,9 @@ def create(
         type(project).objects.select_for_update(no_key=True).get(pk=project.pk)
         others = list(Subscription.objects.filter(project=project))
         if any(_is_twin(made, other) for other in others):
-            raise Refused(_("There is such a notification already, with the same target."))
+            raise Refusal(_("There is such a notification already, with the same target."))
         if len(others) >= SUBSCRIPTIONS_PER_PROJECT:
-            raise Refused(_("The project has %(count)s notifications already.") % {"count": SUBSCRIPTIONS_PER_PROJECT})
+            raise Refusal(_("The project has %(count)s notifications already.") % {"count": SUBSCRIPTIONS_PER_PROJECT})
         made.created_by_id = actor.user_id
         made.save()
         recipients.ask(project, made.recipients, made.language)
@@ -77,9 +77,9 @@ def update(actor: Actor, subscription: Subscription, target: Mapping[str, Any], 
 
 
 def set_active(actor: Actor, subscription: Subscription, *, is_active: bool) -> None:
-    """Resume, or pause: scans that end during a pause are not reported later. Raises Refused if no target is left."""
+    """Resume, or pause: scans that end during a pause are not reported later. Raises Refusal if no target is left."""
     if is_active and not channels.of(subscription).is_ready(subscription):
-        raise Refused(_("No recipient is left: add one first."))
+        raise Refusal(_("No recipient is left: add one first."))
     _change(actor, subscription, is_active=is_active)
 
 
@@ -100,7 +100,7 @@ def renew_secret(actor: Actor, subscription: Subscription) -> str:
     with transaction.atomic():
         found = _locked(subscription.pk)
         if found is None or not channels.of(found).has_secret:
-            raise Refused(_("This notification no longer exists."))
+            raise Refusal(_("This notification no longer exists."))
         secret = channels.of(found).give_secret(found)
         found.save(update_fields=["secret"])
         _record(actor, found, {"secret": "former"}, {"secret": "new"})
@@ -150,7 +150,7 @@ def _change(actor: Actor, subscription: Subscription, **changes: Any) -> None:
     with transaction.atomic():
         found = _locked(subscription.pk)
         if found is None:
-            raise Refused(_("This notification no longer exists."))
+            raise Refusal(_("This notification no longer exists."))
         before = _audited(found)
         is_other_url = changes.get("url", found.url) != found.url
         for name, value in changes.items():

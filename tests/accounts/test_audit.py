@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts import audit, keys, organizations, tokens
 from accounts import tasks as account_tasks
 from accounts.actors import SYSTEM, Actor
+from accounts.errors import Refusal
 from accounts.models import AuditEvent, OrganizationRole
 from registry import members, repositories
 from tests.support.database import plan
@@ -51,7 +52,7 @@ def test_becoming_an_owner_and_losing_it_leave_a_trace(acme, world):
 
 
 def test_what_is_refused_leaves_none(acme, world):
-    with pytest.raises(organizations.Refused):
+    with pytest.raises(Refusal):
         members.set_organization_role(BY, acme, world.owner.user, None)
     assert log(acme) == []
 

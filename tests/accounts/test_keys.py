@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
+import zlib
 from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from accounts import guesses, keys
+from accounts.errors import Refusal
 from accounts.models import AccessKey, Project, SignInFailure, User
 from tests.support.docker_client import BARE_HOST, DockerClient
 from tests.support.personas import make_key
@@ -28,8 +28,8 @@ def test_a_key_has_a_recognisable_name_and_secret(world):
     new = keys.create(world.stranger.user, "laptop")
     assert new.key.identifier.startswith("KCRK")
     assert len(new.key.identifier) == 20
-    assert new.secret.startswith("kcrs_")
-    assert keys.looks_like_secret(new.secret)
+    body, checksum = re.fullmatch(r"kcrs_([a-z2-7]{52})([0-9a-f]{8})", new.secret, re.ASCII).groups()
+    assert int(checksum, 16) == zlib.crc32(body.encode())
     assert (new.key.state, new.key.pull_only, new.key.project, new.key.expires_at) == ("alive", False, None, None)
     assert str(new.key) == f"laptop ({new.key.identifier})"
 
@@ -49,55 +49,30 @@ def test_the_secret_is_stored_hashed_only(world):
     assert row["secret_hash"] != keys.hash_secret(new.secret, "another installation's secret, 32 or more")
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda secret: "",
-        lambda secret: secret[:-1],
-        lambda secret: secret + "0",
-        lambda secret: secret.upper(),
-        lambda secret: secret.replace("kcrs_", "kcrr_"),
-        lambda secret: "kcrs_" + secret,
-        lambda secret: secret[:10] + ("a" if secret[10] != "a" else "b") + secret[11:],
-        lambda secret: secret[:-1] + ("0" if secret[-1] != "0" else "1"),
-        lambda secret: secret[:20] + "\n" + secret[21:],
-    ],
-)
-def test_the_checksum_tells_a_secret_from_what_only_looks_like_one(spoil):
-    assert not keys.looks_like_secret(spoil(keys.new_secret(keys.SECRET_PREFIX)))
-
-
-@hypothesis_settings(max_examples=100, deadline=None, database=None)
-@given(st.text())
-def test_no_text_is_a_secret_by_chance(text):
-    assert not keys.looks_like_secret(text)
-    assert not keys.looks_like_secret(keys.SECRET_PREFIX + text)
-
-
 def test_a_user_has_ten_living_keys_at_most(world):
     user = world.stranger.user
     made = [keys.create(user, f"key {number}").key for number in range(keys.KEYS_PER_USER - 1)]
     assert keys.KEYS_PER_USER == 10
-    with pytest.raises(keys.KeyRefused, match="has 10 access keys already"):
+    with pytest.raises(Refusal, match="has 10 access keys already"):
         keys.create(user, "one too many")
     keys.create(world.viewer.user, "of somebody else")
     keys.revoke(made[0])
     keys.create(user, "in place of a revoked one")
     AccessKey.objects.filter(pk=made[1].pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     keys.create(user, "in place of an expired one")
-    with pytest.raises(keys.KeyRefused):
+    with pytest.raises(Refusal, match="has 10 access keys already"):
         keys.create(user, "one too many again")
 
 
 @pytest.mark.parametrize("name", ["", " ", "\t\n", "x" * 65])
 def test_a_key_needs_a_name(world, name):
-    with pytest.raises(keys.KeyRefused, match="a name of at most 64"):
+    with pytest.raises(Refusal, match="a name of at most 64"):
         keys.create(world.stranger.user, name)
 
 
 def test_a_key_is_not_made_to_be_over(world):
     for moment in (timezone.now(), timezone.now() - timedelta(days=1)):
-        with pytest.raises(keys.KeyRefused, match="has passed"):
+        with pytest.raises(Refusal, match="has passed"):
             keys.create(world.stranger.user, "late", expires_at=moment)
 
 

@@ -7,6 +7,7 @@ from django.db import IntegrityError, transaction
 
 from accounts import organizations
 from accounts.actors import SYSTEM
+from accounts.errors import Refusal
 from accounts.grants import RepositoryRole
 from accounts.models import (
     Organization,
@@ -24,7 +25,7 @@ from tests.support import PASSWORD
 
 @pytest.mark.parametrize("name", ["a", "", "x" * 65, "a b", "acme!", "ácme", "a/b", "--", "acme\n", "__"])
 def test_names_that_no_organization_has(db, name):
-    with pytest.raises(organizations.Refused, match="2 to 64 letters"):
+    with pytest.raises(Refusal, match="2 to 64 letters"):
         organizations.create_organization(name)
 
 
@@ -42,17 +43,17 @@ def test_a_project_is_made_once_and_its_id_is_unique_in_the_installation(world):
     project, created = organizations.create_project(acme, "shop", "The shop")
     again, created_again = organizations.create_project(acme, "shop", "Another")
     assert (created, created_again, again.pk, again.display_name) == (True, False, project.pk, "The shop")
-    with pytest.raises(organizations.Refused, match="is taken"):
+    with pytest.raises(Refusal, match="is taken"):
         organizations.create_project(other, "shop")
     assert Project.objects.get(name="shop").organization == acme
 
 
 def test_what_is_not_there_is_not_found_in_words(db):
-    with pytest.raises(organizations.Refused, match="createorganization nothing"):
+    with pytest.raises(Refusal, match="createorganization nothing"):
         organizations.find_organization("nothing")
-    with pytest.raises(organizations.Refused, match="there is no project nothing"):
+    with pytest.raises(Refusal, match="there is no project nothing"):
         organizations.find_project("nothing")
-    with pytest.raises(organizations.Refused, match=r"adduser nobody@acme\.test"):
+    with pytest.raises(Refusal, match=r"adduser nobody@acme\.test"):
         organizations.find_user("nobody@acme.test")
 
 
@@ -82,7 +83,7 @@ def test_a_user_who_is_there_keeps_their_password(world):
     "email", ["", "mina", "mina@", "@acme.test", "mina@acme", "mina acme@acme.test", "a@b.test\n", "a\0@b.test"]
 )
 def test_addresses_that_are_none(world, email):
-    with pytest.raises(organizations.Refused, match=r"(?i)valid email"):
+    with pytest.raises(Refusal, match=r"(?i)valid email"):
         organizations.add_user(Organization.objects.get(name="acme"), email)
 
 
@@ -97,7 +98,7 @@ def test_addresses_that_are_none(world, email):
     ],
 )
 def test_weak_passwords_are_refused_and_leave_nobody_behind(world, password, words):
-    with pytest.raises(organizations.Refused, match=words):
+    with pytest.raises(Refusal, match=words):
         organizations.add_user(Organization.objects.get(name="acme"), "mina@acme.test", password=password)
     assert not User.objects.filter(email="mina@acme.test").exists()
 
@@ -138,7 +139,7 @@ def test_a_person_has_one_role_in_a_project(world):
 
 
 def test_outsiders_get_no_role_in_a_project(world):
-    with pytest.raises(organizations.Refused, match=r"outsider@other\.test is not in the organization acme"):
+    with pytest.raises(Refusal, match=r"outsider@other\.test is not in the organization acme"):
         organizations.set_project_role(world.projects["demo"], world.outsider.user, ProjectRole.READER)
 
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts import organizations, tasks
 from accounts.actors import SYSTEM
+from accounts.errors import Refusal
 from accounts.models import AuditEvent, Invitation, OrganizationMembership, User
 from tests.support import PASSWORD
 
@@ -153,7 +154,7 @@ def test_an_invitation_is_for_its_address_only(console, world):
     assert 'value="accept"' not in page
     assert browser.post("/invitation", {"act": "accept"}).status_code == 200
     assert OrganizationMembership.objects.get(user=world.stranger.user).role == "member"
-    with pytest.raises(organizations.Refused, match="another e-mail address"):
+    with pytest.raises(Refusal, match="another e-mail address"):
         organizations.accept(SYSTEM, Invitation.objects.get(), world.stranger.user)
 
 
@@ -165,7 +166,7 @@ def test_a_deactivated_person_does_not_come_in(console, world):
     browser.get(link())
     browser.post("/invitation", {"new_password1": NEW, "new_password2": NEW, "act": "accept"})
     assert not is_member("fresh@other.test")
-    with pytest.raises(organizations.Refused):
+    with pytest.raises(Refusal):
         organizations.join(SYSTEM, Invitation.objects.get(), name="", password=NEW)
     assert not User.objects.get(email="fresh@other.test").has_usable_password()
 
@@ -245,7 +246,7 @@ def test_so_many_invitations_are_open(world, monkeypatch):
     acme = world.projects["demo"].organization
     for name in ("a", "b", "b"):
         organizations.invite(SYSTEM, acme, f"{name}@other.test", "member")
-    with pytest.raises(organizations.Refused, match="Withdraw some first"):
+    with pytest.raises(Refusal, match="Withdraw some first"):
         organizations.invite(SYSTEM, acme, "c@other.test", "member")
 
 

@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone, translation
 
 from accounts.actors import SYSTEM
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from registry.models import Severity
 from scanning import tasks
 from scanning.models import Delivery, Subscription
@@ -429,12 +429,12 @@ def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
         "the notification was paused before this was sent",
     )
     delivery.subscription = subscription
-    with pytest.raises(Refused, match="paused"):
+    with pytest.raises(Refusal, match="paused"):
         deliveries.again(delivery)
     content = messages.test_content(subscription, timezone.now())
     assert sent(deliveries.queue(subscription, content, is_test=True)).state == State.SENT
     assert receiver.requests[0][1]["X-KCR-Event"] == "test"
-    with pytest.raises(Refused, match="a moment ago"):
+    with pytest.raises(Refusal, match="a moment ago"):
         deliveries.queue(subscription, content, is_test=True)
 
 

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django import forms
 
-from accounts.keys import KeyRefused
-from accounts.organizations import Refused
-from registry.errors import RegistryError
+from accounts.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +33,6 @@ class Form(forms.Form):
         """Call the function and return its result. If it refuses, add an error to the form and return None."""
         try:
             return call(*args, **kwargs)
-        except (RegistryError, Refused, KeyRefused) as error:
+        except Refusal as error:
             self.add_error(self.field_of.get(type(error).__name__), str(error))
             return None

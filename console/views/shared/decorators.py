@@ -18,10 +18,9 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from console.views.shared.pages import referring_page
 from console.views.shared.place import find_place
-from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +67,7 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
                 raise PermissionDenied
             try:
                 return view(place, **kwargs)
-            except (RegistryError, Refused) as error:
+            except Refusal as error:
                 if request.method != "POST":
                     raise Http404(str(error)) from error
                 messages.error(request, str(error))

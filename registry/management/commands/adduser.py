@@ -7,6 +7,7 @@ from django.core.management.base import CommandParser
 
 from accounts import organizations
 from accounts.actors import command_actor
+from accounts.errors import Refusal
 from accounts.models import OrganizationRole, ProjectRole
 from registry import members
 from registry.management.json_command import JsonCommand
@@ -53,5 +54,5 @@ class Command(JsonCommand):
 def _role(text: str) -> tuple[str, ProjectRole]:
     project, _, role = text.partition(":")
     if role not in ProjectRole.values:
-        raise organizations.Refused(f"--project takes PROJECT:ROLE, the role one of {', '.join(ProjectRole.values)}")
+        raise Refusal(f"--project takes PROJECT:ROLE, the role one of {', '.join(ProjectRole.values)}")
     return project, ProjectRole(role)

@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts import organizations
 from accounts.actors import command_actor
+from accounts.errors import Refusal
 from accounts.models import Project
 from registry import garbage, trash
 from registry.management.json_command import say
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         """Print one JSON object; a run that failed ends with status 1."""
         try:
             projects = _projects(options["project"])
-        except organizations.Refused as error:
+        except Refusal as error:
             raise CommandError(str(error)) from error
         if options["dry_run"]:
             found = [garbage.preview(project) for project in projects]

@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from accounts import keys, organizations
 from accounts.actors import command_actor
+from accounts.errors import Refusal
 from registry.management.json_command import JsonCommand
 
 MAX_DAYS = 36_500
@@ -26,7 +27,7 @@ class Command(JsonCommand):
     def run(self, **options: Any) -> dict[str, Any]:
         days = options["expires_days"]
         if days is not None and not 1 <= days <= MAX_DAYS:
-            raise keys.KeyRefused(f"a key expires after 1 to {MAX_DAYS} days, or never")
+            raise Refusal(f"a key expires after 1 to {MAX_DAYS} days, or never")
         new = keys.create(
             organizations.find_user(options["email"]),
             options["name"],

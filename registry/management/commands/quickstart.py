@@ -19,6 +19,7 @@ from django.utils.crypto import get_random_string
 
 from accounts import keys, organizations
 from accounts.actors import command_actor
+from accounts.errors import Refusal
 from accounts.models import OrganizationRole, Project, User
 from registry import env, hosts, projects
 
@@ -94,7 +95,7 @@ class Command(BaseCommand):
                 user, _ = organizations.add_user(
                     organization, email, role=OrganizationRole.OWNER, password=shown, by=actor
                 )
-            except organizations.Refused as error:
+            except Refusal as error:
                 raise CommandError(f"KCR_ADMIN_EMAIL and KCR_ADMIN_PASSWORD: {error}") from error
             key = keys.create(user, "quickstart", by=actor)
             self.hand_over(

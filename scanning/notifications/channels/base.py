@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOGGED_REQUEST = 16 * 1024  # characters of a request that the log keeps
 
 
-class WrongAddress(Refused):
+class WrongAddress(Refusal):
     """The channel cannot send to this target. The message says why, in the active language."""
 
 

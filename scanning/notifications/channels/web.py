@@ -13,7 +13,7 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from accounts.organizations import Refused
+from accounts.errors import Refusal
 from scanning.notifications import outbound_http
 
 from .base import LOGGED_REQUEST, Channel, Outcome, WrongAddress
@@ -43,7 +43,7 @@ class WebChannel(Channel):
         raise NotImplementedError
 
     def headers(self, delivery: Delivery, body: bytes) -> dict[str, str]:
-        """More headers for the request. Raises Refused if the message cannot be sent at all."""
+        """More headers for the request. Raises Refusal if the message cannot be sent at all."""
         return {}
 
     def judge(self, outcome: Outcome, answer: outbound_http.Answer) -> Outcome:
@@ -105,7 +105,7 @@ class WebChannel(Channel):
         body = json.dumps(self.message(delivery.content), ensure_ascii=False, separators=(",", ":")).encode()
         try:
             more = self.headers(delivery, body)
-        except Refused as error:
+        except Refusal as error:
             return Outcome(is_final=True, problem=str(error))
         headers = {"Content-Type": "application/json; charset=utf-8", "User-Agent": USER_AGENT, **more}
         url = delivery.subscription.url

@@ -11,8 +11,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.utils.translation import gettext_lazy
 
+from accounts.errors import Refusal
 from accounts.keys import hash_secret, new_secret
-from accounts.organizations import Refused
 
 from .web import WebChannel
 
@@ -67,11 +67,11 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 
 def secret_of(subscription: Subscription) -> str:
-    """The secret in the clear. Raises Refused if KCR_SECRET_KEY has changed since it was stored."""
+    """The secret in the clear. Raises Refusal if KCR_SECRET_KEY has changed since it was stored."""
     try:
         return _cipher().decrypt(subscription.secret.encode()).decode()
     except InvalidToken as error:
-        raise Refused("the secret was stored under another KCR_SECRET_KEY: make a new one in the console") from error
+        raise Refusal("the secret was stored under another KCR_SECRET_KEY: make a new one in the console") from error
 
 
 def _cipher() -> MultiFernet:
