@@ -1,19 +1,25 @@
-"""Who may do what: the whole policy. ALLOWED says it in roles, ``_holding`` says in SQL who has which role.
+"""Who may do what: the whole permission policy. ALLOWED says which roles may do an action, ``_holding`` who has a role.
 
-``may`` answers for one object and ``visible`` for all at once, both from these two. Rights are asked of the database
-each time, at this moment; keys and tokens only ever narrow them.
+    question                                                           asked with
+    May the actor do this to this repository or project?               may
+    Which of these rows may the actor do this to?                      permitted
+    Give me the repository of this name, or say why not.               require
+    What may the actor do under these names, and in this project?      allowed_actions, actions_in_project
+    Does the actor know that this project exists?                      knows_project
+    Was the actor's token issued for this? Is the actor's key alive?   token_covers, require_alive
+
+The doors (registry.v2, the console, commands) ask. The modules below them trust the caller, apart from reads whose name
+begins with ``permitted_``: those find a row and ask in one query. Every answer comes from the database at the moment of
+the question. Keys and tokens only narrow what the roles of their user allow.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from functools import cache
-from itertools import compress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from django.db.models import Case, Exists, Model, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, Exists, FilteredRelation, Model, OuterRef, Q, QuerySet, TextField, Value, When
 
-from accounts.actors import Actor
 from accounts.models import (
     AccessKey,
     OrganizationMembership,
@@ -24,19 +30,21 @@ from accounts.models import (
     User,
 )
 from registry import errors
-from registry.database.prepared import CompiledQuery, number_mark, text_mark
+from registry.database.prepared import Param, Prepared, prepare
 from registry.models import Repository, RepositoryUserPermission
+from registry.oci.names import ImageName
+from registry.oci.scopes import MAX_SCOPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
-    from registry.oci.names import ImageName
+    from accounts.actors import Actor
 
 Row = TypeVar("Row", bound=Model)
 
 
 class Role(StrEnum):
-    """What somebody is to a repository or project, in the words that people read."""
+    """What a user is to a repository or project, as messages say it."""
 
     OWNER = "Organization Owner"
     ADMIN = "Project Admin"
@@ -49,7 +57,7 @@ class Role(StrEnum):
 
 
 class Action(StrEnum):
-    """What can be asked for. PULL, PUSH and DELETE are the registry API's; the others are the console's."""
+    """What an actor can ask to do. PULL, PUSH and DELETE are actions of the registry API, the others of the console."""
 
     PULL = "pull"
     PUSH = "push"
@@ -71,85 +79,72 @@ ALLOWED: dict[Action, frozenset[Role]] = {
 }
 ALLOWED_TO_PULL_ONLY_KEYS = frozenset({Action.PULL})
 
-_USER, _KEY, _PROJECT = number_mark(1), number_mark(2), number_mark(3)
-_PROJECT_NAME, _REPOSITORY_NAME = text_mark("project"), text_mark("repository")
+MAX_NAMES = MAX_SCOPES  # of one question: a request for a token asks about all its scopes at once
+
 _IN_PROJECT = {Role.ADMIN: ProjectRole.ADMIN, Role.MEMBER: ProjectRole.MEMBER, Role.READER: ProjectRole.READER}
-_IN_REPOSITORY = {Role.REPOSITORY_MEMBER: "push_repository", Role.REPOSITORY_VIEWER: "pull_repository"}
+_ON_REPOSITORY = {Role.REPOSITORY_MEMBER: "push_repository", Role.REPOSITORY_VIEWER: "pull_repository"}
+
+
+class Allowed(NamedTuple):
+    """What an actor may do under a name; ``repository_id`` is None when no repository has the name."""
+
+    actions: frozenset[Action]
+    repository_id: int | None
 
 
 def may(actor: Actor, action: Action, thing: Repository | Project) -> bool:
     """Whether the actor may do this to a live repository or a project. One query."""
     if isinstance(thing, Repository):
-        return visible(actor, action).filter(pk=thing.pk).exists()
+        return permitted(Repository.objects.filter(pk=thing.pk), actor, action).exists()
     return action in actions_in_project(actor, thing.name)
 
 
-def visible(actor: Actor, action: Action = Action.PULL) -> QuerySet[Repository]:
-    """The live repositories to which the actor may do this."""
-    return permitted(Repository.objects.all(), actor, action)
-
-
 def permitted(rows: QuerySet[Row], actor: Actor, action: Action, repository: str = "") -> QuerySet[Row]:
-    """Those of the rows whose live repository (at this look-up path; "" for repositories) the actor may do this to."""
+    """The rows whose repository is live and allows the actor this action.
+
+    ``repository`` is the look-up path from a row to its repository, "" when the rows are repositories.
+    """
     if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:
         return rows.none()
     if actor.scope is not None:
         reached = [identifier for identifier, actions in actor.scope.items() if action in actions]
         rows = rows.filter(**{f"{repository or 'pk'}__in": reached})
+    path = _Path(repository, _step(repository, "project"))
     rows = rows.filter(**{_step(repository, "deletion"): None})
-    return rows.filter(_holding(actor, ALLOWED[action], repository, _step(repository, "project")), _alive(actor))
+    return rows.filter(_holding(actor, ALLOWED[action], path), _alive(actor))
 
 
-def marked(actor: Actor) -> Actor:
-    """An actor of the same kind with marks for its ids: for queries that are compiled once (models.compiled).
-
-    The token's scope is left out; ask ``reaches`` about the row that was found.
-    """
-    return Actor(
-        user_id=_USER if actor.user_id is not None else None,
-        key_id=_KEY if actor.key_id is not None else None,
-        project_id=_PROJECT if actor.project_id is not None else None,
-        pull_only=actor.pull_only,
-        is_system=actor.is_system,
-    )
-
-
-def marks(actor: Actor) -> dict[int | str, Any]:
-    """What belongs in the places of the marks of ``marked(actor)``."""
-    return {_USER: actor.user_id, _KEY: actor.key_id, _PROJECT: actor.project_id}
-
-
-def reaches(actor: Actor, action: Action, repository_id: int) -> bool:
-    """Whether the actor's token, if there is one, was issued for this action on this repository."""
+def token_covers(actor: Actor, action: Action, repository_id: int) -> bool:
+    """Whether the actor's token, if the actor came with one, was issued for this action on this repository."""
     return actor.scope is None or action in actor.scope.get(repository_id, ())
 
 
-def allowed_actions(actor: Actor, name: ImageName) -> tuple[frozenset[Action], int | None]:
-    """What the actor may do under a name, and the id of the repository that has it (None: there is none yet).
+def allowed_actions(actor: Actor, *names: ImageName) -> dict[ImageName, Allowed]:
+    """What the actor may do under each name, of at most MAX_NAMES. One query for all of them.
 
-    For a name without a repository: what the roles in the project would allow, so that those who may know are told.
+    For a name without a repository: what the roles in the project allow, so that people who may know that are told.
     """
-    # The same questions whether the repository is there or not: the time of the answer must not tell.
-    repository_id, roles = _roles(actor, name.project, name.repository)
-    in_project = actions_in_project(actor, name.project)
-    return in_project if repository_id is None else _actions(actor, roles), repository_id
+    found = _roles(actor, names)
+    return {name: Allowed(_actions(actor, held.roles), held.repository_id) for name, held in found.items()}
 
 
 def actions_in_project(actor: Actor, project: str) -> frozenset[Action]:
-    """What the actor's roles in the project of this name allow, grants on single repositories aside. One query."""
-    return _actions(actor, _roles(actor, project, "")[1])
+    """What the actor's roles in the project of this name allow, apart from roles on single repositories. One query."""
+    name = ImageName(project, "", "")
+    return _actions(actor, _roles(actor, [name])[name].roles)
 
 
 def knows_project(actor: Actor, project: str) -> bool:
     """Whether there is a project of this name in which the actor has a role or may pull. At most two queries."""
-    return bool(actions_in_project(actor, project)) or visible(actor).filter(project__name=project).exists()
+    of_project = Repository.objects.filter(project__name=project)
+    return bool(actions_in_project(actor, project)) or permitted(of_project, actor, Action.PULL).exists()
 
 
 def require(actor: Actor, action: Action, name: ImageName) -> Repository:
     """The live repository of this name, when the actor may do this to it.
 
-    Raises TokenInvalid (the key or user behind the actor has ended), NameUnknown (there is none, or none that the
-    actor may see: the same words), Unauthorized (nobody signed in), Denied (seen, but not allowed: why).
+    Raises TokenInvalid (the key or user of the actor has ended), NameUnknown (there is none, or the actor may not see
+    it: the message is the same), Unauthorized (the actor is anonymous), Denied (the actor may see it, but not do this).
     """
     repository = permitted(Repository.objects.named(name), actor, action).first()
     if repository is not None:
@@ -158,25 +153,24 @@ def require(actor: Actor, action: Action, name: ImageName) -> Repository:
 
 
 def require_alive(actor: Actor) -> None:
-    """Raises TokenInvalid when the key or the user behind the actor has ended."""
+    """Raises TokenInvalid when the key or the user of the actor has ended."""
     if actor.user_id is not None and not User.objects.filter(_alive(actor), pk=actor.user_id).exists():
         raise errors.TokenInvalid("the access key or user behind this login has ended: log in again")
 
 
 def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryError:
-    """Why ``require`` says no, in words that tell nobody what they may not know."""
+    """Why ``require`` refuses. The message tells nothing that the actor may not know."""
     if actor.is_anonymous:
         return errors.Unauthorized()
     require_alive(actor)
-    repository_id, roles = _roles(actor, name.project, name.repository)
-    in_project = actions_in_project(actor, name.project)
-    if repository_id is None and in_project:
+    roles, repository_id = _roles(actor, [name])[name]
+    actions = _actions(actor, roles)
+    if repository_id is None and actions:
         return errors.NameUnknown(
             f"the project {name.project} has no repository {name.repository}: create it in the console"
             f" or with: manage.py createrepository {name.project}/{name.repository}"
         )
-    actions = _actions(actor, roles)
-    if not actions:
+    if repository_id is None or not actions:
         return errors.NameUnknown(f"there is no repository for {name.repository}/{name.image}, or you may not see it")
     if action not in actions and actor.pull_only and ALLOWED[action] & roles:
         return errors.Denied(f"this access key may only pull: use another one to {action} {name}")
@@ -197,65 +191,141 @@ def _actions(actor: Actor, roles: frozenset[Role]) -> frozenset[Action]:
     return frozenset(action for action in limit if ALLOWED[action] & roles)
 
 
-def _roles(actor: Actor, project: str, repository: str) -> tuple[int | None, frozenset[Role]]:
-    """The id of the repository (of the project, when ``repository`` is ""), and every role of the actor for it.
+# ── The roles of an actor under names ────────────────────────────────────────────────────────────────────────────────
+class _Held(NamedTuple):
+    """Roles for a repository, or for its project when no repository has the name."""
 
-    No id and no roles when there is none. One query, compiled once.
+    roles: frozenset[Role]
+    repository_id: int | None
+
+
+class _RolesRow(NamedTuple):
+    """A project, one of its repositories (None: it has none of the names), and 1 for each role that the actor has."""
+
+    project: str
+    repository: str | None
+    repository_id: int | None
+    owner: int
+    admin: int
+    member: int
+    reader: int
+    repository_member: int
+    repository_viewer: int
+    anyone: int
+    system: int
+
+
+_ROLES_IN_PROJECT = frozenset({*_MANAGERS, Role.READER, Role.SYSTEM})
+
+
+def _roles(actor: Actor, names: Sequence[ImageName]) -> dict[ImageName, _Held]:
+    """The actor's roles under each name; none where there is no project of the name. One query.
+
+    The query is the same whether a repository exists or not: the time of the answer must not tell.
     """
-    query = _query_of_roles(marked(actor), of_project=not repository)
-    row = query.first(marks(actor) | {_PROJECT_NAME: project, _REPOSITORY_NAME: repository})
-    return (None, frozenset()) if row is None else (row[0], frozenset(compress(Role, row[1:])))
+    found = {name: _Held(frozenset(), None) for name in names}
+    if not names:
+        return found
+    size = 1 if len(names) == 1 else MAX_NAMES
+    padded = [*names, *[names[0]] * (size - len(names))]
+    values = {f"project_{number}": name.project for number, name in enumerate(padded)}
+    values |= {f"repository_{number}": name.repository for number, name in enumerate(padded)}
+    rows = _QUERIES_OF_ROLES[size].all(actor, **values)
+    for name in found:
+        # The row of the repository; any row of the project when there is none: it has the roles in the project, too.
+        of_project = [row for row in rows if row.project == name.project]
+        for row in sorted(of_project, key=lambda row: row.repository == name.repository)[-1:]:
+            roles = frozenset(role for role in Role if getattr(row, role.name.lower()))
+            if row.repository == name.repository:
+                found[name] = _Held(roles, row.repository_id)
+            else:
+                found[name] = _Held(roles & _ROLES_IN_PROJECT, None)
+    return found
 
 
-@cache
-def _query_of_roles(marked: Actor, *, of_project: bool) -> CompiledQuery:
-    rows: QuerySet[Any] = Project.objects.filter(name=_PROJECT_NAME)
-    paths: tuple[str | None, str] = None, ""
-    if not of_project:
-        rows = Repository.objects.live().filter(project__name=_PROJECT_NAME, name=_REPOSITORY_NAME)
-        paths = "", "project"
-    flags = {
-        f"is_{role.name.lower()}": Case(
-            When(_holding(marked, {role}, *paths) & _alive(marked), then=Value(1)), default=Value(0)
-        )
-        for role in Role
-    }
-    return CompiledQuery(rows.annotate(**flags).values_list("pk", *flags)[:1])
+def _query_of_roles(size: int) -> Prepared[_RolesRow]:
+    """The roles for ``size`` names: projects, each with those of its live repositories that have one of the names."""
+
+    def build(actor: Actor, **params: Param) -> QuerySet[Any, Any]:
+        names = Q(repositories__name__in=[params[f"repository_{number}"] for number in range(size)])
+        named = FilteredRelation("repositories", condition=names & Q(repositories__deletion=None))
+        projects = Project.objects.filter(name__in=[params[f"project_{number}"] for number in range(size)])
+        path = _Path("named", "")
+        flags = {
+            f"is_{role.name.lower()}": Case(
+                When(_holding(actor, {role}, path) & _alive(actor), then=Value(1)), default=Value(0)
+            )
+            for role in Role
+        }
+        found = projects.annotate(named=named, **flags)
+        return found.values_list("name", "named__name", "named__pk", *flags)
+
+    fields = {f"{what}_{number}": TextField() for what in ("project", "repository") for number in range(size)}
+    return prepare(_RolesRow, **fields)(build)
 
 
-def _alive(actor: Actor) -> Q:
-    """Whether the key and user behind the actor may still act."""
-    if actor.key_id is not None:
-        return Q(Exists(AccessKey.objects.alive().filter(pk=actor.key_id, user=actor.user_id)))
-    if actor.user_id is not None:
-        return Q(Exists(User.objects.filter(pk=actor.user_id, is_active=True)))
-    return ~Q(pk=None)
+_QUERIES_OF_ROLES = {size: _query_of_roles(size) for size in (1, MAX_NAMES)}
 
 
-def _holding(actor: Actor, roles: Iterable[Role], repository: str | None, project: str) -> Q:
-    """Whether the actor has one of the roles, for rows with a repository and project at these look-up paths."""
-    roles = frozenset(roles)
-    holding = Q(pk=None)
-    if Role.ANYONE in roles and repository is not None:
-        holding |= Q(**{_step(repository, "is_public"): True})
-    if Role.SYSTEM in roles and actor.is_system:
-        holding |= ~Q(pk=None)
-    if actor.user_id is None:
-        return holding
-    personal = Q(pk=None)
-    if Role.OWNER in roles:
-        owners = OrganizationMembership.objects.filter(user=actor.user_id, role=OrganizationRole.OWNER)
-        personal |= Q(Exists(owners.filter(organization=OuterRef(_step(project, "organization_id")))))
-    if in_project := [_IN_PROJECT[role] for role in roles & _IN_PROJECT.keys()]:
-        members = ProjectMembership.objects.filter(user=actor.user_id, role__in=in_project)
-        personal |= Q(Exists(members.filter(project=OuterRef(project or "pk"))))
-    if repository is not None and (permissions := [_IN_REPOSITORY[role] for role in roles & _IN_REPOSITORY.keys()]):
-        grants = RepositoryUserPermission.objects.filter(user=actor.user_id, permission__codename__in=permissions)
-        personal |= Q(Exists(grants.filter(content_object=OuterRef(repository or "pk"))))
-    if actor.project_id is not None:
-        personal &= Q(**{project or "pk": actor.project_id})
-    return holding | personal
+# ── Who has a role, in SQL ───────────────────────────────────────────────────────────────────────────────────────────
+_NOBODY, _EVERYBODY = Q(pk=None), ~Q(pk=None)
+
+
+class _Path(NamedTuple):
+    """Look-up paths from a row to its repository and to its project; "" is the row itself."""
+
+    repository: str
+    project: str
 
 
 def _step(path: str, field: str) -> str:
     return f"{path}__{field}" if path else field
+
+
+def _alive(actor: Actor) -> Q:
+    """Whether the key and the user of the actor may still act."""
+    if actor.key_id is not None:
+        return Q(Exists(AccessKey.objects.alive().filter(pk=actor.key_id, user=actor.user_id)))
+    if actor.user_id is not None:
+        return Q(Exists(User.objects.filter(pk=actor.user_id, is_active=True)))
+    return _EVERYBODY
+
+
+def _holding(actor: Actor, roles: Collection[Role], path: _Path) -> Q:
+    """Whether the actor has one of the roles for a row's repository."""
+    holding = _anyone(roles, path) | _system(actor, roles)
+    if actor.user_id is None:
+        return holding
+    personal = _owner(actor, roles, path) | _project_member(actor, roles, path) | _grantee(actor, roles, path)
+    if actor.project_id is not None:
+        personal &= Q(**{path.project or "pk": actor.project_id})
+    return holding | personal
+
+
+def _anyone(roles: Collection[Role], path: _Path) -> Q:
+    return Q(**{_step(path.repository, "is_public"): True}) if Role.ANYONE in roles else _NOBODY
+
+
+def _system(actor: Actor, roles: Collection[Role]) -> Q:
+    return _EVERYBODY if Role.SYSTEM in roles and actor.is_system else _NOBODY
+
+
+def _owner(actor: Actor, roles: Collection[Role], path: _Path) -> Q:
+    if Role.OWNER not in roles:
+        return _NOBODY
+    owners = OrganizationMembership.objects.filter(user=actor.user_id, role=OrganizationRole.OWNER)
+    return Q(Exists(owners.filter(organization=OuterRef(_step(path.project, "organization_id")))))
+
+
+def _project_member(actor: Actor, roles: Collection[Role], path: _Path) -> Q:
+    if not (wanted := [in_project for role, in_project in _IN_PROJECT.items() if role in roles]):
+        return _NOBODY
+    members = ProjectMembership.objects.filter(user=actor.user_id, role__in=wanted)
+    return Q(Exists(members.filter(project=OuterRef(path.project or "pk"))))
+
+
+def _grantee(actor: Actor, roles: Collection[Role], path: _Path) -> Q:
+    if not (wanted := [permission for role, permission in _ON_REPOSITORY.items() if role in roles]):
+        return _NOBODY
+    grants = RepositoryUserPermission.objects.filter(user=actor.user_id, permission__codename__in=wanted)
+    return Q(Exists(grants.filter(content_object=OuterRef(path.repository or "pk"))))

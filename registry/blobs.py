@@ -9,15 +9,14 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, Subquery
+from django.db.models import Exists, OuterRef, Q, Subquery, TextField
 from django.utils import timezone
 
 from registry import access, errors
-from registry.database.prepared import CompiledQuery, text_mark
+from registry.database.prepared import prepare
 from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repository
 from registry.oci import digests
 from registry.oci.names import ImageName
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from django.core.files import File
+    from django.db.models import QuerySet
 
     from accounts.actors import Actor
     from registry.models.blobs import BlobQuerySet
@@ -37,21 +37,25 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_PROJECT, _REPOSITORY, _DIGEST = text_mark("project"), text_mark("repository"), text_mark("digest")
-
 LEASE = timedelta(hours=24)
 
 
-def find(actor: Actor, name: ImageName, digest: str) -> Blob:
-    """The blob, for an actor who may pull from the image's repository. One query when a manifest shows it.
+class _PulledRow(NamedTuple):
+    blob_id: int
+    size: int
+    storage_key: str
+    repository_id: int
+
+
+def permitted_blob(actor: Actor, name: ImageName, digest: str) -> Blob:
+    """The blob, if the actor may pull from the image's repository. One query when a live manifest refers to it.
 
     Raises DigestInvalid, BlobUnknown, Denied (only expired images have it), and what ``access.require`` raises.
     """
     parse_digest(digest)
-    values: dict[int | str, Any] = {_PROJECT: name.project, _REPOSITORY: name.repository, _DIGEST: digest}
-    row = _query_of_find(access.marked(actor)).first(access.marks(actor) | values)
-    if row is not None and access.reaches(actor, access.Action.PULL, row[3]):
-        return Blob(pk=row[0], digest=digest, size=row[1], storage_key=row[2])
+    row = _pulled.first(actor, project=name.project, repository=name.repository, digest=digest)
+    if row is not None and access.token_covers(actor, access.Action.PULL, row.repository_id):
+        return Blob(pk=row.blob_id, digest=digest, size=row.size, storage_key=row.storage_key)
     repository = access.require(actor, access.Action.PULL, name)
     leased = BlobLease.objects.open().filter(repository=repository, blob__digest=digest).select_related("blob").first()
     if leased is not None and _is_pusher(actor, repository):
@@ -61,12 +65,11 @@ def find(actor: Actor, name: ImageName, digest: str) -> Blob:
     raise errors.BlobUnknown
 
 
-@cache
-def _query_of_find(marked: Actor) -> CompiledQuery:
-    name = ImageName(_PROJECT, _REPOSITORY, "")
-    references = ManifestBlob.objects.pulled().of_repository(name).filter(blob__digest=_DIGEST)
-    permitted = access.permitted(references, marked, access.Action.PULL, "repository")
-    return CompiledQuery(permitted.values_list("blob", "blob__size", "blob__storage_key", "repository")[:1])
+@prepare(_PulledRow, project=TextField(), repository=TextField(), digest=TextField())
+def _pulled(actor: Actor, project: Any, repository: Any, digest: Any) -> QuerySet[Any, Any]:
+    references = ManifestBlob.objects.pulled().of_repository(ImageName(project, repository, ""))
+    permitted = access.permitted(references.filter(blob__digest=digest), actor, access.Action.PULL, "repository")
+    return permitted.values_list("blob", "blob__size", "blob__storage_key", "repository")[:1]
 
 
 def open_bytes(blob: Blob) -> File[bytes]:
@@ -111,7 +114,7 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
         return None
 
 
-def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
+def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     """The blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
 
     Two queries and no write while more than that is left. Raises DigestInvalid, BlobUnknown, and what
@@ -120,7 +123,7 @@ def find_for_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     parse_digest(digest)
     repository = access.permitted(Repository.objects.named(name), actor, access.Action.PUSH).first()
     if repository is None:
-        return find(actor, name, digest)
+        return permitted_blob(actor, name, digest)
     leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
     seen = nameable(repository, [digest])
     blob = seen.annotate(leased_until=Subquery(leases.values("expires_at"))).first()

@@ -69,12 +69,14 @@ def in_json(value: str | datetime | None) -> str | None:
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
-def names_after(actor: Actor, project: str, last: str, limit: int) -> list[str]:
+def permitted_paths(actor: Actor, project: str, last: str, limit: int) -> list[str]:
     """Up to ``limit`` full paths of images that the actor may pull, in byte order.
 
     ``project`` "" means all projects. ``last`` is a path (within the project when there is one); it need not exist.
     """
-    visible = access.visible(replace(actor, scope=None))  # a token for the catalog names no repository
+    visible = access.permitted(
+        Repository.objects.all(), replace(actor, scope=None), access.Action.PULL
+    )  # a token for the catalog names no repository
     found = Image.objects.live().filter(path__gt=f"{project}/{last}" if project else last)
     if project:
         found = found.filter(path__lt=f"{project}0")  # "0" is what comes after "/"

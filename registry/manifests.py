@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, When
+from django.db.models import Case, DateTimeField, TextField, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import access, audit, blobs, errors, pull_policy, quotas, tags
-from registry.database.prepared import MOMENT_MARK, CompiledQuery, stored, text_mark
+from registry.database.prepared import prepare
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
@@ -28,6 +28,8 @@ from registry.signals import manifest_pushed
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from django.db.models import QuerySet
+
     from accounts.actors import Actor
     from registry.models import Blob
     from registry.models.manifests import ManifestQuerySet
@@ -36,17 +38,28 @@ MAX_TAGS_PER_PUSH = 16
 MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients read answers of up to 4 MiB
 
 
-_PATH, _REFERENCE, _TAG = text_mark("path"), text_mark("reference"), text_mark("tag")
+class PulledManifest(NamedTuple):
+    """A manifest as it is pulled: the exact bytes that were pushed, and their media type.
 
-
-@dataclass(frozen=True, slots=True)
-class PulledManifest:
-    """A manifest as it is pulled: the exact bytes that were pushed, and their media type."""
+    ``counted_as``: what the pull statistics count, the tag of the reference; the digest when it names none as of now.
+    """
 
     digest: str
     media_type: str
     content: bytes
     image_id: int
+    counted_as: str
+
+
+class _PulledRow(NamedTuple):
+    digest: str
+    media_type: str
+    content: Any
+    has_expired: int
+    needs_check: int
+    manifest_id: int
+    image_id: int
+    repository_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,53 +78,57 @@ class Page:
     has_more: bool
 
 
-def find(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool = True) -> PulledManifest:
-    """The manifest that a tag, its past or a digest names, for an actor who may pull it. One query when all is well.
+def permitted_manifest(actor: Actor, name: names.ImageName, reference: str, *, to_pull: bool = True) -> PulledManifest:
+    """The manifest that a tag, a tag as of a moment, or a digest names, if the actor may pull it. One query on success.
 
-    The repository's pull policy is checked with ``to_pull`` only: a client that pushes or copies sends HEAD first.
-    Raises ManifestUnknown, Denied (the image has expired, the pull policy refuses it), and what ``access.require``
-    raises.
+    ``to_pull`` is False for HEAD: the pull policy is checked for pulls only, since clients that push or copy send HEAD
+    first. Raises ManifestUnknown, Denied (the image has expired, or the pull policy refuses it), and what
+    ``access.require`` raises.
     """
     check_reference(reference)
-    by_digest = digests.is_digest(reference)
-    values = access.marks(actor) | {_PATH: str(name), _REFERENCE: reference}
-    past = None if by_digest else tags.past(reference)
-    if past is None:
-        query = _query_of_find(access.marked(actor), by_digest=by_digest)
+    is_digest = digests.is_digest(reference)
+    past = None if is_digest else tags.past(reference)
+    row: _PulledRow | None
+    if past is not None:
+        row = _pulled_by_past.first(actor, path=str(name), reference=reference, tag=past.tag, moment=past.moment)
     else:
-        query = _query_of_past(access.marked(actor))
-        values |= {_TAG: past.tag, stored(MOMENT_MARK): stored(past.moment)}
-    row = query.first(values)
-    if row is None or not access.reaches(actor, access.Action.PULL, row[4]):
+        row = (_pulled_by_digest if is_digest else _pulled_by_tag).first(actor, path=str(name), reference=reference)
+    if row is None or not access.token_covers(actor, access.Action.PULL, row.repository_id):
         access.require(actor, access.Action.PULL, name)
         raise (
-            errors.ManifestUnknown(f"{name} has no digest {reference}") if by_digest else tags.unknown(name, reference)
+            errors.ManifestUnknown(f"{name} has no digest {reference}") if is_digest else tags.unknown(name, reference)
         )
-    if row[3]:
+    if row.has_expired:
         raise errors.Denied(f"{name} has expired: it is not pulled or pushed any more")
-    if to_pull and row[6]:
-        pull_policy.check(actor, row[7])
-    return PulledManifest(digest=row[0], media_type=row[1], content=bytes(row[2]), image_id=row[5])
+    if to_pull and row.needs_check:
+        pull_policy.check(actor, row.manifest_id)
+    counted_as = row.digest if past else reference
+    return PulledManifest(row.digest, row.media_type, bytes(row.content), row.image_id, counted_as)
 
 
-@cache
-def _query_of_find(marked: Actor, *, by_digest: bool) -> CompiledQuery:
-    return _compiled(marked, Manifest.objects.referenced(_PATH, _REFERENCE, by_digest=by_digest))
+@prepare(_PulledRow, path=TextField(), reference=TextField())
+def _pulled_by_digest(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, Any]:
+    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=True))
 
 
-@cache
-def _query_of_past(marked: Actor) -> CompiledQuery:
-    return _compiled(marked, Manifest.objects.as_of(_PATH, _REFERENCE, _TAG, MOMENT_MARK))
+@prepare(_PulledRow, path=TextField(), reference=TextField())
+def _pulled_by_tag(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, Any]:
+    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=False))
 
 
-def _compiled(marked: Actor, found: ManifestQuerySet) -> CompiledQuery:
+@prepare(_PulledRow, path=TextField(), reference=TextField(), tag=TextField(), moment=DateTimeField())
+def _pulled_by_past(actor: Actor, path: Any, reference: Any, tag: Any, moment: Any) -> QuerySet[Any, Any]:
+    return _pulled(actor, Manifest.objects.as_of(path, reference, tag, moment))
+
+
+def _pulled(actor: Actor, found: ManifestQuerySet) -> QuerySet[Any, Any]:
     flagged = found.annotate(
         has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),
         needs_check=Case(When(pull_policy.NEEDS_CHECK, then=1), default=0),
     )
-    permitted = access.permitted(flagged, marked, access.Action.PULL, "image__repository")
-    columns = ("digest", "media_type", "content", "has_expired", "image__repository", "image", "needs_check", "pk")
-    return CompiledQuery(permitted.values_list(*columns)[:1])
+    permitted = access.permitted(flagged, actor, access.Action.PULL, "image__repository")
+    columns = ("digest", "media_type", "content", "has_expired", "needs_check", "pk", "image", "image__repository")
+    return permitted.values_list(*columns)[:1]
 
 
 def check_reference(reference: str) -> None:
@@ -226,17 +243,20 @@ def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
     return image
 
 
-def referrers(actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int) -> Page:
-    """Live manifests of the image that refer to ``subject``, in the order they came; ``after`` is the last one's id.
+def permitted_referrers(
+    actor: Actor, name: names.ImageName, subject: str, artifact_type: str, after: int, limit: int
+) -> Page:
+    """Live manifests of the image that refer to ``subject``, in push order, if the actor may pull the image.
 
-    An image or repository that is still to come has none. Raises DigestInvalid, and what ``access.require`` raises.
+    ``after`` is the id of the last one of the page before. An image that has not been pushed, or a repository that has
+    not been created, has none. Raises DigestInvalid, and what ``access.require`` raises.
     """
     blobs.parse_digest(subject)
     images = Image.objects.live().filter(path=str(name))
     image = access.permitted(images, actor, access.Action.PULL, "repository").first()
     if image is None:
-        actions, repository_id = access.allowed_actions(actor, name)
-        if repository_id is not None or access.Action.PULL not in actions:
+        allowed = access.allowed_actions(actor, name)[name]
+        if allowed.repository_id is not None or access.Action.PULL not in allowed.actions:
             access.require(actor, access.Action.PULL, name)
         return Page([], has_more=False)
     found = Manifest.objects.referring_to(image, subject).filter(pk__gt=after).defer("content")

@@ -62,8 +62,8 @@ def unknown(name: ImageName, reference: str) -> errors.ManifestUnknown:
     )
 
 
-def names_after(actor: Actor, name: ImageName, last: str, limit: int) -> list[str]:
-    """Up to ``limit`` tags of an image in byte order after ``last``, for an actor who may pull it. Two queries.
+def permitted_names(actor: Actor, name: ImageName, last: str, limit: int) -> list[str]:
+    """Up to ``limit`` tags of an image in byte order after ``last``, if the actor may pull the image. Two queries.
 
     Raises NameUnknown, and what ``access.require`` raises.
     """

@@ -153,7 +153,7 @@ def reason(repository: Repository, email: str) -> Reason | None:
     if user is None:
         return None
     name = ImageName(repository.project.name, repository.name, "any")
-    actions, _ = access.allowed_actions(Actor(user_id=user.pk, label=user.email), name)
+    actions = access.allowed_actions(Actor(user_id=user.pk, label=user.email), name)[name].actions
     owns = OrganizationMembership.objects.filter(organization=organization, user=user, role=OrganizationRole.OWNER)
     in_project, on_repository = members.role_of(repository.project, user), domain.role_of(repository, user)
     because = ["organization-owner"] if owns.exists() else []

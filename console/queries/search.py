@@ -80,7 +80,9 @@ def search(actor: Actor, words: str) -> Found:
     found = Found()
     if len(words) < LEAST:
         return found
-    repositories = access.visible(actor, Action.VIEW).filter(project__in=layout.projects_of(actor))
+    repositories = access.permitted(Repository.objects.all(), actor, Action.VIEW).filter(
+        project__in=layout.projects_of(actor)
+    )
     reach = repositories.values("pk")
     found.vulnerability = _vulnerability(words, reach)
     if found.vulnerability:

@@ -1,50 +1,125 @@
-"""Queries that are asked with every pull: Django writes their SQL once, afterwards only the values change.
+"""Prepared queries: Django writes the SQL of a query once, and only the values change afterwards.
 
-Building the query of a pull takes a hundred times as long as running it. So it is built with marks in the places of its
-values; a CompiledQuery keeps the SQL and puts the values where the marks were.
+Django takes a hundred times as long to build the query of a pull as the database takes to run it. A prepared query is
+built with a Param in the place of each value. Its SQL is kept for each kind of actor, since the kind decides which
+conditions the query has.
+
+    @prepare(_Pulled, digest=models.TextField())
+    def _pulled(actor, digest):
+        found = ManifestBlob.objects.filter(blob__digest=digest)
+        return access.permitted(found, actor, Action.PULL, "repository").values_list("blob", "blob__size")
+
+    row = _pulled.first(actor, digest="sha256:…")
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import date
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from django.db import connection
+from django.db import connection, models
+from django.db.models import Expression
+from django.utils.dateparse import parse_datetime
+
+from accounts.actors import Actor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable
 
-    from django.db.models import Model, QuerySet
+    from django.db.models import Field, QuerySet
 
-
-def text_mark(name: str) -> str:
-    """A mark for a text; no text that users may write is like it."""
-    return f"\ue000{name}"
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 
-MOMENT_MARK = datetime(1, 1, 1, tzinfo=UTC)
+class FrozenMoment(TypeError):
+    """The query holds a moment, such as timezone.now(), that would be the same in every run: use Now() or a Param."""
 
 
-def stored(moment: datetime) -> Any:
-    """A moment as this database takes it: for the value of MOMENT_MARK, and for the mark itself."""
-    return connection.ops.adapt_datetimefield_value(moment)
+class Param(Expression):
+    """A value that is given when the query is run; in the SQL it is one placeholder."""
+
+    def __init__(self, name: str, field: Field[Any, Any]) -> None:
+        super().__init__(output_field=field)
+        self.name = name
+        self.is_moment = isinstance(field, models.DateTimeField)
+
+    def __repr__(self) -> str:
+        return f"Param({self.name!r})"
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """A placeholder, with this object as its parameter."""
+        return "%s", (self,)
+
+    def value_in(self, values: dict[str, Any]) -> Any:
+        """The value of this name, as the database takes it."""
+        value = values[self.name]
+        return connection.ops.adapt_datetimefield_value(value) if self.is_moment else value
 
 
-def number_mark(number: int) -> int:
-    """A mark for an id; ids are positive."""
-    return -1_000_000 - number
+_ID = models.BigIntegerField()
+_OF_ACTOR = {name: Param(name, _ID) for name in ("user_id", "key_id", "project_id")}
 
 
-class CompiledQuery:
-    """The SQL of a queryset of tuples (``values_list``) that was built with marks."""
+class Prepared(Generic[Row]):
+    """A query that is run with an actor and the values of its Params. Its SQL is written at the first run."""
 
-    def __init__(self, marked: QuerySet[Model, tuple[Any, ...]]) -> None:
-        self._sql, self._parameters = marked.query.sql_with_params()
+    def __init__(
+        self, row: Callable[..., Row], params: dict[str, Param], build: Callable[..., QuerySet[Any, Any]]
+    ) -> None:
+        self._row, self._params, self._build = row, params, build
+        self._written: dict[tuple[bool, ...], tuple[str, tuple[Any, ...]]] = {}  # by the kind of actor
 
-    def first(self, values: Mapping[Any, Any]) -> tuple[Any, ...] | None:
-        """The first row, as the database gives it, with these values in the places of their marks."""
-        parameters = [values.get(parameter, parameter) for parameter in self._parameters]
+    def first(self, actor: Actor, **values: Any) -> Row | None:
+        """The first row, None when there is none."""
         with connection.cursor() as cursor:
-            cursor.execute(self._sql, parameters)
-            row: tuple[Any, ...] | None = cursor.fetchone()
-            return row
+            cursor.execute(*self._filled(actor, values))
+            row = cursor.fetchone()
+        return None if row is None else self._row(*row)
+
+    def all(self, actor: Actor, **values: Any) -> list[Row]:
+        """Every row."""
+        with connection.cursor() as cursor:
+            cursor.execute(*self._filled(actor, values))
+            return [self._row(*row) for row in cursor.fetchall()]
+
+    def _filled(self, actor: Actor, values: dict[str, Any]) -> tuple[str, list[Any]]:
+        kind = (
+            actor.user_id is not None,
+            actor.key_id is not None,
+            actor.project_id is not None,
+            actor.pull_only,
+            actor.is_system,
+        )
+        if (written := self._written.get(kind)) is None:
+            written = self._written[kind] = self._write(actor)
+        sql, parameters = written
+        values |= {name: getattr(actor, name) for name in _OF_ACTOR}
+        return sql, [each.value_in(values) if isinstance(each, Param) else each for each in parameters]
+
+    def _write(self, actor: Actor) -> tuple[str, tuple[Any, ...]]:
+        ids: dict[str, Any] = {name: param for name, param in _OF_ACTOR.items() if getattr(actor, name) is not None}
+        of_kind = Actor(**ids, pull_only=actor.pull_only, is_system=actor.is_system)
+        sql, parameters = self._build(of_kind, **self._params).query.sql_with_params()
+        if frozen := [parameter for parameter in parameters if _is_moment(parameter)]:
+            raise FrozenMoment(f"{self._build.__qualname__} holds the moment {frozen[0]}")
+        return sql, parameters
+
+
+def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[..., Prepared[Row]]:
+    """Decorate a function that builds a query of tuples (``values_list``) from an actor and these Params.
+
+    ``row``: the NamedTuple that each row becomes. ``fields``: the field of each Param, by its name. The query must not
+    depend on the actor's token (``scope``): the caller asks ``access.token_covers`` about the row.
+    """
+    params = {name: Param(name, field) for name, field in fields.items()}
+    return lambda build: Prepared(row, params, build)
+
+
+def _is_moment(parameter: object) -> bool:
+    """Whether this is a date or time, or the text as which SQLite stores one."""
+    if not isinstance(parameter, str):
+        return isinstance(parameter, date)  # a datetime is one
+    try:
+        return parse_datetime(parameter) is not None
+    except ValueError:  # it has the form of one
+        return True

@@ -1,71 +1,86 @@
-"""Who is asking: a Bearer token of ours, or the ID and secret of an access key (Basic)."""
+"""Who is asking: a Bearer token of this installation, or the credentials of an access key."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from rest_framework.authentication import BaseAuthentication
 
 from accounts import guesses, keys, tokens
+from accounts.actors import ANONYMOUS, Actor
 from registry import errors, hosts
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
-    from accounts.actors import Actor
     from accounts.models import AccessKey
 
 MAX_HEADER = 8192
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """The actor that a request's credentials make, and the access key behind them (None: anonymous)."""
+
+    actor: Actor = ANONYMOUS
+    key: AccessKey | None = None
+
+    @classmethod
+    def of_basic(cls, request: Request) -> Credentials:
+        """Those of the Basic header; anonymous without one. Raises Unauthorized, TooManyRequests."""
+        scheme, value = _authorization(request)
+        return cls.of_password(request, *_name_and_secret(value)) if scheme == "basic" else cls()
+
+    @classmethod
+    def of_password(cls, request: Request, identifier: str, secret: str) -> Credentials:
+        """Those of an access key's ID and secret. Raises Unauthorized (with the reason), TooManyRequests."""
+        address, client = _origin(request)
+        try:
+            key = keys.authenticate(identifier, secret, address=address, client=client)
+        except guesses.WrongCredentials as error:
+            raise errors.Unauthorized(str(error)) from error
+        except guesses.TooManyFailures as error:
+            raise errors.TooManyRequests(
+                f"too many wrong secrets: wait {error.seconds} seconds", detail={"seconds": error.seconds}
+            ) from error
+        return cls(keys.actor(key, address=address, client=client), key)
+
+    @classmethod
+    def of_refresh_token(cls, request: Request, token: str, service: str) -> Credentials:
+        """Those of the key that a refresh token of this service was issued for. Raises Unauthorized."""
+        address, client = _origin(request)
+        try:
+            key = tokens.redeem_refresh(token, service, address=address, client=client)
+        except tokens.InvalidToken as error:
+            raise errors.Unauthorized(str(error)) from error
+        return cls(keys.actor(key, address=address, client=client), key)
+
+
 class RegistryAuthentication(BaseAuthentication):
-    """``request.user`` becomes an Actor; ``request.auth`` the Token it came with, None for Basic."""
+    """``request.user`` becomes an Actor; ``request.auth`` its Token, None with Basic."""
 
     def authenticate(self, request: Request) -> tuple[Actor, tokens.Token | None] | None:
-        """None when nothing was offered. Raises Unauthorized or TooManyRequests."""
-        scheme, _, credentials = request.headers.get("Authorization", "")[:MAX_HEADER].partition(" ")
-        if scheme.lower() == "bearer":
+        """None without credentials. Raises Unauthorized or TooManyRequests."""
+        scheme, value = _authorization(request)
+        if scheme == "bearer":
             service = hosts.of_header(request.get_host()).service
+            address, client = _origin(request)
             try:
-                token = tokens.verify(credentials.strip(), service, address=address(request), client=client(request))
+                token = tokens.verify(value, service, address=address, client=client)
             except tokens.InvalidToken as error:
                 raise errors.TokenInvalid(str(error)) from error
             return token.actor, token
-        if scheme.lower() == "basic":
-            key = key_of(request, *basic(credentials))
-            return keys.actor(key, address=address(request), client=client(request)), None
+        if scheme == "basic":
+            return Credentials.of_basic(request).actor, None
         return None
 
     def authenticate_header(self, request: Request) -> str:
-        """Asked by REST framework; the full challenge is written by the view."""
+        """REST framework asks for it; the view writes the full challenge."""
         return challenge(hosts.of_header(request.get_host()))
-
-
-def key_of(request: Request, identifier: str, secret: str) -> AccessKey:
-    """The living access key with these credentials. Raises Unauthorized (why), TooManyRequests."""
-    try:
-        return keys.authenticate(identifier, secret, address=address(request), client=client(request))
-    except guesses.WrongCredentials as error:
-        raise errors.Unauthorized(str(error)) from error
-    except guesses.TooManyFailures as error:
-        raise errors.TooManyRequests(
-            f"too many wrong secrets: wait {error.seconds} seconds", detail={"seconds": error.seconds}
-        ) from error
-
-
-def basic(credentials: str) -> tuple[str, str]:
-    """User name and secret of a Basic header. Raises Unauthorized."""
-    try:
-        text = base64.b64decode(credentials.strip(), validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise errors.Unauthorized("the Authorization header cannot be read") from error
-    name, _, secret = text.partition(":")
-    if "\0" in text:
-        raise errors.Unauthorized("unknown access key, or wrong secret")
-    return name, secret
 
 
 def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
@@ -74,11 +89,24 @@ def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
     return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parts.items() if value)
 
 
-def address(request: Request) -> str:
-    """The client's address (behind trusted proxies as well: registry.middleware)."""
-    return str(request.META.get("REMOTE_ADDR", ""))
+def _authorization(request: Request) -> tuple[str, str]:
+    """The scheme of the Authorization header, in lower case, and its value."""
+    scheme, _, value = request.headers.get("Authorization", "")[:MAX_HEADER].partition(" ")
+    return scheme.lower(), value.strip()
 
 
-def client(request: Request) -> str:
-    """The client's name for itself."""
-    return request.headers.get("User-Agent", "")[:200]
+def _name_and_secret(value: str) -> tuple[str, str]:
+    """User name and secret of a Basic header (RFC 7617). Raises Unauthorized."""
+    try:
+        text = base64.b64decode(value, validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise errors.Unauthorized("the Authorization header cannot be read") from error
+    if "\0" in text:
+        raise errors.Unauthorized("unknown access key, or wrong secret")
+    name, _, secret = text.partition(":")
+    return name, secret
+
+
+def _origin(request: Request) -> tuple[str, str]:
+    """The client's address (registry.middleware has looked behind trusted proxies) and its User-Agent."""
+    return str(request.META.get("REMOTE_ADDR", "")), request.headers.get("User-Agent", "")[:200]

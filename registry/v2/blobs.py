@@ -24,7 +24,7 @@ class BlobView(ImageView):
     def get(self, request: Request, name: str, digest: str) -> HttpResponseBase:
         """The blob's bytes, or one range of them. HEAD by a pusher keeps the blob nameable for a manifest to come."""
         pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
-        blob = (blobs.find_for_push if pushes else blobs.find)(self.actor, self.name, digest)
+        blob = (blobs.permitted_blob_to_push if pushes else blobs.permitted_blob)(self.actor, self.name, digest)
         opened = blobs.open_bytes(blob)
         release_connection()
         etag = f'"{digest}"'

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from registry import errors
 from registry.access import Action
-from registry.images import names_after
+from registry.images import permitted_paths
 
 from . import http
 from .base import PersonalView
@@ -39,7 +39,7 @@ class CatalogView(PersonalView):
         if self.token is not None and not self.token.allows("registry", "catalog", "*"):
             raise errors.ScopeInsufficient
         limit = http.page_size(request, DEFAULT_PAGE, MAX_PAGE)
-        found = names_after(self.actor, self.host.project, http.text(request, "last"), limit + 1)
+        found = permitted_paths(self.actor, self.host.project, http.text(request, "last"), limit + 1)
         page = [self.host.spell(name) for name in found[:limit]]
         headers = http.next_link("v2:catalog", {}, n=limit, last=page[-1]) if page and len(found) > limit else {}
         return http.json({"repositories": page}, **headers)

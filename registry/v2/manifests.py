@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.urls import reverse
 
-from registry import access, manifests, tags, trash
+from registry import access, manifests, trash
 from registry.access import Action
 from registry.database.transactions import release_connection
 from registry.oci import media_types
@@ -27,21 +27,22 @@ class ManifestView(ImageView):
 
     def get(self, request: Request, name: str, reference: str) -> HttpResponse:
         """The exact bytes that were pushed, with the type that they were pushed as."""
-        manifest = manifests.find(self.actor, self.name, reference, to_pull=request.method == "GET")
+        manifest = manifests.permitted_manifest(self.actor, self.name, reference, to_pull=request.method == "GET")
         headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers, Content_Length=len(manifest.content))
-        wanted = manifest.digest if tags.past(reference) else reference  # of a moment: no name to count for
-        counter.note(manifest.image_id, wanted, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
-        return http.content(request, bytes(manifest.content), manifest.media_type, **headers)
+        counter.note(manifest.image_id, manifest.counted_as, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
+        return http.content(request, manifest.content, manifest.media_type, **headers)
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:
         """Store a manifest; ``?tag=`` (repeated) sets more tags in the same act."""
-        if self.token is None:  # a token was issued for this action; a key may belong to a user without any right
+        if self.token is None:  # a token was issued for this action, but any user's key gets here
             access.require(self.actor, Action.PUSH, self.name)
             release_connection()
         body = http.manifest_body(request)
-        repository = access.require(self.actor, Action.PUSH, self.name)  # it may have ended while the body arrived
+        repository = access.require(
+            self.actor, Action.PUSH, self.name
+        )  # asked again: the right may have ended while the body arrived
         push = manifests.push(
             self.actor,
             repository,

@@ -32,7 +32,7 @@ class ReferrersView(ImageView):
         after = request.GET.get("last", "0")
         if not (after.isascii() and after.isdigit() and len(after) <= 18):
             raise errors.RequestInvalid("last must be a number from a Link header")
-        page = manifests.referrers(
+        page = manifests.permitted_referrers(
             self.actor, self.name, digest, artifact_type, int(after), http.page_size(request, MAX_PAGE, MAX_PAGE)
         )
         index = {

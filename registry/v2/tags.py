@@ -25,7 +25,7 @@ class TagsView(ImageView):
     def get(self, request: Request, name: str) -> HttpResponse:
         """A page of tags in byte order after ``last``; Link when more follow."""
         limit = http.page_size(request, MAX_PAGE, MAX_PAGE)
-        found = tags.names_after(self.actor, self.name, http.text(request, "last"), limit + 1)
+        found = tags.permitted_names(self.actor, self.name, http.text(request, "last"), limit + 1)
         page, headers = found[:limit], {}
         if page and len(found) > limit:
             headers = http.next_link("v2:tags", {"name": name}, n=limit, last=page[-1])

@@ -1,4 +1,4 @@
-"""The token service (Docker token specification; OAuth2 form of it): credentials in, a token for a host out."""
+"""The token service (Docker token specification, and its OAuth2 form): credentials in, a token for one host out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from urllib.parse import parse_qs
 
 from rest_framework.authentication import BaseAuthentication
 
-from accounts import keys, tokens
+from accounts import tokens
 from accounts.actors import ANONYMOUS, Actor
 from registry import access, errors, hosts
 from registry.access import Action
 from registry.oci import scopes
 
 from . import http
-from .authentication import address, basic, client, key_of
+from .authentication import Credentials
 from .base import RegistryView
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
     from rest_framework.request import Request
-
-    from accounts.models import AccessKey
 
 GRANTABLE = frozenset({Action.PULL, Action.PUSH, Action.DELETE})
 GRANT_TYPES = ("password", "refresh_token")
@@ -31,14 +29,14 @@ GRANT_TYPES = ("password", "refresh_token")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a token is wanted for."""
+    """What a token is requested for."""
 
     host: hosts.Host
     scopes: list[scopes.Scope]
 
 
 class NobodyYet(BaseAuthentication):
-    """Whoever asks for a token is nobody until the credentials have been looked at."""
+    """The view itself checks the credentials: a form may hold them."""
 
     def authenticate(self, request: Request) -> tuple[Actor, None]:
         """Anonymous, always."""
@@ -46,21 +44,20 @@ class NobodyYet(BaseAuthentication):
 
 
 class TokenView(RegistryView):
-    """``GET`` or ``POST /token``. Asks for fewer rights than wanted are still 200; only wrong credentials are 401."""
+    """``GET`` or ``POST /token``. Only wrong credentials are a 401: a token may lack actions that were asked for."""
 
     actions: ClassVar = {"GET": Action.PULL, "POST": Action.PULL}
     authentication_classes = (NobodyYet,)
 
     def find_host(self, request: Request) -> hosts.Host:
-        """Tokens for all hosts are had at one address."""
+        """One address issues the tokens of all hosts."""
         return hosts.BARE
 
     def get(self, request: Request) -> HttpResponse:
-        """Credentials by Basic, or none at all for what is public."""
+        """Credentials by Basic; without any, a token for public repositories."""
         asked = _asked(request.GET.get("service", ""), request.GET.getlist("scope"))
-        scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-        key = key_of(request, *basic(credentials)) if scheme.lower() == "basic" else None
-        return _answer(request, asked, key, wants_refresh=request.GET.get("offline_token") == "true")
+        credentials = Credentials.of_basic(request)
+        return _answer(request, asked, credentials, wants_refresh=request.GET.get("offline_token") == "true")
 
     def post(self, request: Request) -> HttpResponse:
         """Credentials in a form: a password (access key) or a refresh token (RFC 6749, sections 4.3 and 6)."""
@@ -68,17 +65,17 @@ class TokenView(RegistryView):
         asked = _asked(_one(form, "service"), form.get("scope", []))
         grant_type, refresh_token = _one(form, "grant_type"), ""
         if grant_type == "password":
-            key = key_of(request, _one(form, "username"), _one(form, "password"))
+            credentials = Credentials.of_password(request, _one(form, "username"), _one(form, "password"))
         elif grant_type == "refresh_token":
             refresh_token = _one(form, "refresh_token")
-            key = _redeem(request, refresh_token, asked.host)
+            credentials = Credentials.of_refresh_token(request, refresh_token, asked.host.service)
         else:
             raise errors.RequestInvalid(f"grant_type must be one of {', '.join(GRANT_TYPES)}")
         wants_refresh = _one(form, "access_type") == "offline"
-        return _answer(request, asked, key, wants_refresh=wants_refresh, refresh_token=refresh_token)
+        return _answer(request, asked, credentials, wants_refresh=wants_refresh, refresh_token=refresh_token)
 
     def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
-        """Who is refused here must come with other credentials, not with a token."""
+        """A 401 asks for other credentials (Basic), not for a token."""
         if isinstance(error, errors.Unauthorized):
             return {"WWW-Authenticate": 'Basic realm="kcr"'}
         return super().error_headers(error)
@@ -108,45 +105,41 @@ def _one(form: dict[str, list[str]], name: str) -> str:
     return form.get(name, [""])[0].replace("\0", "")
 
 
-def _redeem(request: Request, refresh_token: str, host: hosts.Host) -> AccessKey:
-    try:
-        return tokens.redeem_refresh(refresh_token, host.service, address=address(request), client=client(request))
-    except tokens.InvalidToken as error:
-        raise errors.Unauthorized(str(error)) from error
-
-
 def _answer(
-    request: Request, asked: Asked, key: AccessKey | None, *, wants_refresh: bool, refresh_token: str = ""
+    request: Request, asked: Asked, credentials: Credentials, *, wants_refresh: bool, refresh_token: str = ""
 ) -> HttpResponse:
-    actor = keys.actor(key, address=address(request), client=client(request)) if key else ANONYMOUS
-    grants = [grant for scope in asked.scopes if (grant := _grant(actor, asked.host, scope))]
-    token = tokens.issue(actor, asked.host.service, grants)
+    grants = _grants(credentials.actor, asked)
+    token = tokens.issue(credentials.actor, asked.host.service, grants)
     answer = {
         "token": token,
         "access_token": token,
         "expires_in": int(tokens.LIFETIME.total_seconds()),
         "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    if key and wants_refresh and (refresh_token or _may_keep(actor, asked.host)):
-        kept = refresh_token or tokens.issue_refresh(key, asked.host.service)
+    if credentials.key and wants_refresh and (refresh_token or _may_use(credentials.actor, asked.host)):
+        kept = refresh_token or tokens.issue_refresh(credentials.key, asked.host.service)
         answer |= {"refresh_token": kept} if kept else {}
     if request.method == "POST":
         answer["scope"] = " ".join(f"{grant.type}:{grant.name}:{','.join(sorted(grant.actions))}" for grant in grants)
     return http.json(answer, Cache_Control="no-store")
 
 
-def _may_keep(actor: Actor, host: hosts.Host) -> bool:
-    """Whether the actor can use the host: one of no project is answered like one of a project that they may not see."""
+def _may_use(actor: Actor, host: hosts.Host) -> bool:
+    """Whether the actor can use the host. False for a project that does not exist, and for one they may not see."""
     return not host.project or access.knows_project(actor, host.project)
 
 
-def _grant(actor: Actor, host: hosts.Host, scope: scopes.Scope) -> tokens.Grant | None:
-    """What of a scope the actor may have now; None when nothing."""
-    if scope.type == "registry" and scope.name == "catalog":
-        return tokens.Grant("registry", "catalog", frozenset({"*"})) if "*" in scope.actions else None
-    name = host.find(scope.name) if scope.type == "repository" else None
-    if name is None:
-        return None
-    allowed, repository_id = access.allowed_actions(actor, name)
-    actions = {action for action in allowed & GRANTABLE if action in scope.actions or "*" in scope.actions}
-    return tokens.Grant("repository", scope.name, frozenset(actions), repository_id) if actions else None
+def _grants(actor: Actor, asked: Asked) -> list[tokens.Grant]:
+    """What the actor may have now of the scopes that were asked for. One query for all repositories."""
+    named = {scope: asked.host.find(scope.name) for scope in asked.scopes if scope.type == "repository"}
+    allowed = access.allowed_actions(actor, *{name for name in named.values() if name})
+    grants = []
+    for scope in asked.scopes:
+        if scope.type == "registry" and scope.name == "catalog" and "*" in scope.actions:
+            grants.append(tokens.Grant("registry", "catalog", frozenset({"*"})))
+        elif name := named.get(scope):
+            actions, repository_id = allowed[name]
+            wanted = {action for action in actions & GRANTABLE if action in scope.actions or "*" in scope.actions}
+            if wanted:
+                grants.append(tokens.Grant("repository", scope.name, frozenset(wanted), repository_id))
+    return grants

@@ -156,14 +156,14 @@ def _split(path: str) -> tuple[str, str]:
 
 def _open_layer(name: names.ImageName, reference: str) -> IO[bytes]:
     """The archive in the manifest of a tag or digest. Verifies the digests of the manifest and the layer."""
-    found = manifests.find(SYSTEM, name, reference)
+    found = manifests.permitted_manifest(SYSTEM, name, reference)
     if str(digests.of(found.content, digests.parse(found.digest).algorithm)) != found.digest:
         raise Refused(f"{name}@{found.digest} has been changed")
     document = documents.parse(found.content, found.media_type)
     layer = next((layer for layer in document.layers if layer.media_type == LAYER_TYPE), None)
     if layer is None:
         raise Refused(f"{name}:{reference} is not a vulnerability database of Trivy's")
-    file = blobs.open_bytes(blobs.find(SYSTEM, name, layer.digest))
+    file = blobs.open_bytes(blobs.permitted_blob(SYSTEM, name, layer.digest))
     hashed = digests.new_hash(digests.parse(layer.digest).algorithm)
     while block := file.read(BLOCK):
         hashed.update(block)

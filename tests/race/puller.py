@@ -17,7 +17,7 @@ def deed() -> int:
         nap(0.1)
         return 0
     name = ImageName(*tag.image.path.split("/", 2))
-    found = manifests.find(me(), name, tag.name)
+    found = manifests.permitted_manifest(me(), name, tag.name)
     for part in documents.parse(bytes(found.content), found.media_type).blobs:
         # It may be deleted and recovered between two looks, but hardly between all of these.
         problems = [problem_of(name, found, part.digest) for _ in range(3)]
@@ -30,7 +30,7 @@ def deed() -> int:
 def problem_of(name: ImageName, manifest: manifests.PulledManifest, digest: str) -> str:
     """What is wrong with a blob of the manifest; empty when nothing is, or when the manifest is deleted meanwhile."""
     try:
-        with blobs.open_bytes(blobs.find(me(), name, digest)) as file:
+        with blobs.open_bytes(blobs.permitted_blob(me(), name, digest)) as file:
             return "" if sha256(file.read()) == digest else f"other bytes than those of {digest}"
     except errors.RegistryError as error:
         is_live = Manifest.objects.live().filter(image=manifest.image_id, digest=manifest.digest).exists()

@@ -24,7 +24,7 @@ def ensure_blob(home: Repository, name: ImageName, data: bytes) -> None:
     kind = rng.random()
     if kind < 0.5:
         try:
-            blobs.find_for_push(me(), name, sha256(data))
+            blobs.permitted_blob_to_push(me(), name, sha256(data))
         except errors.BlobUnknown:
             pass
         else:

@@ -326,9 +326,9 @@ class Machine(RuleBasedStateMachine):
         where = Picture("app", home).path
         if not home.may_name(blob, self.now):
             with pytest.raises(errors.BlobUnknown):
-                blobs.find_for_push(self.actor(home), where, sha256(blob))
+                blobs.permitted_blob_to_push(self.actor(home), where, sha256(blob))
             return
-        blobs.find_for_push(self.actor(home), where, sha256(blob))
+        blobs.permitted_blob_to_push(self.actor(home), where, sha256(blob))
         if home.leases.get(blob, self.now) - self.now <= LEASE / 2:
             home.leases[blob] = self.now + LEASE
 
@@ -519,9 +519,12 @@ class Machine(RuleBasedStateMachine):
         for picture in self.pictures():
             for digest, content in picture.contents.items():
                 if content.act is None:
-                    assert manifests.find(self.actor(picture.home), picture.path, digest).content == content.manifest
+                    assert (
+                        manifests.permitted_manifest(self.actor(picture.home), picture.path, digest).content
+                        == content.manifest
+                    )
             for tag, digest in picture.tags.items():
-                assert manifests.find(self.actor(picture.home), picture.path, tag).digest == digest
+                assert manifests.permitted_manifest(self.actor(picture.home), picture.path, tag).digest == digest
 
     @invariant()
     def blobs_are_seen_through_images_and_leases_only(self) -> None:
@@ -536,7 +539,7 @@ class Machine(RuleBasedStateMachine):
             nowhere = next((home for home in self.homes if home.name == name), None)
             if nowhere:
                 with pytest.raises(errors.NameUnknown):
-                    manifests.find(self.actor(nowhere), Picture(image, nowhere).path, tag)
+                    manifests.permitted_manifest(self.actor(nowhere), Picture(image, nowhere).path, tag)
             return
         picture = home.image(image) or Picture(image, home)
         deleted = [digest for each in self.acts if each.home is home for digest, _ in each.contents()]
@@ -544,16 +547,16 @@ class Machine(RuleBasedStateMachine):
             content = picture.contents.get(reference)
             if reference not in picture.tags and (content is None or content.act):
                 with pytest.raises(errors.ManifestUnknown):
-                    manifests.find(self.actor(home), picture.path, reference)
+                    manifests.permitted_manifest(self.actor(home), picture.path, reference)
 
     def pull_a_blob(self, home: Home, blob: bytes) -> None:
         where = Picture("app", home).path
         if home.may_name(blob, self.now):
-            with blobs.open_bytes(blobs.find(self.actor(home), where, sha256(blob))) as file:
+            with blobs.open_bytes(blobs.permitted_blob(self.actor(home), where, sha256(blob))) as file:
                 assert file.read() == blob
         else:
             with pytest.raises(errors.BlobUnknown):
-                blobs.find(self.actor(home), where, sha256(blob))
+                blobs.permitted_blob(self.actor(home), where, sha256(blob))
 
     @invariant()
     def what_can_come_back_has_its_bytes_and_no_row_is_without(self) -> None:
