@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from registry import access, audit, edits
 from registry.errors import NameInvalid, NameUnknown
-from registry.models import Event, Image
+from registry.models import Event, Image, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -74,9 +74,8 @@ def permitted_paths(actor: Actor, project: str, last: str, limit: int) -> list[s
 
     ``project`` "" means all projects. ``last`` is a path (within the project when there is one); it need not exist.
     """
-    visible = access.permitted(
-        Repository.objects.all(), replace(actor, scope=None), access.Action.PULL
-    )  # a token for the catalog names no repository
+    # A token for the catalog names no repository: the actor's scope does not count.
+    visible = access.permitted(Repository.objects.all(), replace(actor, scope=None), access.Action.PULL)
     found = Image.objects.live().filter(path__gt=f"{project}/{last}" if project else last)
     if project:
         found = found.filter(path__lt=f"{project}0")  # "0" is what comes after "/"

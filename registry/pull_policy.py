@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 
 from registry import access, errors, runnable
 from registry.models import Manifest, Severity
 from registry.oci import media_types
-from registry.signals import pull_refused
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -40,17 +41,32 @@ def check(actor: Actor, manifest_id: int) -> None:
         why = f"it has not been scanned within {repository.unscanned_grace_hours} h of its push"
     else:
         why = f"it has vulnerabilities of severity {Severity(manifest.worst_severity).name.lower()}"
-    answers = pull_refused.send_robust(Manifest, manifest_id=manifest.pk)
-    more = [words for _, words in answers if words and isinstance(words, str)]
     raise errors.Denied(
         f"{manifest.image.path}@{manifest.digest} is not pulled from here: {why}, and {repository} refuses"
-        f" {Severity(repository.block_severity).name.lower()} and worse" + "".join(f"; {words}" for words in more)
+        f" {Severity(repository.block_severity).name.lower()} and worse; {_found(manifest)}fix or accept them at"
+        f" {_page(manifest)}"
     )
 
 
 def _is_overdue(manifest: Manifest) -> bool:
-    """Whether it should have been scanned already; what no client could run needs no scan."""
+    """Whether the grace period is over; a manifest that no client can run needs no scan."""
     hours = manifest.image.repository.unscanned_grace_hours
     if hours is None or timezone.now() - manifest.pushed_at < timedelta(hours=hours):
         return False
     return runnable.is_image(manifest)
+
+
+def _found(manifest: Manifest) -> str:
+    """The worst vulnerabilities by name, for the message; "" when no scan has found any."""
+    names, total = manifest.risk_summary.get("vulnerabilities", []), manifest.risk_summary.get("total", 0)
+    if not names:
+        return ""
+    more = f" and {total - len(names)} more" if total > len(names) else ""
+    return f"{', '.join(names)}{more}: "
+
+
+def _page(manifest: Manifest) -> str:
+    """The address of the console's page about the manifest's vulnerabilities."""
+    image = manifest.image
+    names = {"project": image.repository.project.name, "repository": image.repository.name, "image": image.name}
+    return settings.PUBLIC_URL + reverse("console:vulnerabilities", kwargs=names | {"reference": manifest.digest})

@@ -1,11 +1,10 @@
-"""What other parts of the house may want to hear from the registry: its only voice upward.
+"""Signals with which the registry tells the parts above it what has happened.
 
-Sent after the transaction has been committed. Receivers take the sender's keyword arguments and must bear being
-called twice.
+They are sent after the transaction has been committed. Receivers take the sender's keyword arguments; a receiver may be
+called twice for one event.
 """
 
 from django.dispatch import Signal
 
-manifest_pushed = Signal()  # manifest_id, tags (names that name it since this push), actor
+manifest_pushed = Signal()  # manifest_id, tags (the names of the tags that the push pointed at it), actor
 manifests_recovered = Signal()  # manifest_ids, actor
-pull_refused = Signal()  # manifest_id; a receiver answers with words that say more of why, or None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .models import Scan
 
 ROWS = 1000
+NAMED_RISKS = 3  # vulnerabilities that the message of a refused pull names
 State = Report.State
 _NOTHING_KNOWN = dict.fromkeys((*Report.COUNTS, "fixable", "accepted", "packages"), 0)
 _OF_THE_WORST = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
@@ -75,7 +76,7 @@ def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
     """Store that a digest cannot be scanned, and why."""
     said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "tool_version": tool_version}
     Report.objects.update_or_create(manifest_id=scan.manifest_id, defaults=said | {"scanned_at": timezone.now()})
-    Manifest.objects.filter(pk=scan.manifest_id).update(worst_severity=Severity.NONE)
+    Manifest.objects.filter(pk=scan.manifest_id).update(worst_severity=Severity.NONE, risk_summary={})
     refresh_indexes([scan.manifest_id])
 
 
@@ -198,7 +199,16 @@ def _recount(manifest_id: int) -> None:
     report.recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
     report.save(update_fields=[*sums, "recount_at"])
     is_known = report.state != State.FAILED
-    Manifest.objects.filter(pk=manifest_id).update(worst_severity=report.worst if is_known else None)
+    Manifest.objects.filter(pk=manifest_id).update(
+        worst_severity=report.worst if is_known else None, risk_summary=_risk_summary(found) if is_known else {}
+    )
+
+
+def _risk_summary(found: QuerySet[Any]) -> dict[str, Any]:
+    """The value of ``Manifest.risk_summary`` for the current findings of a manifest, which say ``is_accepted``."""
+    not_accepted = found.filter(is_accepted=False).order_by("-severity", "pk")
+    names = list(dict.fromkeys(not_accepted.values_list("vulnerability__name", flat=True)))
+    return {"vulnerabilities": names[:NAMED_RISKS], "total": len(names)}
 
 
 def refresh_indexes(manifests: Iterable[int]) -> None:

@@ -80,9 +80,8 @@ def search(actor: Actor, words: str) -> Found:
     found = Found()
     if len(words) < LEAST:
         return found
-    repositories = access.permitted(Repository.objects.all(), actor, Action.VIEW).filter(
-        project__in=layout.projects_of(actor)
-    )
+    of_projects = Repository.objects.filter(project__in=layout.projects_of(actor))
+    repositories = access.permitted(of_projects, actor, Action.VIEW)
     reach = repositories.values("pk")
     found.vulnerability = _vulnerability(words, reach)
     if found.vulnerability:

@@ -77,7 +77,8 @@ class Manifest(models.Model):
     have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
     index, say: os/architecture[/variant], separated by spaces. ``worst_severity``: of the
     vulnerabilities that a scan found and nobody accepted; NONE also for what no client could run; None: not known
-    (yet). The pull policy of the repository compares it with ``block_severity``.
+    (yet). The pull policy of the repository compares it with ``block_severity``. ``risk_summary`` names the worst of
+    these: {"vulnerabilities": three names at most, "total": how many names there are}; {} when not known.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
@@ -89,6 +90,7 @@ class Manifest(models.Model):
     content = models.BinaryField()
     platforms = models.CharField(max_length=500, blank=True)
     worst_severity = models.PositiveSmallIntegerField(choices=Severity, null=True)
+    risk_summary = models.JSONField(default=dict)
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)

@@ -40,9 +40,8 @@ class ManifestView(ImageView):
             access.require(self.actor, Action.PUSH, self.name)
             release_connection()
         body = http.manifest_body(request)
-        repository = access.require(
-            self.actor, Action.PUSH, self.name
-        )  # asked again: the right may have ended while the body arrived
+        # Asked again: the right may have ended while the body arrived.
+        repository = access.require(self.actor, Action.PUSH, self.name)
         push = manifests.push(
             self.actor,
             repository,

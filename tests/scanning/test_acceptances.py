@@ -54,12 +54,18 @@ def counts(manifest: Manifest) -> tuple[int, int, int]:
     return report.critical, report.high, report.accepted
 
 
+def risk_summary(manifest: Manifest) -> dict[str, object]:
+    return Manifest.objects.get(pk=manifest.pk).risk_summary
+
+
 def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
     manifest = push()
     make_report(manifest, [ONE, FIXABLE])
     assert counts(manifest) == (1, 1, 0)
+    assert risk_summary(manifest) == {"vulnerabilities": ["CVE-2026-1", "CVE-2026-2"], "total": 2}
     made = accept("CVE-2026-1")
     assert counts(manifest) == (0, 1, 1)
+    assert risk_summary(manifest) == {"vulnerabilities": ["CVE-2026-2"], "total": 1}
     rows = Finding.objects.current().filter(manifest=manifest).with_acceptance(timezone.now())
     assert {row.vulnerability.name: row.acceptance for row in rows} == {"CVE-2026-1": made.pk, "CVE-2026-2": None}
     assert Manifest.objects.get(pk=manifest.pk).worst_severity == Severity.HIGH
@@ -78,6 +84,7 @@ def test_withdrawing_brings_it_back_once(push, accept, world):
     assert acceptances.withdraw(world.admin.actor, made)
     assert not acceptances.withdraw(world.admin.actor, made)
     assert counts(manifest) == (1, 0, 0)
+    assert risk_summary(manifest) == {"vulnerabilities": ["CVE-2026-1"], "total": 1}
     assert Event.objects.filter(action=Event.Action.VULNERABILITY_WITHDRAW).count() == 1
 
 
