@@ -1,20 +1,19 @@
-"""The brake on guessing: wrong secrets are counted for a while, by account and by address.
+"""The limit on guessing secrets: failures are counted for five minutes, by account and by network.
 
-An address of IPv6 is counted as its /64, which is what one customer of a provider has, and as its /48 with a higher
-limit.
+An IPv6 address counts for its /64, which a provider gives to one customer, and for its /48 with a higher limit.
 """
 
 from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from django.db.models import Count, Q
 from django.utils import timezone
 
 from .models import SignInFailure
+from .networks import BLOCK, network_of
 
 if TYPE_CHECKING:
     from .models import SignInFailureQuerySet
@@ -25,11 +24,11 @@ WINDOW = timedelta(minutes=5)
 
 
 class WrongCredentials(Exception):
-    """The name and secret do not belong together; the message may be shown."""
+    """The name and the secret do not belong together. The message may be shown."""
 
 
 class Slowed(Exception):
-    """Nothing was looked at: try again later. The only argument is the number of seconds to wait."""
+    """The secret was not looked at: try again later. The only argument is the number of seconds to wait."""
 
     @property
     def seconds(self) -> int:
@@ -38,29 +37,11 @@ class Slowed(Exception):
 
 
 class TooManyFailures(Slowed):
-    """Too many wrong secrets lately."""
+    """Too many wrong secrets from this network lately."""
 
 
 class TooManyForAccount(TooManyFailures):
-    """Too many wrong secrets for this account, wherever they came from."""
-
-
-def network(address: str) -> str:
-    """What an address is counted as: itself, or the /64 of an address of IPv6."""
-    return _widened(address, 64)
-
-
-def block(address: str) -> str:
-    """The wider network of an address: itself, or the /48 of an address of IPv6."""
-    return _widened(address, 48)
-
-
-def _widened(address: str, prefix: int) -> str:
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address[:45] or "unknown"
-    return str(ip_network((int(found), prefix), strict=False)) if isinstance(found, IPv6Address) else str(found)
+    """Too many wrong secrets for this account, from any network."""
 
 
 def recent() -> SignInFailureQuerySet:
@@ -68,11 +49,22 @@ def recent() -> SignInFailureQuerySet:
     return SignInFailure.objects.since(timezone.now() - WINDOW)
 
 
-def begin(account: str, address: str | None) -> SignInFailure:
-    """Count an attempt as a failure before its secret is looked at; the caller deletes the row if the secret is right.
+def recent_in_block(address: str) -> SignInFailureQuerySet:
+    """The failures that count now, of the /48 of this address."""
+    return recent().filter(block=_counted_as(address)["block"])
 
-    Each attempt writes its row first and counts afterwards. So of many attempts at once no more than the limit are
-    looked at. With None the account alone is counted. Raises TooManyFailures.
+
+def _counted_as(address: str) -> dict[str, str]:
+    """The networks of an address, as SignInFailure has them: never empty, which means no address."""
+    networks = {"address": network_of(address), "block": network_of(address, BLOCK)}
+    return {name: network[:45] or "unknown" for name, network in networks.items()}
+
+
+def begin(account: str, address: str | None) -> SignInFailure:
+    """Count an attempt as a failure before its secret is checked; the caller deletes the row if the secret is right.
+
+    Each attempt writes its row first and counts afterwards, so many attempts at once do not pass the limit together.
+    With ``address`` None only the account is counted. Raises TooManyFailures.
     """
     _require_room(account, address)  # most refusals write nothing
     attempt = _count(account, address)
@@ -85,7 +77,7 @@ def begin(account: str, address: str | None) -> SignInFailure:
 
 
 def note(account: str, address: str) -> None:
-    """Count a failure. Raises TooManyForAccount when the account has had too many, wherever they came from."""
+    """Count a failure. Raises TooManyForAccount when the account has had too many, from any network."""
     attempt = _count(account, address)
     if recent().filter(account=attempt.account).count() > ALLOWED:
         raise TooManyForAccount(WINDOW.total_seconds())
@@ -102,21 +94,22 @@ def forget() -> int:
 
 
 def _count(account: str, address: str | None) -> SignInFailure:
-    where = {} if address is None else {"address": network(address), "block": block(address)}
+    where = {} if address is None else _counted_as(address)
     return SignInFailure.objects.create(account=_hashed(account), **where)
 
 
 def _hashed(account: str) -> str:
-    """People type their password into the field for the name: what was typed is not kept."""
+    """The account is kept as a hash only: people type their password into the field for the name."""
     return hashlib.sha256(account.lower().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _require_room(account: str | None, address: str | None, own: int = 0) -> None:
-    """One query. The network is named before the account: waiting helps those whose network it is."""
+    """One query. The network's limit is checked before the account's: its users need to know that waiting helps."""
     limits: dict[str, tuple[Q, int, type[TooManyFailures]]] = {}
     if address is not None:
-        limits["network"] = (Q(address=network(address)), ALLOWED, TooManyFailures)
-        limits["block"] = (Q(block=block(address)), ALLOWED_IN_BLOCK, TooManyFailures)
+        networks = _counted_as(address)
+        limits["network"] = (Q(address=networks["address"]), ALLOWED, TooManyFailures)
+        limits["block"] = (Q(block=networks["block"]), ALLOWED_IN_BLOCK, TooManyFailures)
     if account is not None:
         refusal = TooManyFailures if address is None else TooManyForAccount
         limits["account"] = (Q(account=_hashed(account)), ALLOWED, refusal)

@@ -139,8 +139,7 @@ def authenticate(identifier: str, secret: str, *, address: str, client: str) -> 
     Raises WrongCredentials, or TooManyFailures: a network with ten failures in five minutes is not heard at all; an
     account with ten is still opened by its right secret, so that nobody can be locked out from elsewhere.
     """
-    failures = guesses.recent().filter(block=guesses.block(address))
-    count = failures.order_by().values("block").annotate(count=Count("pk")).values("count")
+    count = guesses.recent_in_block(address).order_by().values("block").annotate(count=Count("pk")).values("count")
     key = (
         AccessKey.objects.select_related("user")
         .annotate(failures=Coalesce(Subquery(count), 0))

@@ -256,11 +256,6 @@ def _record_invitation(by: Actor, action: audit.Action, invitation: Invitation) 
     audit.record(by, action, subject=invitation.email, organizations=[organization.pk], detail=detail)
 
 
-def forget_invitations() -> int:
-    """Delete invitations that were not accepted in time; returns how many."""
-    return Invitation.objects.filter(expires_at__lte=timezone.now()).delete()[0]
-
-
 def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:
     """Whether the user is in the organization; with ``lock`` nobody takes them out before the transaction ends."""
     found = OrganizationMembership.objects.filter(user=user, organization=organization)

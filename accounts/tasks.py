@@ -1,4 +1,7 @@
-"""Mails are sent in the background: a request does not wait for a mail server, and does not tell whom it knows."""
+"""What accounts does in the background: mails, and what is due by the clock.
+
+A request does not wait for a mail server. So the time of its answer does not tell whether an address has an account.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import mails
+from . import audit, guesses, mails, tokens
 from .keys import hash_secret, new_secret
 from .models import AccessKey, Invitation, OrganizationMembership, OrganizationRole, User
+from .sessions import SessionStore
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +30,7 @@ WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
 
 
 def after_commit(task: Any, *arguments: Any) -> None:
-    """Queue the task when the transaction is committed. When the broker is away, the log says that the mail is lost."""
+    """Queue a task that sends a mail when the transaction is committed. Without a broker the log says it is lost."""
     transaction.on_commit(partial(_queue, task, *arguments))
 
 
@@ -40,7 +44,7 @@ def _queue(task: Any, *arguments: Any) -> bool:
 
 
 def request_password_link(email: str) -> bool:
-    """Have a link sent to the user of this address, if there is one; False when nothing can be sent at the moment."""
+    """Queue a link for the user of this address, if there is one; False when the broker does not answer."""
     return _queue(send_password_link, email)
 
 
@@ -64,7 +68,7 @@ def send_password_link(email: str) -> bool:
 
 
 def request_invitation(invitation: Invitation) -> bool:
-    """Have the link of an invitation sent; False when nothing can be sent at the moment."""
+    """Queue the mail of an invitation; False when the broker does not answer."""
     return _queue(send_invitation, invitation.pk)
 
 
@@ -105,7 +109,7 @@ def tell_of_owner(organization: int, user: int, by: str) -> int:
     for owner in owners.filter(user__is_active=True).exclude(user=user).select_related("user"):
         try:
             mails.send_new_owner(owner.user, new, by)
-        except OSError:  # the others are to be told
+        except OSError:  # the other owners get their mail
             logger.exception("an owner of organization %s could not be told of a new one", organization)
         else:
             sent += 1
@@ -124,15 +128,41 @@ def warn_of_expiry() -> int:
 
 
 def _warn(pk: int, number: int) -> int:
-    """Count the warning and send it; what cannot be sent is not counted, and tried again at the next time."""
+    """Count the warning and send it. One that cannot be sent is not counted, and sent at the next run."""
     counted = AccessKey.objects.filter(pk=pk, warnings_sent__lt=number)
     key = counted.select_related("user").first()
     if key is None or not counted.update(warnings_sent=number):
         return 0
     try:
         mails.send_expiry_warning(key)
-    except (OSError, ValueError):  # whatever is wrong with this address or name, the others are to be warned
+    except (OSError, ValueError):  # a wrong address or name must not keep the other holders from being warned
         logger.exception("the holder of key %s could not be warned", key.identifier)
         AccessKey.objects.filter(pk=pk).update(warnings_sent=key.warnings_sent)
         return 0
     return 1
+
+
+@shared_task
+def forget_expired() -> int:
+    """Delete sessions, invitations, refresh tokens and failed sign-ins whose time is over; returns how many rows.
+
+    Sessions are not counted.
+    """
+    SessionStore.clear_expired()
+    invitations, _ = Invitation.objects.filter(expires_at__lte=timezone.now()).delete()
+    return invitations + tokens.forget_expired() + guesses.forget()
+
+
+@shared_task
+def prune_audit_log() -> int:
+    """Delete events of the audit log that are older than KCR_HISTORY_DAYS; returns how many."""
+    return audit.prune()
+
+
+@shared_task
+def rotate_signing_key() -> bool:
+    """Make a new signing key once a month; returns whether one was made."""
+    rotated = tokens.rotate_signing_key(only_if_due=True)
+    if rotated:
+        logger.info("tokens are signed with a new key")
+    return rotated

@@ -37,10 +37,12 @@ app.conf.update(
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
-        "forget what has expired": {"task": "registry.tasks.forget_expired", "schedule": crontab(minute="17")},
+        "forget what has expired": {"task": "accounts.tasks.forget_expired", "schedule": crontab(minute="17")},
+        "forget old pull statistics": {"task": "registry.tasks.forget_pulls", "schedule": crontab(minute="19")},
         "warn of keys that end": {"task": "accounts.tasks.warn_of_expiry", "schedule": crontab(minute="41")},
         "run cleanup policies": {"task": "registry.tasks.clean_repositories", "schedule": 300.0},
         "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
+        "prune the audit log": {"task": "accounts.tasks.prune_audit_log", "schedule": crontab(minute="45", hour="3")},
         "delete for good what nobody recovered": {"task": "registry.tasks.purge_deletions", "schedule": 600.0},
         "collect garbage": {
             "task": "registry.tasks.collect_garbage",
@@ -58,7 +60,7 @@ app.conf.update(
         "look at the isolation of scans": {"task": "scanning.tasks.check_isolation", "schedule": crontab(minute="29")},
         "record severities": {"task": "scanning.tasks.record_severities", "schedule": crontab(minute="52")},
         "rotate the signing key": {
-            "task": "registry.tasks.rotate_signing_key",
+            "task": "accounts.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),
         },
         "gather notices": {"task": "scanning.tasks.gather_notices", "schedule": 15.0},

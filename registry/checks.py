@@ -11,22 +11,22 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 
+from accounts.management.json_command import CHECKS
+
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-#: The tag of these checks. Commands ask for them alone: looking through pages and models takes longer than they do.
-OURS = "kcr"
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII)
 
 
-@checks.register(OURS)
+@checks.register(CHECKS)
 def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """KCR_DOMAIN and KCR_REGION make host names."""
     wrong = [name for name in ("DOMAIN", "REGION") if not _HOST_NAME.fullmatch(getattr(settings, name))]
     return [checks.Error(f"KCR_{name} is not part of a host name", id="registry.E001") for name in wrong]
 
 
-@checks.register(OURS)
+@checks.register(CHECKS)
 def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
     """The data directory can be written to, and this user alone can read it: sessions, mails and secrets are in it."""
     directory = settings.DATA_DIR

@@ -148,6 +148,9 @@ SESSION_ENGINE = "accounts.sessions"
 MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 LOGIN_URL = "console:sign_in"
 PASSWORD_RESET_TIMEOUT = 24 * 3600
+# The first user, whom quickstart makes; without a password here it makes one up and shows it.
+ADMIN_EMAIL = env.text("KCR_ADMIN_EMAIL", "admin@kcr.localhost")
+ADMIN_PASSWORD = env.text("KCR_ADMIN_PASSWORD")
 RECOVERY_DAYS = env.number("KCR_RECOVERY_DAYS", 14)
 HISTORY_DAYS = env.number("KCR_HISTORY_DAYS", 0)
 

@@ -9,9 +9,6 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from accounts import audit as accounts_audit
-from accounts import guesses, organizations, tokens
-from accounts.sessions import SessionStore
 from registry import audit, cleanup, garbage, trash, uploads
 from registry.statistics import pulls, sizes
 
@@ -43,11 +40,9 @@ def sweep_uploads() -> int:
 
 
 @shared_task
-def forget_expired() -> int:
-    """Forget tokens, invitations and sessions that have run out, failures that no longer count, and days long past."""
-    SessionStore.clear_expired()
-    organizations.forget_invitations()
-    return tokens.forget_expired() + guesses.forget() + pulls.forget(timezone.now())
+def forget_pulls() -> int:
+    """Delete pull statistics of days that are kept no longer."""
+    return pulls.forget(timezone.now())
 
 
 @shared_task
@@ -57,18 +52,9 @@ def measure_usage() -> int:
 
 
 @shared_task
-def rotate_signing_key() -> bool:
-    """Make a new signing key once a month."""
-    rotated = tokens.rotate_signing_key(only_if_due=True)
-    if rotated:
-        logger.info("tokens are signed with a new key")
-    return rotated
-
-
-@shared_task
 def prune_history() -> int:
-    """Delete events, those of the audit log too, that are older than the installation keeps them."""
-    return audit.prune() + accounts_audit.prune()
+    """Delete events of projects that are older than KCR_HISTORY_DAYS."""
+    return audit.prune()
 
 
 @shared_task

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gunicorn.http.unreader import Unreader
 
-from . import clients
+from accounts.networks import network_of
 
 if TYPE_CHECKING:
     from .exchanges import Exchange
@@ -104,7 +104,7 @@ class Connection:
             # A client that reads nothing makes the kernel keep this much for it, not megabytes.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self.sock, self.fd, self.peer, self.server = sock, sock.fileno(), peer, server
-        self.network = clients.network_of(peer[0]) if peer else ""
+        self.network = network_of(peer[0]) if peer else ""
         self.stream = Stream(self)
         self.head = bytearray()
         self.exchange: Exchange | None = None  # its head has been read; its body may still be arriving

@@ -14,6 +14,8 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
 from gunicorn.http.message import Request
 
+from accounts.networks import network_of
+
 from . import clients, connections
 from .connections import LEAST_BYTES, FilePart
 from .shares import NoShare
@@ -136,7 +138,7 @@ class Exchange:
         self._variables["wsgi.multithread"] = True
         self._variables["wsgi.input"] = Body(self._body, self._begin_body)
         connection.keep(0)
-        connection.network = clients.network_of(clients.address_of(self._variables))
+        connection.network = network_of(clients.address_of(self._variables))
         connection.keep(connection.stream.buffered)
 
     @property

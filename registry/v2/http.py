@@ -11,9 +11,9 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import reverse
 from django.utils.http import parse_etags
 
+from accounts.networks import network_of
 from registry import errors
 from registry.oci import documents
-from registry.server.clients import network_of
 from registry.server.shares import NoShare, Shares
 
 if TYPE_CHECKING:

@@ -107,12 +107,14 @@ def test_passwords_are_hashed_with_argon2(with_password):
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64", "2001:db8:1::/48"),
         ("2001:DB8:1:2::", "2001:db8:1:2::/64", "2001:db8:1::/48"),
         ("fe80::1%eth0", "fe80::/64", "fe80::/48"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
         ("", "unknown", "unknown"),
         ("unix:/run/kcr", "unix:/run/kcr", "unix:/run/kcr"),
     ],
 )
-def test_what_an_address_is_counted_as(address, network, block):
-    assert (guesses.network(address), guesses.block(address)) == (network, block)
+def test_what_an_address_is_counted_as(db, address, network, block):
+    attempt = guesses.begin("stranger@acme.test", address)
+    assert (attempt.address, attempt.block) == (network, block)
 
 
 def test_a_network_of_one_customer_is_one_address(with_password):

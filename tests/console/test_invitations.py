@@ -193,7 +193,8 @@ def test_a_link_that_has_ended(console, world, way):
     assert theirs.post("/invitation", {"act": "accept"}).status_code == 410
     assert is_member(KNOWN) == before == (way == "accepted")
     if way == "expired":
-        assert organizations.forget_invitations() == 1
+        assert tasks.forget_expired() == 1
+        assert not Invitation.objects.exists()
 
 
 def test_a_new_owner_comes_by_accepting_and_the_others_are_told(console, world, django_capture_on_commit_callbacks):

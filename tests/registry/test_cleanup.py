@@ -364,7 +364,8 @@ def test_an_approved_run_is_gone_on_with(tagged, web, world):
 
 def test_the_tasks_of_the_schedule_exist(tagged, web):
     scheduled = {entry["task"] for entry in app.conf.beat_schedule.values()}
-    assert {f"registry.tasks.{name}" for name in ("clean_repositories", "prune_history")} <= scheduled
+    assert {"registry.tasks.clean_repositories", "registry.tasks.prune_history"} <= scheduled
+    assert scheduled <= app.tasks.keys()
     policy = policy_of(web, keep_last=8)
     tasks.clean_repository(policy.pk)
     tasks.clean_repository(policy.pk)

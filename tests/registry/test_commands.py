@@ -31,7 +31,7 @@ from accounts.models import (
 from registry.management.commands.quickstart import Command as Quickstart
 from registry.models import Event, Repository, RepositoryUserPermission
 from tests.support import PASSWORD
-from tests.support.docker_client import BARE_HOST, DockerClient
+from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 from tests.support.personas import Persona, make_key
 from tests.support.programs import environment_for
 
@@ -121,6 +121,35 @@ def test_from_nothing_to_a_push(db, monkeypatch):
             "changed": changed,
         }
     pull.get("shop/web/app/tags/list", 404)
+
+
+def logged_in(tmp_path: Path, *arguments: str) -> tuple[str, str]:
+    """What a docker in PATH is called with, and what it reads, when sh runs the line of createaccesskey."""
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\necho "$@" >arguments\ncat >secret\n')
+    docker.chmod(0o700)
+    output = io.StringIO()
+    call_command("createaccesskey", *arguments, "--docker-login", stdout=output)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    subprocess.run(["sh"], input=output.getvalue(), env=environment, cwd=tmp_path, check=True, text=True, timeout=60)
+    return (tmp_path / "arguments").read_text().strip(), (tmp_path / "secret").read_text()
+
+
+def test_a_new_key_logs_docker_in_without_its_secret_in_a_list_of_processes(world, tmp_path):
+    said, secret = logged_in(tmp_path, "stranger@acme.test")
+    key = AccessKey.objects.latest("pk")
+    assert said == f"login {BARE_HOST} --username {key.identifier} --password-stdin"
+    assert keys.authenticate(key.identifier, secret, address="192.0.2.1", client="docker") == key
+
+
+def test_where_only_project_hosts_are_served_docker_logs_in_at_the_projects(world, tmp_path, settings):
+    settings.BARE_HOST_NAMES = False
+    said, _secret = logged_in(tmp_path, "stranger@acme.test", "--project", "demo")
+    assert said.startswith(f"login {PROJECT_HOST} --username KCRK")
+    before = AccessKey.objects.count()
+    with pytest.raises(CommandError, match="give --project"):
+        call_command("createaccesskey", "stranger@acme.test", "--docker-login", stdout=io.StringIO())
+    assert AccessKey.objects.count() == before
 
 
 def test_a_repository_that_is_there_stays_as_it_is(world):
@@ -420,9 +449,8 @@ def test_two_installations_share_no_password(nobody):
     assert not set(secrets[0]) & set(secrets[1])
 
 
-def test_the_first_owner_may_be_named(nobody, monkeypatch):
-    monkeypatch.setenv("KCR_ADMIN_EMAIL", "Mina@acme.test")
-    monkeypatch.setenv("KCR_ADMIN_PASSWORD", PASSWORD)
+def test_the_first_owner_may_be_named(nobody, settings):
+    settings.ADMIN_EMAIL, settings.ADMIN_PASSWORD = "Mina@acme.test", PASSWORD
     said = introduce()
     assert "mina@acme.test  (your password)" in said
     assert PASSWORD not in said
@@ -431,10 +459,10 @@ def test_the_first_owner_may_be_named(nobody, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("KCR_ADMIN_PASSWORD", "password", "too common"), ("KCR_ADMIN_EMAIL", "mina", "valid email")],
+    [("ADMIN_PASSWORD", "password", "too common"), ("ADMIN_EMAIL", "mina", "valid email")],
 )
-def test_a_first_owner_that_cannot_be_is_refused_in_words(nobody, monkeypatch, name, value, words):
-    monkeypatch.setenv(name, value)
+def test_a_first_owner_that_cannot_be_is_refused_in_words(nobody, settings, name, value, words):
+    setattr(settings, name, value)
     with pytest.raises(CommandError, match=words):
         introduce()
     assert not User.objects.exists()
@@ -442,7 +470,7 @@ def test_a_first_owner_that_cannot_be_is_refused_in_words(nobody, monkeypatch, n
 
 # ── All of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def ours() -> set[str]:
-    return {name for name, app in get_commands().items() if app == "registry"}
+    return {name for name, app in get_commands().items() if app in {"accounts", "registry"}}
 
 
 def test_every_command_is_known_here():
@@ -451,8 +479,9 @@ def test_every_command_is_known_here():
 
 @pytest.mark.parametrize("name", sorted(JSON_COMMANDS | OTHERS))
 def test_every_command_explains_itself(name):
-    text = load_command_class("registry", name).create_parser("manage.py", name).format_help()
-    assert len(load_command_class("registry", name).help) > 20
+    command = load_command_class(get_commands()[name], name)
+    text = command.create_parser("manage.py", name).format_help()
+    assert len(command.help) > 20
     assert f"manage.py {name}" in text
 
 

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from accounts import audit, guesses, passwords, tasks
 from accounts.models import User
+from accounts.networks import network_of
 from console.forms.accounts import ChangePassword, Forgotten, NewPassword
 from console.views.shared.decorators import personal, public
 from console.views.shared.pages import render_standalone
@@ -52,7 +53,7 @@ def forgotten(request: HttpRequest) -> HttpResponse:
 
 def _is_patient(request: HttpRequest) -> bool:
     """Whether few links were asked for from this network lately: each wakes a worker up."""
-    key = f"forgotten:{guesses.network(request.META['REMOTE_ADDR'])}"
+    key = f"forgotten:{network_of(request.META['REMOTE_ADDR'])}"
     cache.add(key, 0, LINKS_WINDOW)
     try:
         return cache.incr(key) <= LINKS_ALLOWED

@@ -8,9 +8,9 @@ from django.core.management.base import CommandParser
 from accounts import organizations
 from accounts.actors import command_actor
 from accounts.errors import Refusal
+from accounts.management.json_command import JsonCommand
 from accounts.models import OrganizationRole, ProjectRole
 from registry import members
-from registry.management.json_command import JsonCommand
 
 
 class Command(JsonCommand):

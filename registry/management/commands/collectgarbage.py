@@ -7,9 +7,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from accounts import organizations
 from accounts.actors import command_actor
 from accounts.errors import Refusal
+from accounts.management.json_command import say
 from accounts.models import Project
 from registry import garbage, trash
-from registry.management.json_command import say
 from registry.models import Collection
 
 SLICE = 2.0  # seconds between two lines about progress

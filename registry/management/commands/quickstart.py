@@ -24,7 +24,6 @@ from accounts.models import OrganizationRole, Project, User
 from registry import env, hosts, projects
 
 ORGANIZATION, PROJECT = "home", "demo"
-ADMIN_EMAIL = "admin@kcr.localhost"
 FIRST_SIGN_IN = "first-sign-in.txt"
 SCANNER = ("--concurrency=2", "--hostname=scanner@%h", "--loglevel=WARNING")
 RESTART_SECONDS = (1, 2, 5, 10, 30)
@@ -85,8 +84,7 @@ class Command(BaseCommand):
     def introduce(self) -> None:
         """Make the first organization, project and admin when there is nobody, and show the first commands."""
         if not User.objects.exists():
-            email = env.text("KCR_ADMIN_EMAIL", ADMIN_EMAIL)
-            password = env.text("KCR_ADMIN_PASSWORD")
+            email, password = settings.ADMIN_EMAIL, settings.ADMIN_PASSWORD
             shown = password or get_random_string(20)
             actor = command_actor("quickstart")
             organization, _ = organizations.create_organization(ORGANIZATION)

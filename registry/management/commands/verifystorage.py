@@ -5,8 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from accounts.management.json_command import say
 from registry import storage_check
-from registry.management.json_command import say
 
 
 class Command(BaseCommand):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from registry.server.clients import address_of, network_of
+from accounts.networks import network_of
+from registry.server.clients import address_of
 from registry.server.shares import Shares, Turns
 from registry.server.threads import Threads
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 
 from accounts import organizations
-from registry.management.json_command import JsonCommand
+from accounts.management.json_command import JsonCommand
 
 
 class Command(JsonCommand):

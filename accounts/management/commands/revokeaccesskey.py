@@ -6,7 +6,7 @@ from django.core.management.base import CommandParser
 
 from accounts import organizations
 from accounts.actors import command_actor
-from registry.management.json_command import JsonCommand
+from accounts.management.json_command import JsonCommand
 
 
 class Command(JsonCommand):
