@@ -127,6 +127,13 @@ class ProjectRole(models.TextChoices):
     READER = "reader"
 
 
+class RepositoryRole(models.TextChoices):
+    """Member: pull and push. Viewer: pull. Kept as django-guardian's permissions (registry.repositories.set_role)."""
+
+    MEMBER = "member"
+    VIEWER = "viewer"
+
+
 class ProjectMembership(models.Model):
     """A user has a role in a project."""
 

@@ -23,8 +23,6 @@ from .models import (
     OrganizationMembership,
     OrganizationRole,
     Project,
-    ProjectMembership,
-    ProjectRole,
     User,
 )
 
@@ -34,7 +32,8 @@ INVITATION_LIFETIME = timedelta(days=7)
 INVITATIONS_OPEN, INVITATIONS_AN_HOUR = 100, 30  # of an organization: each is a mail to an address that an owner typed
 
 
-def _check_length(display_name: str) -> None:
+def check_display_name(display_name: str) -> None:
+    """Raises Refusal for a display name that is too long."""
     if len(display_name) > MAX_DISPLAY_NAME:
         raise Refusal(_("the name that people read has at most %(count)s characters") % {"count": MAX_DISPLAY_NAME})
 
@@ -65,27 +64,10 @@ def find_user(email: str) -> User:
 
 def create_organization(name: str, display_name: str = "") -> tuple[Organization, bool]:
     """Return the organization, and whether it was made now. Raises Refusal."""
-    _check_length(display_name)
+    check_display_name(display_name)
     if not 2 <= len(name) <= 64 or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
         raise Refusal("an organization's name has 2 to 64 letters, digits, - or _")
     return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
-
-
-def create_project(
-    organization: Organization, name: str, display_name: str = "", description: str = ""
-) -> tuple[Project, bool]:
-    """Return the project, and whether it was made now. ``name`` must be a valid unique ID (registry.oci.names).
-
-    Raises Refusal when another organization has a project of this name.
-    """
-    _check_length(display_name)
-    project, created = Project.objects.get_or_create(
-        name=name,
-        defaults={"organization": organization, "display_name": display_name, "description": description},
-    )
-    if project.organization_id != organization.pk:
-        raise Refusal(_("the project ID %(name)s is taken: IDs are unique in the whole installation") % {"name": name})
-    return project, created
 
 
 @transaction.atomic
@@ -105,7 +87,7 @@ def add_user(
     An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
     Raises Refusal.
     """
-    _check_length(name)
+    check_display_name(name)
     _check_email(email)
     if password is not None:
         try:
@@ -218,7 +200,7 @@ def join(by: Actor, invitation: Invitation, *, name: str, password: str) -> User
     Raises Refusal, also for those who can sign in: an invitation is no way around their password. Raises
     passwords.Busy.
     """
-    _check_length(name)
+    check_display_name(name)
     hashed = passwords.hashed(invitation.email, password)
     with transaction.atomic():
         user, _created = User.objects.get_or_create(email=invitation.email)
@@ -260,19 +242,6 @@ def belongs(user: User, organization: Organization, *, lock: bool = False) -> bo
     """Whether the user is in the organization; with ``lock`` nobody takes them out before the transaction ends."""
     found = OrganizationMembership.objects.filter(user=user, organization=organization)
     return (found.select_for_update(no_key=True) if lock else found).first() is not None
-
-
-def set_project_role(project: Project, user: User, role: ProjectRole | None) -> None:
-    """Give exactly this role in the project; None removes the user from it. Raises Refusal for outsiders."""
-    if role is None:
-        ProjectMembership.objects.filter(project=project, user=user).delete()
-        return
-    if not belongs(user, project.organization):
-        raise Refusal(
-            _("%(user)s is not in the organization %(organization)s")
-            % {"user": user, "organization": project.organization.name}
-        )
-    ProjectMembership.objects.update_or_create(project=project, user=user, defaults={"role": role})
 
 
 def deactivate(by: Actor, user: User) -> bool:

@@ -1,4 +1,8 @@
-"""The people of organizations and projects: roles change here, so that rights end together and the history knows."""
+"""The people of organizations and projects, and their keys.
+
+``set_organization_role`` and ``set_role`` are the only writers of these roles, so that every change is in the audit
+log and ends the rights that depend on it. ``registry.repositories.set_role`` writes the roles on single repositories.
+"""
 
 from __future__ import annotations
 
@@ -48,23 +52,27 @@ def set_role(
     seen: str | None = None,
     undoes: Collection[int] = (),
 ) -> bool:
-    """Give exactly this role in the project, or none; returns whether anything changed.
+    """Give exactly this role in the project, None for no role; returns whether anything changed.
 
-    Rights on single repositories of the project end when a role in it begins: the role holds more. Raises Denied:
-    people of other organizations can be given nothing. Raises Changed: it is not the role that was ``seen``
-    (see ``edits.compare_role``).
+    The user's roles on single repositories of the project end: a role in the project allows more. Raises Denied (the
+    user is not in the organization), Changed (the role is not the one that was ``seen``).
     """
     with transaction.atomic():
-        organizations.belongs(user, project.organization, lock=True)
+        belongs = organizations.belongs(user, project.organization, lock=True)
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         before = role_of(locked, user)
         if before == role:
             return False
         edits.compare_role(user, before, seen)
-        try:
-            organizations.set_project_role(locked, user, role)
-        except Refusal as error:
-            raise Denied(str(error)) from error
+        if role is None:
+            ProjectMembership.objects.filter(project=locked, user=user).delete()
+        elif belongs:
+            ProjectMembership.objects.update_or_create(project=locked, user=user, defaults={"role": role})
+        else:
+            raise Denied(
+                _("%(user)s is not in the organization %(organization)s")
+                % {"user": user, "organization": project.organization.name}
+            )
         _take_grants(actor, user, undoes, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
         audit.record(actor, Event.Action.MEMBER_CHANGE, locked, undoes=undoes, user=user.email, **roles)
@@ -81,10 +89,10 @@ def set_role(
 def set_organization_role(
     actor: Actor, organization: Organization, user: User, role: OrganizationRole | None, *, seen: str | None = None
 ) -> bool:
-    """Give exactly this role in the organization; None takes the user out, with every right below it.
+    """Give a member exactly this role in the organization; None removes the user and every role in its projects.
 
-    Returns whether anything changed. Raises Refusal: an organization keeps one owner at least. Raises Changed: it is
-    not the role that was ``seen``.
+    ``organizations.add_user`` makes members. Returns whether anything changed. Raises Refusal (an organization keeps at
+    least one active owner), Changed (the role is not the one that was ``seen``).
     """
     with transaction.atomic():
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)

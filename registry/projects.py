@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts import organizations
+from accounts.errors import Refusal
 from accounts.models import Organization, Project, ProjectRole, User
 from registry import audit, edits, errors, members
 from registry.models import Event
@@ -33,8 +34,10 @@ def create(
 ) -> tuple[Project, bool]:
     """Return the organization's project of this name, and whether it was made now (an existing one stays as it is).
 
-    A person who makes one is its first admin. Raises NameInvalid, Refusal (another organization has one of this name).
+    The user who makes it becomes its first admin. Raises NameInvalid, Refusal (another organization has a project of
+    this name, or the display name is too long).
     """
+    organizations.check_display_name(display_name)
     if not names.is_project(name):
         raise errors.NameInvalid(
             _(
@@ -43,7 +46,14 @@ def create(
             )
         )
     with transaction.atomic():
-        project, created = organizations.create_project(organization, name, display_name, description)
+        project, created = Project.objects.get_or_create(
+            name=name,
+            defaults={"organization": organization, "display_name": display_name, "description": description},
+        )
+        if project.organization_id != organization.pk:
+            raise Refusal(
+                _("the project ID %(name)s is taken: IDs are unique in the whole installation") % {"name": name}
+            )
         if created:
             audit.record(actor, Event.Action.PROJECT_CREATE, project)
             if actor.user_id is not None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from guardian.shortcuts import assign_perm, remove_perm
 
 from accounts import audit as accounts_audit
-from accounts import grants, organizations
-from accounts.grants import RepositoryRole
-from accounts.models import Project, ProjectMembership, User
+from accounts import organizations
+from accounts.models import Project, ProjectMembership, RepositoryRole, User
 from registry import audit, edits, quotas
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import Event, Repository, RepositoryUserPermission
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 MAX_DESCRIPTION = 100
+PERMISSIONS = {
+    RepositoryRole.MEMBER: ("pull_repository", "push_repository"),
+    RepositoryRole.VIEWER: ("pull_repository",),
+}
 SETTINGS = ("description", "is_public", "tag_overwrite", "auto_scan", "block_severity", "unscanned_grace_hours")
 
 
@@ -165,10 +169,10 @@ def set_role(
     seen: str | None = None,
     undoes: Collection[int] = (),
 ) -> bool:
-    """Give exactly this role on the repository, or none; returns whether anything changed.
+    """Give exactly this role on the repository, None for no role; returns whether anything changed.
 
-    Raises Denied: people of other organizations can be given nothing, members of the project have more already. Raises
-    Changed: it is not the role that was ``seen`` (see ``edits.compare_role``).
+    The only writer of these roles. Raises Denied (the user is not in the organization, or has a role in the project,
+    which allows more), Changed (the role is not the one that was ``seen``).
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, repository.project.organization, lock=True)
@@ -179,7 +183,10 @@ def set_role(
         if before == role:
             return False
         edits.compare_role(user, before, seen)
-        grants.set_role(user, repository, role)
+        wanted = PERMISSIONS[role] if role else ()
+        for permission in PERMISSIONS[RepositoryRole.MEMBER]:
+            change = assign_perm if permission in wanted else remove_perm
+            change(permission, user, repository)
         roles = {"before": before or "", "after": role or ""}
         audit.record(actor, Event.Action.ROLE_CHANGE, repository, undoes=undoes, user=user.email, **roles)
         accounts_audit.record(

@@ -8,7 +8,7 @@ from django import forms
 from django.core import signing
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
-from accounts.grants import RepositoryRole
+from accounts.models import RepositoryRole
 from console.forms.shared.form import Form
 from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION

@@ -10,7 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.grants import RepositoryRole
+from accounts.models import RepositoryRole
 from console.forms.repositories import Grant, NewRepository, RepositorySettings
 from console.forms.shared.seen import seen
 from console.forms.shared.typed_name import TypedName

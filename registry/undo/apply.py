@@ -20,8 +20,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from accounts.grants import RepositoryRole
-from accounts.models import Project, ProjectRole, User
+from accounts.models import Project, ProjectRole, RepositoryRole, User
 from registry import access, errors, images, manifests, members, repositories, trash
 from registry.cleanup import policies
 from registry.database.transactions import retried

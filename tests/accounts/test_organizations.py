@@ -8,7 +8,6 @@ from django.db import IntegrityError, transaction
 from accounts import organizations
 from accounts.actors import SYSTEM
 from accounts.errors import Refusal
-from accounts.grants import RepositoryRole
 from accounts.models import (
     Organization,
     OrganizationMembership,
@@ -16,9 +15,10 @@ from accounts.models import (
     Project,
     ProjectMembership,
     ProjectRole,
+    RepositoryRole,
     User,
 )
-from registry import errors, repositories
+from registry import errors, members, projects, repositories
 from registry.models import Event, RepositoryUserPermission
 from tests.support import PASSWORD
 
@@ -40,11 +40,11 @@ def test_an_organization_is_made_once(db, name):
 
 def test_a_project_is_made_once_and_its_id_is_unique_in_the_installation(world):
     acme, other = Organization.objects.get(name="acme"), Organization.objects.get(name="other")
-    project, created = organizations.create_project(acme, "shop", "The shop")
-    again, created_again = organizations.create_project(acme, "shop", "Another")
+    project, created = projects.create(SYSTEM, acme, "shop", display_name="The shop")
+    again, created_again = projects.create(SYSTEM, acme, "shop", display_name="Another")
     assert (created, created_again, again.pk, again.display_name) == (True, False, project.pk, "The shop")
     with pytest.raises(Refusal, match="is taken"):
-        organizations.create_project(other, "shop")
+        projects.create(SYSTEM, other, "shop")
     assert Project.objects.get(name="shop").organization == acme
 
 
@@ -129,18 +129,18 @@ def test_one_person_may_belong_to_two_organizations(world):
 def test_a_person_has_one_role_in_a_project(world):
     demo, user = world.projects["demo"], world.stranger.user
     for role in (ProjectRole.READER, ProjectRole.ADMIN, ProjectRole.MEMBER, ProjectRole.MEMBER):
-        organizations.set_project_role(demo, user, role)
+        members.set_role(SYSTEM, demo, user, role)
         assert ProjectMembership.objects.get(project=demo, user=user).role == role
-    organizations.set_project_role(demo, user, None)
-    organizations.set_project_role(demo, user, None)
+    members.set_role(SYSTEM, demo, user, None)
+    members.set_role(SYSTEM, demo, user, None)
     assert not ProjectMembership.objects.filter(project=demo, user=user).exists()
     with pytest.raises(IntegrityError), transaction.atomic():
         ProjectMembership.objects.bulk_create([ProjectMembership(project=demo, user=user, role="admin")] * 2)
 
 
 def test_outsiders_get_no_role_in_a_project(world):
-    with pytest.raises(Refusal, match=r"outsider@other\.test is not in the organization acme"):
-        organizations.set_project_role(world.projects["demo"], world.outsider.user, ProjectRole.READER)
+    with pytest.raises(errors.Denied, match=r"outsider@other\.test is not in the organization acme"):
+        members.set_role(SYSTEM, world.projects["demo"], world.outsider.user, ProjectRole.READER)
 
 
 # ── Roles on single repositories ─────────────────────────────────────────────────────────────────────────────────────
@@ -184,10 +184,9 @@ def test_rights_vanish_with_the_repository_and_with_the_person(world):
     assert not RepositoryUserPermission.objects.filter(user_id=world.viewer.user.pk).exists()
 
 
-def test_who_joins_the_project_later_loses_nothing_by_leaving_it(world):
-    """A role on a repository stays what it was while a project role hides it; revoking takes both kinds away."""
+def test_a_role_in_the_project_ends_the_roles_on_its_repositories(world):
     web, user = world.repository("web"), world.pusher.user
-    organizations.set_project_role(world.projects["demo"], user, ProjectRole.READER)
-    assert repositories.role_of(web, user) == RepositoryRole.MEMBER
-    assert repositories.set_role(SYSTEM, web, user, None)
+    assert members.set_role(SYSTEM, world.projects["demo"], user, ProjectRole.READER)
+    assert repositories.role_of(web, user) is None
+    assert members.set_role(SYSTEM, world.projects["demo"], user, None)
     assert repositories.role_of(web, user) is None

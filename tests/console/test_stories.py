@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts import tasks as account_tasks
+from accounts.actors import SYSTEM
 from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
 from console.templatetags.times import day
-from registry import garbage, repositories, tasks
+from registry import garbage, members, repositories, tasks
 from registry.garbage import collector
 from registry.models import BlobLease, CleanupPolicy, Collection, Deletion, Event, Image, Repository, Tag
 from tests.support.images import image_of
@@ -402,7 +403,7 @@ def test_people_are_paged_and_filtered(console, world):
     demo = world.projects["demo"]
     for number in range(60):
         user, _ = organizations.add_user(demo.organization, f"p{number:02}@acme.test", name="Crowd")
-        organizations.set_project_role(demo, user, ProjectRole.READER)
+        members.set_role(SYSTEM, demo, user, ProjectRole.READER)
     browser = console("owner")
     for address in ("/projects/demo/members", "/organizations/acme/"):
         page = text(browser.get(address))

@@ -13,9 +13,8 @@ if not apps.ready:
 
 from accounts import organizations, tasks
 from accounts.actors import SYSTEM
-from accounts.grants import RepositoryRole
-from accounts.models import Invitation, OrganizationRole, ProjectRole
-from registry import repositories
+from accounts.models import Invitation, OrganizationRole, ProjectRole, RepositoryRole
+from registry import members, repositories
 from registry.models import Manifest, Severity
 from scanning.models import Scan
 from tests.support import PASSWORD
@@ -30,7 +29,7 @@ def people() -> None:
         role = OrganizationRole.OWNER if name == "owner" else None
         user, _ = organizations.add_user(demo.organization, f"{name}@acme.test", role=role, password=PASSWORD)
         if name in roles:
-            organizations.set_project_role(demo, user, roles[name])
+            members.set_role(SYSTEM, demo, user, roles[name])
         if name == "viewer":
             repositories.set_role(SYSTEM, web, user, RepositoryRole.VIEWER)
 

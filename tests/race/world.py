@@ -3,7 +3,7 @@
 from accounts import organizations
 from accounts.actors import SYSTEM
 from accounts.models import ProjectRole
-from registry import repositories
+from registry import members, projects, repositories
 
 EMAIL = "pusher@acme.test"
 REPOSITORIES = ("one", "two")
@@ -12,11 +12,11 @@ REPOSITORIES = ("one", "two")
 def main() -> None:
     """Make it."""
     organization, _ = organizations.create_organization("acme")
-    project, _ = organizations.create_project(organization, "demo")
+    project, _ = projects.create(SYSTEM, organization, "demo")
     for name in REPOSITORIES:
         repositories.create(SYSTEM, project, name)
     user, _ = organizations.add_user(organization, EMAIL)
-    organizations.set_project_role(project, user, ProjectRole.MEMBER)
+    members.set_role(SYSTEM, project, user, ProjectRole.MEMBER)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,18 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from accounts import keys, organizations
+from accounts import keys
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
-from accounts.grants import RepositoryRole
-from accounts.models import AccessKey, OrganizationMembership, OrganizationRole, ProjectRole, User
-from registry import access, errors, repositories, trash
+from accounts.models import (
+    AccessKey,
+    OrganizationMembership,
+    OrganizationRole,
+    ProjectMembership,
+    ProjectRole,
+    RepositoryRole,
+    User,
+)
+from registry import access, errors, members, repositories, trash
 from registry.access import Action
 from registry.models import Deletion, Image, Repository
 from registry.oci.names import ImageName
@@ -238,7 +245,8 @@ def make_actor(world: World, mixture: Mixture) -> Actor:
         OrganizationMembership.objects.filter(user=user).update(role=OrganizationRole.OWNER)
     for name, role in (("web", mixture.on_web), ("public", mixture.on_public), ("secret", mixture.on_secret)):
         repositories.set_role(SYSTEM, world.repository(name), user, role)
-    organizations.set_project_role(world.projects["demo"], user, mixture.in_demo)
+    if mixture.in_demo:  # beside roles on repositories, which members.set_role would end
+        ProjectMembership.objects.create(project=world.projects["demo"], user=user, role=mixture.in_demo)
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=mixture.web_is_public)
     limit = world.projects[mixture.limited_to] if mixture.limited_to else None
     persona = make_key(user, "mixture", pull_only=mixture.pull_only, project=limit)
@@ -335,11 +343,11 @@ def _make_viewer(world: World, name: str) -> None:
 
 
 def _make_reader(world: World, name: str) -> None:
-    organizations.set_project_role(world.projects["demo"], world.people[name].user, ProjectRole.READER)
+    members.set_role(SYSTEM, world.projects["demo"], world.people[name].user, ProjectRole.READER)
 
 
 def _leave_project(world: World, name: str) -> None:
-    organizations.set_project_role(world.projects["demo"], world.people[name].user, None)
+    members.set_role(SYSTEM, world.projects["demo"], world.people[name].user, None)
 
 
 def _leave_organization(world: World, name: str) -> None:

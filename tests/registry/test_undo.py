@@ -8,8 +8,7 @@ from django.utils import timezone
 
 from accounts import keys
 from accounts.actors import SYSTEM
-from accounts.grants import RepositoryRole
-from accounts.models import ProjectRole, User
+from accounts.models import ProjectRole, RepositoryRole, User
 from registry import errors, images, manifests, members, repositories, undo
 from registry.cleanup import policies
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag

@@ -6,8 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.grants import RepositoryRole
-from accounts.models import ProjectRole
+from accounts.models import ProjectRole, RepositoryRole
 from registry import members, repositories, trash, undo
 from registry.models import Deletion, Event
 from registry.models import Image as StoredImage

@@ -46,12 +46,12 @@ def main(url: str) -> None:
     django.setup()
     from accounts import organizations
     from accounts.actors import SYSTEM
-    from registry import repositories
+    from registry import projects, repositories
     from scanning.models import Delivery, Notification
     from tests.support.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")
-    project, _ = organizations.create_project(organization, "demo")
+    project, _ = projects.create(SYSTEM, organization, "demo")
     web, _ = repositories.create(SYSTEM, project, "web")
     subscribe(project)
     subscriptions.create(SYSTEM, project, None, "webhook", {"url": url}, min_severity=4, frequency="new", language="en")

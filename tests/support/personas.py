@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 from accounts import keys, organizations
 from accounts.actors import SYSTEM, Actor
-from accounts.grants import RepositoryRole
-from accounts.models import AccessKey, Organization, OrganizationRole, Project, ProjectRole, User
-from registry import repositories
+from accounts.models import AccessKey, Organization, OrganizationRole, Project, ProjectRole, RepositoryRole, User
+from registry import members, projects, repositories
 
 if TYPE_CHECKING:
     from registry.models import Repository
@@ -72,7 +71,7 @@ def make_world() -> World:
     acme, _ = organizations.create_organization("acme")
     other, _ = organizations.create_organization("other")
     for organization, name in ((acme, "demo"), (acme, "lab"), (other, "rival")):
-        world.projects[name], _ = organizations.create_project(organization, name)
+        world.projects[name], _ = projects.create(SYSTEM, organization, name)
     demo, lab, rival = (world.projects[name] for name in ("demo", "lab", "rival"))
     made = world.repositories
     made["web"], _ = repositories.create(SYSTEM, demo, "web")
@@ -82,11 +81,11 @@ def make_world() -> World:
     made["rivals"], _ = repositories.create(SYSTEM, rival, "rivals")
     _add(world, acme, "owner", OrganizationRole.OWNER)
     for role in ProjectRole:
-        organizations.set_project_role(world.projects["demo"], _add(world, acme, role.value), role)
+        members.set_role(SYSTEM, world.projects["demo"], _add(world, acme, role.value), role)
     repositories.set_role(SYSTEM, world.repository("web"), _add(world, acme, "pusher"), RepositoryRole.MEMBER)
     repositories.set_role(SYSTEM, world.repository("web"), _add(world, acme, "viewer"), RepositoryRole.VIEWER)
     _add(world, acme, "stranger")
-    organizations.set_project_role(world.projects["rival"], _add(world, other, "outsider"), ProjectRole.MEMBER)
+    members.set_role(SYSTEM, world.projects["rival"], _add(world, other, "outsider"), ProjectRole.MEMBER)
     return world
 
 

@@ -6,8 +6,8 @@ from django.core.management.base import CommandParser
 
 from accounts import organizations
 from accounts.actors import command_actor
-from accounts.grants import RepositoryRole
 from accounts.management.json_command import JsonCommand
+from accounts.models import RepositoryRole
 from registry import repositories
 
 

@@ -20,8 +20,9 @@ from django.test import RequestFactory
 from django.urls import URLPattern, get_resolver
 
 from accounts import organizations
+from accounts.actors import SYSTEM
 from accounts.models import ProjectRole, User
-from registry import uploads
+from registry import members, uploads
 from tests.support.database import rolled_back
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 from tests.support.images import OCTETS, Image, sha256
@@ -203,7 +204,7 @@ def scene(world, docker) -> Scene:
         docker("member").push(f"{repository}/app", "1.0", image)
         docker("member").push_blob(f"{repository}/app", found.loose)
     user, _ = organizations.add_user(world.projects["demo"].organization, "deactivated@acme.test")
-    organizations.set_project_role(world.projects["demo"], user, ProjectRole.MEMBER)
+    members.set_role(SYSTEM, world.projects["demo"], user, ProjectRole.MEMBER)
     world.people["deactivated"] = make_key(user)
     return found
 
