@@ -1,4 +1,4 @@
-"""The one who acts, as every rule of this house sees it: never a request, never a session."""
+"""The actor of a change or read, as permission rules and audit logs see it: never a request, never a session."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Somebody acting, with the limits of the way they came in.
+    """A user, an anonymous visitor or the system, with the limits of the credentials that were used.
 
-    ``user_id`` None: nobody in particular (anonymous), or the system itself when ``is_system``.
+    ``user_id`` is None for an anonymous visitor, and for the system (``is_system``).
     ``key_id``: the access key that was used; it must still be alive whenever a right is asked for.
     ``project_id``: the only project in which the key has rights (None: all of the user's).
     ``key_expires_at``: when that key ends, in seconds since 1970 (None: never), so that its holder can be warned.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
-    ``address`` and ``client`` (the user agent) are for the history.
+    ``address`` and ``client`` (the User-Agent) are for the audit log.
     """
 
     user_id: int | None = None
@@ -30,7 +30,7 @@ class Actor:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether nobody signed in."""
+        """Whether the actor came without credentials, and is not the system."""
         return self.user_id is None and not self.is_system
 
 
@@ -39,5 +39,5 @@ SYSTEM = Actor(label="system", is_system=True)
 
 
 def command_actor(command: str) -> Actor:
-    """The operator at the command line, as the history shows them."""
+    """The operator who runs a command of manage.py, as the audit log names them."""
     return Actor(label=f"manage.py {command}", is_system=True)

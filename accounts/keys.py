@@ -42,7 +42,7 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key and its secret: the only moment at which the secret exists in the clear."""
+    """A new key and its secret in the clear, which is not stored."""
 
     key: AccessKey
     secret: str
@@ -120,7 +120,7 @@ def revoke(key: AccessKey, *, by: Actor | None = None) -> bool:
 
 
 def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
-    """A key for one project is the business of that project's organization; others, of all the holder's."""
+    """A key for one project is recorded in that project's organization, any other key in all of its holder's."""
     by = by or Actor(user_id=key.user_id, label=key.user.email)
     detail = {
         "key": key.identifier,
@@ -136,8 +136,8 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
 def authenticate(identifier: str, secret: str, *, address: str, client: str) -> AccessKey:
     """Return the living key with this identifier and secret, in one query when all is well.
 
-    Raises WrongCredentials, or TooManyFailures: a network with ten failures in five minutes is not heard at all; an
-    account with ten is still opened by its right secret, so that nobody can be locked out from elsewhere.
+    Raises WrongCredentials, TooManyFailures. A network with ten failures in five minutes is refused without a check. An
+    account with ten is still opened by its right secret: otherwise another network could lock its holder out.
     """
     count = guesses.recent_in_block(address).order_by().values("block").annotate(count=Count("pk")).values("count")
     key = (
@@ -165,7 +165,7 @@ def authenticate(identifier: str, secret: str, *, address: str, client: str) -> 
 
 
 def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
-    """The actor that a key makes of its holder."""
+    """The holder of a key as an actor, with the limits of the key."""
     return Actor(
         user_id=key.user_id,
         key_id=key.pk,
@@ -179,22 +179,22 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
 
 
 def _matches(secret: str, stored: str) -> bool:
-    """Compare in constant time, under today's installation secret or one that was rotated out."""
+    """Compare in constant time, under KCR_SECRET_KEY and each of KCR_SECRET_KEY_FALLBACKS."""
     candidates = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return any(constant_time_compare(hash_secret(secret, candidate), stored) for candidate in candidates)
 
 
 def _hint(identifier: str, secret: str) -> str:
-    """What went wrong, told only to those who proved that they may know."""
+    """The reason for the refusal. It names the mistake only to a client that gave the right console password."""
     if "@" in identifier and passwords.is_right(identifier, secret):
         return "the console password is not accepted here: make an access key, and log in with its ID and secret"
     return "unknown access key, or wrong secret"
 
 
 class LastUsed:
-    """When each key was used last, gathered in memory and written at most once a minute a key.
+    """When each key was used last, collected in memory and written at most once a minute for each key.
 
-    A request notes; ``flush()`` writes, from a thread of its own that lives while there is something to write.
+    Requests call ``note``. ``registry.background`` calls ``flush`` from its own thread.
     """
 
     def __init__(self) -> None:
@@ -215,7 +215,7 @@ class LastUsed:
                 self._notes[key_id] = (now, address[:45], client[:200])
 
     def flush(self) -> int:
-        """Write what was gathered; returns how many keys were written."""
+        """Write the noted uses; returns how many keys were written."""
         with self._lock:
             notes, self._notes = self._notes, {}
             self._written |= {key_id: at for key_id, (at, _, _) in notes.items()}

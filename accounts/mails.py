@@ -1,4 +1,4 @@
-"""Mails about somebody's account, in HTML and text, in their own language."""
+"""Mails about accounts, in HTML and text, in the language of the receiver."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def send(user: User, subject: str, template: str, **context: Any) -> None:
-    """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises what the mail server's client raises."""
+    """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises OSError (SMTPException is one)."""
     _send(user.email, subject, template, context | {"user": user})
 
 
@@ -57,7 +57,7 @@ def send_expiry_warning(key: AccessKey) -> None:
 
 
 def send_revoked_key(key: AccessKey, by: str) -> None:
-    """Another person revoked the key: what logs in with it fails."""
+    """Another person revoked the key. Logins with it fail."""
     with translation.override(key.user.language or None):
         subject = _("Your access key “%(name)s” has been revoked") % {"name": key.name}
         send(key.user, subject, "key_revoked", key=key, by=by)

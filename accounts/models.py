@@ -1,4 +1,4 @@
-"""Tables of who: organizations, projects, users, memberships, access keys, tokens.
+"""Tables of organizations, projects, users, memberships, access keys and tokens.
 
 Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
       ├──< OrganizationMembership >────────────────┼──< ConsoleSession
@@ -33,7 +33,7 @@ class Organization(models.Model):
 
 
 class Project(models.Model):
-    """The home of repositories. ``name`` is its unique ID: part of every image URI, never changed."""
+    """Holds repositories. ``name`` is its unique ID, a part of every image URI that never changes."""
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
     name = models.CharField(max_length=40, unique=True)
@@ -149,10 +149,10 @@ class ProjectMembership(models.Model):
 
 
 class Invitation(models.Model):
-    """An owner asks the holder of a mail address to join an organization; the row goes when the invitation ends.
+    """An owner asks the holder of a mail address to join an organization. The row is deleted when the invitation ends.
 
-    The same for addresses with and without an account. ``token_hash`` belongs to the link of the mail, empty until the
-    mail is sent.
+    Addresses with and without an account are treated alike. ``token_hash`` is the hash of the token in the mail's link,
+    empty until the mail is sent.
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="invitations")
@@ -176,12 +176,15 @@ class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
     """Reads of access keys."""
 
     def alive(self) -> Self:
-        """Keys that may be used now: not revoked, not expired, of an active user."""
+        """Keys that may be used now: not revoked, not expired, of an active user.
+
+        Asks the database for the time (Now), so that prepared queries (registry.database.prepared) can hold it.
+        """
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)
 
 
 class AccessKey(models.Model):
-    """What docker login takes: ``identifier`` as user name and a secret that is stored as a keyed hash only.
+    """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
 
     The limits (project, pull only, expiry) are given when the key is made and never change.
     """
@@ -234,12 +237,12 @@ class RefreshTokenQuerySet(models.QuerySet["RefreshToken"]):
     """Reads of refresh tokens."""
 
     def alive(self) -> Self:
-        """Tokens that have not run out and whose key may still be used."""
+        """Tokens that have not expired and whose key may be used."""
         return self.filter(expires_at__gt=timezone.now(), key__in=AccessKey.objects.alive())
 
 
 class RefreshToken(models.Model):
-    """What an OAuth2 client keeps instead of the secret; bound to its key and to one service."""
+    """A token that an OAuth2 client keeps instead of the secret; bound to its key and to one service."""
 
     key = models.ForeignKey(AccessKey, on_delete=models.CASCADE, related_name="refresh_tokens")
     service = models.CharField(max_length=255)
@@ -274,7 +277,7 @@ class SignInFailureQuerySet(models.QuerySet["SignInFailure"]):
 
 
 class SignInFailure(models.Model):
-    """One wrong secret, counted for a while (`accounts.guesses`); ``account`` is a hash of what was typed.
+    """One wrong secret, counted for five minutes (`accounts.guesses`); ``account`` is the hash of the typed name.
 
     ``address`` and ``block`` are networks: /64 and /48 of an address of IPv6, both the same for one of IPv4.
     """

@@ -1,4 +1,4 @@
-"""Organizations, projects and the people in them."""
+"""Organizations, their people and invitations, and users. Roles change in ``registry.members``."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def add_user(
 ) -> tuple[User, bool]:
     """Return the user as a member of the organization, and whether the user was made now.
 
-    ``by``: who adds them; ``invited_by``: who invited them, when they add themselves by accepting.
+    ``by`` adds the user. ``invited_by`` is the label of the inviter when the user joins by an invitation.
     An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
     Raises Refusal.
     """
@@ -171,7 +171,7 @@ def _check_invitations(organization: Organization, email: str) -> None:
 
 
 def find_invitation(token: str) -> Invitation | None:
-    """The open invitation of this link, None when it has ended."""
+    """The open invitation with this token, None when it has ended."""
     secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     found = Invitation.objects.filter(token_hash__in=[keys.hash_secret(token, secret) for secret in secrets])
     return found.filter(expires_at__gt=timezone.now()).select_related("organization").first()
@@ -239,7 +239,7 @@ def _record_invitation(by: Actor, action: audit.Action, invitation: Invitation) 
 
 
 def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:
-    """Whether the user is in the organization; with ``lock`` nobody takes them out before the transaction ends."""
+    """Whether the user is in the organization. ``lock`` keeps them in it until the transaction ends."""
     found = OrganizationMembership.objects.filter(user=user, organization=organization)
     return (found.select_for_update(no_key=True) if lock else found).first() is not None
 

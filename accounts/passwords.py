@@ -1,8 +1,8 @@
-"""Passwords of the console: the only module that looks at one or sets one for a request.
+"""Passwords of the console: the only module that checks or sets one for a request.
 
-Looking takes 100 MB and a tenth of a second, on purpose. So each look is counted (`accounts.guesses`) and takes one of
-a few places. A browser that has signed in to the account before has a cookie: it is counted apart from strangers, who
-can neither shut it out nor take the last place.
+A check takes 100 MB and a tenth of a second on purpose (Argon2). So each is counted (`accounts.guesses`), and only a
+few run at once. A browser that has signed in to the account before has a cookie. It is counted apart from strangers,
+so that strangers can neither lock it out nor take the last place.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ USERS_OF_A_BROWSER = 5
 
 
 class Busy(guesses.Slowed):
-    """Many passwords are looked at at the moment."""
+    """Too many passwords are being checked: try again in a few seconds."""
 
 
 class Places:
-    """How many passwords a process looks at at once: ``places``, ``for_strangers`` of them, one for each account.
+    """Limits how many passwords a process checks at once: ``places`` in all, ``for_strangers`` of them for strangers.
 
-    One for each account: a person who sends many requests gets the same share as everybody else.
+    An account has one place, so that a client with many requests gets no larger share.
     """
 
     def __init__(self, places: int, for_strangers: int) -> None:
@@ -68,7 +68,7 @@ class Places:
 _places = Places(PLACES, PLACES_FOR_STRANGERS)
 
 
-# ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Checking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def authenticate(email: str, password: str, *, address: str, browser: str = "") -> User:
     """Return the active user with this e-mail address and password. ``browser``: the cookie that `remember` made.
 
@@ -91,7 +91,7 @@ def authenticate(email: str, password: str, *, address: str, browser: str = "") 
 
 
 def is_right(email: str, password: str) -> bool:
-    """Whether they belong together, for a hint to a person whose attempt has been counted already; False when busy."""
+    """Whether the password is right, for a hint in an attempt that has been counted already; False when busy."""
     email = email.lower()[:254]
     user = User.objects.filter(email=email, is_active=True).first()
     try:
@@ -120,7 +120,7 @@ def change(user: User, current: str, new: str) -> None:
 
 
 def set_new(user: User, new: str) -> None:
-    """Set a password for a user who proved with a link that it is them. Raises Busy."""
+    """Set a password for a user who came by the link of a mail. Raises Busy."""
     with _places.take(user.email, is_stranger=False):
         _set(user, new)
 

@@ -24,7 +24,7 @@ _ORIGIN = "origin"
 
 
 def stored(key: str) -> str:
-    """What the table holds for the key in a cookie (64 hexadecimal digits). A key has 165 random bits: no salt."""
+    """The primary key for the key in a cookie: 64 hexadecimal digits. A key has 165 random bits: no salt."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
@@ -57,11 +57,11 @@ class SessionStore(DatabaseStore):
         return row
 
     def note_origin(self, address: str, client: str) -> None:
-        """Remember where this session was begun, and when."""
+        """Keep where and when the session began."""
         self[_ORIGIN] = {"address": address[:45], "client": client[:200], "at": timezone.now().isoformat()}
 
     def note_seen(self) -> None:
-        """Write down, every five minutes at most, that the session is in use; a full disk does not hinder reading."""
+        """Save that the session is in use, every five minutes at most; a full disk does not keep pages from working."""
         now = timezone.now()
         if self.seen_at and now - self.seen_at >= SEEN_RESOLUTION:
             with suppress(OperationalError):
@@ -97,7 +97,7 @@ class SessionStore(DatabaseStore):
 
 
 def of_user(user: User) -> list[ConsoleSession]:
-    """The living sessions of somebody, the one used last first."""
+    """The user's sessions that have not ended, the one used last first."""
     return list(ConsoleSession.objects.filter(user=user, expire_date__gt=timezone.now()).order_by("-seen_at"))
 
 

@@ -1,7 +1,7 @@
 """Registry tokens: signed, short-lived, for one host (Docker token specification; RFC 7519).
 
-A token says who holds it and what it was issued for. It gives nothing by itself: each request asks the database for
-the holder's rights of that moment. Signing keys live in the database, encrypted, so that every process shares them.
+A token names its holder and the actions it was issued for. It grants nothing by itself: each request asks the database
+for the holder's rights at that moment. Signing keys are in the database, encrypted, so that all processes share them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CLAIMS = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "access"]
 
 
 class InvalidToken(ValueError):
-    """Not a token of ours, or not one for here and now."""
+    """The token was not issued by this installation, is for another host, or has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a valid token said: its holder and its grants."""
+    """A valid token: its holder and its grants."""
 
     actor: Actor
     grants: tuple[Grant, ...] = field(default=())
@@ -115,7 +115,7 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
 
 @lru_cache(maxsize=4096)
 def _claims(text: str, service: str) -> dict[str, Any]:
-    """The claims of a token that we signed for the service. A client sends the same one many times: look once."""
+    """The claims of a token that was signed for the service. Cached, since a client sends the same token many times."""
     header = json.loads(base64url_decode(text.partition(".")[0].encode()))
     if not isinstance(header, dict) or not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
         raise InvalidToken("unexpected token header")
@@ -127,7 +127,7 @@ def _claims(text: str, service: str) -> dict[str, Any]:
         issuer=settings.PUBLIC_URL,
         options={"require": _CLAIMS},
     )
-    # ``issue`` makes no longer ones: this one was made elsewhere, with a stolen key.
+    # ``issue`` makes no token that is valid for longer: this one was made with a stolen key.
     if not claims["exp"] - claims["iat"] <= LIFETIME.total_seconds():
         raise InvalidToken("the token is valid for too long")
     return claims
@@ -158,7 +158,7 @@ def _token(claims: dict[str, Any], address: str, client: str) -> Token:
 def issue_refresh(key: AccessKey, service: str) -> str:
     """Make a refresh token for a key and one service; only its hash is kept, and the last REFRESH_TOKENS of a key.
 
-    "" when the database cannot be written, as on a full disk: the client keeps the secret then, and can go on.
+    Returns "" when the database cannot be written, as on a full disk: the client goes on with the secret.
     """
     token = new_secret(REFRESH_PREFIX)
     try:
@@ -194,9 +194,9 @@ def redeem_refresh(token: str, service: str, *, address: str, client: str) -> Ac
 
 
 def rotate_signing_key(by: Actor = SYSTEM, *, only_if_due: bool = False) -> bool:
-    """Make a new signing key and forget those that no living token can need. Returns whether one was made.
+    """Make a new signing key and delete those that no valid token can need. Returns whether one was made.
 
-    The one that was in use until now is kept, however old: tokens live that it signed a moment ago.
+    The previous key is kept, however old it is: tokens that it signed a moment ago are valid.
     """
     now = timezone.now()
     newest = SigningKey.objects.order_by("-created_at", "-pk").first()
@@ -227,7 +227,7 @@ def replace_signing_keys(by: Actor = SYSTEM) -> int:
 
 
 def _record_rotation(by: Actor, new: SigningKey, withdrawn: int = 0) -> None:
-    """The key signs for everybody: the event is in the log of every organization."""
+    """The key signs the tokens of all users, so the event goes to the log of every organization."""
     detail = {"identifier": new.identifier, "withdrawn": withdrawn}
     everywhere = Organization.objects.values_list("pk", flat=True)
     audit.record(by, audit.Action.SIGNING_KEY_ROTATE, organizations=everywhere, detail=detail)
@@ -239,7 +239,7 @@ def forget_keys() -> None:
 
 
 def forget_expired() -> int:
-    """Delete refresh tokens that have run out; returns how many."""
+    """Delete refresh tokens that have expired; returns how many."""
     return RefreshToken.objects.filter(expires_at__lte=timezone.now()).delete()[0]
 
 

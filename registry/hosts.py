@@ -1,7 +1,7 @@
-"""From a host and a path to a project, repository and image, and back: the only place that knows both forms of names.
+"""Image names on the wire and in the registry: the only module that knows both forms.
 
     project host   {project}.{region}.{domain}   /v2/{repository}/{image}/…
-    bare host      the host of KCR_PUBLIC_URL     /v2/{project}/{repository}/{image}/…
+    shared host    the host of KCR_PUBLIC_URL     /v2/{project}/{repository}/{image}/…
 
 Both name the same image. A token is for one of them: its audience is ``Host.service``.
 """
@@ -18,7 +18,7 @@ from registry.oci import names
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host name of the registry. ``project`` is "" for the bare host."""
+    """One host name of the registry. ``project`` is "" for the shared host."""
 
     project: str = ""
 
@@ -42,7 +42,7 @@ class Host:
             raise NameInvalid(f"{error}; on this host: {form}") from error
 
     def find(self, wire_name: str) -> names.ImageName | None:
-        """The image that a name means on this host, or None when it means nothing."""
+        """The image that a name means on this host, or None when the name is not valid."""
         try:
             return self.parse(wire_name)
         except NameInvalid:
@@ -53,7 +53,7 @@ class Host:
         return str(name).removeprefix(f"{self.project}/") if self.project else str(name)
 
     def uri(self, name: names.ImageName | str) -> str:
-        """What to give to docker: host and name."""
+        """The image reference for docker, without tag: host and name."""
         return f"{self.service}/{self.spell(name)}"
 
 
@@ -61,7 +61,7 @@ BARE = Host()
 
 
 def of_header(header: str) -> Host:
-    """The host that a Host header (already allowed by ALLOWED_HOSTS) names. Raises PathUnknown for none of ours."""
+    """The host that a Host header (already allowed by ALLOWED_HOSTS) names. Raises PathUnknown."""
     suffix = f".{settings.REGION}.{settings.DOMAIN}"
     if not is_bare(header):
         project = _hostname(header).removesuffix(suffix)
@@ -74,9 +74,9 @@ def of_header(header: str) -> Host:
 
 
 def is_bare(header: str) -> bool:
-    """Whether a Host header (already allowed by ALLOWED_HOSTS) names the bare host.
+    """Whether a Host header (already allowed by ALLOWED_HOSTS) names the shared host.
 
-    A name below the region is a project's, unless it is KCR_PUBLIC_URL's or stands in KCR_ALLOWED_HOSTS as it is.
+    A name below the region is a project's, unless it is KCR_PUBLIC_URL's or is written out in KCR_ALLOWED_HOSTS.
     """
     hostname = _hostname(header)
     is_below = f".{hostname}".endswith(f".{settings.REGION}.{settings.DOMAIN}")
@@ -89,7 +89,7 @@ def _hostname(header: str) -> str:
 
 
 def of_service(service: str) -> Host | None:
-    """The host whose ``service`` this is, if it is one of ours."""
+    """The host with this ``service``; None for any other text."""
     if service == BARE.service:
         return BARE if settings.BARE_HOST_NAMES else None
     project = service.partition(".")[0]

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def role_of(project: Project, user: User) -> ProjectRole | None:
-    """The role that the user has in the project itself (organization owners have every right without one)."""
+    """The user's role in the project; organization owners need none."""
     role = ProjectMembership.objects.filter(project=project, user=user).values_list("role", flat=True).first()
     return ProjectRole(role) if role else None
 
@@ -104,7 +104,7 @@ def set_organization_role(
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
             raise Refusal(
-                _("%(user)s is the last owner of %(organization)s: make somebody else an owner first")
+                _("%(user)s is the last owner of %(organization)s: make another member an owner first")
                 % {"user": user, "organization": organization}
             )
         organizations.note_role(actor, organization, user, held.role, role)
@@ -120,9 +120,9 @@ def set_organization_role(
 
 
 def keys_in_project(project: Project) -> QuerySet[AccessKey]:
-    """The living keys that can act in the project: their holder has a role there, and no limit keeps them out.
+    """The valid keys that can act in the project: their holder has a role there, and they are not for another project.
 
-    Keys of people who have a role on a repository of the project, and of the organization's owners, are among them.
+    A role on a single repository of the project counts, and being an owner of the organization.
     """
     holder = OuterRef("user")
     roles = ProjectMembership.objects.filter(project=project, user=holder)
@@ -133,22 +133,22 @@ def keys_in_project(project: Project) -> QuerySet[AccessKey]:
 
 
 def keys_in_organization(organization: Organization) -> QuerySet[AccessKey]:
-    """The living keys of the organization's people, but for those that are limited to projects of other ones."""
+    """The valid keys of the organization's people, without those for projects of other organizations."""
     belongs = OrganizationMembership.objects.filter(organization=organization, user=OuterRef("user"))
     return AccessKey.objects.alive().filter(Exists(belongs), Q(project=None) | Q(project__organization=organization))
 
 
 def may_revoke(actor: Actor, project: Project, key: AccessKey) -> bool:
-    """Whether an admin of the project may end this key of the project.
+    """Whether an admin of the project may revoke this key.
 
-    A key that is limited to the project: every admin. A key without a limit may act in other projects too, which are
-    not the admin's business: the organization's owners only. An admin can take away the holder's role in the project.
+    Any admin may revoke a key that is limited to the project. A key without a limit can act in other projects as well,
+    so only an owner of the organization may revoke it; an admin can remove the holder's role in the project instead.
     """
     return key.project_id == project.pk or _owners(project.organization).filter(user=actor.user_id).exists()
 
 
 def revoke_key(actor: Actor, project: Project, key: AccessKey) -> bool:
-    """End a key that can act in the project, and tell its holder; False when it was ended already. Raises Denied."""
+    """Revoke a key that can act in the project, and mail its holder; False when it was revoked. Raises Denied."""
     if not may_revoke(actor, project, key):
         raise Denied(_("only an owner of the organization may revoke a key that is not limited to this project"))
     return organizations.revoke_key(actor, key)

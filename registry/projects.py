@@ -1,4 +1,4 @@
-"""Projects: made with a name that is part of every image's address; described; limited."""
+"""Projects: create, change settings and quotas."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 SETTINGS = ("display_name", "description")
-LIMITS = {  # by what they are of
+LIMITS = {  # the field of each quota
     "repositories": "repository_limit",
     "images": "image_limit",
     "tags": "tag_limit",
@@ -62,21 +62,21 @@ def create(
 
 
 def was_just_made(project: Project, actor: Actor) -> bool:
-    """Whether this very actor made it within the last minute: a form that was sent twice."""
+    """Whether this user made the project within the last minute, as when a form is sent twice."""
     lately = timezone.now() - timedelta(minutes=1)
     made = Event.objects.filter(project=project, action=Event.Action.PROJECT_CREATE, at__gte=lately)
     return made.filter(user=actor.user_id).exists()
 
 
 def settings_of(project: Project) -> dict[str, Any]:
-    """The settings as they are."""
+    """The current settings."""
     return {name: getattr(project, name) for name in SETTINGS}
 
 
 def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
-    """Change settings (SETTINGS) or quotas (fields of LIMITS); returns whether any changed, which one event tells.
+    """Change settings (SETTINGS) or quotas (fields of LIMITS), recorded as one event; returns whether any changed.
 
-    ``seen``: the settings that the person was looking at. Raises Changed (the settings are not what was seen).
+    ``seen``: the settings when the user decided. Raises Changed (they are different now).
     """
     if unknown := wanted.keys() - {*SETTINGS, *LIMITS.values()}:
         raise TypeError(f"a project has no setting {', '.join(sorted(unknown))}")

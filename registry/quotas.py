@@ -1,7 +1,8 @@
-"""Quotas: exact, because each count is taken under the lock that every addition needs.
+"""Quotas. They are exact, because each count is taken under the lock that every addition needs.
 
-repositories of a project: the Project row; images of a repository: the Repository row; tags and digests of an image:
-the Image row. Digests in Recovery count, since their manifests are kept: so recovering any never needs room.
+The lock is the Project row for the repositories of a project, the Repository row for the images of a repository, and
+the Image row for the tags and digests of an image. Digests in Recovery count, since their manifests are kept. So
+restoring a digest never exceeds a quota.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every view of the registry API has in common: who, which host, which image, which action."""
+"""Base classes of the views of the registry API: they find the host, the actor, the image and the action."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WARN_BEFORE = 7 * 24 * 3600
 
 
 def _warning(actor: Actor | None) -> str:
-    """What there is to say to the person behind a client (distribution-spec 1.1, "Warnings"), "" for nothing."""
+    """The Warning header (distribution-spec 1.1, "Warnings") for a key that expires soon, else ""."""
     if actor is None or actor.key_expires_at is None or actor.key_expires_at - time.time() > WARN_BEFORE:
         return ""
     day = datetime.fromtimestamp(actor.key_expires_at, UTC).date()
@@ -39,7 +39,7 @@ def _warning(actor: Actor | None) -> str:
 
 
 class AcceptAnything(BaseContentNegotiation):
-    """A registry answers with the type that was pushed, whatever Accept says."""
+    """Ignores Accept: a registry answers with the media type that was pushed."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
         """Bodies are read by ``registry.v2.http``, never parsed."""
@@ -63,19 +63,19 @@ class RegistryView(APIView):
 
     @property
     def actor(self) -> Actor:
-        """Who acts."""
+        """The actor of the request."""
         return cast("Actor", self.request.user)
 
     @property
     def token(self) -> Token | None:
-        """The token that the actor came with; None for Basic."""
+        """The token of the request; None with Basic."""
         return cast("Token | None", self.request.auth)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Find out the host, and who asks. Raises Unauthorized when nobody does."""
+        """Find the host and the actor. Raises Unauthorized without credentials."""
         method = (request.method or "").lower()
         if request.method not in self.actions and method in self.http_method_names and hasattr(self, method):
-            raise errors.Unsupported  # nobody has said who may do this
+            raise errors.Unsupported  # ``actions`` does not say who may do this
         self.host = self.find_host(request)
         super().initial(request, *args, **kwargs)
         if cast("Actor | None", request.user) is None:
@@ -86,7 +86,7 @@ class RegistryView(APIView):
         return hosts.of_header(request.get_host())
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        """Add what every answer carries."""
+        """Add the headers of every answer."""
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
         if warning := _warning(getattr(request, "_user", None)):
@@ -94,7 +94,7 @@ class RegistryView(APIView):
         return response
 
     def get_exception_handler_context(self) -> dict[str, Any]:
-        """What the mapper may look at."""
+        """The context of ``registry.v2.errors.answer``."""
         return {"view": self, "request": self.request}
 
     def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
@@ -111,7 +111,7 @@ class RegistryView(APIView):
 
 
 class PersonalView(RegistryView):
-    """A view that asks only who somebody is, and whether they still are."""
+    """A view that needs a valid login and no action on an image."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Refuse a token whose key or user has ended."""
@@ -120,13 +120,13 @@ class PersonalView(RegistryView):
 
 
 class ImageView(RegistryView):
-    """A view of one image: ``self.name`` is where it lives, spelled on the wire as ``self.wire_name``."""
+    """A view of one image: ``self.name``, written in the URL as ``self.wire_name``."""
 
     wire_name: str
     name: ImageName
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Read the name, and refuse a token that was not issued for it, or not for this action."""
+        """Read the name, and refuse a token that was not issued for it and this action."""
         self.wire_name = kwargs["name"]
         super().initial(request, *args, **kwargs)
         self.name = self.host.parse(self.wire_name)
@@ -136,21 +136,21 @@ class ImageView(RegistryView):
             raise errors.ScopeInsufficient
 
     def covers(self, wire_name: str, action: Action) -> bool:
-        """Whether the request's credentials were made for this action on this name; Basic ones are for everything."""
+        """Whether the request's token was issued for this action on this name; Basic covers everything."""
         return self.token is None or self.token.allows("repository", wire_name, action)
 
     def scope(self) -> str:
         """``repository:<name>:<actions>`` of this request."""
         action = self.actions.get(self.request.method or "")
         if action is None or self.host.find(self.wire_name) is None:
-            return ""  # a header must not hold what anybody wrote
+            return ""  # the challenge must not repeat arbitrary text of the URL
         return f"repository:{self.wire_name}:{_SCOPE_OF[action]}"
 
 
 class UnknownView(PersonalView):
-    """Every path that the API does not have: an error in JSON, for every method, after the same question who asks."""
+    """Every other path: the same check of the login, then an error in JSON, for every method."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Ask who it is, as everywhere; then say that there is nothing."""
+        """Check the login. Then raises PathUnknown."""
         super().initial(request, *args, **kwargs)
         raise errors.PathUnknown

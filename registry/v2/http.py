@@ -1,4 +1,4 @@
-"""Bytes in and out. Only this module touches a request's input, and it reads no more than it is told to."""
+"""Bodies and headers of requests and answers. Only this module reads a request's input, up to a given limit."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WE
 def body(request: Request, block_size: int = BLOCK) -> Iterator[bytes]:
     """The request's body, in blocks of at most 1 MiB, with or without Content-Length.
 
-    Django's own ``read()`` gives nothing for a chunked body and says nothing of a cut one; so the server's stream is
-    read here. Raises SizeInvalid when the client stops early or sends too slowly, TooManyRequests when the user sends
-    too many bodies at once.
+    Reads the server's stream: Django's ``read()`` returns nothing for a chunked body, and no error for one that is cut
+    off. Raises SizeInvalid (the client stops early or sends too slowly), TooManyRequests (the user sends too many
+    bodies at once).
     """
     stream, left = request.META["wsgi.input"], declared_length(request)
     if left is None and not request.META.get("wsgi.input_terminated"):
@@ -51,7 +51,7 @@ def _blocks(stream: Any, left: int | None, block_size: int) -> Iterator[bytes]:
             block = stream.read(block_size if left is None else min(block_size, left))
         except NoShare as error:
             raise _too_many() from error
-        except Exception as error:  # each server has its own exceptions for a body that breaks off
+        except Exception as error:  # servers raise different exceptions for a body that breaks off
             raise errors.SizeInvalid("the body broke off") from error
         if not block:
             break
@@ -103,7 +103,7 @@ def page_size(request: Request, default: int, maximum: int) -> int:
 
 
 def text(request: Request, name: str) -> str:
-    """A parameter that is compared with stored text. Raises RequestInvalid for what no stored text can be."""
+    """A parameter that is compared with stored text. Raises RequestInvalid for text that cannot be stored."""
     value = request.GET.get(name, "")
     if len(value) > MAX_TEXT or "\0" in value:
         raise errors.RequestInvalid(f"{name} must have at most {MAX_TEXT} characters")
@@ -111,13 +111,13 @@ def text(request: Request, name: str) -> str:
 
 
 def next_link(route: str, arguments: dict[str, Any], **parameters: Any) -> dict[str, str]:
-    """The Link header of a list that goes on (RFC 8288)."""
+    """The Link header to the next page of a list (RFC 8288)."""
     query = urlencode({key: value for key, value in parameters.items() if value != ""})
     return {"Link": f'<{reverse(route, kwargs=arguments)}?{query}>; rel="next"'}
 
 
 def has_already(request: Request, etag: str) -> bool:
-    """Whether If-None-Match says that the client has this already (RFC 9110, section 13.1.2)."""
+    """Whether If-None-Match names this ETag (RFC 9110, section 13.1.2)."""
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in known))
 
@@ -125,7 +125,7 @@ def has_already(request: Request, etag: str) -> bool:
 def empty(status: int, **headers: Any) -> HttpResponse:
     """A reply without a body; header names are written with underscores.
 
-    A 304 has to be given the Content_Length of what it does not send (RFC 9110, 8.6).
+    The caller gives a 304 the Content_Length of the body that is not sent (RFC 9110, section 8.6).
     """
     response = HttpResponse(status=status, headers={"Content-Length": "0"} | named(headers))
     del response.headers["Content-Type"]
@@ -145,7 +145,7 @@ def json(data: Any, **headers: Any) -> JsonResponse:
 
 
 def named(headers: dict[str, Any]) -> dict[str, str]:
-    """Headers as they are written: ``Docker_Content_Digest`` is Docker-Content-Digest."""
+    """Headers by their real names: ``Docker_Content_Digest`` becomes Docker-Content-Digest."""
     return {name.replace("_", "-"): str(value) for name, value in headers.items()}
 
 

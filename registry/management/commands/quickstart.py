@@ -82,7 +82,7 @@ class Command(BaseCommand):
         self.stopping = True
 
     def introduce(self) -> None:
-        """Make the first organization, project and admin when there is nobody, and show the first commands."""
+        """Make the first organization, project and owner when there is no user, and show the first commands."""
         if not User.objects.exists():
             email, password = settings.ADMIN_EMAIL, settings.ADMIN_PASSWORD
             shown = password or get_random_string(20)
@@ -146,7 +146,7 @@ class Command(BaseCommand):
 
 
 def check_addresses() -> None:
-    """Raises CommandError when somebody else listens at KCR_LISTEN: the server would only crash, again and again."""
+    """Raises CommandError when KCR_LISTEN is in use: the server would only crash again and again."""
     for address in settings.LISTEN.split(","):
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
