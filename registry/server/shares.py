@@ -31,7 +31,7 @@ class Shares:
         self._sum = 0
 
     @property
-    def lock_for_share(self) -> int:
+    def held(self) -> int:
         """Units that are taken now, by all clients."""
         return self._sum
 

@@ -50,8 +50,11 @@ def descriptor(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:
 
 
 def canonical_json(document: Mapping[str, Any]) -> bytes:
-    """A document as the bytes whose digest names it."""
-    return json.dumps(document, indent=2, ensure_ascii=False).encode()
+    """A document as the bytes whose digest names it. A half character has no UTF-8, so it is escaped."""
+    try:
+        return json.dumps(document, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=2).encode()
 
 
 def random_bytes(seed: str, size: int) -> bytes:
