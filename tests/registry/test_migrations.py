@@ -128,7 +128,11 @@ def test_columns_and_events_have_plain_names(empty_database, monkeypatch):
     assert [event.detail for event in Event.objects.order_by("pk")] == [new for _, new in DETAILS.values()] * 2
     changed = Event.objects.filter(action="repository.update").order_by("pk")[0]
     words = event_words(changed)
-    for change in ("automatic scan: yes → no", "pull policy: off → High", "grace period of the pull policy: always → 24 h"):
+    for change in (
+        "automatic scan: yes → no",
+        "pull policy: off → High",
+        "grace period of the pull policy: always → 24 h",
+    ):
         assert change in words
     undone = undo.undo(SYSTEM, Event.objects.filter(action="repository.update"))
     assert (len(undone.done), undone.skipped) == (4, [])
