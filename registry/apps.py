@@ -13,7 +13,7 @@ class RegistryConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks; keep other processes of this user out of this one's memory and environment."""
-        if sys.platform == "linux":  # until it starts another program
+        """Register the system checks. Block ptrace and /proc access by other processes of the same user."""
+        if sys.platform == "linux":  # execve resets the flag
             ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         from . import checks  # noqa: F401, PLC0415  Django finds checks by importing them

@@ -1,4 +1,4 @@
-"""What a web process does beside its requests: it writes what they gathered, and looks after its connections."""
+"""A thread of each web process that writes buffered statistics and checks pooled database connections."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush, counter.flush)
 
 
 class Flusher(threading.Thread):
-    """Writes down every few seconds what requests have gathered in memory; what a crash takes is only statistics."""
+    """Writes the BUFFERS every SECONDS. A crash loses at most that much of the statistics."""
 
     def __init__(self) -> None:
         super().__init__(name="flusher", daemon=True)
 
     def run(self) -> None:
-        """For as long as the process lives."""
+        """Flush until the process ends."""
         pause, lost = threading.Event(), 0
         while not pause.wait(SECONDS):
             flush()
@@ -38,10 +38,10 @@ class Flusher(threading.Thread):
 
 
 def forget_dead_connections(known: int) -> int:
-    """Look at all pooled connections when more were found dead than were ``known``; returns how many are known now.
+    """Check the whole pool if it has lost more than ``known`` connections. Return the number lost so far.
 
-    The pool by itself finds one dead connection after the other, with pauses: after an outage of the database it would
-    be away for most of a minute more.
+    The pool alone finds dead connections one by one, with pauses: after an outage of the database, requests would fail
+    for most of another minute.
     """
     pool = getattr(connection, "pool", None)
     lost: int = pool.get_stats().get("connections_lost", 0) if pool else 0
@@ -51,7 +51,7 @@ def forget_dead_connections(known: int) -> int:
 
 
 def flush() -> None:
-    """Write every buffer; a failure is logged, and what it lost is not tried again."""
+    """Write every buffer. Log a failure; its statistics are lost."""
     for write in BUFFERS:
         try:
             close_old_connections()

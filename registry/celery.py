@@ -1,8 +1,7 @@
-"""Work in the background: Celery over Redis, or over files when this installation is one machine.
+"""Background tasks: Celery with Redis, or with files when all processes run on one machine.
 
-The broker of files (registry.broker) needs nothing installed or running. It loses what a crashed worker had taken,
-and looks for work once in a while instead of being told; both are bearable, because each task may run twice, late or
-never without harm (a sweep finds what is due).
+The file broker (registry.broker) needs no server. A crashed worker loses its message, and workers poll once a second.
+Neither does harm: a task may run twice, late or never, because periodic sweeps find work that is due.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ app.conf.update(
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
     timezone="UTC",
-    # A scan may take minutes: it must not hold up what people wait for.
+    # A scan may take minutes. A queue of its own keeps scans from delaying other tasks.
     task_routes={
         f"scanning.tasks.{name}": {"queue": "scans"} for name in ("scan", "refresh_database", "check_isolation")
     },
@@ -43,7 +42,7 @@ app.conf.update(
         "run cleanup policies": {"task": "registry.tasks.clean_repositories", "schedule": 300.0},
         "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},
         "prune the audit log": {"task": "accounts.tasks.prune_audit_log", "schedule": crontab(minute="45", hour="3")},
-        "delete for good what nobody recovered": {"task": "registry.tasks.purge_deletions", "schedule": 600.0},
+        "purge expired deletions": {"task": "registry.tasks.purge_deletions", "schedule": 600.0},
         "collect garbage": {
             "task": "registry.tasks.collect_garbage",
             "schedule": crontab(minute="10", hour="4"),

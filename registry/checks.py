@@ -1,4 +1,4 @@
-"""What must be right before the server starts (``manage.py check``)."""
+"""System checks of the settings (``manage.py check``)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def names_of_hosts(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
 
 @checks.register(CHECKS)
 def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]:
-    """The data directory can be written to, and this user alone can read it: sessions, mails and secrets are in it."""
+    """The data directory is writable, and private to this user: it holds sessions, mails and secrets."""
     directory = settings.DATA_DIR
     if not os.access(directory, os.W_OK):
         return [checks.Error(f"KCR_DATA_DIR {directory} cannot be written to", id="registry.E002")]

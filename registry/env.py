@@ -1,6 +1,6 @@
-"""Settings come from the environment and from nowhere else: this module reads and checks them.
+"""Read and check settings from the environment, their only source.
 
-Every name begins with ``KCR_``, but for what other programs are told as well; docs/reference/settings.md lists them.
+Every name begins with ``KCR_``, except variables that other programs use as well. See docs/reference/settings.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LEAST_SECRET, LEAST_DIFFERENT = 32, 8  # characters
 
 
 def text(name: str, default: str = "") -> str:
-    """The setting as it was written, without surrounding space; the default when it is absent or empty."""
+    """Return the value without surrounding space, or the default when it is absent or empty."""
     return os.environ.get(name, "").strip() or default
 
 
@@ -77,7 +77,7 @@ def public_url(name: str, default: str) -> SplitResult:
 
 
 def of_the_system(*names: str) -> dict[str, str]:
-    """Those of these variables that are set: what every program is told, such as the way through a proxy."""
+    """Return the given environment variables that are set, such as HTTPS_PROXY."""
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
@@ -113,7 +113,7 @@ def mail(name: str) -> Mail | None:
 
 
 def private_directory(name: str, default: Path) -> Path:
-    """A directory, made for this user alone when it is missing; ``manage.py check`` says what is wrong with it."""
+    """Return the directory; create it with mode 0700 if it is missing. ``manage.py check`` reports problems with it."""
     path = Path(text(name, str(default))).absolute()
     with suppress(OSError):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,9 +121,9 @@ def private_directory(name: str, default: Path) -> Path:
 
 
 def close_to_others(*paths: Path) -> None:
-    """Take every right of group and others from these files and directories, where they exist and are ours.
+    """Remove the permissions of group and others from these paths. Skip missing paths and those of other users.
 
-    Former versions made them with the rights of the user's umask.
+    Older versions created them with the umask of the user.
     """
     for path in paths:
         with suppress(OSError):
@@ -132,16 +132,16 @@ def close_to_others(*paths: Path) -> None:
 
 
 def write_private(path: Path, content: str) -> None:
-    """Write a file that its owner alone can read, in place of one that is there."""
+    """Write the file with mode 0600; replace an existing file."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(content)
 
 
 def secret(name: str, path: Path) -> str:
-    """A secret from the environment, or from a file that is made, readable by its owner only, when it is missing.
+    """Return the secret from the environment or the file. Create the file with a random secret if it is missing.
 
-    There is no default that two installations could share. Raises ImproperlyConfigured for what could be guessed.
+    There is no default value: two installations would share it. Raises ImproperlyConfigured for a weak secret.
     """
     if value := text(name):
         _require_random(name, value)

@@ -1,4 +1,4 @@
-"""Named places at which tests make a process die, fail or wait; nothing at all in production.
+"""Named places where tests make a process die, fail or wait. They do nothing unless KCR_FAILPOINT is set.
 
 ``KCR_FAILPOINT=name:die`` ends the process there at once (no clean-up, as kill -9), ``name:fail`` raises OSError(EIO),
 ``name:full`` raises OSError(ENOSPC), ``name:wait`` sleeps for a second.
@@ -14,7 +14,7 @@ _NAME, _, _ACTION = os.environ.get("KCR_FAILPOINT", "").partition(":")
 
 
 def failpoint(name: str) -> None:
-    """Do what ``KCR_FAILPOINT`` says for this place."""
+    """Run the action of ``KCR_FAILPOINT`` if it names this place."""
     if name == _NAME:
         _act()
 

@@ -1,4 +1,4 @@
-"""Whether this process lives, and whether it can do its work."""
+"""Liveness (``/healthz``) and readiness (``/readyz``)."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 @csrf_exempt  # the check would parse the body; these views read none
 @require_safe
 def alive(request: HttpRequest) -> JsonResponse:
-    """``/healthz``: the process answers."""
+    """``/healthz``: 200 while the process answers."""
     return JsonResponse({"status": "ok"})
 
 
 @csrf_exempt
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """``/readyz``: database, storage and broker answer; 503 and which one when not."""
+    """``/readyz``: 200 if database, storage and broker answer, else 503. The JSON body has the state of each."""
     states = {name: _state(name, probe) for name, probe in _PROBES.items()}
     is_ready = all(state == "ok" for state in states.values())
     return JsonResponse({"status": "ok" if is_ready else "unavailable", **states}, status=200 if is_ready else 503)

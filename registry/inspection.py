@@ -1,4 +1,4 @@
-"""What is inside a manifest, for people: layers and the commands that made them, configuration, parts, referrers."""
+"""Contents of a manifest for the console: layers with their commands, config, parts of an index, referrers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from registry.oci.configs import Config, Some
 
 MAX_REFERRERS = 100
 NONE: Some[tuple[str, str]] = Some()
-COMMANDS_WEIGHT = 60_000  # bytes of the commands of the layers, on a page; all are cut when they are more
+COMMANDS_WEIGHT = 60_000  # bytes of all layer commands on a page; longer ones are truncated
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An entry of an index. ``manifest`` is None for one that is not here any more."""
+    """An entry of an index. ``manifest`` is None if the entry is deleted."""
 
     digest: str
     media_type: str
@@ -39,9 +39,9 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a manifest holds. An index has ``parts``; everything else has ``layers``.
+    """An index has ``parts``; all other manifests have ``layers``.
 
-    ``has_config``: the configuration is an image's, and here. ``annotations`` are the first of the document's.
+    ``has_config``: the config has an image type and its bytes are stored. ``annotations``: the first of the document.
     """
 
     document: documents.Document
@@ -54,7 +54,7 @@ class Contents:
 
 
 def contents(manifest: Manifest) -> Contents:
-    """Look inside a live manifest with its image. At most four queries and one small file."""
+    """Return the contents of a live manifest. At most four queries, and reads at most the config blob."""
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     referrers = list(Manifest.objects.referring_to(manifest.image, manifest.digest).defer("content")[:MAX_REFERRERS])
     if manifest.media_type in media_types.INDEXES:
@@ -76,7 +76,7 @@ def contents(manifest: Manifest) -> Contents:
 
 def _layers(document: documents.Document, config: Config) -> list[Layer]:
     commands = [step.created_by or step.comment for step in config.history if step.made_layer]
-    if len(commands) != len(document.layers):  # a history that does not fit would name the wrong commands
+    if len(commands) != len(document.layers):  # the history does not match the layers: show no commands
         commands = [""] * len(document.layers)
     if configs.weight(*commands) > COMMANDS_WEIGHT:
         longest = max(50, COMMANDS_WEIGHT // 6 // len(commands))

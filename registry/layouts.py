@@ -1,4 +1,4 @@
-"""An image as a folder that the scanner reads: an OCI layout (image-spec 1.1, image-layout.md)."""
+"""Write an image as an OCI layout for the scanner (image-spec 1.1, image-layout.md)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from registry.models import Manifest
 
 _DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}")
-LAYER = "application/vnd.oci.image.layer.v1.tar"  # whether it is compressed is seen by its bytes
+LAYER = "application/vnd.oci.image.layer.v1.tar"  # readers detect compression from the bytes
 
 
 class Elsewhere(Exception):
-    """Layers of the image are not kept here, so it cannot be looked at."""
+    """The image has layers that are stored elsewhere, so it cannot be scanned."""
 
 
 def write(manifest: Manifest, folder: Path, *, copied: bool = False) -> None:
     """Write the layout of one image into an empty folder.
 
-    Manifest and configuration are our own, so that a reader sees each layer, in its order, and nothing of what the
-    image says of itself: its types, its ``artifactType``, and diff_ids that name another layer. Bytes that are files on
-    the same file system are hard links, and who reads the folder must not write to it; with ``copied`` they are copies,
-    for a reader who is another user. Raises Elsewhere, and BlobUnknown when bytes are lost or short.
+    Manifest and config are generated, so the scanner sees every layer in order and cannot be misled by media types,
+    ``artifactType`` or wrong diff_ids of the image. Layers are hard links where possible, so the scanner must not write
+    to them; with ``copied`` they are copies, for a scanner that runs as another user. Raises Elsewhere, and BlobUnknown
+    when bytes are missing or short.
     """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     held = {blob.digest: blob for blob in Blob.objects.filter(references__manifest=manifest)}
@@ -47,7 +47,7 @@ def write(manifest: Manifest, folder: Path, *, copied: bool = False) -> None:
 
 
 def _config(document: documents.Document, held: dict[str, Blob]) -> bytes:
-    """The configuration, cut to what tells one layer from another; unchanged when it is not JSON."""
+    """Return a config with os, architecture and rootfs only; the original bytes if it is not a JSON object."""
     assert document.config is not None  # it is an image
     with blobs.open_bytes(held[document.config.digest]) as file:
         content = bytes(file.read(configs.MAX_BYTES))
@@ -61,14 +61,14 @@ def _config(document: documents.Document, held: dict[str, Blob]) -> bytes:
 
 
 def _tell_apart(diff_ids: Sequence[str], layers: Sequence[str]) -> bool:
-    """Whether there is one diff_id for each layer, and two layers share one only when they are the same."""
+    """Whether each layer has a diff_id, and only equal layers share one."""
     if len(diff_ids) != len(layers) or not all(_DIFF_ID.fullmatch(diff_id) for diff_id in diff_ids):
         return False
     return len(set(diff_ids)) == len(set(zip(diff_ids, layers, strict=True)))
 
 
 def _written(folder: Path, media_type: str, content: bytes) -> dict[str, Any]:
-    """Write a document into the layout; its descriptor."""
+    """Write a document into the layout. Return its descriptor."""
     digest = str(digests.of(content, digests.DEFAULT_ALGORITHM))
     path = _file(folder, digest)
     path.unlink(missing_ok=True)  # a layer with the same bytes, linked

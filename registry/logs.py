@@ -1,4 +1,4 @@
-"""Logs: JSON lines for programs, short lines for a person at a terminal. No line holds the secret of a link."""
+"""Log formats: JSON lines, or short lines on a terminal. Secrets of links are removed from paths."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
     from django.urls import ResolverMatch
 
-#: Names of URL arguments that open something for everybody who knows them. Every route names its secret so.
+#: Names of URL arguments that are secrets. Every route with a secret uses one of these names.
 SECRET_ARGUMENTS = frozenset({"token"})
 _LONG_SEGMENT = re.compile(r"[^/]{33,}")
 
@@ -28,10 +28,10 @@ def holds_secret(match: ResolverMatch | None) -> bool:
 
 
 def shown_path(request: HttpRequest) -> str:
-    """The path of a request as a log may show it.
+    """Return the path of a request without secrets.
 
-    A route with a secret argument stands for its paths. A path without a route may be such a link that a mail program
-    has changed: its segments of more than 32 characters are left out.
+    For a route with a secret argument, return the route. A path without a route may be a secret link that a mail
+    program changed: replace segments of more than 32 characters by ``***``.
     """
     match = request.resolver_match or _resolved(request.path_info)
     if match is None:
@@ -60,17 +60,17 @@ class SecretsFilter(logging.Filter):
 
 
 def formatter() -> logging.Formatter:
-    """The one for whoever reads standard error."""
+    """Return the terminal formatter if standard error is a terminal, else JsonFormatter."""
     if sys.stderr.isatty():
         return logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
     return JsonFormatter()
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and whatever a call gave as ``extra``."""
+    """Time, level, logger, message, and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """Return the JSON object without a line feed."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

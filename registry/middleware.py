@@ -1,7 +1,4 @@
-"""Every request gets an id and one line in the log; behind trusted proxies, its client's own address.
-
-Bodies that no form of ours has are refused here, before anything reads them.
-"""
+"""Request id, access log, client address behind trusted proxies, and a limit on the size of forms."""
 
 from __future__ import annotations
 
@@ -23,11 +20,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("registry.access")
 
-MAX_LENGTH_DIGITS = 19  # what a length of 64 bits has
+MAX_LENGTH_DIGITS = 19  # decimal digits of a signed 64-bit length
 
 
 class RequestMiddleware:
-    """Outermost: sets ``request.id``, says it in ``X-Request-Id``, logs method, path, status and time.
+    """Outermost: sets ``request.id`` and ``X-Request-Id``; logs method, path, status and time.
 
     Query strings, headers and the secrets of links are never logged (`registry.logs.shown_path`).
     """
@@ -61,10 +58,9 @@ class RequestMiddleware:
 
 
 class FormLimitMiddleware:
-    """Refuses every body that cannot be a form.
+    """Refuses bodies that are no form, before a view reads them. Paths below /v2 are exempt: `registry.v2.http` reads them.
 
-    413: it has more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes. 411: it does not say its length. Only the paths below /v2
-    are left out: `registry.v2.http` reads those bodies itself, and nothing parses them as forms.
+    411: no Content-Length. 413: more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes. 400: Content-Length is not a number.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:

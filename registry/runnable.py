@@ -1,7 +1,7 @@
-"""What a client could run: the scanner scans exactly that, and a pull policy waits for the scan of exactly that.
+"""Decide whether a client could run a manifest. The scanner and pull policies use the same answer.
 
-Clients ignore most of what a manifest says of itself. podman runs an image that has an ``artifactType``, and layers of
-any media type. So the configuration and the bytes of the layers decide here, and what is in doubt counts as an image.
+Clients ignore most fields of a manifest: podman runs an image with an ``artifactType`` and layers of any media type.
+So this module reads the config and the bytes of the layers. In doubt, a manifest counts as an image.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ _OCTAL = re.compile(rb"[0-7]+")
 
 
 def is_image(manifest: Manifest) -> bool:
-    """Whether a client could run this manifest, which is not an index, as an image.
+    """Return True if a client could run this manifest (not an index).
 
-    It could when the configuration is an image's, by its media type or by its content, or when it is of an unknown type
-    and the layers are of an image's types. It could not when every layer is a statement about something, as in the
-    attestations of BuildKit and the signatures of cosign, which have an image's configuration too. Bytes that are lost
-    count as an image's. Takes one query, reads the configuration when its type is unknown, and the first block of
-    layers.
+    True: the config is an image config by media type or content, or its type is unknown and a layer has an image layer
+    type. False: every layer is a JSON statement, as in attestations of BuildKit and signatures of cosign, which also
+    have image configs. Missing bytes count as an image. One query; reads the config if its type is unknown, and the
+    first block of each layer.
     """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     if document.config is None:
@@ -47,7 +46,7 @@ def _is_image_config(document: documents.Document, config: documents.Descriptor,
     content = _begin(held.get(config.digest), configs.MAX_BYTES)
     if content is None:
         return True
-    if content.strip() == b"{}":  # what the specification asks of artifacts
+    if content.strip() == b"{}":  # the empty descriptor of artifacts (image-spec, manifest.md)
         return False
     return configs.has_file_system(content) or any(media_types.is_layer(layer.media_type) for layer in document.layers)
 
@@ -59,7 +58,7 @@ def _is_statement(blob: Blob | None) -> bool:
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether this is the header of a tar archive: the sum of its bytes stands in it."""
+    """Whether this block is a tar header with a correct checksum."""
     written = head[_CHECKSUM].strip(b" \0").partition(b"\0")[0]
     if len(head) < TAR_BLOCK or not _OCTAL.fullmatch(written):
         return False
@@ -69,7 +68,7 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _begin(blob: Blob | None, most: int) -> bytes | None:
-    """The first bytes of a blob; None when it is not here or has lost its bytes."""
+    """Return the first ``most`` bytes of a blob; None if the blob or its bytes are missing."""
     if blob is None:
         return None
     try:

@@ -13,7 +13,7 @@ from registry import env
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # ── Where this installation lives ────────────────────────────────────────────────────────────────────────────────────
-os.umask(0o077)  # every process reads the settings first: what it writes is for its own user alone
+os.umask(0o077)  # every process imports the settings first, so all files it creates are private to its user
 DATA_DIR = env.private_directory("KCR_DATA_DIR", BASE_DIR / "data")
 PUBLIC = env.public_url("KCR_PUBLIC_URL", "http://localhost:8080")
 PUBLIC_URL = PUBLIC.geturl()
@@ -85,11 +85,11 @@ DATABASE_URL = env.text("KCR_DATABASE_URL")
 if DATABASE_URL:
     if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
         raise ImproperlyConfigured("KCR_DATABASE_URL must be a postgres:// address; leave it empty for SQLite")
-    # Checked before use: when the database comes back, no request is answered with a connection from before.
+    # Check a connection before use: after an outage of the database, no request gets a dead connection.
     DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
     DATABASES["default"]["OPTIONS"] = {
         **DATABASES["default"].get("OPTIONS", {}),
-        # Whoever waits longer between two attempts is away longer than the database was.
+        # Retry every 5 seconds: with longer pauses the service stays down after the database is back.
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5, "reconnect_timeout": 5},
         "connect_timeout": 5,
     }
@@ -133,7 +133,7 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "guardian.backends.ObjectPermissionBackend",
 ]
-ANONYMOUS_USER_NAME = None  # guardian: no row stands for "nobody"
+ANONYMOUS_USER_NAME = None  # guardian: do not create a user row for anonymous access
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{validator}"}
@@ -177,7 +177,7 @@ DEFAULT_FROM_EMAIL = env.text("KCR_MAIL_FROM", f"KCR <kcr@{PUBLIC.hostname}>")
 EMAIL_TIMEOUT = 20
 if MAIL:
     EMAIL_HOST, EMAIL_PORT, EMAIL_USE_SSL, EMAIL_USE_TLS, EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = MAIL
-else:  # nobody said how to send: mails are written to files
+else:  # no mail server is configured: Django writes mails to files
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
     env.close_to_others(EMAIL_FILE_PATH)

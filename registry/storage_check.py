@@ -1,4 +1,4 @@
-"""Compares the rows of blobs with the stored bytes. Repairs nothing."""
+"""Compare the rows of Blob with the stored bytes. Repairs nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ORPHAN_AGE = timedelta(hours=48)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as the rows say. ``kind``: missing, short, damaged or orphan."""
+    """A difference between rows and stored bytes. ``kind``: missing, short, damaged or orphan."""
 
     kind: str
     key: str
@@ -33,10 +33,10 @@ class Problem:
 
 
 def verify(*, full: bool = False) -> Iterator[Problem | int]:
-    """Compare rows and stored bytes; with ``full`` every byte is read.
+    """Compare rows and stored bytes; with ``full``, read every byte and compare digests.
 
-    Yields problems, and now and then how many blobs were looked at. Repairs nothing: pushing a missing or short blob
-    again does (so the file of a damaged one is to be removed first); orphans are for a person to judge.
+    Yields problems, and after each batch the number of blobs checked so far. A push of a missing or short blob repairs
+    it; the file of a damaged blob must be removed before. Orphans need a decision by the operator.
     """
     storage, looked, last = blob_storage(), 0, 0
     while rows := list(Blob.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
@@ -57,9 +57,9 @@ def _compare(blob: Blob, *, full: bool) -> Problem | None:
             is_whole = not full or _reads_as(blob.digest, blob.storage_key)
             return None if is_whole else Problem("damaged", blob.storage_key, blob.digest)
         kind = "short" if storage.exists(blob.storage_key) else "missing"
-    except FileNotFoundError:  # between the two looks
+    except FileNotFoundError:  # deleted between holds() and open()
         kind = "missing"
-    except OSError as error:  # the disk has lost it, or it is somebody else's by now
+    except OSError as error:  # a disk error, or the file has other permissions
         logger.error("%s cannot be read: %s", blob.storage_key, error)
         kind = "damaged"
     return None if _has_moved(blob) else Problem(kind, blob.storage_key, blob.digest)
@@ -74,12 +74,12 @@ def _reads_as(digest: str, storage_key: str) -> bool:
 
 
 def _has_moved(blob: Blob) -> bool:
-    """Whether the blob was collected, or repaired under another key, since it was read."""
+    """Whether the row was deleted or got another storage key since it was read."""
     return not Blob.objects.filter(pk=blob.pk, storage_key=blob.storage_key).exists()
 
 
 def _is_owned(key: str) -> bool:
-    if not key.isascii():  # somebody put it there: keys of ours end in the id of the upload that brought the bytes
+    if not key.isascii():  # not written by KCR: its keys end in an upload id
         return False
     if Blob.objects.filter(storage_key=key).exists() or ObjectTrash.objects.filter(pk=key).exists():
         return True

@@ -1,4 +1,4 @@
-"""What happens by the clock. Each task calls one function, and may run twice, late or never."""
+"""Celery tasks. Each calls one function, and may run twice, late or never."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def queue(task: Any, *arguments: int) -> None:
-    """Queue a task whose work is written down already: when the broker is away, a sweep finds it later."""
+    """Queue a task whose work is already saved in the database: if the broker is down, a sweep finds the work later."""
     try:
         task.delay(*arguments)
     except OperationalError:
@@ -24,18 +24,18 @@ def queue(task: Any, *arguments: int) -> None:
 
 
 def start_collection(collection_id: int) -> None:
-    """Have a worker take up a run of the collector."""
+    """Queue a run of the collector."""
     queue(run_collection, collection_id)
 
 
 def start_cleanup(policy_id: int) -> None:
-    """Have a worker run a cleanup policy, or go on with its run."""
+    """Queue a cleanup policy; a worker starts its run or continues the open one."""
     queue(clean_repository, policy_id)
 
 
 @shared_task
 def sweep_uploads() -> int:
-    """End uploads whose time is over."""
+    """Discard expired uploads."""
     return uploads.sweep()
 
 
@@ -47,7 +47,7 @@ def forget_pulls() -> int:
 
 @shared_task
 def measure_usage() -> int:
-    """Measure what repositories and projects store, where something has changed."""
+    """Measure the stored bytes of repositories and projects that have changed."""
     return sizes.refresh()
 
 
@@ -59,13 +59,13 @@ def prune_history() -> int:
 
 @shared_task
 def clean_repository(policy_id: int) -> None:
-    """Run one cleanup policy, or go on with the run that is open."""
+    """Start a run of the policy, or continue its open run."""
     cleanup.run(policy_id)
 
 
 @shared_task
 def clean_repositories() -> int:
-    """Start the cleanup policies whose night has come, and go on with what a worker that ended left."""
+    """Start cleanup policies that are due, and continue runs whose worker ended."""
     policies = cleanup.due()
     for policy_id in policies:
         start_cleanup(policy_id)
@@ -74,7 +74,7 @@ def clean_repositories() -> int:
 
 @shared_task
 def purge_deletions() -> int:
-    """Delete for good what nobody recovered in time."""
+    """Purge deletions whose time in Recovery is over."""
     return trash.purge()
 
 
@@ -86,7 +86,7 @@ def run_collection(collection_id: int) -> None:
 
 @shared_task
 def collect_garbage() -> int:
-    """Every night: start runs of the collector for whatever has something due."""
+    """Every night: start the collector for each project with due reviews."""
     started = garbage.request_all()
     for collection_id in started:
         start_collection(collection_id)
@@ -95,7 +95,7 @@ def collect_garbage() -> int:
 
 @shared_task
 def sweep_collections() -> int:
-    """Go on with runs that nobody works on."""
+    """Queue open collector runs that have no worker."""
     unfinished = garbage.unfinished()
     for collection_id in unfinished:
         start_collection(collection_id)
@@ -104,11 +104,11 @@ def sweep_collections() -> int:
 
 @shared_task
 def reap_objects() -> int:
-    """Delete stored bytes that no row names any more."""
+    """Delete stored objects that no row references."""
     return garbage.reap()
 
 
 @shared_task
 def reconcile_blobs() -> int:
-    """Every week: look for blobs that everybody forgot."""
+    """Every week: add a review to blobs that have no reference, lease or review."""
     return garbage.reconcile()
