@@ -1,7 +1,8 @@
-"""Blobs that are here: who sees them, and who may name them in a manifest.
+"""Blobs: find, read, mount, lease and drop.
 
-A blob is seen per repository, never for the digest's sake: through a live manifest of an image of the repository that
-has not expired, or, by those who may push there, through an open lease. See docs/design/storage.md, "Visibility".
+A blob is visible per repository: to everyone who may pull, if a live manifest of an unexpired image references it; to
+those who may push, also through an open lease. Knowing the digest is not enough. See docs/design/storage.md,
+"Visibility".
 """
 
 from __future__ import annotations
@@ -73,20 +74,20 @@ def _pulled(actor: Actor, project: Any, repository: Any, digest: Any) -> QuerySe
 
 
 def open_bytes(blob: Blob) -> File[bytes]:
-    """The blob's bytes, open for reading. Raises BlobUnknown when they are damaged: pushing them again repairs it."""
+    """Open the blob's bytes. Raises BlobUnknown if they are missing or short; another push of the blob repairs it."""
     return _whole(blob, lambda storage: storage.open(blob.storage_key))
 
 
 def place(blob: Blob, path: Path, *, copied: bool = False) -> None:
-    """Let the blob's bytes also be at ``path``, to be read only unless they are ``copied``.
+    """Link the blob's bytes at ``path``, read-only; with ``copied``, copy them.
 
-    Raises BlobUnknown when they are damaged.
+    Raises BlobUnknown if they are missing or short.
     """
     _whole(blob, lambda storage: storage.place(blob.storage_key, path, copied=copied))
 
 
 def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:
-    """Use a blob's bytes, when all of them are there. Raises BlobUnknown."""
+    """Call ``use`` if the storage has all bytes of the blob. Raises BlobUnknown."""
     storage = blob_storage()
     try:
         if storage.holds(blob.storage_key, blob.size):
@@ -98,9 +99,9 @@ def _whole(blob: Blob, use: Callable[[BlobStorage], Result]) -> Result:
 
 
 def read(repository: Repository, digest: str, limit: int) -> bytes | None:
-    """A blob of at most ``limit`` bytes that the repository has or has leased; None: there is none, or damaged.
+    """Return a blob of at most ``limit`` bytes that the repository references or leases; None if missing or damaged.
 
-    For ourselves: the console shows what is in an expired image.
+    Ignores expiry and permission: the console shows expired images too.
     """
     own = ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))
     leases = BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))
@@ -117,7 +118,7 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
 def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     """The blob; an actor who may push may name it in a manifest of this repository for at least half a LEASE.
 
-    Two queries and no write while more than that is left. Raises DigestInvalid, BlobUnknown, and what
+    Two queries and no write while the present lease is long enough. Raises DigestInvalid, BlobUnknown, and what
     ``access.require`` raises.
     """
     parse_digest(digest)
@@ -140,9 +141,9 @@ def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
 
 
 def mount(actor: Actor, repository: Repository, source: ImageName | None, digest: str) -> Blob | None:
-    """The blob, when ``source`` shows it to the actor; then leased in ``repository`` as well.
+    """Lease a blob of ``source`` that the actor may pull to ``repository``, and return it.
 
-    None in every other case, whatever the cause: a mount must not tell what exists.
+    Return None in all other cases: a mount must not reveal which repositories and blobs exist.
     """
     if source is None or not digests.is_wellformed(digest):
         return None
@@ -161,7 +162,7 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
 
 
 def nameable(repository: Repository, wanted: Iterable[str], *, leased: bool = True) -> BlobQuerySet:
-    """The blobs among these digests that the repository shows: to everybody, and with ``leased`` to its pushers."""
+    """Return the blobs with these digests that a manifest of the repository may name; ``leased``: open leases count."""
     seen = Q(Exists(ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))))
     if leased:
         seen |= Q(Exists(BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))))
@@ -169,9 +170,9 @@ def nameable(repository: Repository, wanted: Iterable[str], *, leased: bool = Tr
 
 
 def drop(repository: Repository, digest: str) -> None:
-    """Take a blob away from those who push here.
+    """End the repository's lease of a blob.
 
-    Raises DigestInvalid, BlobUnknown, Unsupported (a live manifest names it).
+    Raises DigestInvalid, BlobUnknown, Unsupported (a live manifest references it).
     """
     parse_digest(digest)
     with transaction.atomic():
@@ -186,7 +187,7 @@ def drop(repository: Repository, digest: str) -> None:
 
 
 def lease(repository: Repository, blob: Blob) -> None:
-    """Let those who push to the repository name the (locked) blob for a whole LEASE. Call it inside a transaction."""
+    """Lease the blob to the repository until now + LEASE. Run inside a transaction that has locked the blob's row."""
     until = timezone.now() + LEASE
     BlobLease.objects.bulk_create(
         [BlobLease(repository=repository, blob=blob, expires_at=until)],
@@ -198,7 +199,7 @@ def lease(repository: Repository, blob: Blob) -> None:
 
 
 def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:
-    """Have the collector look after that time whether the project still uses these blobs. Inside a transaction."""
+    """Schedule a BlobReview of these blobs for the project. Run inside a transaction."""
     BlobReview.objects.bulk_create(
         [BlobReview(blob_id=blob, review_after=after, project_id=project_id) for blob in sorted(set(blobs))],
         update_conflicts=True,
@@ -209,7 +210,7 @@ def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:
 
 
 def check_room() -> None:
-    """Raises StorageFull when only the reserve is left, which is for what people must be able to do on a full disk."""
+    """Raises StorageFull if only the reserve is left: deleting and signing in must work on a full disk."""
     try:
         blob_storage().check_room()
     except Full as error:
@@ -217,7 +218,7 @@ def check_room() -> None:
 
 
 def parse_digest(text: str) -> digests.Digest:
-    """Read a digest from a client. Raises DigestInvalid."""
+    """Parse a digest from a request. Raises DigestInvalid."""
     try:
         return digests.parse(text)
     except digests.InvalidDigest as error:
@@ -225,5 +226,5 @@ def parse_digest(text: str) -> digests.Digest:
 
 
 def _is_pusher(actor: Actor, repository: Repository) -> bool:
-    """Whether the actor may push here, even when this request's token was issued for pulling."""
+    """Whether the user may push, even if the token of this request has the scope pull only."""
     return access.may(replace(actor, scope=None), access.Action.PUSH, repository)

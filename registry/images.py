@@ -1,4 +1,4 @@
-"""Images: their settings, and the list of those that a user may pull. Deletion is in ``registry.trash``."""
+"""Images: settings (description, expiry), list of names. Deletion is in ``registry.trash``."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def update(
     undoes: Collection[int] = (),
     **wanted: str | datetime | None,
 ) -> bool:
-    """Change the description or the expiry (SETTINGS) of a live image; returns whether anything changed.
+    """Change the description or the expiry (SETTINGS) of a live image; return whether anything changed.
 
-    One event has before and after; moments are ISO 8601 there. ``seen``: the settings that the person was looking at.
-    Raises NameUnknown (it is deleted), NameInvalid, Changed (it is not what was seen).
+    Records one event with the settings before and after; times are ISO 8601. ``seen``: the settings on the submitted
+    page. Raises NameUnknown (the image is deleted), NameInvalid, Changed (the settings differ from ``seen``).
     """
     if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"an image has no setting {', '.join(sorted(unknown))}")
@@ -65,21 +65,21 @@ def update(
 
 
 def in_json(value: str | datetime | None) -> str | None:
-    """A setting as events write it."""
+    """Return a setting as JSON of an event: times as ISO 8601 in UTC."""
     return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
 
 
 def permitted_paths(actor: Actor, project: str, last: str, limit: int) -> list[str]:
     """Up to ``limit`` full paths of images that the actor may pull, in byte order.
 
-    ``project`` "" means all projects. ``last`` is a path (within the project when there is one); it need not exist.
+    ``project`` "" means all projects. ``last``: a path, relative to the project if given; it need not exist.
     """
     # A token for the catalog names no repository: the actor's scope does not count.
     visible = access.permitted(Repository.objects.all(), replace(actor, scope=None), access.Action.PULL)
     found = Image.objects.live().filter(path__gt=f"{project}/{last}" if project else last)
     if project:
-        found = found.filter(path__lt=f"{project}0")  # "0" is what comes after "/"
-    # "+ 0" keeps SQLite from collecting all images of the repositories first: it walks the index of paths in order and
-    # stops at the limit.
+        found = found.filter(path__lt=f"{project}0")  # "0" follows "/" in ASCII
+    # "+ 0" keeps SQLite from using the index on repository, which would read all images and sort them. Instead it walks
+    # the index on path in order and stops at the limit.
     found = found.annotate(home=F("repository_id") + 0).filter(home__in=visible.values("pk"))
     return list(found.order_by("path").values_list("path", flat=True)[:limit])

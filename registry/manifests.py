@@ -1,7 +1,7 @@
-"""Manifests: found, pushed, tagged. See docs/design/storage.md, "Manifest push". Deletion is in ``registry.trash``.
+"""Manifests: find, push, tag, list referrers. See docs/design/storage.md, "Manifest push".
 
-The Image row is the lock of everything under it. Locks are taken in one order everywhere: repository, image, blobs by
-id.
+Deletion is in ``registry.trash``. A lock on the Image row protects its manifests and tags. All code takes locks in this
+order: repository, image, blobs by id.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from registry.models.manifests import ManifestQuerySet
 
 MAX_TAGS_PER_PUSH = 16
-MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients read answers of up to 4 MiB
+MAX_REFERRERS_WEIGHT = 2 * 1024 * 1024  # clients accept responses of up to 4 MiB
 
 
 class PulledManifest(NamedTuple):
@@ -64,7 +64,7 @@ class _PulledRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """What a push left: the manifest, and the tags that name it by this push."""
+    """The result of a push: the manifest, and the tags of this push."""
 
     manifest: Manifest
     tags: list[str]
@@ -72,7 +72,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some manifests of a list, and whether more follow."""
+    """A page of manifests, and whether more follow."""
 
     manifests: list[Manifest]
     has_more: bool
@@ -132,7 +132,7 @@ def _pulled(actor: Actor, found: ManifestQuerySet) -> QuerySet[Any, Any]:
 
 
 def check_reference(reference: str) -> None:
-    """Raises DigestInvalid or ManifestUnknown for what can be neither a tag nor a digest."""
+    """Raises DigestInvalid or ManifestUnknown if the reference is neither a tag nor a digest."""
     if digests.is_digest(reference):
         blobs.parse_digest(reference)
     elif not names.is_tag(reference):
@@ -152,10 +152,10 @@ def push(
     content_type: str,
     more_tags: Sequence[str] = (),
 ) -> Push:
-    """Store a manifest under its digest and let tags name it.
+    """Store a manifest under its digest and point tags to it.
 
     Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
-    image has expired), StorageFull. Pushing the same again changes nothing.
+    image has expired), StorageFull. A repeated push changes nothing.
     """
     check_reference(reference)
     blobs.check_room()
@@ -182,7 +182,7 @@ def push(
                 partial(manifest_pushed.send_robust, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
             )
             failpoint("push.before_commit")
-    except IntegrityError as error:  # the collector took a blob between our look and the commit
+    except IntegrityError as error:  # the collector deleted a blob after _referenced() had read it
         raise errors.ManifestBlobUnknown from error
     return Push(manifest, wanted)
 
@@ -198,12 +198,12 @@ def point_tag(
     seen: str = "",
     undoes: Collection[int] = (),
 ) -> bool:
-    """Let a tag name a manifest that is there; returns whether anything changed.
+    """Point a tag to an existing manifest. Return False if it already did.
 
-    ``seen`` is the digest that the tag named when the person decided, "" for a tag that was not there. Raises Changed
-    (it names another one by now), ManifestUnknown (with where the digest went), ManifestInvalid (no tag at all), Denied
-    (tag overwrite is off, the image is full or has expired), Unsupported (a form that is kept for the past). Nothing is
-    pushed, so ``manifest_pushed`` is not sent: what can be said of the manifest was found out when it came.
+    ``seen``: the digest of the tag on the page that the user submitted, "" if there was no such tag. Raises Changed
+    (the tag has another digest now), ManifestUnknown (says if the digest is in Recovery), ManifestInvalid (not a tag),
+    Denied (tag overwrite is off, the image is full or has expired), Unsupported (the tag has the form tag--at-time).
+    Does not send ``manifest_pushed``: the manifest was pushed before.
     """
     _check_tags([tag])
     blobs.parse_digest(digest)
@@ -214,9 +214,9 @@ def point_tag(
         names_now = current.manifest.digest if current else ""
         if names_now not in {seen, digest}:
             words = (
-                _("%(name)s:%(tag)s names %(digest)s by now: look again, then decide")
+                _("%(name)s:%(tag)s now names %(digest)s: check it, then try again")
                 if names_now
-                else _("%(name)s:%(tag)s is gone by now: look again, then decide")
+                else _("%(name)s:%(tag)s was deleted meanwhile: check it, then try again")
             )
             raise errors.Changed(words % {"name": name, "tag": tag, "digest": names_now}, detail={"digest": names_now})
         manifest = (
@@ -233,7 +233,7 @@ def point_tag(
 
 
 def lock_live_image(repository: Repository, name: names.ImageName) -> Image:
-    """The live image's row, locked, in a live repository. Run it inside a transaction. Raises NameUnknown."""
+    """Lock and return the live image of a live repository. Run inside a transaction. Raises NameUnknown."""
     locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
     images = Image.objects.live().filter(path=str(name), repository=repository)
     image = images.select_for_update(no_key=True).first()
@@ -264,7 +264,7 @@ def permitted_referrers(
         found = found.filter(artifact_type=artifact_type)
     page: list[Manifest] = []
     weight = 0
-    for manifest in found[: limit + 1].iterator(chunk_size=4):  # of megabytes, perhaps
+    for manifest in found[: limit + 1].iterator(chunk_size=4):  # annotations may have megabytes
         weight += len(json.dumps(manifest.annotations, ensure_ascii=False).encode())
         if len(page) == limit or (page and weight > MAX_REFERRERS_WEIGHT):
             return Page(page, has_more=True)
@@ -291,7 +291,7 @@ def _check_tags(wanted: list[str]) -> None:
 
 
 def _lock_image(repository: Repository, name: names.ImageName) -> Image:
-    """The image's row, locked; made by its first push. Locks the repository FOR KEY SHARE, so it cannot be deleted."""
+    """Lock and return the image; create it on first push. Locks the repository FOR KEY SHARE, so it stays undeleted."""
     locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
     if locked is None:
         raise errors.NameUnknown
@@ -357,7 +357,10 @@ def _store(
 
 
 def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob], list[Manifest]]:
-    """What the document names, locked against the collector. Raises ManifestBlobUnknown, ManifestInvalid (sizes)."""
+    """Return the blobs and children of a document, and lock the blobs against the collector.
+
+    Raises ManifestBlobUnknown, ManifestInvalid (a size differs).
+    """
     of_blobs = {descriptor.digest for descriptor in document.blobs}
     of_children = {descriptor.digest for descriptor in document.children}
     named = list(blobs.nameable(image.repository, of_blobs).lock_for_share())

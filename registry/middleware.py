@@ -58,7 +58,7 @@ class RequestMiddleware:
 
 
 class FormLimitMiddleware:
-    """Refuses bodies that are no form, before a view reads them. Paths below /v2 are exempt: `registry.v2.http` reads them.
+    """Refuses bodies that are no form, before a view reads them. Except below /v2: `registry.v2.http` reads those.
 
     411: no Content-Length. 413: more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes. 400: Content-Length is not a number.
     """

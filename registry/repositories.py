@@ -41,9 +41,9 @@ def create(
     tag_overwrite: bool = True,
     auto_scan: bool = True,
 ) -> tuple[Repository, bool]:
-    """Return the live repository of this name, and whether it was made now (an existing one stays as it is).
+    """Return the live repository of this name, and True if it was created. An existing one is not changed.
 
-    Raises NameInvalid, Denied (the project is full).
+    Raises NameInvalid, Denied (the project has its quota of repositories).
     """
     if not names.is_repository(name):
         raise NameInvalid(
@@ -77,13 +77,13 @@ def create(
 
 
 def was_just_made(repository: Repository, actor: Actor, wanted: dict[str, Any]) -> bool:
-    """Whether this very actor made it so within the last minute: a form that was sent twice."""
+    """Whether the same actor created it with these settings in the last minute: the form was sent twice."""
     is_fresh = timezone.now() - repository.created_at < timedelta(minutes=1)
     return is_fresh and repository.created_by_id == actor.user_id and wanted.items() <= settings_of(repository).items()
 
 
 def settings_of(repository: Repository) -> dict[str, Any]:
-    """The settings as they are."""
+    """Return the present SETTINGS."""
     return {name: getattr(repository, name) for name in SETTINGS}
 
 
@@ -95,10 +95,11 @@ def update(
     undoes: Collection[int] = (),
     **wanted: Any,
 ) -> bool:
-    """Change settings of a live repository (SETTINGS); returns whether any changed. One event has before and after.
+    """Change settings of a live repository (SETTINGS); return whether any changed.
 
-    ``seen``: the settings that the person was looking at. Raises NameUnknown (it is deleted), NameInvalid (the
-    description is too long), Changed (the settings are not what was seen).
+    Records one event with the settings before and after. ``seen``: the settings on the submitted page. Raises
+    NameUnknown (the repository is deleted), NameInvalid (the description is too long), Changed (the settings differ
+    from ``seen``).
     """
     if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
@@ -126,7 +127,7 @@ def _check_description(description: str) -> None:
 
 
 def find(path: str) -> Repository:
-    """The live repository ``project/repository``. Raises NameUnknown."""
+    """Return the live repository of the path ``project/repository``. Raises NameUnknown."""
     project, _slash, name = path.partition("/")
     repository = Repository.objects.live().filter(project__name=project, name=name).select_related("project").first()
     if repository is None:
@@ -135,7 +136,7 @@ def find(path: str) -> Repository:
 
 
 def role_of(repository: Repository, user: User) -> RepositoryRole | None:
-    """The role that the user was given on this very repository."""
+    """Return the user's role on this repository, without roles in the project."""
     held = RepositoryUserPermission.objects.filter(content_object=repository, user=user)
     codenames = set(held.values_list("permission__codename", flat=True))
     if "push_repository" in codenames:

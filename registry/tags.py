@@ -1,4 +1,4 @@
-"""Tags: named, moved, deleted, listed. Each version of a tag is a row of its own. Lock the Image row first."""
+"""Tags: find, list, point and close. Each version of a tag has its own row. Lock the row of the Image first."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Past:
 
 
 def past(reference: str) -> Past | None:
-    """The past that a reference of that form asks for; None for other references and for moments still to come."""
+    """Parse a reference such as ``stable--at-20260901t1200z``; None for other references and for future times."""
     try:
         found = names.past_tag(reference)
     except names.InvalidName:
@@ -38,7 +38,7 @@ def past(reference: str) -> Past | None:
 
 
 def unknown(name: ImageName, reference: str) -> errors.ManifestUnknown:
-    """Why the tag, or a tag's past, cannot be pulled. Only for those who may pull the image."""
+    """Return the error for a reference that was not found. It reveals deletions: only for actors who may pull."""
     try:
         asked = names.past_tag(reference)
     except names.InvalidName as error:
@@ -48,11 +48,11 @@ def unknown(name: ImageName, reference: str) -> errors.ManifestUnknown:
     tag, moment = asked
     when = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
     if moment > timezone.now():
-        return errors.ManifestUnknown(f"{when} is still to come: nobody knows what {tag} will name")
+        return errors.ManifestUnknown(f"{when} is in the future")
     image = Image.objects.live().filter(path=str(name)).first()
     version = Tag.objects.select_related("manifest__deletion").as_of(image, tag, moment) if image else None
     if version is None:
-        return errors.ManifestUnknown(f"{name} had no tag {tag} at {when}, or what it named is gone for good")
+        return errors.ManifestUnknown(f"{name} had no tag {tag} at {when}, or its digest was purged")
     digest, deletion = version.manifest.digest, version.manifest.deletion
     if deletion is None:
         return errors.ManifestUnknown(f"{name}:{tag} named {digest} at {when}: pull that")
@@ -84,12 +84,12 @@ def point(
     added: Event.Action = Event.Action.TAG_ADD,
     undoes: Collection[int] = (),
 ) -> bool:
-    """Let a tag of the (locked) image name this manifest; returns whether anything changed.
+    """Point a tag of the (locked) image to this manifest. Return False if it already did.
 
     ``added``: the action of the event if the tag is new. ``undoes``: see ``audit.record``.
 
-    Raises Denied (the repository allows no overwriting, or the image is full), Unsupported (a new tag of the form that
-    is kept for the past; one from before there was that form stays a tag).
+    Raises Denied (the repository does not allow overwriting, or the image has its quota of tags), Unsupported (a new
+    tag has the form tag--at-time; existing tags of that form can be moved).
     """
     current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:

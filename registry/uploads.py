@@ -1,7 +1,7 @@
-"""Blobs on their way in.
+"""Uploads of blobs.
 
-An upload is a session row first, bytes second. Bytes move outside any transaction; what they mean changes in one short
-transaction at the end. See docs/design/storage.md, "Upload".
+The row of UploadSession exists before the first byte is written. Bytes are written outside of transactions; one short
+transaction at the end makes the blob visible. See docs/design/storage.md, "Upload".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 SESSION_LIFE = timedelta(hours=24)
-IDLE = timedelta(hours=1)  # an upload that waits for its next bytes for longer may be ended for the sake of a new one
+IDLE = timedelta(hours=1)  # start() may end an upload that got no bytes for longer
 DONE_SESSION_LIFE = timedelta(hours=1)
 TRASH_DELAY = timedelta(hours=2)
 OPEN_SESSIONS = 100
@@ -40,22 +40,22 @@ OPEN_SESSIONS = 100
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A request's bytes for an upload: ``start`` is where the client says that they belong (None: at the end)."""
+    """The body of a request. ``start``: the offset in bytes that the client declares; None: append at the end."""
 
     chunks: Iterable[bytes]
     start: int | None = None
 
 
-NOWHERE = -1  # a start that cannot be read: no upload ever stands there
+NOWHERE = -1  # start of an invalid Content-Range: differs from every offset
 
 
 def start(actor: Actor, repository: Repository, image_name: str, algorithm: str = "") -> UploadSession:
-    """Open an upload into the repository. ``algorithm`` is a hint at the digest that will come.
+    """Open an upload. ``algorithm``: hash the bytes with it while they arrive.
 
-    At most OPEN_SESSIONS are open for a user, exactly. When there are as many, the one that has been idle for longest,
-    and for IDLE at least, is ended for the new one.
-    Raises DigestInvalid (unknown algorithm), TooManyRequests (too many are open, and none is idle), StorageFull,
-    NameUnknown (the repository was deleted meanwhile).
+    A user has at most OPEN_SESSIONS open uploads. At the limit, end the upload that has been idle longest, if it has
+    been idle for IDLE.
+    Raises DigestInvalid (unknown algorithm), TooManyRequests (at the limit, and none is idle), StorageFull, NameUnknown
+    (the repository is deleted).
     """
     algorithm = algorithm or digests.DEFAULT_ALGORITHM
     if algorithm not in digests.HEX_LENGTHS:
@@ -77,7 +77,7 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
 
 @retried
 def _open(wanted: UploadSession) -> bool:
-    """Save a new session, unless its user has OPEN_SESSIONS already. The user's row is the lock of the count."""
+    """Save the session unless its user has OPEN_SESSIONS. A lock on the user's row makes the count exact."""
     with transaction.atomic():
         list(User.objects.select_for_update(no_key=True).filter(pk=wanted.user_id).values_list("pk"))
         if of_user(wanted.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
@@ -89,7 +89,7 @@ def _open(wanted: UploadSession) -> bool:
 
 
 def _end_idle(user_id: int) -> bool:
-    """End the upload of the user that has been idle for longest; whether there was one. One being written to is not."""
+    """End the user's upload that has been idle longest; False if none is idle. An upload with a writer is not idle."""
     idle = of_user(user_id).filter(expires_at__lt=_expiry() - IDLE)
     for session in idle.order_by("expires_at")[:OPEN_SESSIONS]:
         try:
@@ -102,12 +102,12 @@ def _end_idle(user_id: int) -> bool:
 
 
 def of_user(user_id: int) -> QuerySet[UploadSession]:
-    """The open uploads of a user."""
+    """Return the open uploads of a user."""
     return UploadSession.objects.open().filter(user=user_id)
 
 
 def end(user_id: int, upload: UUID) -> bool:
-    """End an open upload of the user, wherever it is going; whether there was one."""
+    """End an open upload of the user in any repository. Return whether it existed."""
     session = of_user(user_id).filter(pk=upload).first()
     if session is not None:
         discard(session)
@@ -115,17 +115,17 @@ def end(user_id: int, upload: UUID) -> bool:
 
 
 def moved_at(session: UploadSession) -> datetime:
-    """When the open upload began, or bytes of it came last."""
+    """Return when the open upload began or got its last bytes."""
     return session.expires_at - SESSION_LIFE
 
 
 def _expiry() -> datetime:
-    """When an upload ends that has moved now."""
+    """Return the expiry of an upload that gets bytes now."""
     return timezone.now() + SESSION_LIFE
 
 
 def push(actor: Actor, repository: Repository, image_name: str, digest: str, piece: Piece) -> Blob:
-    """A whole blob in one request; when it fails nothing is left, since nobody knows of the upload.
+    """Upload a whole blob in one request. On an error, discard the upload: the client does not know its id.
 
     Raises what ``start`` and ``finish`` raise.
     """
@@ -138,7 +138,7 @@ def push(actor: Actor, repository: Repository, image_name: str, digest: str, pie
 
 
 def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession:
-    """The actor's own open upload of this image. Raises BlobUploadUnknown."""
+    """Return the actor's open upload for this image. Raises BlobUploadUnknown."""
     session = _own(actor, repository, image_name, upload).filter(state=UploadSession.State.OPEN).first()
     if session is None:
         raise errors.BlobUploadUnknown
@@ -146,10 +146,10 @@ def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> 
 
 
 def append(session: UploadSession, piece: Piece) -> UploadSession:
-    """Add bytes; they are durable when this returns.
+    """Append bytes. They are durable when this returns.
 
-    Raises RangeInvalid (not where the upload stands, or somebody else is writing), SizeInvalid (the body was cut: the
-    upload stays where it was), BlobTooLarge, StorageFull.
+    Raises RangeInvalid (``start`` is not the offset, or another request is writing), SizeInvalid (the body was cut: the
+    offset does not change), BlobTooLarge, StorageFull.
     """
     with _written(session, piece) as written:
         current = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
@@ -160,9 +160,9 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
 
 
 def finish(actor: Actor, repository: Repository, image_name: str, upload: str, digest: str, piece: Piece) -> Blob:
-    """Add the last bytes, check the digest, and make the blob visible to those who may push here.
+    """Append the last bytes, check the digest, and lease the blob to the repository.
 
-    Finishing again what was finished (the answer was lost) returns the same blob.
+    A repeated request for a finished upload (the first response was lost) returns the same blob.
     Raises DigestInvalid (the bytes are discarded), BlobUploadUnknown, and what ``append`` raises.
     """
     claimed = blobs.parse_digest(digest)
@@ -189,7 +189,7 @@ def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Bl
 
 
 def discard(session: UploadSession, *, among: QuerySet[UploadSession] | None = None) -> None:
-    """End an open upload, if it is still ``among`` these: forget its row, and its bytes under either name."""
+    """Delete the row of an open upload that is still in ``among``, and its bytes, staged or published."""
     rows = UploadSession.objects.all() if among is None else among
     with transaction.atomic():
         row = rows.select_for_update().filter(pk=session.pk).first()
@@ -197,17 +197,17 @@ def discard(session: UploadSession, *, among: QuerySet[UploadSession] | None = N
             return
         _trash(row.storage_key)
         row.delete()
-    failpoint("discard.forgotten")  # the bytes are in the trash in any case: under either name
+    failpoint("discard.forgotten")  # after a crash here, reap() deletes the bytes: their key is in ObjectTrash
     blob_storage().discard(session.pk)
 
 
 def is_of_nothing(digest: str) -> bool:
-    """Whether this is the digest of an empty blob, which needs no bytes."""
+    """Whether this is the digest of zero bytes. Raises DigestInvalid."""
     return digests.is_of_nothing(blobs.parse_digest(digest))
 
 
 def sweep(limit: int = 1_000) -> int:
-    """End uploads whose time is over, finished ones included; returns how many."""
+    """Delete expired uploads, open and finished ones. Return their number."""
     overdue = list(UploadSession.objects.overdue().order_by("expires_at")[:limit])
     for session in overdue:
         if session.state == UploadSession.State.DONE:
@@ -219,14 +219,14 @@ def sweep(limit: int = 1_000) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """Where an upload stands after a write: its end, and the digest of everything up to there ("" if not known)."""
+    """The new offset in bytes, and the digest of all bytes before it ("" if unknown)."""
 
     end: int
     digest: str
 
 
 def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> QuerySet[UploadSession]:
-    """The actor's upload of this id and image, open or done; nobody else's, and none through another name."""
+    """Return the upload, open or done, if user, repository and image match. Raises BlobUploadUnknown for no UUID."""
     try:
         identifier = UUID(upload)
     except ValueError as error:
@@ -238,10 +238,10 @@ def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> 
 
 @contextmanager
 def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Iterator[_Written]:
-    """Append the bytes to the stored ones, hashing them on the way when they are the first.
+    """Append the bytes under the storage's lock of the upload. Hash them if the upload was empty.
 
-    Nobody else writes to the upload before the block has ended, which says in the database what became of them; and
-    where the upload stands is asked only now that nobody else does.
+    The caller saves the new offset inside the block, so the lock covers bytes and row. Take the lock first, then read
+    the row again: a request that loaded the row before another write would truncate acknowledged bytes.
     """
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
@@ -264,10 +264,10 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
 
 
 def _look_again(session: UploadSession) -> None:
-    """Read an open session anew. Raises BlobUploadUnknown, or RangeInvalid when it has moved on since it was found."""
+    """Read an open session again. Raises BlobUploadUnknown, or RangeInvalid if its offset has changed."""
     current = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN).first()
     if current is None:
-        blob_storage().discard(session.pk)  # the writer's file, which nobody would ever sweep
+        blob_storage().discard(session.pk)  # writing() has created this file, and no row is left for sweep() to find it
         raise errors.BlobUploadUnknown
     if session.offset != current.offset:
         raise _wrong_offset(current.offset)
@@ -283,7 +283,7 @@ def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
 
 @retried
 def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
-    """The bytes are durable under the session's key; say so in one transaction."""
+    """Save the blob, its lease and the finished session in one transaction. The bytes are durable already."""
     failpoint("finish.published")
     damaged = _damaged_key(digest)
     now = timezone.now()
@@ -308,7 +308,7 @@ def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
 
 
 def _insert(digest: str, size: int, storage_key: str) -> Blob:
-    """Insert or find the blob's row, and lock it. The collector may delete a found row before that: try again."""
+    """Insert or find the blob's row, and lock it. Retry if the collector deletes the row before the lock."""
     for _ in range(3):
         Blob.objects.bulk_create([Blob(digest=digest, size=size, storage_key=storage_key)], ignore_conflicts=True)
         if blob := Blob.objects.filter(digest=digest).lock_for_share().first():
@@ -317,7 +317,7 @@ def _insert(digest: str, size: int, storage_key: str) -> Blob:
 
 
 def _damaged_key(digest: str) -> str | None:
-    """The storage key of a blob whose row is there but whose bytes are not: pushing it again repairs it."""
+    """Return the storage key of an existing blob whose bytes are missing or short: this upload replaces them."""
     blob = Blob.objects.filter(digest=digest).first()
     if blob is None or blob_storage().holds(blob.storage_key, blob.size):
         return None
@@ -338,7 +338,7 @@ def _wrong_offset(offset: int) -> errors.RangeInvalid:
 
 @contextmanager
 def _storage_errors(offset: int = 0) -> Iterator[None]:
-    """Say in the registry's words what the storage says in its own."""
+    """Translate exceptions of the storage into RegistryError."""
     try:
         yield
     except Busy as error:
@@ -348,4 +348,4 @@ def _storage_errors(offset: int = 0) -> Iterator[None]:
     except Full as error:
         raise errors.StorageFull from error
     except Missing as error:
-        raise errors.BlobUploadUnknown("the upload's bytes are gone: start again") from error
+        raise errors.BlobUploadUnknown("the upload's bytes are missing: start again") from error
