@@ -1,7 +1,7 @@
-"""The broker of an installation on one machine: kombu's transport over files, so that no message is met half written.
+"""The file broker of an installation on one machine: kombu's filesystem transport with atomic writes.
 
-kombu writes a message into the file that readers look for: a reader that comes in between finds it empty, fails on it,
-and the worker ends. Here a file has its name only when it is whole. What cannot be read all the same is put aside.
+kombu writes a message into the file that readers poll: a reader can find it half written, fail, and end the worker.
+This transport writes a temporary file and renames it. It renames an unreadable message to *.broken.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SCHEME = "files"
-MAX_WAITING = 10_000  # messages: beyond that requests are told that nothing can be queued
+MAX_WAITING = 10_000  # messages; with more, queueing fails
 _LOCK = ".lock"
 
 
 class Channel(filesystem.Channel):
-    """Messages are files of one folder, named by when they came and by their queue."""
+    """Messages are files in one folder, named by time and queue."""
 
     def _put(self, queue: str, payload: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """Add a message. Raises OperationalError when too many wait, or the disk is full."""
@@ -70,7 +70,7 @@ class Channel(filesystem.Channel):
                 yield Path(self.data_folder_in, name)
 
     def get_table(self, exchange: str) -> list[Any]:
-        """Which queues an exchange leads to."""
+        """Return the queues that are bound to an exchange."""
         try:
             return [filesystem.exchange_queue_t(*row) for row in json.loads(self._table(exchange).read_bytes())]
         except FileNotFoundError:
@@ -93,7 +93,7 @@ class Channel(filesystem.Channel):
 
 
 def _write(path: Path, content: Any) -> None:
-    """Let a file have its name when all of it is written."""
+    """Write JSON to a temporary file, then rename it."""
     descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -106,12 +106,12 @@ def _write(path: Path, content: Any) -> None:
 
 
 class Transport(filesystem.Transport):
-    """kombu's, with these channels."""
+    """kombu's filesystem transport with Channel."""
 
     Channel = Channel
 
 
 def register() -> str:
-    """Make the transport known to kombu; the address to give to Celery."""
+    """Register the transport with kombu. Return the broker URL for Celery."""
     transport.TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
     return f"{SCHEME}://localhost"

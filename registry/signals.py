@@ -1,7 +1,6 @@
-"""Signals with which the registry tells the parts above it what has happened.
+"""Signals of the registry for apps above it.
 
-They are sent after the transaction has been committed. Receivers take the sender's keyword arguments; a receiver may be
-called twice for one event.
+Sent after the commit of the transaction. Receivers take the keyword arguments, and must tolerate repeated calls.
 """
 
 from django.dispatch import Signal

@@ -1,1 +1,1 @@
-"""What Django's database layer lacks: prepared queries, locks, field types, retries, a queue of SQLite writers."""
+"""Additions to Django's database layer: prepared queries, locks, fields, retries, a queue of SQLite writers."""

@@ -1,4 +1,4 @@
-"""The lock that Django has no word for."""
+"""SELECT ... FOR KEY SHARE, which Django does not offer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class KeyShareQuerySet(models.QuerySet[Row]):
-    """Rows that transactions may lock against deletion, several at a time."""
+    """Rows that several transactions may lock against deletion at the same time."""
 
     def lock_for_share(self) -> Self:
         """Lock the rows FOR KEY SHARE in id order: they cannot be deleted before this transaction ends.
 
-        SQLite needs no lock: its write transactions follow one another. Call it inside a transaction.
+        SQLite needs no lock, because it has one write transaction at a time. Run inside a transaction.
         """
         if connection.vendor != "postgresql":
             return self.all()
@@ -23,5 +23,5 @@ class KeyShareQuerySet(models.QuerySet[Row]):
         table = connection.ops.quote_name(self.model._meta.db_table)
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT id FROM {table} WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE", [identifiers])  # noqa: S608  a quoted table of ours
-            # A second look, in a new statement: the first may have waited for somebody who changed the rows.
+            # Read the rows in a new statement: the first one may have waited for a transaction that changed them.
             return self.filter(pk__in=[row[0] for row in cursor.fetchall()])

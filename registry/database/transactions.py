@@ -1,4 +1,4 @@
-"""Transactions that a database may ask to be tried again, and connections that others may need."""
+"""Retry transactions that PostgreSQL aborts, and release connections before slow work."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock de
 
 
 def release_connection() -> None:
-    """Give the database connection back before slow work: a slow client must not keep one from others.
+    """Return a pooled connection to its pool before slow work, so slow clients do not exhaust the pool.
 
-    A connection of one thread of its own (SQLite's) is kept; one from a pool goes back to it.
+    A connection of SQLite belongs to its thread and stays open.
     """
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
 
 
 def retried(function: Callable[P, T]) -> Callable[P, T]:
-    """Run the function up to three times when PostgreSQL ends its transaction for the sake of another one.
+    """Run the function up to TRIES times if PostgreSQL aborts it for a deadlock or serialization failure.
 
-    The function must open its own transaction and read nothing that the first try consumed. Raises Unavailable.
+    The function must open its own transaction and must not consume iterators. Raises Unavailable after the last try.
     """
 
     @wraps(function)

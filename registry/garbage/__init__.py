@@ -1,4 +1,4 @@
-"""Garbage collection: the collector deletes blobs that nothing refers to, the reaper their bytes."""
+"""Garbage collection: the collector deletes unreferenced blobs, the reaper their bytes."""
 
 from .collector import Preview, preview, reconcile, request, request_all, run, stop, unfinished
 from .reaper import reap

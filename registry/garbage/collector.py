@@ -1,11 +1,10 @@
 """The collector: deletes blobs that nothing refers to, while pushes and pulls go on. See docs/design/storage.md.
 
-A project that may have ended its last use of a blob has left a BlobReview. The collector takes due reviews of one
-project and lets go of the blobs that the project neither refers to nor leases: these are the numbers that people see. A
-blob whose last project has let go is deleted, after its row was locked without waiting and new statements have found
-no reference, no lease and no review: a push that was faster is seen, one that is slower finds no blob. The bytes of a
-deleted blob are deleted later, by ``reap``: their key is never used again, so nothing can need them but a download that
-has begun.
+Code that may end a project's last use of a blob inserts a BlobReview. The collector takes due reviews of one project,
+and collects the blobs that the project neither references nor leases: these are the numbers on the page. It deletes a
+blob when no project uses it: lock its row without waiting, then look for references, leases and reviews in new
+statements. These see a push that committed before the lock; a later push finds no blob. ``reap`` deletes the bytes
+later: their key is never used again, so only a download that has begun can still read them.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BATCH = 200
-PAUSE = 0.05  # seconds between batches: others write too
-OBJECT_DELAY = timedelta(hours=2)  # a download that has begun goes on
+PAUSE = 0.05  # seconds between batches: other writers get their turn
+OBJECT_DELAY = timedelta(hours=2)  # time for downloads that have begun
 BACKOFF = timedelta(minutes=1)
 RETRY_OBJECT = timedelta(minutes=10)
 STALE = timedelta(minutes=2)
-SLICE = 1800.0  # seconds; a longer run goes on in the next slice
+SLICE = 1800.0  # seconds of a task; the next task continues the run
 ORPHAN_AGE = timedelta(hours=48)
 State = Collection.State
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a run would collect now, and what is kept for a while: blobs and bytes of each."""
+    """What a run would collect now, and what leases and Recovery keep: numbers of blobs, and bytes."""
 
     blobs: int
     size: int
@@ -69,9 +68,9 @@ class Preview:
 
 
 def preview(project: Project | None) -> Preview:
-    """What a run for this project (None: for what no project claims) would let go now. Changes nothing.
+    """Return what a run for this project (None: blobs of no project) would collect now. Changes nothing.
 
-    Every number is about the project alone: it is the same whether or not other projects have the blobs.
+    The numbers do not depend on whether other projects have the same blobs.
     """
     now = timezone.now()
     own = _references(project)
@@ -88,26 +87,26 @@ def preview(project: Project | None) -> Preview:
 
 
 def _references(project: Project | int | None) -> QuerySet[ManifestBlob]:
-    """The references of the project to blobs, deleted manifests included; None: those of all projects."""
+    """References of the project's manifests to blobs, with deleted manifests; None: of all projects."""
     found = ManifestBlob.objects.order_by()
     return found if project is None else found.filter(repository__project=project)
 
 
 def _leases(project: Project | int | None, now: datetime) -> QuerySet[BlobLease]:
-    """The open leases of the project; None: those of all projects."""
+    """Open leases of the project; None: of all projects."""
     found = BlobLease.objects.filter(expires_at__gt=now).order_by()
     return found if project is None else found.filter(repository__project=project)
 
 
 def _names(rows: QuerySet[Any]) -> Exists:
-    """Whether one of these references or leases is about the blob of the outer query."""
+    """True if one of these rows has the blob of the outer query."""
     return Exists(rows.filter(blob=OuterRef("pk")))
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
-    """A run for the project, and whether it was made now: one that is open already is all that there is to do."""
-    for _ in range(TRIES):  # the open one may end while we look
+    """Create a run for the project; return it and True. If a run is open, return that one and False."""
+    for _ in range(TRIES):  # the open run may end between the two statements
         try:
             with transaction.atomic():
                 collection = Collection.objects.create(project=project, requested_by=actor.label[:254])
@@ -123,7 +122,7 @@ def request(actor: Actor, project: Project | None) -> tuple[Collection, bool]:
 
 
 def request_all() -> list[int]:
-    """Runs for every project that has something due, and for what no project claims; the ids of the new ones."""
+    """Create a run for each project (or None) with due reviews. Return the ids of the new runs."""
     due = BlobReview.objects.filter(review_after__lte=timezone.now()).order_by().values_list("project", flat=True)
     made = (request(SYSTEM, project) for project in _projects(set(due.distinct())))
     return [collection.pk for collection, is_new in made if is_new]
@@ -135,19 +134,19 @@ def _projects(pks: set[int | None]) -> list[Project | None]:
 
 
 def stop(collection: Collection) -> None:
-    """Have a run end after its present batch."""
+    """Ask a run to stop after its present batch."""
     Collection.objects.filter(pk=collection.pk, state__in=Collection.OPEN).update(is_stopping=True)
 
 
 def unfinished() -> list[int]:
-    """Runs that nobody works on, though somebody should: the ids."""
+    """Return the ids of queued runs, and of runs whose worker has died (heartbeat older than STALE)."""
     stale = Q(state=State.RUNNING, heartbeat_at__lt=timezone.now() - STALE)
     found = Collection.objects.filter(stale | Q(state=State.QUEUED))
     return list(found.order_by("pk").values_list("pk", flat=True))
 
 
 def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
-    """Work on an open run for at most so long; go on where it stood. None when it is not open."""
+    """Work on an open run for up to ``seconds``, continuing where it was. Return None if the run is not open."""
     collection = (
         Collection.objects.select_related("project").filter(pk=collection_id, state__in=Collection.OPEN).first()
     )
@@ -157,7 +156,9 @@ def run(collection_id: int, *, seconds: float = SLICE) -> Collection | None:
         due = _due(collection.project_id, timezone.now()).count()
         now = timezone.now()
         begun = {"total": due, "started_at": now, "heartbeat_at": now, "state": State.RUNNING}
-        Collection.objects.filter(pk=collection_id, started_at=None).update(**begun)  # another worker may have ended it
+        Collection.objects.filter(pk=collection_id, started_at=None).update(
+            **begun
+        )  # unless another worker has begun it
         collection.refresh_from_db()
     try:
         _work(collection, time.monotonic() + seconds)
@@ -205,17 +206,17 @@ def _end(collection: Collection, state: State, problem: str = "") -> None:
 
 
 def _due(project_id: int | None, until: datetime) -> QuerySet[BlobReview]:
-    """In the order of an index: a million of the same moment are not sorted for each batch."""
+    """Due reviews in the order of the index (project, review_after), so the database does not sort for each batch."""
     return BlobReview.objects.filter(project=project_id, review_after__lte=until).order_by("review_after")
 
 
 # ── One batch ────────────────────────────────────────────────────────────────────────────────────────────────────────
 @retried
 def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
-    """Judge one batch of a project's due reviews.
+    """Process one batch of a project's due reviews.
 
-    Returns how many were ``reviewed`` and ``collected`` (the project let go of them), and the ``size`` of the latter in
-    bytes; None when nothing is due. No byte is touched here.
+    Returns the numbers of blobs ``reviewed`` and ``collected`` (unused by the project), and the ``size`` of the
+    collected ones in bytes; None if no review is due. Does not delete bytes.
     """
     with transaction.atomic():
         reviews = _due(project_id, until).select_for_update(skip_locked=True)
@@ -229,9 +230,9 @@ def collect(project_id: int | None, until: datetime) -> Counter[str] | None:
 
 
 def _unused(project_id: int | None, wanted: dict[int, int]) -> dict[int, int]:
-    """Of these blobs (with the ids of their reviews), those that the project does not use.
+    """Return the blobs (blob id: review id) that the project does not use.
 
-    A review of a blob that the project uses ends, or moves to the end of the lease.
+    Delete the reviews of referenced blobs; postpone those of leased blobs to the end of the lease.
     """
     referenced = set(_references(project_id).filter(blob__in=wanted).values_list("blob", flat=True).distinct())
     open_leases = _leases(project_id, timezone.now()).filter(blob__in=wanted)
@@ -244,14 +245,14 @@ def _unused(project_id: int | None, wanted: dict[int, int]) -> dict[int, int]:
 
 
 def _let_go(unused: dict[int, int], counted: Counter[str]) -> None:
-    """End the reviews of blobs (given with their ids), and the blobs that no project uses any more.
+    """Delete the reviews of these blobs (blob id: review id), and the blobs that no project uses.
 
-    A blob that another transaction holds at this moment is left to the run for what no project claims, so that the
-    numbers of this one do not depend on what others do.
+    If another transaction has locked a blob, move its review to the run without a project: the numbers of this run must
+    not depend on other projects.
     """
     sizes = Blob.objects.filter(pk__in=unused).values_list("size", flat=True)
     counted.update(collected=len(unused), size=sum(sizes))
-    # Only the collector takes a lock on blobs that holds up others, and it waits for no lock.
+    # Only the collector locks blobs FOR UPDATE, which blocks pushes. It skips locked rows, so it causes no deadlock.
     rows = Blob.objects.select_for_update(skip_locked=True).filter(pk__in=unused).order_by("pk")
     locked = {blob.pk: blob for blob in rows}
     failpoint("collect.locked")
@@ -264,9 +265,9 @@ def _let_go(unused: dict[int, int], counted: Counter[str]) -> None:
 
 
 def _needed(blobs: list[int], now: datetime) -> set[int]:
-    """The blobs that a project refers to, leases, or has not let go yet.
+    """Return the blobs with a reference, an open lease or a review of any project.
 
-    In new statements: what was referred to or leased before the locks were taken is seen now.
+    These new statements see all that was committed before the locks were taken.
     """
     waiting = BlobReview.objects.order_by()
     uses = (_references(None), _leases(None, now), waiting)
@@ -274,7 +275,7 @@ def _needed(blobs: list[int], now: datetime) -> set[int]:
 
 
 def _take(gone: list[Blob], now: datetime) -> None:
-    """End the rows of blobs; their keys go to those whose bytes are deleted after a while."""
+    """Delete the rows of blobs, and schedule their bytes for ``reap`` after OBJECT_DELAY."""
     pks = [blob.pk for blob in gone]
     ObjectTrash.objects.bulk_create(
         ObjectTrash(storage_key=blob.storage_key, delete_after=now + OBJECT_DELAY) for blob in gone
@@ -284,7 +285,7 @@ def _take(gone: list[Blob], now: datetime) -> None:
 
 
 def reconcile() -> int:
-    """Have blobs reviewed that nothing refers to and nobody would ever look at. There should be none: an alarm."""
+    """Add reviews to blobs without reference, lease and review. There should be none: logs an alarm. Return how many."""
     now = timezone.now()
     lost: BlobQuerySet = Blob.objects.filter(~_names(_references(None)), ~_names(_leases(None, now)), reviews=None)
     found = 0

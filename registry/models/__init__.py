@@ -1,20 +1,18 @@
 """The registry's tables.
 
     Project ──< Repository ──< Image ──< Manifest ──< ManifestBlob >── Blob ──< BlobReview
-                    │            │          └──< ManifestChild (parent, child)
-                    │            └──< Tag (a version: from when until when a name named a manifest)
-                    ├──< BlobLease >── Blob        a pusher may name this blob in a manifest until then
-                    ├──< UploadSession             bytes on their way in
-                    ├─── CleanupPolicy             what may go by itself
-                    ├──< CleanupRun ──< CleanupLine  what a run of it decided about each tag
-                    └──< permission rows (guardian)
+                    │            │          └──< ManifestChild (parent, child) │            └──< Tag (a version: from
+                    when until when a name named a manifest) ├──< BlobLease >── Blob        a manifest of the repository
+                    may name the blob until the lease expires ├──< UploadSession             an upload, open or finished
+                    ├─── CleanupPolicy             rules of automatic deletion ├──< CleanupRun ──< CleanupLine  verdict
+                    of a run on each tag └──< permission rows (guardian)
     Deletion  one act of deleting: everything it took points to it, until it is restored or purged
     Event     the history: append-only
-    TagDay, ProjectDay, RepositoryUsage, ProjectUsage  what is counted and measured for people to look at
-    ObjectTrash  keys of stored bytes that no row names any more
+    TagDay, ProjectDay, RepositoryUsage, ProjectUsage  statistics for the console
+    ObjectTrash  keys of stored bytes to be deleted
 
-Reads are QuerySet methods; writes are the functions of the modules beside this package. An object key is written once
-and never used again, so bytes may be deleted without asking who might be pushing them anew.
+Reads are QuerySet methods; writes are the functions of the modules beside this package. A storage key is never used
+twice, so deleting the bytes of a key cannot affect a later push of the same digest.
 """
 
 from .audit import Deletion, Event

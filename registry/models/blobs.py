@@ -1,4 +1,4 @@
-"""Blobs, the leases of those who push them, uploads on their way, and stored bytes waiting for their end."""
+"""Blobs, their leases and reviews, collector runs, uploads, and storage keys to be deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class BlobQuerySet(KeyShareQuerySet["Blob"]):
 
 
 class Blob(models.Model):
-    """Content by digest. ``storage_key`` names its bytes, which are durable and verified since before the row was."""
+    """Content by digest. The bytes under ``storage_key`` are verified and durable before the row is inserted."""
 
     digest = models.CharField(max_length=DIGEST_LENGTH, unique=True)
     size = models.BigIntegerField()
@@ -40,12 +40,12 @@ class BlobLeaseQuerySet(models.QuerySet["BlobLease"]):
     """Reads of leases."""
 
     def open(self) -> Self:
-        """Leases that have not run out."""
+        """Leases that have not expired."""
         return self.filter(expires_at__gt=timezone.now())
 
 
 class BlobLease(models.Model):
-    """Until then those who may push here see the blob, and nothing collects it; not an image reference."""
+    """Until ``expires_at``, a manifest of the repository may name the blob, and the collector keeps it."""
 
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="leases", db_index=False)
     blob = models.ForeignKey(Blob, on_delete=models.PROTECT, related_name="leases")
@@ -61,10 +61,10 @@ class BlobLease(models.Model):
 
 
 class BlobReview(models.Model):
-    """The collector looks after that time whether the project still needs the blob: a use of it may have ended.
+    """After ``review_after``, the collector checks whether the project still uses the blob.
 
-    One row for each project that has used the blob (None: no project claims it), so that what a project reads about its
-    own blobs does not depend on who else has them.
+    One row for each project that has used the blob (None: no project), so the numbers that a project sees do not depend
+    on other projects with the same blob.
     """
 
     blob = models.ForeignKey(Blob, on_delete=models.CASCADE, related_name="reviews", db_index=False)
@@ -81,15 +81,14 @@ class BlobReview(models.Model):
 
 
 class Collection(models.Model):
-    """One run of the collector, for a project or (None) for what no project claims.
+    """One run of the collector, for a project or (None) for blobs of no project.
 
-    ``reviewed`` and ``collected`` count blobs, ``size`` is the bytes of those collected: what the project let go,
-    whether or not others keep the bytes. ``total`` is how many were due when it began. ``heartbeat_at`` tells a run at
-    work from one whose worker ended.
+    ``reviewed`` and ``collected`` count blobs; ``size`` has the bytes of the collected ones, also if another project
+    keeps them. ``total``: due reviews at the start. A run with an old ``heartbeat_at`` has lost its worker.
     """
 
     class State(models.TextChoices):
-        """Stopped: somebody asked for it."""
+        """STOPPED: ended by ``garbage.stop``."""
 
         QUEUED = "queued"
         RUNNING = "running"
@@ -123,16 +122,16 @@ class Collection(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"collection {self.pk} of {self.project or 'what no project claims'}: {self.state}"
+        return f"collection {self.pk} of {self.project or 'blobs of no project'}: {self.state}"
 
     @property
     def percent(self) -> int:
-        """How far it is."""
+        """Reviewed share of the total, 0 to 100."""
         return min(100, 100 * self.reviewed // self.total) if self.total else 0
 
 
 class ObjectTrash(models.Model):
-    """Bytes that no row names and none ever will (keys are not reused); deleted after that time."""
+    """A storage key that no row uses or will use again. ``reap`` deletes its bytes after ``delete_after``."""
 
     storage_key = models.CharField(max_length=100, primary_key=True)
     delete_after = models.DateTimeField(db_index=True)
@@ -146,23 +145,23 @@ class UploadSessionQuerySet(models.QuerySet["UploadSession"]):
     """Reads of uploads."""
 
     def open(self) -> Self:
-        """Uploads that may go on."""
+        """Unfinished uploads that have not expired."""
         return self.filter(state=UploadSession.State.OPEN, expires_at__gt=timezone.now())
 
     def overdue(self) -> Self:
-        """Uploads, finished or not, whose time is over."""
+        """Expired uploads, finished or not."""
         return self.filter(expires_at__lte=timezone.now())
 
 
 class UploadSession(models.Model):
-    """Bytes on their way in: the intent is written down before the first byte is.
+    """An upload of a blob. The row is saved before the first byte is stored.
 
-    ``offset`` (bytes) is the only truth about how far the upload is. ``prefix_digest`` is the digest of exactly these
-    bytes when it is known ("" otherwise), so that an upload in one piece is never read again.
+    Only the first ``offset`` bytes of the staged file count. ``prefix_digest``: the digest of these bytes, "" if
+    unknown; with it, an upload in one request is not read again.
     """
 
     class State(models.TextChoices):
-        """A finished session is kept a while: the client may not have heard."""
+        """DONE: kept for DONE_SESSION_LIFE, because a client that lost the response repeats its PUT."""
 
         OPEN = "open"
         DONE = "done"
@@ -189,5 +188,5 @@ class UploadSession(models.Model):
 
     @property
     def storage_key(self) -> str:
-        """The key of the bytes, for ever: unique, and known before they exist."""
+        """The storage key of the bytes: unique, and known before they exist."""
         return f"blobs/{self.id.hex[:2]}/{self.id}"

@@ -1,4 +1,4 @@
-"""Manifests with what they refer to, and the tags that named them, when."""
+"""Manifests, their references, and the versions of tags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
-CONTENT_FIELDS = ("content", "annotations")  # up to 4 MiB each: lists do without them
+CONTENT_FIELDS = ("content", "annotations")  # up to 4 MiB each: lists defer them
 MANIFEST_CONTENT_FIELDS = tuple(f"manifest__{name}" for name in CONTENT_FIELDS)
 
 
@@ -35,7 +35,7 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
 
     def without_content(self) -> Self:
-        """Without CONTENT_FIELDS, which lists do not show."""
+        """Defer CONTENT_FIELDS."""
         return self.defer(*CONTENT_FIELDS)
 
     def live(self) -> Self:
@@ -43,7 +43,7 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         return self.filter(deletion=None)
 
     def referenced(self, path: str, reference: str, *, by_digest: bool) -> Self:
-        """The live manifest that a digest, or else a tag, names in the live image of this path."""
+        """The live manifest of a digest or a tag in the live image of this path."""
         found = self.live().filter(image__path=path, image__deletion=None)
         if by_digest:
             return found.filter(digest=reference)
@@ -52,9 +52,9 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
     def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
         """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
 
-        A live tag that is spelled ``reference`` in full goes before.
+        A live tag with the literal name ``reference`` takes precedence.
         """
-        # The image by a query of its own, and not as the outer row's: so each step has one row, and an index in order.
+        # A subquery for the image instead of a join on the outer row: each step reads one row through an index.
         image = Image.objects.live().filter(path=path).values("pk")
         tags = Tag.objects.filter(image=Subquery(image))
         spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
@@ -72,13 +72,13 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
 class Manifest(models.Model):
     """A manifest or index, byte for byte as pushed, in its row (at most 4 MiB).
 
-    One digest has one media type in an image for ever. ``total_size`` (bytes) is what a puller transfers: the
-    document, its config and layers; for an index the sum of its children. ``annotations`` are kept apart for those that
-    have a subject only: its referrers list shows them. ``platforms`` is what the configuration, or the children of an
-    index, say: os/architecture[/variant], separated by spaces. ``worst_severity``: of the
-    vulnerabilities that a scan found and nobody accepted; NONE also for what no client could run; None: not known
-    (yet). The pull policy of the repository compares it with ``block_severity``. ``risk_summary`` names the worst of
-    these: {"vulnerabilities": three names at most, "total": how many names there are}; {} when not known.
+    The media type of a digest in an image never changes. ``total_size`` (bytes): the document, its config and layers;
+    for an index the sum of its children. ``annotations``: stored for manifests with a subject, for the list of
+    referrers. ``platforms``: os/architecture[/variant] of the config or of the children of an index, separated by
+    spaces. ``worst_severity``: of the vulnerabilities that a scan found and nobody accepted; NONE also for what no
+    client could run; None: not known (yet). The pull policy of the repository compares it with ``block_severity``.
+    ``risk_summary`` names the worst of these: {"vulnerabilities": three names at most, "total": how many names there
+    are}; {} when not known.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)

@@ -1,4 +1,4 @@
-"""Repositories, their images, and who has rights on single repositories."""
+"""Repositories, images, and permissions on single repositories."""
 
 from __future__ import annotations
 
@@ -98,13 +98,13 @@ class Repository(models.Model):
 
 
 class RepositoryUserPermission(UserObjectPermissionBase):
-    """guardian's row for a user's right on one repository."""
+    """A permission of a user on one repository (table of guardian)."""
 
     content_object = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="user_permissions")
 
 
 class RepositoryGroupPermission(GroupObjectPermissionBase):
-    """guardian's row for a group's right on one repository. Groups are not used yet; guardian asks for both tables."""
+    """A permission of a group on one repository. Unused; guardian requires the table."""
 
     content_object = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="group_permissions")
 
@@ -118,9 +118,9 @@ class ImageQuerySet(models.QuerySet["Image"]):
 
 
 class Image(models.Model):
-    """What tags belong to; its row is the lock of everything under it.
+    """An image: tags and manifests. A lock on its row protects them.
 
-    ``path`` is project/repository/image in full: names never change, and one index serves look-ups and listings.
+    ``path`` is the full project/repository/image: names never change, and one index serves look-ups and lists.
     """
 
     repository = models.ForeignKey(Repository, on_delete=models.PROTECT, related_name="images")
@@ -150,5 +150,5 @@ class Image(models.Model):
 
     @property
     def is_expired(self) -> bool:
-        """Whether the date has come from which push and pull are refused."""
+        """Whether push and pull are refused because ``expires_at`` has passed."""
         return self.expires_at is not None and self.expires_at <= timezone.now()

@@ -1,4 +1,4 @@
-"""What is counted by the day, and what was measured. Nothing here is needed to serve an image."""
+"""Daily counts and measured sizes. Serving images does not need them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .repositories import Image, Repository
 
 
 class TagDay(models.Model):
-    """One day of a tag: how often it was pulled, asked for (HEAD) and pushed, in UTC.
+    """Pulls, checks (HEAD) and pushes of a tag on one day in UTC.
 
-    ``tag`` "": pulls of a digest that no tag named.
+    ``tag`` "": pulls of digests without a tag.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="days", db_index=False)
@@ -37,7 +37,7 @@ class TagDay(models.Model):
 
 
 class ProjectDay(models.Model):
-    """One day of a project, in UTC; ``size`` (bytes) is what it stored when it was measured last."""
+    """Pulls and pushes of a project on one day in UTC; ``size``: stored bytes at the last measurement of the day."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="days", db_index=False)
     day = models.DateField()
@@ -53,7 +53,7 @@ class ProjectDay(models.Model):
 
 
 class Measurement(models.Model):
-    """Bytes that live manifests need, each blob counted once; ``event_id``: the last change that was seen, and when."""
+    """Bytes of the blobs of live manifests, each blob once. ``event_id``: the latest event at the measurement."""
 
     size = models.PositiveBigIntegerField(default=0)
     event_id = models.BigIntegerField(default=0)
@@ -66,7 +66,7 @@ class Measurement(models.Model):
 
 
 class RepositoryUsage(Measurement):
-    """What a repository stores; layers that two repositories share count in both."""
+    """Stored bytes of a repository. A layer in two repositories counts in both."""
 
     repository = models.OneToOneField(Repository, on_delete=models.CASCADE, primary_key=True, related_name="usage")
 
@@ -75,7 +75,7 @@ class RepositoryUsage(Measurement):
 
 
 class ProjectUsage(Measurement):
-    """What a project stores; layers that its repositories share count once."""
+    """Stored bytes of a project. A layer in two of its repositories counts once."""
 
     project = models.OneToOneField(Project, on_delete=models.CASCADE, primary_key=True, related_name="usage")
 

@@ -1,1 +1,1 @@
-"""Numbers for people: pulls and pushes by day, and stored bytes."""
+"""Statistics: pulls and pushes by day, and stored bytes."""

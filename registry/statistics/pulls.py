@@ -1,7 +1,7 @@
-"""Pulls and pushes, counted by tag and day without a write in the request.
+"""Count pulls and pushes by tag and day, without a write in the request.
 
-A request notes in memory; a thread of the web process writes every few seconds (registry.background). What a crash
-takes is a few seconds of statistics.
+A request counts in memory; a thread of the web process writes every 5 seconds (registry.background). A crash loses a
+few seconds of statistics.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT_DAYS = 400
 
 
 class Kind(StrEnum):
-    """PULL: the manifest was fetched. CHECK: it was only asked whether it is there (HEAD). PUSH: a tag was pushed."""
+    """PULL: GET of a manifest. CHECK: HEAD of a manifest. PUSH: push of a tag."""
 
     PULL = "pulls"
     CHECK = "checks"
@@ -36,32 +36,32 @@ class Kind(StrEnum):
 
     @property
     def moment(self) -> str:
-        """The column that holds when it happened last, "" when nobody asks."""
+        """The column of TagDay with the time of the last one; "" for PUSH, which has none."""
         return {Kind.PULL: "pulled_at", Kind.CHECK: "checked_at"}.get(self, "")
 
 
 @dataclass(slots=True)
 class _Note:
-    """What was gathered about one reference on one day."""
+    """Counts and last times of one reference on one day."""
 
     counts: Counter[Kind] = field(default_factory=Counter)
     last: dict[Kind, datetime] = field(default_factory=dict)
 
 
 class PullCounter:
-    """What this process has noted and not yet written."""
+    """Counts of this process that are not written yet."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was gathered."""
+        """Drop all counts."""
         with self._lock:
             self._notes: dict[tuple[int, str, date], _Note] = {}
 
     def note(self, image_id: int, reference: str, kind: Kind) -> None:
-        """Remember one use of a tag or digest; costs no query."""
+        """Count one use of a tag or digest. No query."""
         now = timezone.now()
         with self._lock:
             note = self._notes.setdefault((image_id, reference, now.date()), _Note())
@@ -69,7 +69,7 @@ class PullCounter:
             note.last[kind] = now
 
     def flush(self) -> int:
-        """Write what was gathered; returns how many references had been used."""
+        """Write the counts; return the number of references."""
         with self._lock:
             notes, self._notes = self._notes, {}
         if notes:
@@ -81,12 +81,12 @@ counter = PullCounter()
 
 
 def counted_since(repository: Repository) -> datetime:
-    """From when on the pulls of the repository are known: what was not pulled before that is unknown, not unused."""
+    """Return the time since when pulls of the repository are recorded. Earlier pulls are unknown."""
     return max(repository.created_at, timezone.now() - timedelta(days=KEPT_DAYS))
 
 
 def last_pulls(images: Sequence[Image]) -> dict[int, datetime]:
-    """By the id of a tag's row, the last pull of that version of the tag; those without a known pull are left out."""
+    """Return {Tag id: last pull of this version}, without versions that have no recorded pull."""
     tags = Tag.objects.filter(
         Q(ended_at=None) | Q(image__days__pulled_at__lt=F("ended_at")),
         image__in=images,
@@ -97,14 +97,14 @@ def last_pulls(images: Sequence[Image]) -> dict[int, datetime]:
 
 
 def forget(now: datetime) -> int:
-    """Delete days that nobody looks at any more; returns how many rows."""
+    """Delete rows of TagDay older than KEPT_DAYS; return their number."""
     oldest = now.date().toordinal() - KEPT_DAYS
     return TagDay.objects.filter(day__lt=date.fromordinal(oldest)).delete()[0]
 
 
 @retried
 def _write_all(notes: dict[tuple[int, str, date], _Note]) -> None:
-    """Write notes in one transaction: those about tags first, since they tell for which tag a digest was pulled."""
+    """Write the counts in one transaction. Tags come first: _tag_pulled_as() reads their checks."""
     with transaction.atomic():
         projects = _projects({image_id for image_id, _, _ in notes})
         for (image_id, reference, day), note in sorted(
@@ -139,10 +139,10 @@ def _write(project_id: int, image_id: int, reference: str, day: date, note: _Not
 
 
 def _tag_pulled_as(image_id: int, digest: str) -> str | None:
-    """The tag for which docker fetched this digest (it asks for a tag by HEAD, then fetches the digest).
+    """Return the tag for which docker fetched this digest (docker sends HEAD for the tag, then GET for the digest).
 
-    Of several that name it, the one that was asked for last. "": none names it. None: a part of an index, which was
-    counted when the index was fetched.
+    If several tags have the digest: the one checked last. "": no tag has it. None: a child of an index; the GET of the
+    index was counted.
     """
     manifest = Manifest.objects.filter(image=image_id, digest=digest).values_list("pk", flat=True).first()
     if manifest is None or ManifestChild.objects.filter(child=manifest).exists():

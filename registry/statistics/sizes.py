@@ -1,4 +1,4 @@
-"""What repositories and projects store: measured in the background, whenever their history has gone on."""
+"""Measure the stored bytes of repositories and projects that have new events. Runs in the background."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-RESTS = 20  # a measurement that took a second is not repeated for twenty
+RESTS = 20  # after a measurement of one second, wait at least 20 seconds
 
 
 def refresh() -> int:
-    """Measure what has changed since it was measured last; returns how many repositories and projects."""
+    """Measure all repositories and projects with new events; return how many."""
     return _refresh_repositories() + _refresh_projects()
 
 
@@ -52,7 +52,7 @@ def _with_latest(rows: Any, events: QuerySet[Event]) -> Any:
 
 
 def _refresh(table: Any, rows: QuerySet[Any], references: Callable[[Any], QuerySet[ManifestBlob]]) -> int:
-    """Measure those of the rows whose latest event is younger than their measurement."""
+    """Measure the rows whose latest event is newer than their last measurement."""
     behind = rows.filter(Q(usage=None) | Q(usage__event_id__lt=F("latest"))).select_related("usage")
     measured = 0
     for row in behind.iterator(chunk_size=500):

@@ -1,9 +1,9 @@
-"""Where blobs' bytes are: one contract (``contract.BlobStorage``), one class for each kind of place.
+"""Storage of the bytes of blobs: ``contract.BlobStorage``, and one class for each kind of storage.
 
-    <location>/staging/<upload id>          bytes on their way in, as far as the session row says (and perhaps further)
-    <location>/blobs/<id[:2]>/<upload id>   a whole blob, verified, under a key that is written once and never again
+    <location>/staging/<upload id>          an upload: bytes beyond the offset of its UploadSession are ignored
+    <location>/blobs/<id[:2]>/<upload id>   a whole, verified blob; a key is never written twice
 
-Rows say which key is which blob; nothing here knows digests' owners, repositories or the database.
+The row of a Blob has its key. This package knows no repositories and no database.
 """
 
 from typing import cast

@@ -1,4 +1,4 @@
-"""What a place for blobs must do, beyond Django's storage API. The same tests run over every kind of place."""
+"""The interface of blob storages, beyond Django's storage API. The same tests run on every implementation."""
 
 from __future__ import annotations
 
@@ -17,78 +17,74 @@ Chunks = Iterable[bytes]
 
 
 class Busy(Exception):
-    """Somebody else is writing to this upload at this moment."""
+    """Another request is writing to this upload."""
 
 
 class Full(Exception):
-    """No room is left, or less than the reserve."""
+    """The disk has no space left beyond the reserve."""
 
 
 class Missing(Exception):
-    """The bytes are not there, or fewer than there should be."""
+    """The bytes are missing or fewer than expected."""
 
 
 class TooLarge(Exception):
-    """More bytes came than were allowed."""
+    """The upload exceeds the limit."""
 
 
 class Append(Protocol):
-    """Writes to one upload."""
+    """A function that writes to one upload."""
 
     def __call__(self, offset: int, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
-        """Write the chunks at ``offset``, dropping whatever a cut request left behind it; return the new offset.
+        """Truncate the upload to ``offset`` bytes, append the chunks, and return the new offset in bytes.
 
-        The bytes are durable when this returns. ``seen`` is called with every chunk, in order. Whatever the chunks'
-        iterator raises passes through and leaves the upload at ``offset``.
-        Raises Full (also when the reserve would be taken), TooLarge (the upload would exceed ``limit``), Missing (fewer
-        than ``offset`` bytes are there).
+        The bytes are durable on return. Calls ``seen`` with every chunk in order. An exception of the iterator passes
+        through, and the upload keeps ``offset`` bytes.
+        Raises Full, TooLarge (the upload would exceed ``limit`` bytes), Missing (it has fewer than ``offset`` bytes).
         """
 
 
 class BlobStorage(Protocol):
-    """A place for blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
+    """A storage of blobs. Sizes and offsets are in bytes; memory use does not depend on them."""
 
     def writing(self, upload: UUID, key: str = "") -> AbstractContextManager[Append]:
-        """Be the only writer of an upload until the block ends.
+        """Lock the upload for the block and yield its Append.
 
-        Raises Busy when another writer is there, also one that has published the bytes under ``key`` in its block.
+        Raises Busy if another block holds the lock, also if it has already published the bytes under ``key``.
         """
 
     def staged(self, upload: UUID, offset: int) -> Chunks:
-        """The upload's first ``offset`` bytes. Raises Missing."""
+        """Iterate over the upload's first ``offset`` bytes. Raises Missing."""
 
     def publish(self, upload: UUID, offset: int, key: str) -> None:
-        """Make the upload's first ``offset`` bytes durable under ``key``; doing it again changes nothing.
+        """Move the upload's ``offset`` bytes to ``key``, durably. A repeated call changes nothing.
 
-        Raises Missing when they are under neither name.
+        Raises Missing if neither the upload nor the key has that many bytes.
         """
 
     def discard(self, upload: UUID) -> None:
-        """Forget an upload's bytes; nothing happens when there are none."""
+        """Delete the staged bytes of an upload, if there are any."""
 
     def open(self, name: str, mode: str = "rb") -> File[bytes]:
         """Open a blob for reading. Raises FileNotFoundError."""
 
     def place(self, key: str, path: Path, *, copied: bool = False) -> None:
-        """Let a blob's bytes be at ``path`` as well, for programs that read files: a link where that is possible.
+        """Link (where possible) or copy a blob to ``path``, for programs that read files. ``copied``: always copy.
 
-        The caller must not write there, unless they are ``copied``. Raises FileNotFoundError.
+        The caller must not write to a link. Raises FileNotFoundError.
         """
 
     def holds(self, key: str, size: int) -> bool:
-        """Whether the blob's bytes are there, all of them."""
+        """Whether the blob exists and has exactly ``size`` bytes."""
 
     def delete(self, name: str) -> None:
-        """Delete what an upload brought, published under this key or not yet; nothing happens when there is nothing.
-
-        The last part of a key is the upload's id.
-        """
+        """Delete the blob of this key, and the staged bytes of its upload (the last part of the key), if they exist."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a blob of this name, whole or not."""
+        """Whether the key exists, with any size."""
 
     def keys(self, *, older_than: datetime) -> Iterable[str]:
-        """The names of all blobs that were stored before that time, in no order."""
+        """Iterate over all keys that were stored before that time, in any order."""
 
     def check_room(self, size: int = 0) -> None:
-        """Raises Full when ``size`` more bytes would take of the reserve, which is for everything but blobs."""
+        """Raises Full if ``size`` more bytes would use the reserve, which is kept for the database and logs."""

@@ -1,7 +1,4 @@
-"""Blobs as files. The order of steps makes a crash harmless.
-
-The numbers are those of docs/design/storage.md, "Upload".
-"""
+"""Blobs as files. The order of writes, syncs and renames makes a crash harmless (docs/design/storage.md, "Upload")."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 BLOCK = 1024 * 1024
-LOOK_EVERY = 1024 * 1024  # bytes that one upload writes between two looks at the room that is left
+LOOK_EVERY = 1024 * 1024  # bytes of one upload between two checks of the free space
 RESERVE_BYTES = 1024**3
 RESERVE_SHARE = 0.02
 
 
 class FileSystemBlobStorage(FileSystemStorage):
-    """Files under one directory of one file system: staging and blobs must be able to rename into each other."""
+    """Files below one directory. staging/ and blobs/ must be on one file system: publish() renames between them."""
 
     @contextmanager
     def writing(self, upload: UUID, key: str = "") -> Iterator[Append]:
@@ -41,11 +38,11 @@ class FileSystemBlobStorage(FileSystemStorage):
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_size == 0:  # perhaps made just now
+            if os.fstat(descriptor).st_size == 0:  # os.open may have created it
                 if key and self._is_locked(key):
                     self.discard(upload)
                     raise Busy
-                _sync_directory(self._staging_directory)  # its name must be as durable as its bytes
+                _sync_directory(self._staging_directory)  # makes the new name durable
             yield partial(_append, descriptor, self.check_room)
         except BlockingIOError as error:
             raise Busy from error
@@ -53,7 +50,7 @@ class FileSystemBlobStorage(FileSystemStorage):
             os.close(descriptor)
 
     def _is_locked(self, key: str) -> bool:
-        """Whether a writer has published its file under this key, and has not let go of it."""
+        """Whether a writer has published its file under this key and still holds the lock on it."""
         try:
             descriptor = os.open(self.path(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -95,7 +92,7 @@ class FileSystemBlobStorage(FileSystemStorage):
                     raise Missing(f"upload {upload} has no bytes") from error
             failpoint("publish.renamed")
             _sync_directory(target.parent)
-            _sync_directory(source.parent)  # or both names are there after a power cut, and one of them for ever
+            _sync_directory(source.parent)  # else, after a power cut, both names may exist, and the staged one stays
         failpoint("publish.synced")
 
     def discard(self, upload: UUID) -> None:
@@ -131,7 +128,7 @@ class FileSystemBlobStorage(FileSystemStorage):
         for folder, folders, names in os.walk(root / "blobs"):
             folders.sort()
             for path in (Path(folder, name) for name in names):
-                with suppress(FileNotFoundError):  # the collector goes on meanwhile
+                with suppress(FileNotFoundError):  # the reaper may delete it meanwhile
                     if path.lstat().st_mtime < older_than.timestamp():
                         yield str(path.relative_to(root))
 
@@ -163,20 +160,20 @@ def _append(
     with _full_disk():
         if os.fstat(descriptor).st_size < offset:
             raise Missing(f"the upload is shorter than its offset {offset}")
-        os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped
+        os.ftruncate(descriptor, offset)  # drops bytes of a cut request
         os.lseek(descriptor, offset, os.SEEK_SET)
         try:
             end = _write_all(descriptor, offset, _while_there_is_room(chunks, check_room), limit, seen)
         except BaseException:
             with suppress(OSError):
-                os.ftruncate(descriptor, offset)  # at once, not by the next request: the disk may be full
+                os.ftruncate(descriptor, offset)  # free the space now: the disk may be full
             raise
     failpoint("append.synced")
     return end
 
 
 def _while_there_is_room(chunks: Chunks, check_room: Callable[[int], None]) -> Iterator[bytes]:
-    """The chunks, until the next LOOK_EVERY bytes would take of the reserve. Raises Full."""
+    """Yield the chunks; check the free space every LOOK_EVERY bytes. Raises Full."""
     since = LOOK_EVERY
     for chunk in chunks:
         since += len(chunk)
@@ -194,13 +191,13 @@ def _write_all(descriptor: int, end: int, chunks: Chunks, limit: int, seen: Call
         seen(chunk)
         _write(descriptor, chunk)
         failpoint("append.written")
-    os.fsync(descriptor)  # 2: durable before the offset is said anywhere
+    os.fsync(descriptor)  # durable before the row or a response has the new offset
     return end
 
 
 @contextmanager
 def _full_disk() -> Iterator[None]:
-    """Say Full where the system says that there is no room."""
+    """Raise Full for ENOSPC and EDQUOT."""
     try:
         yield
     except OSError as error:
@@ -216,7 +213,7 @@ def _write(descriptor: int, chunk: bytes) -> None:
 
 
 def _make_directories(directory: Path) -> None:
-    """Make the directory and its parents, each durable in its own parent."""
+    """Create the directory and its parents; sync each parent."""
     if directory.is_dir():
         return
     _make_directories(directory.parent)

@@ -1,4 +1,4 @@
-"""The backend: every write transaction, and every statement that writes without one, waits for its turn."""
+"""SQLite backend: each write transaction, and each write in autocommit, waits for its turn (see turns)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WRITES = re.compile(r"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER)\b",
 
 
 class Cursor(base.SQLiteCursorWrapper):
-    """Waits for its turn before a statement that writes, when no transaction has it."""
+    """Waits for its turn before a write in autocommit."""
 
     def __init__(self, database: DatabaseWrapper, connection: sqlite3.Connection) -> None:
         super().__init__(connection)
@@ -51,7 +51,7 @@ class Cursor(base.SQLiteCursorWrapper):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's wrapper; ``timeout`` of OPTIONS also bounds the wait for the turn. Raises OperationalError after it."""
+    """Django's wrapper. ``timeout`` of OPTIONS also limits the wait for the turn; then raises OperationalError."""
 
     _turn: turns.Turn | None = None
 
@@ -67,7 +67,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return None if self.is_in_memory_db() else Path(f"{self.settings_dict['NAME']}-turns")
 
     def create_cursor(self, name: str | None = None) -> Any:
-        """Make one of ours."""
+        """Return a Cursor that waits for turns."""
         return self.connection.cursor(factory=partial(Cursor, self))
 
     def _start_transaction_under_autocommit(self) -> None:
@@ -98,7 +98,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             self._give_turn()
 
     def _give_turn_when_over(self) -> None:
-        """A commit that failed leaves the transaction open: Django rolls it back then."""
+        """Give the turn unless a failed commit left the transaction open, which Django then rolls back."""
         if self.connection is None or not self.connection.in_transaction:
             self._give_turn()
 

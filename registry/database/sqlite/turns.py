@@ -1,12 +1,12 @@
-"""Turns of those who write to one SQLite database: first come, first served.
+"""A first-in, first-out queue of writers to one SQLite database.
 
-SQLite has no queue. A writer that finds the database locked sleeps and tries again, longer each time, so one that has
-waited loses against later ones: beside many writers it may wait for half a minute.
+SQLite has no queue. A writer that finds the database locked sleeps longer after each try, so later writers overtake it:
+with many writers it may wait for half a minute.
 
-Threads of a process stand in a queue. The first of them takes a ticket for its process from a file beside the database,
-and waits for the ticket before: so processes take turns. A ticket is a number with a lock on one byte of the file; the
-system ends the lock with its process. The queue is for fairness alone. SQLite's own lock keeps the database whole, also
-against programs that do not stand in it, and where the file cannot be used.
+Threads of a process wait in a deque. The first thread takes a ticket for its process from a file beside the database,
+and waits for the ticket before it. A ticket is a number with a lock on one byte of the file; the kernel releases the
+lock when the process ends. The queue only provides fairness. SQLite's own lock protects the data, also from programs
+that do not use the queue, and when the file cannot be used.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _BYTES_OF_TICKETS = 16  # the byte of ticket 0
 
 
 class TookTooLong(Exception):
-    """The turn did not come in time."""
+    """The wait for the turn exceeded its timeout."""
 
 
 class Turn:
-    """The right to write, until it is given back. One that its holder has lost gives itself back."""
+    """The right to write, until ``give``. The destructor gives it too."""
 
     def __init__(self, turns: Turns, ticket: int | None) -> None:
         self._turns, self._ticket, self._process = turns, ticket, os.getpid()
         self._is_given = False
 
     def give(self) -> None:
-        """Let the next one write. A copy in a forked process gives nothing."""
+        """End the turn. Does nothing in a forked process."""
         if not self._is_given:
             self._is_given = True
             if self._process == os.getpid():
@@ -59,13 +59,13 @@ class Turns:
         self.forget()
 
     def forget(self) -> None:
-        """Forget who waits and who has the turn: a forked process has none of these threads."""
+        """Reset the queue: a forked process has none of the waiting threads."""
         self._lock = threading.RLock()  # a Turn may end, and give itself back, while its thread holds the lock
         self._waiting: deque[threading.Lock] = deque()  # each is released when its thread is called
         self._is_taken = False
 
     def take(self, seconds: float) -> Turn:
-        """Wait for the turn, at most so long. Raises TookTooLong."""
+        """Wait up to ``seconds`` for the turn. Raises TookTooLong."""
         deadline = time.monotonic() + seconds
         called = threading.Lock()
         with self._lock:
@@ -82,7 +82,7 @@ class Turns:
             raise
 
     def _leave(self, called: threading.Lock) -> None:
-        """Stop waiting, unless the turn has come at this moment. Raises TookTooLong."""
+        """Leave the queue and raise TookTooLong, unless the turn has just come."""
         with self._lock:
             if called.locked():
                 self._waiting.remove(called)
@@ -105,19 +105,19 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many threads of this process wait."""
+        """Number of waiting threads of this process."""
         return len(self._waiting)
 
 
 class _Tickets:
-    """The file of tickets. Only one thread of a process is here at a time."""
+    """The file of tickets. Only one thread of a process uses it at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def take(self, deadline: float) -> int | None:
-        """Take the next ticket, and wait for the one before. None: the file cannot be used. Raises TookTooLong."""
+        """Take the next ticket and wait for the one before. Return None if the file fails. Raises TookTooLong."""
         try:
             number = self._next(deadline)
             try:
@@ -132,7 +132,7 @@ class _Tickets:
         return number
 
     def give(self, number: int) -> None:
-        """End a ticket: the process with the next one goes on."""
+        """Release the lock of a ticket: the process with the next one continues."""
         self._unlock(_BYTES_OF_TICKETS + number)
 
     def _next(self, deadline: float) -> int:
@@ -146,7 +146,7 @@ class _Tickets:
         return number
 
     def _await(self, byte: int, deadline: float) -> None:
-        """Lock a byte. The order is that of the tickets, so looking again and again is fair."""
+        """Poll until the byte is locked. Only the holder of the next ticket polls, so this is fair."""
         pause = FIRST_PAUSE
         while True:
             try:
@@ -163,7 +163,7 @@ class _Tickets:
         fcntl.lockf(self._file(), fcntl.LOCK_UN, 1, byte)
 
     def _file(self) -> int:
-        """The file, open. A forked process may use it: a lock belongs to the process that takes it."""
+        """Open the file once. A forked process may share the descriptor: fcntl locks belong to processes."""
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         return self._descriptor
@@ -182,7 +182,7 @@ def of(path: Path | None) -> Turns:
 
 
 def _forget() -> None:
-    global _lock_of_known  # noqa: PLW0603  a thread that is not here may hold it
+    global _lock_of_known  # noqa: PLW0603  a thread of the parent may hold it
     _lock_of_known = threading.Lock()
     for turns in _known.values():
         turns.forget()
