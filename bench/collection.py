@@ -72,7 +72,7 @@ def fill(server: LiveServer) -> list[Path]:
 
 
 class Visitors(threading.Thread):
-    """Somebody who pushes and pulls without a pause; how long each took, in seconds, by what it was."""
+    """Push and pull without a pause. Returns the seconds that each took, by kind."""
 
     def __init__(self, server: LiveServer) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Visitors(threading.Thread):
 
 
 def visited(server: LiveServer, until: float, is_over: object = lambda: False) -> dict[str, list[float]]:
-    """Have somebody push and pull until that time, or until it is over."""
+    """Push and pull until that time, or until the block ends."""
     visitors = Visitors(server)
     visitors.start()
     while time.monotonic() < until and not is_over():  # type: ignore[operator]

@@ -27,7 +27,7 @@ def alter(
     now = {name: getattr(row, name) for name in wanted}
     after = {name: value for name, value in wanted.items() if value != now[name]}
     if after and seen is not None and {name: seen.get(name) for name in now} != now:
-        who = past.order_by("-pk").values_list("actor", flat=True).first() or "somebody"
+        who = past.order_by("-pk").values_list("actor", flat=True).first() or "another user"
         raise errors.Changed(
             _("%(who)s changed %(row)s meanwhile: reload the page, look again, then save") % {"who": who, "row": row}
         )

@@ -111,7 +111,7 @@ def _open(policy_id: int) -> CleanupRun | None:
         current = runs.open().first()
         if current is None:
             runs.filter(state=State.AWAITING_APPROVAL).update(
-                state=State.DISMISSED, finished_at=timezone.now(), problem="nobody approved it before the next run"
+                state=State.DISMISSED, finished_at=timezone.now(), problem="not approved before the next run"
             )
             current = CleanupRun.objects.create(repository_id=policy.repository_id, rules=policies.rules_of(policy))
         CleanupRun.objects.filter(pk=current.pk).update(heartbeat_at=timezone.now())

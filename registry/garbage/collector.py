@@ -285,7 +285,7 @@ def _take(gone: list[Blob], now: datetime) -> None:
 
 
 def reconcile() -> int:
-    """Add reviews to blobs without reference, lease and review. There should be none: logs an alarm. Return how many."""
+    """Review blobs without reference, lease and review; returns how many. There should be none: logs an alarm."""
     now = timezone.now()
     lost: BlobQuerySet = Blob.objects.filter(~_names(_references(None)), ~_names(_leases(None, now)), reviews=None)
     found = 0

@@ -172,7 +172,7 @@ def _set(actor: Actor, steps: list[Step]) -> None:
         for step in steps:
             if plan.present(step.kind, step.thing, step.name) != step.before:
                 raise errors.Denied(
-                    _("somebody else has just changed %(what)s of %(where)s") % {"what": step.name, "where": step.path}
+                    _("another user has just changed %(what)s of %(where)s") % {"what": step.name, "where": step.path}
                 )
         if isinstance(thing, Image):
             wanted = {step.name: plan.from_json(step.name, step.after) for step in steps}

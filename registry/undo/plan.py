@@ -215,7 +215,7 @@ def _of_tag(chosen: Chosen, image: Image, rows: Sequence[Tag]) -> Step | None:
     way, name = _walk_back(chosen, rows), rows[0].name
     now = rows[0].manifest.digest if rows[0].ended_at is None else ""
     if not way.undone:
-        who = way.last.actor if way.last else _("somebody, longer ago than the history goes,")
+        who = way.last.actor if way.last else _("another user, before the audit log begins,")
         return Step(
             Kind.BY_HAND,
             image.path,
@@ -322,10 +322,10 @@ def _of_setting(kind: Kind, thing: int, name: str, found: list[tuple[Event, Any,
         return None
     if kind in {Kind.ROLE, Kind.MEMBER}:
         words = _("set the role of %(name)s in %(path)s back to %(value)s")
-        since = _("somebody else has changed the role since")
+        since = _("another user has changed the role since")
     else:
         words = _("set %(name)s of %(path)s back to %(value)s")
-        since = _("somebody else has changed %(name)s since")
+        since = _("another user has changed %(name)s since")
     said = {"name": name, "path": newest.path, "value": value or _("none")}
     return Step(
         kind,

@@ -101,7 +101,7 @@ class UploadSessionView(UploadView):
         return self.created(uploads.finish(self.actor, repository, self.name.image, upload, digest, _piece(request)))
 
     def delete(self, request: Request, name: str, upload: str) -> HttpResponse:
-        """Cancel; whoever may push may do that."""
+        """Cancel the upload. Takes the right to push."""
         uploads.discard(self._find(upload))
         return http.empty(204)
 

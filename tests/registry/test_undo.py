@@ -276,8 +276,8 @@ def test_settings_that_others_changed_since_stay(world, thief):
     result = undo_all(world)
     assert [step.name for step in result.done] == ["is_public"]
     assert {step.name: step.problem for step in result.skipped} == {
-        "description": "somebody else has changed description since",
-        "viewer@acme.test": "somebody else has changed the role since",
+        "description": "another user has changed description since",
+        "viewer@acme.test": "another user has changed the role since",
     }
     web.refresh_from_db()
     assert (web.is_public, web.description) == (False, "ours")
