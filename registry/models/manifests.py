@@ -75,7 +75,7 @@ class Manifest(models.Model):
     The media type of a digest in an image never changes. ``total_size`` (bytes): the document, its config and layers;
     for an index the sum of its children. ``annotations``: stored for manifests with a subject, for the list of
     referrers. ``platforms``: os/architecture[/variant] of the config or of the children of an index, separated by
-    spaces. ``worst_severity``: of the vulnerabilities that a scan found and that are not accepted; NONE also for what no
+    spaces. ``worst_severity``: of the vulnerabilities that a scan found, accepted ones left out; NONE also for what no
     client could run; None: not known (yet). The pull policy of the repository compares it with ``block_severity``.
     ``risk_summary`` names the worst of these: {"vulnerabilities": three names at most, "total": how many names there
     are}; {} when not known.

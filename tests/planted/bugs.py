@@ -205,14 +205,14 @@ add(
 add(
     "a staged file is not synced",
     FILES,
-    "    os.fsync(descriptor)  # 2: durable before the offset is said anywhere\n",
+    "    os.fsync(descriptor)  # durable before the row or a response has the new offset\n",
     "",
     "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
 )
 add(
     "the directory of a new staged file is not synced",
     FILES,
-    "                _sync_directory(self._staging_directory)  # its name must be as durable as its bytes\n",
+    "                _sync_directory(self._staging_directory)  # makes the new name durable\n",
     "",
     "registry/test_power_cuts.py::test_an_upload_that_was_answered_goes_on_after_a_power_cut",
 )
@@ -226,7 +226,7 @@ add(
 add(
     "the directory that a published blob has left is not synced",
     FILES,
-    "            _sync_directory(source.parent)  # or both names are there after a power cut, and one of them for ever\n",
+    "            _sync_directory(source.parent)  # else, after a power cut, both names may exist, and the staged one stays\n",
     "",
     "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
 )
@@ -285,7 +285,7 @@ add(
 add(
     "what a cut request left stays",
     FILES,
-    "        os.ftruncate(descriptor, offset)  # 1: what a cut request left is dropped\n",
+    "        os.ftruncate(descriptor, offset)  # drops bytes of a cut request\n",
     "",
     "registry/test_storage.py::test_bytes_behind_the_offset_are_dropped",
 )

@@ -105,7 +105,7 @@ def test_every_default_is_the_documented_one(monkeypatch, tmp_path):
         "KCR_MAIL_FROM": f"`{default['DEFAULT_FROM_EMAIL']}`".replace("localhost", "host"),
         "KCR_TRIVY_DB_REPOSITORY": default["TRIVY_DB_REPOSITORY"] or "Trivy's own",
         "KCR_SCAN_DIR": "the data directory" if default["SCAN_DIR"] == data else "",
-        "KCR_ADMIN_EMAIL": f"`{quickstart.ADMIN_EMAIL}`",
+        "KCR_ADMIN_EMAIL": f"`{default['ADMIN_EMAIL']}`",
         "KCR_ADMIN_PASSWORD": "generated",
     }
     same_name = {name: default[name.removeprefix("KCR_")] for name in documented().keys() - found.keys()}
