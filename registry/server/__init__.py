@@ -1,1 +1,1 @@
-"""The web server: a gunicorn worker in which no client holds what others need (docs/design/server.md)."""
+"""The web server: a gunicorn worker that limits what one client can occupy (docs/design/server.md)."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def address_of(environ: Mapping[str, Any]) -> str:
-    """The nearest address that is no trusted proxy (KCR_TRUSTED_PROXIES); REMOTE_ADDR when none can be read.
+    """Return the nearest address that is no trusted proxy (KCR_TRUSTED_PROXIES); REMOTE_ADDR if there is none.
 
     ``environ`` is that of WSGI. X-Forwarded-For is read from its end, as far as trusted proxies wrote it.
     """

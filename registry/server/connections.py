@@ -1,4 +1,4 @@
-"""One client's connection: what it has sent so far, what it still has to be sent, and how long it may take."""
+"""A connection: received bytes, bytes to send, and deadlines."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ class TooSlow(OSError):
 
 
 class BufferFull(OSError):
-    """The client makes the server keep more bytes for it in memory than its share."""
+    """The client would make the server buffer more bytes than its share."""
 
 
 class Pace:
-    """Whether a client keeps up. Only the time counts in which the server waits for the client."""
+    """Measures whether a client is fast enough. Counts only the time that the server waits for the client."""
 
     def __init__(self) -> None:
         self._waited, self._moved = 0.0, 0
 
     @property
     def seconds_left(self) -> float:
-        """How much longer the client may keep the server waiting."""
+        """Seconds that the server will still wait for the client."""
         return PATIENCE - self._waited
 
     def waited(self, seconds: float) -> None:
-        """The server has waited for the client."""
+        """Add seconds that the server has waited for the client."""
         self._waited += seconds
 
     def moved(self, size: int) -> None:
-        """Bytes have been received or sent."""
+        """Add received or sent bytes; every LEAST_BYTES reset the wait."""
         self._moved += size
         if self._moved >= LEAST_BYTES:
             self._waited, self._moved = 0.0, 0
 
 
 class FilePart(NamedTuple):
-    """``size`` bytes from ``offset`` of an open file; ``descriptor`` is the connection's own."""
+    """``size`` bytes from ``offset`` of an open file. The connection closes ``descriptor``."""
 
     descriptor: int
     offset: int
@@ -67,7 +67,7 @@ class FilePart(NamedTuple):
 
 
 class Stream(Unreader):
-    """What gunicorn's parser reads: the bytes that have arrived; the socket only once ``is_body`` is set."""
+    """The input of gunicorn's parser: received bytes; it reads from the socket only if ``is_body`` is set."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__()
@@ -76,16 +76,16 @@ class Stream(Unreader):
 
     @property
     def buffered(self) -> int:
-        """Bytes that have arrived and are not read yet."""
+        """Number of received bytes that are not read yet."""
         return len(self.buf.getbuffer())
 
     def append(self, data: bytes) -> None:
-        """Add bytes that have arrived."""
+        """Append received bytes."""
         self.buf.seek(0, os.SEEK_END)
         self.buf.write(data)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """The next bytes from the client; b"" at the end. Raises TooSlow."""
+        """Return the next bytes from the client; b"" at the end. Raises TooSlow."""
         if not self.is_body:
             return b""
         return self._connection.receive(min(size_hint or RECEIVE_BYTES, RECEIVE_BYTES))
@@ -94,14 +94,14 @@ class Stream(Unreader):
 class Connection:
     """A socket that never blocks, and its state. One thread at a time uses it.
 
-    ``buffers`` are the bytes that the process keeps in memory for clients.
+    ``buffers``: the limit on bytes that the process buffers for clients.
     """
 
     def __init__(self, sock: socket.socket, peer: tuple[str, int], server: tuple[str, int], buffers: Shares) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A client that reads nothing makes the kernel keep this much for it, not megabytes.
+            # Limits the kernel's send buffer of a client that does not read; the default is megabytes.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self.sock, self.fd, self.peer, self.server = sock, sock.fileno(), peer, server
         self.network = network_of(peer[0]) if peer else ""
@@ -110,7 +110,7 @@ class Connection:
         self.exchange: Exchange | None = None  # its head has been read; its body may still be arriving
         self.requests = 0
         self.turn = ""  # the network whose turn this connection has
-        self.closes = False  # after what is being sent
+        self.closes = False  # close after all bytes are sent
         self.lingers = False
         self.deadline = time.monotonic() + PATIENCE
         self._buffers, self._kept = buffers, 0
@@ -122,14 +122,14 @@ class Connection:
 
     # ── Receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
     def receive_now(self) -> bytes | None:
-        """What has arrived, without waiting: None when nothing has, b"" when the client has ended its side."""
+        """Return received bytes without waiting: None if there are none, b"" if the client has closed its side."""
         try:
             return self.sock.recv(RECEIVE_BYTES if self.lingers else LEAST_BYTES)
         except BlockingIOError:
             return None
 
     def receive(self, size: int) -> bytes:
-        """Up to ``size`` bytes of a body; b"" when the client has ended its side. Raises TooSlow."""
+        """Return up to ``size`` bytes of a body; b"" if the client has closed its side. Raises TooSlow."""
         while True:
             try:
                 data = self.sock.recv(size)
@@ -141,7 +141,7 @@ class Connection:
                 return data
 
     def keep(self, size: int) -> None:
-        """Account for ``size`` bytes in memory, in place of those accounted for before. Raises BufferFull."""
+        """Set the number of buffered bytes of this connection. Raises BufferFull."""
         more = size - self._kept
         if more > 0 and not self._buffers.take(self.network, more):
             raise BufferFull("too many bytes wait for this client")
@@ -150,7 +150,7 @@ class Connection:
         self._kept = size
 
     def discard(self) -> bool:
-        """Read and forget what a closing client still sends; False when it is time to close."""
+        """Read and drop bytes of a closing client; return False when the connection is to be closed."""
         data = self.receive_now()
         self._lingered += len(data or b"")
         return data is None or (bool(data) and self._lingered < LINGER_BYTES)
@@ -158,27 +158,27 @@ class Connection:
     # ── Sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
     @property
     def is_sending(self) -> bool:
-        """Whether something is still to be sent."""
+        """Whether bytes are still to be sent."""
         return bool(self._out) or self._file is not None
 
     @property
     def sends_file(self) -> bool:
-        """Whether what is still to be sent comes from a file."""
+        """Whether bytes of a file are still to be sent."""
         return self._file is not None
 
     def put(self, data: bytes) -> None:
-        """Append to what is to be sent."""
+        """Append bytes to send."""
         if data:
             self._out.append(memoryview(data))
 
     def put_file(self, part: FilePart) -> None:
-        """Send this after the rest; the descriptor is closed in the end."""
+        """Send part of a file after the other bytes, then close its descriptor."""
         self._file = part
 
     def send(self, patience: float) -> bool:
-        """Send what there is, waiting up to ``patience`` seconds each time that the client does not read.
+        """Send; wait up to ``patience`` seconds each time that the socket is full.
 
-        Returns whether all has been sent. Raises OSError when the client has gone, or a file is shorter than it was.
+        Return whether all bytes are sent. Raises OSError if the client has disconnected or a file was truncated.
         """
         while self.is_sending:
             try:
@@ -189,7 +189,7 @@ class Connection:
         return True
 
     def send_all(self) -> None:
-        """Send what there is, at the pace of the client. Raises TooSlow."""
+        """Send all bytes, waiting for the client. Raises TooSlow."""
         while not self.send(self.pace.seconds_left):
             if self.pace.seconds_left <= 0:
                 raise TooSlow("the client reads too slowly")
@@ -224,7 +224,7 @@ class Connection:
         self.keep(sum(map(len, self._out)))
 
     def has_waited(self) -> None:
-        """The epoll says that the client reads again."""
+        """Count the wait after the epoll reports that the socket is writable."""
         self.pace.waited(time.monotonic() - self._since)
 
     # ── Both ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -240,22 +240,22 @@ class Connection:
         return is_ready
 
     def next_request(self) -> None:
-        """The answer has been sent: what has arrived already is the beginning of the next request."""
+        """Prepare for the next request, which begins with the bytes that are already received."""
         self.head[:] = self.stream.take_buffered()
         self.stream.is_body = False
         self.pace, self.deadline = Pace(), time.monotonic() + PATIENCE
         self.keep(len(self.head))
 
     def linger(self) -> None:
-        """Say that nothing more will be sent. What the client still sends is read for a moment, then it is closed.
+        """Shut down the sending side, and drop what the client sends for up to LINGER_SECONDS before the close.
 
-        Closing at once would make the kernel reset the connection, and the client might lose the answer.
+        An immediate close would make the kernel reset the connection, and the client might lose the response.
         """
         self.lingers, self.deadline = True, time.monotonic() + LINGER_SECONDS
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the socket, and give back what is held for the client."""
+        """Close the socket and the file, and release the buffers."""
         self._close_file()
         self._out.clear()
         self.keep(0)

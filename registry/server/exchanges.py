@@ -1,4 +1,4 @@
-"""One request and its answer: from the bytes that have arrived to those that are to be sent (WSGI, PEP 3333)."""
+"""One request and its response, between received bytes and bytes to send (WSGI, PEP 3333)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 HEAD_BYTES = 64 * 1024
-FORM_BYTES = 64 * 1024  # a body up to this length is gathered before a thread is given to the request
+FORM_BYTES = 64 * 1024  # the epoll buffers a body up to this length before a thread runs the request
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -47,9 +47,9 @@ def arrived(connection: Connection, data: bytes) -> None:
 
 
 def has_head(head: bytearray, new: int) -> bool:
-    """Whether the parser can read the head, or will refuse it. Only the last ``new`` bytes are searched.
+    """Whether the head is complete, or invalid. Searches only the last ``new`` bytes.
 
-    Raises LimitRequestHeaders when it is too long.
+    Raises LimitRequestHeaders if it is too long.
     """
     start = max(0, len(head) - new - 3)
     if head.find(b"\r\n\r\n", start) >= 0 or _BARE_LINE_FEED.search(head, start):
@@ -60,7 +60,7 @@ def has_head(head: bytearray, new: int) -> bool:
 
 
 def read_head(connection: Connection, config: Any) -> Request:
-    """Parse the head that has arrived. Raises what gunicorn's parser raises."""
+    """Parse the received head. Raises what gunicorn's parser raises."""
     connection.stream.append(bytes(connection.head))
     connection.head.clear()
     connection.requests += 1
@@ -77,19 +77,19 @@ class Body:
         self._body, self._begin = body, begin
 
     def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes, all of them when it is negative. Raises TooSlow, gunicorn's errors of a cut body."""
+        """Return up to ``size`` bytes; all if negative. Raises TooSlow, and gunicorn's errors for a cut body."""
         self._begin()
         data: bytes = self._body.read(size)
         return data
 
     def readline(self, size: int = -1) -> bytes:
-        """The next line."""
+        """Return the next line."""
         self._begin()
         line: bytes = self._body.readline(size)
         return line
 
     def readlines(self, hint: int = -1) -> list[bytes]:
-        """All lines."""
+        """Return all lines."""
         self._begin()
         lines: list[bytes] = self._body.readlines(hint)
         return lines
@@ -100,21 +100,21 @@ class Body:
 
 
 class Outgoing:
-    """The socket that gunicorn writes answers to: it never waits."""
+    """The socket that gunicorn writes responses to. It buffers, and never waits."""
 
     def __init__(self, connection: Connection) -> None:
         self.sendall = self.send = connection.put
 
     def gettimeout(self) -> float:
-        """That of a socket that does not block."""
+        """The timeout of a non-blocking socket."""
         return 0.0
 
 
 class Exchange:
     """Answers a request whose head has been read.
 
-    What is to be sent is put into the connection; a stream is sent by itself. ``give_way`` is called before the thread
-    waits for the client. ``transfers`` are the threads that may wait for clients: for long bodies and for streams.
+    Puts the response into the connection; sends a stream directly. Calls ``give_way`` before the thread waits for the
+    client. ``transfers``: the limit on threads that wait for clients (long bodies and streams).
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Exchange:
         self._connection, self._request, self._body = connection, request, request.body
         self._give_way, self._transfers = give_way, transfers
         self._expects_continue = request._expected_100_continue
-        request._expected_100_continue = False  # said when the application reads, not before
+        request._expected_100_continue = False  # sent when the application reads the body
         self._has_begun = False
         self._held = ExitStack()
         self._response, self._variables = wsgi.create(
@@ -143,7 +143,7 @@ class Exchange:
 
     @property
     def is_long(self) -> bool:
-        """Whether a thread has to wait for the body: it is still to come, and more than FORM_BYTES or of no length."""
+        """Whether a thread must wait for the body: not all received, and above FORM_BYTES or of unknown length."""
         reader = self._body.reader
         if not isinstance(reader, LengthReader):
             return True
@@ -152,13 +152,13 @@ class Exchange:
 
     @property
     def has_arrived(self) -> bool:
-        """Whether there is nothing more to gather: the body is here, or too long to be gathered."""
+        """Whether a thread can run the request: the body is received, or too long to buffer."""
         return self.is_long or self._body.reader.length <= self._connection.stream.buffered
 
     def run(self, application: Application, *, may_stay: bool) -> None:
-        """Let the application answer. The connection is closed afterwards unless it ``may_stay``."""
+        """Run the application. Without ``may_stay``, close the connection afterwards."""
         self._connection.exchange = None
-        self._connection.keep(0)  # what has arrived belongs to the application now
+        self._connection.keep(0)  # the received bytes now belong to the application
         with self._held:
             self._call(application, may_stay=may_stay)
 
@@ -190,7 +190,7 @@ class Exchange:
         self._connection.stream.is_body = self._has_begun = True
 
     def _take_transfer(self) -> None:
-        """The thread will wait for the client. Raises NoShare when it waits for the client in too many others."""
+        """Take a transfer before the thread waits for the client. Raises NoShare if the client has too many."""
         if not self._held.enter_context(self._transfers.taken(self._connection.network)):
             raise NoShare("too many transfers at once")
         self._give_way()
@@ -219,7 +219,7 @@ class Exchange:
             self._response.close()
 
     def _put_file(self, result: Any) -> bool:
-        """Whether the answer is a file of known length: the kernel sends it, and no thread waits for slow readers."""
+        """Whether the response is a file of known length: sendfile() sends it, and no thread waits for slow clients."""
         response = self._response
         if not isinstance(result, wsgi.FileWrapper) or response.response_length is None:
             return False
@@ -243,7 +243,7 @@ class Exchange:
         return True
 
     def _stream(self, result: Iterable[bytes]) -> None:
-        """Send pieces as the application makes them; the thread waits for the client, which costs it a transfer."""
+        """Send a streaming response. The thread waits for the client, so the client needs a transfer."""
         try:
             self._take_transfer()
         except NoShare:
@@ -257,6 +257,6 @@ class Exchange:
 
 
 def plain_answer(status: str, headers: str = "") -> bytes:
-    """An answer that the server gives by itself, after which it closes the connection."""
+    """Return a response of the server itself, with Connection: close."""
     head = f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: text/plain\r\n{headers}"
     return f"{head}Content-Length: {len(status) + 1}\r\n\r\n{status}\n".encode()

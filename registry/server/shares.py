@@ -1,4 +1,4 @@
-"""Limits between clients: Shares are units of which each client may hold some, Turns are requests done in order."""
+"""Limits per client: Shares limit units that a client holds; Turns queue the requests of a client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class NoShare(OSError):
-    """The client holds its share already, or all clients together hold the total."""
+    """The client or all clients together are at their limit."""
 
 
 class Shares:
@@ -36,7 +36,7 @@ class Shares:
         return self._sum
 
     def take(self, client: Hashable, units: int = 1) -> bool:
-        """Take units for the client; False, and nothing is taken, when its share or the total would be exceeded."""
+        """Take units for the client. Return False, and take none, if ``each`` or ``total`` would be exceeded."""
         with self._lock:
             if self._sum + units > self.total or self._held[client] + units > self.each:
                 return False
@@ -54,7 +54,7 @@ class Shares:
 
     @contextmanager
     def taken(self, client: Hashable) -> Iterator[bool]:
-        """Hold one unit for the block; yields False when there is none, and the block has to do without."""
+        """Hold one unit for the block. Yields False, and runs the block without a unit, at the limit."""
         is_taken = self.take(client)
         try:
             yield is_taken
@@ -64,9 +64,9 @@ class Shares:
 
 
 class Turns(Generic[T]):
-    """Each client has ``each`` things done at the same time; its further ones wait for their turn, in order.
+    """At most ``each`` requests of a client run at a time; its other requests wait in order.
 
-    So a client that asks for a thousand things waits for itself, and another one only for ``each`` of them.
+    So a client with a thousand requests delays its own requests, and others at most by ``each`` of them.
     """
 
     def __init__(self, each: int) -> None:
@@ -76,7 +76,7 @@ class Turns(Generic[T]):
         self._waiting: dict[Hashable, deque[T]] = {}
 
     def begin(self, client: Hashable, thing: T) -> bool:
-        """Whether it is the client's turn; if not, the thing waits until ``end`` returns it."""
+        """Return True if ``thing`` may begin; else queue it until ``end`` returns it."""
         with self._lock:
             if self._begun[client] < self.each:
                 self._begun[client] += 1
@@ -85,7 +85,7 @@ class Turns(Generic[T]):
             return False
 
     def end(self, client: Hashable) -> T | None:
-        """A thing is done: the next one that waited, whose turn has begun with this; None when none waits."""
+        """End one of the client's turns. Return the next queued thing, which begins now; None if none waits."""
         with self._lock:
             if waiting := self._waiting.get(client):
                 thing = waiting.popleft()

@@ -40,12 +40,12 @@ class Threads:
         self.count = 0
 
     def start(self) -> None:
-        """Appoint the first leader."""
+        """Start the first leader."""
         with self._lock:
             self._appoint()
 
     def step_aside(self) -> None:
-        """Let another thread lead: the calling thread is about to wait. Calling it twice changes nothing."""
+        """Make another thread the leader, before the calling thread waits. A repeated call does nothing."""
         seat = getattr(self._here, "seat", None)
         if seat is not None and self._leader is seat:
             with self._lock:
@@ -72,7 +72,7 @@ class Threads:
             self.count += 1
             try:
                 thread.start()
-            except RuntimeError:  # the system gives no more threads
+            except RuntimeError:  # the kernel refuses more threads
                 self._leader = None
                 self.count -= 1
         else:
@@ -88,7 +88,7 @@ class Threads:
             self._lead_or_park(seat)
 
     def _lead_or_park(self, seat: _Seat) -> None:
-        """Return when the thread leads: at once, or after it has been parked."""
+        """Return when this thread is the leader; park it until then."""
         with self._lock:
             if self._leader is None:
                 self._leader = seat

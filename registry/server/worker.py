@@ -1,4 +1,4 @@
-"""The gunicorn worker of KCR: one epoll for all connections, and threads only for requests that can be answered."""
+"""The gunicorn worker of KCR: one epoll for all connections, and threads only for complete requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 TICK = 0.02  # seconds
 MAX_CONNECTIONS = 8192
-TURNS = 4  # requests of one network that are answered at a time
-SWITCH_SECONDS = 0.001  # a thread with an event waits that long for one that computes, not Python's 5 ms
+TURNS = 4  # requests of one network that run at a time
+SWITCH_SECONDS = 0.001  # the longest wait for the interpreter lock; Python's default of 5 ms delays events
 BUFFER_BYTES = 64 * 1024 * 1024
-KEEPS_UP = 0.1  # seconds: a thread waits that long for the reader of a file, then the epoll does
+KEEPS_UP = 0.1  # seconds that a thread waits for a slow reader of a file before it leaves the connection to the epoll
 TURN_SECONDS = 1.0
 PATIENCE_FOR_THREADS = 60.0  # seconds until a thread takes up a request whose turn it is
 STOP_LINGER = 1.0  # seconds that a stopping worker waits for the next request of an idle connection
@@ -38,12 +38,12 @@ READ, WRITE = select.EPOLLIN | select.EPOLLONESHOT, select.EPOLLOUT | select.EPO
 class Worker(base.Worker):
     """Serves HTTP/1.1.
 
-    ``waiting`` are the connections that the epoll waits for. Who takes one out of it, a thread with an event or the
-    main thread that closes what is too slow, owns the connection until it puts it back.
+    ``waiting``: the connections in the epoll. A thread that removes one (to handle an event, or to close a slow one)
+    owns the connection until it puts it back.
     """
 
     def init_process(self) -> None:
-        """Prepare what the forked process needs; ends with ``run``."""
+        """Set up the forked process; calls ``run`` at the end."""
         sys.setswitchinterval(SWITCH_SECONDS)
         threads = self.cfg.threads
         self.epoll = select.epoll()
@@ -52,17 +52,17 @@ class Worker(base.Worker):
         self.waiting: dict[int, Connection] = {}
         self.threads = Threads(self._next_event, self._handle, threads)
         self.turns: Turns[Connection] = Turns(TURNS)
-        self.in_turn: dict[Connection, tuple[str, float]] = {}  # the network whose turn it is, and since when
+        self.in_turn: dict[Connection, tuple[str, float]] = {}  # network of the turn, and its start
         self.transfers = Shares(threads - threads // 8, threads // 4)
         self.senders = Shares(threads // 2, threads // 8)
         self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # A connection has its socket and perhaps a file; a thread has its database.
+        # A connection uses a socket and perhaps a file; a thread uses up to four files for its database.
         self.max_connections = max(threads, min(MAX_CONNECTIONS, (files - 4 * threads) // 2))
         super().init_process()
 
     def run(self) -> None:
-        """Serve until the arbiter says stop; then let what is under way end."""
+        """Serve until the arbiter stops the worker; then finish open requests."""
         for listener in self.sockets:
             listener.setblocking(False)
             self.listeners[listener.fileno()] = listener
@@ -77,7 +77,7 @@ class Worker(base.Worker):
                 self.notify()
                 self._close_overdue()
                 self._pass_turns_on()
-                if self.ppid != os.getppid():  # the arbiter has gone
+                if self.ppid != os.getppid():  # the arbiter has died
                     break
         self._stop()
 
@@ -98,28 +98,28 @@ class Worker(base.Worker):
 
     # ── Events ───────────────────────────────────────────────────────────────────────────────────────────────────────
     def _next_event(self) -> int:
-        """Wait until something can be done; the file descriptor with which."""
+        """Wait for an event; return its file descriptor."""
         while True:
             for number, _ in self.epoll.poll(-1, 1):
                 return number
 
     def _handle(self, number: int) -> None:
-        """Go on with the connection, or accept one, of this file descriptor."""
+        """Handle an event of a connection or listener."""
         if number in self.listeners:
-            connection = self._accept(self.listeners[number])  # most have sent their request already
+            connection = self._accept(self.listeners[number])  # its request has often arrived already
         else:
             connection = self.waiting.pop(number, None)
         if connection is not None:
             try:
                 self._proceed(connection)
-            except OSError:  # the client has gone, is too slow, or sends more than its share
+            except OSError:  # disconnected, too slow, or above its share
                 self._close(connection)
             except Exception:
                 self.log.exception("a connection failed")
                 self._close(connection)
 
     def _proceed(self, connection: Connection) -> None:
-        """Go on with a connection that can be read, or written when something is still to be sent."""
+        """Read from or write to a connection that is ready."""
         if connection.lingers:
             if connection.discard():
                 self._wait(connection, READ)
@@ -143,7 +143,7 @@ class Worker(base.Worker):
                 self._answer_all(connection, len(data or b""))
 
     def _answer_all(self, connection: Connection, new: int) -> None:
-        """Answer every request that has arrived, then wait for more. ``new`` bytes have not been looked at yet."""
+        """Answer all complete requests, then wait for more. ``new``: bytes at the end that are not parsed yet."""
         while True:
             try:
                 if not self._has_arrived(connection, new):
@@ -152,7 +152,7 @@ class Worker(base.Worker):
                     return None
                 self._answer(connection)
             except ParseException as error:
-                self.handle_error(None, Outgoing(connection), connection.peer, error)  # puts gunicorn's answer
+                self.handle_error(None, Outgoing(connection), connection.peer, error)  # puts gunicorn's error response
                 connection.closes = True
             self._end_turn(connection)
             if not self._deliver(connection):
@@ -160,7 +160,7 @@ class Worker(base.Worker):
             new = len(connection.head)
 
     def _has_arrived(self, connection: Connection, new: int) -> bool:
-        """Whether a request can be answered. Raises what gunicorn's parser raises."""
+        """Whether a complete request has arrived. Raises what gunicorn's parser raises."""
         if connection.exchange is None:
             if not has_head(connection.head, new):
                 return False
@@ -174,7 +174,7 @@ class Worker(base.Worker):
         return connection.exchange.has_arrived
 
     def _has_turn(self, connection: Connection) -> bool:
-        """Whether the request may be answered now; if not, ``_end_turn`` of another connection goes on with it."""
+        """Whether the request may run now; if not, ``_end_turn`` of another connection starts it later."""
         if connection.turn:
             return True
         if not self.turns.begin(connection.network, connection):
@@ -187,17 +187,17 @@ class Worker(base.Worker):
         self.in_turn[connection] = network, time.monotonic()
 
     def _give_way(self, connection: Connection) -> None:
-        """The thread is about to wait for the client: another thread leads, and another request has its turn."""
+        """Called before the thread waits for the client: pass on the turn and the lead."""
         self._end_turn(connection)
         self.threads.step_aside()
 
     def _end_turn(self, connection: Connection) -> None:
-        """The connection has no turn any more; unless it was passed on, the next one of the network has it."""
+        """End the turn of a connection. If it was not passed on before, pass it on."""
         self._pass_turn_on(connection)
         connection.turn = ""
 
     def _pass_turn_on(self, connection: Connection) -> None:
-        """Give the turn to the next connection of the network: the epoll reports it as soon as others had theirs."""
+        """Give the turn to the next connection of the network; the epoll reports it after earlier events."""
         network, _since = self.in_turn.pop(connection, ("", 0.0))
         if network and (following := self.turns.end(network)):
             self._begin_turn(following, network)
@@ -205,7 +205,7 @@ class Worker(base.Worker):
             self._wait(following, WRITE)
 
     def _pass_turns_on(self) -> None:
-        """A request that takes longer than a second waits for a disk or a database: it holds up no other one."""
+        """Pass on turns older than TURN_SECONDS: such a request waits for a disk or a database."""
         now = time.monotonic()
         for connection, (_network, since) in list(self.in_turn.items()):
             if now - since > TURN_SECONDS:
@@ -225,7 +225,7 @@ class Worker(base.Worker):
             connection.closes = True
 
     def _deliver(self, connection: Connection) -> bool:
-        """Send the answer; whether the next request may come now. The epoll goes on for a client that reads slowly."""
+        """Send the response. Return True if it is sent and the next request may come; else the epoll continues."""
         is_sent = connection.send(0)
         if not is_sent and connection.sends_file:
             with self.senders.taken(connection.network) as has_thread:
@@ -248,7 +248,7 @@ class Worker(base.Worker):
 
     # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _accept(self, listener: socket.socket) -> Connection | None:
-        """Accept one connection; None when there is none, or no room for it."""
+        """Accept a connection; None if none waits or there is no room."""
         try:
             sock, peer = listener.accept()
         except OSError as error:
@@ -266,11 +266,11 @@ class Worker(base.Worker):
         return connection
 
     def _wait(self, connection: Connection, event: int) -> None:
-        """Let the epoll wait for the connection, which may be closed from now on."""
+        """Return the connection to the epoll. From now on another thread may close it."""
         self.waiting[connection.fd] = connection
         try:
             self.epoll.modify(connection.fd, event)
-        except (OSError, ValueError):  # closed in this very moment
+        except (OSError, ValueError):  # another thread has closed it
             self.waiting.pop(connection.fd, None)
 
     def _close(self, connection: Connection) -> None:
@@ -279,11 +279,11 @@ class Worker(base.Worker):
             self._end_turn(connection)
 
     def _take(self, connection: Connection) -> bool:
-        """Take a waiting connection from the epoll; False when a thread has it already."""
+        """Remove a connection from ``waiting``; False if another thread owns it."""
         return self.waiting.pop(connection.fd, None) is connection
 
     def _close_overdue(self) -> None:
-        """Close what did not move for too long: heads, forms, idle connections, readers."""
+        """Close connections whose deadline has passed: slow heads and forms, idle ones, slow readers."""
         now = time.monotonic()
         for connection in list(self.waiting.values()):
             if connection.deadline < now and self._take(connection):
@@ -305,7 +305,7 @@ class Worker(base.Worker):
                 self._close(connection)
 
     def _make_room(self) -> bool:
-        """Close one connection of the network that has most of them: the one that has waited longest."""
+        """Close the connection with the earliest deadline of the network with the most connections."""
         crowd = Counter(connection.network for connection in list(self.connections.values()))
         for network, _ in crowd.most_common():
             waiting = [connection for connection in list(self.waiting.values()) if connection.network == network]

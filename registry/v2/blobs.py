@@ -1,4 +1,4 @@
-"""Blobs: pulled, looked for, dropped (distribution-spec 1.1, "Pulling blobs", "Deleting Blobs")."""
+"""GET, HEAD and DELETE of blobs (distribution-spec 1.1, "Pulling blobs", "Deleting Blobs")."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BlobView(ImageView):
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL, "DELETE": Action.DELETE}
 
     def get(self, request: Request, name: str, digest: str) -> HttpResponseBase:
-        """The blob's bytes, or one range of them. HEAD by a pusher keeps the blob nameable for a manifest to come."""
+        """The blob, or ranges of it. HEAD with the scope push also leases the blob for a later manifest."""
         pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
         blob = (blobs.permitted_blob_to_push if pushes else blobs.permitted_blob)(self.actor, self.name, digest)
         opened = blobs.open_bytes(blob)
@@ -34,7 +34,7 @@ class BlobView(ImageView):
         return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)
 
     def delete(self, request: Request, name: str, digest: str) -> HttpResponse:
-        """Take the blob from the repository; 405 while a manifest uses it."""
+        """End the lease of the blob; 405 while a manifest references it."""
         repository = access.require(self.actor, Action.DELETE, self.name)
         blobs.drop(repository, digest)
         return http.empty(202, Docker_Content_Digest=digest)

@@ -20,12 +20,12 @@ MAX_PAGE = 1_000
 
 
 class RootView(PersonalView):
-    """``GET /v2/``: 200 for those who are signed in; the challenge tells the others where to get a token."""
+    """``GET /v2/``: 200 with credentials, else 401 with a challenge."""
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
     def get(self, request: Request) -> HttpResponse:
-        """An anonymous token is good enough here: it is a token."""
+        """Accepts anonymous tokens."""
         return http.content(request, b"{}", "application/json")
 
 
@@ -45,5 +45,5 @@ class CatalogView(PersonalView):
         return http.json({"repositories": page}, **headers)
 
     def scope(self) -> str:
-        """The catalog has a scope of its own."""
+        """The scope of the catalog in the Docker token specification."""
         return "registry:catalog:*"

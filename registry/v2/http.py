@@ -123,7 +123,7 @@ def has_already(request: Request, etag: str) -> bool:
 
 
 def empty(status: int, **headers: Any) -> HttpResponse:
-    """A reply without a body; header names are written with underscores.
+    """Return a response without a body. Header names have underscores for hyphens.
 
     The caller gives a 304 the Content_Length of the body that is not sent (RFC 9110, section 8.6).
     """
@@ -133,14 +133,14 @@ def empty(status: int, **headers: Any) -> HttpResponse:
 
 
 def content(request: Request, data: bytes, media_type: str, **headers: Any) -> HttpResponse:
-    """A reply with these bytes; for HEAD the same headers alone."""
+    """Return a response with these bytes; for HEAD without them, but the same headers."""
     response = HttpResponse(b"" if request.method == "HEAD" else data, content_type=media_type, headers=named(headers))
     response.headers["Content-Length"] = str(len(data))
     return response
 
 
 def json(data: Any, **headers: Any) -> JsonResponse:
-    """A reply in JSON."""
+    """Return a JSON response."""
     return JsonResponse(data, headers=named(headers))
 
 

@@ -1,4 +1,4 @@
-"""Manifests: pulled, pushed, deleted (distribution-spec 1.1, "Pulling manifests", "Pushing Manifests", "Deleting")."""
+"""GET, PUT and DELETE of manifests (distribution-spec 1.1, "Pulling manifests", "Pushing Manifests", "Deleting")."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ManifestView(ImageView):
         return response
 
     def delete(self, request: Request, name: str, reference: str) -> HttpResponse:
-        """A tag alone, or a digest with all its tags; the console can bring both back."""
+        """Delete a tag, or a digest with all its tags. The console can restore both."""
         repository = access.require(self.actor, Action.DELETE, self.name)
         trash.delete_references(self.actor, repository, self.name, [reference])
         return http.empty(202)

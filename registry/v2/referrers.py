@@ -1,4 +1,4 @@
-"""What refers to a digest: signatures, SBOMs, attestations (distribution-spec 1.1, "Listing Referrers")."""
+"""Referrers of a digest: signatures, SBOMs, attestations (distribution-spec 1.1, "Listing Referrers")."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_PAGE = 100
 
 
 class ReferrersView(ImageView):
-    """``GET /v2/<name>/referrers/<digest>``: an index, empty when nothing refers to the digest; never 404 for it."""
+    """``GET /v2/<name>/referrers/<digest>``: an index, empty if the digest is unknown or has no referrers (no 404)."""
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
     def get(self, request: Request, name: str, digest: str) -> HttpResponse:
-        """A page of descriptors; ``artifactType`` filters, ``last`` (ours) goes on."""
+        """A page of descriptors. ``artifactType`` filters; ``n`` and ``last`` (an extension) page."""
         artifact_type = http.text(request, "artifactType")
         after = request.GET.get("last", "0")
         if not (after.isascii() and after.isdigit() and len(after) <= 18):

@@ -1,4 +1,4 @@
-"""Uploads of blobs (distribution-spec 1.1, "Pushing blobs"): every shape in which clients send them."""
+"""Uploads of blobs (distribution-spec 1.1, "Pushing blobs"): monolithic, chunked, streamed, mounted."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class UploadView(ImageView):
-    """What both views of uploads answer."""
+    """Responses that both views of uploads share."""
 
     def standing(self, session: UploadSession, status: int) -> HttpResponse:
-        """How far the upload is, and where to go on. The address is relative: no proxy can make it wrong."""
+        """Return Location and Range of the upload. Location is relative, so it is right behind any proxy."""
         return http.empty(status, Docker_Upload_UUID=session.pk, **self.position(str(session.pk), session.offset))
 
     def position(self, upload: str, offset: int) -> dict[str, str]:
@@ -36,7 +36,7 @@ class UploadView(ImageView):
         return {"Location": location, "Range": f"0-{max(0, offset - 1)}"}
 
     def created(self, blob: Blob) -> HttpResponse:
-        """The blob is here now."""
+        """Return 201 with the Location of the blob."""
         location = reverse("v2:blob", kwargs={"name": self.wire_name, "digest": blob.digest})
         return http.empty(201, Location=location, Docker_Content_Digest=blob.digest)
 
@@ -47,7 +47,7 @@ class UploadsView(UploadView):
     actions: ClassVar = {"POST": Action.PUSH}
 
     def post(self, request: Request, name: str) -> HttpResponse:
-        """201 when the blob is here afterwards, 202 with a new upload in every other case."""
+        """201 if the blob is stored or mounted, else 202 with a new upload."""
         repository = access.require(self.actor, Action.PUSH, self.name)
         if request.GET.get("mount"):
             blob = self._mount(request, repository)
@@ -63,7 +63,7 @@ class UploadsView(UploadView):
         return self.standing(uploads.start(self.actor, repository, self.name.image, algorithm), 202)
 
     def _mount(self, request: Request, repository: Repository) -> Blob | None:
-        """The blob of another repository, when the credentials were made for that one as well."""
+        """Mount the blob from another repository, if the token covers that one too; else return None."""
         source = request.GET.get("from", "")
         if not self.covers(source, Action.PULL):
             return None
@@ -87,7 +87,7 @@ class UploadSessionView(UploadView):
     }
 
     def get(self, request: Request, name: str, upload: str) -> HttpResponse:
-        """How far the upload is."""
+        """204 with the Range of received bytes."""
         return self.standing(self._find(upload), 204)
 
     def patch(self, request: Request, name: str, upload: str) -> HttpResponse:
@@ -106,7 +106,7 @@ class UploadSessionView(UploadView):
         return http.empty(204)
 
     def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
-        """A 416 says where to go on."""
+        """A 416 has Location and Range, so the client can continue."""
         if isinstance(error, errors.RangeInvalid):
             return self.position(self.kwargs["upload"], error.detail["offset"])
         return super().error_headers(error)
@@ -117,7 +117,7 @@ class UploadSessionView(UploadView):
 
 
 def _piece(request: Request) -> uploads.Piece:
-    """The request's bytes and where they belong. Raises SizeInvalid when its headers contradict each other."""
+    """Return the body and its start offset. Raises SizeInvalid if Content-Range and Content-Length disagree."""
     header = request.headers.get("Content-Range")
     if header is None:
         return uploads.Piece(http.body(request))
@@ -132,7 +132,7 @@ def _piece(request: Request) -> uploads.Piece:
 
 
 def _exactly(length: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The chunks of a body that says of itself how long it is. Raises SizeInvalid when it is not."""
+    """Yield the chunks. Raises SizeInvalid if they do not have ``length`` bytes in all."""
     left = length
     for chunk in chunks:
         left -= len(chunk)

@@ -1,4 +1,4 @@
-"""Where docker finds what. Names hold slashes, so each route says where they end; the last one answers all the rest."""
+"""Routes of /v2/. Names have slashes, so each route matches the text after the name; the last route is the 404."""
 
 from django.urls import re_path
 
