@@ -12,10 +12,10 @@ PYTHON3 ?= $(shell command -v python3.11 || command -v python3)
 help: ## Show these lines
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with everything they need
+run: $(VENV)/.runtime ## Serve console and registry at localhost:8080, with worker, scanner and beat
 	@$(PYTHON) manage.py quickstart
 
-test: $(VENV)/.development ## Run all tests, and those about data once more on PostgreSQL
+test: $(VENV)/.development ## Run all tests, and those about data again on PostgreSQL
 	@failed=; for group in $(TEST_GROUPS); do \
 		$(MAKE) --no-print-directory test-$$group || failed="$$failed $$group"; \
 	done; \
@@ -46,7 +46,7 @@ ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/regis
 	tests/scanning \
 	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))
 
-check: $(VENV)/.development $(NODE_MODULES) ## Look at the code without running it: format, rules, types, layers, migrations
+check: $(VENV)/.development $(NODE_MODULES) ## Check format, lint rules, types, layers, migrations and documents
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m mypy
@@ -66,10 +66,10 @@ docs: $(VENV)/.development ## Build the documents as a site in build/docs; a war
 audit: $(VENV)/.development ## Ask whether a locked dependency has a known vulnerability
 	$(PYTHON) .ci/audit.py
 
-# What a public installation sets at least; the data go to a folder that nothing else uses.
+# The minimum settings of a public installation, with a data directory of its own.
 SAFE = KCR_PUBLIC_URL=https://registry.example.com KCR_DATA_DIR=$(VENV)/data
 
-fix: $(VENV)/.development $(NODE_MODULES) ## Format the code and mend what the tools can mend
+fix: $(VENV)/.development $(NODE_MODULES) ## Format the code and fix what the tools can fix
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
 	-git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade

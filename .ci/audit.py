@@ -35,7 +35,7 @@ class Allowed:
 
 
 class Unreachable(Exception):
-    """The source does not answer, or answers for something else than an index of packages."""
+    """The source does not answer, or does not know the packages."""
 
 
 def read_allowed(path: Path) -> list[Allowed]:
@@ -48,7 +48,7 @@ def read_allowed(path: Path) -> list[Allowed]:
 
 
 def ask(*options: str) -> list[dict[str, Any]]:
-    """What the source says of each locked dependency: ``name``, ``version``, ``vulns``, or ``skip_reason``.
+    """Return the source's answer for each locked dependency: ``name``, ``version``, ``vulns``, or ``skip_reason``.
 
     Raises Unreachable.
     """
@@ -78,7 +78,7 @@ def ask(*options: str) -> list[dict[str, Any]]:
 
 
 def judge(told: list[dict[str, Any]], allowed: list[Allowed]) -> list[str]:
-    """One line for each thing that is wrong; empty when all is well."""
+    """Return one line for each problem."""
     known = {(entry.package, entry.id) for entry in allowed}
     wrong = []
     for dependency in told:
@@ -89,11 +89,11 @@ def judge(told: list[dict[str, Any]], allowed: list[Allowed]) -> list[str]:
             if not any((name, identifier) in known for identifier in (found["id"], *found["aliases"])):
                 fixed = ", ".join(found["fix_versions"]) or "no version yet"
                 wrong.append(f"{name} {dependency['version']}: {found['id']}, fixed in {fixed}")
-    return list(dict.fromkeys(wrong))  # a dependency of both lock files is told twice
+    return list(dict.fromkeys(wrong))  # a dependency of both lock files occurs twice
 
 
 def main(options: list[str], today: date, path: Path = ALLOWED) -> int:
-    """Print what is wrong; the exit status. ``path`` is the allow list."""
+    """Print the problems; return the exit status. ``path``: the allow list."""
     allowed = read_allowed(path)
     wrong = [f"{path.name}: {it.id} ({it.package}) ended on {it.until}" for it in allowed if it.until < today]
     try:

@@ -1,1 +1,1 @@
-"""Measures this installation beside another registry. Nothing here is asserted: machines differ, ratios tell."""
+"""Benchmarks. They print figures and ratios, and assert nothing, because machines differ."""

@@ -38,7 +38,7 @@ MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 
 @dataclass
 class Registry:
-    """A registry under measurement: where it listens, the image's name there, and what to send along."""
+    """A registry under test: port, name of the image, headers of requests."""
 
     name: str
     port: int
@@ -47,7 +47,7 @@ class Registry:
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def send(self, method: str, path: str, body: object = None, **headers: str) -> http.client.HTTPResponse:
-        """One request; the answer is not read yet."""
+        """Send a request; return the response with its body unread."""
         connection = http.client.HTTPConnection("localhost", self.port)
         connection.request(method, path, body, self.headers | headers)  # type: ignore[arg-type]
         answer = connection.getresponse()
@@ -80,7 +80,7 @@ def _path(location: str) -> str:
 
 
 def _random_file(folder: Path, size: int) -> tuple[Path, str]:
-    """A file of bytes that no registry has seen, and its digest."""
+    """Write a file of new bytes; return its path and digest."""
     path, digest = folder / os.urandom(8).hex(), hashlib.sha256()
     with path.open("wb") as file:
         seed = os.urandom(BLOCK)

@@ -107,7 +107,7 @@ def visited(server: LiveServer, until: float, is_over: object = lambda: False) -
 
 
 class Collector:
-    """One run of ``collectgarbage``: its memory, and what it said."""
+    """One run of ``collectgarbage``: its memory and output."""
 
     def __init__(self, server: LiveServer) -> None:
         self.log = Path(tempfile.mkstemp(prefix="kcr-bench-")[1])
@@ -134,7 +134,7 @@ class Collector:
         return self.process.poll() is not None
 
     def end(self) -> None:
-        """Stop it as a person does."""
+        """Stop it with SIGINT."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         self.process.communicate()
@@ -148,7 +148,7 @@ class Collector:
 
 
 def left(files: list[Path]) -> tuple[int, int]:
-    """How many blobs are due and how many files are there. What was collected may go at once, not in hours."""
+    """Return the numbers of due reviews and of files. Make ObjectTrash due at once, without its delay."""
     from django.db import connection
     from django.utils import timezone
 

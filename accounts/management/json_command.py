@@ -21,7 +21,7 @@ def say(command: BaseCommand, **answer: Any) -> None:
 
 
 class JsonCommand(BaseCommand):
-    """A command whose ``run`` returns what to print."""
+    """A command whose ``run`` returns the JSON object to print."""
 
     requires_system_checks = (CHECKS,)
 

@@ -1,7 +1,6 @@
-"""Image configurations, read leniently (image-spec 1.1, config.md): they are shown to people, never trusted.
+"""Parse image configs leniently, for display only (image-spec 1.1, config.md).
 
-What has another shape than it should counts as absent, so that no image is too odd to be looked at; lists and texts are
-cut, so that none is too large to be shown.
+A field with a wrong type counts as absent, so every image can be shown. Long lists and strings are truncated.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _IMAGE_CONFIGS = frozenset({media_types.OCI_CONFIG, media_types.DOCKER_CONFIG})
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the history: the command that made a layer, or only changed the configuration."""
+    """An entry of ``history``. ``made_layer``: not ``empty_layer``."""
 
     created_by: str
     comment: str
@@ -39,7 +38,7 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True, slots=True)
 class Some(Generic[Entry]):
-    """The first entries of a list that a stranger wrote, cut, and how many ``more`` there are."""
+    """The first entries of an untrusted list, truncated, and the number of ``more`` entries."""
 
     shown: tuple[Entry, ...] = ()
     more: int = 0
@@ -51,9 +50,9 @@ class Some(Generic[Entry]):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What an image says of itself. ``platform`` is os/architecture[/variant], "" when it is unknown.
+    """The fields of a config. ``platform``: os/architecture[/variant], "" if unknown.
 
-    ``is_too_complex``: it has too many values to be read, and nothing of it is known.
+    ``is_too_complex``: the JSON has too many values; all other fields are empty.
     """
 
     platform: str = ""
@@ -74,7 +73,7 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """What an image says of its files: what they run on, and the digests of its layers when they are unpacked."""
+    """os, architecture and ``rootfs.diff_ids`` (digests of the uncompressed layers) of a config."""
 
     system: str
     architecture: str
@@ -82,17 +81,17 @@ class FileSystem:
 
 
 def is_image_type(media_type: str) -> bool:
-    """Whether this is the type of an image's configuration; not every client compares case, space and parameters."""
+    """Whether this is the media type of an image config. Ignores case, space and parameters, as some clients do."""
     return media_types.without_parameters(media_type) in _IMAGE_CONFIGS
 
 
 def has_file_system(content: bytes) -> bool:
-    """Whether some client may read an image's ``rootfs`` in a configuration of any type.
+    """Whether a client may find a ``rootfs`` in this config of any media type.
 
-    Go clients match keys without regard to case.
+    Ignores case, as Go clients do.
     """
     text = content.decode(errors="replace").casefold()
-    if "rootfs" not in text and "\\u" not in text:  # most artifacts: JSON of megabytes is not read for nothing
+    if "rootfs" not in text and "\\u" not in text:  # most artifacts: avoid parsing megabytes of JSON
         return False
     try:
         bounded_json.check(content)
@@ -103,7 +102,7 @@ def has_file_system(content: bytes) -> bool:
 
 
 def read_file_system(content: bytes) -> FileSystem | None:
-    """What a configuration says of the image's files; None when it is not a JSON object."""
+    """Parse os, architecture and diff_ids; None if the config is not a JSON object."""
     tree = _load(content)
     if not isinstance(tree, dict):
         return None
@@ -114,7 +113,7 @@ def read_file_system(content: bytes) -> FileSystem | None:
 
 
 def parse(content: bytes) -> Config:
-    """Read a configuration; nothing is wrong enough to raise. A large one waits for its turn."""
+    """Parse a config. Never raises. Large configs wait for ``bounded_json.turn``."""
     try:
         bounded_json.check(content)
     except bounded_json.TooComplex:
@@ -146,7 +145,7 @@ def _config(tree: Any) -> Config:
 
 
 def some(entries: Collection[Source], read: Callable[[Source], Entry]) -> Some[Entry]:
-    """The entries as they are read, until there are MAX_ENTRIES, or their texts are longer than MAX_WEIGHT."""
+    """Return the entries converted by ``read``, up to MAX_ENTRIES entries and MAX_WEIGHT bytes."""
     shown: list[Entry] = []
     total = 0
     for entry in islice(entries, MAX_ENTRIES):
@@ -159,17 +158,17 @@ def some(entries: Collection[Source], read: Callable[[Source], Entry]) -> Some[E
 
 
 def pairs(texts: dict[str, str]) -> Some[tuple[str, str]]:
-    """Labels or annotations: the first pairs of key and value."""
+    """Return the first pairs of labels or annotations."""
     return some(texts.items(), lambda pair: (_clean(pair[0], MAX_NAME), _clean(pair[1])))
 
 
 def weight(*texts: str) -> int:
-    """How many bytes a page has for these texts: five more for each character that HTML writes as a word."""
+    """Return the bytes of these texts in HTML: each escaped character counts five more."""
     return sum(len(text.encode()) + 5 * sum(map(text.count, "<>&\"'")) for text in texts)
 
 
 def _load(content: bytes) -> Any:
-    """The JSON in the content; None when it is none. Its cost is not bounded: see ``bounded_json.check``."""
+    """Parse JSON; None if invalid. Call ``bounded_json.check`` before to bound the cost."""
     try:
         with bounded_json.turn(content):
             return bounded_json.load(content)
@@ -178,7 +177,7 @@ def _load(content: bytes) -> Any:
 
 
 def platform(tree: dict[str, Any]) -> str:
-    """os/architecture[/variant] of a configuration or of a descriptor's platform; "" for attestations and the like."""
+    """Return os/architecture[/variant] of a config or platform object; "" if unknown, as for attestations."""
     parts = [_text(tree, key)[:30] for key in ("os", "architecture", "variant")]
     if not parts[0] or not parts[1] or "unknown" in parts[:2] or " " in "".join(parts):
         return ""
@@ -196,7 +195,7 @@ def _text(tree: dict[str, Any], key: str, most: int = MAX_NAME) -> str:
 
 
 def _clean(value: str, most: int = MAX_TEXT) -> str:
-    """What can be stored and sent of it: JSON can spell halves of characters, and NUL, which no database takes."""
+    """Truncate, and replace lone surrogates and NUL, which JSON allows and PostgreSQL does not."""
     text = value[:most].encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return f"{text}…" if len(value) > most else text
 

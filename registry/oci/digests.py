@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# The registered algorithms: the length of their lower-case hexadecimal form, and the digest of no bytes.
+# The registered algorithms, and the length of their lower-case hexadecimal form.
 HEX_LENGTHS = {"sha256": 64, "sha512": 128}
 DEFAULT_ALGORITHM = "sha256"
 MAX_LENGTH = 255
@@ -35,9 +35,9 @@ class Digest:
 
 
 def parse(text: str) -> Digest:
-    """Read a digest of one of our own objects: sha256 or sha512, lower-case hexadecimal.
+    """Parse a digest of stored content: sha256 or sha512, lower-case hexadecimal.
 
-    Raises InvalidDigest, saying what is wrong.
+    Raises InvalidDigest with a message for the user.
     """
     algorithm, colon, encoded = text[: MAX_LENGTH + 1].partition(":")
     if not colon:
@@ -50,12 +50,12 @@ def parse(text: str) -> Digest:
 
 
 def is_digest(text: str) -> bool:
-    """Whether a reference is written as a digest (it holds a colon, which no tag can)."""
+    """Whether a reference is a digest: it has a colon, which tags cannot have."""
     return ":" in text
 
 
 def is_wellformed(text: str) -> bool:
-    """Whether the text follows the general grammar: enough for descriptors that are never looked up."""
+    """Whether the text matches the general grammar, for digests of content that is not stored here."""
     return len(text) <= MAX_LENGTH and _GENERAL.fullmatch(text) is not None
 
 

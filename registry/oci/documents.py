@@ -1,7 +1,7 @@
-"""Manifests and indexes, read strictly (image-spec 1.1, manifest.md and image-index.md).
+"""Parse manifests and indexes strictly (image-spec 1.1, manifest.md and image-index.md).
 
-A registry, a garbage collector, a scanner and a client must see the same document in the same bytes. What readers
-disagree on (doubled keys, keys that differ by case only, NaN, other encodings) is therefore refused, not interpreted.
+Registry, garbage collector, scanner and clients must read the same document from the same bytes. So this module refuses
+input that parsers read differently: duplicate keys, keys that differ in case only, NaN, other encodings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_DESCRIPTORS = 4_000
 MAX_NUMBER_DIGITS = 20
 MAX_SIZE = 2**63 - 1
 
-# The keys that readers know, by place. Go clients match them without regard to case.
+# The known keys of each object. Go clients ignore their case.
 _DOCUMENT_KEYS = (
     "schemaVersion",
     "mediaType",
@@ -65,14 +65,14 @@ class Document:
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """What must be a blob of the repository: config, layers that live here, index entries that are no manifests."""
+        """Descriptors that must be blobs of the repository: config, layers, index entries that are no manifests."""
         config = (self.config,) if self.config else ()
         layers = tuple(layer for layer in self.layers if not media_types.is_foreign(layer.media_type))
         return config + layers + tuple(d for d in self.manifests if d.media_type not in media_types.ACCEPTED)
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
-        """What must be a manifest of the image: the entries of an index."""
+        """Descriptors that must be manifests of the image: entries of an index."""
         return tuple(d for d in self.manifests if d.media_type in media_types.ACCEPTED)
 
     @property
@@ -82,10 +82,10 @@ class Document:
 
 
 def parse(content: bytes, content_type: str) -> Document:
-    """Read and check a document as it was pushed.
+    """Parse and check a pushed document.
 
-    ``content_type`` is the request's media type without parameters, or "" when it had none.
-    Raises InvalidDocument; its message is written for the person who pushed. A large document waits for its turn.
+    ``content_type``: the media type of the request without parameters, "" if absent.
+    Raises InvalidDocument with a message for the user. Large documents wait for ``bounded_json.turn``.
     """
     try:
         bounded_json.check(content)
@@ -140,7 +140,7 @@ def _load(content: bytes) -> Any:
 
 
 def _check_tree(tree: Any, *, has_escapes: bool) -> None:
-    """Refuse deep nesting, and texts that cannot be stored or written back: only escapes can bring those in."""
+    """Refuse deep nesting, NUL and lone surrogates. Only escapes can contain the latter two."""
     level = [tree]
     for _ in range(MAX_DEPTH + 1):
         if has_escapes:
@@ -248,7 +248,7 @@ def _descriptors(tree: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
 
 
 def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
-    """Read one descriptor; a ``local`` one names content of this registry, so its digest must be one we verify."""
+    """Parse a descriptor. ``local``: it names stored content, so its digest must be sha256 or sha512."""
     if not isinstance(value, dict):
         raise InvalidDocument(f"{where} must be an object")
     _check_keys(value, _DESCRIPTOR_KEYS, where)

@@ -1,4 +1,4 @@
-"""The media types that decide how a document is read (image-spec, media-types.md; Docker image manifest v2.2)."""
+"""Media types of manifests, indexes, configs and layers (image-spec, media-types.md; Docker image manifest v2.2)."""
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -13,24 +13,24 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 BLOB = "application/octet-stream"
 
-# What the type of an image's layer begins with: a tar archive, perhaps compressed or encrypted, here or elsewhere.
+# Prefixes of the media types of layers: tar archives, compressed, encrypted or non-distributable.
 _LAYERS = (
     "application/vnd.oci.image.layer.",
     "application/vnd.docker.image.rootfs.diff.",
     "application/vnd.docker.image.rootfs.foreign.diff.",
 )
 
-# Layers that live elsewhere by their own declaration: never required here, never fetched by us.
+# Non-distributable layers: not required on push, and never fetched.
 _FOREIGN_MARKS = (".foreign.", ".nondistributable.")
 
 
 def is_foreign(media_type: str) -> bool:
-    """Whether a layer of this type is kept somewhere else (image-spec, layer.md, "Non-Distributable Layers")."""
+    """Whether layers of this type are stored elsewhere (image-spec, layer.md, "Non-Distributable Layers")."""
     return any(mark in media_type for mark in _FOREIGN_MARKS)
 
 
 def is_layer(media_type: str) -> bool:
-    """Whether this is the type of an image's layer, which clients unpack. Case, space and parameters do not matter."""
+    """Whether this is the media type of an image layer. Ignores case, space and parameters."""
     return without_parameters(media_type).startswith(_LAYERS)
 
 

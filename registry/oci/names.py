@@ -1,6 +1,6 @@
 """Names and tags (distribution-spec 1.1, "Pulling manifests"), and the unique ID of a project.
 
-The pattern for names is the specification's own and runs in linear time; its popular shorter forms do not.
+The pattern for names is that of the specification. It matches in linear time; common shorter forms do not.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class InvalidName(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """Where an image lives, whichever host it was named through. ``str()`` gives project/repository/image."""
+    """The full name of an image, independent of the host. ``str()`` gives project/repository/image."""
 
     project: str
     repository: str
@@ -49,14 +49,14 @@ def is_tag(text: str) -> bool:
 
 
 def is_past_tag(text: str) -> bool:
-    """Whether the text has the form that is kept for the past of a tag: ``stable--at-20260901t1200z``."""
+    """Whether the text is a tag at a time: ``stable--at-20260901t1200z``."""
     return is_tag(text) and _MOMENT.fullmatch(text) is not None
 
 
 def past_tag(text: str) -> tuple[str, datetime] | None:
-    """``stable--at-20260901t1200z`` (or ``t120000z``): the tag, and the moment in UTC; None for other texts.
+    """``stable--at-20260901t1200z`` (or ``t120000z``): return the tag and the time in UTC; None for other texts.
 
-    Raises InvalidName for the form with a date or time that no calendar has.
+    Raises InvalidName if date or time is invalid.
     """
     match = _MOMENT.fullmatch(text) if is_tag(text) else None
     if match is None:

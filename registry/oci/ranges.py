@@ -11,14 +11,14 @@ _CHUNK = re.compile(r"([0-9]{1,19})-([0-9]{1,19})", re.ASCII)
 
 
 class Unsatisfiable(ValueError):
-    """No range has a byte of the content, or a chunk's range cannot be read."""
+    """No range overlaps the content, or the range of a chunk is invalid."""
 
 
 def of_download(header: str, size: int) -> list[tuple[int, int]]:
-    """First and last byte (inclusive) of each range that a Range header asks for; an empty list means everything.
+    """Return first and last byte (inclusive) of each range of a Range header; an empty list means the whole content.
 
-    Everything is also the answer to other units, to what is no range at all, to more than MAX_RANGES, and to ranges
-    that together are longer than the content. Raises Unsatisfiable.
+    Also return an empty list for other units, an invalid header, more than MAX_RANGES, and ranges that together are
+    longer than the content. Raises Unsatisfiable.
     """
     unit, _, text = header.replace(" ", "").partition("=")
     matches = [_DOWNLOAD.fullmatch(part) for part in text.split(",", MAX_RANGES)]

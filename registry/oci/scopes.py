@@ -1,6 +1,6 @@
 """Scopes of the Docker token specification ("Token Scope Documentation"): ``type:name:action,action``.
 
-A name may hold a colon (host:port), so the type ends at the first and the actions begin at the last one.
+A name may have a colon (host:port), so the type ends at the first colon and the actions begin after the last.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_LENGTH = 4096
 
 
 class InvalidScope(ValueError):
-    """Too many scopes, or one that cannot be read."""
+    """Too many scopes, or an invalid one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is asked for; ``str()`` gives the form on the wire."""
+    """A requested resource and actions; ``str()`` gives the form on the wire."""
 
     type: str
     name: str
@@ -32,7 +32,7 @@ class Scope:
 
 
 def parse(texts: Iterable[str]) -> list[Scope]:
-    """Read scopes, given repeatedly or separated by spaces, or both; the same resource is asked for once.
+    """Parse scopes from repeated parameters and space-separated lists; merge the actions of a resource.
 
     ``repository(plugin)`` counts as ``repository``. Raises InvalidScope.
     """

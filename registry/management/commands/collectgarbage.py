@@ -18,8 +18,8 @@ OBJECTS = 2_000
 
 class Command(BaseCommand):
     help = (
-        "Delete blobs that nothing refers to, and stored bytes that no blob names, while pushes and pulls go on."
-        " Progress is said on standard error; Ctrl-C stops after the present batch, and the next run goes on."
+        "Delete unreferenced blobs and their bytes, while pushes and pulls go on. Prints progress to standard error."
+        " Ctrl-C stops after the present batch; the next run continues."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -59,7 +59,7 @@ class Command(BaseCommand):
         return reaped
 
     def collect(self, project: Project | None) -> Collection:
-        """Work on a run until it is over."""
+        """Work on a run until it ends."""
         collection, _ = garbage.request(command_actor("collectgarbage"), project)
         try:
             while (run := garbage.run(collection.pk, seconds=SLICE)) is not None:

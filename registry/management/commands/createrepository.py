@@ -17,7 +17,7 @@ class Command(JsonCommand):
         parser.add_argument("path", metavar="PROJECT/REPOSITORY")
         parser.add_argument("--description", default="")
         parser.add_argument("--public", action="store_true", help="everyone may pull, without login")
-        parser.add_argument("--no-tag-overwrite", action="store_true", help="a tag keeps its first meaning")
+        parser.add_argument("--no-tag-overwrite", action="store_true", help="a tag cannot be moved to another digest")
         parser.add_argument("--scan", choices=("auto", "manual"), default="auto", help="when images are scanned")
 
     def run(self, **options: Any) -> dict[str, Any]:

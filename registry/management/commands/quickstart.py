@@ -72,13 +72,13 @@ class Command(BaseCommand):
                 Child("web server", [sys.executable, sys.argv[0], "serve"]),
                 Child("worker", [*_celery(), "worker", "--concurrency=1", "--loglevel=WARNING"]),
                 Child("scanner", [*_celery(), "worker", "--queues=scans", "--pool=threads", *SCANNER]),
-                # Without a file of its process id: one that a power cut leaves behind would keep it from starting.
+                # No pid file: one left by a power cut would prevent the next start.
                 Child("beat", [*_celery(), "beat", "--loglevel=WARNING", "--pidfile="]),
             ]
         )
 
     def stop(self, *args: Any) -> None:
-        """End the loop at its next turn."""
+        """Make ``supervise`` stop."""
         self.stopping = True
 
     def introduce(self) -> None:
@@ -135,7 +135,7 @@ class Command(BaseCommand):
         self.stdout.write("Stopped.")
 
     def look_after(self, child: Child) -> None:
-        """Start a crashed child again, after a pause, and say so."""
+        """Restart a crashed child after a pause, and print it."""
         if child.restart_at:
             if time.monotonic() >= child.restart_at:
                 child.start()
@@ -162,7 +162,7 @@ def check_addresses() -> None:
 
 
 def _celery() -> list[str]:
-    quiet = ["-W", "ignore"] if os.geteuid() == 0 else []  # Celery's remark on being root is the operator's to make
+    quiet = ["-W", "ignore"] if os.geteuid() == 0 else []  # hides Celery's warning about root
     return [sys.executable, *quiet, "-m", "celery", "--app=registry", "--quiet"]
 
 

@@ -11,7 +11,7 @@ from registry import repositories
 
 
 class Command(JsonCommand):
-    help = "Take a user's role on one repository away; their tokens lose it at the next request."
+    help = "Remove a user's role on one repository. Their tokens lose it at the next request."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("path", metavar="PROJECT/REPOSITORY")

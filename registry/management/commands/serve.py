@@ -1,4 +1,4 @@
-"""``manage.py serve``: the web server of this installation. Why gunicorn, and why so: docs/design/server.md."""
+"""``manage.py serve``: the web server of this installation. See docs/design/server.md."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from registry.server.worker import Worker
 
 
 def _allow_many_files() -> None:
-    """Each thread may hold a socket, a blob and a database; the usual limit of 1,024 files is made for less."""
+    """Raise the soft limit of 1,024 open files: each thread may use a socket, a blob and a database connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _forget_connections() -> None:
-    """The workers are forks: a connection pool's threads would be missing in them."""
+    """Close connections before the fork: the threads of a connection pool do not survive it."""
     connection.close()
     if connection.vendor == "postgresql":
         connection.close_pool()  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def _start_flusher(worker: object) -> None:
 
 
 class Server(BaseApplication):
-    """gunicorn with the settings that a registry needs."""
+    """gunicorn with KCR's Worker and limits."""
 
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults."""
@@ -41,11 +41,11 @@ class Server(BaseApplication):
             "bind": settings.LISTEN.split(","),
             "worker_class": Worker,
             "workers": settings.WEB_WORKERS,
-            "threads": settings.WEB_THREADS,  # made when they are needed, not before
+            "threads": settings.WEB_THREADS,  # created when needed
             "timeout": 60,  # of the worker's heartbeat, never of a request
             "graceful_timeout": 30,
-            "limit_request_line": 8190,  # a token request may ask for many scopes
-            # No header sets scheme or path: registry.middleware decides which proxies are believed.
+            "limit_request_line": 8190,  # a token request may have many scopes
+            # Ignore forwarding headers: registry.middleware checks the proxy.
             "forwarded_allow_ips": "",
             "forwarder_headers": "",
             "control_socket_disable": True,

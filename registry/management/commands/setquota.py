@@ -11,7 +11,7 @@ from registry import projects
 
 
 class Command(JsonCommand):
-    help = "Change the quotas of a project. A limit below what is there deletes nothing: nothing more is added."
+    help = "Change the quotas of a project. A limit below the present number deletes nothing, and refuses more."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("project")

@@ -11,9 +11,9 @@ from registry import storage_check
 
 class Command(BaseCommand):
     help = (
-        "Compare what the database says with the bytes that are stored; with --full read every byte. Each problem is"
-        " said on standard error; status 1 when there is one. Repairs nothing: pushing an image whose blobs are missing"
-        " or short does; remove the file of a damaged one first."
+        "Compare the database with the stored bytes; with --full, read every byte. Prints problems to standard error;"
+        " status 1 if there is one. Repairs nothing: push an image again to repair missing or short blobs; remove the"
+        " file of a damaged blob first."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
