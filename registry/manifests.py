@@ -319,7 +319,7 @@ def _platform(repository: Repository, document: documents.Document) -> str:
 def _store(
     actor: Actor, image: Image, document: documents.Document, digest: str, content: bytes, platform: str
 ) -> Manifest:
-    """The manifest's row with its references, live. A deleted one is revived by pushing it again."""
+    """Return the live manifest: the existing one, a deleted one restored by this push, or a new one."""
     manifest = Manifest.objects.filter(image=image, digest=digest).first()
     if manifest is not None and manifest.media_type != document.media_type:
         raise errors.ManifestInvalid(
@@ -327,32 +327,39 @@ def _store(
         )
     if manifest is not None and manifest.deletion_id is None:
         return manifest
-    named, children = _referenced(image, document)
     if manifest is None:
-        quotas.check_digests(image)
-        manifest = Manifest.objects.create(
-            image=image,
-            digest=digest,
-            media_type=document.media_type,
-            artifact_type=document.referrer_type,
-            subject=document.subject.digest if document.subject else "",
-            annotations=document.annotations if document.subject else {},
-            platforms=platform or " ".join(sorted({child.platforms for child in children if child.platforms}))[:500],
-            content=content,
-            size=len(content),
-            total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),
-        )
-        ManifestBlob.objects.bulk_create(
-            ManifestBlob(manifest=manifest, blob=blob, repository_id=image.repository_id) for blob in named
-        )
-        ManifestChild.objects.bulk_create(ManifestChild(parent=manifest, child=child) for child in children)
+        manifest = _create(image, document, digest, content, platform)
     else:
+        _referenced(image, document)
         manifest.deletion = None
         manifest.pushed_at = timezone.now()
         manifest.save(update_fields=["deletion", "pushed_at"])
     image.pushed_at = timezone.now()
     image.save(update_fields=["pushed_at"])
     audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
+    return manifest
+
+
+def _create(image: Image, document: documents.Document, digest: str, content: bytes, platform: str) -> Manifest:
+    """Insert the manifest with its references. Raises Denied (quota), and what ``_referenced`` raises."""
+    named, children = _referenced(image, document)
+    quotas.check_digests(image)
+    manifest = Manifest.objects.create(
+        image=image,
+        digest=digest,
+        media_type=document.media_type,
+        artifact_type=document.referrer_type,
+        subject=document.subject.digest if document.subject else "",
+        annotations=document.annotations if document.subject else {},
+        platforms=platform or " ".join(sorted({child.platforms for child in children if child.platforms}))[:500],
+        content=content,
+        size=len(content),
+        total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),
+    )
+    ManifestBlob.objects.bulk_create(
+        ManifestBlob(manifest=manifest, blob=blob, repository_id=image.repository_id) for blob in named
+    )
+    ManifestChild.objects.bulk_create(ManifestChild(parent=manifest, child=child) for child in children)
     return manifest
 
 

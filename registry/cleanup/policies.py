@@ -1,4 +1,4 @@
-"""Cleanup policies of repositories: set, shown before they run, replayed over the past. registry.cleanup runs them."""
+"""Cleanup policies: save, preview and replay. registry.cleanup.runs runs them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import audit, edits, errors
+from registry.cleanup import replay as replays
 from registry.cleanup import rules
 from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci import names
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 RULES = ("is_active", "keep_last", "keep_patterns", "tag_days", "unpulled_days", "untagged_days", "most_percent")
 MAX_PATTERNS = 50
 MAX_NUMBER = 36_500
-IMAGES = 50  # looked at together
+IMAGES = 50  # of one batch
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What a policy says of one tag, or of one digest without a tag, of an image."""
+    """The verdict on a tag, or an untagged digest, of an image."""
 
     image: Image
     verdict: rules.Verdict
@@ -40,10 +41,10 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a policy would have deleted from an image."""
+    """A deletion that a policy would have made in an image."""
 
     image: Image
-    deletion: rules.Replayed
+    deletion: replays.Replayed
 
 
 def set_policy(
@@ -54,11 +55,11 @@ def set_policy(
     undoes: Collection[int] = (),
     **wanted: Any,
 ) -> CleanupPolicy:
-    """Give the repository this policy; rules (RULES) that are not named stay as they are.
+    """Create or change the policy of a repository. RULES that are not given keep their values.
 
-    ``seen``: the rules that the person was looking at, empty when there were none. Runs that are open or await approval
-    are dismissed: they followed other rules. Raises RequestInvalid (a rule makes no sense), NameUnknown, Changed (the
-    rules are not what was seen).
+    ``seen``: the rules on the submitted page, empty if there was no policy. Dismisses runs that are open or await
+    approval, because they used other rules. Raises RequestInvalid (a rule is out of range), NameUnknown, Changed (the
+    rules differ from ``seen``).
     """
     _check(wanted)
     with transaction.atomic():
@@ -82,7 +83,7 @@ def set_policy(
 
 
 def rules_of(policy: CleanupPolicy) -> dict[str, Any]:
-    """The policy as JSON."""
+    """Return the RULES of the policy as JSON."""
     return {name: getattr(policy, name) for name in RULES}
 
 
@@ -103,21 +104,21 @@ def _check(wanted: dict[str, Any]) -> None:
 
 
 def preview(repository: Repository, policy: CleanupPolicy, now: datetime) -> list[Judged]:
-    """Exactly what a run would delete at that moment; the policy need not be saved."""
+    """Return what a run at ``now`` would delete. The policy need not be saved."""
     return [judged for judged in judge(repository, policy, now) if judged.verdict.will_delete]
 
 
 def judge(repository: Repository, policy: CleanupPolicy, now: datetime) -> Iterator[Judged]:
-    """The verdict on every tag of the repository, and on its digests without one if the policy has a rule for them."""
+    """Yield the verdicts on all tags of the repository, and with ``untagged_days`` on its untagged digests."""
     for chunk in in_chunks(repository):
         yield from judge_images(chunk, policy, now, Pulls(repository, chunk))
 
 
 def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Iterator[Replayed]:
-    """What nightly runs of the policy would have deleted in the last days, by image and then by night.
+    """Yield what nightly runs of the policy would have deleted in the last days, by image, then by night.
 
-    It is computed from the rows of tags and manifests, so what was purged since is missing. ``most_percent`` is not
-    applied. Each result says whether the digest was pulled or tagged again after it would have been deleted.
+    Reads the rows of tags and manifests, so purged ones are missing. Ignores ``most_percent``. Each result has the
+    first pull and the first new tag after the deletion.
     """
     now = timezone.now()
     nights = [now - timedelta(days=day) for day in range(days, -1, -1)]
@@ -125,32 +126,32 @@ def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Ite
         pulled = Pulls(repository, chunk)
         tag_periods, digest_periods = _tag_periods(chunk, pulled), _digest_periods(chunk, policy)
         for image in chunk:
-            past = rules.replay(policy, tag_periods[image.pk], digest_periods[image.pk], nights, pulled.counted_since)
+            past = replays.replay(policy, tag_periods[image.pk], digest_periods[image.pk], nights, pulled.counted_since)
             yield from (Replayed(image, deletion) for deletion in past)
 
 
-def _tag_periods(images: Sequence[Image], pulled: Pulls) -> dict[int, list[rules.TagPeriod]]:
-    """By the id of an image, every version of its tags."""
+def _tag_periods(images: Sequence[Image], pulled: Pulls) -> dict[int, list[replays.TagPeriod]]:
+    """Return {image id: all versions of its tags}."""
     found = defaultdict(list)
     rows = Tag.objects.filter(image__in=images).order_by("pk")
     columns = ("image", "pk", "name", "manifest__digest", "started_at", "ended_at")
     for image_id, pk, name, digest, start, end in rows.values_list(*columns):
-        found[image_id].append(rules.TagPeriod(pk, name, digest, start, end, pulled.last.get(pk)))
+        found[image_id].append(replays.TagPeriod(pk, name, digest, start, end, pulled.last.get(pk)))
     return found
 
 
-def _digest_periods(images: Sequence[Image], policy: CleanupPolicy) -> dict[int, list[rules.DigestPeriod]]:
-    """By the id of an image, every digest that is known of it."""
+def _digest_periods(images: Sequence[Image], policy: CleanupPolicy) -> dict[int, list[replays.DigestPeriod]]:
+    """Return {image id: all its digests, deleted ones too}."""
     found = defaultdict(list)
     rows = Manifest.objects.filter(image__in=images).annotate(alone=_may_go_alone()).order_by("pk")
     columns = ("image", "digest", "pushed_at", "deletion__at", "alone")
     for image_id, digest, start, end, alone in rows.values_list(*columns):
-        found[image_id].append(rules.DigestPeriod(digest, start, end, alone and policy.untagged_days is not None))
+        found[image_id].append(replays.DigestPeriod(digest, start, end, alone and policy.untagged_days is not None))
     return found
 
 
 class Pulls:
-    """What is known of the pulls of some images of a repository."""
+    """The recorded pulls of some images of a repository."""
 
     def __init__(self, repository: Repository, images: Sequence[Image]) -> None:
         self.last = pulls.last_pulls(images)
@@ -158,7 +159,7 @@ class Pulls:
 
 
 def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:
-    """The live images of the repository in the order of their ids, from the one after this id on."""
+    """Yield batches of live images of the repository by id, after the id ``after``."""
     images = Image.objects.live().filter(repository=repository).order_by("pk")
     while chunk := list(images.filter(pk__gt=after)[:IMAGES]):
         yield chunk
@@ -166,7 +167,7 @@ def in_chunks(repository: Repository, after: int = 0) -> Iterator[list[Image]]:
 
 
 def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, pulled: Pulls) -> Iterator[Judged]:
-    """The verdicts on some images. At most three queries."""
+    """Yield the verdicts on some images. At most three queries."""
     tags: dict[int, list[rules.TagVersion]] = defaultdict(list)
     live = Tag.objects.live().filter(image__in=images)
     for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "started_at"):
@@ -182,7 +183,7 @@ def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, 
 
 
 def _untagged(images: Sequence[Image]) -> dict[int, list[rules.Untagged]]:
-    """Digests without a tag that may go by themselves, by image, and since when no tag names them."""
+    """Return {image id: untagged digests that rule 5 may delete}."""
     live_tags = Tag.objects.live().filter(manifest=OuterRef("pk"))
     found = Manifest.objects.live().filter(image__in=images).filter(_may_go_alone(), ~Exists(live_tags))
     ended = Tag.objects.filter(manifest=OuterRef("pk")).order_by("-ended_at").values("ended_at")[:1]
@@ -194,7 +195,7 @@ def _untagged(images: Sequence[Image]) -> dict[int, list[rules.Untagged]]:
 
 
 def _may_go_alone() -> Q:
-    """No index names it, in Recovery or not; and it refers to no digest that is known in its image, deleted or not."""
+    """True if no index (live or deleted) references the manifest and its subject is not in the same image."""
     named = ManifestChild.objects.filter(child=OuterRef("pk"))
     subjects = Manifest.objects.filter(image=OuterRef("image"), digest=OuterRef("subject"))
     return ~Q(Exists(named)) & ~Q(Exists(subjects))

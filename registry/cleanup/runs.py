@@ -1,11 +1,11 @@
-"""Runs of cleanup policies: begun at night, continued when their worker ended, held back for approval if too large.
+"""Runs of cleanup policies. They start at night; a run that would delete too many tags waits for approval.
 
-A run first writes its verdict on every tag, then deletes through the same functions as people do, so everything is in
-Recovery. Both work in short transactions that save the run's progress in its rows: a run that was killed continues
-where it was, and two workers on one run do nothing twice. Before a deletion, each verdict is computed again under the
-image's lock: a tag or digest whose verdict has changed is skipped.
+A run first saves its verdict on every tag, then deletes with ``trash.delete_many``, so everything is in Recovery. Short
+transactions save the progress in the rows: a killed run continues where it was, and two workers on one run do nothing
+twice. Before a deletion, the run computes the verdict again under the image's lock, and skips the tag or digest if the
+verdict has changed.
 
-Locks: policy or run -> repository -> image, as everywhere.
+Order of locks: policy or run, repository, image.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _ACTOR = Actor(label="cleanup policy", is_system=True)
 
 
 def due(now: datetime | None = None) -> list[int]:
-    """Ids of policies to be run: a night has begun since their last run did, or the worker of an open run is gone.
+    """Return ids of policies to run: no run since the last NIGHT, or an open run has lost its worker (STALE).
 
-    A policy that was made or changed waits for the next night.
+    A new or changed policy waits for the next night.
     """
     now = now or timezone.now()
     night = datetime.combine(now.astimezone(UTC), NIGHT, tzinfo=UTC)
@@ -56,9 +56,9 @@ def due(now: datetime | None = None) -> list[int]:
 
 
 def run(policy_id: int) -> CleanupRun | None:
-    """Begin a run of the policy, or go on with the one that is open; the run, None when there is no such policy now.
+    """Start a run of the policy or continue its open run. Return the run; None if there is no active policy.
 
-    It ends done, awaiting approval (it would delete more than ``most_percent``), or failed, which is logged as well.
+    It ends DONE, AWAITING_APPROVAL (it would delete more than ``most_percent``), or FAILED, which is logged.
     """
     current = _open(policy_id)
     if current is None:
@@ -69,7 +69,7 @@ def run(policy_id: int) -> CleanupRun | None:
         while _delete_some(current.pk):
             pass
     except (OperationalError, InterfaceError, errors.Unavailable):
-        raise  # the run stays open, and is found by the sweep when the database is back
+        raise  # the run stays open; due() finds it when the database is back
     except Exception as error:
         logger.exception("the cleanup policy of %s failed", current.repository)
         _end(current.pk, State.FAILED, str(error)[:500])
@@ -79,7 +79,7 @@ def run(policy_id: int) -> CleanupRun | None:
 
 
 def approve(actor: Actor, run_id: int) -> bool:
-    """Approve a run, if it awaits approval; returns whether it did. ``run``, or else the sweep, then deletes."""
+    """Approve a run; return False if it does not await approval. ``run`` then deletes."""
     with transaction.atomic():
         waiting = _locked(run_id)
         if waiting.state != State.AWAITING_APPROVAL:
@@ -95,7 +95,7 @@ def approve(actor: Actor, run_id: int) -> bool:
 
 
 def dismiss(actor: Actor, run_id: int) -> bool:
-    """End a run that is unfinished; what it deleted stays in Recovery. Returns whether it was unfinished."""
+    """End an unfinished run; return False if it has ended. What it deleted stays in Recovery."""
     return _end(run_id, State.DISMISSED, f"dismissed by {actor.label}"[:500], actor)
 
 
@@ -120,7 +120,7 @@ def _open(policy_id: int) -> CleanupRun | None:
 
 @retried
 def _judge_some(run_id: int) -> bool:
-    """Write down the verdicts on the next images; returns whether more are to come."""
+    """Save the verdicts on the next images; return whether more follow."""
     with transaction.atomic():
         current = _locked(run_id)
         if current.state != State.JUDGING:
@@ -156,7 +156,7 @@ def _line(current: CleanupRun, judged: policies.Judged) -> CleanupLine:
 
 
 def _decide(current: CleanupRun) -> None:
-    """After the last verdict: go on, or wait for a person."""
+    """After the last verdict: delete, or wait for approval."""
     current.state = State.DELETING
     if current.to_delete * 100 > current.considered * current.rules["most_percent"]:
         current.state = State.AWAITING_APPROVAL
@@ -169,7 +169,7 @@ def _decide(current: CleanupRun) -> None:
 
 @retried
 def _delete_some(run_id: int) -> bool:
-    """Delete the next tags and digests of one image; returns whether more are to come."""
+    """Delete the next tags and digests of one image; return whether more follow."""
     with transaction.atomic():
         current = _locked(run_id)
         if current.state != State.DELETING:
@@ -190,7 +190,7 @@ def _delete_some(run_id: int) -> bool:
 
 
 def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupLine]) -> int:
-    """Delete these lines, together if possible, and set the outcome of each; returns how many were deleted."""
+    """Delete these lines, together if possible; set the outcome of each; return the number deleted."""
     try:
         if image is None:
             raise errors.NameUnknown("the image is gone")
@@ -219,7 +219,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
 
 
 def _still_to_delete(current: CleanupRun, image: Image, lines: list[CleanupLine]) -> list[CleanupLine]:
-    """The lines whose verdict is the same under the image's lock; the others are skipped."""
+    """Return the lines whose verdict is unchanged under the image's lock; skip the others."""
     policy = CleanupPolicy(repository=current.repository, **current.rules)
     pulled = policies.Pulls(current.repository, [image])
     judged = policies.judge_images([image], policy, current.started_at, pulled)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.cleanup import rules
-from registry.cleanup.rules import DigestPeriod, TagPeriod, TagVersion, Untagged
+from registry.cleanup import replay, rules
+from registry.cleanup.replay import DigestPeriod, TagPeriod
+from registry.cleanup.rules import TagVersion, Untagged
 from registry.models import CleanupPolicy
 
 NOW = datetime(2026, 9, 1, 12, tzinfo=UTC)
@@ -135,7 +136,7 @@ intervals = st.lists(st.tuples(names, moments, st.none() | moments), max_size=10
 @given(policies, intervals, st.integers(0, 20))
 def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nights):
     digest_periods = [DigestPeriod(digest, NOW - days(31)) for digest in {one.digest for one in found}]
-    replayed = rules.replay(policy, found, digest_periods, [NOW - days(day) for day in range(nights, -1, -1)])
+    replayed = replay.replay(policy, found, digest_periods, [NOW - days(day) for day in range(nights, -1, -1)])
     for deletion in replayed:
         if deletion.tag:
             assert any(
@@ -151,7 +152,7 @@ def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nigh
 def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
     there = [TagVersion(one.id, one.name, one.digest, one.start) for one in found if one.covers(NOW)]
     expected = [verdict for verdict in rules.judge(policy, there, (), set(), NOW) if verdict.will_delete]
-    replayed = rules.replay(policy, found, [], [NOW])
+    replayed = replay.replay(policy, found, [], [NOW])
     assert [(one.tag, one.digest, one.reason) for one in replayed] == [
         (verdict.tag, verdict.digest, verdict.reason) for verdict in expected
     ]
@@ -165,7 +166,7 @@ def test_a_replay_says_what_was_wanted_later():
         TagPeriod(3, "c", "y", tagged),
     ]
     nights = [NOW - days(day) for day in range(40, -1, -1)]
-    first, second = sorted(rules.replay(CleanupPolicy(tag_days=30), found, [], nights), key=lambda one: one.tag)
+    first, second = sorted(replay.replay(CleanupPolicy(tag_days=30), found, [], nights), key=lambda one: one.tag)
     assert (first.tag, first.at, first.pulled_at, first.tagged_at) == ("a", NOW - days(30), pulled, None)
     assert (second.tag, second.at, second.pulled_at, second.tagged_at) == ("b", NOW - days(30), None, tagged)
 
@@ -173,7 +174,7 @@ def test_a_replay_says_what_was_wanted_later():
 def test_a_replay_takes_a_digest_after_the_tag_that_it_took_itself():
     found = [TagPeriod(1, "a", "x", NOW - days(60))]
     nights = [NOW - days(day) for day in range(60, -1, -1)]
-    tag, digest = rules.replay(
+    tag, digest = replay.replay(
         CleanupPolicy(tag_days=10, untagged_days=5), found, [DigestPeriod("x", NOW - days(60))], nights
     )
     assert (tag.tag, tag.at) == ("a", NOW - days(50))
@@ -208,7 +209,7 @@ any_policy = st.builds(
 )
 def test_a_replay_of_the_nights_of_change_is_one_of_all_nights(policy, tag_periods, digest_periods, counted_since):
     nights = [NOW - days(age) for age in range(12, -1, -1)]
-    quick = rules.replay(policy, tag_periods, digest_periods, nights, counted_since)
+    quick = replay.replay(policy, tag_periods, digest_periods, nights, counted_since)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rules, "_nights_of_change", lambda *given: set(range(len(nights))))
-        assert rules.replay(policy, tag_periods, digest_periods, nights, counted_since) == quick
+        patch.setattr(replay, "_nights_of_change", lambda *given: set(range(len(nights))))
+        assert replay.replay(policy, tag_periods, digest_periods, nights, counted_since) == quick
