@@ -35,7 +35,7 @@ class Asked:
     scopes: list[scopes.Scope]
 
 
-class NobodyYet(BaseAuthentication):
+class CheckedByTheView(BaseAuthentication):
     """The view itself checks the credentials: a form may hold them."""
 
     def authenticate(self, request: Request) -> tuple[Actor, None]:
@@ -47,7 +47,7 @@ class TokenView(RegistryView):
     """``GET`` or ``POST /token``. Only wrong credentials are a 401: a token may lack actions that were asked for."""
 
     actions: ClassVar = {"GET": Action.PULL, "POST": Action.PULL}
-    authentication_classes = (NobodyYet,)
+    authentication_classes = (CheckedByTheView,)
 
     def find_host(self, request: Request) -> hosts.Host:
         """One address issues the tokens of all hosts."""
