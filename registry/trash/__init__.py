@@ -1,8 +1,8 @@
-"""What was deleted: how it gets here (delete), how it comes back (restore), and how it ends (purge)."""
+"""Deleted content: how it gets here (deleting), comes back (restoring), and ends (purging)."""
 
-from .delete import Consequences, consequences, delete_images, delete_references, delete_repository
-from .purge import hold, purge, purge_now
-from .restore import Restored, SkippedTag, listed, restore
+from .deleting import Consequences, consequences, delete_images, delete_references, delete_repository
+from .purging import hold, purge, purge_now
+from .restoring import Restored, SkippedTag, listed, restore
 
 __all__ = [
     "Consequences",
