@@ -15,7 +15,8 @@ import json, threading
 from concurrent.futures import ThreadPoolExecutor
 from django.db import connection
 from accounts.actors import SYSTEM
-from registry import cleanup, errors, manifests, policies, repositories
+from registry import cleanup, errors, manifests, repositories
+from registry.cleanup import policies
 from registry.models import *
 from registry.oci.names import ImageName
 

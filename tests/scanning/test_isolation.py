@@ -66,12 +66,12 @@ def hostile(place, tmp_path, monkeypatch):
         data = place.folder.parent
         with closing(socket.create_server(("127.0.0.1", 0))) as listener:
             values = {"process": os.getpid(), "port": listener.getsockname()[1], "data": data}
-            program = tmp_path / "trivy"
-            program.write_text(ATTEMPTS % values)
-            program.chmod(0o755)
+            fake = tmp_path / "trivy"
+            fake.write_text(ATTEMPTS % values)
+            fake.chmod(0o755)
             tmp_path.chmod(0o755)
             isolation = program.Isolation(kind)
-            monkeypatch.setattr(program, "_program", lambda: str(program))
+            monkeypatch.setattr(program, "_program", lambda: str(fake))
             monkeypatch.setattr(program, "isolation", lambda: isolation)
             folder = program._new_folder(place)
             (folder / "layout").mkdir()
@@ -149,10 +149,10 @@ def test_an_ordinary_user_is_shut_in_as_well(tmp_path):
             ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "60"], env={"SECRET": SECRET}
         ) as victim,
     ):
-        program = tmp_path / "trivy"
+        fake = tmp_path / "trivy"
         values = {"process": victim.pid, "port": listener.getsockname()[1], "data": data}
-        program.write_text(ATTEMPTS % values)
-        program.chmod(0o755)
+        fake.write_text(ATTEMPTS % values)
+        fake.chmod(0o755)
         for path in (data, *data.glob("**/*")):
             os.chown(path, 65534, 65534)
         reached = {}
@@ -160,7 +160,7 @@ def test_an_ordinary_user_is_shut_in_as_well(tmp_path):
             wanted = sandbox.Specification(kind, str(run), read_only=("layout", "database"), hidden=str(data))
             as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(python), "-I", "-S"]
             done = subprocess.run(
-                [*as_nobody, code, wanted.written(), str(program)],
+                [*as_nobody, code, wanted.written(), str(fake)],
                 cwd=run,
                 env={},
                 capture_output=True,
@@ -199,10 +199,10 @@ def test_each_run_has_a_folder_of_its_own(place):
 
 def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monkeypatch):
     offered("namespaces")
-    program = tmp_path / "trivy"
-    program.write_text("#!/bin/bash\nsleep 12345 & sleep 12345\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(program, "_program", lambda: str(program))
+    fake = tmp_path / "trivy"
+    fake.write_text("#!/bin/bash\nsleep 12345 & sleep 12345\n")
+    fake.chmod(0o755)
+    monkeypatch.setattr(program, "_program", lambda: str(fake))
     monkeypatch.setattr(program, "isolation", lambda: program.Isolation("namespaces"))
     monkeypatch.setattr(program, "SECONDS", 1)
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import django
 
-from scanning.notifications import deliveries, messages, subscriptions
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,12 +40,13 @@ def at_once(work: Callable[[], Any]) -> list[Any]:
 
 
 def main(url: str) -> None:
-    """Do it."""
+    """Make the images, gather their notifications and deliver them, each in all workers at once."""
     django.setup()
     from accounts import organizations
     from accounts.actors import SYSTEM
     from registry import projects, repositories
     from scanning.models import Delivery, Notification
+    from scanning.notifications import deliveries, messages, subscriptions
     from tests.support.factories import high, make_manifest, scanned, subscribe
 
     organization, _ = organizations.create_organization("acme")
