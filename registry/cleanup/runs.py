@@ -20,6 +20,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from accounts.actors import Actor
+from accounts.errors import Refusal
 from registry import audit, errors, manifests, trash
 from registry.cleanup import policies, rules
 from registry.database.transactions import retried
@@ -209,7 +210,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
         try:
             with transaction.atomic():
                 trash.delete_references(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
-        except errors.RegistryError as error:
+        except Refusal as error:
             if len(waiting) == 1:
                 _skip(waiting[0], rules.SKIPPED_BECAUSE % {"why": error.message})
         else:

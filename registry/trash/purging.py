@@ -15,6 +15,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.errors import Refusal
 from registry import audit, blobs, errors, uploads
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
@@ -104,7 +105,7 @@ def purge(limit: int = 1000) -> int:
     for pk in list(due.order_by("pk").values_list("pk", flat=True)[:limit]):
         try:
             ended += _purge(pk)
-        except (errors.RegistryError, IntegrityError):  # the next deletion may be purged all the same
+        except (Refusal, IntegrityError):  # the next deletion may be purged all the same
             logger.exception("deletion %s could not be purged", pk)
     return ended
 

@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.errors import Refusal
 from accounts.models import Project
 from registry import audit, errors, quotas, tags
 from registry.database.transactions import retried
@@ -86,7 +87,7 @@ def restore(
     for deletion in sorted(found.values(), key=lambda each: (_ORDER[Kind(each.kind)], each.pk)):
         try:
             _restore(actor, deletion, result, replace_tags=replace_tags, undoes=undoes)
-        except errors.RegistryError as error:
+        except Refusal as error:
             if len(wanted) == 1:
                 raise
             result.refused.append((deletion, error.message))

@@ -20,6 +20,7 @@ from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts.errors import Refusal
 from accounts.models import Project, ProjectRole, RepositoryRole, User
 from registry import access, errors, images, manifests, members, repositories, trash
 from registry.cleanup import policies
@@ -96,7 +97,7 @@ def _tried(steps: list[Step], work: Callable[..., object], *arguments: object) -
         return steps
     try:
         work(*arguments)
-    except errors.RegistryError as error:
+    except Refusal as error:
         return [replace(step, problem=error.message) for step in steps]
     except ObjectDoesNotExist:
         return [replace(step, problem=_("it is gone for good")) for step in steps]
