@@ -51,7 +51,7 @@ def test_becoming_an_owner_and_losing_it_leave_a_trace(acme, world):
     assert audit.of_person(user).count() == 3
 
 
-def test_what_is_refused_leaves_none(acme, world):
+def test_refused_changes_are_not_in_the_audit_log(acme, world):
     with pytest.raises(Refusal):
         members.set_organization_role(BY, acme, world.owner.user, None)
     assert log(acme) == []
@@ -78,7 +78,7 @@ def test_people_roles_and_keys_leave_a_trace(acme, world):
     assert all(secret not in str(row) for row in AuditEvent.objects.values())
 
 
-def test_an_owner_reads_nothing_from_before_a_person_came_or_from_elsewhere(acme, other, world):
+def test_owner_reads_no_events_from_before_a_person_joined_or_from_other_organizations(acme, other, world):
     """A person of two organizations: their keys and roles there are not the business of the owners here."""
     user = world.outsider.user
     audit.record(Actor(label=user.email), audit.Action.SIGN_IN, person=user)
@@ -96,7 +96,7 @@ def test_an_owner_reads_nothing_from_before_a_person_came_or_from_elsewhere(acme
     assert audit.of_person(user).count() == 7
 
 
-def test_a_key_of_a_project_is_in_the_log_of_its_organization_alone(acme, other, world):
+def test_key_limited_to_a_project_is_logged_in_the_organization_of_that_project_only(acme, other, world):
     organizations.add_user(other, world.member.user.email)
     AuditEvent.objects.all().delete()
     make_key(world.member.user, "ci", project=world.projects["demo"])
@@ -129,7 +129,7 @@ def test_many_addresses_do_not_fill_the_table(acme, world):
     assert rest.count == 100 - audit.FAILURES_ADDRESSES
 
 
-def test_unknown_accounts_do_not_fill_the_table_and_what_was_typed_is_not_kept(acme):
+def test_failures_for_unknown_accounts_share_rows_and_keep_no_typed_text(acme):
     for number in range(100):
         fail(f"my password {number}", f"2001:db8::{number:x}")
     assert AuditEvent.objects.count() == audit.FAILURES_ADDRESSES + 1

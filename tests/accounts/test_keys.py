@@ -121,7 +121,7 @@ def test_an_ended_key_says_how_it_ended_to_its_holder(world, state):
     assert key.identifier not in str(wrong.value)
 
 
-def test_an_ended_key_that_is_still_in_use_locks_nobody_out(world):
+def test_use_of_an_ended_key_does_not_lock_out_its_address(world):
     """A CI job with a revoked key tries all night; its colleagues at the same address go on."""
     keys.revoke(world.member.key)
     for _ in range(12):
@@ -175,7 +175,7 @@ def test_a_pull_only_key_tells_no_more_than_its_holder_may_know(world):
     assert "only pull" not in denied.message  # its holder could not push with another key either
 
 
-def test_a_key_for_one_project_knows_no_other(world, docker):
+def test_key_limited_to_a_project_gives_no_role_in_another_project(world, docker):
     docker("owner", BARE_HOST).push("lab/secret/app", "1.0")
     docker("owner", BARE_HOST).push("demo/web/app", "1.0")
     docker("owner", BARE_HOST).push("demo/public/app", "1.0")
@@ -271,7 +271,7 @@ def test_a_wrong_secret_is_no_use(world):
     assert AccessKey.objects.get(pk=world.viewer.key.pk).last_used_at is None
 
 
-def test_an_older_note_of_another_process_changes_nothing(world):
+def test_older_last_used_time_of_another_process_changes_nothing(world):
     later = timezone.now() + timedelta(minutes=5)
     AccessKey.objects.filter(pk=world.viewer.key.pk).update(last_used_at=later, last_used_address="192.0.2.1")
     authenticate(world.viewer.key.identifier, world.viewer.secret)

@@ -48,7 +48,7 @@ def test_a_project_is_made_once_and_its_id_is_unique_in_the_installation(world):
     assert Project.objects.get(name="shop").organization == acme
 
 
-def test_what_is_not_there_is_not_found_in_words(db):
+def test_missing_organizations_projects_and_users_are_refused_with_a_reason(db):
     with pytest.raises(Refusal, match="createorganization nothing"):
         organizations.find_organization("nothing")
     with pytest.raises(Refusal, match="there is no project nothing"):
@@ -165,7 +165,7 @@ def test_a_change_of_role_is_in_the_history(world):
 
 
 @pytest.mark.parametrize("name", ["admin", "member", "reader"])
-def test_members_of_the_project_have_more_already(world, name):
+def test_role_on_a_repository_is_refused_when_the_project_role_gives_more(world, name):
     with pytest.raises(errors.Denied, match="change the role in the project instead"):
         repositories.set_role(SYSTEM, world.repository("web"), world.people[name].user, RepositoryRole.MEMBER)
 

@@ -60,7 +60,7 @@ def test_the_console_password_opens_the_console(with_password):
         ("x" * 1_000 + "@acme.test", PASSWORD),
     ],
 )
-def test_a_wrong_password_is_told_nothing(with_password, email, password):
+def test_wrong_password_does_not_tell_whether_the_account_exists(with_password, email, password):
     with pytest.raises(guesses.WrongCredentials, match="wrong e-mail address or password"):
         passwords.authenticate(email, password, address="10.0.0.9")
 

@@ -137,7 +137,7 @@ def test_copy_within_the_registry_sends_no_layer(
     assert inspect(home, target, "--raw").output == image.manifest.decode()
 
 
-def test_layers_of_a_repository_that_one_may_not_see_cannot_be_mounted(
+def test_layers_of_an_invisible_repository_cannot_be_mounted(
     home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     push_options = ("--dest-creds", f"{people.member.id}:{people.member.secret}")

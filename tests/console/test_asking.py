@@ -163,7 +163,7 @@ def test_who_unsubscribes_must_agree_again(project):
         assert recipients.allowed(project, [STRANGER]) == still
 
 
-def test_who_leaves_the_organization_gets_nothing_more(world, project):
+def test_person_who_left_the_organization_gets_no_more_mail(world, project):
     assert recipients.allowed(project, ["Member@acme.test"]) == {"Member@acme.test"}
     world.member.user.organization_memberships.all().delete()
     assert recipients.allowed(project, ["Member@acme.test"]) == set()

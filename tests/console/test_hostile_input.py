@@ -131,7 +131,7 @@ def test_a_cursor_that_nobody_was_given_is_the_first_page(browser, cursor):
 
 
 @pytest.mark.parametrize("zone", ["Asia/Seoul", "America/New_York", "Pacific/Kiritimati"])
-def test_the_end_of_time_is_on_no_calendar(console, scanned, world, zone):
+def test_times_beyond_the_calendar_are_refused(console, scanned, world, zone):
     world.member.user.time_zone = zone
     world.member.user.save()
     browser = console("member")

@@ -164,7 +164,7 @@ def test_an_owner_ends_any_key_from_the_page_of_a_project(console, world):
 
 
 @pytest.mark.parametrize("person", ["member", "reader", "stranger", "outsider"])
-def test_nobody_else_sees_or_ends_keys(console, world, person):
+def test_others_neither_see_nor_end_keys(console, world, person):
     key = world.admin.key
     for there in ("/organizations/acme/keys", "/projects/demo/keys"):
         for address in (there, f"{there}/{key.identifier}"):

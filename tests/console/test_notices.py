@@ -220,7 +220,7 @@ def test_fields_that_are_not_of_the_form_are_ignored(console, world):
 
 # ── Who may what ─────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("person", ["member", "reader"])
-def test_who_may_only_look_sees_no_more_than_the_host(console, project, web, person):
+def test_reader_sees_only_the_host_of_a_webhook(console, project, web, person):
     mail = subscribe(project)
     hook = subscribe(project, channel="webhook", recipients=[], url="https://hooks.example.com/path?secret=1")
     Delivery.objects.create(subscription=hook, request="the request", response="the answer", problem="too slow")

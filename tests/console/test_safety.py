@@ -166,7 +166,7 @@ def test_queries_that_make_no_sense_are_left_out(console, pushed, subtests, page
             assert browser.get(address + query).status_code == (400 if query in NUL else 200)
 
 
-def test_a_session_that_is_over_is_over(console, world):
+def test_ended_session_is_signed_out(console, world):
     browser = console("member")
     assert browser.get("/profile").status_code == 200
     world.member.user.sessions.update(expire_date=timezone.now() - timedelta(seconds=1))

@@ -58,7 +58,7 @@ def test_with_the_right_password_into_the_console(console, member):
 @pytest.mark.parametrize(
     "wanted", ["https://evil.test/", "//evil.test", "javascript:alert(1)", "/\\evil.test", "", "foo", "console:home"]
 )
-def test_never_to_another_host_or_nowhere(console, member, wanted):
+def test_sign_in_never_redirects_to_another_host(console, member, wanted):
     browser = console(None)
     assert sign_in(browser, member.email, PASSWORD, next=wanted).url == "/"
     assert browser.get("/sign-in", {"next": wanted}).url == "/"
@@ -150,7 +150,7 @@ def test_a_link_ends_with_its_day_and_is_sent_once_a_minute(console, member, set
 
 
 @pytest.mark.parametrize("uid", ["MQ", "x", "-", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5"])
-def test_links_that_never_were(console, world, uid):
+def test_forged_password_links_are_refused(console, world, uid):
     assert console(None).get(f"/password/new/{uid}/abc-def").status_code == 410
 
 

@@ -429,7 +429,7 @@ def test_members_of_a_project(console, world):
     assert "No member of acme has this address" in text(
         browser.post("/projects/demo/members", {"act": "add", "email": "outsider@other.test", "role": "reader"})
     )
-    assert Event.objects.filter(action="project.member").count() == 3
+    assert Event.objects.filter(action="project.member", actor="admin@acme.test").count() == 3
 
 
 def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
@@ -519,7 +519,7 @@ def test_an_owner_makes_a_project(console, world):
     there = "/organizations/acme/projects/new"
     for _ in range(2):  # the form is sent twice
         assert browser.post(there, {"name": "shop", "display_name": "Shop"}).url == "/projects/shop/"
-    assert Event.objects.get(action="project.create").path == "shop"
+    assert Event.objects.get(action="project.create", actor="owner@acme.test").path == "shop"
     assert "There is a project of this name already." in text(browser.post(there, {"name": "demo"}))
     assert "has 3 to 40" in text(browser.post(there, {"name": "No"}))
     assert "is taken" in text(browser.post(there, {"name": "rival"}))

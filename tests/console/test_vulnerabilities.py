@@ -116,7 +116,7 @@ def test_unsupported_and_unrecognised_are_not_clean(member, first):
     assert badge(member) == "No packages found"
 
 
-def test_none_found_is_green_only_while_it_is_fresh_and_whole(member, first):
+def test_clean_is_shown_only_for_a_fresh_and_complete_scan(member, first):
     from scanning.trivy.report import PackageName
 
     held = [PackageName("debian", "bash", "5")]
@@ -291,7 +291,7 @@ def test_no_end_the_whole_project_every_package(member, scanned):
     assert (made.repository, made.package, made.expires_at) == (None, "", None)
 
 
-def test_a_fix_that_appears_frees_what_was_accepted_without_one(member, first, world):
+def test_new_fix_ends_an_acceptance_that_was_for_unfixed_only(member, first, world):
     make_report(first, [found("CVE-2026-9", "curl", "8")])
     acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-9", reason="none yet")
     there = reverse("console:acceptances", args=["demo"])

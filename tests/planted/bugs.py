@@ -105,7 +105,7 @@ add(
     ACCESS,
     "    if actor.project_id is not None:\n        personal &=",
     "    if actor.project_id == 0:\n        personal &=",
-    "accounts/test_keys.py::test_a_key_for_one_project_knows_no_other",
+    "accounts/test_keys.py::test_key_limited_to_a_project_gives_no_role_in_another_project",
 )
 add(
     "a revoked key acts on",
@@ -126,7 +126,7 @@ add(
     ACCESS,
     "return actor.scope is None or action in actor.scope.get(repository_id, ())",
     "return True",
-    "registry/test_access.py::test_a_repository_made_again_under_the_same_name_honours_no_old_token",
+    "registry/test_access.py::test_repository_recreated_under_its_name_honours_no_old_token",
 )
 add(
     "a deleted repository is open",
@@ -308,14 +308,14 @@ add(
     UPLOADS,
     "if piece.start is not None and piece.start != session.offset:",
     "if piece.start == NOWHERE:",
-    "registry/v2/test_uploads.py::test_a_chunk_that_does_not_fit_is_refused_and_the_upload_stays",
+    "registry/v2/test_uploads.py::test_chunk_out_of_order_is_416_and_the_upload_stays",
 )
 add(
     "uploads without number",
     UPLOADS,
     "OPEN_SESSIONS = 100",
     "OPEN_SESSIONS = 101",
-    "registry/v2/test_uploads.py::test_a_hundred_open_uploads_of_one_person_are_enough",
+    "registry/v2/test_uploads.py::test_user_has_at_most_a_hundred_open_uploads",
 )
 add(
     "a blob may be a byte too large",
@@ -360,7 +360,7 @@ add(
     BLOBS,
     "if leased_until is None or leased_until < timezone.now() + LEASE / 2:",
     "if leased_until == 0:",
-    "registry/test_garbage.py::test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_collector_does",
+    "registry/test_garbage.py::test_acknowledged_blob_can_be_named_within_its_lease_whatever_the_collector_does",
 )
 add(
     "a manifest names blobs of other repositories",
@@ -402,7 +402,7 @@ add(
     "registry/garbage/reaper.py",
     "return [key for key in keys if key not in owned]",
     "return keys",
-    "registry/test_garbage.py::test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says",
+    "registry/test_garbage.py::test_bytes_of_a_live_blob_are_never_deleted_even_when_in_the_trash",
 )
 
 # ── Manifests and tags ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -491,7 +491,7 @@ add(
     RESTORE,
     "    if current.purge_after <= timezone.now() and not current.hold:\n",
     "    if current.purge_after is None:\n",
-    "registry/test_recovery.py::test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there",
+    "registry/test_recovery.py::test_deletion_past_its_deadline_is_not_recovered_even_before_its_purge",
 )
 add(
     "a hold keeps nothing",
@@ -594,7 +594,7 @@ add(
     "console/views/accounts/sign_in.py",
     'return wanted if is_ours and wanted.startswith("/") else "/"',
     'return wanted or "/"',
-    "console/test_signing_in.py::test_never_to_another_host_or_nowhere",
+    "console/test_signing_in.py::test_sign_in_never_redirects_to_another_host",
 )
 add(
     "who may only look changes things",

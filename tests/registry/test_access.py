@@ -476,7 +476,7 @@ def test_a_deleted_repository_gives_nothing_to_old_tokens(world, docker, name, w
 @pytest.mark.parametrize(
     ("name", "status"), [("owner", 401), ("member", 401), ("reader", 401), ("pusher", 404), ("viewer", 404)]
 )
-def test_a_repository_made_again_under_the_same_name_honours_no_old_token(world, docker, name, status):
+def test_repository_recreated_under_its_name_honours_no_old_token(world, docker, name, status):
     """Who has a right on the new one needs a new token; a role on the old one was a role on the old one."""
     pushes = name in {"owner", "member", "pusher"}
     old = docker("member").push("web/app", "1.0", images.Image(layers=[b"old"]))

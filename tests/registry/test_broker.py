@@ -66,7 +66,7 @@ def test_a_broken_message_is_put_aside_and_the_next_one_arrives(connect, folders
 
 
 @pytest.mark.parametrize("content", [b"", b"[["])
-def test_a_broken_table_is_written_anew(connect, folders, content):
+def test_broken_table_is_rewritten(connect, folders, content):
     (folders["control"] / "scans.exchange").write_bytes(content)
     with connect() as connection:
         channel = connection.channel()
@@ -98,7 +98,7 @@ def test_readers_beside_writers_never_meet_half_a_message(connect, folders, capl
     assert not [path for path in folders["messages"].iterdir() if path.name.startswith(".")]
 
 
-def test_a_queue_has_an_end(connect, monkeypatch):
+def test_queue_has_a_limit(connect, monkeypatch):
     monkeypatch.setattr(broker, "MAX_WAITING", 2)
     with connect().SimpleQueue("scans") as queue:
         queue.put(1)

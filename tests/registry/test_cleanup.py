@@ -273,7 +273,7 @@ def test_a_run_goes_on_where_a_killed_worker_left_it(tagged, web, monkeypatch):
     assert Event.objects.filter(action="tag.delete").count() == 9
 
 
-def test_what_changed_after_it_was_judged_is_left(tagged, docker, web):
+def test_objects_changed_after_judging_are_left_as_they_are(tagged, docker, web):
     policy = policy_of(web, keep_last=7)
     run = runs._open(policy.pk)
     while runs._judge_some(run.pk):
@@ -417,7 +417,7 @@ def test_rules_that_make_no_sense_are_refused(web, world, rules):
 
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_replay_tells_what_would_have_gone_and_what_was_wanted_after_that(tagged, docker, web, monkeypatch):
+def test_replay_lists_what_would_have_been_deleted_and_what_was_pulled_later(tagged, docker, web, monkeypatch):
     member = docker("member")
     member.push("web/app", "again", image_of(8))  # t8's digest, tagged anew 5 days ago
     age("again", 5)

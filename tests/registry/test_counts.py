@@ -39,7 +39,7 @@ def test_docker_pulls_a_tag_by_its_digest(docker):
     assert (today.pulls, today.pushes) == (2, 1)
 
 
-def test_of_several_tags_the_one_that_was_asked_for_last_was_pulled(docker):
+def test_digest_pull_counts_for_the_tag_that_was_last_resolved(docker):
     image = docker("member").push("web/app", "a")
     docker("member").push("web/app", "b", image)
     docker("reader").head("web/app/manifests/b", 200)
@@ -74,7 +74,7 @@ def test_flushing_adds_up_and_a_pull_writes_nothing(docker):
     assert counter.flush() == 0
 
 
-def test_what_is_gone_meanwhile_is_left_out(docker):
+def test_flush_ignores_rows_deleted_meanwhile(docker):
     docker("member").push("web/app", "1")
     counter.note(10**9, "1", counting.Kind.PULL)
     assert days() == {"1": (0, 0, 1)}
@@ -138,7 +138,7 @@ def test_what_has_not_changed_is_not_measured_again_and_costly_ones_rest(docker,
     assert sizes.refresh() == 0
 
 
-def test_the_past_of_a_tag_has_no_count_of_its_own(docker):
+def test_past_tag_names_get_no_pull_count(docker):
     """Or anybody could make as many rows as there are seconds."""
     docker("member").push("public/app", "1.0")
     Tag.objects.update(started_at=timezone.now() - timedelta(days=1))

@@ -94,7 +94,7 @@ def test_what_nothing_needs_goes_and_what_an_image_needs_stays(wasted, demo, doc
 
 
 @pytest.mark.parametrize("answered", ["an upload", "HEAD", "a mount"])
-def test_what_a_pusher_was_answered_can_be_named_within_the_lease_whatever_the_collector_does(member, world, answered):
+def test_acknowledged_blob_can_be_named_within_its_lease_whatever_the_collector_does(member, world, answered):
     data = b"what will be named"
     if answered == "a mount":
         member.push("public/app", "1.0", Image(layers=[data]))
@@ -163,7 +163,7 @@ def test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_
     assert len(files(storage_folder)) == len(needed())
 
 
-def test_bytes_of_a_blob_that_lives_are_never_deleted_whatever_the_trash_says(wasted, storage_folder, caplog):
+def test_bytes_of_a_live_blob_are_never_deleted_even_when_in_the_trash(wasted, storage_folder, caplog):
     """Cannot be; if a defect ever makes it so, the bytes stay and somebody is told."""
     blob = Blob.objects.get(digest=sha256(KEPT.config))
     ObjectTrash.objects.create(storage_key=blob.storage_key, delete_after=timezone.now())
@@ -194,9 +194,7 @@ def test_a_blob_goes_when_the_last_project_lets_go_and_each_counts_its_own(waste
     assert ObjectTrash.objects.filter(pk=blob.storage_key).exists()
 
 
-def test_a_blob_that_is_held_by_somebody_is_let_go_and_deleted_by_the_run_for_what_nobody_claims(
-    wasted, demo, monkeypatch
-):
+def test_locked_blob_is_released_and_deleted_by_the_unclaimed_run(wasted, demo, monkeypatch):
     """SQLite locks no rows, so what PostgreSQL would skip is left out here."""
     busy = Blob.objects.get(digest=sha256(WASTE[0]))
     original = Blob.objects.select_for_update
@@ -312,7 +310,7 @@ def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
     assert garbage.run(garbage.request(SYSTEM, demo)[0].pk).collected == len(WASTE)
 
 
-def test_the_night_starts_a_run_for_whoever_has_something_due(wasted, world, monkeypatch):
+def test_nightly_task_starts_runs_for_projects_and_unclaimed_blobs_that_are_due(wasted, world, monkeypatch):
     queued = []
     monkeypatch.setattr(tasks.run_collection, "delay", queued.append)
     BlobReview.objects.filter(blob__digest=sha256(WASTE[0])).update(project=None)
@@ -329,7 +327,7 @@ def test_the_night_starts_a_run_for_whoever_has_something_due(wasted, world, mon
 
 
 # ── Alarms ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_blob_that_everybody_forgot_is_an_alarm_and_goes_a_day_later(wasted, demo, caplog):
+def test_blob_without_a_review_raises_an_alarm_and_is_deleted_a_day_later(wasted, demo, caplog):
     assert garbage.reconcile() == 0
     assert caplog.text == ""
     BlobReview.objects.filter(blob__digest__in=[sha256(data) for data in WASTE[:2]]).delete()
@@ -429,7 +427,7 @@ def test_collectgarbage_looks_first_and_then_does_it(wasted, storage_folder):
     assert left() == needed()
 
 
-def test_collectgarbage_ends_what_nobody_recovered(member, world):
+def test_collectgarbage_purges_expired_deletions(member, world):
     member.push("web/app", "1.0", KEPT)
     trash.delete_references(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), [KEPT.digest])
     later.recovery_ends()

@@ -76,7 +76,7 @@ REQUESTS = (
 )
 
 
-def test_while_the_database_is_away_everything_says_when_to_come_again(server, database):
+def test_database_outage_is_answered_with_retry_after_everywhere(server, database):
     api, visitor = server.api(), Visitor(server, "admin@acme.test")
     upload = api.start()
     assert api.ask("PATCH", upload, b"123")[0] == 202

@@ -301,7 +301,7 @@ def test_a_name_in_use_is_moved_back_when_that_is_asked_for(member, act, restore
     assert (event.tag, event.digest, event.detail) == ("1.0", A.digest, {"before": B.digest})
 
 
-def test_a_name_that_means_the_same_again_is_no_matter(member, act, restore):
+def test_name_that_has_the_same_digest_again_is_no_conflict(member, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     member.push("web/app", "1.0", A)
@@ -464,7 +464,7 @@ def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, ac
     assert list(trash.listed(world.projects["demo"])) == []
 
 
-def test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there(member, act, restore):
+def test_deletion_past_its_deadline_is_not_recovered_even_before_its_purge(member, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     later.recovery_ends()
@@ -475,7 +475,7 @@ def test_after_its_time_an_act_is_not_recovered_even_when_it_is_still_there(memb
 
 
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
-def test_what_was_purged_or_recovered_meanwhile_is_said_to_be_gone(member, world, act, delete_image, restore, kind):
+def test_deletion_purged_or_recovered_meanwhile_is_reported_as_gone(member, world, act, delete_image, restore, kind):
     ways = {
         "tag": lambda: act("1.0"),
         "manifest": lambda: act(A.digest),
@@ -551,7 +551,7 @@ def test_a_tag_whose_digest_is_gone_for_good_is_gone_too(member, act, restore):
         restore(tag)
 
 
-def test_nobody_is_told_that_an_act_of_nobody_is_gone(world):
+def test_restoring_an_unknown_deletion_is_refused_as_gone(world):
     with pytest.raises(errors.RecoveryGone):
         trash.restore(world.owner.actor, [12345])
 

@@ -61,7 +61,7 @@ def test_patterns_keep_whole_names_and_take_no_place_among_the_newest():
     assert list(going(policy, *tags)) == ["v10", "Release-2"]
 
 
-def test_a_tag_whose_pulls_nobody_counts_is_unknown_and_not_unused():
+def test_tag_with_uncounted_pulls_is_unknown_and_not_unused():
     policy = CleanupPolicy(unpulled_days=30)
     assert going(policy, version("a", 400)) == {}
     assert "not pulled for 30 days" in going(policy, version("a", 400, wanted_at=NOW - days(31)))["a"]

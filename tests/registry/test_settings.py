@@ -223,7 +223,7 @@ def test_what_a_process_writes_is_for_its_own_user(monkeypatch, tmp_path):
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o700
 
 
-def test_what_a_former_version_wrote_is_closed(monkeypatch, tmp_path):
+def test_files_of_a_former_version_are_made_private(monkeypatch, tmp_path):
     files = [tmp_path / name for name in ("kcr.sqlite3", "kcr.sqlite3-wal", "kcr.sqlite3-shm", "secret_key")]
     for file in files:
         file.write_text(SECRET)

@@ -154,7 +154,7 @@ def test_a_forked_process_neither_has_the_turn_nor_waits_for_threads_that_it_doe
     waiting.join()
 
 
-def test_a_file_that_cannot_be_used_keeps_nobody_from_writing(tmp_path, caplog):
+def test_unusable_queue_file_does_not_prevent_writing(tmp_path, caplog):
     turns = Turns(tmp_path / "no folder" / "turns")
     turns.take(0).give()
     assert "writers of other processes are not waited for" in caplog.text

@@ -135,7 +135,7 @@ def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the
     assert result.skipped == []
 
 
-def test_what_others_changed_since_is_left_and_said(docker, stable, world):
+def test_changes_of_others_since_are_kept_and_reported(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("pusher").push("web/app", "stable", C)
     (step,) = undo.preview(world.owner.actor, acts(world))
@@ -145,7 +145,7 @@ def test_what_others_changed_since_is_left_and_said(docker, stable, world):
     assert meaning()["stable"] == "C"
 
 
-def test_between_the_acts_the_will_of_others_counts(docker, stable, world):
+def test_changes_of_others_between_two_acts_are_restored(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("pusher").push("web/app", "stable", C)
     docker("thief").push("web/app", "stable", A)
@@ -298,7 +298,7 @@ def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thi
 
 
 @pytest.mark.parametrize("action", sorted(set(Event.Action) - {"scan.done"}))
-def test_of_every_act_something_is_said_or_it_changes_nothing_that_lasts(action):
+def test_every_event_action_is_undone_reported_or_listed_as_harmless(action):
     undone_by_steps = {
         *("tag.add", "tag.move", "tag.delete", "tag.recover", "image.push", "image.delete", "repository.delete"),
         *(str(each) for each in plan._SETTINGS),

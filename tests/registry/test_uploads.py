@@ -29,7 +29,7 @@ def test_who_found_the_upload_before_another_wrote_does_not_overwrite_it(world):
     assert read(blob) == b"what was answered"
 
 
-def test_nobody_writes_while_somebody_writes(world):
+def test_concurrent_write_to_an_upload_is_refused(world):
     actor, repository = world.member.actor, world.repository("web")
     upload = str(uploads.start(actor, repository, "app").pk)
 

@@ -74,7 +74,7 @@ def test_manifests_and_configurations_wait_for_their_turn(read, content, monkeyp
 
 
 @pytest.mark.parametrize("character", ["\\ud800", "\\u0000"])
-def test_what_no_database_takes_is_found_in_a_text_of_any_length(character):
+def test_characters_that_databases_refuse_are_found_in_texts_of_any_length(character):
     text = "x" * 3_000_000 + character
     content = json.dumps(MANIFEST)[:-1] + f', "annotations": {{"a": "{text}"}}}}'
     with pytest.raises(documents.InvalidDocument, match="surrogate"):

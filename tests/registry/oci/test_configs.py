@@ -50,7 +50,7 @@ def test_nothing_is_odd_enough_to_raise(tree):
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_json_says_nothing(content):
+def test_configuration_that_is_not_json_is_no_error(content):
     assert isinstance(configs.parse(content), configs.Config)
 
 

@@ -258,7 +258,7 @@ def test_an_answer_reaches_a_client_that_is_still_sending(program):
         assert status_of(read_all(client)) == 200
 
 
-def test_an_old_client_is_answered_and_left(program):
+def test_http_1_0_client_is_answered_and_closed(program):
     answer = program.send("GET / HTTP/1.0")
     assert (status_of(answer.replace(b"HTTP/1.0", b"HTTP/1.1")), answer.endswith(b"ok")) == (200, True)
 

@@ -114,7 +114,7 @@ RANGES_OF_NOTHING = {
 
 
 @pytest.mark.parametrize("data", RANGES_OF_NOTHING)
-def test_a_range_without_a_byte_of_the_blob_is_refused(member, subtests, data):
+def test_range_beyond_the_blob_is_416(member, subtests, data):
     member.push_blob(NAME, data, "post")
     for asked in RANGES_OF_NOTHING[data]:
         with subtests.test(asked):
@@ -144,7 +144,7 @@ NO_RANGES = [
 ]
 
 
-def test_what_is_no_range_is_answered_with_everything(member, subtests):
+def test_invalid_range_is_answered_with_the_whole_blob(member, subtests):
     for asked in NO_RANGES:
         with subtests.test(ascii(asked[:40])):
             answer = member.get(PATH, 200, headers={"Range": asked})
@@ -201,7 +201,7 @@ def test_head_looks_for_the_whole_blob_whatever_range_is_asked_for(member, subte
 ETAG = f'"{sha256(DATA)}"'
 
 
-def test_who_has_the_blob_already_is_told_so(member, subtests):
+def test_matching_if_none_match_is_304(member, subtests):
     for condition in (ETAG, f"W/{ETAG}", f'"another", {ETAG}', "*"):
         for method in ("GET", "HEAD"):
             with subtests.test(f"{method} {condition}"):
@@ -211,22 +211,22 @@ def test_who_has_the_blob_already_is_told_so(member, subtests):
                 assert answer.headers["Content-Length"] == str(len(DATA)), "of what is not sent: RFC 9110, 8.6"
 
 
-def test_who_has_it_already_is_not_sent_a_range_of_it(member):
+def test_if_none_match_takes_precedence_over_range(member):
     member.get(PATH, 304, headers={"If-None-Match": ETAG, "Range": "bytes=0-1"})
 
 
-def test_who_has_something_else_is_sent_the_blob(member, subtests):
+def test_other_if_none_match_gets_the_blob(member, subtests):
     for condition in ('"another"', sha256(DATA), "", '""', f'"{NEVER_PUSHED}"'):
         with subtests.test(condition):
             assert member.get(PATH, 200, headers={"If-None-Match": condition}).body == DATA
 
 
-def test_the_rest_of_the_same_blob_is_sent_when_it_is_the_same(member):
+def test_matching_if_range_gets_the_range(member):
     answer = member.get(PATH, 206, headers={"Range": "bytes=5-", "If-Range": ETAG})
     assert answer.body == b"56789"
 
 
-def test_the_whole_blob_is_sent_when_the_rest_would_be_of_another(member, subtests):
+def test_other_if_range_gets_the_whole_blob(member, subtests):
     for condition in ('"another"', f"W/{ETAG}", sha256(DATA), "Wed, 21 Oct 2015 07:28:00 GMT", f'"{NEVER_PUSHED}"'):
         with subtests.test(condition):
             answer = member.get(PATH, 200, headers={"Range": "bytes=5-", "If-Range": condition})
@@ -234,7 +234,7 @@ def test_the_whole_blob_is_sent_when_the_rest_would_be_of_another(member, subtes
             assert "Content-Range" not in answer.headers
 
 
-def test_a_range_outside_of_the_blob_is_no_error_when_it_would_be_of_another(member):
+def test_other_if_range_ignores_an_unsatisfiable_range(member):
     assert member.get(PATH, 200, headers={"Range": "bytes=500-", "If-Range": '"another"'}).body == DATA
 
 
@@ -279,7 +279,7 @@ def test_a_blob_is_seen_through_an_image_and_by_its_pushers_before(
     assert sees(client, PATH) == deleted_and_no_lease
 
 
-def test_a_key_that_only_pulls_sees_what_its_owner_sees_as_a_puller(member, world):
+def test_pull_only_key_sees_only_blobs_that_images_name(member, world):
     puller = DockerClient(make_key(world.member.user, "pull only", pull_only=True))
     assert sees(puller, PATH) == HIDDEN
     member.push_manifest(NAME, "1.0", IMAGE.manifest)

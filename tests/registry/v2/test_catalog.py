@@ -192,7 +192,7 @@ def test_no_page_is_longer_than_its_limit(docker, query, size):
 # ── The root ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
 @pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
-def test_the_root_tells_everybody_without_a_token_where_to_get_one(docker, host, path):
+def test_root_challenges_every_request_without_a_token(docker, host, path):
     """Also when there are public images: crane reads 200 as "no login is needed" and stays anonymous for ever."""
     answer = docker(None, host).raw("GET", path)
     assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
@@ -212,7 +212,7 @@ def test_the_root_is_open_to_every_token(docker, person, path):
 
 
 @pytest.mark.parametrize("credentials", ["Bearer nonsense", "Bearer ", "Bearer a.b.c", "bearer é"])
-def test_a_bad_token_is_said_to_be_one(docker, credentials):
+def test_invalid_token_is_reported_as_invalid(docker, credentials):
     answer = docker(None).raw("GET", "/v2/", headers={"Authorization": credentials})
     assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]

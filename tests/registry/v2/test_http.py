@@ -482,7 +482,7 @@ def test_every_transfer_gives_its_place_back(member):
     ],
     ids=lambda text: ascii(text[:30]),
 )
-def test_hostile_credentials_are_nobodys(docker, credentials):
+def test_hostile_credentials_authenticate_no_one(docker, credentials):
     for path in ("/v2/", f"/v2/{NAME}/manifests/1.0"):
         answer = docker(None).raw("GET", path, headers={"Authorization": credentials})
         assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])

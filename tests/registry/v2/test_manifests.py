@@ -270,7 +270,7 @@ DESCRIPTORS = {
     [NOT_JSON_OBJECTS, NUMBERS, KEYS, DEPTHS, TEXTS, SHAPES],
     ids=["not an object", "numbers", "keys", "depths", "texts", "shapes"],
 )
-def test_what_readers_might_disagree_on_is_refused(member, subtests, cases):
+def test_ambiguous_manifest_is_refused(member, subtests, cases):
     for case, content in cases.items():
         with subtests.test(case):
             before = stored()
@@ -485,13 +485,13 @@ def test_a_byte_more_than_4_mib_is_too_large(member, chunked):
     assert not any(stored())
 
 
-def test_of_a_manifest_without_an_end_not_much_is_read(member):
+def test_endless_manifest_is_read_up_to_its_limit(member):
     body = Endless()
     member.put(f"{NAME}/manifests/1.0", 413, headers={"Content-Type": OCI}, stream=body)
     assert body.taken <= 4 * MIB + 64 * 1024
 
 
-def test_of_a_manifest_that_says_it_is_too_large_nothing_is_read(member):
+def test_manifest_with_too_large_content_length_is_not_read(member):
     body = Endless()
     headers = {"Content-Type": OCI, "Content-Length": str(1024 * MIB)}
     member.put(f"{NAME}/manifests/1.0", 413, headers=headers, stream=body)
@@ -745,7 +745,7 @@ def test_a_manifest_is_pulled_with_everything_that_clients_look_at(docker, membe
 @pytest.mark.parametrize(
     "accept", ["", "*/*", "text/html", DOCKER, "application/vnd.docker.distribution.manifest.v1+json"]
 )
-def test_what_was_pushed_is_sent_whatever_the_client_would_rather_have(member, accept):
+def test_stored_media_type_is_sent_whatever_accept_says(member, accept):
     member.push_manifest(NAME, "1.0", GOOD)
     answer = member.get(f"{NAME}/manifests/1.0", 200, headers={"Accept": accept})
     assert (answer.body, answer.headers["Content-Type"]) == (GOOD, OCI)
@@ -931,7 +931,7 @@ def test_that_an_image_has_expired_is_told_to_nobody_who_may_not_see_it(docker, 
     assert docker(None).get(f"{NAME}/manifests/1.0", 401).codes == ["UNAUTHORIZED"]
 
 
-def test_a_body_that_takes_its_time_is_judged_when_it_has_come(docker, world):
+def test_permission_of_a_slow_push_is_checked_after_its_body(docker, world):
     """Whoever is revoked while they send has sent in vain."""
     member, image = docker("member"), Image()
     for data in (image.config, *image.layers):

@@ -151,7 +151,7 @@ WITHOUT_RIGHT = ["anonymous", "stranger", "outsider", "pusher", "owner with a ke
         ("owner with a key for lab", "key"),
     ],
 )
-def test_a_private_repository_is_like_none(world, secret, name, way):
+def test_private_repository_answers_as_a_missing_one(world, secret, name, way):
     client = DockerClient(without_right(world, name))
     answers = {}
     for repository in ("fixed", "ghost"):

@@ -305,7 +305,7 @@ def test_keys_of_others_do_not_help(world, docker):
         (lambda persona: User.objects.update(is_active=False), "not active"),
     ],
 )
-def test_why_a_key_has_ended_is_told_to_its_holder_only(world, docker, end, words):
+def test_only_its_holder_learns_why_a_key_ended(world, docker, end, words):
     end(world.member)
     identifier = world.member.key.identifier
     answer = get(docker("member"))
@@ -532,7 +532,7 @@ def login(persona: Persona, address: str, **headers: str) -> Answer:
     return get(client, headers=client.basic() | headers)
 
 
-def test_ten_wrong_secrets_close_the_door_to_their_address_only(world):
+def test_ten_wrong_secrets_lock_out_their_address_only(world):
     name = world.member.key.identifier
     assert {answer.status for answer in guess(10, "10.9.9.9", name)} == {401}
     assert login(world.viewer, "10.9.9.8").status == 200
@@ -572,7 +572,7 @@ def test_nobody_is_locked_out_by_guesses_from_elsewhere(world):
     assert login(world.member, "10.2.0.1").status == 200
 
 
-def test_what_opens_is_no_guess(world):
+def test_successful_login_is_not_counted_as_a_guess(world):
     for _ in range(12):
         assert login(world.member, "10.9.9.9").status == 200
     assert guess(1, "10.9.9.9")[0].status == 401

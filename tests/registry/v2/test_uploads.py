@@ -119,7 +119,7 @@ def test_uploads_are_opened_with_and_without_a_slash_at_the_end(member, slash):
     member.post(f"{NAME}/blobs/uploads{slash}", 202)
 
 
-def test_a_hundred_open_uploads_of_one_person_are_enough(docker, world):
+def test_user_has_at_most_a_hundred_open_uploads(docker, world):
     member, repository = docker("member"), world.repository("web")
     tomorrow = timezone.now() + timedelta(hours=24)
     UploadSession.objects.bulk_create(
@@ -322,7 +322,7 @@ MALFORMED_RANGES = {
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("ranges", [OUT_OF_ORDER, MALFORMED_RANGES], ids=["out of order", "malformed"])
-def test_a_chunk_that_does_not_fit_is_refused_and_the_upload_stays(member, subtests, method, ranges):
+def test_chunk_out_of_order_is_416_and_the_upload_stays(member, subtests, method, ranges):
     upload = Upload(member)
     upload.patch(b"01234", "0-4")
     path = upload.location if method == "PATCH" else with_digest(upload.location, sha256(b"0123456789"))
