@@ -22,6 +22,7 @@ from django.utils.translation import gettext_noop
 from accounts.models import Project, User
 from registry import images, members, repositories
 from registry.cleanup import policies
+from registry.database.batches import in_batches
 from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
 from registry.oci.names import ImageName
 
@@ -137,11 +138,11 @@ def choose(events: EventQuerySet) -> Chosen:
         if event.image_id is not None and event.action == Action.IMAGE_PUSH:
             pushed[event.image_id][event.digest].append(event.pk)
     names: dict[int, set[str]] = defaultdict(set)
-    for some in _chunks([event.pk for event in found if event.action in _OF_TAGS]):
+    for some in in_batches([event.pk for event in found if event.action in _OF_TAGS], CHUNK):
         for column in ("opened_by__in", "closed_by__in"):
             for image_id, name in Tag.objects.filter(**{column: some}).values_list("image", "name"):
                 names[image_id].add(name)
-    made = [deletion for some in _chunks(sorted(ids)) for deletion in Deletion.objects.filter(event__in=some)]
+    made = [deletion for some in in_batches(sorted(ids), CHUNK) for deletion in Deletion.objects.filter(event__in=some)]
     deletions = {deletion.pk: deletion for deletion in sorted(made, key=lambda each: each.pk, reverse=True)}
     return Chosen(found, ids, deletions, pushed, names)
 
@@ -202,7 +203,7 @@ def of_tags(chosen: Chosen, image_id: int) -> list[Step]:
     if image is None:
         return []
     steps = []
-    for names in _chunks(sorted(chosen.tags.get(image_id, ()))):
+    for names in in_batches(sorted(chosen.tags.get(image_id, ())), CHUNK):
         rows: dict[str, list[Tag]] = defaultdict(list)
         for tag in Tag.objects.history(image).select_related("manifest__deletion").filter(name__in=names):
             rows[tag.name].append(tag)
@@ -266,7 +267,7 @@ def of_digests(chosen: Chosen, image_id: int, tags: Iterable[Step]) -> list[Step
 def _of_digests(chosen: Chosen, image_id: int, leaving: set[str]) -> Iterator[Step]:
     pushed = chosen.pushed.get(image_id, {})
     children = ManifestChild.objects.filter(child=OuterRef("pk"), parent__deletion=None)
-    for digests in _chunks(sorted(pushed)):
+    for digests in in_batches(sorted(pushed), CHUNK):
         roots = Manifest.objects.live().filter(~Exists(children), image=image_id, digest__in=digests)
         others = _pushed_by_others(chosen, image_id, digests)
         for manifest in roots.only("digest", "image__path").select_related("image").order_by("pk"):
@@ -367,10 +368,6 @@ def _images() -> QuerySet[Image]:
 def name_of(image: Image) -> ImageName:
     """The name by which clients pull the image."""
     return ImageName(image.repository.project.name, image.repository.name, image.name)
-
-
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (values[start : start + CHUNK] for start in range(0, len(values), CHUNK))
 
 
 def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
