@@ -2,13 +2,14 @@
 
 Prints, for the embedded default and behind nginx, and for each crowd of tests/support/crowds.py: the median and the
 longest of 20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the
-crowd, with the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns.
+crowd, with the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns. Arguments: names of crowds (all).
 """
 
 from __future__ import annotations
 
 import os
 import statistics
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -65,6 +66,8 @@ def main() -> None:
             server.people()
             print("behind nginx" if proxied else "embedded", flush=True)
             for name, crowd in {"nothing": None, **CROWDS}.items():
+                if sys.argv[1:] and name not in sys.argv[1:]:
+                    continue
                 around = crowd or Crowd(0, lambda _server: "")
                 print(f"  {name:28} {compare(server, around)}", flush=True)
 

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import select
+import socket
 import sys
 import time
 from collections import Counter
@@ -20,12 +21,11 @@ from .exchanges import Exchange, Outgoing, arrived, has_head, plain_answer, read
 from .shares import Shares, Turns
 from .threads import Threads
 
-if TYPE_CHECKING:
-    import socket
-
 TICK = 0.02  # seconds
 MAX_CONNECTIONS = 8192
 TURNS = 4  # requests of one network that run at a time
+CROWD = 64  # connections, or new ones in a second, from which on a worker queues requests before it answers them
+RUSH_SECONDS = 1.0
 SWITCH_SECONDS = 0.001  # the longest wait for the interpreter lock; Python's default of 5 ms delays events
 BUFFER_BYTES = 64 * 1024 * 1024
 KEEPS_UP = 0.1  # seconds that a thread waits for a slow reader of a file before it leaves the connection to the epoll
@@ -53,6 +53,7 @@ class Worker(base.Worker):
         self.threads = Threads(self._next_event, self._handle, threads)
         self.turns: Turns[Connection] = Turns(TURNS)
         self.in_turn: dict[Connection, tuple[str, float]] = {}  # network of the turn, and its start
+        self.accepted, self.rush_ends = 0, 0.0  # connections in this second; end of a time with many of them
         self.transfers = Shares(threads - threads // 8, threads // 4)
         self.senders = Shares(threads // 2, threads // 8)
         self.buffers = Shares(BUFFER_BYTES, BUFFER_BYTES // 4)
@@ -74,6 +75,7 @@ class Worker(base.Worker):
             self.threads.watch()
             if time.monotonic() >= next_second:
                 next_second = time.monotonic() + 1
+                self.accepted = 0
                 self.notify()
                 self._close_overdue()
                 self._pass_turns_on()
@@ -106,7 +108,7 @@ class Worker(base.Worker):
     def _handle(self, number: int) -> None:
         """Handle an event of a connection or listener."""
         if number in self.listeners:
-            connection = self._accept(self.listeners[number])  # its request has often arrived already
+            connection = self._accept_all(self.listeners[number])
         else:
             connection = self.waiting.pop(number, None)
         if connection is not None:
@@ -180,7 +182,20 @@ class Worker(base.Worker):
         if not self.turns.begin(connection.network, connection):
             return False
         self._begin_turn(connection, connection.network)
-        return True
+        if not self._is_crowded:
+            return True
+        self._wait_for_turn(connection)
+        return False
+
+    @property
+    def _is_crowded(self) -> bool:
+        """Whether many requests may have arrived before the next one that the epoll reports."""
+        return len(self.connections) > CROWD or time.monotonic() < self.rush_ends
+
+    def _wait_for_turn(self, connection: Connection) -> None:
+        """Let the epoll report the connection after the events that are there already."""
+        connection.deadline = time.monotonic() + PATIENCE_FOR_THREADS
+        self._wait(connection, WRITE)
 
     def _begin_turn(self, connection: Connection, network: str) -> None:
         connection.turn = network
@@ -201,8 +216,7 @@ class Worker(base.Worker):
         network, _since = self.in_turn.pop(connection, ("", 0.0))
         if network and (following := self.turns.end(network)):
             self._begin_turn(following, network)
-            following.deadline = time.monotonic() + PATIENCE_FOR_THREADS
-            self._wait(following, WRITE)
+            self._wait_for_turn(following)
 
     def _pass_turns_on(self) -> None:
         """Pass on turns older than TURN_SECONDS: such a request waits for a disk or a database."""
@@ -247,6 +261,18 @@ class Worker(base.Worker):
         return True
 
     # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _accept_all(self, listener: socket.socket) -> Connection | None:
+        """Accept a connection and return it: its request has often arrived already.
+
+        One at a time, so that the processes share new connections. Where many wait, each would be answered before the
+        next is accepted, and those behind a crowd would wait for all of it: then accept this worker's part first.
+        """
+        backlog = _backlog(listener)
+        for _ in range(backlog // self.cfg.workers if backlog > CROWD else 0):
+            if connection := self._accept(listener):
+                self._wait(connection, READ)
+        return self._accept(listener)
+
     def _accept(self, listener: socket.socket) -> Connection | None:
         """Accept a connection; None if none waits or there is no room."""
         try:
@@ -257,6 +283,9 @@ class Worker(base.Worker):
                 self._make_room()
                 time.sleep(TICK)
             return None
+        self.accepted += 1
+        if self.accepted > CROWD:
+            self.rush_ends = time.monotonic() + RUSH_SECONDS
         connection = Connection(sock, peer, listener.getsockname(), self.buffers)
         if len(self.connections) >= self.max_connections and not self._make_room():
             connection.close()
@@ -314,3 +343,11 @@ class Worker(base.Worker):
                     self._close(connection)
                     return True
         return False
+
+
+def _backlog(listener: socket.socket) -> int:
+    """Number of connections that wait to be accepted (Linux; 0 where the kernel does not say)."""
+    if listener.family == socket.AF_UNIX:
+        return 0
+    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int.from_bytes(info[24:28], sys.byteorder)  # struct tcp_info: tcpi_unacked

@@ -2,8 +2,10 @@
 
 ``POST /read?KEY`` reads its body; ``GET /seen?KEY`` answers what that request saw: {"bytes", "error"}, or null.
 ``GET /file`` is a file of FILE_BYTES, ``/stream`` pieces of a megabyte without end, ``/hold`` takes until ``/release``.
+``GET /count`` answers how many such requests came before; ``/process`` answers the number of the worker's process.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -21,6 +23,7 @@ FILE_BYTES = 64 * 1024 * 1024
 THREADS = 64
 SEEN: dict[str, dict[str, object]] = {}
 RELEASED = threading.Event()
+COUNT = itertools.count()
 FILE = os.memfd_create("file")
 
 
@@ -56,6 +59,10 @@ def application(environ, start_response):
         body = json.dumps({k: v for k, v in environ.items() if isinstance(v, str)}).encode()
     elif path == "/threads":
         body = str(threading.active_count()).encode()
+    elif path == "/count":
+        body = str(next(COUNT)).encode()
+    elif path == "/process":
+        body = str(os.getpid()).encode()
     elif path == "/broken":
         raise RuntimeError("this application fails")
     elif path == "/hold":

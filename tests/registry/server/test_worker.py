@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import socket
@@ -326,6 +327,21 @@ def test_an_address_waits_for_itself_and_another_one_does_not(program):
         while answers < THREADS:
             program.ask("/release")
             answers += sum(status_of(client.recv(65536)) == 200 for client in select.select(clients, [], [], 0.2)[0])
+
+
+def test_a_client_does_not_wait_for_a_crowd_that_came_before_it(program):
+    before = int(program.ask("/count"))
+    worker = int(program.ask("/process"))
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        request = b"GET /count HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        with crowd(program, 400, request), program.connect() as client:
+            client.sendall(request)
+            os.kill(worker, signal.SIGCONT)
+            place = int(read_all(client).partition(END)[2]) - before
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert place < 100
 
 
 def test_slow_requests_of_an_address_do_not_hold_up_its_quick_ones(program):
