@@ -38,10 +38,10 @@ test-alone: $(VENV)/.development
 test-postgresql: $(VENV)/.development
 	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not alone and not sqlite_only" $(ABOUT_DATA)
 
-ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/registry/test_history*.py) \
-	tests/registry/test_past.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_counts.py \
+ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests.registry.test_audit*.py) \
+	tests/registry/test_tag_history.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_statistics.py \
 	tests/registry/test_garbage.py tests/registry/test_migrations.py \
-	tests/registry/test_recovery.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notices.py \
+	tests/registry/test_trash.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notifications.py \
 	tests/console/test_hostile_input.py \
 	tests/scanning \
 	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))

@@ -2,7 +2,8 @@
 
 Prints, for the embedded default and behind nginx, and for each crowd of tests/support/crowds.py: the median and the
 longest of 20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the
-crowd, with the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns. Arguments: names of crowds (all).
+crowd, with the spread of BENCH_ROUNDS (3) rounds. With and without the crowd take turns. Arguments: the names of
+crowds, else all of them.
 """
 
 from __future__ import annotations

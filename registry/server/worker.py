@@ -11,7 +11,6 @@ import sys
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING
 
 from gunicorn.http.errors import ParseException
 from gunicorn.workers import base

@@ -16,7 +16,7 @@ from scanning.models import Delivery, Subscription
 from scanning.notifications import channels, messages, words
 from scanning.notifications.channels.base import Channel, Outcome, WrongAddress
 from scanning.notifications.channels.web import WebChannel
-from tests.console.test_asking import send
+from tests.console.test_mail_consent import send
 from tests.support.factories import high, make_manifest, scanned, subscribe
 
 NOTIFICATIONS = "/projects/demo/notifications"

@@ -454,14 +454,14 @@ add(
     TAGS,
     "tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion",
     "tag.ended_at, tag.closed_by, tag.deletion = event.at, event, deletion",
-    "registry/test_past.py::test_clocks_that_go_back_leave_no_meaning_before_its_beginning",
+    "registry/test_tag_history.py::test_clocks_that_go_back_leave_no_meaning_before_its_beginning",
 )
 add(
     "a tag that has ended is pulled at its moment",
     "registry/models/manifests.py",
     "still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)",
     "still = Q()",
-    "registry/test_past.py::test_the_past_of_every_history_is_what_was_written",
+    "registry/test_tag_history.py::test_the_past_of_every_history_is_what_was_written",
 )
 add(
     "a tag is overwritten where that is off",
@@ -491,14 +491,14 @@ add(
     RESTORE,
     "    if current.purge_after <= timezone.now() and not current.hold:\n",
     "    if current.purge_after is None:\n",
-    "registry/test_recovery.py::test_deletion_past_its_deadline_is_not_recovered_even_before_its_purge",
+    "registry/test_trash.py::test_deletion_past_its_deadline_is_not_recovered_even_before_its_purge",
 )
 add(
     "a hold keeps nothing",
     PURGE,
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False)",
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now())",
-    "registry/test_recovery.py::test_a_hold_keeps_an_act_beyond_its_time",
+    "registry/test_trash.py::test_a_hold_keeps_an_act_beyond_its_time",
     also=(Change(PURGE, "(current.purge_after <= now and not current.hold)", "(current.purge_after <= now)"),),
 )
 add(
@@ -506,7 +506,7 @@ add(
     PURGE,
     '.values_list("hold", flat=True)):',
     '.values_list("is_purging", flat=True)):',
-    "registry/test_recovery.py::test_a_hold_on_a_part_keeps_the_whole",
+    "registry/test_trash.py::test_a_hold_on_a_part_keeps_the_whole",
 )
 add(
     "what is held is deleted for good by hand",
@@ -522,7 +522,7 @@ add(
     "registry/pull_policy.py",
     "if access.may(replace(actor, scope=None), access.Action.PUSH, repository):",
     "if access.may(replace(actor, scope=None), access.Action.PULL, repository):",
-    "scanning/test_gate.py::test_a_puller_is_refused_with_the_reason_and_where_to_go",
+    "scanning/test_pull_policy.py::test_a_puller_is_refused_with_the_reason_and_where_to_go",
 )
 add(
     "a scan that failed is clean",
@@ -543,21 +543,21 @@ add(
     OUTGOING,
     "    for address in addresses:\n        _judge(address, port)\n",
     "    for address in addresses[:1]:\n        _judge(address, port)\n",
-    "scanning/test_outgoing.py::test_names_are_judged_by_every_address_that_they_have",
+    "scanning/test_outbound_http.py::test_names_are_judged_by_every_address_that_they_have",
 )
 add(
     "the host is looked up again when it is dialled",
     OUTGOING,
     "socket.create_connection((str(self._address), self.port), STEP_SECONDS)",
     "socket.create_connection((self._target.host, self.port), STEP_SECONDS)",
-    "scanning/test_outgoing.py::test_a_name_that_changes_its_meaning_changes_nothing",
+    "scanning/test_outbound_http.py::test_a_name_that_changes_its_meaning_changes_nothing",
 )
 add(
     "any certificate will do",
     OUTGOING,
     "context = ssl.create_default_context()",
     "context = ssl._create_unverified_context()",
-    "scanning/test_outgoing.py::test_the_certificate_must_be_that_of_the_host",
+    "scanning/test_outbound_http.py::test_the_certificate_must_be_that_of_the_host",
 )
 add(
     "a webhook's time is not signed",
@@ -587,7 +587,7 @@ add(
     "registry/audit.py",
     """return f"'{text}" if text.startswith(_FORMULA) else text""",
     "return text",
-    "registry/test_history_pages.py::test_a_file_of_the_history_holds_no_formula",
+    "registry/test_audit_filters.py::test_a_file_of_the_history_holds_no_formula",
 )
 add(
     "signing in leads to another host",
