@@ -401,6 +401,7 @@ def charts(story: Story, docker: DockerClient, days_ago: float, number: int) -> 
 def main() -> None:
     prepare()
     from registry.statistics import sizes
+    from scanning.models import Scan
     from tests.support import PASSWORD
     from tests.support.docker_client import BARE_HOST, DockerClient
 
@@ -422,6 +423,7 @@ def main() -> None:
         if days_ago % 10 == 0:
             print(f"{DAYS - days_ago} of {DAYS} days", flush=True)
     settle(story, people)
+    Scan.objects.open().filter(requested_at__lt=story.now - timedelta(days=1)).delete()
     count_pulls(story)
     count_severities()
     sizes.refresh()

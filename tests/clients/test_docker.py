@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.registry.test_quickstart import Quickstart
 from tests.support.images import DOCKER_LIST, MEBIBYTE, Image, Index
-from tests.support.programs import DockerCommand, DockerDaemon, Result, wait_until
+from tests.support.programs import DockerCommand, DockerDaemon, Result, run, wait_until
 from tests.support.server import AccessKey, People, Server
 
 pytestmark = pytest.mark.real
@@ -50,6 +51,20 @@ def test_push_a_large_image_and_pull_it_on_another_machine(
     assert here["Id"] == there["Id"] == image.config.digest
     assert here["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
     assert here["RepoDigests"] == there["RepoDigests"] == [f"{registry_server.host}/demo/web/large@{digest}"]
+
+
+def test_the_first_push_works_as_quickstart_prints_it(docker: DockerDaemon) -> None:
+    with Quickstart("printed") as server:
+        key = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", (server.data / "first-sign-in.txt").read_text())
+        lines = re.findall(r"^  (docker .+|echo .+)$", server.said(lines=1000), re.MULTILINE)
+        assert key
+        assert [line.split()[:2] for line in lines] == [["docker", "login"], ["echo", "hello"], ["docker", "push"]]
+        client = logged_in(docker, AccessKey(*key.groups()), server.host)
+        for line in lines[1:]:
+            run(["sh", "-ec", line], environment=client.environment, directory=client.configuration)
+        assert server.client(AccessKey(*key.groups())).request("GET", "/v2/demo/web/hello/tags/list").json()[
+            "tags"
+        ] == ["1"]
 
 
 def test_a_repeated_push_sends_no_layer(

@@ -77,7 +77,6 @@ def test_the_first_start_makes_a_project_and_shows_its_key_once(first_quickstart
     assert password
     for secret in (shown[2], password[1]):
         assert secret not in said, "the output of a service stays in its journal"
-    first_quickstart.manage("createrepository", "demo/web")
     assert first_quickstart.client(AccessKey(*shown.groups())).request("GET", "/v2/").status == 200
 
     readable = [
@@ -122,7 +121,6 @@ def test_a_part_that_crashes_is_started_again_and_that_is_said(quickstart, part)
 
 
 def test_work_that_is_queued_is_done_by_the_worker(quickstart):
-    quickstart.manage("createrepository", "demo/web")
     made = quickstart.manage(
         "shell",
         "-v0",
@@ -149,7 +147,6 @@ def test_a_port_that_is_taken_is_said_in_words(quickstart):
 
 
 def test_a_download_under_way_is_finished_before_the_end(quickstart):
-    quickstart.manage("createrepository", "demo/web")
     quickstart.key = quickstart.access_key("admin@kcr.localhost")
     api = quickstart.api()
     data = os.urandom(8 * 1024 * 1024)

@@ -303,11 +303,16 @@ class DockerCommand:
 
     def __call__(self, *arguments: str, text_input: str = "", succeeds: bool | None = True) -> Result:
         """Run ``docker`` with arguments; see ``run``."""
-        environment = environment_for(
+        return run(
+            [require("docker"), *arguments], environment=self.environment, text_input=text_input, succeeds=succeeds
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the command, and of shell lines that call it."""
+        return environment_for(
             self.configuration, DOCKER_HOST=self.daemon.address, DOCKER_CONFIG=str(self.configuration)
         )
-        command = [require("docker"), *arguments]
-        return run(command, environment=environment, text_input=text_input, succeeds=succeeds)
 
     def login(self, host: str, name: str, secret: str, *, succeeds: bool = True) -> Result:
         """Log in to a registry; ``succeeds`` says whether that has to work."""

@@ -20,10 +20,11 @@ from django.utils.crypto import get_random_string
 from accounts import keys, organizations
 from accounts.actors import command_actor
 from accounts.errors import Refusal
-from accounts.models import OrganizationRole, Project, User
-from registry import env, hosts, projects
+from accounts.models import OrganizationRole, User
+from registry import env, hosts, projects, repositories
+from registry.models import Repository
 
-ORGANIZATION, PROJECT = "home", "demo"
+ORGANIZATION, PROJECT, REPOSITORY = "home", "demo", "web"
 FIRST_SIGN_IN = "first-sign-in.txt"
 SCANNER = ("--concurrency=2", "--hostname=scanner@%h", "--loglevel=WARNING")
 RESTART_SECONDS = (1, 2, 5, 10, 30)
@@ -82,13 +83,14 @@ class Command(BaseCommand):
         self.stopping = True
 
     def introduce(self) -> None:
-        """Make the first organization, project and owner when there is no user, and show the first commands."""
+        """If there is no user, make the first organization, project, repository and owner. Show a first push."""
         if not User.objects.exists():
             email, password = settings.ADMIN_EMAIL, settings.ADMIN_PASSWORD
             shown = password or get_random_string(20)
             actor = command_actor("quickstart")
             organization, _ = organizations.create_organization(ORGANIZATION)
-            projects.create(actor, organization, PROJECT, display_name="First project")
+            project, _ = projects.create(actor, organization, PROJECT, display_name="First project")
+            repositories.create(actor, project, REPOSITORY)
             try:
                 user, _ = organizations.add_user(
                     organization, email, role=OrganizationRole.OWNER, password=shown, by=actor
@@ -100,11 +102,13 @@ class Command(BaseCommand):
                 f"  console   {user.email}  {'(your password)' if password else shown}\n"
                 f"  registry  {key.key.identifier}  {key.secret}\n"
             )
-        project = Project.objects.order_by("pk").first()
         host = hosts.BARE.service
+        repository = Repository.objects.live().order_by("pk").first()
+        image = f"{host}/{repository or 'PROJECT/REPOSITORY'}/hello:1"
         self.stdout.write(f"KCR serves console and registry at {settings.PUBLIC_URL} (Ctrl-C stops it)\n")
-        self.stdout.write(f"  docker login {host}\n")
-        self.stdout.write(f"  docker push {host}/{project or 'PROJECT'}/REPOSITORY/IMAGE:TAG\n")
+        self.stdout.write(f"A first push:\n  docker login {host}\n")
+        self.stdout.write(f"  echo hello > hello.txt && tar c hello.txt | docker import - {image}\n")
+        self.stdout.write(f"  docker push {image}\n")
         self.stdout.flush()
 
     def hand_over(self, credentials: str) -> None:
