@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     from django.conf import settings
 
     database = settings.DATABASES["default"]
+    asked_for = os.environ.get("KCR_TEST_DATABASE", "sqlite")
+    assert database["ENGINE"].endswith(asked_for), f"the tests were to use {asked_for}, and use {database['ENGINE']}"
     if database["ENGINE"].endswith("sqlite"):
         database["TEST"]["NAME"] = str(settings.DATA_DIR / "test.sqlite3")
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from registry.logs import JsonFormatter
-
 if TYPE_CHECKING:
     import logging
     from collections.abc import Iterable, Iterator
+
+    from registry.logs import JsonFormatter
 
 SECRET = re.compile(
     r"kcr[sriw]_[A-Za-z0-9_-]{16,}"  # secrets of access keys, refresh tokens, invitations, webhooks
@@ -37,6 +37,9 @@ def _is_of_a_log(line: str) -> bool:
 @pytest.fixture(autouse=True, scope="session")
 def lines_with_secrets() -> Iterator[list[str]]:
     """The lines that this process has logged with a secret in them."""
+    # Imported here: it reads the settings, and this module is loaded before the tests have chosen their database.
+    from registry.logs import JsonFormatter
+
     found: list[str] = []
     original = JsonFormatter.format
 
