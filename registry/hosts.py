@@ -31,15 +31,14 @@ class Host:
         return f"{settings.PUBLIC.hostname}{port}"
 
     def parse(self, wire_name: str) -> names.ImageName:
-        """The image that a name means on this host. Raises NameInvalid."""
+        """The image that a name means on this host. Raises NameInvalid; its message begins with the form of a name."""
         try:
             if self.project:
                 return names.image_name(self.project, wire_name)
             project, _, path = wire_name.partition("/")
             return names.image_name(project, path)
         except names.InvalidName as error:
-            form = "repository/image" if self.project else "project/repository/image"
-            raise NameInvalid(f"{error}; on this host: {form}") from error
+            raise NameInvalid(str(error) if self.project else f"project/{error}") from error
 
     def find(self, wire_name: str) -> names.ImageName | None:
         """The image that a name means on this host, or None when the name is not valid."""

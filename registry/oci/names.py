@@ -40,7 +40,12 @@ class ImageName:
 
 def is_name(text: str) -> bool:
     """Whether the text is a name of the specification, of at most 200 characters."""
-    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+    return len(text) <= MAX_NAME and follows_specification(text)
+
+
+def follows_specification(text: str) -> bool:
+    """Whether the text is a name of the specification, of any length."""
+    return _NAME.fullmatch(text) is not None
 
 
 def is_tag(text: str) -> bool:
@@ -86,7 +91,7 @@ def image_name(project: str, path: str) -> ImageName:
     name = ImageName(project, repository, image)
     if not (is_project(project) and is_repository(repository) and is_name(str(name))):
         raise InvalidName(
-            "a name here is repository/image: lower-case letters and digits, separated by single"
-            " . _ - or /, at least two parts, the repository 2 to 64 characters, at most 200 in all"
+            "repository/image is the form of every name here: lower-case letters and digits, separated by single"
+            " . _ - or /; the repository has 2 to 64 characters, the whole name at most 200"
         )
     return name

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from registry import access, errors, hosts
 from registry.access import Action
+from registry.oci import names
 
 from .authentication import RegistryAuthentication, challenge
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCOPE_OF = {Action.PULL: "pull", Action.PUSH: "pull,push", Action.DELETE: "delete"}
 
-
+READS = ("GET", "HEAD")
 WARN_BEFORE = 7 * 24 * 3600
 
 
@@ -129,11 +130,24 @@ class ImageView(RegistryView):
         """Read the name, and refuse a token that was not issued for it and this action."""
         self.wire_name = kwargs["name"]
         super().initial(request, *args, **kwargs)
-        self.name = self.host.parse(self.wire_name)
+        self.name = self._parse_name()
         action = self.actions.get(request.method or "")
         if action and not self.covers(self.wire_name, action):
             access.require(self.actor, action, self.name)
             raise errors.ScopeInsufficient
+
+    def _parse_name(self) -> ImageName:
+        """Raises NameInvalid; NameUnknown when a read names an image in a form that other registries have.
+
+        No image has such a name, so it is unknown. Most clients send HEAD before they push. They go on after a 404, and
+        the answer to the push can tell the reason, which HEAD cannot.
+        """
+        try:
+            return self.host.parse(self.wire_name)
+        except errors.NameInvalid as error:
+            if self.request.method in READS and names.follows_specification(self.wire_name):
+                raise errors.NameUnknown(error.message) from error
+            raise
 
     def covers(self, wire_name: str, action: Action) -> bool:
         """Whether the request's token was issued for this action on this name; Basic covers everything."""

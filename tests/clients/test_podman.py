@@ -191,6 +191,16 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
     assert reason.message in refused.errors
 
 
+def test_a_push_to_a_name_of_two_parts_is_told_the_form(
+    home: ContainersHome, registry_server: Server, people: People, image: Image
+) -> None:
+    log_in(home, people.member, registry_server.host)
+
+    refused = push(home, image, f"{registry_server.host}/demo/podman-two:1", succeeds=False)
+
+    assert "project/repository/image is the form of every name here" in refused.errors
+
+
 def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:

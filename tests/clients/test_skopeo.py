@@ -244,6 +244,20 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
     assert reason.message in refused.errors
 
 
+@pytest.mark.parametrize("name", ["demo/two", "two", "demo/w/app"])
+def test_a_push_to_a_name_of_another_form_is_told_the_form(
+    home: ContainersHome, registry_server: Server, people: People, image: Image, name: str
+) -> None:
+    """skopeo asks with HEAD whether the image is there, whose answer has no reason, and goes on after a 404 only."""
+    log_in(home, people.member, registry_server.host)
+    layout = write_layout(home.folder / "layout", {"made": image})
+    target = f"docker://{registry_server.host}/{name}:1"
+
+    refused = home.skopeo("copy", "--dest-tls-verify=false", f"oci:{layout}:made", target, succeeds=False)
+
+    assert "project/repository/image is the form of every name here" in refused.errors
+
+
 def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:

@@ -121,7 +121,8 @@ ERRORS = [
     Case("GET", f"{NAME}/manifests/1.0", 404, "NAME_UNKNOWN", person="stranger"),
     Case("GET", "web/never-pushed/tags/list", 404, "NAME_UNKNOWN"),
     Case("GET", "WEB/app/tags/list", 400, "NAME_INVALID"),
-    Case("GET", "web/tags/list", 400, "NAME_INVALID"),
+    Case("GET", "w/app/tags/list", 404, "NAME_UNKNOWN"),
+    Case("POST", "w/app/blobs/uploads/", 400, "NAME_INVALID"),
     Case("GET", f"{NAME}/tags/list?n=-1", 400, "UNSUPPORTED"),
     Case("GET", "_catalog?n=x", 400, "UNSUPPORTED"),
     Case("GET", f"{NAME}/referrers/nonsense", 400, "DIGEST_INVALID"),
@@ -309,12 +310,13 @@ def test_names_may_have_two_hundred_characters(member):
     longest = "web/" + "a" * (200 - len("demo/web/"))
     member.push_manifest(longest, "1.0", IMAGE.manifest)
     assert member.get(f"{longest}/manifests/1.0", 200).body == IMAGE.manifest
-    assert member.get(f"{longest}a/manifests/1.0", 400).codes == ["NAME_INVALID"]
+    member.push_manifest(f"{longest}a", "1.0", IMAGE.manifest, expect=400)
+    assert member.get(f"{longest}a/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
 
 
 WRONG_NAMES = [
-    *("web", "WEB/app", "web/App", "web/app/", "web//app", "/web/app", "web/.app", "web/app.", "web/-app", "web/a..b"),
-    *("web/a___b", "web/a._b", "web/_app", "web/app_", "w/app", "web/a b", "web/a%22b", "web/a%00b"),
+    *("WEB", "WEB/app", "web/App", "web/app/", "web//app", "/web/app", "web/.app", "web/app.", "web/-app", "web/a..b"),
+    *("web/a___b", "web/a._b", "web/_app", "web/app_", "w_/app", "web/a b", "web/a%22b", "web/a%00b"),
     *(
         "web/app%00",
         "web/..",
@@ -332,8 +334,8 @@ WRONG_NAMES = [
         "web/a+b",
         "web/a~b",
         "web/%EF%BC%A1",
-        f"web/{'a' * 192}",
-        f"web/{'a/' * 20_000}b",
+        f"web/{'a' * 192}_",
+        f"web/{'a/' * 20_000}b/",
     ),
 ]
 
@@ -351,6 +353,41 @@ def test_what_is_no_name_is_refused_on_every_route(member, subtests):
             ):
                 answer = member.request(method, f"/v2/{path}", 400, headers=member.basic())
                 assert answer.codes == ["NAME_INVALID"]
+
+
+OTHER_FORMS = {
+    PROJECT_HOST: ["web", "w", "w/app", "a" * 65 + "/app", f"web/{'a' * 192}"],
+    BARE_HOST: ["demo", "demo/web", "two", "demo/w/app", "d/web/app", "de_mo/web/app", "docker.io/web/app"],
+}
+READS = ("tags/list", "manifests/1.0", f"manifests/{BLOB}", f"blobs/{BLOB}", f"referrers/{BLOB}", "blobs/uploads/x")
+WRITES = (
+    *(("PUT", "manifests/1.0"), ("DELETE", "manifests/1.0"), ("DELETE", f"blobs/{BLOB}"), ("POST", "blobs/uploads/")),
+    *(("PATCH", "blobs/uploads/x"), ("PUT", f"blobs/uploads/x?digest={BLOB}"), ("DELETE", "blobs/uploads/x")),
+)
+
+
+@pytest.mark.parametrize("host", OTHER_FORMS)
+def test_a_name_of_another_form_is_unknown_to_reads_and_refused_to_writes(docker, member, subtests, host):
+    """`crane copy` and others ask with HEAD whether the image is there, and push after a 404 only."""
+    form = "project/repository/image" if host == BARE_HOST else "repository/image"
+    client = docker("member", host)
+    for name in OTHER_FORMS[host]:
+        with subtests.test(name[:60]):
+            for path in READS:
+                for headers in (client.basic(), bearer(client, name)):
+                    answer = client.request("GET", f"/v2/{name}/{path}", 404, headers=headers)
+                    assert answer.codes == ["NAME_UNKNOWN"]
+                    assert answer.message.startswith(f"{form} is the form")
+                    assert client.request("HEAD", f"/v2/{name}/{path}", 404, headers=headers).body == b""
+            for method, path in WRITES:
+                answer = client.request(method, f"/v2/{name}/{path}", 400, headers=client.basic())
+                assert answer.codes == ["NAME_INVALID"]
+                assert answer.message.startswith(f"{form} is the form")
+            assert client.raw("GET", f"/v2/{name}/tags/list").status == 401
+
+
+def bearer(client: DockerClient, name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {client.token(f'repository:{name}:pull,push')}"}
 
 
 # ── Digests ──────────────────────────────────────────────────────────────────────────────────────────────────────────
