@@ -241,7 +241,9 @@ def _annotations(tree: dict[str, Any], where: str) -> dict[str, str]:
 
 
 def _descriptors(tree: dict[str, Any], key: str) -> tuple[Descriptor, ...]:
-    value = _required(tree, key)
+    value = tree.get(key)
+    if value is None:  # Go writes an empty list as null, and some clients leave it out
+        return ()
     if not isinstance(value, list):
         raise InvalidDocument(f"{key} must be a list")
     return tuple(_descriptor(item, f"{key}[{index}]", local=True) for index, item in enumerate(value))
@@ -258,8 +260,9 @@ def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
     if type(size) is not int or not 0 <= size <= MAX_SIZE:
         raise InvalidDocument(f"{where}.size must be a number of bytes")
     _check_digest(digest, where, local=local and not media_types.is_foreign(media_type))
-    if value.get("urls") and not media_types.is_foreign(media_type):
-        raise InvalidDocument(f"{where}.urls is allowed for foreign layers only")
+    urls = value.get("urls") or []
+    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
+        raise InvalidDocument(f"{where}.urls must be a list of strings")
     platform = value.get("platform") or {}
     if not isinstance(platform, dict):
         raise InvalidDocument(f"{where}.platform must be an object")
