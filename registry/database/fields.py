@@ -1,4 +1,4 @@
-"""A text field that sorts by byte in every database."""
+"""Text fields that sort by byte in every database."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from django.db import models
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 # A sha512 digest has 135 characters. Digests of other algorithms, which are only compared, may be longer.
@@ -22,3 +24,27 @@ class NameField(models.CharField):  # type: ignore[type-arg]  # Django's class t
         """Add collation "C" on PostgreSQL. SQLite sorts by byte by default."""
         parameters: dict[str, Any] = dict(super().db_parameters(connection))
         return {**parameters, "collation": "C" if connection.vendor == "postgresql" else None}
+
+
+class ComputedNameField(NameField):
+    """A NameField that is computed from the field ``source`` whenever a row is written, also by ``bulk_create``.
+
+    ``source`` must not change by ``QuerySet.update``. Migrations see a NameField.
+    """
+
+    def __init__(
+        self, *args: Any, source: str = "name", compute: Callable[[str], str] | None = None, **options: Any
+    ) -> None:
+        super().__init__(*args, **{"editable": False, **options})
+        self.source, self.compute = source, compute
+
+    def deconstruct(self) -> Any:
+        """Return a NameField: the function is not for migrations."""
+        name, _path, args, options = super().deconstruct()
+        return name, "registry.database.fields.NameField", args, options
+
+    def pre_save(self, model_instance: models.Model, add: bool) -> Any:
+        """Compute the value, and set it."""
+        if self.compute is not None:
+            setattr(model_instance, self.attname, self.compute(getattr(model_instance, self.source)))
+        return super().pre_save(model_instance, add)

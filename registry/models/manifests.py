@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import F, Q, Subquery
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Coalesce, Concat, Now
 from django.utils import timezone
 
-from registry.database.fields import DIGEST_LENGTH, GENERAL_DIGEST_LENGTH, MEDIA_TYPE_LENGTH, NameField
+from registry.database.fields import (
+    DIGEST_LENGTH,
+    GENERAL_DIGEST_LENGTH,
+    MEDIA_TYPE_LENGTH,
+    ComputedNameField,
+    NameField,
+)
+from registry.natural import MAX_LENGTH as MAX_NATURAL
+from registry.natural import natural_key
 from registry.oci import names
 
 from .audit import DELETED, LIVE, Event, deletion_key
@@ -63,6 +71,11 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         return self.live().filter(
             still, image__path=path, image__deletion=None, tags__image=F("image"), tags__pk=Coalesce(spelled, begun)
         )
+
+    def begins(self, text: str | OuterRef) -> Self:
+        """Manifests whose digest begins with this text of ``names.SUBJECT_LENGTH`` characters (see ``Tag.subject``)."""
+        end = Concat(text, Value("g")) if isinstance(text, OuterRef) else f"{text}g"  # no hexadecimal digit follows "g"
+        return self.filter(digest__gte=text, digest__lt=end)
 
     def referring_to(self, image: Image, subject: str) -> Self:
         """Live manifests of the image whose subject this is, oldest first."""
@@ -171,6 +184,14 @@ class TagQuerySet(models.QuerySet["Tag"]):
         """The current versions of tags."""
         return self.filter(ended_at=None)
 
+    def attached(self) -> Self:
+        """Tags such as ``sha256-….sig`` whose subject is another live manifest of the same image."""
+        return self.filter(_has_subject(), subject__gt="")
+
+    def unattached(self) -> Self:
+        """All tags that are not ``attached``."""
+        return self.filter(Q(subject="") | ~Q(_has_subject()))
+
     def history(self, image: Image, name: str | None = None) -> Self:
         """Every version of the tags, or of one, newest first; with the events that began and ended it.
 
@@ -191,15 +212,23 @@ class TagQuerySet(models.QuerySet["Tag"]):
         return list(found.values_list("name", flat=True)[:limit])
 
 
+def _has_subject() -> Exists:
+    manifests = Manifest.objects.live().filter(image=OuterRef("image")).begins(OuterRef("subject"))
+    return Exists(manifests.exclude(pk=OuterRef("manifest")))
+
+
 class Tag(models.Model):
     """From ``started_at`` until ``ended_at`` (None: still) this name named this manifest: one version of a tag.
 
     Moving a tag closes one row and opens another, so nothing is ever overwritten: usage history, the past and
-    recovery are one indexed query each.
+    recovery are one indexed query each. ``natural_name`` sorts names by ``registry.natural``. ``subject``: the first
+    ``names.SUBJECT_LENGTH`` characters of the digest that the name of an attached tag has; "" for other names.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="tags", db_index=False)
     name = NameField(max_length=names.MAX_TAG)
+    natural_name = ComputedNameField(max_length=MAX_NATURAL, compute=natural_key)
+    subject = ComputedNameField(max_length=names.SUBJECT_LENGTH, blank=True, compute=names.tag_subject)
     manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="tags")
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
@@ -220,6 +249,16 @@ class Tag(models.Model):
             models.Index(fields=["image", "name", "-id"], name="meanings_of_tag"),
             models.Index(fields=["image", "-id"], name="meanings_of_image"),
             models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
+            models.Index(
+                fields=["image", "natural_name", "id"],
+                name="live_tags_in_natural_order",
+                condition=models.Q(ended_at=None),
+            ),
+            models.Index(
+                fields=["image", "subject"],
+                name="attached_tags",
+                condition=models.Q(ended_at=None, subject__gt=""),
+            ),
             models.Index(fields=["deletion"], name="deleted_tags", condition=DELETED),
         ]
 

@@ -14,12 +14,14 @@ _NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*", re.ASCII)
 _REPOSITORY = re.compile(_COMPONENT, re.ASCII)
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}", re.ASCII)
 _MOMENT = re.compile(rf"({_TAG.pattern})--at-([0-9]{{8}})t([0-9]{{4}}|[0-9]{{6}})z", re.ASCII | re.IGNORECASE)
+_ATTACHED = re.compile(r"(sha256|sha512)-([a-f0-9]{64})(?:\..*)?", re.ASCII)
 _PROJECT = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?", re.ASCII)
 
 MAX_NAME = 200
 MAX_REPOSITORY = 64
 MAX_PROJECT = 40
 MAX_TAG = 128
+SUBJECT_LENGTH = 71  # an algorithm, ":", and the 64 characters that the referrers tag schema keeps
 
 
 class InvalidName(ValueError):
@@ -70,6 +72,16 @@ def past_tag(text: str) -> tuple[str, datetime] | None:
         return match[1], datetime.strptime(f"{match[2]}{match[3]:0<6}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
     except ValueError as error:
         raise InvalidName(f"{text} names no moment: it is written tag--at-YYYYMMDDtHHMMz, in UTC") from error
+
+
+def tag_subject(text: str) -> str:
+    """Return the first SUBJECT_LENGTH characters of the digest that a tag such as ``sha256-….sig`` is about.
+
+    "" for tags of other forms. The form is that of the referrers tag schema (distribution-spec 1.1, "Referrers Tag
+    Schema"), and with a suffix that of cosign.
+    """
+    match = _ATTACHED.fullmatch(text)
+    return f"{match[1]}:{match[2]}" if match else ""
 
 
 def is_repository(text: str) -> bool:

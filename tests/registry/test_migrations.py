@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from console.templatetags.audit_log import event_words
 from registry import undo
-from registry.models import CleanupLine, CleanupRun, Deletion, Event, Manifest, Repository, Severity
+from registry.models import CleanupLine, CleanupRun, Deletion, Event, Manifest, Repository, Severity, Tag
 from scanning.models import Subscription
 
 if TYPE_CHECKING:
@@ -281,3 +281,19 @@ def test_deletions_are_taken_over_some_at_a_time(empty_database, monkeypatch):
         past.delete("tag", ", ".join(tags), first)
     migrate()
     assert list(Deletion.objects.order_by("pk").values_list("requested", flat=True)) == names
+
+
+def test_tags_get_what_is_computed_from_their_names(empty_database, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("registry.migrations.0009_tag_names"), "ROWS", 2)
+    past = Past(migrate(to=[("registry", "0008_risk_summary")]))
+    digest = f"sha256:{1:064x}"
+    past.add_manifest(digest)
+    signature = digest.replace(":", "-") + ".sig"
+    for name in ("1.10.0", "1.9.0", "1.9.0-rc.1", signature):
+        past.add_tag(name, digest)
+    migrate()
+    assert list(Tag.objects.order_by("natural_name").values_list("name", flat=True)) == [
+        *("1.9.0-rc.1", "1.9.0", "1.10.0"),
+        signature,
+    ]
+    assert dict(Tag.objects.exclude(subject="").values_list("name", "subject")) == {signature: digest}
