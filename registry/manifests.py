@@ -26,7 +26,7 @@ from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_pushed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from django.db.models import QuerySet
 
@@ -64,10 +64,11 @@ class _PulledRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """The result of a push: the manifest, and the tags of this push."""
+    """The result of a push: the manifest, and the tags of this push. ``is_new``: the image did not have it."""
 
     manifest: Manifest
     tags: list[str]
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def push(
     """Store a manifest under its digest and point tags to it.
 
     Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
-    image has expired), StorageFull. A repeated push changes nothing.
+    image has expired), StorageFull. A repeated push changes nothing but the time of the last push (``tags.push``).
     """
     check_reference(reference)
     blobs.check_room()
@@ -174,17 +175,19 @@ def push(
     try:
         with transaction.atomic():
             image = _lock_image(repository, name)
-            manifest = _store(actor, image, document, digest, content, platform)
+            current = tags.current(actor, image, wanted)
+            named = [each.tag.manifest for each in current.values()]
+            manifest, is_new = _store(actor, image, document, digest, content, platform, named)
             failpoint("push.stored")
             for tag in wanted:
-                tags.point(actor, image, tag, manifest)
+                tags.push(actor, image, tag, manifest, current.get(tag))
             transaction.on_commit(
                 partial(manifest_pushed.send_robust, Manifest, manifest_id=manifest.pk, tags=wanted, actor=actor)
             )
             failpoint("push.before_commit")
     except IntegrityError as error:  # the collector deleted a blob after _referenced() had read it
         raise errors.ManifestBlobUnknown from error
-    return Push(manifest, wanted)
+    return Push(manifest, wanted, is_new)
 
 
 @retried
@@ -317,27 +320,37 @@ def _platform(repository: Repository, document: documents.Document) -> str:
 
 
 def _store(
-    actor: Actor, image: Image, document: documents.Document, digest: str, content: bytes, platform: str
-) -> Manifest:
-    """Return the live manifest: the existing one, a deleted one restored by this push, or a new one."""
-    manifest = Manifest.objects.filter(image=image, digest=digest).first()
+    actor: Actor,
+    image: Image,
+    document: documents.Document,
+    digest: str,
+    content: bytes,
+    platform: str,
+    named: Iterable[Manifest],
+) -> tuple[Manifest, bool]:
+    """Return the live manifest, and whether this push made it live: a deleted one restored, or a new one.
+
+    ``named``: live manifests of the image, which need not be read again.
+    """
+    known = next((each for each in named if each.digest == digest), None)
+    manifest = known or Manifest.objects.without_content().filter(image=image, digest=digest).first()
     if manifest is not None and manifest.media_type != document.media_type:
         raise errors.ManifestInvalid(
             f"{digest} was pushed here as {manifest.media_type}; a digest has one type for ever"
         )
     if manifest is not None and manifest.deletion_id is None:
-        return manifest
+        return manifest, False
     if manifest is None:
         manifest = _create(image, document, digest, content, platform)
     else:
         _referenced(image, document)
         manifest.deletion = None
-        manifest.pushed_at = timezone.now()
-        manifest.save(update_fields=["deletion", "pushed_at"])
+        manifest.pushed_at = manifest.last_pushed_at = timezone.now()
+        manifest.save(update_fields=["deletion", "pushed_at", "last_pushed_at"])
     image.pushed_at = timezone.now()
     image.save(update_fields=["pushed_at"])
     audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
-    return manifest
+    return manifest, True
 
 
 def _create(image: Image, document: documents.Document, digest: str, content: bytes, platform: str) -> Manifest:

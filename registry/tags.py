@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -13,7 +15,7 @@ from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
     from accounts.actors import Actor
@@ -26,6 +28,17 @@ class Past:
 
     tag: str
     moment: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A live tag with its manifest, for a push.
+
+    ``is_logged``: an event says that the same actor pushed this manifest under this tag since midnight, UTC.
+    """
+
+    tag: Tag
+    is_logged: bool
 
 
 def past(reference: str) -> Past | None:
@@ -94,6 +107,51 @@ def point(
     current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:
         return False
+    _point(actor, image, name, manifest, current, added, undoes)
+    return True
+
+
+def current(actor: Actor, image: Image, wanted: Collection[str]) -> dict[str, Current]:
+    """The live tags of these names, for ``push``. One query; none without names."""
+    if not wanted:
+        return {}
+    today = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    pushes = Event.objects.filter(
+        image=image,
+        tag=OuterRef("name"),
+        action__in=(Event.Action.TAG_ADD, Event.Action.TAG_MOVE, Event.Action.TAG_PUSH),
+        digest=OuterRef("manifest__digest"),
+        user=actor.user_id,
+        key=actor.key_id,
+        at__gte=today,
+    )
+    live = Tag.objects.live().with_manifests().filter(image=image, name__in=wanted)
+    found: Iterable[Any] = live.annotate(is_logged=Exists(pushes))
+    return {tag.name: Current(tag, tag.is_logged) for tag in found}
+
+
+def push(actor: Actor, image: Image, name: str, manifest: Manifest, current: Current | None) -> None:
+    """Point a tag of the (locked) image to the manifest that was pushed under it. ``current``: from ``current``.
+
+    If it already names the manifest, the time of the push is noted. Raises what ``point`` raises.
+    """
+    if current is None or current.tag.manifest_id != manifest.pk:
+        _point(actor, image, name, manifest, current.tag if current else None)
+        return
+    Tag.objects.filter(pk=current.tag.pk).update(pushed_at=max(timezone.now(), current.tag.pushed_at))
+    if not current.is_logged:
+        audit.record(actor, Event.Action.TAG_PUSH, image, tag=name, digest=manifest.digest)
+
+
+def _point(
+    actor: Actor,
+    image: Image,
+    name: str,
+    manifest: Manifest,
+    current: Tag | None,
+    added: Event.Action = Event.Action.TAG_ADD,
+    undoes: Collection[int] = (),
+) -> None:
     if current is None and names.is_past_tag(name):
         raise errors.Unsupported(
             _("%(tag)s is how the past of a tag is pulled, and cannot be pushed: choose a tag without --at- and a time")
@@ -118,8 +176,9 @@ def point(
         close(current, event)
     # Clocks of several machines differ: a version of a tag never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at
-    Tag.objects.create(image=image, name=name, manifest=manifest, started_at=started_at, opened_by=event)
-    return True
+    Tag.objects.create(
+        image=image, name=name, manifest=manifest, started_at=started_at, pushed_at=started_at, opened_by=event
+    )
 
 
 def live(image: Image, name: str) -> Tag:

@@ -31,7 +31,7 @@ _CHANGED = (
 _TAGGED = (Action.TAG_ADD, Action.TAG_MOVE, Action.TAG_DELETE, Action.TAG_RECOVER)
 _ACCEPTED = (Action.VULNERABILITY_ACCEPT, Action.VULNERABILITY_WITHDRAW)
 GROUPS: dict[str, tuple[Any, tuple[Event.Action, ...]]] = {
-    "push": (gettext_lazy("Image pushed"), (Action.IMAGE_PUSH,)),
+    "push": (gettext_lazy("Image pushed"), (Action.IMAGE_PUSH, Action.TAG_PUSH)),
     "tag": (gettext_lazy("Tag added, moved, deleted, recovered"), _TAGGED),
     "delete": (gettext_lazy("Deleted"), _DELETED),
     "recover": (gettext_lazy("Recovered"), _RECOVERED),

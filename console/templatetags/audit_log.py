@@ -103,6 +103,7 @@ def _sentences() -> dict[str, str]:
         Action.IMAGE_DELETE: _("Deleted {digest} of {path} ({tags})"),
         Action.IMAGE_RECOVER: _("Recovered {digest} of {path}"),
         Action.TAG_ADD: _("Added {tag} for {digest}"),
+        Action.TAG_PUSH: _("Pushed {tag} again: {digest}"),
         Action.TAG_MOVE: _("Moved {tag} from {before} to {digest}"),
         Action.TAG_DELETE: _("Deleted {tag} ({digest})"),
         Action.TAG_RECOVER: _("Recovered {tag} for {digest}"),

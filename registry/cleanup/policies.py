@@ -134,9 +134,9 @@ def _tag_periods(images: Sequence[Image], pulled: Pulls) -> dict[int, list[repla
     """Return {image id: all versions of its tags}."""
     found = defaultdict(list)
     rows = Tag.objects.filter(image__in=images).order_by("pk")
-    columns = ("image", "pk", "name", "manifest__digest", "started_at", "ended_at")
-    for image_id, pk, name, digest, start, end in rows.values_list(*columns):
-        found[image_id].append(replays.TagPeriod(pk, name, digest, start, end, pulled.last.get(pk)))
+    columns = ("image", "pk", "name", "manifest__digest", "started_at", "ended_at", "pushed_at")
+    for image_id, pk, name, digest, start, end, pushed_at in rows.values_list(*columns):
+        found[image_id].append(replays.TagPeriod(pk, name, digest, start, end, pulled.last.get(pk), pushed_at))
     return found
 
 
@@ -144,9 +144,10 @@ def _digest_periods(images: Sequence[Image], policy: CleanupPolicy) -> dict[int,
     """Return {image id: all its digests, deleted ones too}."""
     found = defaultdict(list)
     rows = Manifest.objects.filter(image__in=images).annotate(alone=_may_go_alone()).order_by("pk")
-    columns = ("image", "digest", "pushed_at", "deletion__at", "alone")
-    for image_id, digest, start, end, alone in rows.values_list(*columns):
-        found[image_id].append(replays.DigestPeriod(digest, start, end, alone and policy.untagged_days is not None))
+    columns = ("image", "digest", "pushed_at", "deletion__at", "alone", "last_pushed_at")
+    for image_id, digest, start, end, alone, last in rows.values_list(*columns):
+        may_go = alone and policy.untagged_days is not None
+        found[image_id].append(replays.DigestPeriod(digest, start, end, may_go, last))
     return found
 
 
@@ -170,7 +171,7 @@ def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, 
     """Yield the verdicts on some images. At most three queries."""
     tags: dict[int, list[rules.TagVersion]] = defaultdict(list)
     live = Tag.objects.live().filter(image__in=images)
-    for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "started_at"):
+    for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "pushed_at"):
         wanted_at = pulled.last.get(pk, pulled.counted_since)
         tags[image_id].append(rules.TagVersion(pk, name, digest, since, wanted_at))
     named = {rules.attached_to(tag.name) for versions in tags.values() for tag in versions} - {""}
@@ -189,7 +190,8 @@ def _untagged(images: Sequence[Image]) -> dict[int, list[rules.Untagged]]:
     ended = Tag.objects.filter(manifest=OuterRef("pk")).order_by("-ended_at").values("ended_at")[:1]
     since = found.annotate(untagged_at=Subquery(ended)).order_by("pk")
     untagged = defaultdict(list)
-    for image_id, digest, pushed_at, untagged_at in since.values_list("image", "digest", "pushed_at", "untagged_at"):
+    columns = ("image", "digest", "last_pushed_at", "untagged_at")
+    for image_id, digest, pushed_at, untagged_at in since.values_list(*columns):
         untagged[image_id].append(rules.Untagged(digest, max(pushed_at, untagged_at or pushed_at)))
     return untagged
 

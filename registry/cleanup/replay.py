@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TagPeriod:
-    """A version of a tag: it had the digest from ``start`` to ``end`` (None: still). ``pulled_at``: last known pull."""
+    """A version of a tag: it had the digest from ``start`` to ``end`` (None: still).
+
+    ``pulled_at``: last known pull. ``pushed_at``: last known push, None: at ``start``.
+    """
 
     id: int
     name: str
@@ -26,6 +29,7 @@ class TagPeriod:
     start: datetime
     end: datetime | None = None
     pulled_at: datetime | None = None
+    pushed_at: datetime | None = None
 
     def covers(self, moment: datetime) -> bool:
         """Whether the tag had the digest at that time."""
@@ -34,12 +38,16 @@ class TagPeriod:
 
 @dataclass(frozen=True, slots=True)
 class DigestPeriod:
-    """A digest existed from ``start`` to ``end`` (None: still). ``alone``: rule 5 may delete it."""
+    """A digest existed from ``start`` to ``end`` (None: still). ``alone``: rule 5 may delete it.
+
+    ``pushed_at``: last known push, None: at ``start``.
+    """
 
     digest: str
     start: datetime
     end: datetime | None = None
     alone: bool = True
+    pushed_at: datetime | None = None
 
     def covers(self, moment: datetime) -> bool:
         """Whether the digest existed at that time."""
@@ -84,7 +92,7 @@ class _Past:
             if period.start <= night and period.end is not None:
                 last_named[period.digest] = max(period.end, last_named.get(period.digest, period.end))
         return [
-            Untagged(period.digest, max(period.start, last_named.get(period.digest, period.start)))
+            Untagged(period.digest, max(_pushed(period, night), last_named.get(period.digest, period.start)))
             for period in self.digests_at(night)
             if period.alone and period.digest not in named
         ]
@@ -106,9 +114,9 @@ def replay(
 ) -> list[Replayed]:
     """Return what runs on these nights (oldest first) would have deleted from one image, in that order.
 
-    Later nights do not see what an earlier run deleted; a tag that was pushed again has a new version. Only the last
-    pull of a version is known, so it counts as pulled continuously until then. Nights on which no verdict can change
-    are skipped.
+    Later nights do not see what an earlier run deleted; a tag that was moved has a new version. Only the last pull and
+    the last push of a version are known, so it counts as pulled and pushed continuously until then. Nights on which no
+    verdict can change are skipped.
     """
     past = _Past(tag_periods, digest_periods, counted_since)
     found = []
@@ -137,14 +145,19 @@ def _moments(
     tag_periods: Iterable[TagPeriod], digest_periods: Iterable[DigestPeriod], counted_since: datetime | None
 ) -> set[datetime]:
     """Return the times from which the rules count days."""
-    versions = [(one.start, one.end, one.pulled_at) for one in tag_periods]
-    digests = [(period.start, period.end) for period in digest_periods]
+    versions = [(one.start, one.end, one.pulled_at, one.pushed_at) for one in tag_periods]
+    digests = [(period.start, period.end, period.pushed_at) for period in digest_periods]
     return {moment for each in (*versions, *digests, (counted_since,)) for moment in each if moment}
 
 
 def _as_seen(period: TagPeriod, night: datetime, counted_since: datetime | None) -> TagVersion:
     wanted = counted_since if period.pulled_at is None else min(period.pulled_at, night)
-    return TagVersion(period.id, period.name, period.digest, period.start, wanted)
+    return TagVersion(period.id, period.name, period.digest, _pushed(period, night), wanted)
+
+
+def _pushed(period: TagPeriod | DigestPeriod, night: datetime) -> datetime:
+    """The last push before that night, as a run on that night would have read it."""
+    return period.start if period.pushed_at is None else max(period.start, min(period.pushed_at, night))
 
 
 def _replayed(verdict: Verdict, night: datetime, tag_periods: Sequence[TagPeriod]) -> Replayed:

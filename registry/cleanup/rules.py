@@ -2,7 +2,7 @@
 
     1. A signature or attestation kept under a tag (sha256-….sig) stays while the digest that it belongs to is there.
     2. A tag whose name matches a pattern stays.
-    3. Of the others the newest ``keep_last`` stay. The age of a tag is the time since it was last moved.
+    3. Of the others the newest ``keep_last`` stay. The age of a tag is the time since it was last pushed or moved.
     4. Of the rest a tag is deleted when it is older than ``tag_days``, or was not pulled for ``unpulled_days``. A
        policy that has neither rule but ``keep_last`` deletes all of the rest.
     5. A digest that no tag has named for ``untagged_days`` is deleted, with its untagged children and referrers; never
@@ -35,8 +35,8 @@ _NOT_NEWEST = gettext_noop("the newest %(number)s of its image are kept, and thi
 _NO_RULE = gettext_noop("no rule takes it")
 _UNTAGGED = gettext_noop("no tag names it since %(day)s")
 _OLD = (
-    gettext_noop("older than %(days)s day: means this since %(day)s"),
-    gettext_noop("older than %(days)s days: means this since %(day)s"),
+    gettext_noop("older than %(days)s day: last pushed %(day)s"),
+    gettext_noop("older than %(days)s days: last pushed %(day)s"),
 )
 _UNPULLED = (
     gettext_noop("not pulled for %(days)s day: last wanted %(day)s"),
@@ -57,7 +57,7 @@ _ATTACHED = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\..*)?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class TagVersion:
-    """The current version of a tag: it has the digest since ``since``. ``wanted_at``: last known pull, or None."""
+    """The current version of a tag: its last push is at ``since``. ``wanted_at``: last known pull, or None."""
 
     id: int
     name: str

@@ -46,6 +46,9 @@ class EventQuerySet(models.QuerySet["Event"]):
 class Event(models.Model):
     """One change: what, who, and through which door. Rows are added in the transaction of the change, and not altered.
 
+    A push of the digest that a tag already names changes nothing: it has an event (TAG_PUSH) if it is the first one of
+    its actor on this tag since midnight, UTC.
+
     ``path``, ``tag``, ``digest`` and ``actor`` are texts, since events outlive the rows that they are about. ``detail``
     has the values before and after, and in ``undoes`` the ids of the events that this one undid.
     """
@@ -68,6 +71,7 @@ class Event(models.Model):
         IMAGE_RECOVER = "image.recover"
         TAG_ADD = "tag.add"
         TAG_MOVE = "tag.move"
+        TAG_PUSH = "tag.push"
         TAG_DELETE = "tag.delete"
         TAG_RECOVER = "tag.recover"
         DELETION_HOLD = "deletion.hold"

@@ -91,7 +91,8 @@ class Manifest(models.Model):
     spaces. ``worst_severity``: of the vulnerabilities that a scan found, accepted ones left out; NONE also for what no
     client could run; None: not known (yet). The pull policy of the repository compares it with ``block_severity``.
     ``risk_summary`` names the worst of these: {"vulnerabilities": three names at most, "total": how many names there
-    are}; {} when not known.
+    are}; {} when not known. ``pushed_at``: the push that added or restored it; the pull policy counts its grace period
+    from then. ``last_pushed_at``: its last push, by any tag or by digest; ``registry.statistics`` writes it.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)
@@ -107,6 +108,7 @@ class Manifest(models.Model):
     size = models.PositiveIntegerField()
     total_size = models.BigIntegerField()
     pushed_at = models.DateTimeField(default=timezone.now)
+    last_pushed_at = models.DateTimeField(default=timezone.now)
     deletion = deletion_key("manifests")
 
     objects = ManifestQuerySet.as_manager()
@@ -221,8 +223,10 @@ class Tag(models.Model):
     """From ``started_at`` until ``ended_at`` (None: still) this name named this manifest: one version of a tag.
 
     Moving a tag closes one row and opens another, so nothing is ever overwritten: usage history, the past and
-    recovery are one indexed query each. ``natural_name`` sorts names by ``registry.natural``. ``subject``: the first
-    ``names.SUBJECT_LENGTH`` characters of the digest that the name of an attached tag has; "" for other names.
+    recovery are one indexed query each. ``pushed_at``: the last push of this manifest under this name, at first the
+    time at which the name came to name it; the age of the tag counts from then. ``natural_name`` sorts names by
+    ``registry.natural``. ``subject``: the first ``names.SUBJECT_LENGTH`` characters of the digest that the name of an
+    attached tag has; "" for other names.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="tags", db_index=False)
@@ -231,6 +235,7 @@ class Tag(models.Model):
     subject = ComputedNameField(max_length=names.SUBJECT_LENGTH, blank=True, compute=names.tag_subject)
     manifest = models.ForeignKey(Manifest, on_delete=models.PROTECT, related_name="tags")
     started_at = models.DateTimeField(default=timezone.now)
+    pushed_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
     opened_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
     closed_by = models.ForeignKey(Event, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -249,6 +254,9 @@ class Tag(models.Model):
             models.Index(fields=["image", "name", "-id"], name="meanings_of_tag"),
             models.Index(fields=["image", "-id"], name="meanings_of_image"),
             models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
+            models.Index(
+                fields=["image", "-pushed_at", "-id"], name="live_tags_by_push", condition=models.Q(ended_at=None)
+            ),
             models.Index(
                 fields=["image", "natural_name", "id"],
                 name="live_tags_in_natural_order",

@@ -28,7 +28,7 @@ KEPT_DAYS = 400
 
 
 class Kind(StrEnum):
-    """PULL: GET of a manifest. CHECK: HEAD of a manifest. PUSH: push of a tag."""
+    """PULL: GET of a manifest. CHECK: HEAD of a manifest. PUSH: push of a tag, or of a digest that was there."""
 
     PULL = "pulls"
     CHECK = "checks"
@@ -124,6 +124,8 @@ def _write(project_id: int, image_id: int, reference: str, day: date, note: _Not
     tag: str | None = reference
     if digests.is_digest(reference):
         used.pop(Kind.CHECK, None)
+        if used.pop(Kind.PUSH, 0):
+            _note_push(image_id, reference, note.last[Kind.PUSH])
         tag = _tag_pulled_as(image_id, reference)
     if tag is None or not used:
         return
@@ -136,6 +138,12 @@ def _write(project_id: int, image_id: int, reference: str, day: date, note: _Not
         ProjectDay.objects.filter(pk=whole.pk).update(**added)
     if pulled_at := times.get("pulled_at"):
         Image.objects.filter(pk=image_id).exclude(pulled_at__gte=pulled_at).update(pulled_at=pulled_at)
+
+
+def _note_push(image_id: int, digest: str, at: datetime) -> None:
+    """Write when a digest was pushed again. The push of a new digest writes these times itself."""
+    Manifest.objects.filter(image=image_id, digest=digest, last_pushed_at__lt=at).update(last_pushed_at=at)
+    Image.objects.filter(pk=image_id, pushed_at__lt=at).update(pushed_at=at)
 
 
 def _tag_pulled_as(image_id: int, digest: str) -> str | None:

@@ -189,7 +189,14 @@ def _reopen(closed: QuerySet[Tag], event: Event) -> int:
     count = 0
     while rows := list(closed.filter(pk__gt=last).order_by("pk").values_list("pk", "image", "name", "manifest")[:ROWS]):
         Tag.objects.bulk_create(
-            Tag(image_id=image, name=name, manifest_id=manifest, started_at=event.at, opened_by=event)
+            Tag(
+                image_id=image,
+                name=name,
+                manifest_id=manifest,
+                started_at=event.at,
+                pushed_at=event.at,
+                opened_by=event,
+            )
             for _pk, image, name, manifest in rows
         )
         count, last = count + len(rows), rows[-1][0]

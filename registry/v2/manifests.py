@@ -54,6 +54,8 @@ class ManifestView(ImageView):
         for tag in push.tags:
             counter.note(push.manifest.image_id, tag, Kind.PUSH)
         digest = push.manifest.digest
+        if not push.is_new:
+            counter.note(push.manifest.image_id, digest, Kind.PUSH)
         location = reverse("v2:manifest", kwargs={"name": name, "reference": digest})
         response = http.empty(201, Location=location, Docker_Content_Digest=digest)
         if push.manifest.subject:

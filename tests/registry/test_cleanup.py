@@ -61,7 +61,7 @@ def tagged(docker, web):
 
 
 def age(tag: str, days: float) -> None:
-    Tag.objects.filter(name=tag).update(started_at=ago(days))
+    Tag.objects.filter(name=tag).update(started_at=ago(days), pushed_at=ago(days))
 
 
 def policy_of(web: Repository, **rules: object) -> CleanupPolicy:
@@ -126,7 +126,7 @@ def test_what_a_policy_deletes_is_in_recovery_and_in_the_history(tagged, web):
 
 def test_another_repository_is_left_alone(tagged, docker, web):
     docker("member").push("public/app", "old")
-    Tag.objects.filter(image__path="demo/public/app").update(started_at=ago(1_000))
+    Tag.objects.filter(image__path="demo/public/app").update(started_at=ago(1_000), pushed_at=ago(1_000))
     cleanup.run(policy_of(web, tag_days=500).pk)
     assert "app:old" in live()
 
@@ -154,8 +154,8 @@ def untagged(docker, web):
     found["orphan"] = image_of("orphan", subject=subject | {"digest": f"sha256:{'0' * 64}"})
     for name in ("signature", "orphan"):
         member.push("web/app", found[name].digest, found[name])
-    Manifest.objects.update(pushed_at=ago(100))
-    Tag.objects.update(started_at=ago(100))
+    Manifest.objects.update(pushed_at=ago(100), last_pushed_at=ago(100))
+    Tag.objects.update(started_at=ago(100), pushed_at=ago(100))
     Tag.objects.exclude(ended_at=None).update(ended_at=ago(50))
     return {name: image.digest for name, image in found.items()} | {
         name: sha256(document) for name, document in documents.items()
@@ -476,7 +476,7 @@ def test_no_run_takes_what_is_needed(rows, days, keep_last):
         repository=web,
         defaults={"untagged_days": days, "tag_days": days, "keep_last": keep_last, "most_percent": 100},
     )[0]
-    newest = list(Tag.objects.live().filter(image=image).order_by("-started_at", "-pk")[: keep_last or 0])
+    newest = list(Tag.objects.live().filter(image=image).order_by("-pushed_at", "-pk")[: keep_last or 0])
     expected = shown(web, policy)
     run = cleanup.run(policy.pk)
     assert run.deleted == len(expected)
@@ -505,11 +505,13 @@ def _fill(web: Repository, rows) -> tuple[StoredImage, list[Manifest]]:
             size=0,
             total_size=0,
             pushed_at=ago(age_in_days),
+            last_pushed_at=ago(age_in_days),
         )
         if 0 <= child < len(found):
             ManifestChild.objects.create(parent=manifest, child=found[child])
         if tag and not Tag.objects.filter(image=image, name=tag).exists():
-            Tag.objects.create(image=image, name=tag, manifest=manifest, started_at=ago(age_in_days))
+            since = ago(age_in_days)
+            Tag.objects.create(image=image, name=tag, manifest=manifest, started_at=since, pushed_at=since)
         found.append(manifest)
     return image, found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from copy import deepcopy
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +15,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from console.templatetags.audit_log import event_words
 from registry import undo
-from registry.models import CleanupLine, CleanupRun, Deletion, Event, Manifest, Repository, Severity, Tag
+from registry.models import CleanupLine, CleanupRun, Deletion, Event, Image, Manifest, Repository, Severity, Tag
 from scanning.models import Subscription
 
 if TYPE_CHECKING:
@@ -297,3 +297,26 @@ def test_tags_get_what_is_computed_from_their_names(empty_database, monkeypatch)
         signature,
     ]
     assert dict(Tag.objects.exclude(subject="").values_list("name", "subject")) == {signature: digest}
+
+
+def test_tags_and_digests_get_the_last_push_that_the_statistics_know(empty_database):
+    apps = migrate(to=[("registry", "0009_tag_names")])
+    past = Past(apps)
+    digests = [f"sha256:{number:064x}" for number in range(3)]
+    began = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    for digest, name in zip(digests, ("again", "once", "moved"), strict=True):
+        past.add_manifest(digest)
+        past.add_tag(name, digest)
+    for model in ("Manifest", "Image"):
+        past.model(model).update(pushed_at=began)
+    past.model("Tag").update(started_at=began)
+    for name, day, pushes in (("again", 1, 1), ("again", 9, 2), ("again", 20, 0), ("once", 1, 1), ("moved", 9, 1)):
+        past.model("TagDay").create(image=past.image, tag=name, day=date(2026, 3, day), pushes=pushes)
+    past.model("Tag").filter(name="moved").update(started_at=began + timedelta(days=8, hours=1))
+    migrate()
+    again, moved = datetime(2026, 3, 9, tzinfo=UTC), began + timedelta(days=8, hours=1)
+    assert dict(Tag.objects.values_list("name", "pushed_at")) == {"again": again, "once": began, "moved": moved}
+    assert dict(Manifest.objects.values_list("digest", "last_pushed_at")) == dict(
+        zip(digests, (again, began, moved), strict=True)
+    )
+    assert Image.objects.get().pushed_at == moved
