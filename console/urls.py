@@ -6,6 +6,7 @@ from django.urls.converters import StringConverter
 from .views import (
     audit_log,
     cleanup,
+    compare,
     garbage_collection,
     images,
     invitations,
@@ -50,9 +51,7 @@ _image: list[URLPattern | URLResolver] = [
     path("-/manifests/<str:reference>", manifests.show, name="manifest"),
     path("-/manifests/<str:reference>/delete", manifests.delete, name="manifest_delete"),
     path("-/manifests/<str:reference>/vulnerabilities", vulnerabilities.show, name="vulnerabilities"),
-    path(
-        "-/manifests/<str:reference>/vulnerabilities/compare", vulnerabilities.compare, name="vulnerabilities_compare"
-    ),
+    path("-/manifests/<str:reference>/compare", compare.show, name="compare"),
     path("-/manifests/<str:reference>/vulnerabilities/accept", vulnerabilities.accept, name="vulnerability_accept"),
     path("-/manifests/<str:reference>/vulnerabilities.csv", vulnerabilities.download_csv, name="vulnerabilities_csv"),
     path(

@@ -1,4 +1,4 @@
-"""The vulnerabilities of one digest: a page of them, all of them, by layer, and compared with others."""
+"""The vulnerabilities of one digest: a page of them, all of them, and by layer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from django.db.models import Case, Count, F, FloatField, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from console.queries import manifests, scans
+from console.queries import scans
 from console.queries.shared import listing
 from registry import inspection
 from registry.models import Manifest, Severity, Tag
 from registry.oci import digests, media_types
-from scanning.models import Acceptance, Component, Finding, Report, Sbom, Scan
+from scanning.models import Acceptance, Finding, Report, Sbom, Scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from django.db.models import QuerySet
     from django.http import QueryDict
 
     from registry.models import Image
@@ -257,125 +256,6 @@ def sbom(manifest: Manifest) -> bytes | None:
     """The packages of a digest as CycloneDX in JSON; None when it was never scanned."""
     kept = Sbom.objects.filter(manifest=manifest).first()
     return gzip.decompress(kept.content) if kept else None
-
-
-# ── Compared ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-@dataclass(slots=True)
-class Packages:
-    """How the packages of two digests differ: names with versions before and after."""
-
-    added: list[tuple[str, str]] = field(default_factory=list)
-    removed: list[tuple[str, str]] = field(default_factory=list)
-    changed: list[tuple[str, str, str]] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        """How many packages differ."""
-        return len(self.added) + len(self.removed) + len(self.changed)
-
-
-@dataclass(slots=True)
-class Comparison:
-    """``new``: only here; ``fixed``: only there. ``then``: the digest there; ``scan``: or the one before."""
-
-    new: list[Any]
-    fixed: list[Any]
-    unchanged: int
-    then: Manifest | None = None
-    scan: Scan | None = None
-    packages: Packages | None = None
-
-
-def compare(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
-    """A digest beside itself a scan ago, or beside another digest of the image. At most fifteen queries."""
-    other = wanted.get("with", "").strip()[:200].replace("\0", "")
-    done = list(Scan.objects.filter(manifest=subject.manifest, state=Scan.State.DONE).order_by("-pk")[:SCANS])
-    context: dict[str, Any] = {
-        "subject": subject,
-        "report": subject.report,
-        "with": other,
-        "before": [{"value": f"scan-{scan.pk}", "scan": scan} for scan in done[1:]],
-        "digests": manifests.recent_digests(subject.manifest.image),
-        "result": None,
-        "problem": "",
-    }
-    if subject.is_index:
-        return context | {"problem": "index"}
-    if subject.report is None or subject.report.scanned_at is None:
-        return context | {"problem": "unknown here"}
-    if not other and len(done) > 1:
-        other = f"scan-{done[1].pk}"
-    context["with"] = other
-    if other.startswith("scan-"):
-        then = next((scan for scan in done if f"scan-{scan.pk}" == other), None)
-        return context | ({"result": _with_scan(subject.manifest, then)} if then else {"problem": "gone"})
-    if not other:
-        return context | {"problem": "choose"}
-    return context | _with_digest(subject, other)
-
-
-def _with_scan(manifest: Manifest, then: Scan) -> Comparison:
-    now = timezone.now()
-    result = _compared(Finding.objects.as_of(then), findings(manifest, now))
-    result.scan = then
-    return result
-
-
-def _with_digest(subject: Subject, other: str) -> dict[str, Any]:
-    image = subject.manifest.image
-    found = Manifest.objects.referenced(image.path, other, by_digest=digests.is_digest(other))
-    then = found.select_related("report").without_content().first()
-    chosen = {"with": then.digest if then else other}
-    if then is not None and then.media_type in media_types.INDEXES:
-        parts = Manifest.objects.live().filter(parent_references__parent=then, platforms=subject.manifest.platforms)
-        then = parts.select_related("report").without_content().first()
-        if then is None:
-            return chosen | {"problem": "platform"}
-    if then is None:
-        return chosen | {"problem": "gone"}
-    known: Report | None = getattr(then, "report", None)
-    if known is None or known.scanned_at is None:
-        return chosen | {"problem": "unknown there", "then": then}
-    result = _compared(Finding.objects.current().filter(manifest=then), findings(subject.manifest, timezone.now()))
-    result.then, result.packages = then, _packages(then, subject.manifest)
-    return chosen | {"result": result}
-
-
-def _compared(before: QuerySet[Finding], now: QuerySet[Finding]) -> Comparison:
-    """By vulnerability and name of the package: another version with the same vulnerability has not changed."""
-    old = {row.key: row for row in before.select_related("vulnerability", "package")}
-    new = {row.key: row for row in now}
-    gone = sorted((old[key] for key in old.keys() - new.keys()), key=_badness)
-    come = sorted((new[key] for key in new.keys() - old.keys()), key=_badness)
-    return Comparison(come, gone, len(new.keys() & old.keys()))
-
-
-def _badness(row: Finding) -> tuple[Any, ...]:
-    return (-row.severity, -(row.vulnerability.score or 0), row.vulnerability.name, row.package.name)
-
-
-def _packages(before: Manifest, now: Manifest) -> Packages:
-    old, new = _versions(before), _versions(now)
-    found = Packages()
-    for key in sorted(old.keys() | new.keys()):
-        was, is_now, name = old.get(key, ""), new.get(key, ""), key[1]
-        if was == is_now:
-            continue
-        if not was:
-            found.added.append((name, is_now))
-        elif not is_now:
-            found.removed.append((name, was))
-        else:
-            found.changed.append((name, was, is_now))
-    return found
-
-
-def _versions(manifest: Manifest) -> dict[tuple[str, str], str]:
-    held = Component.objects.filter(manifest=manifest).values_list("package__kind", "package__name", "package__version")
-    versions: dict[tuple[str, str], list[str]] = {}
-    for kind, name, version in held:
-        versions.setdefault((kind, name), []).append(version)
-    return {key: ", ".join(sorted(each)) for key, each in versions.items()}
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,6 +14,7 @@ from console.queries import scans as scan_queries
 from console.queries import vulnerabilities as queries
 from console.views.shared.decorators import of_project
 from console.views.shared.downloads import as_csv, as_file
+from console.views.shared.subjects import find_subject
 from registry import audit
 from registry.access import Action
 from scanning import acceptances, scans, tasks
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place, reference: str) -> HttpResponse:
     """The findings of a digest. POST requests a scan."""
-    subject = _find(place, reference)
+    subject = find_subject(place, reference)
     if place.request.method == "POST":
         tasks.start(scans.request([subject.manifest.pk], Scan.Trigger.MANUAL, place.actor.label))
         return place.redirect_to("vulnerabilities", reference=reference)
@@ -39,22 +40,15 @@ def show(place: Place, reference: str) -> HttpResponse:
 
 
 @of_project(Action.VIEW)
-def compare(place: Place, reference: str) -> HttpResponse:
-    """New and fixed findings, compared with an earlier scan or another digest of the image."""
-    page = queries.compare(_find(place, reference), place.request.GET)
-    return place.render("console/vulnerabilities/compare.html", side="repositories", page=page)
-
-
-@of_project(Action.VIEW)
 def download_csv(place: Place, reference: str) -> HttpResponseBase:
     """All findings as CSV."""
-    return as_csv(_csv_rows(_find(place, reference)), f"{_file_name(place, reference)}-vulnerabilities.csv")
+    return as_csv(_csv_rows(find_subject(place, reference)), f"{_file_name(place, reference)}-vulnerabilities.csv")
 
 
 @of_project(Action.VIEW)
 def download_json(place: Place, reference: str) -> HttpResponse:
     """All findings, and what is known besides, as JSON."""
-    subject = _find(place, reference)
+    subject = find_subject(place, reference)
     report = subject.report
     document: dict[str, Any] = {
         "image": place.image.path,
@@ -76,7 +70,7 @@ def download_json(place: Place, reference: str) -> HttpResponse:
 @of_project(Action.VIEW)
 def download_sbom(place: Place, reference: str) -> HttpResponse:
     """The packages as CycloneDX."""
-    content = queries.sbom(_find(place, reference).manifest)
+    content = queries.sbom(find_subject(place, reference).manifest)
     if content is None:
         raise Http404(_("There is no SBOM of this digest: it has not been scanned."))
     return as_file(content, f"{_file_name(place, reference)}.cdx.json", "application/vnd.cyclonedx+json")
@@ -93,7 +87,7 @@ def download_vex(place: Place) -> HttpResponse:
 @of_project(Action.MANAGE)
 def accept(place: Place, reference: str) -> HttpResponse:
     """Accept the risk of a vulnerability."""
-    subject = _find(place, reference)
+    subject = find_subject(place, reference)
     vulnerability = place.request.GET.get("vulnerability", "")[:100].replace("\0", "")
     package = place.request.GET.get("package", "")[:300].replace("\0", "")
     about = queries.acceptable(subject, vulnerability, package)
@@ -129,10 +123,3 @@ def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:
 
 def _file_name(place: Place, reference: str) -> str:
     return f"{place.repository.name}-{place.image.name}-{reference[:71]}"
-
-
-def _find(place: Place, reference: str) -> queries.Subject:
-    found = queries.subject(place.image, reference)
-    if found is None:
-        raise Http404(_("%(name)s has no %(reference)s.") % {"name": place.image.name, "reference": reference})
-    return found

@@ -68,7 +68,7 @@ PAGES = (
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
     *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
     *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
-    *(f"{APP}-/manifests/1/vulnerabilities/compare", f"{APP}-/manifests/2/vulnerabilities"),
+    *(f"{APP}-/manifests/1/compare", f"{APP}-/manifests/2/vulnerabilities"),
     f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",
     *("/search?q=CVE-2026-1", "/search?q=openssl"),
 )

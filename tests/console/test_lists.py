@@ -156,7 +156,7 @@ def test_what_every_page_costs(console, world, scanned):
     pages["search"] += "?q=app"
     pages["search of a vulnerability"] = f"{reverse('console:search')}?q=CVE-2026-2"
     pages["search of a package"] = f"{reverse('console:search')}?q=curl"
-    pages["compare with a digest"] = f"{pages['vulnerabilities_compare']}?with=latest"
+    pages["compare with a digest"] = f"{pages['compare']}?with=latest"
     pages["vulnerabilities of an index"] = pages["vulnerabilities"].replace("/1.0/", "/2.0/")
     browser.get("/profile")
     add(world, scanned, 0, 10)

@@ -107,7 +107,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "manifest": (VIEW, APP | {"reference": "1.0"}, 200),
     "manifest_delete": (MANAGE, APP | {"reference": "1.0"}, 200),
     "vulnerabilities": (VIEW, APP | {"reference": "1.0"}, 200),
-    "vulnerabilities_compare": (VIEW, APP | {"reference": "1.0"}, 200),
+    "compare": (VIEW, APP | {"reference": "1.0"}, 200),
     "vulnerabilities_csv": (VIEW, APP | {"reference": "1.0"}, 200),
     "vulnerabilities_json": (VIEW, APP | {"reference": "1.0"}, 200),
     "sbom": (VIEW, APP | {"reference": "1.0"}, 200),

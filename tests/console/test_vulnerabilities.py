@@ -215,29 +215,6 @@ def test_by_layer(member, many, first):
     assert 'id="layer-1"' in page(member, "manifest")
 
 
-# ── Compared ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def groups(text: str) -> dict[str, list[str]]:
-    parts = text.split('<section class="card">')[1:]
-    return {"new": rows(parts[0]), "fixed": rows(parts[1])}
-
-
-def test_compared_with_the_scan_before_and_with_another_tag(member, scanned):
-    before = page(member, "vulnerabilities_compare")
-    assert groups(before) == {"new": [], "fixed": ["CVE-2026-3"]}
-    other = page(member, "vulnerabilities_compare", **{"with": "latest"})
-    assert groups(other) == {"new": ["CVE-2026-1"], "fixed": ["CVE-2026-4"]}
-    assert "1 added, 1 removed, 0 of another version" in other
-    whole = page(member, "vulnerabilities_compare", **{"with": "2.0"})  # the same platform of an index
-    assert groups(whole) == groups(other)
-
-
-def test_what_was_never_scanned_is_not_compared(member, scanned, pushed):
-    text = page(member, "vulnerabilities_compare", **{"with": pushed["untagged"]})
-    assert "The other digest has not been scanned" in text
-    text = page(member, "vulnerabilities_compare", pushed["untagged"], **{"with": "1.0"})
-    assert "This digest has not been scanned" in text
-
-
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def accept(browser, **wanted) -> str:
     there = reverse("console:vulnerability_accept", args=[*APP, "1.0"])
