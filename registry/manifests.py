@@ -227,12 +227,17 @@ def point_tag(
         )
         if manifest is None:
             raise errors.ManifestUnknown(_("%(image)s has no digest %(digest)s") % {"image": name, "digest": digest})
-        if manifest.deletion is not None:
-            raise errors.ManifestUnknown(
-                _("%(digest)s was deleted: it is in Recovery until %(end)s UTC, recover it first")
-                % {"digest": digest, "end": f"{manifest.deletion.purge_after:%Y-%m-%d %H:%M}"}
-            )
+        check_live(manifest)
         return tags.point(actor, image, tag, manifest, undoes=undoes)
+
+
+def check_live(manifest: Manifest) -> None:
+    """Raise ManifestUnknown if the manifest is deleted; it says until when it is in Recovery."""
+    if manifest.deletion is not None:
+        raise errors.ManifestUnknown(
+            _("%(digest)s was deleted: it is in Recovery until %(end)s UTC, recover it first")
+            % {"digest": manifest.digest, "end": f"{manifest.deletion.purge_after:%Y-%m-%d %H:%M}"}
+        )
 
 
 def lock_live_image(repository: Repository, name: names.ImageName) -> Image:

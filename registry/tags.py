@@ -160,15 +160,8 @@ def _point(
     if current is None:
         quotas.check_tags(image)
         event = audit.record(actor, added, image, tag=name, digest=manifest.digest, undoes=undoes)
-    elif not image.repository.tag_overwrite:
-        raise errors.Denied(
-            _(
-                "%(image)s:%(tag)s exists, and %(repository)s does not allow tags to be overwritten: push another tag,"
-                " or allow it in the repository's settings"
-            )
-            % {"image": image.path, "tag": name, "repository": image.repository}
-        )
     else:
+        check_overwrite(image, name)
         before = current.manifest.digest
         event = audit.record(
             actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, undoes=undoes, before=before
@@ -179,6 +172,18 @@ def _point(
     Tag.objects.create(
         image=image, name=name, manifest=manifest, started_at=started_at, pushed_at=started_at, opened_by=event
     )
+
+
+def check_overwrite(image: Image, name: str) -> None:
+    """Raise Denied if the repository does not allow the tag, which exists, to be moved."""
+    if not image.repository.tag_overwrite:
+        raise errors.Denied(
+            _(
+                "%(image)s:%(tag)s exists, and %(repository)s does not allow tags to be overwritten: push another tag,"
+                " or allow it in the repository's settings"
+            )
+            % {"image": image.path, "tag": name, "repository": image.repository}
+        )
 
 
 def live(image: Image, name: str) -> Tag:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Exists, OuterRef, Sum
+from django.db.models import Exists, F, OuterRef, Sum
+from django.utils.translation import gettext as _
 
 from console.queries import images, scans
-from registry import inspection
+from registry import errors, inspection
+from registry import manifests as domain
 from registry.models import Image, Manifest, ManifestBlob, Tag, TagDay
 from registry.oci import digests
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 
 
 SUGGESTED = 50
+MIN_DIGITS = 7  # of the beginning of a digest; pages show 12
+_HEX = re.compile(r"[0-9a-f]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,42 @@ def _pulls(image: Image, names: list[str]) -> list[tuple[date, int]]:
     rows = TagDay.objects.filter(image=image, tag__in=names, day__gte=days[0]).values_list("day").order_by()
     pulls = dict(rows.annotate(number=Sum("pulls")))
     return [(day, pulls.get(day, 0)) for day in days]
+
+
+def resolve(image: Image, text: str) -> Manifest:
+    """The live manifest that a person names by a tag, a digest, its first MIN_DIGITS digits or more, or NAME@DIGEST.
+
+    Raises ManifestUnknown, which says what else could be typed. At most three queries.
+    """
+    wanted = text.strip().rpartition("@")[2]
+    algorithm, colon, digits = wanted.rpartition(":")
+    known = Manifest.objects.without_content().filter(image=image)
+    if not colon:
+        tagged = known.filter(tags__name=wanted, tags__ended_at=None).first()
+        if tagged is not None:
+            return tagged
+    is_hex = _HEX.fullmatch(digits.lower()) is not None
+    if not is_hex or len(digits) < MIN_DIGITS:
+        raise errors.ManifestUnknown(_no_tag(image, wanted))
+    found = known.filter(digest__startswith=f"{algorithm or digests.DEFAULT_ALGORITHM}:{digits.lower()}")
+    rows = list(found.select_related("deletion").order_by(F("deletion").asc(nulls_first=True), "pk")[:2])
+    if not rows:
+        words = _("%(image)s has no tag %(text)s, and no digest that begins so.")
+        raise errors.ManifestUnknown(words % {"image": image.name, "text": wanted})
+    if len(rows) > 1 and rows[1].deletion_id is None:
+        words = _("Several digests begin with %(text)s: type more of it.")
+        raise errors.ManifestUnknown(words % {"text": wanted})
+    domain.check_live(rows[0])
+    return rows[0]
+
+
+def _no_tag(image: Image, text: str) -> str:
+    like = Tag.objects.live().filter(image=image, name__startswith=text).order_by("name").values_list("name", flat=True)
+    if text and (names := list(like[:3])):
+        words = _("%(image)s has no tag %(text)s. Tags that begin so: %(names)s.")
+        return words % {"image": image.name, "text": text, "names": ", ".join(names)}
+    words = _("%(image)s has no tag %(text)s. Type a tag, a digest, or the first 12 characters of a digest.")
+    return words % {"image": image.name, "text": text}
 
 
 def recent_digests(image: Image) -> list[dict[str, Any]]:

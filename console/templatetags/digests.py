@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 register = template.Library()
 SHORT = 12
@@ -14,6 +17,12 @@ SHORT = 12
 def short(digest: str) -> str:
     """The first twelve digits of a digest."""
     return digest.partition(":")[2][:SHORT] or digest[:SHORT]
+
+
+@register.filter
+def named_digest(digest: str, tags: Sequence[str]) -> str:
+    """A digest for people: the first of its tags and twelve digits, "2.27.1 (4453c3b6f0aa)", or the digits alone."""
+    return f"{tags[0]} ({short(digest)})" if tags else short(digest)
 
 
 @register.inclusion_tag("console/parts/_digest.html")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 register = template.Library()
 
 
-@register.inclusion_tag("console/parts/_restore_button.html", takes_context=True)
-def restore_button(context: template.Context, message: Message) -> dict[str, Any]:
-    """The button that restores what the message says was deleted (``Place.flash``); nothing for other messages."""
-    undo = json.loads(message.extra_tags) if message.extra_tags else None
-    return {"undo": undo, "csrf_token": context.get("csrf_token")}
+@register.inclusion_tag("console/parts/_undo_button.html", takes_context=True)
+def undo_button(context: template.Context, message: Message) -> dict[str, Any]:
+    """The button that undoes what the message says (``Place.flash``); nothing for messages without ``undo``."""
+    address, fields = json.loads(message.extra_tags) if message.extra_tags else ("", {})
+    return {"address": address, "fields": fields, "csrf_token": context.get("csrf_token")}

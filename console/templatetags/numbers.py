@@ -37,3 +37,9 @@ def plain_size(number: int) -> str:
         value, unit = value / 1000, unit_above
     digits = 0 if unit == "B" or value >= 99.95 else 1
     return f"{formats.number_format(round(value, digits), decimal_pos=digits)} {unit}"
+
+
+@register.filter
+def signed_size(number: int) -> str:
+    """A change of bytes with its sign: +1.2 MB, -300 kB, 0 B."""
+    return f"{'+' if number > 0 else '-' if number else ''}{plain_size(abs(number))}"

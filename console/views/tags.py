@@ -9,8 +9,8 @@ from django.utils.translation import ngettext
 
 from console.forms.tags import AddTag
 from console.queries import images as image_queries
-from console.queries import manifests as manifest_queries
 from console.queries import tags as queries
+from console.templatetags.digests import named_digest
 from console.views.shared.decorators import of_project
 from registry import manifests, trash
 from registry.access import Action
@@ -24,24 +24,46 @@ if TYPE_CHECKING:
 
 @of_project(Action.MANAGE)
 def add(place: Place) -> HttpResponse:
-    """Point a tag to a digest: a new tag, or an existing one ("make this the tag again")."""
-    asked = {name: place.request.GET.get(name, "") for name in ("tag", "digest", "seen")}
-    form = AddTag(place.request.POST or None, initial=asked)
-    if place.request.method == "POST" and form.is_valid():
-        tag, digest = form.cleaned_data["tag"], form.cleaned_data["digest"]
-        seen = form.cleaned_data["seen"]
-        changed = form.attempt(
-            manifests.point_tag, place.actor, place.repository, name_of(place), tag, digest, seen=seen
-        )
-        if changed is not None:
-            place.flash(_("%(tag)s now points to %(digest)s.") % {"tag": tag, "digest": digest[:19]})
-            return place.redirect_to("image")
+    """Point a tag to a digest. A tag that exists moves only after a look at what changes.
+
+    GET with a tag and a digest shows the look, too: that is how pages offer to restore a tag.
+    """
+    given = place.request.POST if place.request.method == "POST" else place.request.GET
+    is_complete = bool(given.get("tag") and given.get("digest"))
+    form = AddTag(place.image, given if is_complete or place.request.method == "POST" else None, initial=given.dict())
+    if form.is_valid():
+        move = queries.move(place.image, form.cleaned_data["tag"], form.cleaned_data["manifest"])
+        if form.may_point(move):
+            if place.request.method == "POST" and (move.before is None or form.has_seen(move)):
+                if _point(place, form, move):
+                    return place.redirect_to("image")
+                move = queries.move(place.image, move.tag, move.after)  # another request was faster
+            if move.before is not None:
+                return place.render("console/tags/move.html", side="repositories", form=form, move=move)
     context: dict[str, Any] = {
         "form": form,
-        "digests": manifest_queries.recent_digests(place.image),
+        "suggested": queries.newest(place.image),
         "page": image_queries.counts(place.image),
     }
     return place.render("console/tags/add.html", side="repositories", **context)
+
+
+def _point(place: Place, form: AddTag, move: queries.Move) -> bool:
+    """Point the tag. Returns whether it was done; the message that says so has a button that undoes it."""
+    seen, name = form.cleaned_data["seen"], name_of(place)
+    point = manifests.point_tag
+    if form.attempt(point, place.actor, place.repository, name, move.tag, move.after.digest, seen=seen) is None:
+        return False
+    words = {"tag": move.tag, "to": named_digest(move.after.digest, move.tags_after)}
+    if move.before:
+        back = {"tag": move.tag, "digest": move.seen, "seen": move.after.digest}
+        place.flash(_("%(tag)s now points to %(to)s.") % words, undo=(place.url("tag_add"), back))
+    else:
+        place.flash(
+            _("%(tag)s was added. It points to %(to)s.") % words,
+            undo=(place.url("tags_delete"), {"tag": move.tag, "sure": "yes"}),
+        )
+    return True
 
 
 @of_project(Action.MANAGE)

@@ -65,6 +65,7 @@ PAGES = (
     *(WEB, f"{WEB}-/commands", f"{WEB}-/audit-log", f"{WEB}-/recovery", f"{WEB}-/cleanup", f"{WEB}-/permissions"),
     *(f"{WEB}-/settings", f"{WEB}-/delete", APP, f"{APP}-/untagged", f"{APP}-/tag-history", f"{APP}-/audit-log"),
     *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
+    f"{APP}-/tags/add?tag=1&digest=2",
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
     *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
     *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
@@ -219,6 +220,27 @@ def test_tags_are_added_and_deleted_and_come_back(browser, server, scripts):
         expect(page.get_by_role("link", name=tag, exact=True)).to_be_visible()
         page.goto(f"{APP}-/tag-history?tag={tag}")
         expect(page.get_by_role("row")).to_have_count(3)
+
+
+@both
+def test_an_existing_tag_moves_after_a_look_and_back(browser, server, scripts):
+    tag = f"moved{'js' if scripts else ''}"
+    server.push(tag)
+    with visit(browser, server, "mina", scripts=scripts) as page:
+        page.goto(f"{APP}-/manifests/2")
+        page.get_by_role("link", name="Add tag").click()
+        page.get_by_label("Tag", exact=True).fill(tag)
+        page.get_by_role("button", name="Set tag").click()
+        expect(page.get_by_role("heading", name=f"Move {tag}?")).to_be_visible()
+        page.get_by_role("button", name=f"Move {tag}").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{tag} now points to 2 (")
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{tag} now points to")
+        page.goto(f"{APP}-/tag-history?tag={tag}")
+        expect(page.get_by_role("row")).to_have_count(4)
+        page.get_by_role("link", name="Restore").click()
+        page.get_by_role("button", name=f"Move {tag}").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{tag} now points to 2 (")
 
 
 @both

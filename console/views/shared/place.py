@@ -94,12 +94,22 @@ class Place:
         """Redirect the browser to another page of this place; the arguments are those of ``url``."""
         return redirect(self.url(view, **more))
 
-    def flash(self, text: str, *, restorable: Deletion | None = None, level: int = messages.SUCCESS) -> None:
-        """Show a message on the next page, with a button that restores the deletion if one is given.
+    def flash(
+        self,
+        text: str,
+        *,
+        restorable: Deletion | None = None,
+        undo: tuple[str, dict[str, str]] | None = None,
+        level: int = messages.SUCCESS,
+    ) -> None:
+        """Show a message on the next page. It has an Undo button if a deletion or ``undo`` is given.
 
-        ``templatetags.messages.restore_button`` reads what the extra tags hold.
+        ``undo``: the address and the fields of the form that undoes the change. ``templatetags.messages.undo_button``
+        reads what the extra tags hold.
         """
-        undo = {"project": self.project.name, "deletion": restorable.pk} if restorable else None
+        if restorable:
+            address = reverse("console:restore", kwargs={"project": self.project.name})
+            undo = (address, {"deletion": str(restorable.pk)})
         messages.add_message(self.request, level, text, extra_tags=json.dumps(undo) if undo else "")
 
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:

@@ -1,0 +1,163 @@
+"""Tags in the console: adding and moving them, what a move shows first, and the way back."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.models import Event, Image, Repository, Tag
+from tests.support.images import image_of
+from tests.support.pages import Page, see
+
+APP = "/projects/demo/repositories/web/app/"
+ADD = f"{APP}-/tags/add"
+
+
+def text(answer) -> str:
+    return answer.content.decode()
+
+
+def digest_of(tag: str) -> str:
+    return Tag.objects.live().get(image__path="demo/web/app", name=tag).manifest.digest
+
+
+def ask(browser, tag: str, digest: str) -> Page:
+    """Fill in "Add tag" as it is served; the page that answers."""
+    return Page(text(see(browser, ADD).form("tag").submit(browser, tag=tag, digest=digest)), ADD)
+
+
+def test_an_existing_tag_moves_after_a_look(console, docker, scanned):
+    browser = console("member")
+    docker("reader").pull("web/app", "1.0")
+    page = ask(browser, "1.0", "latest")
+    assert page.headings == ["Move 1.0?"]
+    assert f"1.0 points to {scanned['first'][7:19]} since" in page.text
+    assert f"It will point to latest ({scanned['second'][7:19]})." in page.text
+    assert digest_of("1.0") == scanned["first"], "a look moves nothing"
+    answer = page.form("seen").submit(browser)
+    assert answer.url == APP
+    assert digest_of("1.0") == scanned["second"]
+    event = Event.objects.filter(action="tag.move", tag="1.0").get()
+    assert (event.actor, event.detail) == ("member@acme.test", {"before": scanned["first"]})
+
+
+def test_the_message_of_a_move_has_a_button_that_moves_the_tag_back(console, pushed):
+    browser = console("member")
+    answer = ask(browser, "1.0", "latest").form("seen").submit(browser)
+    page = see(browser, answer.url)
+    assert f"1.0 now points to latest ({pushed['second'][7:19]})." in page.text
+    assert page.form("seen").submit(browser).url == APP
+    assert digest_of("1.0") == pushed["first"]
+    page = see(browser, APP)
+    assert f"1.0 now points to {pushed['first'][7:19]}." in page.text
+
+
+def test_the_message_of_a_new_tag_has_a_button_that_deletes_it(console, pushed):
+    browser = console("member")
+    see(browser, ADD).form("tag").submit(browser, tag="stable", digest="1.0")
+    assert digest_of("stable") == pushed["first"]
+    see(browser, APP).form("sure", tag="stable").submit(browser)
+    assert not Tag.objects.live().filter(name="stable").exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "latest",
+        "{second}",
+        "{short}",
+        "sha256:{short}",
+        "{capitals}",
+        "localhost:8080/demo/web/app@{second}",
+        " latest ",
+    ],
+)
+def test_the_target_is_a_tag_a_digest_or_its_first_characters(console, pushed, typed):
+    digest = pushed["second"]
+    typed = typed.format(second=digest, short=digest[7:19], capitals=digest[7:19].upper())
+    browser = console("member")
+    answer = see(browser, ADD).form("tag").submit(browser, tag="stable", digest=typed)
+    assert answer.status_code == 302, text(answer)
+    assert digest_of("stable") == digest
+
+
+def test_a_target_that_is_not_here_is_answered_with_what_could_be_typed(console, docker, pushed):
+    browser = console("member")
+    assert "app has no tag 1. Tags that begin so: 1.0." in ask(browser, "stable", "1").text
+    assert "app has no tag nothing. Type a tag, a digest" in ask(browser, "stable", "nothing").text
+    assert "app has no tag aaaaaaaaaaaa, and no digest that begins so." in ask(browser, "stable", "a" * 12).text
+    see(browser, f"{APP}-/manifests/{pushed['untagged']}/delete").form("sure").submit(browser)
+    assert "is in Recovery until" in ask(browser, "stable", pushed["untagged"][7:19]).text
+    assert not Tag.objects.live().filter(name="stable").exists()
+
+
+def test_a_tag_that_points_there_already_is_left_alone(console, pushed):
+    page = ask(console("member"), "1.0", pushed["first"])
+    assert f"1.0 already points to {pushed['first'][7:19]}." in page.text
+    assert not Event.objects.filter(action="tag.move", tag="1.0").exists()
+
+
+def test_a_move_that_came_first_is_shown_before_the_tag_moves(console, docker, pushed):
+    mina, joon = console("member"), console("admin")
+    hers = ask(mina, "1.0", "latest").form("seen")
+    ask(joon, "1.0", pushed["untagged"]).form("seen").submit(joon)
+    page = Page(text(hers.submit(mina)), ADD)
+    assert f"1.0 was moved after you opened this page. It points to {pushed['untagged'][7:19]} now." in page.text
+    assert digest_of("1.0") == pushed["untagged"]
+    page.form("seen").submit(mina)
+    assert digest_of("1.0") == pushed["second"]
+
+
+def test_a_tag_that_was_deleted_after_the_look_is_not_added_without_a_word(console, pushed):
+    browser = console("member")
+    form = ask(browser, "1.0", "latest").form("seen")
+    see(browser, f"{APP}-/tags/delete?tag=1.0").form("sure").submit(browser)
+    page = Page(text(form.submit(browser)), ADD)
+    assert "was deleted meanwhile" in page.text
+    assert not Tag.objects.live().filter(name="1.0").exists()
+    page.form("tag").submit(browser)
+    assert digest_of("1.0") == pushed["second"]
+
+
+def test_a_refusal_says_the_real_reason(console, pushed):
+    browser = console("member")
+    Repository.objects.filter(name="web").update(tag_overwrite=False)
+    page = ask(browser, "1.0", "latest")
+    assert "demo/web does not allow tags to be overwritten" in page.text
+    assert page.headings == ["Add tag"]
+    assert "demo/web does not allow tags to be overwritten" in see(browser, f"{ADD}?tag=1.0&digest=latest").text
+    Repository.objects.filter(name="web").update(tag_overwrite=True)
+    form = ask(browser, "1.0", "latest").form("seen")
+    Image.objects.filter(name="app").update(expires_at="2020-01-01T00:00Z")
+    assert "expired on 2020-01-01" in Page(text(form.submit(browser))).text
+    assert digest_of("1.0") == pushed["first"]
+
+
+def test_tag_history_restores_an_earlier_meaning_after_the_same_look(console, pushed):
+    browser = console("member")
+    page = see(browser, f"{APP}-/tag-history?tag=latest")
+    links = [link for link in page.links if link.text == "Restore"]
+    assert len(links) == 1
+    look = see(browser, links[0].href)
+    assert look.headings == ["Move latest?"]
+    look.form("seen").submit(browser)
+    assert digest_of("latest") == pushed["first"]
+
+
+def test_a_deleted_tag_is_added_again_from_its_history(console, pushed):
+    browser = console("member")
+    see(browser, f"{APP}-/tags/delete?tag=2.0").form("sure").submit(browser)
+    page = see(browser, f"{APP}-/tag-history?tag=2.0")
+    link = next(link for link in page.links if link.text == "Restore")
+    see(browser, link.href).form("tag").submit(browser)
+    assert digest_of("2.0") == pushed["index"]
+
+
+def test_a_digest_page_offers_an_existing_tag_for_it(console, docker, pushed):
+    browser = console("member")
+    docker("member").push("web/app", "1.1", image_of("newer"))
+    page = see(browser, f"{APP}-/manifests/1.1")
+    link = next(link for link in page.links if link.text == "Add tag")
+    form = see(browser, link.href).form("tag")
+    look = Page(text(form.submit(browser, tag="latest")), ADD)
+    look.form("seen").submit(browser)
+    assert digest_of("latest") == digest_of("1.1")
