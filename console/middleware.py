@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,9 @@ from django.core.exceptions import SuspiciousOperation
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
+from console import addresses
 from registry import hosts
+from registry.errors import PathUnknown
 from registry.logs import holds_secret
 from registry.middleware import is_registry_api
 
@@ -37,13 +40,14 @@ class ConsoleMiddleware:
         if is_registry_api(request) or request.path_info in NO_PAGES:
             return self.get_response(request)
         if not hosts.is_bare(request.get_host()):  # images are served at the others, people's cookies are not
-            return redirect(f"{settings.PUBLIC_URL}{request.get_full_path()}")
+            return redirect(f"{settings.PUBLIC_URL}{_page_at_public_url(request)}")
         if _holds_nul(request):
             raise SuspiciousOperation("no text holds NUL, and PostgreSQL takes none")
         user = request.user if request.user.is_authenticated else None
         language = user.language if user else request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
         if language not in dict(settings.LANGUAGES):
             language = translation.get_language_from_request(request)
+        request.LANGUAGE_CODE = language  # registry.v2.errors.server_error reads it
         with translation.override(language), timezone.override(ZoneInfo((user and user.time_zone) or "UTC")):
             if user:
                 request.session.note_seen()  # type: ignore[attr-defined]  # accounts.sessions
@@ -55,6 +59,16 @@ class ConsoleMiddleware:
             response.headers["Referrer-Policy"] = "strict-origin"
         response.headers["Vary"] = "Cookie, Accept-Language, HX-Request"
         return response
+
+
+def _page_at_public_url(request: HttpRequest) -> str:
+    """Path and query of the page at KCR_PUBLIC_URL for a browser at the host of a project."""
+    path = request.path_info
+    if request.method in {"GET", "HEAD"} and not addresses.is_page(path):
+        with suppress(PathUnknown):
+            project = hosts.of_header(request.get_host()).project
+            return addresses.page_of_image(path, project) or request.get_full_path()
+    return request.get_full_path()
 
 
 def _holds_nul(request: HttpRequest) -> bool:

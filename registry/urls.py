@@ -6,6 +6,8 @@ from registry import health
 from registry.v2.token import TokenView
 
 handler400 = "registry.v2.errors.bad_request"
+handler403 = "console.views.errors.forbidden"
+handler404 = "console.views.errors.not_found"
 handler500 = "registry.v2.errors.server_error"
 
 urlpatterns = [

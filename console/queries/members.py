@@ -11,10 +11,20 @@ from accounts.models import (
     ProjectMembership,
     ProjectRole,
 )
+from console.queries import organizations
 from console.queries.shared import people
 
 if TYPE_CHECKING:
     from django.http import QueryDict
+
+NAMED = 5
+
+
+def administrators(project: Project) -> list[str]:
+    """The e-mail addresses of the first admins of a project; of the owners of its organization if it has no admin."""
+    admins = ProjectMembership.objects.filter(project=project, role=ProjectRole.ADMIN, user__is_active=True)
+    found = list(admins.order_by("user__email").values_list("user__email", flat=True)[:NAMED])
+    return found or organizations.owners(project.organization.name)
 
 
 def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 from accounts.models import (
     Organization,
     OrganizationMembership,
+    OrganizationRole,
     User,
 )
 from console.queries.shared import people
 
 if TYPE_CHECKING:
     from django.http import QueryDict
+
+NAMED = 5
+
+
+def owners(name: str) -> list[str]:
+    """The e-mail addresses of the first owners of the organization of this name."""
+    found = OrganizationMembership.objects.filter(
+        organization__name=name, role=OrganizationRole.OWNER, user__is_active=True
+    )
+    return list(found.order_by("user__email").values_list("user__email", flat=True)[:NAMED])
 
 
 def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:

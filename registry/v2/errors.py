@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.template import loader
+from django.utils import translation
 from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import MethodNotAllowed
@@ -97,13 +99,20 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's answer to an exception that a page did not expect; 503 while the database is away."""
-    if not isinstance(sys.exc_info()[1], AWAY):
-        return defaults.server_error(request)
-    response = defaults.server_error(request, template_name="503.html")
-    response.status_code = ANSWERS[errors.Unavailable].status
-    response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return response
+    """Django's answer to an exception that a page did not expect; 503 while the database is away.
+
+    The page is in the language of the console's page, and needs no database.
+    """
+    is_away = isinstance(sys.exc_info()[1], AWAY)
+    language = getattr(request, "LANGUAGE_CODE", None) or translation.get_language_from_request(request)
+    with translation.override(language):
+        page = loader.get_template("503.html" if is_away else "500.html").render(
+            {"request_id": getattr(request, "id", ""), "language": language}
+        )
+    if not is_away:
+        return HttpResponse(page, status=500)
+    status = ANSWERS[errors.Unavailable].status
+    return HttpResponse(page, status=status, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def _translate(error: Exception) -> errors.RegistryError:

@@ -98,7 +98,7 @@ def test_every_token_is_defined_and_used():
 
 def test_a_page_loads_the_style_sheets_in_the_order_of_their_layers():
     layers = re.search(r"@layer ([\w, ]+);", (SOURCE / "static" / "tokens.css").read_text())[1].split(", ")
-    for page in ("base.html", "403_csrf.html"):
+    for page in ("base.html", "failure.html"):
         loaded = re.findall(r"\{% static '(\w+)\.css' %\}", (SOURCE / "templates" / page).read_text())
         assert loaded == ["tokens", *layers]
     for layer in layers:
