@@ -11,7 +11,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
-from console import addresses
+from console import addresses, page_size
 from registry import hosts
 from registry.errors import PathUnknown
 from registry.logs import holds_secret
@@ -48,10 +48,16 @@ class ConsoleMiddleware:
         if language not in dict(settings.LANGUAGES):
             language = translation.get_language_from_request(request)
         request.LANGUAGE_CODE = language  # registry.v2.errors.server_error reads it
-        with translation.override(language), timezone.override(ZoneInfo((user and user.time_zone) or "UTC")):
+        zone = ZoneInfo((user and user.time_zone) or "UTC")
+        kept = page_size.override(request.COOKIES.get(page_size.COOKIE))
+        with translation.override(language), timezone.override(zone), kept:
             if user:
                 request.session.note_seen()  # type: ignore[attr-defined]  # accounts.sessions
             response = self.get_response(request)
+        if rows := page_size.read(request.GET.get("rows")):
+            response.set_cookie(
+                page_size.COOKIE, str(rows), max_age=31_536_000, samesite="Lax", secure=settings.IS_HTTPS, httponly=True
+            )
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Content-Language", language)
         response.headers.setdefault("Cache-Control", "no-store")

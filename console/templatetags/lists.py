@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.html import format_html
+from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from console.templatetags.numbers import count
@@ -32,6 +33,21 @@ def and_more(entries: Some[Any] | Sequence[Any]) -> str:
         return ""
     words = ngettext("and %(count)s more", "and %(count)s more", number) % {"count": count(number)}
     return format_html('<span class="quiet small">{}</span>', words)
+
+
+@register.simple_tag
+def pages_position(listing: Any, total: int | None) -> str:
+    """Which rows of how many a page shows: "51-100 of 321", or "4 of 321" if a search left rows out.
+
+    ``total``: the number of rows without search and filter; None or "": not counted, and neither are those that match.
+    """
+    first, last = count(listing.first), count(listing.last)
+    if listing.is_whole:
+        return _("%(shown)s of %(total)s") % {"shown": count(len(listing.rows)), "total": count(total)} if total else ""
+    if not total:
+        return f"{first}-{last}"
+    matching = listing.matching() if listing.is_filtered else total
+    return _("%(first)s-%(last)s of %(total)s") % {"first": first, "last": last, "total": count(matching)}
 
 
 @register.inclusion_tag("console/parts/_sort.html", takes_context=True)
