@@ -98,6 +98,7 @@ _project: list[URLPattern | URLResolver] = [
     path("scans/acceptances", scans.acceptances, name="acceptances"),
     path("audit-log", audit_log.show, name="audit_log"),
     path("audit-log.csv", audit_log.download, name="audit_log_csv"),
+    path("audit-log/<int:event>/undo", undo.one, name="undo_event"),
     path("undo", undo.show, name="undo"),
     path("recovery", trash.show, name="recovery"),
     path("recovery/restore", trash.restore, name="restore"),

@@ -10,6 +10,7 @@ import heapq
 import json
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -17,14 +18,15 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
+from accounts.actors import SYSTEM, Actor
+from accounts.models import User
 from registry.models import Event, Image, Repository, Tag
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from datetime import datetime
 
-    from accounts.actors import Actor
-    from accounts.models import AccessKey, Project, User
+    from accounts.models import AccessKey, Project
     from registry.models.audit import EventQuerySet
 
 ROWS = 1_000  # read or deleted at a time
@@ -33,13 +35,26 @@ CSV_HEADER = (
     "event",
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+CLEANUP = Actor(label="cleanup policy", is_system=True)
+_SYSTEM_LABELS = (SYSTEM.label, CLEANUP.label)
+# Nobody but the system does these. Their actor is who asked for them.
+_SYSTEM_ACTIONS = (Event.Action.SCAN_DONE, Event.Action.COLLECTION_DONE)
+_MOST_ACTORS = 10  # a query each
+
+
+class By(StrEnum):
+    """Who acted: people, in the console or with an access key; or the system, by itself."""
+
+    PEOPLE = "people"
+    SYSTEM = "system"
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A filter of a project's events. An event has to match every value that is given, and one of ``actions``.
 
-    ``actor`` is the whole text that the audit log shows. ``since`` is included, ``until`` is not.
+    ``who``: a part of an e-mail address or of a user's name, or the whole text that the audit log shows as the actor.
+    ``by`` None: people and the system. ``since`` is included, ``until`` is not.
     """
 
     project: Project
@@ -48,7 +63,8 @@ class Wanted:
     actions: tuple[Event.Action, ...] = ()
     user: User | None = None
     key: AccessKey | None = None
-    actor: str = ""
+    who: str = ""
+    by: By | None = None
     tag: str = ""
     since: datetime | None = None
     until: datetime | None = None
@@ -122,14 +138,41 @@ def prune() -> int:
 
 
 def _some(wanted: Wanted, limit: int, where: Q, *, newest_first: bool = True) -> list[Event]:
-    """Up to ``limit`` events. One query for each action: an index gives the events of one action in order."""
-    chosen = _chosen(wanted).filter(where).select_related("key").order_by("-pk" if newest_first else "pk")
-    actions = dict.fromkeys(wanted.actions)
-    if not actions:
-        return list(chosen[:limit])
-    found = (chosen.filter(action=action)[:limit] for action in actions)
+    """Up to ``limit`` events: those that come first in all parts."""
+    order = "-pk" if newest_first else "pk"
+    related = ("key", "image", "repository")
+    found = [part.filter(where).select_related(*related).order_by(order)[:limit] for part in _parts(wanted)]
     merged = heapq.merge(*found, key=lambda event: event.pk, reverse=newest_first)
     return [event for event, _number in zip(merged, range(limit), strict=False)]
+
+
+def _parts(wanted: Wanted) -> list[EventQuerySet]:
+    """The wanted events in parts that do not overlap. For each part an index gives the events in the order of ids."""
+    chosen, actions = _chosen(wanted), tuple(dict.fromkeys(wanted.actions))
+    if wanted.by is By.PEOPLE:
+        chosen = chosen.exclude(actor__in=_SYSTEM_LABELS).exclude(action__in=_SYSTEM_ACTIONS)
+    actors = _actors(wanted.who) if wanted.who else []
+    if len(actors) > _MOST_ACTORS:  # so many people have done most of what there is
+        chosen, actors = chosen.filter(Q(actor__icontains=wanted.who) | Q(user__name__icontains=wanted.who)), []
+    if wanted.by is By.SYSTEM:
+        chosen = chosen.filter(actor__in=actors) if actors else chosen
+        others = chosen.exclude(action__in=_SYSTEM_ACTIONS)
+        others = others.filter(action__in=actions) if actions else others
+        own = [action for action in _SYSTEM_ACTIONS if not actions or action in actions]
+        return [chosen.filter(action=action) for action in own] + [
+            others.filter(actor=label) for label in _SYSTEM_LABELS
+        ]
+    if actions:
+        chosen = chosen.filter(actor__in=actors) if actors else chosen
+        return [chosen.filter(action=action) for action in actions]
+    return [chosen.filter(actor=actor) for actor in actors] or [chosen]
+
+
+def _actors(who: str) -> list[str]:
+    """The actors of which the text may be a part, and the text itself; at most _MOST_ACTORS and a few."""
+    users = User.objects.filter(Q(email__icontains=who) | Q(name__icontains=who)).order_by("pk")
+    labels = [label for label in _SYSTEM_LABELS if who.lower() in label]
+    return list(dict.fromkeys([*users.values_list("email", flat=True)[: _MOST_ACTORS + 1], *labels, who]))
 
 
 def _chosen(wanted: Wanted) -> EventQuerySet:
@@ -138,7 +181,6 @@ def _chosen(wanted: Wanted) -> EventQuerySet:
         "repository": None if wanted.image else wanted.repository,
         "user": wanted.user,
         "key": wanted.key,
-        "actor": wanted.actor or None,
         "tag": wanted.tag or None,
     }
     given = {field: value for field, value in exact.items() if value is not None}

@@ -11,7 +11,7 @@ from accounts import audit
 from accounts.models import AccessKey
 from console.forms.shared.days import Day, moment
 from console.forms.shared.form import Form
-from registry.audit import Wanted
+from registry.audit import By, Wanted
 from registry.models import Event
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class AuditLogFilter(Form):
         widget=forms.Select({"aria-label": gettext_lazy("Action")}),
         choices=[("", gettext_lazy("All actions")), *((name, words) for name, (words, _) in GROUPS.items())],
     )
+    by = forms.ChoiceField(required=False, widget=forms.HiddenInput, choices=[("", ""), *((by, by) for by in By)])
     who = forms.CharField(label=gettext_lazy("Who"), required=False, max_length=254)
     tag = forms.CharField(label=gettext_lazy("Tag"), required=False, max_length=128)
     key = forms.CharField(label=gettext_lazy("Access key ID"), required=False, max_length=32, widget=forms.HiddenInput)
@@ -91,7 +92,8 @@ class AuditLogFilter(Form):
             image=image,
             actions=GROUPS[chosen["action"]][1] if chosen.get("action") else (),
             key=key,
-            actor=chosen.get("who") or "",
+            who=(chosen.get("who") or "").strip(),
+            by=By(chosen["by"]) if chosen.get("by") else None,
             tag=chosen.get("tag") or "",
             since=moment(chosen.get("since")),
             until=moment(chosen.get("until"), after=1),

@@ -3,37 +3,144 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from accounts import audit as accounts_audit
 from console.queries.shared import listing
-from registry import audit
-from registry.audit import csv_cell
+from registry import audit, trash
+from registry.audit import By, Wanted, csv_cell
+from registry.models import Event, Manifest, Tag
+from scanning.models import Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from django.db.models import QuerySet
     from django.http import QueryDict
 
-    from accounts.models import AuditEvent
-    from registry.audit import Wanted
+    from accounts.models import AuditEvent, Project
 
 
-PAGE = 50
+PAGE = 50  # lines
+READ = 300  # events: a line has several
+PUSH = timedelta(minutes=10)  # the longest time from the first manifest of a push to its tag
 CSV_HEADER = ("time", "action", "person", "who", "address", "client", "count", "last time", "detail", "event")
+Action = Event.Action
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the page: an event, and the older ones that belong to it.
+
+    Scans that ended one after the other are one line. So are a tag and the manifests that were pushed for it.
+    """
+
+    event: Event
+    rest: list[Event]
+
+    @property
+    def events(self) -> list[Event]:
+        """All of them, newest first."""
+        return [self.event, *self.rest]
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """What of the things that some events are about is there now, so that a page can link to it.
+
+    ``manifests``: image id and digest of live manifests. ``restorable``: the deletion that an event made, by event.
+    ``undoable``: the events whose change can be undone by itself. ``subscriptions``: their ids.
+    """
+
+    manifests: frozenset[tuple[int, str]] = frozenset()
+    restorable: Mapping[int, int] = field(default_factory=dict)
+    undoable: frozenset[int] = frozenset()
+    subscriptions: frozenset[int] = frozenset()
 
 
 def page(wanted: Wanted, asked: QueryDict) -> dict[str, Any]:
-    """Fifty events, and the ids from which the neighbouring pages go on."""
+    """Fifty lines, and the ids of the events from which the neighbouring pages go on."""
     before, after = listing.identifier(asked.get("before")), listing.identifier(asked.get("after"))
-    found = audit.page(wanted, PAGE, before=before, after=after)
+    found = audit.page(wanted, READ, before=before, after=after)
+    lines = in_lines(found.events)
+    shown = lines[:PAGE] if after is None else lines[-PAGE:]
+    is_cut = len(shown) < len(lines)
+    newer = found.has_newer or (is_cut and after is not None)
+    older = found.has_older or (is_cut and after is None)
     return {
-        "events": found.events,
-        "newer": found.events[0].pk if found.events and found.has_newer else None,
-        "older": found.events[-1].pk if found.events and found.has_older else None,
-        "is_filtered": wanted != type(wanted)(wanted.project, wanted.repository, wanted.image),
+        "lines": shown,
+        "links": links_of(wanted.project, [event for line in shown for event in line.events]),
+        "newer": shown[0].event.pk if shown and newer else None,
+        "older": shown[-1].events[-1].pk if shown and older else None,
+        "is_filtered": wanted != type(wanted)(wanted.project, wanted.repository, wanted.image, by=wanted.by),
+        "by": wanted.by,
+        "key": wanted.key,
     }
+
+
+def recent(project: Project, number: int) -> dict[str, Any]:
+    """The last lines of what people did, as ``page`` gives them."""
+    found = audit.page(Wanted(project, by=By.PEOPLE), number * 5)
+    lines = in_lines(found.events)[:number]
+    return {"lines": lines, "links": links_of(project, [event for line in lines for event in line.events])}
+
+
+def in_lines(events: Iterable[Event]) -> list[Line]:
+    """The events, newest first, as lines."""
+    lines: list[Line] = []
+    for event in events:
+        if lines and _belongs(lines[-1].event, event):
+            lines[-1].rest.append(event)
+        else:
+            lines.append(Line(event, []))
+    return lines
+
+
+def _belongs(newest: Event, event: Event) -> bool:
+    """Whether an event is part of the line that begins with ``newest``."""
+    if event.action == Action.SCAN_DONE:
+        return newest.action == Action.SCAN_DONE
+    is_push = newest.action in {Action.TAG_ADD, Action.TAG_MOVE} and event.action == Action.IMAGE_PUSH
+    same = ("image_id", "user_id", "key_id", "address")
+    return (
+        is_push and all(getattr(newest, name) == getattr(event, name) for name in same) and newest.at - event.at < PUSH
+    )
+
+
+def links_of(project: Project, events: Sequence[Event]) -> Links:
+    """What the page of these events can link to. Six queries."""
+    ids = [event.pk for event in events]
+    named = {(event.image_id, event.digest) for event in events if event.digest}
+    named |= {(event.image_id, str(event.detail.get("before"))) for event in events if event.action == Action.TAG_MOVE}
+    images, digests = {image for image, _ in named}, {digest for _, digest in named}
+    live = Manifest.objects.live().filter(image__in=images, digest__in=digests) if named else Manifest.objects.none()
+    made = trash.listed(project).filter(event__in=ids)
+    closed = Tag.objects.filter(closed_by__in=ids, deletion__in=trash.listed(project))
+    opened = Tag.objects.live().filter(opened_by__in=[event.pk for event in events if event.action == Action.TAG_MOVE])
+    noted = {event.detail.get("subscription") for event in events if event.action == Action.NOTICE_CHANGE}
+    subscriptions = Subscription.objects.filter(project=project, pk__in=noted) if noted else Subscription.objects.none()
+    moved = set(opened.values_list("opened_by", flat=True))
+    undone = {pk for event in events for pk in event.detail.get("undoes", ())}
+    return Links(
+        manifests=frozenset(live.values_list("image", "digest")),
+        restorable=dict([*closed.values_list("closed_by", "deletion"), *made.values_list("event", "pk")]),
+        undoable=frozenset(
+            event.pk for event in events if event.pk not in undone and (event.pk in moved or _is_setting(event))
+        ),
+        subscriptions=frozenset(subscriptions.values_list("pk", flat=True)),
+    )
+
+
+def _is_setting(event: Event) -> bool:
+    """Whether the event changed settings or a role of something that is not deleted."""
+    if event.action == Action.MEMBER_CHANGE:
+        return True
+    if event.action in {Action.IMAGE_UPDATE, Action.EXPIRY_CHANGE}:
+        return event.image is not None and event.image.deletion_id is None
+    settings = {Action.REPOSITORY_UPDATE, Action.CLEANUP_POLICY, Action.ROLE_CHANGE}
+    return event.action in settings and event.repository is not None and event.repository.deletion_id is None
 
 
 def csv_rows(found: QuerySet[AuditEvent]) -> Iterator[tuple[str, ...]]:

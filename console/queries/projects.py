@@ -17,11 +17,10 @@ from accounts.models import (
     OrganizationRole,
     Project,
 )
-from console.queries import scans
+from console.queries import audit_log, scans
 from console.queries.shared import layout, listing
 from registry.models import (
     CleanupRun,
-    Event,
     Image,
     ProjectDay,
     ProjectUsage,
@@ -54,7 +53,7 @@ class Overview:
     pulls: list[tuple[date, int]]
     pushes: list[tuple[date, int]]
     biggest: list[dict[str, Any]]
-    events: list[Event]
+    recent: dict[str, Any]
     attention: list[dict[str, Any]]
     known: dict[str, int]
 
@@ -80,7 +79,7 @@ def overview(project: Project) -> Overview:
         pulls=[(day, row.pulls if row else 0) for day, row in days],
         pushes=[(day, row.pushes if row else 0) for day, row in days],
         biggest=biggest,
-        events=list(Event.objects.filter(project=project).order_by("-pk")[:RECENT]),
+        recent=audit_log.recent(project, RECENT),
         attention=[*scans.attention(project, known), *_attention(project, repositories)],
         known=known,
     )

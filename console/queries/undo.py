@@ -27,6 +27,11 @@ def people(project: Project) -> list[tuple[str, str]]:
     return found + [(membership.user.email, "") for membership in members[:SUGGESTED]]
 
 
+def act(project: Project, event: int) -> EventQuerySet:
+    """One event of the project, as a set; empty when there is none of this id."""
+    return Event.objects.filter(project=project, pk=event)
+
+
 def acts(project: Project, who: str, since: datetime) -> EventQuerySet:
     """What the holder of this key ID or e-mail address did in the project since then; nothing when there is no such."""
     key = AccessKey.objects.filter(identifier=who.strip()).first()

@@ -6,21 +6,32 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import template
+from django.conf import settings
+from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
 from console.templatetags.digests import short
 from console.templatetags.icons import icon
+from console.templatetags.notifications import frequency_words, least_words
 from console.templatetags.numbers import count, plain_size
 from console.templatetags.roles import role_words
 from console.templatetags.scans import counts_of, problem_words, severity_words
 from console.templatetags.times import exact
 from registry.models import Event, Severity
-from scanning.models import Report
+from registry.undo import Kind
+from scanning.models import Report, Subscription
+from scanning.notifications import channels
 
 if TYPE_CHECKING:
-    from django.utils.safestring import SafeString
+    from collections.abc import Mapping
+
+    from console.queries.audit_log import Line, Links
+    from registry.models import Image, Repository
+    from registry.undo import Step
 
 register = template.Library()
 
@@ -32,6 +43,7 @@ ICONS = {
     "tag": "tag",
     "collection": "recycle",
     "deletion": "trash-2",
+    "cleanup": "eraser",
     "scan": "shield-alert",
     "vulnerability": "shield-check",
     "notice": "bell",
@@ -60,31 +72,147 @@ def event_icon(event: Event) -> SafeString:
 
 
 @register.simple_tag
-def event_words(event: Event) -> SafeString:
-    """One sentence about an event. Names are escaped: users chose them."""
+def event_words(event: Event, links: Links | None = None) -> SafeString:
+    """One sentence about an event. Names are escaped: users chose them. ``links``: what is there to link to."""
     detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
-    values = {
-        "path": format_html("<strong>{}</strong>", event.path),
-        "tag": format_html("<strong>{}:{}</strong>", event.path, event.tag),
-        "digest": format_html('<span class="mono" title="{}">{}</span>', event.digest, short(event.digest)),
-        "before": format_html('<span class="mono">{}</span>', short(_text(detail.get("before")))),
+    whole = _of_whole_images().get(event.action, "") if not event.digest else ""
+    words = whole or _of_outcomes(event.action, detail) or _sentences().get(event.action)
+    words = words or event.get_action_display() + " {path}"
+    return format_html(words, **_values(event, detail, links))
+
+
+@register.simple_tag
+def line_words(line: Line, links: Links) -> SafeString:
+    """One sentence about a line of the audit log: its event, or the scans or the push that it stands for."""
+    event = line.event
+    if event.action == Action.SCAN_DONE and line.rest:
+        return _of_scans(line.events)
+    if line.rest:
+        words = _("Pushed {tag}: {digest}, before it was {before}")
+        words = words if event.action == Action.TAG_MOVE else _("Pushed {tag}: {digest}")
+        return format_html(words, **_values(event, event.detail, links))
+    return event_words(event, links)
+
+
+@register.simple_tag
+def restorable(event: Event, links: Links) -> int | None:
+    """The id of the deletion that the event made, if it can be restored."""
+    return links.restorable.get(event.pk)
+
+
+@register.filter
+def with_news(line: Line) -> list[Event]:
+    """The scans of a line that failed, found something new or saw something fixed."""
+    return [event for event in line.events if any(event.detail.get(name) for name in ("problem", "new", "fixed"))]
+
+
+@register.simple_tag
+def event_page(event: Event, links: Links) -> SafeString:
+    """A link to the page about what the event did, if there is one."""
+    home = _home(event)
+    number = _number(event.detail.get("run"))
+    if event.action == Action.CLEANUP_RUN and number and _is_live(event.repository):
+        return _link(_("Run"), "cleanup_run", home | {"run": number})
+    subscription = _number(event.detail.get("subscription"))
+    if event.action == Action.NOTICE_CHANGE and subscription in links.subscriptions:
+        view = "repository_notification" if "repository" in home else "notification"
+        return _link(_("Notification"), view, home | {"subscription": subscription})
+    if event.action in {Action.COLLECTION_DONE, Action.COLLECTION_RUN}:
+        return _link(_("Runs"), "garbage_collection", {"project": home["project"]})
+    return SafeString("")
+
+
+def _values(event: Event, detail: dict[str, Any], links: Links | None) -> dict[str, Any]:
+    """What stands in the braces of the sentences."""
+    user, vulnerability = _text(detail.get("user")), _text(detail.get("vulnerability"))
+    return {
+        "path": _path(event),
+        "tag": _tag(event),
+        "digest": _digest(event, event.digest, links),
+        "before": _digest(event, _text(detail.get("before")), links),
         "was": role_words(_text(detail.get("before"))) or _("nothing"),
         "now": role_words(_text(detail.get("after"))) or _("nothing"),
-        "user": _text(detail.get("user")),
+        "user": _user(event, user),
         "tags": _listed(detail.get("tags")) or _("no tag"),
-        "changes": _changes(detail),
+        "changes": _changes(event.action, detail),
         "blobs": _blobs(_number(detail.get("blobs"))),
         "size": plain_size(_number(detail.get("size"))),
-        "vulnerability": _text(detail.get("vulnerability")),
+        "vulnerability": _link(vulnerability, "search", {}, {"q": vulnerability}) if vulnerability else "",
         "found": _found(detail),
         "reason": _text(detail.get("reason")),
         "what": short(_text(detail.get("name"))),
         "number": count(_number(detail.get("deleted"))),
     }
-    whole = _of_whole_images().get(event.action, "") if not event.digest else ""
-    words = whole or _of_outcomes(event.action, detail) or _sentences().get(event.action)
-    words = words or event.get_action_display() + " {path}"
-    return format_html(words, **values)
+
+
+# ── Links ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _link(words: Any, view: str, names: Mapping[str, Any], query: Mapping[str, str] | None = None) -> SafeString:
+    address = reverse(f"console:{view}", kwargs=dict(names)) + (f"?{urlencode(query)}" if query else "")
+    return format_html('<a href="{}">{}</a>', address, words)
+
+
+def _is_live(thing: Image | Repository | None) -> bool:
+    return thing is not None and thing.deletion_id is None
+
+
+def _home(event: Event) -> dict[str, Any]:
+    """The arguments of the route to the page of what changed, as far as it is live: an image, repository or project."""
+    home = {"project": event.path.partition("/")[0]}
+    if event.repository is not None and _is_live(event.repository):
+        home["repository"] = event.repository.name
+        if event.image is not None and _is_live(event.image):
+            home["image"] = event.image.name
+    return home
+
+
+def _path(event: Event) -> SafeString:
+    home = _home(event)
+    if "image" in home or ("repository" in home and event.image_id is None and event.path.count("/") == 1):
+        words = _link(event.path, "image" if "image" in home else "repository", home)
+        return format_html("<strong>{}</strong>", words)
+    return format_html("<strong>{}</strong>", event.path)
+
+
+def _tag(event: Event) -> SafeString:
+    home = _home(event)
+    if "image" not in home:
+        return format_html("<strong>{}:{}</strong>", event.path, event.tag)
+    tag = _link(event.tag, "tag_history", home, {"tag": event.tag})
+    return format_html("<strong>{}:{}</strong>", _link(event.path, "image", home), tag)
+
+
+def _digest(event: Event, digest: str, links: Links | None) -> SafeString:
+    words = format_html('<span class="mono" title="{}">{}</span>', digest, short(digest))
+    home = _home(event)
+    if links is None or "image" not in home or (event.image_id, digest) not in links.manifests:
+        return words
+    return _link(words, "manifest", home | {"reference": digest})
+
+
+def _user(event: Event, email: str) -> SafeString | str:
+    """The person whose role changed, with a link to where roles are given."""
+    home = _home(event)
+    if not email or event.action not in {Action.ROLE_CHANGE, Action.MEMBER_CHANGE}:
+        return email
+    if event.action == Action.ROLE_CHANGE:
+        return _link(email, "permissions", home, {"who": email}) if "repository" in home else email
+    return _link(email, "members", {"project": home["project"]}, {"q": email})
+
+
+# ── Sentences ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _of_scans(scans: list[Event]) -> SafeString:
+    """The sums of some scans."""
+    new, fixed = (sum(_number(event.detail.get(name)) for event in scans) for name in ("new", "fixed"))
+    failed = sum(1 for event in scans if event.detail.get("problem"))
+    images = len({event.path for event in scans})
+    digests = ngettext("%(count)s digest", "%(count)s digests", len(scans)) % {"count": count(len(scans))}
+    places = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
+    said = [ngettext("%(count)s new vulnerability", "%(count)s new vulnerabilities", new) % {"count": count(new)}]
+    said += [_("%(count)s fixed") % {"count": count(fixed)}] if fixed else []
+    said += [_("%(count)s failed") % {"count": count(failed)}] if failed else []
+    return format_html(
+        _("Scanned {digests} of {images}: {found}"), digests=digests, images=places, found=", ".join(said)
+    )
 
 
 def _sentences() -> dict[str, str]:
@@ -116,7 +244,7 @@ def _sentences() -> dict[str, str]:
         Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
         Action.CLEANUP_RUN: _("Cleaned up {path}"),
         Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
-        Action.NOTICE_CHANGE: _("Changed the notifications of {path}: {changes}"),
+        Action.NOTICE_CHANGE: _("Changed a notification of {path}: {changes}"),
     }
 
 
@@ -129,10 +257,28 @@ def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
             "dismissed": _("Dismissed a cleanup of {path}"),
             "failed": _("A cleanup of {path} failed"),
         }.get(_text(detail.get("state")), "")
+    if action == Action.NOTICE_CHANGE:
+        return _of_notifications(detail)
+    if action == Action.COLLECTION_DONE and not _number(detail.get("blobs")):
+        return _("Garbage collection of {path}: nothing to collect")
     if action == Action.DELETION_HOLD:
         return _("Held what was deleted of {path}") if detail.get("hold") else _("Ended the hold on {path}")
     if action == Action.DELETION_PURGE and detail.get("kind") in {"tag", "manifest"}:
         return _("Deleted {what} of {path} for good")
+    return ""
+
+
+def _of_notifications(detail: dict[str, Any]) -> str:
+    """The sentence of a new, deleted, paused or resumed notification; "" for one with other values."""
+    before, after = detail.get("before"), detail.get("after")
+    if before == {}:
+        return _("New notification of {path}: {changes}")
+    if not isinstance(after, dict) or not isinstance(before, dict):
+        return ""
+    if "channel" in after and after["channel"] is None:
+        return _("Deleted a notification of {path}: {changes}")
+    if set(after) == {"is_active"}:
+        return _("Resumed a notification of {path}") if after["is_active"] else _("Paused a notification of {path}")
     return ""
 
 
@@ -160,27 +306,35 @@ def _blobs(number: int) -> str:
     return ngettext("%(count)s blob", "%(count)s blobs", number) % {"count": count(number)}
 
 
-def _changes(detail: dict[str, Any]) -> str:
-    """The changes of an event: ``description: “a” → “b”, public: no → yes``. If the old value was empty, no arrow."""
+def _changes(action: str, detail: dict[str, Any]) -> str:
+    """The changes of an event: ``description: “a” → “b”, public: no → yes``. If the old value was empty, no arrow.
+
+    Of a notification that was deleted it lists the values that it had.
+    """
     before, after = detail.get("before"), detail.get("after")
     if not isinstance(before, dict) or not isinstance(after, dict):
         return ""
-    names = _settings()
+    is_notification = action == Action.NOTICE_CHANGE
+    if is_notification and after.get("channel", "") is None:
+        before, after = {}, before
     found = []
     for name, value in after.items():
         was = before.get(name)
-        if was != value:
-            now = _setting(name, value)
-            is_set = name == "unscanned_grace_hours" or (
-                was is not None and was not in ("", [])
-            )  # None hours: for ever
-            change = f"{_setting(name, was)} → {now}" if is_set else now
-            found.append(f"{names.get(name, name)}: {change}")
+        is_empty = was is None and value in (None, "", [])
+        if was == value or is_empty or (is_notification and name == "is_active" and not before):
+            continue
+        # None hours: for ever
+        is_set = name == "unscanned_grace_hours" or (was is not None and was not in ("", []))
+        now = setting_value(name, value)
+        change = f"{setting_value(name, was)} → {now}" if is_set else now
+        found.append(f"{setting_name(name, action)}: {change}")
     return ", ".join(found)
 
 
-def _settings() -> dict[str, str]:
-    return {
+@register.simple_tag
+def setting_name(name: str, action: str = "") -> str:
+    """The words of a setting in the detail of an event."""
+    names = {
         "display_name": _("name"),
         "description": _("description"),
         "repository_limit": _("quota of repositories"),
@@ -193,16 +347,76 @@ def _settings() -> dict[str, str]:
         "block_severity": _("pull policy"),
         "unscanned_grace_hours": _("grace period of the pull policy"),
         "expires_at": _("expiry"),
+        "channel": _("channel"),
+        "recipients": _("recipients"),
+        "host": _("host"),
+        "address": _("URL"),
+        "secret": _("secret"),
+        "language": _("language"),
         "min_severity": _("minimum severity"),
-        "frequency": _("frequency"),
-        "is_active": _("every night"),
+        "frequency": _("when it is sent"),
+        "is_active": _("active") if action == Action.NOTICE_CHANGE else _("every night"),
         "keep_last": _("keep the newest"),
         "keep_patterns": _("keep what matches"),
         "tag_days": _("delete after days"),
         "unpulled_days": _("delete after days without a pull"),
         "untagged_days": _("delete after days without a tag"),
-        "most_percent": _("wait for a person above percent"),
+        "most_percent": _("wait for approval above percent"),
     }
+    return names.get(name, name)
+
+
+@register.simple_tag
+def setting_value(name: str, value: Any) -> str:
+    """A value of a setting in words."""
+    if name == "block_severity" and isinstance(value, int):
+        return severity_words(value) if value in Severity.values and value else _("off")
+    if name == "unscanned_grace_hours":
+        if not isinstance(value, int):
+            return _("always")
+        return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")
+    return _of_notification(name, value) or _value(value)
+
+
+@register.simple_tag
+def step_name(step: Step) -> str:
+    """What a step of an undo changes."""
+    if step.kind in {Kind.ROLE, Kind.MEMBER}:
+        return _("role of %(name)s in %(path)s") % {"name": step.name, "path": step.path}
+    if step.name:
+        return f"{step.path}: {setting_name(step.name)}"
+    return f"{step.path}:{step.tag}" if step.tag else step.words
+
+
+@register.simple_tag
+def step_value(step: Step, value: Any) -> str:
+    """A value of what a step of an undo changes, in words."""
+    if step.kind in {Kind.ROLE, Kind.MEMBER}:
+        return role_words(_text(value)) or _("nothing")
+    if step.name:
+        return setting_value(step.name, value)
+    return short(_text(value)) or "–"
+
+
+def _of_notification(name: str, value: Any) -> str:
+    """A value of a notification in words; "" for other values."""
+    text = _text(value)
+    if name == "channel" and text in channels.CHANNELS:
+        return str(channels.CHANNELS[text].label)
+    if name == "min_severity" and text.upper() in Severity.__members__:
+        return least_words(Severity[text.upper()])
+    if name == "frequency" and text in Subscription.Frequency.values:
+        return frequency_words(text)
+    if name == "language":
+        return dict(settings.LANGUAGES).get(text, "")
+    secrets = {("address", "changed"), ("secret", "new")}
+    return (
+        _("a new one")
+        if (name, text) in secrets
+        else _("the former one")
+        if (name, text) == ("secret", "former")
+        else ""
+    )
 
 
 def _found(detail: dict[str, Any]) -> str:
@@ -215,16 +429,6 @@ def _found(detail: dict[str, Any]) -> str:
     if new or fixed:
         now += f" ({_('%(new)s new, %(fixed)s fixed') % {'new': count(new), 'fixed': count(fixed)}})"
     return now
-
-
-def _setting(name: str, value: Any) -> str:
-    if name == "block_severity" and isinstance(value, int):
-        return severity_words(value) if value in Severity.values and value else _("off")
-    if name == "unscanned_grace_hours":
-        if not isinstance(value, int):
-            return _("always")
-        return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")
-    return _value(value)
 
 
 def _value(value: Any) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.contrib import messages
+from django.http import Http404
 from django.utils.translation import gettext as _
 
 from console.forms.undo import UndoChoice
@@ -32,3 +34,24 @@ def show(place: Place) -> HttpResponse:
         else:
             context["steps"] = undo.preview(place.actor, events)
     return place.render("console/undo/show.html", side="audit_log", **context)
+
+
+@of_project(Action.MANAGE)
+def one(place: Place, event: int) -> HttpResponse:
+    """Undo one change of the audit log: the values before and after it first, then the act."""
+    events = queries.act(place.project, event)
+    found = events.select_related("key", "repository", "image").first()
+    if found is None:
+        raise Http404
+    if place.request.method == "POST":
+        result = undo.undo(place.actor, events)
+        for step in result.skipped:
+            place.flash(f"{step.words}: {step.problem}", level=messages.ERROR)
+        if result.done:
+            place.flash(_("The change has been undone."))
+        elif not result.skipped:
+            place.flash(_("There is nothing to undo."), level=messages.INFO)
+        return place.redirect_to("audit_log")
+    steps = undo.preview(place.actor, events)
+    is_possible = any(not step.problem for step in steps)
+    return place.render("console/undo/one.html", side="audit_log", event=found, steps=steps, is_possible=is_possible)

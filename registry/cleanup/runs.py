@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from accounts.actors import Actor
 from accounts.errors import Refusal
 from registry import audit, errors, manifests, trash
 from registry.cleanup import policies, rules
 from registry.database.transactions import retried
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +36,6 @@ LINES = 100  # deleted in one transaction
 STALE = timedelta(minutes=10)
 KEEP_RUNS = timedelta(days=90)
 Outcome, State = CleanupLine.Outcome, CleanupRun.State
-
-_ACTOR = Actor(label="cleanup policy", is_system=True)
 
 
 def due(now: datetime | None = None) -> list[int]:
@@ -165,7 +165,7 @@ def _decide(current: CleanupRun) -> None:
             "the cleanup of %s awaits approval: it would delete %s of %s tags, more than %s %%",
             *(current.repository, current.to_delete, current.considered, current.rules["most_percent"]),
         )
-        _record(_ACTOR, current)
+        _record(audit.CLEANUP, current)
 
 
 @retried
@@ -209,7 +209,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
             continue
         try:
             with transaction.atomic():
-                trash.delete_references(_ACTOR, repository, name, [line.tag or line.digest for line in waiting])
+                trash.delete_references(audit.CLEANUP, repository, name, [line.tag or line.digest for line in waiting])
         except Refusal as error:
             if len(waiting) == 1:
                 _skip(waiting[0], rules.SKIPPED_BECAUSE % {"why": error.message})
@@ -240,7 +240,7 @@ def _finish(current: CleanupRun) -> None:
     current.state, current.finished_at = State.DONE, timezone.now()
     current.save(update_fields=["state", "finished_at"])
     if current.deleted:
-        _record(_ACTOR, current)
+        _record(audit.CLEANUP, current)
 
 
 def _end(run_id: int, state: CleanupRun.State, problem: str, actor: Actor | None = None) -> bool:
@@ -250,7 +250,7 @@ def _end(run_id: int, state: CleanupRun.State, problem: str, actor: Actor | None
             return False
         current.state, current.problem, current.finished_at = state, problem, timezone.now()
         current.save(update_fields=["state", "problem", "finished_at"])
-        _record(actor or _ACTOR, current)
+        _record(actor or audit.CLEANUP, current)
     return True
 
 

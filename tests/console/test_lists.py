@@ -124,12 +124,13 @@ def add(world, pushed, first: int, last: int) -> None:
     Report.objects.bulk_create(Report(manifest=each, state="failed", problem="timeout") for each in others)
     Event.objects.bulk_create(
         Event(
-            action="tag.add",
+            action="tag.move",
             project=project,
             repository=web,
             image=manifest.image,
             path="demo/web/app",
             tag=f"t{number}",
+            digest=manifest.digest,
             actor="a",
         )
         for number in numbers

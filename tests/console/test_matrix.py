@@ -11,7 +11,7 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
 from registry import trash
-from registry.models import CleanupRun
+from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
 from tests.support.database import rolled_back
 from tests.support.factories import subscribe
@@ -59,6 +59,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "audit_log": (VIEW, DEMO, 200),
     "audit_log_csv": (VIEW, DEMO, 200),
     "undo": (MANAGE, DEMO, 200),
+    "undo_event": (MANAGE, DEMO | {"event": 0}, 200),
     "recovery": (VIEW, DEMO, 200),
     "restore": (VIEW, DEMO, 302),
     "purge": (MANAGE, DEMO | {"deletion": 0}, 200),
@@ -151,6 +152,7 @@ def address(scanned, world):
     name = ImageName("demo", "web", "app")
     deletion = trash.delete_references(world.member.actor, world.repository("web"), name, ["latest"])
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
+    event = Event.objects.filter(project=world.projects["demo"], action="tag.move").latest("pk")
     notices = {}
     for repository in (None, world.repository("web")):
         notice = subscribe(world.projects["demo"], repository)
@@ -161,6 +163,7 @@ def address(scanned, world):
         words |= {name: pk for name, pk in notices["repository" not in words].items() if name in words}
         words |= {"deletion": deletion.pk} if "deletion" in words else {}
         words |= {"run": run.pk} if "run" in words else {}
+        words |= {"event": event.pk} if "event" in words else {}
         words |= {"identifier": world.member.key.identifier} if "identifier" in words else {}
         return reverse(f"console:{page}", kwargs=words)
 
