@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import access, audit, blobs, errors, pull_policy, quotas, tags
-from registry.database.prepared import prepare
+from registry.database.prepared import as_moment, prepare
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
@@ -27,6 +27,7 @@ from registry.signals import manifest_pushed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
 
     from django.db.models import QuerySet
 
@@ -42,6 +43,7 @@ class PulledManifest(NamedTuple):
     """A manifest as it is pulled: the exact bytes that were pushed, and their media type.
 
     ``counted_as``: what the pull statistics count, the tag of the reference; the digest when it names none as of now.
+    ``changed_at``: since when the tag names this digest; for a digest, when it was pushed.
     """
 
     digest: str
@@ -49,6 +51,7 @@ class PulledManifest(NamedTuple):
     content: bytes
     image_id: int
     counted_as: str
+    changed_at: datetime
 
 
 class _PulledRow(NamedTuple):
@@ -60,6 +63,7 @@ class _PulledRow(NamedTuple):
     manifest_id: int
     image_id: int
     repository_id: int
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,32 +108,33 @@ def permitted_manifest(actor: Actor, name: names.ImageName, reference: str, *, t
     if to_pull and row.needs_check:
         pull_policy.check(actor, row.manifest_id)
     counted_as = row.digest if past else reference
-    return PulledManifest(row.digest, row.media_type, bytes(row.content), row.image_id, counted_as)
+    changed_at = as_moment(row.changed_at)
+    return PulledManifest(row.digest, row.media_type, bytes(row.content), row.image_id, counted_as, changed_at)
 
 
 @prepare(_PulledRow, path=TextField(), reference=TextField())
 def _pulled_by_digest(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, Any]:
-    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=True))
+    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=True), "pushed_at")
 
 
 @prepare(_PulledRow, path=TextField(), reference=TextField())
 def _pulled_by_tag(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, Any]:
-    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=False))
+    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=False), "tags__started_at")
 
 
 @prepare(_PulledRow, path=TextField(), reference=TextField(), tag=TextField(), moment=DateTimeField())
 def _pulled_by_past(actor: Actor, path: Any, reference: Any, tag: Any, moment: Any) -> QuerySet[Any, Any]:
-    return _pulled(actor, Manifest.objects.as_of(path, reference, tag, moment))
+    return _pulled(actor, Manifest.objects.as_of(path, reference, tag, moment), "tags__started_at")
 
 
-def _pulled(actor: Actor, found: ManifestQuerySet) -> QuerySet[Any, Any]:
+def _pulled(actor: Actor, found: ManifestQuerySet, changed_at: str) -> QuerySet[Any, Any]:
     flagged = found.annotate(
         has_expired=Case(When(image__expires_at__lte=Now(), then=1), default=0),
         needs_check=Case(When(pull_policy.NEEDS_CHECK, then=1), default=0),
     )
     permitted = access.permitted(flagged, actor, access.Action.PULL, "image__repository")
     columns = ("digest", "media_type", "content", "has_expired", "needs_check", "pk", "image", "image__repository")
-    return permitted.values_list(*columns)[:1]
+    return permitted.values_list(*columns, changed_at)[:1]
 
 
 def check_reference(reference: str) -> None:
@@ -269,7 +274,8 @@ def permitted_referrers(
         return Page([], has_more=False)
     found = Manifest.objects.referring_to(image, subject).filter(pk__gt=after).defer("content")
     if artifact_type:
-        found = found.filter(artifact_type=artifact_type)
+        # A media type has no blank: it is the "+" of a client that did not write %2B.
+        found = found.filter(artifact_type__in={artifact_type, artifact_type.replace(" ", "+")})
     page: list[Manifest] = []
     weight = 0
     for manifest in found[: limit + 1].iterator(chunk_size=4):  # annotations may have megabytes

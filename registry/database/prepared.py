@@ -14,7 +14,7 @@ conditions the query has.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.db import connection, models
@@ -113,6 +113,11 @@ def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[...,
     """
     params = {name: Param(name, field) for name, field in fields.items()}
     return lambda build: Prepared(row, params, build)
+
+
+def as_moment(value: datetime) -> datetime:
+    """A column that is a moment, as a row has it. SQLite returns UTC without a time zone."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def _is_moment(parameter: object) -> bool:

@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from django.urls import reverse
-from django.utils.http import parse_etags
+from django.utils import timezone
+from django.utils.http import http_date, parse_etags
 
 from accounts.networks import network_of
 from registry import errors
@@ -18,6 +19,7 @@ from registry.server.shares import NoShare, Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from rest_framework.request import Request
 
@@ -120,6 +122,11 @@ def has_already(request: Request, etag: str) -> bool:
     """Whether If-None-Match names this ETag (RFC 9110, section 13.1.2)."""
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in known))
+
+
+def date(moment: datetime) -> str:
+    """A date of HTTP (RFC 9110, section 5.6.7), in whole seconds; never one of the future."""
+    return http_date(min(moment, timezone.now()).timestamp())
 
 
 def empty(status: int, **headers: Any) -> HttpResponse:

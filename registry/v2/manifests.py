@@ -28,7 +28,12 @@ class ManifestView(ImageView):
     def get(self, request: Request, name: str, reference: str) -> HttpResponse:
         """The exact bytes that were pushed, with the type that they were pushed as."""
         manifest = manifests.permitted_manifest(self.actor, self.name, reference, to_pull=request.method == "GET")
-        headers = {"Docker_Content_Digest": manifest.digest, "ETag": f'"{manifest.digest}"'}
+        headers = {
+            "Docker_Content_Digest": manifest.digest,
+            "ETag": f'"{manifest.digest}"',
+            "Last_Modified": http.date(manifest.changed_at),
+            "Cache_Control": "no-cache",  # a date alone would let a cache guess for how long a tag stays the same
+        }
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers, Content_Length=len(manifest.content))
         counter.note(manifest.image_id, manifest.counted_as, Kind.CHECK if request.method == "HEAD" else Kind.PULL)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from io import BytesIO
 from typing import Any
 
@@ -780,6 +781,46 @@ def test_who_has_what_the_tag_was_before_is_sent_what_it_is_now(member):
     member.push_manifest(NAME, "1.0", newer)
     assert member.get(f"{NAME}/manifests/1.0", 200, headers={"If-None-Match": etag}).body == newer
     assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 200).body == GOOD, "what a tag was before is still there"
+
+
+def test_last_modified_says_when_the_digest_was_pushed_and_the_tag_moved(docker, member, subtests):
+    """For tools that wait until a release has some age."""
+    newer = document(layers=[])
+    member.push_manifest(NAME, "1.0", GOOD)
+    member.push_manifest(NAME, "1.0", newer)
+    first, second, pushed = (datetime(2026, 9, day, 10, 30, 15, 999_999, UTC) for day in (1, 2, 3))
+    Tag.objects.filter(ended_at=None).update(started_at=second)
+    Tag.objects.exclude(ended_at=None).update(started_at=first, ended_at=second)
+    Manifest.objects.update(pushed_at=pushed)
+    for reference, expected in (
+        ("1.0", "Wed, 02 Sep 2026 10:30:15 GMT"),
+        ("1.0--at-20260901t1200z", "Tue, 01 Sep 2026 10:30:15 GMT"),
+        (sha256(GOOD), "Thu, 03 Sep 2026 10:30:15 GMT"),
+        (sha256(newer), "Thu, 03 Sep 2026 10:30:15 GMT"),
+    ):
+        etag = docker("viewer").head(f"{NAME}/manifests/{reference}", 200).headers["ETag"]
+        for method, headers, status in (("GET", {}, 200), ("HEAD", {}, 200), ("GET", {"If-None-Match": etag}, 304)):
+            with subtests.test(f"{method} {reference} {status}"):
+                answer = docker("viewer").request(method, f"{NAME}/manifests/{reference}", status, headers=headers)
+                assert answer.headers["Last-Modified"] == expected
+                assert answer.headers["Cache-Control"] == "no-cache"
+
+
+def test_last_modified_is_never_of_the_future(member):
+    """Clocks of several machines differ."""
+    member.push_manifest(NAME, "1.0", GOOD)
+    Tag.objects.update(started_at=timezone.now() + timedelta(minutes=5))
+    said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
+    assert parsedate_to_datetime(said) <= timezone.now()
+
+
+def test_a_date_is_no_condition(member):
+    """A tag may move twice in a second: only the digest tells whether it is the same."""
+    member.push_manifest(NAME, "1.0", GOOD)
+    said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
+    newer = document(layers=[])
+    member.push_manifest(NAME, "1.0", newer)
+    assert member.get(f"{NAME}/manifests/1.0", 200, headers={"If-Modified-Since": said}).body == newer
 
 
 @pytest.mark.parametrize("reference", ["2.0", sha256(b"never pushed"), "sha512:" + "a" * 128])

@@ -177,6 +177,19 @@ def test_a_filter_is_applied_and_said_to_be(member):
     assert "OCI-Filters-Applied" not in everything.headers
 
 
+def test_a_plus_that_a_client_did_not_encode_is_a_plus(docker, member):
+    """By the rules of forms a plus in a query is a blank. A media type has none, so signatures would seem to be missing."""
+    sbom, blank = attach(member, artifact("application/spdx+json")), attach(member, artifact("spdx json"))
+    attach(member, artifact("application/spdx-json"))
+    for query in ("application/spdx+json", "application/spdx%2Bjson", "application%2Fspdx%20json"):
+        answer = docker("viewer").get(f"{PATH}?artifactType={query}", 200)
+        assert digests(answer) == [sbom]
+        assert answer.headers["OCI-Filters-Applied"] == "artifactType"
+    assert digests(docker("viewer").get(f"{PATH}?artifactType=spdx%20json", 200)) == [blank]
+    answers = all_pages(docker("viewer", BARE_HOST), f"demo/{PATH}?n=1&artifactType=application/spdx+json")
+    assert [digests(answer) for answer in answers] == [[sbom]]
+
+
 # ── Nothing there ────────────────────────────────────────────────────────────────────────────────────────────────────
 NOTHING = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
