@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Subquery
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
@@ -136,21 +134,12 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
 def authenticate(identifier: str, secret: str, *, address: str, client: str) -> AccessKey:
     """Return the living key with this identifier and secret, in one query when all is well.
 
-    Raises WrongCredentials, TooManyFailures. A network with ten failures in five minutes is refused without a check. An
-    account with ten is still opened by its right secret: otherwise another network could lock its holder out.
+    The secret is compared before any failure is counted: a right secret is never refused for the failures of others.
+    Raises WrongCredentials; TooManyFailures for a wrong secret after ten of its network, or of its account.
     """
-    count = guesses.recent_in_block(address).order_by().values("block").annotate(count=Count("pk")).values("count")
-    key = (
-        AccessKey.objects.select_related("user")
-        .annotate(failures=Coalesce(Subquery(count), 0))
-        .filter(identifier=identifier[:32])
-        .first()
-    )
-    if key is None or key.failures >= guesses.ALLOWED:  # type: ignore[attr-defined]
-        guesses.require_room_for(address)
+    key = AccessKey.objects.select_related("user").filter(identifier=identifier[:32]).first()
     if not _matches(secret, key.secret_hash if key else ""):
-        guesses.note(identifier, address)
-        raise guesses.WrongCredentials(_hint(identifier, secret))
+        raise guesses.WrongCredentials(_reason(identifier, secret, address))
     assert key is not None  # an empty hash matches nothing
     if key.state != "alive":
         raise guesses.WrongCredentials(
@@ -184,9 +173,17 @@ def _matches(secret: str, stored: str) -> bool:
     return any(constant_time_compare(hash_secret(secret, candidate), stored) for candidate in candidates)
 
 
-def _hint(identifier: str, secret: str) -> str:
-    """The reason for the refusal. It names the mistake only to a client that gave the right console password."""
-    if "@" in identifier and passwords.is_right(identifier, secret):
+def _reason(identifier: str, secret: str, address: str) -> str:
+    """Count a wrong secret, and return the reason for the refusal. Raises TooManyFailures.
+
+    The reason names the mistake only to a client that gave the right console password. An empty secret is not counted:
+    it is a variable without a value, not a guess.
+    """
+    if not secret:
+        return "the secret is empty"
+    if "@" not in identifier:
+        guesses.begin(identifier, address, of_key=True)
+    elif passwords.is_right(identifier, secret, address=address):
         return "the console password is not accepted here: make an access key, and log in with its ID and secret"
     return "unknown access key, or wrong secret"
 

@@ -280,11 +280,13 @@ class SignInFailure(models.Model):
     """One wrong secret, counted for five minutes (`accounts.guesses`); ``account`` is the hash of the typed name.
 
     ``address`` and ``block`` are networks: /64 and /48 of an address of IPv6, both the same for one of IPv4.
+    ``of_key``: the secret of an access key was wrong, not a password.
     """
 
     account = models.CharField(max_length=64)
     address = models.CharField(max_length=45, blank=True)
     block = models.CharField(max_length=45, blank=True)
+    of_key = models.BooleanField(default=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
     objects = SignInFailureQuerySet.as_manager()

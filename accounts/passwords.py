@@ -2,7 +2,8 @@
 
 A check takes 100 MB and a tenth of a second on purpose (Argon2). So each is counted (`accounts.guesses`), and only a
 few run at once. A browser that has signed in to the account before has a cookie. It is counted apart from strangers,
-so that strangers can neither lock it out nor take the last place.
+so that strangers can neither lock it out nor take the last place. A network with ten failures lets an account sign in
+that signed in from there lately; a wrong password gets the answer of every other account.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.hashers import make_password
 from django.core import signing
+from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from . import guesses
-from .models import User
+from .models import AuditEvent, User
+from .networks import network_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +32,7 @@ BUSY_SECONDS = 5
 BROWSER_SALT = "kcr.browser"
 BROWSER_AGE = 400 * 24 * 3600  # seconds; browsers keep no cookie for longer
 USERS_OF_A_BROWSER = 5
+HOME_DAYS, HOME_SIGN_INS = timedelta(days=30), 100  # the latest sign-ins tell from which networks an account comes
 
 
 class Busy(guesses.Slowed):
@@ -78,26 +83,39 @@ def authenticate(email: str, password: str, *, address: str, browser: str = "") 
     email = email.lower()[:254]
     user = User.objects.filter(email=email, is_active=True).first()
     name = _name_of_browser(user, browser) if user else ""
-    attempt = guesses.begin(f"browser\0{name}", None) if name else guesses.begin(email, address)
+    is_at_home = not name and _is_at_home(user, address)
+    if name:
+        attempt = guesses.begin(f"browser\0{name}", None)
+    else:
+        attempt = guesses.begin(email, address, is_at_home=is_at_home)
     try:
         is_right = _is_right(email, user, password, is_stranger=not name)
     except Busy:
         attempt.delete()
         raise
     if user is None or not is_right:
+        if is_at_home:
+            guesses.require_room_for(attempt)  # the answer must not tell that the account signs in from here
         raise guesses.WrongCredentials("wrong e-mail address or password")
     attempt.delete()
     return user
 
 
-def is_right(email: str, password: str) -> bool:
-    """Whether the password is right, for a hint in an attempt that has been counted already; False when busy."""
+def is_right(email: str, password: str, *, address: str) -> bool:
+    """Whether the password is right, for a hint; counted as a failure unless it is. False when busy.
+
+    Raises TooManyFailures.
+    """
     email = email.lower()[:254]
     user = User.objects.filter(email=email, is_active=True).first()
+    attempt = guesses.begin(email, address)
     try:
-        return _is_right(email, user, password, is_stranger=True)
+        is_right = _is_right(email, user, password, is_stranger=True)
     except Busy:
         return False
+    if is_right:
+        attempt.delete()
+    return is_right
 
 
 def change(user: User, current: str, new: str) -> None:
@@ -134,6 +152,18 @@ def hashed(email: str, new: str) -> str:
 def _set(user: User, new: str) -> None:
     user.set_password(new)
     user.save(update_fields=["password"])
+
+
+def _is_at_home(user: User | None, address: str) -> bool:
+    """Whether the user signed in from this network lately. One query, for unknown users too."""
+    sign_ins = AuditEvent.objects.filter(
+        person=user.pk if user else 0,
+        organization=None,
+        action=AuditEvent.Action.SIGN_IN,
+        at__gt=timezone.now() - HOME_DAYS,
+    )
+    latest = sign_ins.order_by("-at").values_list("address", flat=True)[:HOME_SIGN_INS]
+    return network_of(address) in {network_of(each) for each in latest if each}
 
 
 def _is_right(email: str, user: User | None, password: str, *, is_stranger: bool) -> bool:

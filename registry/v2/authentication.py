@@ -45,7 +45,8 @@ class Credentials:
             raise errors.Unauthorized(str(error)) from error
         except guesses.TooManyFailures as error:
             raise errors.TooManyRequests(
-                f"too many wrong secrets: wait {error.seconds} seconds", detail={"seconds": error.seconds}
+                f"unknown access key, or wrong secret; too many were wrong: wait {error.seconds} seconds",
+                detail={"seconds": error.seconds},
             ) from error
         return cls(keys.actor(key, address=address, client=client), key)
 

@@ -322,8 +322,42 @@ def test_the_wait_is_until_the_tenth_latest_failure_is_old(world):
     now = timezone.now()
     for minutes in range(10):
         SignInFailure.objects.create(
-            account="x" * 64, address="10.0.0.9", block="10.0.0.9", at=now - timedelta(seconds=20 * minutes)
+            account="x" * 64,
+            address="10.0.0.9",
+            block="10.0.0.9",
+            of_key=True,
+            at=now - timedelta(seconds=20 * minutes),
         )
     with pytest.raises(guesses.TooManyFailures) as refused:
-        authenticate(world.member.key.identifier, world.member.secret)
+        authenticate(world.member.key.identifier, "wrong")
     assert 90 < refused.value.seconds <= 121  # 300 - 9 * 20
+
+
+def test_a_right_secret_is_let_in_whatever_failed_in_its_network_or_for_its_account(world):
+    """A CI job repeats a key that was deleted: all others behind its address go on."""
+    stale = (*[("KCRKAAAAAAAAAAAAAAAA", "stale")] * 8, *[(world.member.key.identifier, "stale")] * 12)
+    said = []
+    for identifier, secret in stale:
+        with pytest.raises((guesses.WrongCredentials, guesses.TooManyFailures)) as refused:
+            authenticate(identifier, secret)
+        said.append(type(refused.value).__name__)
+    assert said == ["WrongCredentials"] * 10 + ["TooManyFailures"] * 10
+    for persona in (world.member, world.viewer, world.outsider):
+        assert authenticate(persona.key.identifier, persona.secret) == persona.key
+    assert SignInFailure.objects.count() == 10
+
+
+def test_a_right_secret_costs_one_query_in_a_network_with_many_failures(world, django_assert_num_queries):
+    for number in range(10):
+        guesses.begin(f"KCRK{number}", "10.0.0.9", of_key=True)
+    with django_assert_num_queries(1):
+        authenticate(world.member.key.identifier, world.member.secret)
+
+
+@pytest.mark.parametrize("identifier", ["", "KCRKAAAAAAAAAAAAAAAA", "member@acme.test"])
+def test_an_empty_secret_is_no_guess(world, identifier):
+    """A script whose variable has no value."""
+    for _ in range(12):
+        with pytest.raises(guesses.WrongCredentials, match="the secret is empty"):
+            authenticate(identifier, "")
+    assert not SignInFailure.objects.exists()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core import signing
+from django.utils import timezone
 
-from accounts import guesses, keys, passwords
-from accounts.models import SignInFailure, User
+from accounts import audit, guesses, keys, passwords
+from accounts.actors import Actor
+from accounts.models import AuditEvent, SignInFailure, User
 from registry import settings as settings_module
 from tests.support import PASSWORD
 
@@ -81,18 +84,35 @@ def test_long_passwords_count_to_their_last_letter(world):
     assert passwords.authenticate(user.email, "p" * 100 + "a", address="10.0.0.9") == user
 
 
-def test_guesses_of_passwords_and_of_keys_are_one_account_of_an_address(with_password, world):
-    for _ in range(5):
-        with pytest.raises(guesses.WrongCredentials):
-            passwords.authenticate("nobody@acme.test", "wrong", address="10.0.0.9")
-    for number in range(5):
-        with pytest.raises(guesses.WrongCredentials):
+def test_wrong_keys_of_a_network_keep_no_password_out(with_password):
+    for number in range(12):
+        with pytest.raises((guesses.WrongCredentials, guesses.TooManyFailures)):
             authenticate(f"KCRK{number}", "wrong")
-    with pytest.raises(guesses.TooManyFailures):
-        passwords.authenticate(with_password.email, PASSWORD, address="10.0.0.9")
-    with pytest.raises(guesses.TooManyFailures):
-        authenticate(world.member.key.identifier, world.member.secret)
-    assert passwords.authenticate(with_password.email, PASSWORD, address="10.0.0.8") == with_password
+    assert outcome("nobody@acme.test", "wrong") == "WrongCredentials"
+    assert outcome(with_password.email, PASSWORD) == "right"
+
+
+def test_wrong_passwords_of_a_network_keep_passwords_out_and_no_key(with_password, world):
+    for number in range(10):
+        assert outcome(f"nobody{number}@acme.test", "wrong") == "WrongCredentials"
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+    assert authenticate(world.member.key.identifier, world.member.secret) == world.member.key
+    assert outcome(with_password.email, PASSWORD, "10.0.0.8") == "right"
+
+
+def test_passwords_given_to_the_registry_count_as_passwords_of_the_network(with_password):
+    for number in range(10):
+        with pytest.raises(guesses.WrongCredentials):
+            authenticate(f"nobody{number}@acme.test", "wrong")
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+
+
+def test_the_right_console_password_at_the_registry_is_no_guess(with_password):
+    """A CI job logs in with it all night: its people still sign in from there."""
+    for _ in range(12):
+        with pytest.raises(guesses.WrongCredentials, match="console password is not accepted"):
+            authenticate(with_password.email, PASSWORD)
+    assert not SignInFailure.objects.exists()
 
 
 def test_passwords_are_hashed_with_argon2(with_password):
@@ -130,16 +150,19 @@ def test_keys_are_counted_by_network_too(world):
             authenticate(f"KCRK{number}", "wrong", f"2001:db8:1:1::{number:x}")
     for address in ("2001:db8:1:1:ffff::1", "2001:db8:1:1::1"):
         with pytest.raises(guesses.TooManyFailures):
-            authenticate(world.member.key.identifier, world.member.secret, address)
-    assert authenticate(world.member.key.identifier, world.member.secret, "2001:db8:1:2::1") == world.member.key
+            authenticate("KCRKX", "wrong", address)
+        assert authenticate(world.member.key.identifier, world.member.secret, address) == world.member.key
+    with pytest.raises(guesses.WrongCredentials):
+        authenticate("KCRKX", "wrong", "2001:db8:1:2::1")
 
 
 def test_a_block_of_many_networks_has_a_limit_of_its_own(with_password, world):
     for number in range(guesses.ALLOWED_IN_BLOCK):
         guesses.begin(f"nobody{number}", f"2001:db8:1:{number:x}::1")
+        guesses.begin(f"KCRK{number}", f"2001:db8:1:{number:x}::1", of_key=True)
     assert outcome(with_password.email, PASSWORD, "2001:db8:1:ffff::1") == "TooManyFailures"
     with pytest.raises(guesses.TooManyFailures):
-        authenticate(world.member.key.identifier, world.member.secret, "2001:db8:1:fffe::1")
+        authenticate("KCRKX", "wrong", "2001:db8:1:fffe::1")
     assert outcome(with_password.email, PASSWORD, "2001:db8:2::1") == "right"
 
 
@@ -213,6 +236,64 @@ def test_a_secret_key_that_was_replaced_makes_no_stranger(with_password, setting
     assert outcome(with_password.email, PASSWORD, "10.2.0.1", known) == "right"
 
 
+# ── Networks from which an account signs in ──────────────────────────────────────────────────────────────────────────
+def sign_in_from(user: User, address: str, days: int = 1) -> None:
+    audit.record(Actor(user_id=user.pk, label=user.email, address=address), audit.Action.SIGN_IN, person=user)
+    signed_in = AuditEvent.objects.filter(person=user, address=address)
+    signed_in.update(at=timezone.now() - timedelta(days=days))
+
+
+def fail_from(address: str, times: int = 10) -> None:
+    for number in range(times):
+        guesses.begin(f"nobody{number}@acme.test", address)
+
+
+def test_an_account_is_let_in_where_it_signed_in_lately(with_password):
+    """Colleagues behind the same address typed ten wrong passwords."""
+    sign_in_from(with_password, "10.0.0.9")
+    sign_in_from(with_password, "2001:db8:1:1::7")
+    for address, expected in (
+        ("10.0.0.9", "right"),
+        ("2001:db8:1:1::8", "right"),
+        ("10.0.0.8", "TooManyFailures"),
+        ("2001:db8:1:2::7", "TooManyFailures"),
+    ):
+        fail_from(address)
+        assert outcome(with_password.email, PASSWORD, address) == expected
+
+
+def test_an_account_that_signed_in_there_long_ago_or_never_is_not(with_password, world):
+    sign_in_from(with_password, "10.0.0.9", days=31)
+    sign_in_from(world.admin.user, "10.0.0.9")
+    audit.record_failed_sign_in(with_password.email, address="10.0.0.9", client="")
+    fail_from("10.0.0.9")
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+
+
+def test_a_refusal_does_not_tell_which_accounts_sign_in_from_there(with_password):
+    sign_in_from(with_password, "10.0.0.9")
+    fail_from("10.0.0.9")
+    said = {outcome(email, "wrong") for email in (with_password.email, "nobody@acme.test") for _ in range(12)}
+    assert said == {"TooManyFailures"}
+
+
+def test_where_an_account_signed_in_it_is_guessed_at_ten_times(with_password):
+    sign_in_from(with_password, "10.0.0.9")
+    fail_from("10.0.0.9")
+    for _ in range(10):
+        outcome(with_password.email, "wrong")
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+
+
+def test_a_network_has_a_limit_for_accounts_that_signed_in_there_too(with_password):
+    sign_in_from(with_password, "10.0.0.9")
+    for number in range(guesses.ALLOWED_AT_HOME - 1):
+        guesses.begin(f"nobody{number}@acme.test", "10.0.0.9", is_at_home=True)
+    assert outcome(with_password.email, PASSWORD) == "right"
+    guesses.begin("another@acme.test", "10.0.0.9", is_at_home=True)
+    assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
+
+
 def test_the_current_password_of_a_profile_is_counted(with_password):
     for _ in range(10):
         with pytest.raises(guesses.WrongCredentials):
@@ -252,10 +333,10 @@ def test_attempts_that_find_room_at_the_same_moment_do_not_all_take_it(with_pass
     """Ten others have counted and not yet written when this one counts."""
     count = guesses._count
 
-    def count_after_others(account: str, address: str | None) -> SignInFailure:
+    def count_after_others(account: str, address: str | None, of_key: bool) -> SignInFailure:
         for number in range(guesses.ALLOWED):
-            count(f"other{number}", address)
-        return count(account, address)
+            count(f"other{number}", address, of_key)
+        return count(account, address, of_key)
 
     monkeypatch.setattr(guesses, "_count", count_after_others)
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
