@@ -2,7 +2,8 @@
 
 The lock is the Project row for the repositories of a project, the Repository row for the images of a repository, and
 the Image row for the tags and digests of an image. Digests in Recovery count, since their manifests are kept. So
-restoring a digest never exceeds a quota.
+restoring a digest never exceeds a quota. Attached tags (``registry.attachments``) do not count for the quota of tags:
+a digest may have ATTACHED_LIMIT of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
+from registry import attachments
 from registry.errors import Denied
 from registry.models import Image, Manifest, Repository, Tag
+from registry.oci import names
 
 if TYPE_CHECKING:
     from accounts.models import Project
 
+ATTACHED_LIMIT = 32
 _FULL = {
     "repositories": gettext_noop(
         "%(full)s is full: %(used)s of %(limit)s repositories. Delete repositories, or ask an operator to raise the"
@@ -28,6 +32,9 @@ _FULL = {
     ),
     "tags": gettext_noop(
         "%(full)s is full: %(used)s of %(limit)s tags. Delete tags, or ask an operator to raise the quota."
+    ),
+    "attached": gettext_noop(
+        "%(full)s has %(used)s of %(limit)s tags such as sha256-….sig for this digest. Delete some of them."
     ),
     "digests": gettext_noop(
         "%(full)s is full: %(used)s of %(limit)s digests, those in Recovery included. Delete digests for good, or ask"
@@ -48,9 +55,13 @@ def check_images(repository: Repository) -> None:
     )
 
 
-def check_tags(image: Image) -> None:
-    """Raises Denied when the (locked) image is full."""
-    _check(Tag.objects.live().filter(image=image).count(), image.repository.project.tag_limit, image, "tags")
+def check_tags(image: Image, tag: str, manifest: Manifest) -> None:
+    """Raises Denied when the (locked) image has no room for a new tag of this name that names the manifest."""
+    live = Tag.objects.live().filter(image=image)
+    if attachments.is_attached(image, tag, manifest):
+        _check(live.filter(subject=names.tag_subject(tag)).count(), ATTACHED_LIMIT, image, "attached")
+    else:
+        _check(live.unattached().count(), image.repository.project.tag_limit, image, "tags")
 
 
 def check_digests(image: Image) -> None:

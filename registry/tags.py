@@ -10,7 +10,7 @@ from django.db.models import Exists, OuterRef
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import access, audit, errors, quotas
+from registry import access, attachments, audit, errors, quotas
 from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
@@ -158,10 +158,10 @@ def _point(
             % {"tag": name}
         )
     if current is None:
-        quotas.check_tags(image)
+        quotas.check_tags(image, name, manifest)
         event = audit.record(actor, added, image, tag=name, digest=manifest.digest, undoes=undoes)
     else:
-        check_overwrite(image, name)
+        check_overwrite(image, name, manifest)
         before = current.manifest.digest
         event = audit.record(
             actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, undoes=undoes, before=before
@@ -174,9 +174,9 @@ def _point(
     )
 
 
-def check_overwrite(image: Image, name: str) -> None:
-    """Raise Denied if the repository does not allow the tag, which exists, to be moved."""
-    if not image.repository.tag_overwrite:
+def check_overwrite(image: Image, name: str, manifest: Manifest) -> None:
+    """Raise Denied if the repository does not allow the tag, which exists, to be moved to this manifest."""
+    if not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):
         raise errors.Denied(
             _(
                 "%(image)s:%(tag)s exists, and %(repository)s does not allow tags to be overwritten: push another tag,"

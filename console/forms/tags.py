@@ -62,7 +62,7 @@ class AddTag(Form):
             words = _("%(tag)s already points to %(digest)s.")
             self.add_error("tag", words % {"tag": move.tag, "digest": named_digest(move.after.digest, move.tags_after)})
         elif move.before:
-            self.attempt(tags.check_overwrite, self.image, move.tag)
+            self.attempt(tags.check_overwrite, self.image, move.tag, move.after)
         return self.is_valid()
 
     def has_seen(self, move: Move) -> bool:

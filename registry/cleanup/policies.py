@@ -174,13 +174,20 @@ def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, 
     for pk, image_id, name, digest, since in live.values_list("pk", "image", "name", "manifest__digest", "pushed_at"):
         wanted_at = pulled.last.get(pk, pulled.counted_since)
         tags[image_id].append(rules.TagVersion(pk, name, digest, since, wanted_at))
-    named = {rules.attached_to(tag.name) for versions in tags.values() for tag in versions} - {""}
-    subjects = set(Manifest.objects.live().filter(image__in=images, digest__in=named).values_list("image", "digest"))
+    subjects = _subjects(images)
     untagged = _untagged(images) if policy.untagged_days is not None else {}
     for image in images:
-        there = {digest for image_id, digest in subjects if image_id == image.pk}
-        for verdict in rules.judge(policy, tags.get(image.pk, ()), untagged.get(image.pk, ()), there, now):
+        found = tags.get(image.pk, ()), untagged.get(image.pk, ()), subjects.get(image.pk, set())
+        for verdict in rules.judge(policy, *found, now):
             yield Judged(image, verdict)
+
+
+def _subjects(images: Sequence[Image]) -> dict[int, set[str]]:
+    """Return {image id: the subjects of its attached tags}."""
+    subjects = defaultdict(set)
+    for image_id, subject in Tag.objects.live().filter(image__in=images).attached().values_list("image", "subject"):
+        subjects[image_id].add(subject)
+    return subjects
 
 
 def _untagged(images: Sequence[Image]) -> dict[int, list[rules.Untagged]]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from registry.cleanup.rules import TagVersion, Untagged, Verdict, judge
+from registry.oci import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -98,11 +99,18 @@ class _Past:
         ]
 
     def delete(self, verdict: Verdict, night: datetime) -> None:
-        """End the tag version, or the untagged digest, of the verdict on that night."""
+        """End the tag version, or the untagged digest with its attached tags, of the verdict on that night."""
         if verdict.tag_version is not None:
             self._tags[verdict.tag_version] = replace(self._tags[verdict.tag_version], end=night)
         else:
             self._digests[verdict.digest] = replace(self._digests[verdict.digest], end=night)
+            for period in self._attached_to(verdict.digest, night):
+                self._tags[period.id] = replace(period, end=night)
+
+    def _attached_to(self, digest: str, night: datetime) -> list[TagPeriod]:
+        subject = digest[: names.SUBJECT_LENGTH]
+        tags = [period for period in self._tags.values() if names.tag_subject(period.name) == subject]
+        return [period for period in tags if period.covers(night) and period.digest != digest]
 
 
 def replay(
@@ -125,7 +133,7 @@ def replay(
         if number not in due:
             continue
         tags = past.tags_at(night)
-        present = {period.digest for period in past.digests_at(night)}
+        present = {period.digest[: names.SUBJECT_LENGTH] for period in past.digests_at(night)}
         deleted = [one for one in judge(policy, tags, past.untagged_at(night, tags), present, night) if one.will_delete]
         for verdict in deleted:
             past.delete(verdict, night)

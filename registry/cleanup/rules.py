@@ -1,6 +1,7 @@
 """Apply the rules of a cleanup policy to the tags of one image. No database.
 
-    1. A signature or attestation kept under a tag (sha256-….sig) stays while the digest that it belongs to is there.
+    1. An attached tag (sha256-….sig, see registry.attachments) stays while the digest that it is attached to is there,
+       and goes with it. It takes no place among the newest.
     2. A tag whose name matches a pattern stays.
     3. Of the others the newest ``keep_last`` stay. The age of a tag is the time since it was last pushed or moved.
     4. Of the rest a tag is deleted when it is older than ``tag_days``, or was not pulled for ``unpulled_days``. A
@@ -14,13 +15,14 @@ Reasons are sentences made from one of REASONS, so that a stored reason can be s
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from django.utils.translation import gettext_noop
+
+from registry.oci import names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -52,7 +54,6 @@ REASONS = (
     *(_BELONGS, _MATCHES, _NEWEST, _NOT_NEWEST, _NO_RULE, *_UNTAGGED_LONG, _UNTAGGED, *_OLD, *_UNPULLED),
     *(SKIPPED, SKIPPED_BECAUSE),
 )
-_ATTACHED = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\..*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def judge(
 ) -> list[Verdict]:
     """Return the verdicts on all live tags of an image, newest first, then on its untagged digests.
 
-    ``subjects``: the digests of ``attached_to`` that exist in the image.
+    ``subjects``: those of ``names.tag_subject`` with which digests of the image begin.
     """
     ranked = sorted(tags, key=lambda tag: (tag.since, tag.id), reverse=True)
     verdicts, place = [], 0
@@ -112,14 +113,9 @@ def judge(
     return verdicts + [_of_untagged(policy, digest, now) for digest in untagged]
 
 
-def attached_to(tag: str) -> str:
-    """Return the digest of a tag such as ``sha256-….sig`` (referrers tag schema, cosign); "" for other tags."""
-    match = _ATTACHED.fullmatch(tag)
-    return f"{match[1]}:{match[2]}" if match else ""
-
-
 def _kept(policy: CleanupPolicy, tag: TagVersion, subjects: Collection[str]) -> str:
-    if (subject := attached_to(tag.name)) and subject in subjects:
+    subject = names.tag_subject(tag.name)
+    if subject and subject in subjects and not tag.digest.startswith(subject):
         return _BELONGS % {"subject": subject}
     for pattern in policy.keep_patterns:
         if fnmatchcase(tag.name, pattern):

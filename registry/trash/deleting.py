@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -21,7 +22,7 @@ from registry import audit, errors, tags
 from registry.database.transactions import retried
 from registry.manifests import check_reference
 from registry.models import Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag, UploadSession
-from registry.oci import digests
+from registry.oci import digests, names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -47,9 +48,8 @@ class Consequences:
 def consequences(image: Image, wanted: Sequence[str]) -> Consequences:
     """What ``delete_references`` would take with these digests now. Raises the same errors."""
     going = _with_dependents(image, _roots(image, wanted))
-    live = Tag.objects.live().filter(manifest__in=going).order_by("name")
-    found = Manifest.objects.filter(pk__in=going).order_by("pk")
-    return Consequences(list(found.values_list("digest", flat=True)), list(live.values_list("name", flat=True)))
+    found = list(Manifest.objects.filter(pk__in=going).order_by("pk").values_list("digest", flat=True))
+    return Consequences(found, [tag.name for tag in _tags_of(image, going)])
 
 
 @retried
@@ -58,9 +58,9 @@ def delete_references(
 ) -> Deletion:
     """Delete tags and digests of one image, all or none, as one act.
 
-    The manifest of a deleted tag stays. A digest takes every tag that names it, and what only it holds: see
-    ``closure``. The audit log gets one event for each reference, since it is filtered by tag. ``undoes``: see
-    ``audit.record``.
+    The manifest of a deleted tag stays. A digest takes every tag that names it or is attached to it, and what only it
+    holds: see ``closure``. The audit log gets one event for each reference, since it is filtered by tag. ``undoes``:
+    see ``audit.record``.
 
     Raises ManifestUnknown; Unsupported (a live index that stays names one of the digests).
     """
@@ -75,7 +75,7 @@ def delete_references(
         asked = [reference for reference in wanted if not digests.is_digest(reference)]
         roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
         going = _with_dependents(image, roots, deleted_tags=asked)
-        named = list(Tag.objects.live().filter(manifest__in=going).order_by("name"))
+        named = _tags_of(image, going)
         taken = {tag.name for tag in named}
         alone = [tags.live(image, tag) for tag in asked if tag not in taken]
         events = {root.pk: _record_digest(actor, image, root, named, roots, undoes) for root in roots}
@@ -99,8 +99,8 @@ def delete_references(
 def _record_digest(
     actor: Actor, image: Image, root: Manifest, named: list[Tag], roots: list[Manifest], undoes: Collection[int]
 ) -> Event:
-    names = [tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1]
-    return audit.record(actor, Action.IMAGE_DELETE, image, digest=root.digest, undoes=undoes, tags=names)
+    tag_names = [tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1]
+    return audit.record(actor, Action.IMAGE_DELETE, image, digest=root.digest, undoes=undoes, tags=tag_names)
 
 
 @retried
@@ -122,9 +122,9 @@ def delete_images(actor: Actor, repository: Repository, wanted: Sequence[str]) -
             image.repository = held or repository
             live_tags = Tag.objects.live().filter(image=image)
             manifests = Manifest.objects.live().filter(image=image)
-            names = list(live_tags.order_by("name").values_list("name", flat=True))
-            event = audit.record(actor, Action.IMAGE_DELETE, image, tags=names, digests=manifests.count())
-            deletion = _open(Kind.IMAGE, event, summary=_summary(names))
+            tag_names = list(live_tags.order_by("name").values_list("name", flat=True))
+            event = audit.record(actor, Action.IMAGE_DELETE, image, tags=tag_names, digests=manifests.count())
+            deletion = _open(Kind.IMAGE, event, summary=_summary(tag_names))
             _take(deletion, event, live_tags, manifests)
             Image.objects.filter(pk=image.pk).update(deletion=deletion)
             deletions.append(deletion)
@@ -184,6 +184,15 @@ def _take(deletion: Deletion, event: Event, live_tags: QuerySet[Tag], manifests:
     manifests.update(deletion=deletion)
 
 
+def _tags_of(image: Image, going: Collection[int]) -> list[Tag]:
+    """The live tags that name these manifests, and those that are attached to them, by name."""
+    live = Tag.objects.live().filter(image=image)
+    digests_ = Manifest.objects.filter(pk__in=going).values_list("digest", flat=True)
+    subjects = [digest[: names.SUBJECT_LENGTH] for digest in digests_]
+    attached = live.attached().filter(subject__in=subjects)
+    return list(live.filter(Q(manifest__in=going) | Q(pk__in=attached.values("pk"))).order_by("name"))
+
+
 def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     """The live manifests of these digests. Raises ManifestUnknown, Unsupported (see ``delete_references``)."""
     live = Manifest.objects.without_content().live()
@@ -204,7 +213,8 @@ def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
 def closure(graph: Mapping[int, AbstractSet[int]], roots: Iterable[int]) -> set[int]:
     """The roots, and every manifest in the graph that is held by manifests of the result alone.
 
-    ``graph`` gives for each manifest the ones that hold it: the live indexes that name it, and its live subject.
+    ``graph`` gives for each manifest the ones that hold it: the live indexes that name it, its live subject, and the
+    live subjects of its tags.
     """
     going = set(roots)
     while fresh := {each for each, holders in graph.items() if each not in going and holders and holders <= going}:
@@ -220,18 +230,22 @@ def _with_dependents(image: Image, roots: Sequence[Manifest], deleted_tags: Sequ
 
 
 def _graph(image: Image, roots: Mapping[int, str], deleted_tags: Sequence[str]) -> dict[int, set[int]]:
-    """The graph for ``closure``: the untagged children and referrers of the roots, theirs, and so on.
+    """The graph for ``closure``: the children, referrers and attached manifests of the roots, theirs, and so on.
 
-    ``roots``: digests by id.
+    Leaves out manifests that a tag names, unless the tag is attached to another one. ``roots``: digests by id.
     """
-    tagged = Tag.objects.live().filter(image=image).exclude(name__in=deleted_tags).values("manifest")
-    untagged = Manifest.objects.live().filter(image=image).exclude(pk__in=tagged)
+    live_tags = Tag.objects.live().filter(image=image).exclude(name__in=deleted_tags)
+    untagged = Manifest.objects.live().filter(image=image).exclude(pk__in=live_tags.unattached().values("manifest"))
     subjects: dict[int, str] = {}
     fresh = dict(roots)
     while fresh:
+        begins = [digest[: names.SUBJECT_LENGTH] for digest in fresh.values()]
         children = untagged.filter(parent_references__parent__in=list(fresh))
         referrers = untagged.filter(subject__in=list(fresh.values()))
-        rows = {row for found in (children, referrers) for row in found.values_list("pk", "digest", "subject")}
+        attached = untagged.filter(pk__in=live_tags.filter(subject__gt="", subject__in=begins).values("manifest"))
+        rows = {
+            row for found in (children, referrers, attached) for row in found.values_list("pk", "digest", "subject")
+        }
         fresh = {pk: digest for pk, digest, _subject in rows if pk not in roots and pk not in subjects}
         subjects |= {pk: subject for pk, _digest, subject in rows if pk in fresh}
     if not subjects:
@@ -240,9 +254,12 @@ def _graph(image: Image, roots: Mapping[int, str], deleted_tags: Sequence[str]) 
     parents = ManifestChild.objects.filter(child__in=list(subjects), parent__deletion=None)
     for child, parent in parents.values_list("child", "parent"):
         graph[child].add(parent)
-    live = Manifest.objects.live().filter(image=image, digest__in=set(subjects.values()))
-    by_digest = dict(live.values_list("digest", "pk"))
+    live = Manifest.objects.live().filter(image=image)
+    by_digest = dict(live.filter(digest__in=set(subjects.values())).values_list("digest", "pk"))
     for pk, subject in subjects.items():
         if subject in by_digest:
             graph[pk].add(by_digest[subject])
+    tags_of = live_tags.attached().filter(manifest__in=list(subjects))
+    for pk, subject in tags_of.values_list("manifest", "subject"):
+        graph[pk].update(live.begins(subject).exclude(pk=pk).values_list("pk", flat=True))
     return graph

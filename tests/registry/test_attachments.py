@@ -2,15 +2,20 @@
 
 import hashlib
 import json
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from registry import attachments
+from accounts.actors import SYSTEM
+from accounts.models import Project
+from registry import attachments, cleanup, quotas, trash
 from registry.attachments import Attachment, Kind
+from registry.cleanup import policies
 from registry.models import Image as StoredImage
-from registry.models import Tag
+from registry.models import Manifest, Tag
 from registry.oci import names
 from tests.support.images import OCI_INDEX, Artifact, Blob, Image, sha256
 
@@ -56,6 +61,109 @@ def app(docker) -> StoredImage:
 )
 def test_the_name_of_a_tag_says_what_it_is_about(tag, subject):
     assert names.tag_subject(tag) == subject
+
+
+# ── No releases ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".src"])
+def test_attached_tags_are_overwritten_where_no_other_tag_is(docker, suffix):
+    member = docker("member")
+    member.push("fixed/app", "v1", RELEASE)
+    for image in (SIGNATURE, MORE):
+        member.push("fixed/app", tag_of(RELEASE, suffix), image)
+    assert Tag.objects.live().get(name=tag_of(RELEASE, suffix)).manifest.digest == MORE.digest
+
+
+def test_the_form_of_the_name_is_not_enough_to_overwrite(docker):
+    member = docker("member")
+    member.push("fixed/app", "v1", RELEASE)
+    member.push("fixed/app", tag_of(OTHER), SIGNATURE)
+    for part in MORE.parts[:-1]:
+        member.push_blob("fixed/app", part)
+    assert member.push_manifest("fixed/app", tag_of(OTHER), MORE.manifest, expect=403).codes == ["DENIED"]
+    member.push("fixed/app", tag_of(RELEASE, ""), RELEASE)  # names itself: a release
+    for part in OTHER.parts[:-1]:
+        member.push_blob("fixed/app", part)
+    member.push("fixed/app", tag_of(RELEASE, ""), OTHER)  # and an attached one from now on
+    member.push_manifest("fixed/app", "v1", OTHER.manifest, expect=403)
+
+
+def test_the_quota_of_tags_counts_releases(docker, world):
+    Project.objects.update(tag_limit=2)
+    member = docker("member")
+    releases = [Image(layers=[b"%d" % number]) for number in range(3)]
+    for number, release in enumerate(releases[:2]):
+        member.push("web/app", f"v{number}", release)
+        for suffix in (".sig", ".att", ".sbom", ""):
+            member.push("web/app", tag_of(release, suffix), SIGNATURE)
+    for part in releases[2].parts[:-1]:
+        member.push_blob("web/app", part)
+    refused = member.push_manifest("web/app", "v2", releases[2].manifest, expect=403)
+    assert "is full: 2 of 2 tags" in refused.message
+    member.delete("web/app/manifests/v0", 202)
+    member.push("web/app", "v2", releases[2])
+
+
+def test_a_digest_has_so_many_attached_tags_at_most(docker, app):
+    member = docker("member")
+    for number in range(quotas.ATTACHED_LIMIT):
+        member.push("web/app", tag_of(RELEASE, f".{number}"), SIGNATURE)
+    refused = member.push_manifest("web/app", tag_of(RELEASE, ".more"), SIGNATURE.manifest, expect=403)
+    assert refused.codes == ["DENIED"]
+    member.push("web/app", tag_of(RELEASE, ".0"), MORE)
+
+
+def test_a_policy_deletes_them_with_their_digest_only(docker, world, app):
+    member = docker("member")
+    member.push("web/app", "v2", OTHER)
+    for image in (RELEASE, OTHER):
+        member.push("web/app", tag_of(image), SIGNATURE)
+    old = timezone.now() - timedelta(days=90)
+    Tag.objects.exclude(name="v2").update(pushed_at=old)
+    policy = policies.set_policy(SYSTEM, world.repository("web"), keep_last=1, untagged_days=30, most_percent=100)
+    cleanup.run(policy.pk)
+    assert set(Tag.objects.live().values_list("name", flat=True)) == {"v2", tag_of(RELEASE), tag_of(OTHER)}
+    Manifest.objects.update(pushed_at=old, last_pushed_at=old)
+    Tag.objects.exclude(name="v2").update(started_at=old)
+    Tag.objects.filter(name="v1").update(ended_at=old)
+    replayed = [(each.deletion.tag, each.deletion.digest) for each in policies.replay(world.repository("web"), policy)]
+    assert ("", RELEASE.digest) in replayed
+    assert {tag for tag, _ in replayed} == {""}
+    cleanup.run(policy.pk)
+    assert set(Tag.objects.live().values_list("name", flat=True)) == {"v2", tag_of(OTHER)}
+
+
+def test_what_is_deleted_with_a_digest_comes_back_with_it(docker, world, app):
+    member = docker("member")
+    member.push("web/app", tag_of(RELEASE), SIGNATURE)
+    signed_signature = Image(config=b'{"os": ""}', layers=[b"of the signature"])
+    member.push("web/app", tag_of(SIGNATURE), signed_signature)
+    sbom = referrer("application/spdx+json")
+    member.push("web/app", sbom.digest, sbom)
+    member.push_manifest("web/app", tag_of(RELEASE, ""), fallback(sbom), OCI_INDEX)
+    everything = set(Tag.objects.values_list("name", "manifest__digest"))
+    foreseen = trash.consequences(app, [RELEASE.digest])
+    assert set(foreseen.tags) == {name for name, _ in everything}
+
+    member.delete(f"web/app/manifests/{RELEASE.digest}", 202)
+    assert not Tag.objects.live().exists()
+    assert not Manifest.objects.live().exists()
+    (deletion,) = trash.listed(world.projects["demo"])
+    trash.restore(world.owner.actor, [deletion.pk])
+    assert set(Tag.objects.live().values_list("name", "manifest__digest")) == everything
+    assert Manifest.objects.live().count() == 5
+
+
+def test_a_manifest_that_is_more_than_attached_stays(docker, app):
+    member = docker("member")
+    member.push("web/app", "v2", OTHER)
+    member.push("web/app", tag_of(RELEASE), SIGNATURE)
+    member.push("web/app", tag_of(OTHER), SIGNATURE)  # attached to both
+    member.push("web/app", tag_of(RELEASE, ".sbom"), MORE)
+    member.push("web/app", "sbom", MORE)  # a release too
+    member.delete(f"web/app/manifests/{RELEASE.digest}", 202)
+    assert set(Tag.objects.live().values_list("name", flat=True)) == {"v2", tag_of(OTHER), "sbom"}
+    digests = set(Manifest.objects.live().values_list("digest", flat=True))
+    assert digests == {OTHER.digest, SIGNATURE.digest, MORE.digest}
 
 
 # ── What is attached ─────────────────────────────────────────────────────────────────────────────────────────────────
