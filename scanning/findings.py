@@ -34,7 +34,7 @@ ROWS = 1000
 NAMED_RISKS = 3  # vulnerabilities that the message of a refused pull names
 State = Report.State
 _NOTHING_KNOWN = dict.fromkeys((*Report.COUNTS, "fixable", "accepted", "packages"), 0)
-_OF_THE_WORST = (*_NOTHING_KNOWN, "state", "detail", "system", "is_end_of_life", "tool_version", "scanned_at")
+_OF_THE_WORST = (*_NOTHING_KNOWN, "state", "detail", "system", "tool_version", "scanned_at")
 
 
 def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) -> tuple[int, int]:
@@ -44,10 +44,12 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
     """
     now, fingerprint = timezone.now(), result.fingerprint
     known = Report.objects.filter(manifest=scan.manifest_id).first()
-    is_same = known is not None and known.fingerprint == fingerprint and known.state == State.SCANNED
+    is_same = known is not None and known.fingerprint == fingerprint and known.state in {State.SCANNED, State.UNCOVERED}
     packages = known.packages if is_same and known else Component.objects.filter(manifest=scan.manifest_id).count()
+    state = _state(result, packages)
+    is_same = is_same and known is not None and known.state == state
     said = {
-        "state": State.SCANNED if packages else State.UNRECOGNISED,
+        "state": state,
         "problem": "",
         "detail": "",
         "packages": packages,
@@ -70,6 +72,12 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
         Report.objects.filter(pk=scan.manifest_id).update(**said)
     recount(Report.objects.filter(pk=scan.manifest_id))
     return changes
+
+
+def _state(result: Result, packages: int) -> Report.State:
+    if not packages:
+        return State.UNRECOGNISED
+    return State.SCANNED if result.is_covered else State.UNCOVERED
 
 
 def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
@@ -198,17 +206,22 @@ def _recount(manifest_id: int) -> None:
         setattr(report, name, number)
     report.recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
     report.save(update_fields=[*sums, "recount_at"])
-    is_known = report.state != State.FAILED
+    is_whole = report.state not in {State.FAILED, State.UNCOVERED}
     Manifest.objects.filter(pk=manifest_id).update(
-        worst_severity=report.worst if is_known else None, risk_summary=_risk_summary(found) if is_known else {}
+        worst_severity=report.worst if is_whole else None, risk_summary=_risk_summary(report, found)
     )
 
 
-def _risk_summary(found: QuerySet[Any]) -> dict[str, Any]:
+def _risk_summary(report: Report, found: QuerySet[Any]) -> dict[str, Any]:
     """The value of ``Manifest.risk_summary`` for the current findings of a manifest, which say ``is_accepted``."""
+    if report.state == State.FAILED:
+        return {}
     not_accepted = found.filter(is_accepted=False).order_by("-severity", "pk")
     names = list(dict.fromkeys(not_accepted.values_list("vulnerability__name", flat=True)))
-    return {"vulnerabilities": names[:NAMED_RISKS], "total": len(names)}
+    summary = {"vulnerabilities": names[:NAMED_RISKS], "total": len(names)}
+    if report.state == State.UNCOVERED:
+        summary |= {"worst_severity": int(report.worst), "uncovered": report.system}
+    return summary
 
 
 def refresh_indexes(manifests: Iterable[int]) -> None:
@@ -232,10 +245,11 @@ def values_of_index(platforms: Sequence[Report | None]) -> dict[str, Any] | None
     """The values of an index's report: those of its worst platform.
 
     ``platforms``: their reports, None for a platform that has not been scanned. Returns None while nothing is known of
-    any. Platforms that failed or have not been scanned are counted in ``unknown_parts``.
+    any. Platforms that failed, that have not been scanned, or whose system is not covered while another platform is
+    worse, are counted in ``unknown_parts``.
     """
     reports = [each for each in platforms if each is not None]
-    known = [each for each in reports if each.state in {State.SCANNED, State.UNRECOGNISED}]
+    known = [each for each in reports if each.state in Report.KNOWN]
     failed = [each for each in reports if each.state == State.FAILED]
     if known or failed:
         worst = max(known or failed, key=_order)
@@ -243,23 +257,32 @@ def values_of_index(platforms: Sequence[Report | None]) -> dict[str, Any] | None
         return {name: getattr(worst, name) for name in _OF_THE_WORST} | {
             "problem": next((each.problem for each in reports if each.problem), ""),
             "database_at": min(ages, default=None),
-            "unknown_parts": len(failed) + len(platforms) - len(reports),
+            "is_end_of_life": any(each.is_end_of_life for each in known),
+            "unknown_parts": len(failed) + len(platforms) - len(reports) + _uncovered_beside(worst, known),
         }
     if reports and len(reports) == len(platforms):
-        return _NOTHING_KNOWN | {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail}
+        said = {"state": State.UNSUPPORTED, "problem": "", "detail": reports[0].detail, "is_end_of_life": False}
+        return _NOTHING_KNOWN | said
     return None
 
 
+def _uncovered_beside(worst: Report, known: Sequence[Report]) -> int:
+    """How many platforms are not covered, if the index's state does not say it."""
+    return 0 if worst.state == State.UNCOVERED else sum(each.state == State.UNCOVERED for each in known)
+
+
 def _order(report: Report) -> list[int]:
-    """Worse is greater: by counts, then UNRECOGNISED over SCANNED, since a platform without packages is not clean."""
-    return [*(getattr(report, name) for name in Report.COUNTS), report.state == State.UNRECOGNISED]
+    """Worse is greater: by counts, then UNCOVERED over UNRECOGNISED over SCANNED, since only that one can be clean."""
+    states = (State.SCANNED, State.UNRECOGNISED, State.UNCOVERED)
+    rank = states.index(State(report.state)) if report.state in states else 0
+    return [*(getattr(report, name) for name in Report.COUNTS), rank]
 
 
 def record_day(now: datetime) -> int:
     """Store today's counts of each project: over its tagged digests, each once. Returns how many projects."""
     names = (*Report.COUNTS, "fixable")
     tagged = Manifest.objects.filter(undeleted(), Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))))
-    is_known = Q(report__state__in=[State.SCANNED, State.UNRECOGNISED])
+    is_known = Q(report__state__in=Report.KNOWN)
     sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in names}
     rows = tagged.values("image__repository__project").order_by()
     totals = rows.annotate(**sums, digests=Count("pk"), scanned=Count("pk", filter=is_known))

@@ -275,7 +275,7 @@ def _examine(scan: Scan) -> None:
         newest = database.current()
         if newest is None:
             raise ScanFailed(Problem.DATABASE_MISSING, "there is no vulnerability database yet")
-        result = report.read_report(program.make_report(sbom, newest.folder, watched))
+        result = report.read_report(*program.make_report(sbom, newest.folder, watched), sbom, newest.sources)
     _renew(scan)
     scan.new, scan.fixed = findings.store(scan, result, version, newest.updated_at)
     scan.database_at = newest.updated_at
@@ -325,6 +325,9 @@ def _record(scan: Scan) -> None:
         problem=scan.problem,
         new=scan.new,
         fixed=scan.fixed,
+        state=known.state,
+        system=known.system,
+        is_end_of_life=known.is_end_of_life,
         **{name: getattr(known, name) for name in Report.COUNTS},
     )
 

@@ -30,7 +30,6 @@ TOP = 10
 SHOWN = 10
 ENOUGH = 200  # findings of the worst severities that are looked through for the worst vulnerabilities
 SCAN_SORTS = {"asked": "-pk"}
-KNOWN = (Report.State.SCANNED, Report.State.UNRECOGNISED)
 SUMS = (*Report.COUNTS, "fixable", "accepted")
 
 
@@ -145,21 +144,22 @@ def _summed(found: QuerySet[Manifest], *keys: str) -> list[dict[str, Any]]:
             **numbers,
             digests=Count("pk"),
             scanned=Count("pk", filter=Q(report__state=Report.State.SCANNED)),
+            uncovered=Count("pk", filter=Q(report__state=Report.State.UNCOVERED)),
+            end_of_life=Count("pk", filter=Q(report__is_end_of_life=True)),
             unrecognised=Count("pk", filter=Q(report__state=Report.State.UNRECOGNISED)),
             unsupported=Count("pk", filter=Q(report__state=Report.State.UNSUPPORTED)),
             failed=Count("pk", filter=Q(report__state=Report.State.FAILED)),
-            outdated=Count("pk", filter=Q(report__state__in=KNOWN, report__database_at__lt=stale)),
+            outdated=Count("pk", filter=Q(report__state__in=Report.KNOWN, report__database_at__lt=stale)),
         )
     )
 
 
 def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
     """The sums of several repositories."""
-    names = (*SUMS, "digests", "scanned", "unrecognised", "unsupported", "failed", "outdated")
+    states = ("scanned", "uncovered", "unrecognised", "unsupported", "failed")
+    names = (*SUMS, "digests", *states, "end_of_life", "outdated")
     total = {name: sum(row[name] for row in rows) for name in names}
-    total["unscanned"] = total["digests"] - sum(
-        total[name] for name in ("scanned", "unrecognised", "unsupported", "failed")
-    )
+    total["unscanned"] = total["digests"] - sum(total[name] for name in states)
     return total
 
 
@@ -176,6 +176,8 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
         "digests": row["digests"],
         "unknown": row["digests"] - known,
         "is_recognised": bool(row["scanned"]),
+        "is_uncovered": row["uncovered"] == row["digests"] - known,
+        "is_end_of_life": bool(row["end_of_life"]),
         "is_outdated": bool(row["outdated"]),
     }
 

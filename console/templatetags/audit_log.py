@@ -25,6 +25,7 @@ from registry.models import Event, Severity
 from registry.undo import Kind
 from scanning.models import Report, Subscription
 from scanning.notifications import channels
+from scanning.notifications.words import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -424,7 +425,13 @@ def _found(detail: dict[str, Any]) -> str:
     if problem := _text(detail.get("problem")):
         return f"{_('failed')}, {problem_words(problem)}"
     numbers = {name: _number(detail.get(name)) for name in Report.COUNTS}
-    now = ", ".join(f"{each.words} {count(each.number)}" for each in counts_of(numbers)) or _("none found")
+    said = [f"{each.words} {count(each.number)}" for each in counts_of(numbers)]
+    state, is_end_of_life = _text(detail.get("state")), detail.get("is_end_of_life") is True
+    if not said:
+        words = {Report.State.SCANNED: _("none found"), Report.State.UNRECOGNISED: _("no packages found")}
+        said = [words[Report.State(state)]] if state in words else []
+    said += limits(state, _text(detail.get("system")), is_end_of_life=is_end_of_life)
+    now = ", ".join(said) or _("finished")  # events of former versions have no state
     new, fixed = _number(detail.get("new")), _number(detail.get("fixed"))
     if new or fixed:
         now += f" ({_('%(new)s new, %(fixed)s fixed') % {'new': count(new), 'fixed': count(fixed)}})"

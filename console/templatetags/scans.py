@@ -17,6 +17,7 @@ from console.templatetags.times import day
 from registry.models import Severity
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan
 from scanning.models.scans import Problem
+from scanning.notifications.words import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +48,8 @@ class Count:
 class Look:
     """What is known of a digest. ``state`` is a key of ``_states``, or "found" if there are unaccepted findings.
 
-    ``has_result``: a scan has succeeded, the last one or one before it.
+    ``has_result``: a scan has succeeded, the last one or one before it. ``gaps``: short words for why there may be more
+    than ``counts`` says; empty unless there are findings.
     """
 
     state: str
@@ -56,6 +58,7 @@ class Look:
     is_outdated: bool = False
     is_open: bool = False
     has_result: bool = False
+    gaps: Sequence[str] = ()
 
 
 def _states() -> dict[str, str]:
@@ -66,6 +69,8 @@ def _states() -> dict[str, str]:
         "failed": _("Scan failed"),
         "unsupported": _("Unsupported"),
         "unrecognised": _("No packages found"),
+        "uncovered": _("System not covered"),
+        "end_of_life": _("End of life"),
         "partial": _("Known in part"),
         "clean": _("None found"),
     }
@@ -92,7 +97,8 @@ def look_at(manifest: Manifest) -> Look:
     counts = counts_of({name: getattr(report, name) for name in Report.COUNTS}) if report else []
     shown = counts if state == "found" else []
     has_result = report is not None and report.state != Report.State.FAILED
-    return Look(state, shown, _title(report, state, shown), is_outdated(report), bool(open_scan), has_result)
+    gaps = _gaps(report) if report and state == "found" else []
+    return Look(state, shown, _title(report, state, shown), is_outdated(report), bool(open_scan), has_result, gaps)
 
 
 def _state(report: Report | None, open_scan: str) -> str:
@@ -105,15 +111,30 @@ def _state(report: Report | None, open_scan: str) -> str:
         return "unsupported"
     if report.total:
         return "found"
+    if report.state == Report.State.UNCOVERED:
+        return "uncovered"
     if report.state == Report.State.UNRECOGNISED:
         return "unrecognised"
+    if report.is_end_of_life:
+        return "end_of_life"
     return "partial" if report.unknown_parts else "clean"
+
+
+def _gaps(report: Report) -> list[str]:
+    """Why a result with findings may lack some, in short words."""
+    gaps = []
+    if report.state == Report.State.UNCOVERED or report.unknown_parts:
+        gaps.append(_("Incomplete"))
+    if report.is_end_of_life:
+        gaps.append(_("End of life"))
+    return gaps
 
 
 def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
     said = [f"{each.words} {count(each.number)}" for each in counts] or [_states()[state]]
     if report is None:
         return ", ".join(said)
+    said += limits(report.state, report.system, is_end_of_life=report.is_end_of_life)
     if report.fixable:
         said.append(_("%(count)s with a fix") % {"count": count(report.fixable)})
     if report.accepted:

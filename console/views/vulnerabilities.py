@@ -57,6 +57,7 @@ def download_json(place: Place, reference: str) -> HttpResponse:
         "state": report.state if report else "unscanned",
         "problem": report.problem if report else "",
         "system": report.system if report else "",
+        "end_of_life": bool(report and report.is_end_of_life),
         "database": report.database_at.isoformat() if report and report.database_at else None,
         "scanned": report.scanned_at.isoformat() if report and report.scanned_at else None,
         "trivy": report.tool_version if report else "",

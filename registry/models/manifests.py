@@ -91,8 +91,10 @@ class Manifest(models.Model):
     spaces. ``worst_severity``: of the vulnerabilities that a scan found, accepted ones left out; NONE also for what no
     client could run; None: not known (yet). The pull policy of the repository compares it with ``block_severity``.
     ``risk_summary`` names the worst of these: {"vulnerabilities": three names at most, "total": how many names there
-    are}; {} when not known. ``pushed_at``: the push that added or restored it; the pull policy counts its grace period
-    from then. ``last_pushed_at``: its last push, by any tag or by digest; ``registry.statistics`` writes it.
+    are}; {} when not known. When the vulnerability database does not cover the operating system, ``worst_severity`` is
+    None, and ``risk_summary`` has that of the other packages as "worst_severity", and the system as "uncovered".
+    ``pushed_at``: the push that added or restored it; the pull policy counts its grace period from then.
+    ``last_pushed_at``: its last push, by any tag or by digest; ``registry.statistics`` writes it.
     """
 
     image = models.ForeignKey(Image, on_delete=models.CASCADE, related_name="manifests", db_index=False)

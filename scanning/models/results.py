@@ -260,16 +260,24 @@ class ReportQuerySet(models.QuerySet["Report"]):
 class Report(models.Model):
     """The current result of a manifest, in one row that lists join. An index has the values of its worst platform.
 
-    ``state``: the result of the last successful scan. ``problem``: why a later scan failed, "" if none did. The counts
-    leave out accepted findings, which ``accepted`` counts. ``database_at``: when the vulnerability database of the scan
-    was built. ``fingerprint``: equal if a scan found the same again. ``recount_at``: when the first acceptance that the
-    counts depend on expires. ``unknown_parts``: platforms of an index without a result.
+    ``state``: the result of the last successful scan; words about a result come from it, never from the counts.
+    ``is_end_of_life``: the makers of ``system`` report no vulnerabilities any more. ``problem``: why a later scan
+    failed, "" if none did. The counts leave out accepted findings, which ``accepted`` counts. ``database_at``: when the
+    vulnerability database of the scan was built. ``fingerprint``: equal if a scan found the same again. ``recount_at``:
+    when the first acceptance that the counts depend on expires. ``unknown_parts``: platforms of an index of which
+    nothing is known, or whose system is not covered.
     """
 
     class State(models.TextChoices):
-        """UNRECOGNISED: no package found, which is not "clean". UNSUPPORTED: cannot be run. FAILED: never scanned."""
+        """What the last successful scan found out.
+
+        UNCOVERED: packages of the operating system were not checked, because the vulnerability database has no rows for
+        it, or Trivy found none of its packages; other packages may have findings. UNRECOGNISED: no package found, which
+        is not "clean". UNSUPPORTED: no client can run it. FAILED: no scan succeeded.
+        """
 
         SCANNED = "scanned"
+        UNCOVERED = "uncovered"
         UNRECOGNISED = "unrecognised"
         UNSUPPORTED = "unsupported"
         FAILED = "failed"
@@ -299,6 +307,8 @@ class Report(models.Model):
 
     objects = ReportQuerySet.as_manager()
 
+    KNOWN = (State.SCANNED, State.UNCOVERED, State.UNRECOGNISED)  # a scan looked into the image
+
     class Meta:
         indexes: ClassVar = [
             models.Index(fields=["recount_at"], name="reports_to_recount", condition=Q(recount_at__isnull=False)),
@@ -312,6 +322,12 @@ class Report(models.Model):
     def total(self) -> int:
         """The number of findings without an acceptance."""
         return sum(getattr(self, name) for name in self.COUNTS)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether a scan that could see everything found nothing that is not accepted."""
+        is_whole = self.state == self.State.SCANNED and not (self.is_end_of_life or self.unknown_parts)
+        return is_whole and not self.total
 
     @property
     def worst(self) -> Severity:

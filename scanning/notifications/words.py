@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from registry.models import Severity
+from scanning.models import Report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,17 @@ def headline(content: Mapping[str, Any]) -> str:
 def subject(content: Mapping[str, Any]) -> str:
     """The project, or the repository as project/repository, that the subscription covers."""
     return f"{content['project']}/{content['repository']}" if content["repository"] else str(content["project"])
+
+
+def limits(state: str, system: str, *, is_end_of_life: bool) -> list[str]:
+    """Why a result may lack vulnerabilities of the operating system, without full stops. ``state``: a Report.State."""
+    found = []
+    if state == Report.State.UNCOVERED:
+        words = _("packages of the operating system could not be checked")
+        found.append(f"{words} ({system})" if system else words)
+    if is_end_of_life:
+        found.append(_("%(system)s has reached its end of life") % {"system": system})
+    return found
 
 
 def counts(numbers: Mapping[str, int]) -> str:

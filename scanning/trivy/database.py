@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 import tarfile
 import tempfile
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from registry import blobs, errors, hosts, manifests
 from registry.oci import digests, documents, names
 from scanning.models import DatabaseRefresh
 from scanning.models.scans import Problem
-from scanning.trivy import program
+from scanning.trivy import coverage, program
 from scanning.trivy.program import ScanFailed, Workplace
 
 if TYPE_CHECKING:
@@ -42,13 +41,6 @@ FILES = ("trivy.db", "metadata.json")
 MAX_BYTES = 8 * 1024**3
 BLOCK = 1024**2
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
-# The first page of a bbolt file: magic, version, page size, number of the root page, number of pages.
-_META = struct.Struct("<16x I I I 4x Q 8x 8x Q")
-_MAGIC = 0xED0CDAED
-# The head of a page: kind, number of entries, number of overflow pages.
-# An entry of a leaf: offset and length of its name.
-_PAGE, _ENTRY = struct.Struct("<8x H H I"), struct.Struct("<4x I I 4x")
-_LEAF = 2
 _NO_PACKAGES = json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []}).encode()
 
 
@@ -59,6 +51,14 @@ class Database:
     folder: Path
     updated_at: datetime
     next_at: datetime | None
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Whose advisories it has, such as "debian 12". Raises ScanFailed."""
+        try:
+            return coverage.sources(self.folder / "db" / "trivy.db")
+        except (coverage.Damaged, OSError) as error:
+            raise ScanFailed(Problem.DATABASE_BROKEN, str(error)) from error
 
     @property
     def is_stale(self) -> bool:
@@ -198,8 +198,7 @@ def _extract(archive: IO[bytes], folder: Path) -> Path:
 def _publish(fetched: Path, place: Workplace) -> Database:
     """Test the database with Trivy, and make it current. Raises Refused."""
     _read_metadata(fetched)
-    if not _is_whole(fetched / "trivy.db"):
-        raise Refused("trivy.db is cut off, is not a database, or holds no advisories")
+    _check_sources(fetched / "trivy.db")
     tried = place.folder / "tried"
     tried.mkdir()
     fetched.rename(tried / "db")
@@ -224,33 +223,19 @@ def _publish(fetched: Path, place: Workplace) -> Database:
     return _read(folder)
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the bbolt file has all its pages, and advisories of at least one source.
+def _check_sources(path: Path) -> None:
+    """Raises Refused if the file is not whole, or holds no advisories.
 
     Trivy notices a missing page only if it reads that page, and does not notice missing advisories: every image would
     be clean. Trivy has no command that checks a database, and its digest proves only what was downloaded, not what was
-    published. There is no bbolt reader for Python, so this reads the first page and the root page itself.
+    published.
     """
-    with path.open("rb") as file:
-        first = file.read(_META.size)
-        if len(first) < _META.size:
-            return False
-        magic, _, page_size, root, pages = _META.unpack(first)
-        if magic != _MAGIC or path.stat().st_size < pages * page_size or root >= pages:
-            return False
-        file.seek(root * page_size)
-        page = file.read(page_size)
-        try:
-            kind, entries, more = _PAGE.unpack_from(page)
-            page += file.read(min(more, pages) * page_size)
-            if kind != _LEAF:  # an inner page: there are more sources than fit on one page
-                return True
-            places = range(_PAGE.size, _PAGE.size + entries * _ENTRY.size, _ENTRY.size)
-            found = [(place, *_ENTRY.unpack_from(page, place)) for place in places]
-        except struct.error:  # the page is shorter than its head says
-            return False
-    names = {page[place + offset : place + offset + length] for place, offset, length in found}
-    return bool(names - {b"vulnerability", b"data-source"})
+    try:
+        found = coverage.sources(path)
+    except coverage.Damaged as error:
+        raise Refused(f"trivy.db cannot be used: {error}") from error
+    if not found:
+        raise Refused("trivy.db holds no advisories")
 
 
 def _forget_old(root: Path) -> None:

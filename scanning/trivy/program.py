@@ -46,7 +46,7 @@ TURN = 0.25  # seconds between two checks of a run
 HEARTBEAT = 10.0
 SAID_BYTES = 64 * 1024  # of standard error, from the beginning and from the end
 
-_QUIET = ("--quiet", "--config", "", "--ignorefile", "", "--disable-telemetry", "--skip-version-check")
+_PLAIN = ("--config", "", "--ignorefile", "", "--disable-telemetry", "--skip-version-check")
 _OFFLINE = ("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--cache-backend", "memory")
 _FOR_DOWNLOADS = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
@@ -83,6 +83,10 @@ _MEANINGS = (
     ("zip:", Problem.DAMAGED),
     ("config file", Problem.DAMAGED),
     ("invalid character", Problem.DAMAGED),
+    ("permission denied", Problem.OTHER),
+    ("too many open files", Problem.OTHER),
+    ("input/output error", Problem.OTHER),
+    ("failed analysis", Problem.DAMAGED),  # whatever else stops Trivy while it reads an image
 )
 
 
@@ -138,24 +142,24 @@ def make_sbom(layout: Path, workplace: Workplace) -> bytes:
     folder = _new_folder(workplace)
     layout.rename(folder / "layout")
     write_java_database(folder / "cache")
-    arguments = ["image", "--input", "layout", "--format", "cyclonedx", *_common("cache", "sbom.json")]
+    arguments = ["image", "--quiet", "--input", "layout", "--format", "cyclonedx", *_common("cache", "sbom.json")]
     _run(arguments, folder, workplace, read_only=(Path("layout"),))
     return _output(folder / "sbom.json")
 
 
-def make_report(sbom: bytes, database: Path, workplace: Workplace) -> dict[str, Any]:
-    """Trivy's report on these packages from the database (a cache folder of Trivy). Raises ScanFailed."""
+def make_report(sbom: bytes, database: Path, workplace: Workplace) -> tuple[dict[str, Any], str]:
+    """Trivy's report on these packages from the database (a cache folder of Trivy), and its log. Raises ScanFailed."""
     folder = _new_folder(workplace)
     (folder / "packages.json").write_bytes(sbom)
     cache_folder = _link(database, folder / "database")
     arguments = ["sbom", "packages.json", "--format", "json", "--list-all-pkgs=false"]
     arguments += _common(str(cache_folder), "report.json")
-    _run(arguments, folder, workplace, read_only=(cache_folder,))
+    log = _run(arguments, folder, workplace, read_only=(cache_folder,))
     try:
         report: dict[str, Any] = json.loads(_output(folder / "report.json"))
     except ValueError as error:
         raise ScanFailed(Problem.OTHER, "the report is not JSON") from error
-    return report
+    return report, log
 
 
 def download_database(repository: str, workplace: Workplace) -> Path:
@@ -165,7 +169,7 @@ def download_database(repository: str, workplace: Workplace) -> Path:
     """
     folder = _new_folder(workplace)
     named = ["--db-repository", repository] if repository else []
-    arguments = ["image", "--download-db-only", *named, *_QUIET, "--no-progress", "--cache-dir", "cache"]
+    arguments = ["image", "--quiet", "--download-db-only", *named, *_PLAIN, "--no-progress", "--cache-dir", "cache"]
     _run(arguments, folder, workplace, downloads=True)
     fetched = workplace.folder / "fetched"
     fetched.mkdir()
@@ -229,7 +233,7 @@ def isolation() -> Isolation:
 
 
 def _common(cache_folder: str, output: str) -> list[str]:
-    return [*_QUIET, *_OFFLINE, "--cache-dir", cache_folder, "--timeout", f"{SECONDS}s", "--output", output]
+    return [*_PLAIN, *_OFFLINE, "--cache-dir", cache_folder, "--timeout", f"{SECONDS}s", "--output", output]
 
 
 def _program() -> str:
@@ -297,8 +301,8 @@ def _run(
     *,
     read_only: Sequence[Path] = (),
     downloads: bool = False,
-) -> None:
-    """Run Trivy in its folder until it ends. Raises ScanFailed, and passes on errors of the heartbeat."""
+) -> str:
+    """Run Trivy in its folder until it ends; what it logged. Raises ScanFailed, and passes on heartbeat errors."""
     (folder / "tmp").mkdir()
     environment = env.of_the_system(*_FOR_DOWNLOADS) if downloads else {}
     isolated = isolation()
@@ -320,9 +324,10 @@ def _run(
             status = _watch(process, folder, workplace)
         finally:
             _stop(process, user if isolated.kind == "user" else 0)
+        said = process.said if isinstance(process, _Remote) else _words(errors)
         if status:
-            said = process.said if isinstance(process, _Remote) else _words(errors)
             raise _failure(status, said, workplace.folder)
+        return said
 
 
 def _start(

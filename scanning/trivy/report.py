@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from scanning.models.results import NAME_LENGTH, PATH_LENGTH, VERSION_LENGTH
 
+from . import coverage
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -32,6 +34,7 @@ STATUSES = frozenset(
     )
 )
 _PROPERTY = "aquasecurity:trivy:"
+_UNRECOGNISED = "none"  # Trivy's family for packages of an operating system that it does not recognise
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,11 +69,15 @@ class ReportedFinding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The content of a report. ``system``: such as "debian 12.5", "" without a recognised operating system."""
+    """The content of a report. ``system``: such as "debian 12.5", "" without a recognised operating system.
+
+    ``is_covered``: the vulnerability database has rows for the system's packages, or there is no system.
+    """
 
     found: tuple[ReportedFinding, ...]
     system: str
     is_end_of_life: bool
+    is_covered: bool
 
     @property
     def fingerprint(self) -> str:
@@ -84,9 +91,13 @@ def _identity(found: ReportedFinding) -> tuple[Any, ...]:
     return found.identity
 
 
-def read_report(report: dict[str, Any]) -> Result:
-    """Parse a report. A finding that is reported twice is returned once, with its worst severity."""
+def read_report(report: dict[str, Any], log: str, sbom: bytes, sources: frozenset[str]) -> Result:
+    """Parse a report. A finding that is reported twice is returned once, with its worst severity.
+
+    ``log``: of the run that made it from ``sbom``. ``sources``: of the vulnerability database.
+    """
     system = _dict(_dict(report.get("Metadata")).get("OS"))
+    family, name = _text(system.get("Family"), 60), _text(system.get("Name"), 39)
     found: dict[tuple[str, PackageName, str], ReportedFinding] = {}
     for part in _dicts(report.get("Results")):
         for row in _dicts(part.get("Vulnerabilities")):
@@ -95,8 +106,9 @@ def read_report(report: dict[str, Any]) -> Result:
                 found[each.identity] = each
     return Result(
         found=tuple(sorted(found.values(), key=_identity)),
-        system=f"{_text(system.get('Family'), 60)} {_text(system.get('Name'), 39)}".strip(),
+        system="" if family == _UNRECOGNISED else f"{family} {name}".strip(),
         is_end_of_life=system.get("EOSL") is True,
+        is_covered=not family or coverage.covers(sources, family, name, log, sbom),
     )
 
 

@@ -47,3 +47,27 @@ def test_no_detail_is_odd_enough_to_fail(action, detail, digest):
     assert "<script>" not in words
     assert "<b>" not in words
     assert "<svg" in event_icon(event)
+
+
+@pytest.mark.parametrize(
+    ("detail", "words"),
+    [
+        ({"state": "scanned"}, "none found"),
+        ({"state": "scanned", "high": 2, "new": 2}, "High 2 (2 new, 0 fixed)"),
+        ({"state": "unrecognised"}, "no packages found"),
+        (
+            {"state": "uncovered", "system": "debian kali-rolling"},
+            "packages of the operating system could not be checked (debian kali-rolling)",
+        ),
+        ({"state": "uncovered", "low": 1}, "Low 1, packages of the operating system could not be checked"),
+        (
+            {"state": "scanned", "is_end_of_life": True, "system": "debian 9.5"},
+            "none found, debian 9.5 has reached its end of life",
+        ),
+        ({"problem": "timeout", "state": "failed"}, "failed, The scan took too long and was stopped"),
+        ({"critical": 0}, "finished"),
+    ],
+)
+def test_scan_is_described_by_the_state_of_its_result(detail, words):
+    event = Event(action=Event.Action.SCAN_DONE, path="demo/web/app", digest="sha256:ab", detail=detail, actor="a")
+    assert str(event_words(event)).endswith(f": {words}")

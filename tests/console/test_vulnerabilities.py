@@ -12,10 +12,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from registry.models import Event, Manifest, Repository, Severity
+from registry.models import Event, Manifest, Repository, Severity, Tag
 from scanning import acceptances, findings
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
 from scanning.models.scans import Problem
+from scanning.trivy.report import PackageName
 from tests.support.factories import found, make_report
 from tests.support.images import sha256
 from tests.support.pages import see, walk
@@ -117,8 +118,6 @@ def test_unsupported_and_unrecognised_are_not_clean(member, first):
 
 
 def test_clean_is_shown_only_for_a_fresh_and_complete_scan(member, first):
-    from scanning.trivy.report import PackageName
-
     held = [PackageName("debian", "bash", "5")]
     make_report(first, packages=held)
     text = page(member)
@@ -144,6 +143,43 @@ def test_a_newer_database_and_an_old_system_are_said(member, first):
     assert "debian 8.11 has reached its end of life" in text
 
 
+@pytest.fixture
+def alone(first) -> Manifest:
+    """A manifest with the only tag of the project."""
+    Tag.objects.live().exclude(manifest=first).update(ended_at=timezone.now())
+    return first
+
+
+def test_system_that_is_not_covered_is_never_clean(member, alone):
+    held = [PackageName("debian", "bash", "5")]
+    make_report(alone, packages=held, system="debian kali-rolling", is_covered=False)
+    text = page(member)
+    assert "None found" not in text
+    assert "Packages of the operating system (debian kali-rolling) could not be checked." in text
+    assert badge(member) == "System not covered"
+    assert "System not covered" in member.get(reverse("console:repository", args=APP[:2])).content.decode()
+    for name in ("repositories", "overview", "scans"):
+        text = member.get(reverse(f"console:{name}", args=APP[:1])).content.decode()
+        assert "System not covered" in text
+        assert "None found" not in text
+    make_report(alone, [found("CVE-2026-5")], system="debian kali-rolling", is_covered=False)
+    assert rows(page(member)) == ["CVE-2026-5"]
+    assert badge(member) == "H High 1 Incomplete"
+
+
+def test_system_at_its_end_of_life_is_never_clean(member, alone):
+    held = [PackageName("debian", "bash", "5")]
+    make_report(alone, packages=held, system="debian 9.5", is_end_of_life=True)
+    assert "note good" not in page(member)
+    assert badge(member) == "End of life"
+    for name in ("repositories", "overview", "scans"):
+        text = member.get(reverse(f"console:{name}", args=APP[:1])).content.decode()
+        assert "End of life" in text
+        assert "None found" not in text
+    make_report(alone, [found()], packages=held, system="debian 9.5", is_end_of_life=True)
+    assert badge(member) == "H High 1 End of life"
+
+
 def test_an_index_shows_each_platform_and_the_worst(member, scanned):
     text = page(member, reference="2.0")
     second = re.search(rf"{scanned['second'][7:19]}.*?</tr>", text, re.DOTALL)[0]
@@ -151,7 +187,7 @@ def test_an_index_shows_each_platform_and_the_worst(member, scanned):
     arm = re.search(rf"{scanned['arm'][7:19]}.*?</tr>", text, re.DOTALL)[0]
     assert "Not scanned" in arm
     assert "Nothing is known of 1 platform." in text
-    assert badge(member, "2.0") == "H High 1 M Medium 1"
+    assert badge(member, "2.0") == "H High 1 M Medium 1 Incomplete"
 
 
 # ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────

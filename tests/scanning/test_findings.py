@@ -90,6 +90,7 @@ def test_index_has_the_values_of_its_worst_platform_and_the_oldest_database():
     ("other", "state", "unknown_parts"),
     [
         (report("unrecognised"), "unrecognised", 0),
+        (report("uncovered"), "uncovered", 0),
         (report("unsupported"), "scanned", 0),
         (report("failed", problem="timeout", database_at=None), "scanned", 1),
         (None, "scanned", 1),
@@ -100,6 +101,11 @@ def test_index_beside_a_clean_platform(other, state, unknown_parts):
     assert (said["state"], said["unknown_parts"]) == (state, unknown_parts)
     assert said["problem"] == (other.problem if other else "")
     assert said["database_at"] == NOW
+
+
+def test_index_counts_platforms_that_are_not_covered_beside_a_worse_one():
+    said = values(report(high=1), report("uncovered"), report("uncovered", low=1, is_end_of_life=True))
+    assert (said["state"], said["high"], said["unknown_parts"], said["is_end_of_life"]) == ("scanned", 1, 2, True)
 
 
 def test_index_of_failures_has_failed():

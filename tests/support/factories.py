@@ -127,6 +127,7 @@ def scanned(
     packages: Iterable[PackageName] = (),
     system: str = "debian 12.5",
     is_end_of_life: bool = False,
+    is_covered: bool = True,
     **more: Any,
 ) -> Scan:
     """A scan that has just ended with this; the manifest's packages are these and those that are named in it."""
@@ -141,7 +142,7 @@ def scanned(
     Sbom.objects.update_or_create(manifest=manifest, defaults={"content": content, "tool_version": VERSION})
     scan = open_scan(manifest, state=Scan.State.DONE, **more)
     scan.new, scan.fixed = results.store(
-        scan, Result(tuple(found), system, is_end_of_life), VERSION, more["database_at"]
+        scan, Result(tuple(found), system, is_end_of_life, is_covered), VERSION, more["database_at"]
     )
     scan.save()
     return scan

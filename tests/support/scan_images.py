@@ -215,6 +215,45 @@ def end_of_life() -> Image:
     return Image.of(Layer.of({**debian_release("9"), STATUS: dpkg_status([Package("openssl", "1.1.0l-1~deb9u1")])}))
 
 
+def _dpkg_under(**files: bytes) -> Image:
+    """An old openssl of Debian under files in /etc that say which system it is, such as ``os_release=``."""
+    etc = {f"etc/{name.replace('_', '-' if name == 'os_release' else '_')}": content for name, content in files.items()}
+    return Image.of(Layer.of({**etc, STATUS: dpkg_status([Package("openssl", "3.0.11-1~deb12u1")])}))
+
+
+def _apk_under(system: bytes, version: bytes) -> Image:
+    """An old openssl of Alpine under a system of this name and version."""
+    files = {"etc/os-release": b"ID=%s\nVERSION_ID=%s\n" % (system, version)}
+    if system == b"alpine":
+        files["etc/alpine-release"] = version + b"\n"
+    return Image.of(Layer.of({**files, "lib/apk/db/installed": apk_installed([Package("libcrypto3", "3.3.1-r3")])}))
+
+
+def uncovered() -> Mapping[str, tuple[Image, str]]:
+    """Images with an old openssl in systems that no database of ours has rows for, and the system as Trivy calls it."""
+    centos = dict.fromkeys(("etc/centos-release", "etc/redhat-release"), b"CentOS Stream release 9\n")
+    centos["etc/os-release"] = b'NAME="CentOS Stream"\nID="centos"\nVERSION_ID="9"\n'
+    return {
+        "sid": (_dpkg_under(os_release=b"ID=debian\n", debian_version=b"trixie/sid\n"), "debian trixie/sid"),
+        "kali": (_dpkg_under(os_release=b"ID=kali\n", debian_version=b"kali-rolling\n"), "debian kali-rolling"),
+        "a later debian": (_dpkg_under(os_release=b"ID=debian\n", debian_version=b"99.1\n"), "debian 99.1"),
+        "mint": (_dpkg_under(os_release=b'ID=linuxmint\nVERSION_ID="21.3"\nID_LIKE="ubuntu debian"\n'), ""),
+        "deepin": (_dpkg_under(os_release=b'ID=deepin\nVERSION_ID="23"\n'), ""),
+        "no system": (_dpkg_under(), ""),
+        "edge": (_apk_under(b"alpine", b"3.23_alpha20250612"), "alpine 3.23_alpha20250612"),
+        "a later alpine": (_apk_under(b"alpine", b"3.99.0"), "alpine 3.99.0"),
+        "postmarketos": (_apk_under(b"postmarketos", b"v24.06"), ""),
+        "centos stream": (Image.of(Layer.of(centos), PYTHON_LAYER), "centos-stream 9"),
+        "no packages of the system": (Image.of(Layer.of(debian_release("12")), PYTHON_LAYER), "debian 12.5"),
+    }
+
+
+def kali_with_python() -> Image:
+    """Kali, of which the database has no rows, and packages of Python; PYTHON_FINDINGS."""
+    kali = {"etc/os-release": b"ID=kali\n", "etc/debian_version": b"kali-rolling\n"}
+    return Image.of(Layer.of({**kali, STATUS: dpkg_status([Package("openssl", "3.0.11-1~deb12u1")])}), PYTHON_LAYER)
+
+
 def scratch() -> Image:
     """One program and nothing that says what is in it: no operating system, no packages."""
     return Image.of(Layer.of({"program": b"\x7fELF" + random_bytes("program", 4096)}))
