@@ -43,7 +43,7 @@ class PulledManifest(NamedTuple):
     """A manifest as it is pulled: the exact bytes that were pushed, and their media type.
 
     ``counted_as``: what the pull statistics count, the tag of the reference; the digest when it names none as of now.
-    ``changed_at``: since when the tag names this digest; for a digest, when it was pushed.
+    ``changed_at``: the last push of this digest under the tag; of a digest, its first push.
     """
 
     digest: str
@@ -119,7 +119,7 @@ def _pulled_by_digest(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, 
 
 @prepare(_PulledRow, path=TextField(), reference=TextField())
 def _pulled_by_tag(actor: Actor, path: Any, reference: Any) -> QuerySet[Any, Any]:
-    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=False), "tags__started_at")
+    return _pulled(actor, Manifest.objects.referenced(path, reference, by_digest=False), "tags__pushed_at")
 
 
 @prepare(_PulledRow, path=TextField(), reference=TextField(), tag=TextField(), moment=DateTimeField())

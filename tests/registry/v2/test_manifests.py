@@ -783,13 +783,13 @@ def test_who_has_what_the_tag_was_before_is_sent_what_it_is_now(member):
     assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 200).body == GOOD, "what a tag was before is still there"
 
 
-def test_last_modified_says_when_the_digest_was_pushed_and_the_tag_moved(docker, member, subtests):
+def test_last_modified_says_when_digest_and_tag_were_pushed(docker, member, subtests):
     """For tools that wait until a release has some age."""
     newer = document(layers=[])
     member.push_manifest(NAME, "1.0", GOOD)
     member.push_manifest(NAME, "1.0", newer)
     first, second, pushed = (datetime(2026, 9, day, 10, 30, 15, 999_999, UTC) for day in (1, 2, 3))
-    Tag.objects.filter(ended_at=None).update(started_at=second)
+    Tag.objects.filter(ended_at=None).update(started_at=second, pushed_at=second)
     Tag.objects.exclude(ended_at=None).update(started_at=first, ended_at=second)
     Manifest.objects.update(pushed_at=pushed)
     for reference, expected in (
@@ -809,7 +809,7 @@ def test_last_modified_says_when_the_digest_was_pushed_and_the_tag_moved(docker,
 def test_last_modified_is_never_of_the_future(member):
     """Clocks of several machines differ."""
     member.push_manifest(NAME, "1.0", GOOD)
-    Tag.objects.update(started_at=timezone.now() + timedelta(minutes=5))
+    Tag.objects.update(pushed_at=timezone.now() + timedelta(minutes=5))
     said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
     assert parsedate_to_datetime(said) <= timezone.now()
 
