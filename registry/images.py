@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Subquery, When
+from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
-from registry import access, audit, edits
-from registry.errors import NameInvalid, NameUnknown
+from registry import access, audit, edits, quotas
+from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import Event, Image, Repository
 
 if TYPE_CHECKING:
@@ -62,6 +63,38 @@ def update(
     for name, value in after.items():
         setattr(image, name, value)
     return True
+
+
+def check_expiry(image: Image) -> None:
+    """Raises Denied when the image has expired."""
+    if image.is_expired:
+        raise Denied(
+            _("%(image)s expired on %(day)s: it is not pulled or pushed any more")
+            % {"image": image.path, "day": f"{image.expires_at:%Y-%m-%d}"}
+        )
+
+
+def check_push(repository: Repository, name: str) -> None:
+    """Lock the repository, and refuse an upload whose manifest would be refused. One query on SQLite.
+
+    Raises NameUnknown (the repository is deleted), Denied (the image has expired, or it is new and the repository has
+    its quota of images). The push of the manifest checks again, under the lock that makes it exact.
+    """
+    path = f"{repository}/{name}"
+    image = Image.objects.live().filter(path=path)
+    all_images = Image.objects.live().filter(repository=OuterRef("pk")).order_by().values("repository")
+    number = Coalesce(Subquery(all_images.annotate(number=Count("pk")).values("number")), 0)
+    locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share()
+    found = locked.values_list(
+        Subquery(image.values("expires_at")[:1]),
+        Case(When(Exists(image), then=None), default=number, output_field=IntegerField()),
+    ).first()
+    if found is None:
+        raise NameUnknown
+    expires_at, images_if_new = found
+    check_expiry(Image(path=path, expires_at=expires_at))
+    if images_if_new is not None:
+        quotas.check_images(repository, images_if_new)
 
 
 def in_json(value: str | datetime | None) -> str | None:

@@ -17,7 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import access, audit, blobs, errors, pull_policy, quotas, tags
+from registry import access, audit, blobs, errors, images, pull_policy, quotas, tags
 from registry.database.prepared import as_moment, prepare
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
@@ -217,7 +217,7 @@ def point_tag(
     blobs.parse_digest(digest)
     with transaction.atomic():
         image = lock_live_image(repository, name)
-        _check_expiry(image)
+        images.check_expiry(image)
         current = Tag.objects.live().with_manifests().filter(image=image, name=tag).first()
         names_now = current.manifest.digest if current else ""
         if names_now not in {seen, digest}:
@@ -286,14 +286,6 @@ def permitted_referrers(
     return Page(page, has_more=False)
 
 
-def _check_expiry(image: Image) -> None:
-    if image.is_expired:
-        raise errors.Denied(
-            _("%(image)s expired on %(day)s: it is not pulled or pushed any more")
-            % {"image": image.path, "day": f"{image.expires_at:%Y-%m-%d}"}
-        )
-
-
 def _check_tags(wanted: list[str]) -> None:
     if len(wanted) > MAX_TAGS_PER_PUSH:
         raise errors.TooManyTags
@@ -318,7 +310,7 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
         quotas.check_images(locked)
         image = Image.objects.create(repository=locked, name=name.image, path=str(name))
     image.repository = locked
-    _check_expiry(image)
+    images.check_expiry(image)
     return image
 
 

@@ -48,11 +48,11 @@ def check_repositories(project: Project) -> None:
     _check(Repository.objects.live().filter(project=project).count(), project.repository_limit, project, "repositories")
 
 
-def check_images(repository: Repository) -> None:
-    """Raises Denied when the (locked) repository is full."""
-    _check(
-        Image.objects.live().filter(repository=repository).count(), repository.project.image_limit, repository, "images"
-    )
+def check_images(repository: Repository, used: int | None = None) -> None:
+    """Raises Denied when the (locked) repository is full. ``used``: the number of its images, if it is known."""
+    if used is None:
+        used = Image.objects.live().filter(repository=repository).count()
+    _check(used, repository.project.image_limit, repository, "images")
 
 
 def check_tags(image: Image, tag: str, manifest: Manifest) -> None:

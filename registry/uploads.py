@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import User
-from registry import blobs, errors
+from registry import blobs, errors, images
 from registry.database.transactions import release_connection, retried
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
@@ -54,8 +54,8 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
 
     A user has at most OPEN_SESSIONS open uploads. At the limit, end the upload that has been idle longest, if it has
     been idle for IDLE.
-    Raises DigestInvalid (unknown algorithm), TooManyRequests (at the limit, and none is idle), StorageFull, NameUnknown
-    (the repository is deleted).
+    Raises DigestInvalid (unknown algorithm), TooManyRequests (at the limit, and none is idle), StorageFull, and what
+    ``images.check_push`` raises: bytes of a push that is refused in the end are not uploaded.
     """
     algorithm = algorithm or digests.DEFAULT_ALGORITHM
     if algorithm not in digests.HEX_LENGTHS:
@@ -82,8 +82,7 @@ def _open(wanted: UploadSession) -> bool:
         list(User.objects.select_for_update(no_key=True).filter(pk=wanted.user_id).values_list("pk"))
         if of_user(wanted.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
             return False
-        if not Repository.objects.live().filter(pk=wanted.repository_id).lock_for_share().exists():
-            raise errors.NameUnknown
+        images.check_push(wanted.repository, wanted.image_name)
         wanted.save(force_insert=True)
     return True
 

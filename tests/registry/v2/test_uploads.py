@@ -11,7 +11,10 @@ from io import BytesIO
 import pytest
 from django.utils import timezone
 
+from accounts.models import Project
+from registry import trash
 from registry.models import Blob, BlobLease, ObjectTrash, UploadSession
+from registry.models import Image as StoredImage
 from registry.oci import media_types
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 from tests.support.images import Image, sha256
@@ -834,3 +837,46 @@ def test_a_blob_whose_bytes_are_gone_is_not_mounted_so_that_it_is_pushed_again(s
     member.put(with_digest(location, sha256(LAYER)), 201, body=LAYER, headers=OCTETS)
     assert member.get(f"web/new/blobs/{sha256(LAYER)}", 200).body == LAYER
     assert member.get(f"public/app/blobs/{sha256(LAYER)}", 200).body == LAYER
+
+
+# ── Pushes that will be refused ──────────────────────────────────────────────────────────────────────────────────────
+def test_an_upload_into_a_new_image_of_a_full_repository_is_refused_before_its_bytes_come(member, staged):
+    member.push("web/app", "1.0")
+    Project.objects.filter(name="demo").update(image_limit=1)
+    for path, body in (("web/other/blobs/uploads/", b""), (f"web/other/blobs/uploads/?digest={sha256(DATA)}", DATA)):
+        refused = member.request("POST", path, 403, body=body, headers=OCTETS)
+        assert refused.codes == ["DENIED"]
+        assert "1 of 1 images" in refused.message
+        assert refused.json()["errors"][0]["detail"]["quota"] == "images"
+    assert not UploadSession.objects.filter(image_name="other").exists()
+    assert not Blob.objects.filter(digest=sha256(DATA)).exists()
+    assert staged() == 0
+    member.start("web/app")
+    member.start("public/app")
+    Project.objects.filter(name="demo").update(image_limit=2)
+    member.start("web/other")
+
+
+def test_a_deleted_image_takes_no_place(member, world):
+    member.push("web/app", "1.0")
+    Project.objects.filter(name="demo").update(image_limit=1)
+    trash.delete_images(world.member.actor, world.repository("web"), ["app"])
+    member.start("web/other")
+
+
+def test_an_upload_into_an_image_is_open_below_a_limit_that_was_lowered(member):
+    member.push("web/app", "1.0")
+    Project.objects.filter(name="demo").update(image_limit=0)
+    member.start("web/app")
+
+
+def test_an_upload_into_an_expired_image_is_refused_before_its_bytes_come(member, staged):
+    member.push("web/app", "1.0")
+    StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    for path, body in ((UPLOADS, b""), (f"{UPLOADS}?digest={sha256(DATA)}", DATA)):
+        refused = member.request("POST", path, 403, body=body, headers=OCTETS)
+        assert refused.codes == ["DENIED"]
+        assert "expired" in refused.message
+    assert staged() == 0
+    StoredImage.objects.update(expires_at=timezone.now() + timedelta(days=1))
+    member.start(NAME)
