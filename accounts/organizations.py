@@ -63,11 +63,18 @@ def find_user(email: str) -> User:
 
 
 def create_organization(name: str, display_name: str = "") -> tuple[Organization, bool]:
-    """Return the organization, and whether it was made now. Raises Refusal."""
+    """Return the organization, and whether it was made now. A display name is given to an existing one too.
+
+    Raises Refusal.
+    """
     check_display_name(display_name)
     if not 2 <= len(name) <= 64 or not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
         raise Refusal("an organization's name has 2 to 64 letters, digits, - or _")
-    return Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
+    organization, created = Organization.objects.get_or_create(name=name, defaults={"display_name": display_name})
+    if display_name and organization.display_name != display_name:
+        organization.display_name = display_name
+        organization.save(update_fields=["display_name"])
+    return organization, created
 
 
 @transaction.atomic
@@ -84,8 +91,8 @@ def add_user(
     """Return the user as a member of the organization, and whether the user was made now.
 
     ``by`` adds the user. ``invited_by`` is the label of the inviter when the user joins by an invitation.
-    An existing user keeps name and password, an existing member the role (``registry.members`` changes roles).
-    Raises Refusal.
+    An existing user keeps name and password (``update_user`` changes them), an existing member the role
+    (``registry.members`` changes roles). Raises Refusal.
     """
     check_display_name(name)
     _check_email(email)
@@ -104,6 +111,18 @@ def add_user(
     if joined:
         note_role(by, organization, user, None, membership.role, invited_by)
     return user, created
+
+
+def update_user(by: Actor, user: User, *, name: str = "", password: str | None = None) -> None:
+    """Set the name and the password of a user, as an operator; what is not given stays. The caller has checked both.
+
+    A new password ends the sessions of the user. Raises passwords.Busy.
+    """
+    if name and user.name != name:
+        user.name = name
+        user.save(update_fields=["name"])
+    if password is not None and passwords.set_by_operator(user, password):
+        audit.record(by, audit.Action.PASSWORD_CHANGE, person=user, detail={"by_operator": True})
 
 
 def _check_email(email: str) -> None:

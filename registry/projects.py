@@ -32,7 +32,7 @@ LIMITS = {  # the field of each quota
 def create(
     actor: Actor, organization: Organization, name: str, *, display_name: str = "", description: str = ""
 ) -> tuple[Project, bool]:
-    """Return the organization's project of this name, and whether it was made now (an existing one stays as it is).
+    """Return the organization's project of this name, and whether it was made now. An existing one stays as it is.
 
     The user who makes it becomes its first admin. Raises NameInvalid, Refusal (another organization has a project of
     this name, or the display name is too long).

@@ -59,6 +59,8 @@ def audit_words(event: AuditEvent) -> SafeString:
     words = _sentences().get(event.action) or event.action
     if event.action == Action.SIGNING_KEY_ROTATE and detail.get("withdrawn"):
         words = _("A new key signs tokens; all others were withdrawn, and every token in use failed")
+    if event.action == Action.PASSWORD_CHANGE and detail.get("by_operator"):
+        words = _("An operator set the password of {person}")
     return format_html(words, **values)
 
 

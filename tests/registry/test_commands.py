@@ -17,10 +17,11 @@ from django.core.management import call_command, get_commands, load_command_clas
 from django.core.management.base import CommandError
 from django.utils import timezone
 
-from accounts import keys, tokens
+from accounts import keys, passwords, tokens
 from accounts import tasks as account_tasks
 from accounts.models import (
     AccessKey,
+    AuditEvent,
     Organization,
     OrganizationMembership,
     Project,
@@ -153,15 +154,42 @@ def test_where_only_project_hosts_are_served_docker_logs_in_at_the_projects(worl
 
 
 def test_a_repository_that_is_there_stays_as_it_is(world):
-    again = run("createrepository", "demo/fixed", "--public", "--description", "other")
-    assert again == {
-        "repository": "demo/fixed",
-        "created": False,
-        "public": False,
-        "tag_overwrite": False,
-        "scan": "auto",
-    }
-    assert Repository.objects.get(name="fixed").description == ""
+    for options in ((), ("--no-tag-overwrite", "--scan", "auto")):
+        assert run("createrepository", "demo/fixed", *options) == {
+            "repository": "demo/fixed",
+            "created": False,
+            "public": False,
+            "tag_overwrite": False,
+            "scan": "auto",
+        }
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "named"),
+    [
+        ("demo/fixed", ("--public", "--description", "other"), "--description, --public"),
+        ("demo/web", ("--no-tag-overwrite", "--scan", "auto"), "--no-tag-overwrite"),
+        ("demo/web", ("--scan", "manual"), "--scan"),
+    ],
+)
+def test_other_settings_for_a_repository_that_is_there_are_refused(world, path, options, named):
+    before = everything()
+    with pytest.raises(CommandError, match=rf"{path} exists with other settings \({named}\)"):
+        run("createrepository", path, *options)
+    assert everything() == before
+
+
+def test_a_display_name_is_given_to_what_is_there(world):
+    for name in ("Acme", "Acme Mills"):
+        assert run("createorganization", "acme", "--display-name", name) == {"organization": "acme", "created": False}
+        assert not run("createproject", "acme", "demo", "--display-name", f"{name} demo")["created"]
+        assert Organization.objects.get(name="acme").display_name == name
+        assert Project.objects.get(name="demo").display_name == f"{name} demo"
+    run("createorganization", "acme")
+    run("createproject", "acme", "demo")
+    assert Organization.objects.get(name="acme").display_name == "Acme Mills"
+    assert Project.objects.get(name="demo").display_name == "Acme Mills demo"
+    assert Event.objects.filter(action="project.update", actor="manage.py createproject").count() == 2
 
 
 def test_options_of_a_new_repository(world):
@@ -194,6 +222,34 @@ def test_a_user_gets_roles_and_a_password_from_standard_input(world, monkeypatch
     assert OrganizationMembership.objects.get(user=user).role == "owner"
     given = ProjectMembership.objects.filter(user=user).values_list("project__name", "role")
     assert dict(given) == {"demo": "reader", "lab": "admin"}
+
+
+def test_a_user_that_is_there_gets_the_name_and_the_password(world, monkeypatch):
+    """Once for a user without a password, once for a user who has one; the same again changes nothing."""
+    for password, times in (
+        ("First-Passw0rd-kestrel", 1),
+        ("Second-Passw0rd-kestrel", 2),
+        ("Second-Passw0rd-kestrel", 2),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{password}\n"))
+        again = run("adduser", "Member@acme.test", "--organization", "acme", "--name", "Mina", "--password-stdin")
+        assert again == {"user": "member@acme.test", "created": False}
+        user = User.objects.get(email="member@acme.test")
+        assert user.name == "Mina"
+        assert passwords.authenticate(user.email, password, address="192.0.2.1") == user
+        events = AuditEvent.objects.filter(organization=None, action="password.change", subject="member@acme.test")
+        assert {(event.actor, event.detail["by_operator"]) for event in events} == {("manage.py adduser", True)}
+        assert events.count() == times
+    run("adduser", "member@acme.test", "--organization", "acme")
+    assert User.objects.get(email="member@acme.test").name == "Mina"
+
+
+def test_a_new_password_ends_the_sessions_of_the_user(world, monkeypatch, client):
+    client.force_login(world.member.user, backend="django.contrib.auth.backends.ModelBackend")
+    assert client.get("/profile").status_code == 200
+    monkeypatch.setattr(sys, "stdin", io.StringIO("First-Passw0rd-kestrel\n"))
+    run("adduser", "member@acme.test", "--organization", "acme", "--password-stdin")
+    assert client.get("/profile").status_code == 302
 
 
 def test_a_grant_can_be_changed(world):

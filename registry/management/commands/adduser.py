@@ -36,14 +36,13 @@ class Command(JsonCommand):
         roles = [_role(text) for text in options["project"]]
         organization = organizations.find_organization(options["organization"])
         actor = command_actor("adduser")
-        user, created = organizations.add_user(
-            organization,
-            options["email"],
-            role=options["role"],
-            name=options["name"],
-            password=sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
-            by=actor,
-        )
+        given = {
+            "name": options["name"],
+            "password": sys.stdin.readline().rstrip("\n") if options["password_stdin"] else None,
+        }
+        user, created = organizations.add_user(organization, options["email"], role=options["role"], **given, by=actor)
+        if not created:
+            organizations.update_user(actor, user, **given)
         if options["role"]:
             members.set_organization_role(actor, organization, user, OrganizationRole(options["role"]))
         for project, role in roles:

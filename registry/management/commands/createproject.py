@@ -20,7 +20,8 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         organization = organizations.find_organization(options["organization"])
-        project, created = projects.create(
-            command_actor("createproject"), organization, options["project"], display_name=options["display_name"]
-        )
+        actor, display_name = command_actor("createproject"), options["display_name"]
+        project, created = projects.create(actor, organization, options["project"], display_name=display_name)
+        if display_name and not created:
+            projects.update(actor, project, display_name=display_name)
         return {"project": project.name, "created": created, "host": hosts.Host(project.name).service}
