@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 DAYS = 30
 TOP = 8
+BIGGEST = 5
 RECENT = 8
 # Other collations pass over the slash, and put projects of one organization between those of another.
 BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
@@ -53,9 +54,20 @@ class Overview:
     pulls: list[tuple[date, int]]
     pushes: list[tuple[date, int]]
     biggest: list[dict[str, Any]]
+    smaller: int
     recent: dict[str, Any]
     attention: list[dict[str, Any]]
     known: dict[str, int]
+
+    @property
+    def pull_count(self) -> int:
+        """All pulls of these days."""
+        return sum(number for _day, number in self.pulls)
+
+    @property
+    def push_count(self) -> int:
+        """All pushes of these days."""
+        return sum(number for _day, number in self.pushes)
 
 
 def overview(project: Project) -> Overview:
@@ -64,7 +76,7 @@ def overview(project: Project) -> Overview:
     days = _days(project)
     live = Repository.objects.live().filter(project=project)
     biggest: list[Any] = list(
-        live.filter(usage__size__gt=0).order_by("-usage__size").values("name", size=F("usage__size"))[:TOP]
+        live.filter(usage__size__gt=0).order_by("-usage__size").values("name", size=F("usage__size"))[:BIGGEST]
     )
     largest = biggest[0]["size"] if biggest else 1
     for each in biggest:
@@ -79,6 +91,7 @@ def overview(project: Project) -> Overview:
         pulls=[(day, row.pulls if row else 0) for day, row in days],
         pushes=[(day, row.pushes if row else 0) for day, row in days],
         biggest=biggest,
+        smaller=repositories - len(biggest),
         recent=audit_log.recent(project, RECENT),
         attention=[*scans.attention(project, known), *_attention(project, repositories)],
         known=known,

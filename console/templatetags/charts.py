@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 register = template.Library()
 
 COLOURS = 6
-WIDTH, HEIGHT, LEFT, BOTTOM = 440, 150, 40, 20
+DAYS_BELOW = 20  # the height of their names
 SPARK_WIDTH, SPARK_HEIGHT = 87, 16  # three units a day
 NEARLY_FULL = 0.8
 
@@ -71,27 +71,64 @@ def sparkline(days: Sequence[int]) -> dict[str, Any]:
     return {"points": points, "total": sum(days), "days": len(days), "width": SPARK_WIDTH, "height": SPARK_HEIGHT}
 
 
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The vertical axis of a chart: ``height`` units for ``top``, and ticks as (y, number), 0 first.
+
+    The step between ticks is 1, 2, 2.5 or 5 times a power of ten. ``top`` is at most 1.05 times the highest number.
+    """
+
+    height: int
+    top: float
+    ticks: list[tuple[float, int]]
+
+    def y(self, number: float) -> float:
+        """Where a number is drawn."""
+        return round(self.height * (1 - number / self.top), 2)
+
+
+def scale(highest: int, height: int) -> Scale:
+    """The axis for numbers up to ``highest``: 0 and one or two ticks above it."""
+    drawn, step = Scale(height, max(1.0, highest * 1.05), []), _step(highest)
+    drawn.ticks.extend((drawn.y(number), number) for number in range(0, highest + 1, step))
+    return drawn
+
+
+def _step(highest: int) -> int:
+    """The smallest step that fits into ``highest`` at most twice."""
+    power = 1
+    while True:
+        for factor in (1, 2, 2.5, 5):
+            step = int(factor * power)
+            if step == factor * power and highest // step <= 2:
+                return step
+        power *= 10
+
+
 @register.inclusion_tag("console/parts/_days.html")
 def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
     """Columns of bytes, one a day."""
-    return days_chart(days, words, "c2", left=64) | {"is_size": True}
+    return days_chart(days, words, "c2") | {"is_size": True}
 
 
 @register.inclusion_tag("console/parts/_days.html", name="days_chart")
-def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1", left: int = LEFT) -> dict[str, Any]:
-    """Columns, one a day; their numbers stand in the ``left`` units."""
-    top = _round_up(max((number for _, number in days), default=0))
-    step = (WIDTH - left) / max(1, len(days))
+def days_chart(
+    days: Sequence[tuple[date, int]], words: str, colour: str = "c1", height: int = 120, *, has_days: bool = True
+) -> dict[str, Any]:
+    """Columns, one a day, the last one of today. ``height``: with the names of the days, if it has them."""
+    axis = scale(max((number for _, number in days), default=0), height - (DAYS_BELOW if has_days else 1))
+    step = 100 / max(1, len(days))
     columns = [
         {
-            "x": round(left + index * step, 2),
-            "width": round(step * 0.72, 2),
-            "step": round(step, 2),
-            "height": round((HEIGHT - BOTTOM) * number / top, 2),
-            "y": round((HEIGHT - BOTTOM) * (1 - number / top), 2),
+            "x": round(index * step, 3),
+            "width": round(step * 0.72, 3),
+            "step": round(step, 3),
+            "y": axis.y(number),
+            "height": round(axis.height - axis.y(number), 2),
             "day": day,
             "number": number,
-            "is_named": index % 7 == len(days) % 7,
+            "is_named": has_days and index % 7 == len(days) % 7,
+            "is_today": index == len(days) - 1,
         }
         for index, (day, number) in enumerate(days)
     ]
@@ -99,22 +136,9 @@ def days_chart(days: Sequence[tuple[date, int]], words: str, colour: str = "c1",
         "columns": columns,
         "words": words,
         "colour": colour,
-        "top": top,
-        "half": top // 2 if top > 1 else 0,
+        "ticks": axis.ticks,
         "total": sum(number for _, number in days),
-        "base": HEIGHT - BOTTOM,
-        "middle": (HEIGHT - BOTTOM) / 2,
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": left,
+        "days": len(days),
+        "base": axis.height,
+        "height": height,
     }
-
-
-def _round_up(number: int) -> int:
-    """The next of 1, 2, 5, 10, 20, 50 …"""
-    step = 1
-    while True:
-        for factor in (1, 2, 5):
-            if number <= step * factor:
-                return max(1, step * factor)
-        step *= 10

@@ -11,7 +11,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from console.templatetags.charts import segments
+from console.templatetags.charts import DAYS_BELOW, Scale, scale, segments
 from console.templatetags.numbers import count
 from console.templatetags.times import day
 from registry.models import Severity
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 register = template.Library()
 
-CHART_WIDTH, CHART_HEIGHT, CHART_LEFT, CHART_RIGHT, CHART_BOTTOM = 640, 190, 44, 64, 20
+CHART_HEIGHT = 200
 LABEL = 13  # how far two labels stand apart at least
 
 
@@ -196,40 +196,43 @@ def _word(name: str) -> str:
 
 @register.inclusion_tag("console/parts/_severity_chart.html")
 def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, Any]:
-    """Columns of findings by severity, one a day, stacked with the worst below; a day without a row stays empty."""
+    """Areas of findings by severity over days, stacked with the worst below.
+
+    A day without a row is drawn as the last one that has one; before the first row there is nothing.
+    """
     names = list(Report.COUNTS)
     rows = [(when, None if row is None else [int(getattr(row, name)) for name in names]) for when, row in days]
-    top = _round_up(max((sum(numbers) for _day, numbers in rows if numbers), default=0))
-    base = CHART_HEIGHT - CHART_BOTTOM
-    step = (CHART_WIDTH - CHART_LEFT - CHART_RIGHT) / max(1, len(rows))
-    columns = []
+    axis = scale(max((sum(numbers) for _day, numbers in rows if numbers), default=0), CHART_HEIGHT - DAYS_BELOW)
+    step = 100 / max(1, len(rows))
+    columns, drawn, last = [], [], list[int]()
     for index, (when, numbers) in enumerate(rows):
+        last = last if numbers is None else numbers
+        drawn.append(last)
         title = ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, numbers))
         columns.append(
             {
-                "x": round(CHART_LEFT + index * step, 2),
-                "step": round(step, 2),
-                "width": round(step * 0.8, 2),
+                "x": round(index * step, 3),
+                "step": round(step, 3),
                 "day": when,
                 "title": title or (_("no record") if numbers is None else _("none")),
-                "parts": _stack(names, numbers or [], base, top),
                 "is_named": index % 21 == len(rows) % 21 and index < len(rows) - 10,
             }
         )
-    last = next((numbers for _day, numbers in reversed(rows) if numbers), [])
     return {
         "columns": columns,
-        "labels": _labels(_stack(names, last, base, top)),
+        "areas": [
+            {"name": name, "points": _area(drawn, number, step, axis)}
+            for number, name in enumerate(names)
+            if any(each and each[number] for each in drawn)
+        ],
+        "labels": _labels(names, last, axis),
         "words": words,
         "now": ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, last)) or _("none"),
-        "top": top,
-        "half": top // 2 if top > 1 else 0,
-        "base": base,
-        "middle": base / 2,
-        "width": CHART_WIDTH,
+        "is_empty": not any(any(numbers) for numbers in drawn),
+        "days": len(rows),
+        "ticks": axis.ticks,
+        "base": axis.height,
         "height": CHART_HEIGHT,
-        "left": CHART_LEFT,
-        "right": CHART_WIDTH - CHART_RIGHT,
     }
 
 
@@ -237,33 +240,27 @@ def _named(names: list[str], numbers: list[int] | None) -> list[Count]:
     return counts_of(dict(zip(names, numbers or [], strict=False)))
 
 
-def _stack(names: list[str], numbers: list[int], base: float, top: int) -> list[dict[str, Any]]:
-    parts, below = [], 0
+def _area(days: list[list[int]], severity: int, step: float, axis: Scale) -> str:
+    """The points around one severity: its upper edge from the first day to the last, its lower edge back."""
+    upper, lower = [], []
+    for index, numbers in enumerate(days):
+        below, above = sum(numbers[:severity]), sum(numbers[: severity + 1])
+        for x in (index * step, (index + 1) * step):
+            upper.append(f"{x:.2f},{axis.y(above)}")
+            lower.append(f"{x:.2f},{axis.y(below)}")
+    return " ".join([*upper, *reversed(lower)])
+
+
+def _labels(names: list[str], numbers: list[int], axis: Scale) -> list[dict[str, Any]]:
+    """What the areas are on the last day, beside them: from below upwards, never one over another."""
+    labels, lowest, below = [], float(axis.height), 0
     for name, number in zip(names, numbers, strict=False):
         if number:
-            y, height = base * (1 - (below + number) / top), base * number / top
-            parts.append({"name": name, "y": round(y, 2), "height": round(height, 2), "number": number})
+            y = min(axis.y(below + number / 2) + 4, lowest)
+            labels.append({"y": round(y, 2), "letter": name[0].upper(), "number": number})
+            lowest = y - LABEL
         below += number
-    return parts
-
-
-def _labels(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What the pieces of the last column are, beside them: from below upwards, never one over another."""
-    labels, lowest = [], float(CHART_HEIGHT - CHART_BOTTOM)
-    for part in parts:
-        y = min(part["y"] + part["height"] / 2 + 4, lowest)
-        labels.append({"y": round(y, 2), "letter": part["name"][0].upper(), "number": part["number"]})
-        lowest = y - LABEL
     return labels
-
-
-def _round_up(number: int) -> int:
-    step = 1
-    while True:
-        for factor in (1, 2, 4, 5, 8):
-            if number <= step * factor:
-                return max(1, step * factor)
-        step *= 10
 
 
 # ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ EXPRESSIONS = {
     "level": {"warn", "full"},
     "message.level_tag": {"warning", "error"},
     "name": SEVERITIES,
-    "part.name": SEVERITIES,
+    "area.name": SEVERITIES,
     "program": {"docker", "podman", "skopeo"},
     "segment.colour": CHART_COLOURS | SEVERITIES,
 }
