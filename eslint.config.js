@@ -5,7 +5,12 @@ export default [
     files: ["static/**/*.js"],
     languageOptions: {
       sourceType: "script",
-      globals: { document: "readonly", localStorage: "readonly", navigator: "readonly", setTimeout: "readonly" },
+      globals: Object.fromEntries(
+        ["document", "Event", "localStorage", "MutationObserver", "navigator", "setTimeout", "URL"].map((name) => [
+          name,
+          "readonly",
+        ]),
+      ),
     },
     linterOptions: { reportUnusedDisableDirectives: "error" },
     rules: {

@@ -120,6 +120,7 @@ _project: list[URLPattern | URLResolver] = [
 urlpatterns = [
     path("", projects.home, name="home"),
     path("search", search.show, name="search"),
+    path("search/suggestions", search.suggestions, name="suggestions"),
     path("sign-in", sign_in.sign_in, name="sign_in"),
     path("sign-out", sign_in.sign_out, name="sign_out"),
     path("password/forgotten", password.forgotten, name="forgotten"),

@@ -1,8 +1,9 @@
-// What HTML cannot do alone: copy text, show the commands of one program, send a form once, focus the search with "/".
+// What HTML cannot do alone: copy text, show the commands of one program, send a form once. keyboard.js has the keys.
 // Every page works without this file. It runs before the page is drawn, so that nothing moves afterwards.
 "use strict";
 
 const COPIED_MILLISECONDS = 1500;
+const TOAST_MILLISECONDS = 100;
 const SENT_MILLISECONDS = 5000;
 const CHECKBOXES = "tbody input[type=checkbox]";
 
@@ -12,6 +13,7 @@ root.dataset.program = savedProgram() ?? "docker";
 
 document.addEventListener("DOMContentLoaded", () => {
   pressProgram();
+  sayToasts();
   const tab = document.querySelector(".tabs [aria-current]");
   // On a phone the tab of this page may lie outside of the screen.
   if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
@@ -31,12 +33,6 @@ document.addEventListener("keydown", (event) => {
       menu.open = false;
       menu.querySelector("summary").focus();
     }
-  }
-  const isTyping = event.target.closest("input, textarea, select, [contenteditable]");
-  const search = document.getElementById("search");
-  if (event.key === "/" && search && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
-    event.preventDefault();
-    search.focus();
   }
 });
 
@@ -61,6 +57,22 @@ document.addEventListener("change", ({ target }) => {
   if (count) count.textContent = form.querySelectorAll(`${CHECKBOXES}:checked`).length;
   if (target.matches("[data-submit]")) form.requestSubmit();
 });
+
+// A screen reader reads what is added to a live region, not what is in it when the page comes.
+function sayToasts() {
+  const region = document.querySelector(".toasts");
+  const toasts = [...region.children];
+  region.replaceChildren();
+  setTimeout(() => region.append(...toasts), TOAST_MILLISECONDS);
+}
+
+function say(words) {
+  const region = document.getElementById("said");
+  region.textContent = "";
+  setTimeout(() => {
+    region.textContent = words;
+  }, TOAST_MILLISECONDS);
+}
 
 function openMenus() {
   return document.querySelectorAll("details.menu[open]");
@@ -97,6 +109,7 @@ async function copy(button) {
   const { title } = button;
   button.classList.add("is-copied");
   button.title = document.body.dataset.copied;
+  say(document.body.dataset.copied);
   setTimeout(() => {
     button.classList.remove("is-copied");
     button.title = title;

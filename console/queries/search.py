@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from django.db.models import Count, F, Max, Q
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, TextField, Value
+from django.db.models.functions import Concat
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from console.queries import scans
 from console.queries.shared import layout
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 SHOWN = 25
 WHERE = 100  # digests that are listed of those in which something is
 LEAST = 2
+SUGGESTED = 5  # of each kind
 
 
 @dataclass(slots=True)
@@ -113,6 +118,99 @@ def search(actor: Actor, words: str) -> Found:
         .order_by("-started_at")[:SHOWN]
     )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A page: what it is about, and its path."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Suggestions of one kind, with the words and the icon of the kind."""
+
+    words: str
+    icon: str
+    rows: list[Suggestion]
+
+
+def suggestions(actor: Actor, words: str) -> list[Group]:
+    """The first pages whose names hold the words, by kind: projects, repositories, images, tags, vulnerabilities.
+
+    Without words: projects. Only what the actor may see. At most five queries.
+    """
+    projects = layout.projects_of(actor)
+    path = projects.annotate(path=Concat("organization__name", Value("/"), "name", output_field=TextField()))
+    named = path.filter(path__icontains=words) if words else path
+    found = [
+        Group(
+            _("Projects"),
+            "package",
+            [
+                Suggestion(each.name, reverse("console:overview", args=[each.name]))
+                for each in named.order_by("name")[:SUGGESTED]
+            ],
+        )
+    ]
+    if len(words) >= LEAST:
+        reach = access.permitted(Repository.objects.filter(project__in=projects), actor, Action.VIEW)
+        found += [
+            _suggested_repositories(reach, words),
+            _suggested_images(reach, words),
+            _suggested_tags(reach, words),
+            _suggested_vulnerabilities(reach, words),
+        ]
+    return [group for group in found if group.rows]
+
+
+def _suggested_repositories(reach: Any, words: str) -> Group:
+    path = Concat("project__name", Value("/"), "name", output_field=TextField())
+    found = reach.annotate(path=path).filter(path__icontains=words).select_related("project").order_by("path")
+    rows = [
+        Suggestion(str(each), reverse("console:repository", args=[each.project.name, each.name]))
+        for each in found[:SUGGESTED]
+    ]
+    return Group(_("Repositories"), "boxes", rows)
+
+
+def _suggested_images(reach: Any, words: str) -> Group:
+    found = Image.objects.live().filter(repository__in=reach.values("pk"), path__icontains=words)
+    rows = [
+        Suggestion(each.path, reverse("console:image", args=_place(each)))
+        for each in found.select_related("repository__project").order_by("path")[:SUGGESTED]
+    ]
+    return Group(_("Images"), "layers", rows)
+
+
+def _suggested_tags(reach: Any, words: str) -> Group:
+    image, _colon, tag = words.rpartition(":")
+    found = Tag.objects.live().filter(image__deletion=None, image__path__icontains=image, name__startswith=tag)
+    newest = _in_reach(found, reach.values("pk")).select_related("image__repository__project").order_by("-pk")
+    rows = [
+        Suggestion(f"{each.image.path}:{each.name}", reverse("console:manifest", args=[*_place(each.image), each.name]))
+        for each in newest[:SUGGESTED]
+    ]
+    return Group(_("Tags"), "tag", rows)
+
+
+def _suggested_vulnerabilities(reach: Any, words: str) -> Group:
+    there = _in_live(Finding.objects.current().filter(vulnerability=OuterRef("pk")), reach.values("pk"))
+    found = Vulnerability.objects.none()
+    if words.upper().startswith(("CVE-", "GHSA-")):
+        prefix, _dash, rest = words.partition("-")
+        spellings = Q(name__startswith=f"{prefix.upper()}-{rest}") | Q(
+            name__startswith=f"{prefix.upper()}-{rest.lower()}"
+        )
+        found = Vulnerability.objects.filter(spellings, Exists(there)).order_by("-name")[:SUGGESTED]
+    rows = [Suggestion(each.name, f"{reverse('console:search')}?{urlencode({'q': each.name})}") for each in found]
+    return Group(_("Vulnerabilities"), "shield-alert", rows)
+
+
+def _place(image: Image) -> list[str]:
+    return [image.repository.project.name, image.repository.name, image.name]
 
 
 def _looks_like_digest(words: str) -> bool:

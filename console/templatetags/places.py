@@ -17,6 +17,15 @@ def place_url(context: template.Context, view: str, **more: Any) -> str:
     return address
 
 
+@register.simple_tag(takes_context=True)
+def place_name(context: template.Context) -> dict[str, str]:
+    """The project, repository or image that the page belongs to: its ``name`` and the ``path`` of its page."""
+    place = context["place"]
+    view = "image" if place.maybe_image else "repository" if place.maybe_repository else "overview"
+    what = place.maybe_image or place.maybe_repository or place.project
+    return {"name": str(what), "path": place.url(view)}
+
+
 @register.inclusion_tag("console/parts/_tab.html", takes_context=True)
 def tab(context: template.Context, view: str, words: str, count: int | None = None, **more: Any) -> dict[str, Any]:
     """A tab that leads to a page, marked when that page is shown or the context variable ``tab`` names it.

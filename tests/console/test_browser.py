@@ -325,13 +325,20 @@ def test_lists_filter_without_reload_and_menus_by_keyboard(browser, server):
         expect(page.get_by_role("link", name="1", exact=True)).to_have_count(0)
         assert page.evaluate("window.stayed")
         assert "q=2" in page.url
-        page.evaluate("document.activeElement.blur()")
+        page.get_by_role("checkbox", name="2").focus()
         page.keyboard.press("/")
         assert page.evaluate("document.activeElement.id") == "search"
         account = page.get_by_label("Account")
         account.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("link", name="Profile")).to_be_visible()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        expect(page.get_by_role("link", name="Access keys")).to_be_focused()
+        page.keyboard.press("Home")
+        expect(page.get_by_role("link", name="Profile")).to_be_focused()
+        page.keyboard.press("End")
+        expect(page.get_by_role("button", name="Sign out")).to_be_focused()
         page.keyboard.press("Escape")
         expect(page.get_by_role("link", name="Profile")).to_be_hidden()
         page.goto(APP)
@@ -341,6 +348,64 @@ def test_lists_filter_without_reload_and_menus_by_keyboard(browser, server):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_places_are_reached_by_keyboard(browser, server):
+    with visit(browser, server, "admin") as page:
+        page.goto(APP)
+        page.goto("/projects/demo/members")
+        page.keyboard.press("Control+k")
+        words = page.get_by_role("combobox", name="Project, repository, image, tag or CVE")
+        expect(words).to_be_focused()
+        places = page.get_by_role("listbox", name="Places").get_by_role("option")
+        expect(places.first).to_have_text("demo/web/app")  # the place before this one
+        expect(places.first).to_have_attribute("aria-selected", "true")
+        words.fill("cve-2026-1")
+        expect(places).to_have_text(["CVE-2026-1", "Search for “cve-2026-1”"])
+        words.fill("demo/web/app:2")
+        expect(places).to_have_text(["demo/web/app:2", "Search for “demo/web/app:2”"])
+        page.keyboard.press("ArrowDown")
+        expect(places.last).to_have_attribute("aria-selected", "true")
+        page.keyboard.press("ArrowDown")
+        assert words.get_attribute("aria-activedescendant") == places.first.get_attribute("id")
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**{APP}-/manifests/2")
+        page.keyboard.press("Control+k")
+        page.keyboard.press("Escape")
+        expect(words).to_be_hidden()
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_a_click_with_shift_checks_all_rows_between(browser, server):
+    with visit(browser, server, "admin") as page:
+        page.goto(APP)
+        boxes = page.locator("tbody").get_by_role("checkbox")
+        assert boxes.count() == 2
+        boxes.first.click()
+        boxes.last.click(modifiers=["Shift"])
+        expect(boxes.first).to_be_checked()
+        expect(page.locator("[data-checked-count]")).to_have_text("2")
+        boxes.last.click()
+        boxes.first.click(modifiers=["Shift"])
+        expect(page.locator("[data-checked-count]")).to_have_text("0")
+
+
+def test_what_was_done_and_copied_is_read_aloud(browser, server):
+    with visit(browser, server, "admin") as page:
+        page.goto(APP)
+        page.get_by_role("button", name=f"Copy {server.host}/demo/web/app", exact=True).click()
+        expect(page.locator("#said")).to_have_text("Copied")
+        page.goto(f"{APP}-/settings")
+        page.add_init_script(
+            "document.addEventListener('DOMContentLoaded', () => new MutationObserver(() => window.added = true)"
+            ".observe(document.querySelector('.toasts'), {childList: true}))"
+        )
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_contain_text("app has been saved.")
+        assert page.evaluate("window.added")
 
 
 def test_commands_are_those_of_the_program_that_was_chosen(browser, server):

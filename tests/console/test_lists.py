@@ -155,6 +155,7 @@ def test_what_every_page_costs(console, world, scanned):
     }
     pages["home"] += "?all=1"
     pages["search"] += "?q=app"
+    pages["suggestions"] += "?q=app"
     pages["search of a vulnerability"] = f"{reverse('console:search')}?q=CVE-2026-2"
     pages["search of a package"] = f"{reverse('console:search')}?q=curl"
     pages["compare with a digest"] = f"{pages['compare']}?with=latest"

@@ -36,6 +36,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "confirm_notifications": (PUBLIC, {"token": "none"}, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
+    "suggestions": (PERSONAL, {}, 200),
     "appearance": (PERSONAL, {}, 302),
     "profile": (PERSONAL, {}, 200),
     "password": (PERSONAL, {}, 200),

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 SHEETS = sorted((SOURCE / "static").glob("*.css"))
 PAGES = [path for path in sorted((SOURCE / "templates").rglob("*.html")) if "mail" not in path.parts]
 TAGS = sorted((SOURCE / "console").rglob("*.py"))
-SCRIPT = (SOURCE / "static" / "console.js").read_text()
+SCRIPT = "".join(path.read_text() for path in sorted((SOURCE / "static").glob("*.js")))
 
 # The classes that an expression in a class attribute may become, as far as style sheets know them.
 SEVERITIES = {"critical", "high", "medium", "low", "unknown"}
@@ -85,7 +85,7 @@ def test_the_expressions_in_class_attributes_are_known_and_their_classes_styled(
 
 def test_every_class_that_the_script_looks_for_is_written_somewhere(written):
     looked_for = set(re.findall(rf'(?:closest|querySelector(?:All)?)\("[^"]*?\.({CLASS})', SCRIPT))
-    assert looked_for == {"tabs", "toast", "menu"}
+    assert looked_for == {"tabs", "toast", "toasts", "menu", "sheet"}
     assert looked_for <= written
 
 
