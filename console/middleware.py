@@ -1,4 +1,4 @@
-"""What all pages of the console share: language, time zone, host, and the policy about what they may load."""
+"""What all pages of the console share: language, zone, host, compression, and the policy about what they may load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousOperation
+from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
@@ -20,7 +21,7 @@ from registry.middleware import is_registry_api
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.http import HttpRequest, HttpResponse
+    from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 POLICY = (
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
@@ -65,6 +66,20 @@ class ConsoleMiddleware:
             response.headers["Referrer-Policy"] = "strict-origin"
         response.headers["Vary"] = "Cookie, Accept-Language, HX-Request"
         return response
+
+
+class CompressPagesMiddleware(GZipMiddleware):
+    """Compresses HTML. Django adds a file name of random length, so that lengths tell nothing of the page (BREACH).
+
+    Downloads are streams, and images are compressed already: they pass as they are.
+    """
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        """Compress a page; return other answers as they are."""
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        if response.streaming or not is_page or is_registry_api(request):
+            return response
+        return super().process_response(request, response)
 
 
 def _page_at_public_url(request: HttpRequest) -> str:

@@ -54,6 +54,7 @@ MIDDLEWARE = [
     "registry.middleware.RequestMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "registry.middleware.FormLimitMiddleware",
+    "console.middleware.CompressPagesMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
