@@ -121,9 +121,9 @@ class Story:
         was, self.before = self.before, self._marks()
         Event.objects.filter(pk__gt=was[Event]).update(at=moment)
         AuditEvent.objects.filter(pk__gt=was[AuditEvent]).update(at=moment)
-        Tag.objects.filter(pk__gt=was[Tag]).update(started_at=moment)
+        Tag.objects.filter(pk__gt=was[Tag]).update(started_at=moment, pushed_at=moment)
         Tag.objects.filter(closed_by__gt=was[Event]).update(ended_at=moment)
-        Manifest.objects.filter(pk__gt=was[Manifest]).update(pushed_at=moment)
+        Manifest.objects.filter(pk__gt=was[Manifest]).update(pushed_at=moment, last_pushed_at=moment)
         Deletion.objects.filter(pk__gt=was[Deletion]).update(at=moment, purge_after=moment + timedelta(days=14))
         late = moment + timedelta(minutes=2)
         Scan.objects.filter(pk__gt=was[Scan]).update(
@@ -356,23 +356,31 @@ def count_severities() -> None:
         )
 
 
-def settle(story: Story, people: dict[str, Persona]) -> None:
-    """What people set up once: acceptances, a cleanup policy, notifications, limits of images."""
+def settle(story: Story, people: dict[str, Persona], days_ago: int) -> None:
+    """What people set up once, each on its day: an acceptance, a cleanup policy, a description."""
     from registry import images, repositories
     from registry.cleanup import policies
     from registry.models import Image
     from scanning import acceptances
+
+    admin, web = people["jihye"].actor, repositories.find("shop/web")
+    acts = {
+        40: lambda: acceptances.accept(admin, web, "CVE-2011-3374", reason="apt is not reachable from the network"),
+        20: lambda: policies.set_policy(admin, web, tag_days=60, keep_last=10, untagged_days=14),
+        6: lambda: images.update(admin, Image.objects.get(path="shop/web/storefront"), description="The shop itself"),
+    }
+    if days_ago in acts:
+        acts[days_ago]()
+        story.at(story.moment(days_ago))
+
+
+def notify(story: Story) -> None:
+    """Mails about scans, and a vulnerability database of this morning."""
+    from registry import repositories
     from scanning.models import DatabaseRefresh
     from tests.support.factories import subscribe
 
-    web = repositories.find("shop/web")
-    admin = people["jihye"].actor
-    acceptances.accept(admin, web, "CVE-2011-3374", reason="apt is not reachable from the network")
-    story.at(story.moment(40))
-    policies.set_policy(admin, web, tag_days=60, keep_last=10, untagged_days=14)
-    images.update(admin, Image.objects.get(path="shop/web/storefront"), description="The shop itself")
-    story.at(story.moment(20))
-    subscribe(web.project, recipients=["jihye@acme.test", "daniel@acme.test"])
+    subscribe(repositories.find("shop/web").project, recipients=["jihye@acme.test", "daniel@acme.test"])
     DatabaseRefresh.objects.create(source="a file", updated_at=story.now - timedelta(hours=7))
 
 
@@ -418,11 +426,12 @@ def main() -> None:
                 promote(story, people["jihye"], path, days_ago)
             if story.random.random() < 0.05:
                 clear_up(story, people["daniel"], path, days_ago)
+        settle(story, people, days_ago)
         if days_ago % 14 == 0:
             charts(story, machine, days_ago, (DAYS - days_ago) // 14)
         if days_ago % 10 == 0:
             print(f"{DAYS - days_ago} of {DAYS} days", flush=True)
-    settle(story, people)
+    notify(story)
     Scan.objects.open().filter(requested_at__lt=story.now - timedelta(days=1)).delete()
     count_pulls(story)
     count_severities()
