@@ -77,17 +77,17 @@ def check_expiry(image: Image) -> None:
 def check_push(repository: Repository, name: str) -> None:
     """Lock the repository, and refuse an upload whose manifest would be refused. One query on SQLite.
 
-    Raises NameUnknown (the repository is deleted), Denied (the image has expired, or it is new and the repository has
-    its quota of images). The push of the manifest checks again, under the lock that makes it exact.
+    Raises NameUnknown (the repository is deleted), Denied (the image has expired, or it is new or empty and the
+    repository has its quota of images). The push of the manifest checks again, under the lock that makes it exact.
     """
     path = f"{repository}/{name}"
     image = Image.objects.live().filter(path=path)
-    all_images = Image.objects.live().filter(repository=OuterRef("pk")).order_by().values("repository")
+    all_images = Image.objects.with_contents().filter(repository=OuterRef("pk")).order_by().values("repository")
     number = Coalesce(Subquery(all_images.annotate(number=Count("pk")).values("number")), 0)
     locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share()
     found = locked.values_list(
         Subquery(image.values("expires_at")[:1]),
-        Case(When(Exists(image), then=None), default=number, output_field=IntegerField()),
+        Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
     ).first()
     if found is None:
         raise NameUnknown
@@ -109,7 +109,7 @@ def permitted_paths(actor: Actor, project: str, last: str, limit: int) -> list[s
     """
     # A token for the catalog names no repository: the actor's scope does not count.
     visible = access.permitted(Repository.objects.all(), replace(actor, scope=None), access.Action.PULL)
-    found = Image.objects.live().filter(path__gt=f"{project}/{last}" if project else last)
+    found = Image.objects.with_contents().filter(path__gt=f"{project}/{last}" if project else last)
     if project:
         found = found.filter(path__lt=f"{project}0")  # "0" follows "/" in ASCII
     # "+ 0" keeps SQLite from using the index on repository, which would read all images and sort them. Instead it walks

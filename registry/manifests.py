@@ -297,17 +297,21 @@ def _check_tags(wanted: list[str]) -> None:
 
 
 def _lock_image(repository: Repository, name: names.ImageName) -> Image:
-    """Lock and return the image; create it on first push. Locks the repository FOR KEY SHARE, so it stays undeleted."""
+    """Lock and return the image; create it on first push. Locks the repository FOR KEY SHARE, so it stays undeleted.
+
+    An image that is new or empty is counted for the quota of images, under the lock that this count needs.
+    """
     locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
     if locked is None:
         raise errors.NameUnknown
     live = Image.objects.live().filter(path=str(name))
-    image = live.select_for_update(no_key=True).first()
+    image = live.filter(emptied_at=None).select_for_update(no_key=True).first()
     if image is None:
         Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
         image = live.select_for_update(no_key=True).first()
+        if image is None or image.emptied_at is not None:
+            quotas.check_images(locked)
     if image is None:
-        quotas.check_images(locked)
         image = Image.objects.create(repository=locked, name=name.image, path=str(name))
     image.repository = locked
     images.check_expiry(image)
@@ -350,8 +354,8 @@ def _store(
         manifest.deletion = None
         manifest.pushed_at = manifest.last_pushed_at = timezone.now()
         manifest.save(update_fields=["deletion", "pushed_at", "last_pushed_at"])
-    image.pushed_at = timezone.now()
-    image.save(update_fields=["pushed_at"])
+    image.pushed_at, image.emptied_at = timezone.now(), None
+    image.save(update_fields=["pushed_at", "emptied_at"])
     audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
     return manifest, True
 

@@ -49,9 +49,12 @@ def check_repositories(project: Project) -> None:
 
 
 def check_images(repository: Repository, used: int | None = None) -> None:
-    """Raises Denied when the (locked) repository is full. ``used``: the number of its images, if it is known."""
+    """Raises Denied when the (locked) repository is full. Empty images do not count.
+
+    ``used``: the number of its images, if it is known.
+    """
     if used is None:
-        used = Image.objects.live().filter(repository=repository).count()
+        used = Image.objects.with_contents().filter(repository=repository).count()
     _check(used, repository.project.image_limit, repository, "images")
 
 

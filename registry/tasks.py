@@ -74,8 +74,8 @@ def clean_repositories() -> int:
 
 @shared_task
 def purge_deletions() -> int:
-    """Purge deletions whose time in Recovery is over."""
-    return trash.purge()
+    """Purge deletions whose time in Recovery is over, and images that stayed empty for as long."""
+    return trash.purge() + trash.sweep_images()
 
 
 @shared_task

@@ -85,7 +85,7 @@ def overview(project: Project) -> Overview:
     known = scans.add_up(scans.by_repository(scans.tagged(image__repository__project=project)))
     return Overview(
         repositories=repositories,
-        images=Image.objects.live().filter(repository__project=project, repository__deletion=None).count(),
+        images=Image.objects.with_contents().filter(repository__project=project, repository__deletion=None).count(),
         size=usage.size if usage else None,
         measured_at=usage.measured_at if usage else None,
         pulls=[(day, row.pulls if row else 0) for day, row in days],
@@ -129,7 +129,7 @@ def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
 def usage(project: Project) -> dict[str, Any]:
     """How full the project is. Five queries."""
     live = Repository.objects.live().filter(project=project)
-    images = Count("images", filter=Q(images__deletion=None))
+    images = Count("images", filter=Q(images__deletion=None, images__emptied_at=None))
     fullest = list(live.annotate(number=images).filter(number__gt=0).order_by("-number", "name")[:TOP])
     tags = (
         Tag.objects.live()
@@ -157,8 +157,8 @@ def usage(project: Project) -> dict[str, Any]:
 
 
 def image_count() -> Subquery:
-    """How many live images a repository has, for annotating."""
-    live = Image.objects.live().filter(repository=OuterRef("pk")).order_by()
+    """How many images with contents a repository has, for annotating."""
+    live = Image.objects.with_contents().filter(repository=OuterRef("pk")).order_by()
     return Subquery(live.values("repository").annotate(number=Count("pk")).values("number"))
 
 

@@ -64,12 +64,18 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Seven queries."""
-    live = Image.objects.live().filter(repository=repository)
-    found, search = live, wanted.get("q", "").strip()
+    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Eight queries.
+
+    Empty images are left out; ``contents=none`` in the query string asks for these instead.
+    """
+    live = Image.objects.with_contents().filter(repository=repository)
+    empty = Image.objects.live().filter(repository=repository, emptied_at__isnull=False)
+    is_empty = wanted.get("contents") == "none"
+    found = empty if is_empty else live
+    search = wanted.get("q", "").strip()
     if search:
         found = found.filter(name__icontains=search)
-    page: Listing[Any] = listing.page(found, wanted, IMAGE_SORTS, search=search)
+    page: Listing[Any] = listing.page(found, wanted, IMAGE_SORTS, search=search, is_filtered=is_empty)
     shown = [image.pk for image in page.rows]
     counts = dict(
         Tag.objects.live().filter(image__in=shown).values_list("image").annotate(number=Count("pk")).order_by()
@@ -84,7 +90,8 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
         image.latest = by_image.get(image.pk)
         image.worst = scans.worst_of(known.get(image.pk))
     usage = RepositoryUsage.objects.filter(repository=repository).first()
-    return {"listing": page, "total": live.count(), "usage": usage}
+    numbers = {"total": live.count(), "empty_count": empty.count()}
+    return {"listing": page, "usage": usage, "is_empty": is_empty, **numbers}
 
 
 def consequences(repository: Repository) -> dict[str, Any]:

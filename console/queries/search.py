@@ -93,7 +93,7 @@ def search(actor: Actor, words: str) -> Found:
         return found
     found.package = _package(words, reach)
     image_words, _, tag_words = words.rpartition(":")
-    live = Image.objects.live().filter(repository__in=reach).select_related("repository__project")
+    live = Image.objects.with_contents().filter(repository__in=reach).select_related("repository__project")
     if words.partition(":")[0] in digests.HEX_LENGTHS or _looks_like_digest(words):
         wanted = words if ":" in words else f"sha256:{words}"
         # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.

@@ -116,11 +116,17 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """Images that are not deleted."""
         return self.filter(deletion=None)
 
+    def with_contents(self) -> Self:
+        """Live images that have a digest. Lists, the catalog and the quota of images leave out the others."""
+        return self.live().filter(emptied_at=None)
+
 
 class Image(models.Model):
     """An image: tags and manifests. A lock on its row protects them.
 
     ``path`` is the full project/repository/image: names never change, and one index serves look-ups and lists.
+    ``emptied_at``: when its last digest was deleted; None if it has one. An empty image keeps its settings for the time
+    of Recovery, then ``trash.sweep_images`` deletes it.
     """
 
     repository = models.ForeignKey(Repository, on_delete=models.PROTECT, related_name="images")
@@ -131,6 +137,7 @@ class Image(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     pushed_at = models.DateTimeField(default=timezone.now)
     pulled_at = models.DateTimeField(null=True, blank=True)
+    emptied_at = models.DateTimeField(null=True, blank=True)
     deletion = deletion_key("images")
 
     objects = ImageQuerySet.as_manager()
@@ -143,6 +150,7 @@ class Image(models.Model):
             models.Index(fields=["repository", "path"], name="images_by_name", condition=LIVE),
             models.Index(fields=["repository", "-pushed_at", "-id"], name="images_by_push", condition=LIVE),
             models.Index(fields=["deletion"], name="deleted_images", condition=DELETED),
+            models.Index(fields=["emptied_at"], name="empty_images", condition=models.Q(emptied_at__isnull=False)),
         ]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Deleted content: how it gets here (deleting), comes back (restoring), and ends (purging)."""
 
 from .deleting import Consequences, consequences, delete_images, delete_references, delete_repository
-from .purging import hold, purge, purge_now
+from .purging import hold, purge, purge_now, sweep_images
 from .restoring import Restored, SkippedTag, listed, restore
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "purge",
     "purge_now",
     "restore",
+    "sweep_images",
 ]

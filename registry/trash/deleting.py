@@ -93,6 +93,8 @@ def delete_references(
         for tag in alone:
             tags.close(tag, of_tags[tag.pk], deletion)
         Manifest.objects.filter(pk__in=going).update(deletion=deletion)
+        if going and not Manifest.objects.live().filter(image=image).exists():
+            Image.objects.filter(pk=image.pk).update(emptied_at=deletion.at)
     return deletion
 
 

@@ -1,4 +1,4 @@
-"""Purging: the end of what was deleted and not restored in time, and the hold that puts it off.
+"""Purging: the end of what was deleted and not restored in time, of images that stayed empty, and the hold.
 
 A purge deletes rows for good, a piece in a transaction; the next purge goes on with a deletion that it finds begun.
 Locks: repository -> images by id -> deletion -> its parts, newest first -> reviews of blobs by id.
@@ -10,11 +10,13 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.actors import SYSTEM
 from accounts.errors import Refusal
 from registry import audit, blobs, errors, uploads
 from registry.database.transactions import retried
@@ -34,6 +36,7 @@ from registry.models import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from django.db.models import QuerySet
 
@@ -108,6 +111,35 @@ def purge(limit: int = 1000) -> int:
         except (Refusal, IntegrityError):  # the next deletion may be purged all the same
             logger.exception("deletion %s could not be purged", pk)
     return ended
+
+
+def sweep_images(limit: int = 1000) -> int:
+    """Delete up to ``limit`` images that have been empty for the time of Recovery. Returns how many are gone.
+
+    An image whose digests are still held or being purged stays until they are gone.
+    """
+    due = _empty_images(timezone.now()).order_by("pk").values_list("pk", flat=True)
+    return sum(_sweep(pk) for pk in list(due[:limit]))
+
+
+def _empty_images(now: datetime) -> QuerySet[Image]:
+    manifests, deletions = (model.objects.filter(image=OuterRef("pk")) for model in (Manifest, Deletion))
+    over = now - timedelta(days=settings.RECOVERY_DAYS)
+    return Image.objects.live().filter(~Exists(manifests), ~Exists(deletions), emptied_at__lte=over)
+
+
+@retried
+def _sweep(image_id: int) -> bool:
+    with transaction.atomic():
+        found = _empty_images(timezone.now()).select_for_update(of=("self",)).filter(pk=image_id)
+        image = found.select_related("repository__project").first()
+        if image is None:
+            return False
+        audit.record(
+            SYSTEM, Action.DELETION_PURGE, image.repository.project, path=image.path, kind=Kind.IMAGE.value, name=""
+        )
+        image.delete()
+        return True
 
 
 def _purge(deletion_id: int) -> bool:

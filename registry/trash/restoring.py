@@ -148,7 +148,7 @@ def _restore_repository(actor: Actor, deletion: Deletion, undoes: Collection[int
     quotas.check_repositories(repository.project)
     event = audit.record(actor, Action.REPOSITORY_RECOVER, repository, undoes=undoes)
     Repository.objects.filter(pk=repository.pk).update(deletion=None)
-    images.update(deletion=None)
+    _bring_back(images)
     _restore_manifests(actor, Manifest.objects.filter(deletion=deletion))
     return _reopen(Tag.objects.filter(deletion=deletion), event)
 
@@ -170,11 +170,18 @@ def _restore_image(actor: Actor, deletion: Deletion, undoes: Collection[int]) ->
             _("there is an image %(image)s again: delete that one first, it can be recovered too")
             % {"image": image.path}
         )
-    quotas.check_images(image.repository)
+    if image.emptied_at is None:
+        quotas.check_images(image.repository)
     event = audit.record(actor, Action.IMAGE_RECOVER, image, undoes=undoes)
-    Image.objects.filter(pk=image.pk).update(deletion=None)
+    _bring_back(Image.objects.filter(pk=image.pk))
     _restore_manifests(actor, Manifest.objects.filter(deletion=deletion))
     return _reopen(Tag.objects.filter(deletion=deletion), event)
+
+
+def _bring_back(images: QuerySet[Image]) -> None:
+    """Make images live. One that was empty before its deletion is empty from now on: it stays for a while."""
+    images.filter(emptied_at__isnull=False).update(emptied_at=timezone.now())
+    images.update(deletion=None)
 
 
 def _restore_manifests(actor: Actor, deleted: QuerySet[Manifest]) -> None:
@@ -210,15 +217,20 @@ def _restore_in_image(
     image = Image.objects.select_related("repository__project").filter(pk=deletion.image_id or 0).first()
     if image is None:
         raise errors.RecoveryGone
-    held = Repository.objects.live().filter(pk=image.repository_id).lock_for_share().first()
+    # Not FOR KEY SHARE as a push does: an empty image that gets its digests back counts for the quota of images.
+    held = Repository.objects.live().select_for_update(no_key=True).filter(pk=image.repository_id).first()
     if held is None:
         raise errors.NameUnknown(
             _("the repository %(repository)s is deleted: recover it first") % {"repository": image.repository}
         )
-    if not Image.objects.live().select_for_update(no_key=True).filter(pk=image.pk).exists():
+    locked = Image.objects.live().select_for_update(no_key=True).filter(pk=image.pk).first()
+    if locked is None:
         raise errors.NameUnknown(_("the image %(image)s is deleted: recover it first") % {"image": image.path})
     _lock(deletion)
     own = _restore_digests(actor, image, deletion, undoes)
+    if locked.emptied_at is not None and Manifest.objects.live().filter(image=image).exists():
+        quotas.check_images(image.repository)
+        Image.objects.filter(pk=image.pk).update(emptied_at=None)
     count = 0
     skipped = []
     closed = list(
