@@ -96,7 +96,7 @@ def _parts(manifest: Manifest, document: documents.Document) -> list[Part]:
             entry.digest,
             entry.media_type,
             configs.platform(entry.platform),
-            entry.artifact_type or entry.annotations.get("vnd.docker.reference.type", ""),
+            entry.artifact_type or entry.annotations.get(documents.REFERENCE_TYPE, ""),
             known.get(entry.digest),
         )
         for entry in document.manifests

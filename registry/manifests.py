@@ -22,6 +22,7 @@ from registry.database.prepared import as_moment, prepare
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
+from registry.models.manifests import MAX_PLATFORMS
 from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_pushed
 
@@ -326,6 +327,20 @@ def _platform(repository: Repository, document: documents.Document) -> str:
     return configs.parse(content).platform if content else ""
 
 
+def _platforms(document: documents.Document, children: Sequence[Manifest]) -> str:
+    """The platforms of an index, as its entries say: clients choose by these.
+
+    An entry that says nothing has the platforms of its manifest. As many whole ones as the column holds.
+    """
+    of_children = {child.digest: child.platforms for child in children}
+    found: set[str] = set()
+    for entry in document.manifests:
+        if entry.is_runnable:
+            found.update((configs.platform(entry.platform) or of_children.get(entry.digest, "")).split())
+    kept = " ".join(sorted(found))
+    return kept if len(kept) <= MAX_PLATFORMS else kept[: MAX_PLATFORMS + 1].rpartition(" ")[0]
+
+
 def _store(
     actor: Actor,
     image: Image,
@@ -371,7 +386,7 @@ def _create(image: Image, document: documents.Document, digest: str, content: by
         artifact_type=document.referrer_type,
         subject=document.subject.digest if document.subject else "",
         annotations=document.annotations if document.subject else {},
-        platforms=platform or " ".join(sorted({child.platforms for child in children if child.platforms}))[:500],
+        platforms=platform or _platforms(document, children),
         content=content,
         size=len(content),
         total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 
+MAX_PLATFORMS = 500  # characters
 CONTENT_FIELDS = ("content", "annotations")  # up to 4 MiB each: lists defer them
 MANIFEST_CONTENT_FIELDS = tuple(f"manifest__{name}" for name in CONTENT_FIELDS)
 
@@ -87,7 +88,7 @@ class Manifest(models.Model):
 
     The media type of a digest in an image never changes. ``total_size`` (bytes): the document, its config and layers;
     for an index the sum of its children. ``annotations``: stored for manifests with a subject, for the list of
-    referrers. ``platforms``: os/architecture[/variant] of the config or of the children of an index, separated by
+    referrers. ``platforms``: os/architecture[/variant] of the config, or of the entries of an index, separated by
     spaces. ``worst_severity``: of the vulnerabilities that a scan found, accepted ones left out; NONE also for what no
     client could run; None: not known (yet). The pull policy of the repository compares it with ``block_severity``.
     ``risk_summary`` names the worst of these: {"vulnerabilities": three names at most, "total": how many names there
@@ -104,7 +105,7 @@ class Manifest(models.Model):
     subject = models.CharField(max_length=GENERAL_DIGEST_LENGTH, blank=True)
     annotations = models.JSONField(default=dict)
     content = models.BinaryField()
-    platforms = models.CharField(max_length=500, blank=True)
+    platforms = models.CharField(max_length=MAX_PLATFORMS, blank=True)
     worst_severity = models.PositiveSmallIntegerField(choices=Severity, null=True)
     risk_summary = models.JSONField(default=dict)
     size = models.PositiveIntegerField()

@@ -19,6 +19,7 @@ MAX_DEPTH = 32
 MAX_DESCRIPTORS = 4_000
 MAX_NUMBER_DIGITS = 20
 MAX_SIZE = 2**63 - 1
+REFERENCE_TYPE = "vnd.docker.reference.type"  # an annotation of BuildKit's attestations
 
 # The known keys of each object. Go clients ignore their case.
 _DOCUMENT_KEYS = (
@@ -49,6 +50,12 @@ class Descriptor:
     annotations: dict[str, str] = field(default_factory=dict)
     platform: dict[str, Any] = field(default_factory=dict)
     artifact_type: str = ""
+
+    @property
+    def is_runnable(self) -> bool:
+        """Whether an entry of an index may be run: not what BuildKit adds about another entry, such as provenance."""
+        unknown = "unknown" in (self.platform.get("os"), self.platform.get("architecture"))
+        return not unknown and REFERENCE_TYPE not in self.annotations
 
 
 @dataclass(frozen=True, slots=True)

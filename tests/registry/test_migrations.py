@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from copy import deepcopy
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from console.templatetags.audit_log import event_words
 from registry import undo
 from registry.models import CleanupLine, CleanupRun, Deletion, Event, Image, Manifest, Repository, Severity, Tag
 from scanning.models import Subscription
+from tests.support.images import OCI_INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -320,3 +322,70 @@ def test_tags_and_digests_get_the_last_push_that_the_statistics_know(empty_datab
         zip(digests, (again, began, moved), strict=True)
     )
     assert Image.objects.get().pushed_at == moved
+
+
+def test_indexes_get_the_platforms_that_their_entries_say(empty_database, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("registry.migrations.0012_platforms_of_indexes"), "ROWS", 1)
+    past = Past(migrate(to=[("registry", "0011_empty_images")]))
+    child, provenance, inner, outer = (f"sha256:{number:064x}" for number in range(4))
+    arm64 = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+    annotations = {"vnd.docker.reference.type": "attestation-manifest"}
+    rows = {
+        child: ("m", [], "linux/amd64"),
+        provenance: ("m", [], "linux/riscv64"),
+        inner: (
+            OCI_INDEX,
+            [
+                {"digest": child, "platform": arm64},
+                {"digest": provenance, "annotations": annotations},
+                {"digest": child},
+            ],
+            "linux/amd64",
+        ),
+        outer: (OCI_INDEX, [{"digest": inner}], "linux/amd64"),
+    }
+    made = {}
+    for digest, (media_type, entries, platforms) in rows.items():
+        content = json.dumps({"manifests": entries}).encode()
+        made[digest] = past.model("Manifest").create(
+            image=past.image,
+            digest=digest,
+            media_type=media_type,
+            content=content,
+            size=1,
+            total_size=1,
+            platforms=platforms,
+        )
+        for entry in {entry["digest"] for entry in entries}:
+            past.model("ManifestChild").create(parent=made[digest], child=made[entry])
+    migrate()
+    both = "linux/amd64 linux/arm64/v8"
+    assert dict(Manifest.objects.values_list("digest", "platforms")) == {
+        child: "linux/amd64",
+        provenance: "linux/riscv64",
+        inner: both,
+        outer: both,
+    }
+
+
+def test_images_without_digests_are_empty_from_the_migration_on(empty_database):
+    past = Past(migrate(to=[("registry", "0010_last_pushes")]))
+    past.add_manifest(f"sha256:{1:064x}")
+    trashed, _never = past.add_image("trashed"), past.add_image("never")
+    event = past.record("image.delete", image=trashed)
+    deletion = past.model("Deletion").create(
+        kind="manifest",
+        project=past.project,
+        path=event.path,
+        at=past.at,
+        purge_after=past.at,
+        actor="ann",
+        image=trashed,
+    )
+    past.add_manifest(f"sha256:{2:064x}", deletion, trashed)
+    before = timezone.now()
+    migrate()
+    found = dict(Image.objects.values_list("name", "emptied_at"))
+    assert found["app"] is None
+    assert found["trashed"] >= before
+    assert found["never"] >= before
