@@ -12,12 +12,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.models import Project
-from registry import audit, hosts
+from registry import audit
 from registry.errors import RequestInvalid
 from registry.models import Event, Repository
 from registry.models.manifests import undeleted
 
-from . import findings
+from . import findings, sboms
 from .models import Acceptance, Finding, Report
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _statement(
 ) -> dict[str, Any]:
     where = acceptance.repository_id or (repository.pk if repository else None)
     products = {
-        _purl(path, digest)
+        sboms.package_url(path, digest)
         for package, fix, home, path, digest in found.get(acceptance.vulnerability, ())
         if acceptance.package in {"", package} and where in {None, home} and (acceptance.covers_fixed or not fix)
     }
@@ -148,12 +148,6 @@ def _statement(
     else:
         said |= {"status": "affected", "action_statement": acceptance.reason}
     return said
-
-
-def _purl(path: str, digest: str) -> str:
-    """The package URL of an image (purl-spec, type oci)."""
-    name = path.rpartition("/")[2]
-    return f"pkg:oci/{name}@{digest.replace(':', '%3A')}?repository_url={hosts.BARE.uri(path)}"
 
 
 def _findings(project: Project, repository: Repository | None, vulnerability: str, package: str) -> QuerySet[Finding]:

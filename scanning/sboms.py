@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 
-from registry import errors, layouts, runnable
+from registry import errors, hosts, layouts, runnable
 from registry.database.batches import in_batches
 from registry.oci import configs, documents, media_types
 from scanning.trivy import program, report
@@ -65,6 +66,28 @@ def of(manifest: Manifest, workplace: Workplace) -> bytes:
     content = program.make_sbom(layout, workplace)
     _keep(manifest, content, version)
     return content
+
+
+def download(manifest: Manifest) -> bytes | None:
+    """The SBOM as people get it, about the image by its reference; None if the manifest was never scanned.
+
+    Trivy calls the image by the folder that it read.
+    """
+    kept = Sbom.objects.filter(manifest=manifest).first()
+    if kept is None:
+        return None
+    document: dict[str, Any] = json.loads(gzip.decompress(kept.content))
+    path, digest = manifest.image.path, manifest.digest
+    metadata = document.setdefault("metadata", {})
+    subject = metadata.setdefault("component", {"type": "container"})
+    subject |= {"name": f"{hosts.BARE.uri(path)}@{digest}", "version": digest, "purl": package_url(path, digest)}
+    return json.dumps(document, indent=2, ensure_ascii=False).encode()
+
+
+def package_url(path: str, digest: str) -> str:
+    """The package URL of an image (purl-spec, type oci)."""
+    name = path.rpartition("/")[2]
+    return f"pkg:oci/{name}@{digest.replace(':', '%3A')}?repository_url={hosts.BARE.uri(path)}"
 
 
 def _keep(manifest: Manifest, content: bytes, version: str) -> None:

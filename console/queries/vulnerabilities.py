@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from console.queries.shared import listing
 from registry import inspection
 from registry.models import Manifest, Severity, Tag
 from registry.oci import digests, media_types
+from scanning import sboms
 from scanning.models import Acceptance, Finding, Report, Sbom, Scan
 
 if TYPE_CHECKING:
@@ -254,8 +254,7 @@ def _plain(row: Any, accepted: Acceptance | None) -> dict[str, Any]:
 
 def sbom(manifest: Manifest) -> bytes | None:
     """The packages of a digest as CycloneDX in JSON; None when it was never scanned."""
-    kept = Sbom.objects.filter(manifest=manifest).first()
-    return gzip.decompress(kept.content) if kept else None
+    return sboms.download(manifest)
 
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────

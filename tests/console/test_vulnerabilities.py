@@ -338,7 +338,10 @@ def test_files(member, scanned):
     sbom = member.get(reverse("console:sbom", args=[*APP, "1.0"]))
     assert sbom.headers["Content-Type"] == "application/vnd.cyclonedx+json"
     assert sbom.headers["Content-Disposition"].startswith("attachment")
-    assert json.loads(sbom.content)["bomFormat"] == "CycloneDX"
+    document = json.loads(sbom.content)
+    assert document["bomFormat"] == "CycloneDX"
+    name = f"localhost:8080/demo/web/app@{scanned['first']}"
+    assert document["metadata"]["component"]["name"] == name
     vex = json.loads(member.get(reverse("console:openvex", args=["demo", "web"])).content)
     assert vex["statements"][0]["vulnerability"]["name"] == "CVE-2026-1"
     assert scanned["first"].replace(":", "%3A") in vex["statements"][0]["products"][0]["@id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM
 from registry import repositories, trash
 from registry.models import Deletion, Event, Manifest, Severity
-from scanning import findings, scans
+from scanning import findings, sboms, scans
 from scanning.models import Component, Finding, Report, Sbom, Scan, ScanRound, SeverityDay
 from scanning.models.scans import Problem
 from scanning.trivy import program
@@ -67,6 +68,20 @@ def test_a_push_is_scanned_and_exactly_what_is_in_it_is_found(scanner, push):
     assert Component.objects.filter(manifest__digest=digest).count() == report.packages > 10
     event = Event.objects.get(action=Event.Action.SCAN_DONE)
     assert (event.actor, event.digest, event.detail["critical"]) == ("member@acme.test", digest, report.critical)
+
+
+def test_downloaded_sbom_names_the_image_and_no_folder_of_the_machine(scanner, push):
+    scanner.load()
+    digest = push(scan_images.python())
+    scanner.work()
+    content = sboms.download(manifest_of(digest))
+    component = json.loads(content)["metadata"]["component"]
+    assert component["name"] == f"localhost:8080/demo/web/app@{digest}"
+    encoded = digest.replace(":", "%3A")
+    assert component["purl"] == f"pkg:oci/app@{encoded}?repository_url=localhost:8080/demo/web/app"
+    assert str(scanner.folder).encode() not in content
+    assert b"layout" not in content
+    assert b"pkg:pypi/urllib3@1.26.4" in content
 
 
 @pytest.mark.parametrize("build", [scan_images.alpine, scan_images.distroless, scan_images.jar])
