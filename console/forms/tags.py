@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from console.forms.shared.days import Day, moment
 from console.forms.shared.form import Form
 from console.queries import manifests
 from console.templatetags.digests import named_digest
 from registry import tags
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from console.queries.tags import Move
     from registry.models import Image, Manifest
 
@@ -72,3 +77,17 @@ class AddTag(Form):
             words = _("%(tag)s was moved after you opened this page. It points to %(digest)s now.")
             self.add_error("tag", words % {"tag": move.tag, "digest": named_digest(move.seen, move.tags_before)})
         return seen == move.seen
+
+
+class HistoryFilter(Form):
+    """Which versions of tags are shown. A field with a bad value does not filter."""
+
+    tag = forms.CharField(required=False, max_length=128)
+    at = Day(label=gettext_lazy("As of"))
+
+    def wanted(self) -> tuple[str, datetime | None]:
+        """The tag ("" for all), and the last minute of the day, or now if the day has not ended; None for no day."""
+        self.is_valid()
+        end = moment(self.cleaned_data.get("at"), after=1)
+        last = min(end - timedelta(minutes=1), timezone.now().replace(second=0, microsecond=0)) if end else None
+        return self.cleaned_data.get("tag", ""), last

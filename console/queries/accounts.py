@@ -8,7 +8,7 @@ from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from accounts.keys import KEYS_PER_USER
@@ -65,3 +65,10 @@ def login_host(key: AccessKey) -> str:
     if settings.BARE_HOST_NAMES:
         return hosts.BARE.service
     return hosts.Host(key.project.name if key.project else "PROJECT").service
+
+
+def login_key(actor: Actor, project: Project) -> str:
+    """The ID of the key that the person used last and that reaches the project, keys that push first; "" if none."""
+    alive = AccessKey.objects.alive().filter(Q(project=None) | Q(project=project), user=actor.user_id)
+    newest = alive.order_by("pull_only", F("last_used_at").desc(nulls_last=True), "-pk")
+    return newest.values_list("identifier", flat=True).first() or ""

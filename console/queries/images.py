@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, Max, OuterRef, Q, Sum
+from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, Sum, Value, When
+from django.db.models.functions import Concat
 from django.utils import timezone
 
 from console.queries import scans
 from console.queries.shared import listing
+from console.templatetags.commands import Kind, kind_of
+from registry import attachments
 from registry.models import Image, Manifest, ManifestChild, Severity, Tag, TagDay
 
 if TYPE_CHECKING:
@@ -18,9 +21,10 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
     from registry.models import Repository
+    from registry.models.manifests import TagQuerySet
 
 
-TAG_SORTS = {"pushed": "-started_at", "name": "name", "size": "-manifest__total_size"}
+TAG_SORTS = {"tags": "-place", "pushed": "-started_at", "size": "-manifest__total_size"}
 UNTAGGED_SORTS = {"pushed": "-pushed_at", "size": "-total_size"}
 SEVERITIES = {each.name.lower(): each for each in Severity if each}
 DAYS = 30
@@ -29,14 +33,24 @@ DAYS = 30
 def counts(image: Image) -> dict[str, int]:
     """The numbers on the tabs of an image. Two queries."""
     return {
-        "tag_count": Tag.objects.live().filter(image=image).count(),
+        "tag_count": Tag.objects.live().filter(image=image).unattached().count(),
         "untagged_count": _untagged(image).count(),
     }
 
 
+def kind(image: Image) -> Kind:
+    """What the newest tag of the image is for the programs that pull it. One query."""
+    newest = Tag.objects.live().unattached().filter(image=image).with_manifests().order_by("-pk").first()
+    found = kind_of(newest.manifest) if newest else Kind.IMAGE
+    return Kind.IMAGE if found == Kind.NONE else found
+
+
 def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
-    """A page of an image's tags with their use and what is known of them. Eight queries."""
-    found, search = Tag.objects.live().filter(image=image), wanted.get("q", "").strip()
+    """A page of an image's tags with their use, what is known of them, and what is attached. Ten queries.
+
+    Without attached tags. The default order: floating tags, versions (the greatest first), others.
+    """
+    found, search = Tag.objects.live().filter(image=image).unattached(), wanted.get("q", "").strip()
     if search:
         found = found.filter(name__icontains=search)
     least = wanted.get("severity", "")
@@ -44,13 +58,42 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
         found = found.filter(manifest__in=Manifest.objects.filter(scans.at_least(SEVERITIES[least]), image=image))
     elif least == "unscanned":
         found = found.filter(Q(manifest__report=None) | Q(manifest__report__state="failed"))
-    found = found.with_manifests().select_related("opened_by")
+    found = _with_places(found.with_manifests().select_related("opened_by"))
     page = listing.page(found, wanted, TAG_SORTS, search=search, is_filtered=least in {*SEVERITIES, "unscanned"})
     add_use(image, page.rows)
     _add_days(image, page.rows)
+    _add_names(image, page.rows)
     scans.attach([tag.manifest for tag in page.rows])
     numbers = counts(image)
     return {"listing": page, "severity": least, "total": numbers["tag_count"], **numbers}
+
+
+def _with_places(found: TagQuerySet) -> TagQuerySet:
+    """Give each tag ``place``, a text to sort by: floating tags last, before them versions, then the others.
+
+    A tag is floating if it ever pointed to another digest. A version begins with a digit, or with "v" and a digit.
+    """
+    others = Tag.objects.filter(image=OuterRef("image"), name=OuterRef("name")).exclude(manifest=OuterRef("manifest"))
+    is_version = Q(name__gte="0", name__lt=":") | Q(name__gte="v0", name__lt="v:")  # ":" follows "9" in ASCII
+    group = Case(
+        When(Exists(others), then=Value("2")),
+        When(is_version, then=Value("1")),
+        default=Value("0"),
+        output_field=CharField(),
+    )
+    return found.annotate(place=Concat(group, "natural_name", output_field=CharField()))
+
+
+def _add_names(image: Image, rows: list[Any]) -> None:
+    """Give each tag ``also`` (the other tags of its digest) and ``attached`` (attachments by kind). Two queries."""
+    live = Tag.objects.live().unattached().filter(image=image, manifest__in={tag.manifest_id for tag in rows})
+    named: dict[int, list[str]] = {}
+    for manifest_id, name in live.order_by("natural_name").values_list("manifest", "name"):
+        named.setdefault(manifest_id, []).append(name)
+    marks = attachments.attached(image, {tag.manifest.digest for tag in rows})
+    for tag in rows:
+        tag.also = [name for name in named.get(tag.manifest_id, ()) if name != tag.name]
+        tag.attached = {each.kind: each for each in marks.get(tag.manifest.digest, ())}
 
 
 def add_use(image: Image, rows: list[Any]) -> None:

@@ -10,6 +10,7 @@ from django.db.models import Exists, F, OuterRef, Sum
 from django.utils.translation import gettext as _
 
 from console.queries import images, scans
+from console.templatetags.commands import Kind, kind_of
 from registry import errors, inspection
 from registry import manifests as domain
 from registry.models import Image, Manifest, ManifestBlob, Tag, TagDay
@@ -35,6 +36,11 @@ class Digest:
     parents: list[Manifest]
     pulls: list[tuple[date, int]]
     exclusive: int
+
+    @property
+    def kind(self) -> Kind:
+        """What it is for the programs that pull it."""
+        return kind_of(self.manifest)
 
 
 def digest(image: Image, reference: str) -> Digest | None:
@@ -104,7 +110,7 @@ def _no_tag(image: Image, text: str) -> str:
     if text and (names := list(like[:3])):
         words = _("%(image)s has no tag %(text)s. Tags that begin so: %(names)s.")
         return words % {"image": image.name, "text": text, "names": ", ".join(names)}
-    words = _("%(image)s has no tag %(text)s. Type a tag, a digest, or the first 12 characters of a digest.")
+    words = _("%(image)s has no tag %(text)s.")
     return words % {"image": image.name, "text": text}
 
 

@@ -14,9 +14,9 @@ SHORT = 12
 
 
 @register.filter
-def short(digest: str) -> str:
-    """The first twelve digits of a digest."""
-    return digest.partition(":")[2][:SHORT] or digest[:SHORT]
+def short(digest: str, digits: int = SHORT) -> str:
+    """The first digits of a digest."""
+    return digest.partition(":")[2][:digits] or digest[:digits]
 
 
 @register.filter
@@ -26,9 +26,9 @@ def named_digest(digest: str, tags: Sequence[str]) -> str:
 
 
 @register.inclusion_tag("console/parts/_digest.html")
-def digest(value: str, link: str = "") -> dict[str, Any]:
-    """A digest: twelve digits, all of it in the title and on the clipboard."""
-    return {"value": value, "link": link}
+def digest(value: str, link: str = "", digits: int = SHORT) -> dict[str, Any]:
+    """A digest: its first digits, all of it in the title and on the clipboard."""
+    return {"value": value, "link": link, "shown": short(value, digits)}
 
 
 @register.inclusion_tag("console/parts/_copy.html")

@@ -152,12 +152,21 @@ def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
 
 
 @register.inclusion_tag("console/parts/_scan_badge.html")
-def scan_badge(manifest: Manifest | None, link: str = "") -> dict[str, Any]:
-    """Letters and counts, or a word where there are none; a link to all of it."""
+def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report.COUNTS)) -> dict[str, Any]:
+    """Letters and counts, or a word where there are none; a link to all of it.
+
+    ``most``: how many severities are shown; the rest is one number, and the title has all.
+    """
     if manifest is None:
         return {"look": None}
     look = look_at(manifest)
-    return {"look": look, "link": link, "state_words": _states().get(look.state, "")}
+    return {
+        "look": look,
+        "counts": look.counts[:most],
+        "rest": sum(each.number for each in look.counts[most:]),
+        "link": link,
+        "state_words": _states().get(look.state, ""),
+    }
 
 
 @register.inclusion_tag("console/parts/_severity.html")

@@ -36,7 +36,7 @@ def untagged(place: Place) -> HttpResponse:
 @of_project(Action.VIEW)
 def commands(place: Place) -> HttpResponse:
     """How to pull and push this image."""
-    page = queries.counts(place.image)
+    page = queries.counts(place.image) | {"kind": queries.kind(place.image)}
     return place.render("console/images/commands.html", side="repositories", page=page)
 
 

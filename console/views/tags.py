@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from console.forms.tags import AddTag
+from console.forms.tags import AddTag, HistoryFilter
 from console.queries import images as image_queries
 from console.queries import tags as queries
 from console.templatetags.digests import named_digest
@@ -32,7 +32,8 @@ def add(place: Place) -> HttpResponse:
     is_complete = bool(given.get("tag") and given.get("digest"))
     form = AddTag(place.image, given if is_complete or place.request.method == "POST" else None, initial=given.dict())
     if form.is_valid():
-        move = queries.move(place.image, form.cleaned_data["tag"], form.cleaned_data["manifest"])
+        platform = place.request.GET.get("platform", "")
+        move = queries.move(place.image, form.cleaned_data["tag"], form.cleaned_data["manifest"], platform)
         if form.may_point(move):
             if place.request.method == "POST" and (move.before is None or form.has_seen(move)):
                 if _point(place, form, move):
@@ -83,9 +84,10 @@ def delete(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def history(place: Place) -> HttpResponse:
-    """Every digest that the tags ever pointed to."""
-    page = queries.tag_history(place.image, place.request.GET)
-    return place.render("console/tags/history.html", side="repositories", page=page)
+    """Every digest that the tags ever pointed to, or the tags as of a day."""
+    form = HistoryFilter(place.request.GET)
+    page = queries.tag_history(place.image, place.request.GET, *form.wanted())
+    return place.render("console/tags/history.html", side="repositories", form=form, page=page)
 
 
 def name_of(place: Place) -> ImageName:

@@ -24,7 +24,7 @@ EXPRESSIONS = {
     "message.level_tag": {"warning", "error"},
     "name": SEVERITIES,
     "area.name": SEVERITIES,
-    "program": {"docker", "podman", "skopeo"},
+    "program": {"docker", "podman", "buildah", "skopeo"},
     "segment.colour": CHART_COLOURS | SEVERITIES,
 }
 ATTRIBUTE = re.compile(r'\bclass="((?:\{\{.*?\}\}|\{%.*?%\}|[^"{])*)"', re.DOTALL)

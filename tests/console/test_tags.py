@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from registry.models import Event, Image, Repository, Tag
-from tests.support.images import image_of
+from tests.support.images import Artifact, Blob, image_of
 from tests.support.pages import Page, see
 
 APP = "/projects/demo/repositories/web/app/"
@@ -83,7 +86,7 @@ def test_the_target_is_a_tag_a_digest_or_its_first_characters(console, pushed, t
 def test_a_target_that_is_not_here_is_answered_with_what_could_be_typed(console, docker, pushed):
     browser = console("member")
     assert "app has no tag 1. Tags that begin so: 1.0." in ask(browser, "stable", "1").text
-    assert "app has no tag nothing. Type a tag, a digest" in ask(browser, "stable", "nothing").text
+    assert "app has no tag nothing." in ask(browser, "stable", "nothing").text
     assert "app has no tag aaaaaaaaaaaa, and no digest that begins so." in ask(browser, "stable", "a" * 12).text
     see(browser, f"{APP}-/manifests/{pushed['untagged']}/delete").form("sure").submit(browser)
     assert "is in Recovery until" in ask(browser, "stable", pushed["untagged"][7:19]).text
@@ -161,3 +164,99 @@ def test_a_digest_page_offers_an_existing_tag_for_it(console, docker, pushed):
     look = Page(text(form.submit(browser, tag="latest")), ADD)
     look.form("seen").submit(browser)
     assert digest_of("latest") == digest_of("1.1")
+
+
+# ── The list of tags ─────────────────────────────────────────────────────────────────────────────────────────────────
+def names(page: Page) -> list[str]:
+    return [row["Tag"].links[0].text for row in page.table("Tag", "Digest", "Pulls")]
+
+
+def test_floating_tags_come_first_then_versions_in_natural_order(console, docker, pushed):
+    member = docker("member")
+    for tag in ("v1.9", "1.10", "1.9", "main-1"):
+        member.push("web/app", tag, image_of(f"of {tag}"))
+    assert names(see(console("reader"), APP)) == ["latest", "v1.9", "2.0", "1.10", "1.9", "1.0", "main-1"]
+    assert names(see(console("reader"), f"{APP}?q=1.1")) == ["1.10"]
+
+
+def test_a_row_says_which_other_tags_name_the_digest(console, docker, pushed):
+    docker("member").push("web/app", "2.1", image_of("second"))
+    rows = {row["Tag"].links[0].text: row["Tag"] for row in see(console("reader"), APP).table("Tag", "Digest")}
+    assert rows["latest"] == "latest = 2.1"
+    assert rows["2.1"] == "2.1 = latest"
+    assert rows["1.0"] == "1.0"
+
+
+def test_signatures_and_sboms_are_marks_and_no_rows(console, docker, pushed):
+    member = docker("member")
+    member.push("web/app", f"{pushed['first'].replace(':', '-')}.sig", image_of("signature"))
+    sbom = Artifact("application/spdx+json", Blob("text/plain", b"sbom"), subject=image_of("second").manifest)
+    member.push("web/app", sbom.digest, sbom)
+    page = see(console("reader"), APP)
+    rows = {row["Tag"].links[0].text: row["Tag"] for row in page.table("Tag", "Digest")}
+    assert rows.keys() == {"latest", "2.0", "1.0"}
+    assert "Signed" in rows["1.0"]
+    assert "SBOM" in rows["latest"]
+    assert "Signed" not in rows["latest"]
+    assert "sha256-" not in see(console("reader"), f"{APP}-/tag-history").text
+
+
+@pytest.mark.parametrize(
+    ("artifact_type", "command"),
+    [
+        (
+            "application/vnd.cncf.helm.config.v1+json",
+            "helm pull oci://localhost:8080/demo/web/app --version 3 --plain-http",
+        ),
+        ("application/x-model", "oras pull --plain-http localhost:8080/demo/web/app:3"),
+    ],
+)
+def test_the_pull_command_is_that_of_the_program_for_the_artifact(console, docker, pushed, artifact_type, command):
+    artifact = Artifact(artifact_type, Blob("application/x", b"content"))
+    docker("member").push("web/app", "3", artifact)
+    html = text(console("reader").get(APP))
+    assert f'data-copy="{command}"' in html
+    assert 'data-copy="docker pull localhost:8080/demo/web/app:1.0"' in html
+    assert "docker pull localhost:8080/demo/web/app:3" not in html
+    page = see(console("reader"), f"{APP}-/manifests/3").text
+    assert command in page
+    assert "docker pull" not in page
+
+
+# ── As of a day ──────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_tags_as_of_a_day_with_the_command_that_pulls_them(console, docker, pushed):
+    now = timezone.now()
+    past = {"started_at": now - timedelta(days=9), "ended_at": now - timedelta(days=3)}
+    Tag.objects.filter(name="latest", manifest__digest=pushed["first"]).update(**past)
+    Tag.objects.filter(name="latest", manifest__digest=pushed["second"]).update(started_at=past["ended_at"])
+    day = (now - timedelta(days=5)).date()
+    page = see(console("member"), f"{APP}-/tag-history?at={day}")
+    (row,) = page.table("Tag", "Digest", "From")
+    command = f"docker pull localhost:8080/demo/web/app:latest--at-{day:%Y%m%d}t2359z"
+    assert command in row["Tag"]
+    assert row["Digest"].startswith(pushed["first"][7:19])
+    tag = command.rpartition(":")[2]
+    assert docker("reader").pull("web/app", tag) == docker("reader").pull("web/app", pushed["first"])
+    assert [link.text for link in page.links if "tags/add?tag=latest" in link.href] == ["Restore"]
+
+
+@pytest.mark.parametrize("day", ["nonsense", "9999-12-31", ""])
+def test_a_day_that_is_none_shows_the_whole_history(console, pushed, day):
+    assert len(see(console("reader"), f"{APP}-/tag-history?at={day}").table("Tag", "From")) == 4
+
+
+def test_a_day_that_has_not_ended_is_now(console, docker, pushed):
+    Tag.objects.live().update(started_at=timezone.now() - timedelta(hours=1))
+    page = see(console("reader"), f"{APP}-/tag-history?at={timezone.now().date() + timedelta(days=3)}")
+    rows = page.table("Tag", "Digest", "From")
+    assert [row["Tag"].links[0].text for row in rows] == ["latest", "2.0", "1.0"]
+    for row in rows:
+        docker("reader").pull("web/app", row["Tag"].rpartition(":")[2])
+
+
+def test_each_move_leads_to_what_it_changed(console, scanned):
+    page = see(console("reader"), f"{APP}-/tag-history?tag=latest")
+    (link,) = [link for link in page.links if link.text == "What changed"]
+    compared = see(console("reader"), link.href).text
+    assert "CVE-2026-4" in compared
+    assert "CVE-2026-1" in compared

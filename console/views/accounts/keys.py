@@ -49,7 +49,7 @@ def create(request: HttpRequest) -> HttpResponse:
             by=actor(request),
         )
         if made:
-            login = f"docker login {queries.login_host(made.key)} --username {made.key.identifier} --password-stdin"
+            login = f"docker login {queries.login_host(made.key)} --username {made.key.identifier}"
             context: dict[str, Any] = {"made": made, "login": login, "host": hosts.BARE.service}
             return render_standalone(request, "console/accounts/key_made.html", tab="keys", **context)
     return render_standalone(request, "console/accounts/key_new.html", tab="keys", form=form)

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from accounts.actors import ANONYMOUS, Actor
 from accounts.models import Project
+from console.queries import accounts
 from console.queries.repositories import commands
 from console.queries.shared import layout
 from registry import access
@@ -75,6 +76,11 @@ class Place:
         """The image of a page whose URL names one."""
         assert self.maybe_image is not None
         return self.maybe_image
+
+    @property
+    def login_key(self) -> str:
+        """The ID of an access key with which the person can log in here; "" if there is none. One query."""
+        return accounts.login_key(self.actor, self.project)
 
     def url(self, view: str, **more: Any) -> str:
         """The address of another page of this project, repository or image.
