@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
+from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.models import (
@@ -20,7 +22,7 @@ from console.queries import organizations, projects, scans
 from console.queries.shared import listing, people
 from registry import access, hosts, members
 from registry import repositories as domain
-from registry.models import Image, Repository, RepositoryUsage, RepositoryUserPermission, Tag
+from registry.models import Image, Repository, RepositoryUsage, RepositoryUserPermission, Tag, TagDay
 from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
@@ -30,13 +32,14 @@ if TYPE_CHECKING:
     from console.queries.shared.listing import Listing
 
 
-REPOSITORY_SORTS = {"name": "name", "modified": "-changed_at", "size": "-size"}
+REPOSITORY_SORTS = {"name": "name", "pushed": "-pushed_or_made_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
 NAMED = 10
+DAYS = 30
 
 
 def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a project's repositories, each with the worst that is known of its tagged digests. Four queries."""
+    """A page of a project's repositories, each with what is known of its tags, pulls and last push. Five queries."""
     live = Repository.objects.live().filter(project=project)
     found, search = live, wanted.get("q", "").strip()
     if search:
@@ -44,9 +47,11 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
     if (visibility := wanted.get("visibility")) in {"public", "private"}:
         found = found.filter(is_public=visibility == "public")
     usage = RepositoryUsage.objects.filter(repository=OuterRef("pk"))
+    pushed = Image.objects.live().filter(repository=OuterRef("pk")).order_by("-pushed_at", "-pk")
     found = found.annotate(
         size=Coalesce(Subquery(usage.values("size")), 0),
-        changed_at=Coalesce(Subquery(usage.values("changed_at")), "updated_at"),
+        pushed_at=Subquery(pushed.values("pushed_at")[:1]),
+        pushed_or_made_at=Coalesce(Subquery(pushed.values("pushed_at")[:1]), "created_at"),
         image_count=Coalesce(projects.image_count(), 0),
     ).select_related("usage")
     page: Listing[Any] = listing.page(
@@ -54,13 +59,22 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
     )
     shown = scans.tagged(image__repository__in=[repository.pk for repository in page.rows])
     known = {row["image__repository"]: row for row in scans.by_repository(shown)}
+    pulls = _pulls(page.rows)
     for repository in page.rows:
         repository.worst = scans.worst_of(known.get(repository.pk))
+        repository.pulls = pulls.get(repository.pk, 0)
     return {
         "listing": page,
         "total": live.count(),
         "visibility": visibility or "",
     }
+
+
+def _pulls(repositories: list[Any]) -> dict[int, int]:
+    """How often each repository was pulled from in the last DAYS days, by its id."""
+    since = timezone.now().date() - timedelta(days=DAYS - 1)
+    days = TagDay.objects.filter(image__repository__in=[each.pk for each in repositories], day__gte=since, pulls__gt=0)
+    return dict(days.order_by().values_list("image__repository").annotate(number=Sum("pulls")))
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from django import template
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import pgettext
 
 register = template.Library()
+DATED = 7  # days
 
 
 @register.filter
 def ago(moment: datetime | None) -> SafeString:
-    """How long ago, or in how long, with the exact time in the title."""
+    """How long ago, or in how long, or the date, with the exact time in the title."""
     if moment is None:
         return SafeString('<span class="quiet">–</span>')
     return format_html(
@@ -58,28 +59,16 @@ def until(moment: datetime) -> SafeString:
 
 
 def _distance(moment: datetime) -> str:
-    seconds = (timezone.now() - moment).total_seconds()
-    future, seconds = seconds < 0, abs(seconds)
-    if seconds < 45:
+    """How far away the moment is, in whole units that have passed; from DATED days on its date."""
+    distance = timezone.now() - moment
+    future, seconds = distance < timedelta(0), int(abs(distance).total_seconds())
+    if seconds < 60:
         return _("in a moment") if future else _("just now")
-    for length, limit, words in (
-        (60, 60, (_("in %(n)s min"), _("%(n)s min ago"))),
-        (3600, 24, (_("in %(n)s h"), _("%(n)s h ago"))),
-        (86400, 30, (_("in %(n)s d"), _("%(n)s d ago"))),
+    for length, limit, ahead, back in (
+        (60, 60, _("in %(n)s min"), _("%(n)s min ago")),
+        (3600, 24, _("in %(n)s h"), _("%(n)s h ago")),
+        (86400, DATED, _("in %(n)s d"), _("%(n)s d ago")),
     ):
-        number = max(1, round(seconds / length))
-        if number < limit:
-            return words[0 if future else 1] % {"n": number}
-    months = max(1, round(seconds / 2_629_800))
-    if months < 12:
-        ahead, back = (
-            ngettext("in %(n)s month", "in %(n)s months", months),
-            ngettext("%(n)s month ago", "%(n)s months ago", months),
-        )
-        return (ahead if future else back) % {"n": months}
-    years = max(1, round(seconds / 31_557_600))
-    ahead, back = (
-        ngettext("in %(n)s year", "in %(n)s years", years),
-        ngettext("%(n)s year ago", "%(n)s years ago", years),
-    )
-    return (ahead if future else back) % {"n": years}
+        if (number := seconds // length) < limit:
+            return (ahead if future else back) % {"n": number}
+    return day(moment)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import OrganizationRole, Project
-from registry.models import Event, Image, Manifest, Repository, Tag
+from registry.models import Event, Image, Manifest, Repository, Tag, TagDay
 from scanning.models import (
     Acceptance,
     Component,
@@ -60,7 +62,7 @@ def test_projects_are_paged_by_organization_and_filtered(console, world):
     assert "Nothing matches" in see(browser, f"{address}?q=zzz").text
 
 
-@pytest.mark.parametrize("sort", ["name", "size", "modified", ""])
+@pytest.mark.parametrize("sort", ["name", "size", "pushed", ""])
 def test_repositories_are_paged_both_ways(console, world, sort):
     project = world.projects["demo"]
     Repository.objects.bulk_create(Repository(project=project, name=f"r{number:03}") for number in range(130))
@@ -173,3 +175,20 @@ def test_what_every_page_costs(console, world, scanned):
     known = json.loads(BASELINE.read_text())
     changed = {name: f"{count}, not {known.get(name)}" for name, count in counts.items() if known.get(name) != count}
     assert changed == {}, "if this is meant: KCR_TEST_WRITE_BASELINE=1 writes tests/console/query_counts.json anew"
+
+
+def test_repositories_show_use_and_only_what_is_not_usual(console, docker, world):
+    docker("member").push("web/app", "1.0")
+    image = Image.objects.get(path="demo/web/app")
+    today = timezone.now().date()
+    TagDay.objects.create(image=image, tag="old", day=today - timedelta(days=30), pulls=100)
+    TagDay.objects.create(image=image, tag="a", day=today - timedelta(days=29), pulls=1200)
+    TagDay.objects.create(image=image, tag="a", day=today, pulls=34)
+    rows = see(console("reader"), reverse("console:repositories", args=["demo"])).table("Name", "Pulls, 30 days")
+    found = {row["Name"].split()[0]: row for row in rows}
+    assert (found["web"]["Pulls, 30 days"], found["web"]["Last push"]) == ("1,234", "just now")
+    assert found["web"]["Name"] == "web"
+    assert "Public" in found["public"]["Name"]
+    Repository.objects.filter(pk=image.repository_id).update(tag_overwrite=False, auto_scan=False)
+    rows = see(console("reader"), reverse("console:repositories", args=["demo"])).table("Name", "Pulls, 30 days")
+    assert "web Tag overwrite off Manual scan" in [row["Name"] for row in rows]
