@@ -93,6 +93,7 @@ _project: list[URLPattern | URLResolver] = [
     path("repositories/", repositories.index, name="repositories"),
     path("repositories/new", repositories.create, name="repository_new"),
     path("repositories/<str:repository>/", include(_repository)),
+    path("images", images.index, name="images"),
     path("scans", scans.show, name="scans"),
     path("scans/log", scans.log, name="scans_log"),
     path("scans/acceptances", scans.acceptances, name="acceptances"),

@@ -1,12 +1,25 @@
-"""Pages about an image: its tags, its manifests without a tag, and what deleting it takes."""
+"""Pages about images: all of a project; of one its tags, its manifests without a tag, and what deleting it takes."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Case, CharField, Count, Exists, Max, OuterRef, Q, Sum, Value, When
-from django.db.models.functions import Concat
+from django.db.models import (
+    Case,
+    CharField,
+    Count,
+    Exists,
+    Max,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Coalesce, Concat
 from django.utils import timezone
 
 from console.queries import scans
@@ -20,14 +33,53 @@ if TYPE_CHECKING:
 
     from django.http import QueryDict
 
+    from accounts.models import Project
     from registry.models import Repository
     from registry.models.manifests import TagQuerySet
 
 
 TAG_SORTS = {"tags": "-place", "pushed": "-started_at", "size": "-manifest__total_size"}
+PROJECT_SORTS = {"pushed": "-pushed_at", "name": "path", "pulls": "-pulls"}
 UNTAGGED_SORTS = {"pushed": "-pushed_at", "size": "-total_size"}
 SEVERITIES = {each.name.lower(): each for each in Severity if each}
 DAYS = 30
+
+
+def of_project(project: Project, wanted: QueryDict) -> dict[str, Any]:
+    """A page of all images of a project, each with its use, its newest tag and what is known of it. Seven queries."""
+    live = Image.objects.with_contents().filter(repository__project=project, repository__deletion=None)
+    found, search = live, wanted.get("q", "").strip()
+    if search:
+        found = found.annotate(within=_within_project()).filter(within__icontains=search)
+    least = wanted.get("severity", "")
+    if least in SEVERITIES:
+        found = found.filter(Exists(scans.tagged(scans.at_least(SEVERITIES[least]), image=OuterRef("pk"))))
+    lately = TagDay.objects.filter(image=OuterRef("pk"), day__gte=last_days()[0]).order_by().values("image")
+    found = found.annotate(pulls=Coalesce(Subquery(lately.annotate(number=Sum("pulls")).values("number")), 0))
+    page: listing.Listing[Any] = listing.page(
+        found.select_related("repository"), wanted, PROJECT_SORTS, search=search, is_filtered=least in SEVERITIES
+    )
+    describe(page.rows)
+    return {"listing": page, "total": live.count(), "severity": least}
+
+
+def _within_project() -> Concat:
+    return Concat("repository__name", Value("/"), "name", output_field=TextField())
+
+
+def describe(rows: list[Any]) -> None:
+    """Give each image the number of its tags, its newest tag, and the worst that is known of it. Three queries."""
+    shown = [image.pk for image in rows]
+    live = Tag.objects.live().filter(image__in=shown)
+    numbers = dict(live.values_list("image").annotate(number=Count("pk")).order_by())
+    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
+    by_image = {tag.image_id: tag for tag in latest.with_manifests()}
+    known = scans.by_image(scans.tagged(image__in=shown))
+    for image in rows:
+        image.tag_count = numbers.get(image.pk, 0)
+        image.latest = by_image.get(image.pk)
+        image.worst = scans.worst_of(known.get(image.pk))
 
 
 def counts(image: Image) -> dict[str, int]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
+from django.db.models import Exists, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -19,6 +19,7 @@ from accounts.models import (
     User,
 )
 from console.queries import organizations, projects, scans
+from console.queries.images import describe
 from console.queries.shared import listing, people
 from registry import access, hosts, members
 from registry import repositories as domain
@@ -90,19 +91,9 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
     if search:
         found = found.filter(name__icontains=search)
     page: Listing[Any] = listing.page(found, wanted, IMAGE_SORTS, search=search, is_filtered=is_empty)
-    shown = [image.pk for image in page.rows]
-    counts = dict(
-        Tag.objects.live().filter(image__in=shown).values_list("image").annotate(number=Count("pk")).order_by()
-    )
-    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
-    by_image = {tag.image_id: tag for tag in latest.with_manifests()}
-    known = scans.by_image(scans.tagged(image__in=shown))
+    describe(page.rows)
     for image in page.rows:
         image.repository = repository
-        image.tag_count = counts.get(image.pk, 0)
-        image.latest = by_image.get(image.pk)
-        image.worst = scans.worst_of(known.get(image.pk))
     usage = RepositoryUsage.objects.filter(repository=repository).first()
     numbers = {"total": live.count(), "empty_count": empty.count()}
     return {"listing": page, "usage": usage, "is_empty": is_empty, **numbers}

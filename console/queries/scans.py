@@ -99,10 +99,10 @@ def name_tags(manifests: Iterable[Manifest]) -> None:
         manifest.tag_names = sorted(names.get(manifest.pk, ()))  # type: ignore[attr-defined]
 
 
-def tagged(**where: Any) -> QuerySet[Manifest]:
+def tagged(*conditions: Q, **where: Any) -> QuerySet[Manifest]:
     """What live tags name, each digest once."""
     named = Tag.objects.live().filter(manifest=OuterRef("pk"))
-    return Manifest.objects.filter(undeleted(), Exists(named), **where)
+    return Manifest.objects.filter(undeleted(), Exists(named), *conditions, **where)
 
 
 def in_use(manifest: str = "manifest") -> Q:

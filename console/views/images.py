@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 
 @of_project(Action.VIEW)
+def index(place: Place) -> HttpResponse:
+    """All images of a project."""
+    page = queries.of_project(place.project, place.request.GET)
+    return place.render("console/images/index.html", side="images", page=page)
+
+
+@of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
     """The tags of an image."""
     page = queries.tags(place.image, place.request.GET)

@@ -67,7 +67,7 @@ PAGES = (
     *(f"{APP}-/recovery", f"{APP}-/commands", f"{APP}-/settings", f"{APP}-/tags/add", f"{APP}-/tags/delete?tag=1"),
     f"{APP}-/tags/add?tag=1&digest=2",
     *(f"{APP}-/manifests/1", f"{APP}-/manifests/1/delete", "/projects/nothing/"),
-    *("/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
+    *("/projects/demo/images", "/projects/demo/scans", "/projects/demo/scans/log", "/projects/demo/scans/acceptances"),
     *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
     *(f"{APP}-/manifests/1/compare", f"{APP}-/manifests/2/vulnerabilities"),
     f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",

@@ -54,6 +54,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "overview": (VIEW, DEMO, 200),
     "repositories": (VIEW, DEMO, 200),
     "repository_new": (MANAGE, DEMO, 200),
+    "images": (VIEW, DEMO, 200),
     "scans": (VIEW, DEMO, 200),
     "scans_log": (VIEW, DEMO, 200),
     "acceptances": (VIEW, DEMO, 200),
