@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 register = template.Library()
+PAGING = frozenset({"after", "before", "sort", "rows"})
 
 
 @register.filter
@@ -46,8 +47,20 @@ def pages_position(listing: Any, total: int | None) -> str:
         return _("%(shown)s of %(total)s") % {"shown": count(len(listing.rows)), "total": count(total)} if total else ""
     if not total:
         return f"{first}-{last}"
-    matching = listing.matching() if listing.is_filtered else total
-    return _("%(first)s-%(last)s of %(total)s") % {"first": first, "last": last, "total": count(matching)}
+    return _("%(first)s-%(last)s of %(total)s") % {"first": first, "last": last, "total": matching(listing, total)}
+
+
+@register.simple_tag
+def matching(listing: Any, total: int) -> str:
+    """How many rows match the search and the filters; ``total``: how many there are without them."""
+    return count(listing.matching() if listing.is_filtered else total)
+
+
+@register.inclusion_tag("console/parts/_filter_fields.html", takes_context=True)
+def filter_fields(context: template.Context) -> dict[str, Any]:
+    """The search and the filters of the list as hidden fields."""
+    asked = context["request"].GET
+    return {"fields": {name: value for name, value in asked.items() if name not in PAGING and value}}
 
 
 @register.inclusion_tag("console/parts/_sort.html", takes_context=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -9,14 +10,19 @@ from django.utils.translation import ngettext
 
 from console.forms.images import ImageSettings
 from console.queries import images as queries
+from console.queries import repositories as repository_queries
 from console.views.shared.decorators import of_project
+from console.views.shared.selection import Selection, selected
 from registry import images, trash
 from registry.access import Action
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
+    from collections.abc import Iterable
+
+    from django.http import HttpResponse, QueryDict
 
     from console.views.shared.place import Place
+    from registry.models import Repository
 
 
 @of_project(Action.VIEW)
@@ -73,20 +79,26 @@ def delete(place: Place) -> HttpResponse:
         place.flash(_("%(name)s has been deleted.") % {"name": name}, restorable=deletions[0])
         return place.redirect_to("repository")
     chosen = queries.consequences(place.repository, [name])
-    return place.render("console/images/delete.html", side="repositories", chosen=chosen)
+    selection = Selection([name])
+    return place.render("console/images/delete.html", side="repositories", chosen=chosen, selection=selection)
 
 
 @of_project(Action.MANAGE)
 def delete_many(place: Place) -> HttpResponse:
-    """GET shows what would be deleted; POST deletes the chosen images."""
-    wanted = place.request.POST.getlist("image") or place.request.GET.getlist("image")
-    if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletions = trash.delete_images(place.actor, place.repository, wanted)
+    """GET shows what would be deleted; POST deletes the chosen images, or all that match the filter of the list."""
+    selection = selected(place.request, "image", partial(_matching, place.repository))
+    if not selection.names:
+        return place.redirect_to("repository")
+    if selection.is_confirmed:
+        deletions = trash.delete_images(place.actor, place.repository, selection.names)
         words = ngettext("%(count)s image has been deleted.", "%(count)s images have been deleted.", len(deletions))
         only = deletions[0] if len(deletions) == 1 else None
         place.flash(words % {"count": len(deletions)}, restorable=only)
         return place.redirect_to("repository")
-    if not wanted:
-        return place.redirect_to("repository")
-    chosen = queries.consequences(place.repository, wanted)
-    return place.render("console/images/delete.html", side="repositories", chosen=chosen)
+    chosen = queries.consequences(place.repository, selection.shown)
+    return place.render("console/images/delete.html", side="repositories", chosen=chosen, selection=selection)
+
+
+def _matching(repository: Repository, filters: QueryDict) -> Iterable[str]:
+    found = repository_queries.images(repository, filters)["listing"].found
+    return found.order_by("path").values_list("name", flat=True)  # type: ignore[no-any-return]

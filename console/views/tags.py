@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
@@ -12,14 +13,18 @@ from console.queries import images as image_queries
 from console.queries import tags as queries
 from console.templatetags.digests import named_digest
 from console.views.shared.decorators import of_project
+from console.views.shared.selection import selected
 from registry import manifests, trash
 from registry.access import Action
 from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
+    from collections.abc import Iterable
+
+    from django.http import HttpResponse, QueryDict
 
     from console.views.shared.place import Place
+    from registry.models import Image
 
 
 @of_project(Action.MANAGE)
@@ -69,17 +74,22 @@ def _point(place: Place, form: AddTag, move: queries.Move) -> bool:
 
 @of_project(Action.MANAGE)
 def delete(place: Place) -> HttpResponse:
-    """GET shows what would be deleted; POST deletes the chosen tags."""
-    wanted = place.request.POST.getlist("tag") or place.request.GET.getlist("tag")
-    if not wanted:
+    """GET shows what would be deleted; POST deletes the chosen tags, or all that match the filter of the list."""
+    selection = selected(place.request, "tag", partial(_matching, place.image))
+    if not selection.names:
         return place.redirect_to("image")
-    if place.request.method == "POST" and place.request.POST.get("sure"):
-        deletion = trash.delete_references(place.actor, place.repository, name_of(place), wanted)
-        words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(wanted))
-        place.flash(words % {"count": len(wanted)}, restorable=deletion)
+    if selection.is_confirmed:
+        deletion = trash.delete_references(place.actor, place.repository, name_of(place), selection.names)
+        words = ngettext("%(count)s tag has been deleted.", "%(count)s tags have been deleted.", len(selection.names))
+        place.flash(words % {"count": len(selection.names)}, restorable=deletion)
         return place.redirect_to("image")
-    chosen = queries.chosen_tags(place.image, wanted)
-    return place.render("console/tags/delete.html", side="repositories", chosen=chosen)
+    chosen = queries.chosen_tags(place.image, selection.shown)
+    return place.render("console/tags/delete.html", side="repositories", chosen=chosen, selection=selection)
+
+
+def _matching(image: Image, filters: QueryDict) -> Iterable[str]:
+    found = image_queries.tags(image, filters)["listing"].found
+    return found.order_by("name").values_list("name", flat=True)  # type: ignore[no-any-return]
 
 
 @of_project(Action.VIEW)
