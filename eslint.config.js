@@ -6,10 +6,19 @@ export default [
     languageOptions: {
       sourceType: "script",
       globals: Object.fromEntries(
-        ["document", "Event", "localStorage", "MutationObserver", "navigator", "setTimeout", "URL"].map((name) => [
-          name,
-          "readonly",
-        ]),
+        [
+          "DOMParser",
+          "Event",
+          "Intl",
+          "MutationObserver",
+          "URL",
+          "document",
+          "fetch",
+          "localStorage",
+          "location",
+          "navigator",
+          "setTimeout",
+        ].map((name) => [name, "readonly"]),
       ),
     },
     linterOptions: { reportUnusedDisableDirectives: "error" },

@@ -39,15 +39,15 @@ def record(
     subject: str = "",
     organizations: Iterable[int] | None = None,
     detail: dict[str, Any] | None = None,
-) -> None:
-    """Write down that ``by`` did this.
+) -> list[AuditEvent]:
+    """Write down that ``by`` did this. Returns the events, those of the organizations last.
 
     ``person``: whom it is about; ``subject``: the e-mail address of a person without an account. ``organizations``: ids
     of those whose log has it, by default all of the person's. ``detail`` is JSON.
     """
     concerned = _organizations_of(person) if organizations is None else list(organizations)
     logs = [*([None] if person or not concerned else []), *concerned]
-    AuditEvent.objects.bulk_create(
+    return AuditEvent.objects.bulk_create(
         AuditEvent(
             action=action,
             organization_id=organization,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
@@ -17,6 +18,7 @@ from .actors import SYSTEM, Actor
 from .errors import Refusal
 from .models import (
     AccessKey,
+    AuditEvent,
     ConsoleSession,
     Invitation,
     Organization,
@@ -25,6 +27,9 @@ from .models import (
     Project,
     User,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_EMAIL = 254
 MAX_DISPLAY_NAME = 100
@@ -109,7 +114,7 @@ def add_user(
         user=user, organization=organization, defaults={"role": role or OrganizationRole.MEMBER}
     )
     if joined:
-        note_role(by, organization, user, None, membership.role, invited_by)
+        note_role(by, organization, user, None, membership.role, invited_by=invited_by)
     return user, created
 
 
@@ -135,21 +140,31 @@ def _check_email(email: str) -> None:
 
 
 def note_role(
-    by: Actor, organization: Organization, user: User, before: str | None, after: str | None, invited_by: str = ""
-) -> None:
+    by: Actor,
+    organization: Organization,
+    user: User,
+    before: str | None,
+    after: str | None,
+    *,
+    invited_by: str = "",
+    ended: Sequence[int] = (),
+) -> AuditEvent:
     """Write to the audit log that a role in the organization was changed (None: no member); tell of a new owner.
 
+    ``ended``: ids of the projects' events about roles that ended with it. Returns the event of the organization's log.
     All other owners get a mail, ``by`` too: another person may use their session.
     """
     if after is None:
         action = audit.Action.MEMBER_REMOVE
     else:
         action = audit.Action.MEMBER_ADD if before is None else audit.Action.MEMBER_ROLE
-    detail = {"organization": organization.name, "before": before or "", "after": after or ""}
+    detail: dict[str, Any] = {"organization": organization.name, "before": before or "", "after": after or ""}
     detail |= {"invited_by": invited_by} if invited_by else {}
-    audit.record(by, action, person=user, organizations=[organization.pk], detail=detail)
+    detail |= {"ended": list(ended)} if ended else {}
+    events = audit.record(by, action, person=user, organizations=[organization.pk], detail=detail)
     if after == OrganizationRole.OWNER:
         tasks.after_commit(tasks.tell_of_owner, organization.pk, user.pk, invited_by or by.label)
+    return events[-1]
 
 
 def invite(by: Actor, organization: Organization, email: str, role: OrganizationRole) -> Invitation:

@@ -6,7 +6,7 @@ log and ends the rights that depend on it. ``registry.repositories.set_role`` wr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -17,6 +17,7 @@ from accounts import organizations
 from accounts.errors import Refusal
 from accounts.models import (
     AccessKey,
+    AuditEvent,
     Organization,
     OrganizationMembership,
     OrganizationRole,
@@ -51,18 +52,19 @@ def set_role(
     *,
     seen: str | None = None,
     undoes: Collection[int] = (),
-) -> bool:
-    """Give exactly this role in the project, None for no role; returns whether anything changed.
+) -> Event | None:
+    """Give exactly this role in the project, None for no role. Returns the event, None if nothing changed.
 
-    The user's roles on single repositories of the project end: a role in the project allows more. Raises Denied (the
-    user is not in the organization), Changed (the role is not the one that was ``seen``).
+    The user's roles on single repositories of the project end: a role in the project allows more. ``ended`` in the
+    event's detail holds the ids of their events. Raises Denied (the user is not in the organization), Changed (the role
+    is not the one that was ``seen``).
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, project.organization, lock=True)
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         before = role_of(locked, user)
         if before == role:
-            return False
+            return None
         edits.compare_role(user, before, seen)
         if role is None:
             ProjectMembership.objects.filter(project=locked, user=user).delete()
@@ -73,9 +75,10 @@ def set_role(
                 _("%(user)s is not in the organization %(organization)s")
                 % {"user": user, "organization": project.organization.name}
             )
-        _take_grants(actor, user, undoes, content_object__project=project)
+        ended = _take_grants(actor, user, undoes, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
-        audit.record(actor, Event.Action.MEMBER_CHANGE, locked, undoes=undoes, user=user.email, **roles)
+        detail: dict[str, Any] = {"user": user.email, **roles, **({"ended": ended} if ended else {})}
+        event = audit.record(actor, Event.Action.MEMBER_CHANGE, locked, undoes=undoes, **detail)
         accounts_audit.record(
             actor,
             accounts_audit.Action.PROJECT_ROLE,
@@ -83,23 +86,25 @@ def set_role(
             organizations=[project.organization_id],
             detail={"project": project.name, **roles},
         )
-    return True
+    return event
 
 
 def set_organization_role(
     actor: Actor, organization: Organization, user: User, role: OrganizationRole | None, *, seen: str | None = None
-) -> bool:
+) -> AuditEvent | None:
     """Give a member exactly this role in the organization; None removes the user and every role in its projects.
 
-    ``organizations.add_user`` makes members. Returns whether anything changed. Raises Refusal (an organization keeps at
-    least one active owner), Changed (the role is not the one that was ``seen``).
+    ``organizations.add_user`` makes members. Returns the event of the organization's audit log, None if nothing
+    changed. ``ended`` in its detail holds the ids of the projects' events about roles that ended (``restore_member``).
+    Raises Refusal (an organization keeps at least one active owner), Changed (the role is not the one that was
+    ``seen``).
     """
     with transaction.atomic():
         Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
         memberships = OrganizationMembership.objects.filter(organization=organization)
         held = memberships.select_for_update(no_key=True).filter(user=user).first()
         if held is None or held.role == role:
-            return False
+            return None
         edits.compare_role(user, held.role, seen)
         others = memberships.filter(role=OrganizationRole.OWNER, user__is_active=True).exclude(user=user)
         if held.role == OrganizationRole.OWNER and not others.exists():
@@ -107,16 +112,18 @@ def set_organization_role(
                 _("%(user)s is the last owner of %(organization)s: make another member an owner first")
                 % {"user": user, "organization": organization}
             )
-        organizations.note_role(actor, organization, user, held.role, role)
+        before = held.role
         if role:
             held.role = role
             held.save(update_fields=["role"])
-            return True
+            return organizations.note_role(actor, organization, user, before, role)
+        ended = []
         for project in Project.objects.filter(organization=organization, memberships__user=user):
-            set_role(actor, project, user, None)
-        _take_grants(actor, user, content_object__project__organization=organization)
+            event = set_role(actor, project, user, None)
+            ended += [event.pk] if event else []
+        ended += _take_grants(actor, user, content_object__project__organization=organization)
         held.delete()
-    return True
+        return organizations.note_role(actor, organization, user, before, None, ended=ended)
 
 
 def keys_in_project(project: Project) -> QuerySet[AccessKey]:
@@ -158,7 +165,11 @@ def _owners(organization: Organization) -> QuerySet[OrganizationMembership]:
     return OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
 
 
-def _take_grants(actor: Actor, user: User, undoes: Collection[int] = (), **where: object) -> None:
+def _take_grants(actor: Actor, user: User, undoes: Collection[int] = (), **where: object) -> list[int]:
+    """End the user's roles on these repositories. Returns the ids of the events."""
     found = RepositoryUserPermission.objects.filter(user=user, **where)
+    ended = []
     for grant in found.select_related("content_object__project__organization"):
-        repositories.set_role(actor, grant.content_object, user, None, undoes=undoes)
+        event = repositories.set_role(actor, grant.content_object, user, None, undoes=undoes)
+        ended += [event.pk] if event else []
+    return ended

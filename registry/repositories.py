@@ -169,8 +169,8 @@ def set_role(
     *,
     seen: str | None = None,
     undoes: Collection[int] = (),
-) -> bool:
-    """Give exactly this role on the repository, None for no role; returns whether anything changed.
+) -> Event | None:
+    """Give exactly this role on the repository, None for no role. Returns the event, None if nothing changed.
 
     The only writer of these roles. Raises Denied (the user is not in the organization, or has a role in the project,
     which allows more), Changed (the role is not the one that was ``seen``).
@@ -182,14 +182,14 @@ def set_role(
             _check_who_may_have_one(repository, user, belongs=belongs)
         before = role_of(repository, user)
         if before == role:
-            return False
+            return None
         edits.compare_role(user, before, seen)
         wanted = PERMISSIONS[role] if role else ()
         for permission in PERMISSIONS[RepositoryRole.MEMBER]:
             change = assign_perm if permission in wanted else remove_perm
             change(permission, user, repository)
         roles = {"before": before or "", "after": role or ""}
-        audit.record(actor, Event.Action.ROLE_CHANGE, repository, undoes=undoes, user=user.email, **roles)
+        event = audit.record(actor, Event.Action.ROLE_CHANGE, repository, undoes=undoes, user=user.email, **roles)
         accounts_audit.record(
             actor,
             accounts_audit.Action.REPOSITORY_ROLE,
@@ -197,4 +197,4 @@ def set_role(
             organizations=[repository.project.organization_id],
             detail={"repository": str(repository), **roles},
         )
-    return True
+    return event

@@ -1,4 +1,5 @@
-// What HTML cannot do alone: copy text, show the commands of one program, send a form once. keyboard.js has the keys.
+// What HTML cannot do alone: copy text, show the commands of one program, send a form once, ask a question over the page.
+// keyboard.js has the keys.
 // Every page works without this file. It runs before the page is drawn, so that nothing moves afterwards.
 "use strict";
 
@@ -25,6 +26,20 @@ document.addEventListener("click", ({ target }) => {
   else if (button?.dataset.close !== undefined) button.closest(".toast").remove();
   else if (button) chooseProgram(button.dataset.program);
   for (const menu of openMenus()) menu.open = menu.contains(target);
+});
+
+// A link to a page with a question. Without scripts, or in another tab, the link opens that page.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-dialog], [data-close-dialog]");
+  const dialog = event.target.closest("dialog");
+  if (event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (link?.dataset.dialog !== undefined) {
+    event.preventDefault();
+    openDialog(link.href);
+  } else if (dialog && (link || event.target === dialog)) {
+    event.preventDefault();
+    dialog.close();
+  }
 });
 
 document.addEventListener("keydown", (event) => {
@@ -72,6 +87,19 @@ function say(words) {
   setTimeout(() => {
     region.textContent = words;
   }, TOAST_MILLISECONDS);
+}
+
+async function openDialog(address) {
+  const answer = await fetch(address);
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const question = page.querySelector("[data-question]");
+  if (!question) {
+    location.assign(address); // the sign-in page, or an error
+    return;
+  }
+  const dialog = document.getElementById("dialog");
+  dialog.replaceChildren(question);
+  dialog.showModal();
 }
 
 function openMenus() {

@@ -15,7 +15,9 @@ class ProjectMember(Form):
     """A person's role in a project."""
 
     email = forms.EmailField(
-        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+        label=gettext_lazy("E-mail"),
+        max_length=254,
+        widget=forms.EmailInput({"list": "candidates", "autocomplete": "off"}),
     )
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),

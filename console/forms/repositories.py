@@ -128,7 +128,9 @@ class Grant(Form):
     """A role on one repository, for a member of the organization who is not in the project."""
 
     email = forms.EmailField(
-        label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"list": "people", "autocomplete": "off"})
+        label=gettext_lazy("E-mail"),
+        max_length=254,
+        widget=forms.EmailInput({"list": "candidates", "autocomplete": "off"}),
     )
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import F
+
 from accounts.models import (
     OrganizationMembership,
     OrganizationRole,
@@ -13,9 +15,13 @@ from accounts.models import (
 )
 from console.queries import organizations
 from console.queries.shared import people
+from registry import members
+from registry.models import Repository
 
 if TYPE_CHECKING:
     from django.http import QueryDict
+
+    from accounts.models import AccessKey, User
 
 NAMED = 5
 
@@ -28,14 +34,37 @@ def administrators(project: Project) -> list[str]:
 
 
 def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """Who may see a project's pages: a page of its members, the owners of its organization; and who could be added."""
+    """Who may see a project's pages: a page of its members, and the owners of its organization."""
     memberships = ProjectMembership.objects.filter(project=project)
-    in_organization = OrganizationMembership.objects.filter(organization=project.organization)
-    owners = in_organization.filter(role=OrganizationRole.OWNER).select_related("user").order_by("user__email")
+    owners = OrganizationMembership.objects.filter(organization=project.organization, role=OrganizationRole.OWNER)
     shown = people.page(memberships.select_related("user"), wanted)
+    pinned = owners.select_related("user").order_by("user__email")
     return shown | {
         "total": memberships.count(),
-        "pinned": [] if shown["listing"].is_narrowed else [each.user for each in owners],
+        "pinned": [] if shown["listing"].is_narrowed else [each.user for each in pinned],
         "roles": ProjectRole,
-        "candidates": people.emails(in_organization.exclude(user__in=memberships.values("user"))),
     }
+
+
+def candidates(project: Project) -> list[str]:
+    """E-mail addresses of people who could be added to the project."""
+    in_organization = OrganizationMembership.objects.filter(organization=project.organization)
+    members_now = ProjectMembership.objects.filter(project=project)
+    return people.emails(in_organization.exclude(user__in=members_now.values("user")))
+
+
+def what_ends(project: Project, user: User) -> dict[str, Any]:
+    """What a user loses with their role in the project. An owner of its organization loses nothing."""
+    owns = OrganizationMembership.objects.filter(
+        organization=project.organization, user=user, role=OrganizationRole.OWNER
+    )
+    return {
+        "is_owner": owns.exists(),
+        "repositories": Repository.objects.live().filter(project=project).count(),
+        "keys": keys_of(project, user),
+    }
+
+
+def keys_of(project: Project, user: User) -> list[AccessKey]:
+    """The user's valid keys that can act in the project, the one that was used last first."""
+    return list(members.keys_in_project(project).filter(user=user).order_by(F("last_used_at").desc(nulls_last=True)))

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.db.models import F, Max
+
 from accounts.models import (
+    AuditEvent,
     Organization,
     OrganizationMembership,
     OrganizationRole,
+    ProjectMembership,
     User,
 )
-from console.queries.shared import people
+from console.queries.shared import layout, people
+from registry import members
+from registry.models import RepositoryUserPermission
+from registry.undo import ORGANIZATION_ACTIONS
 
 if TYPE_CHECKING:
     from django.http import QueryDict
+
+    from accounts.actors import Actor
 
 NAMED = 5
 
@@ -29,9 +38,49 @@ def owners(name: str) -> list[str]:
 def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
     """A page of the people of an organization. Two queries."""
     memberships = OrganizationMembership.objects.filter(organization=found)
-    return people.page(memberships.select_related("user"), wanted) | {"total": memberships.count()}
+    shown = people.page(memberships.select_related("user"), wanted)
+    return shown | {"total": memberships.count(), "roles": OrganizationRole}
 
 
 def find_member(organization: Organization, email: str) -> User | None:
     """The member of the organization with this address. Users outside of it are not found, so that they stay hidden."""
     return User.objects.filter(email=email.lower(), organization_memberships__organization=organization).first()
+
+
+def find_membership(organization: Organization, email: str) -> OrganizationMembership | None:
+    """The membership of the user with this address; None for users outside of the organization."""
+    found = OrganizationMembership.objects.filter(organization=organization, user__email=email.lower())
+    return found.select_related("user").first()
+
+
+def person(organization: Organization, user: User, viewer: Actor | None = None) -> dict[str, Any]:
+    """A user's roles in the organization's projects and on their repositories, keys, and when they were seen last.
+
+    ``viewer``: only projects that this actor may see; None for all. Five queries.
+    """
+    projects = organization.projects.all()
+    if viewer:
+        projects = projects.filter(pk__in=layout.projects_of(viewer).values("pk"))
+    roles = ProjectMembership.objects.filter(user=user, project__in=projects)
+    grants = RepositoryUserPermission.objects.filter(
+        user=user, content_object__project__in=projects, content_object__deletion=None
+    )
+    rows = grants.select_related("content_object__project", "permission")
+    pushes = {grant.content_object_id for grant in rows if grant.permission.codename == "push_repository"}
+    repositories = {grant.content_object_id: grant.content_object for grant in rows}
+    keys = members.keys_in_organization(organization).filter(user=user).select_related("project", "user")
+    return {
+        "projects": list(roles.select_related("project").order_by("project__name")),
+        "repositories": [
+            {"repository": repository, "role": "member" if pk in pushes else "viewer"}
+            for pk, repository in sorted(repositories.items(), key=lambda item: str(item[1]))
+        ],
+        "keys": list(keys.order_by(F("last_used_at").desc(nulls_last=True))),
+        "seen_at": user.sessions.aggregate(last=Max("seen_at"))["last"] or user.last_login,
+    }
+
+
+def undoable_event(organization: Organization, pk: int) -> AuditEvent | None:
+    """The event of this id in the organization's log, if ``registry.undo.undo_organization_role`` can undo it."""
+    found = AuditEvent.objects.filter(organization=organization, pk=pk, action__in=ORGANIZATION_ACTIONS)
+    return found.select_related("organization", "person").first()

@@ -16,6 +16,7 @@ from accounts.models import (
     OrganizationMembership,
     OrganizationRole,
     Project,
+    RepositoryRole,
     User,
 )
 from console.queries import organizations, projects, scans
@@ -135,17 +136,19 @@ def commands(repository: Repository, image: str = "IMAGE") -> Commands:
 
 
 def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of who has a role on this very repository, and who could be given one."""
+    """A page of who has a role on this very repository."""
     grants = RepositoryUserPermission.objects.filter(content_object=repository)
     pushes = grants.filter(user=OuterRef("pk"), permission__codename="push_repository")
     holders = User.objects.filter(pk__in=grants.values("user"))
-    project = repository.project
-    outside = OrganizationMembership.objects.filter(organization=project.organization)
-    outside = outside.exclude(user__project_memberships__project=project).exclude(role=OrganizationRole.OWNER)
-    return people.page(holders.annotate(is_member=Exists(pushes)), wanted, user="") | {
-        "total": holders.count(),
-        "candidates": people.emails(outside),
-    }
+    shown = people.page(holders.annotate(is_member=Exists(pushes)), wanted, user="")
+    return shown | {"total": holders.count(), "roles": RepositoryRole, "candidates": candidates(repository)}
+
+
+def candidates(repository: Repository) -> list[str]:
+    """E-mail addresses of people who could be given a role on the repository."""
+    outside = OrganizationMembership.objects.filter(organization=repository.project.organization)
+    outside = outside.exclude(user__project_memberships__project=repository.project)
+    return people.emails(outside.exclude(role=OrganizationRole.OWNER))
 
 
 @dataclass(frozen=True, slots=True)

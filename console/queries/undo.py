@@ -28,8 +28,10 @@ def people(project: Project) -> list[tuple[str, str]]:
 
 
 def act(project: Project, event: int) -> EventQuerySet:
-    """One event of the project, as a set; empty when there is none of this id."""
-    return Event.objects.filter(project=project, pk=event)
+    """The event of this id in the project, and the events of roles that ended with it; empty if there is none."""
+    found = Event.objects.filter(project=project, pk=event).first()
+    ended = found.detail.get("ended", []) if found else []
+    return Event.objects.filter(project=project, pk__in=[event, *ended])
 
 
 def acts(project: Project, who: str, since: datetime) -> EventQuerySet:

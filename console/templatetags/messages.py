@@ -15,6 +15,6 @@ register = template.Library()
 
 @register.inclusion_tag("console/parts/_undo_button.html", takes_context=True)
 def undo_button(context: template.Context, message: Message) -> dict[str, Any]:
-    """The button that undoes what the message says (``Place.flash``); nothing for messages without ``undo``."""
+    """The button that undoes what the message says (``views.shared.toasts``); nothing for messages without ``undo``."""
     address, fields = json.loads(message.extra_tags) if message.extra_tags else ("", {})
     return {"address": address, "fields": fields, "csrf_token": context.get("csrf_token")}

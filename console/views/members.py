@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
 from django.utils.translation import gettext as _
@@ -14,7 +14,7 @@ from console.queries import accounts as account_queries
 from console.queries import members as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
-from console.views.shared.members import member_from_form
+from console.views.shared.members import member_of_list, member_to_add
 from registry import members
 from registry.access import Action
 
@@ -27,18 +27,47 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
 def index(place: Place) -> HttpResponse:
-    """The members. POST adds one, changes a role, or removes one."""
-    posted = place.request.POST
-    adds = posted.get("act") == "add"
-    form = ProjectMember(posted if adds else None)
-    if place.request.method == "POST" and (not adds or form.is_valid()):
-        words = _("No member of %(organization)s has this address. An owner of the organization can add them.")
-        user = member_from_form(place, form, words, partial(members.role_of, place.project))
-        if user is not None:
-            _set_role(place, user, posted.get("role", ""))
-            return place.redirect_to("members")
+    """The members. POST changes a role or removes a member."""
+    if place.request.method == "POST":
+        posted = place.request.POST
+        _set_role(place, member_of_list(place, posted.get("email", "")), posted.get("role", ""), posted.get("seen"))
+        return place.redirect_to("members")
     page = queries.project_members(place.project, place.request.GET)
-    return place.render("console/members/index.html", side="members", form=form, page=page)
+    return place.render("console/members/index.html", side="members", page=page)
+
+
+@of_project(Action.ADMINISTER)
+def add(place: Place) -> HttpResponse:
+    """A new member of the project."""
+    form = ProjectMember(place.request.POST or None)
+    if place.request.method == "POST" and form.is_valid():
+        words = _("No member of %(organization)s has this address. An owner of the organization can add them.")
+        user = member_to_add(place, form, words, partial(members.role_of, place.project))
+        if user is not None:
+            _set_role(place, user, form.cleaned_data["role"], None)
+            return place.redirect_to("members")
+    candidates = queries.candidates(place.project)
+    question = _("Add a member to %(project)s") % {"project": place.project}
+    context: dict[str, Any] = {"question": question, "back": place.url("members"), "action": place.url("member_add")}
+    return place.render("console/members/add.html", side="members", form=form, candidates=candidates, **context)
+
+
+@of_project(Action.ADMINISTER)
+def remove(place: Place) -> HttpResponse:
+    """Ask before a member is removed; the form goes to ``index``."""
+    user = member_of_list(place, place.request.GET.get("email", ""))
+    role = members.role_of(place.project, user)
+    if role is None:
+        raise Http404
+    context: dict[str, Any] = {
+        "question": _("Remove %(email)s from %(project)s?") % {"email": user.email, "project": place.project},
+        "back": place.url("members"),
+        "action": place.url("members"),
+        "member": user,
+        "role": role,
+        "ends": queries.what_ends(place.project, user),
+    }
+    return place.render("console/members/remove.html", side="members", **context)
 
 
 @of_project(Action.ADMINISTER)
@@ -63,10 +92,15 @@ def key(place: Place, identifier: str) -> HttpResponse:
     return place.render("console/members/key.html", side="members", key=chosen, may_revoke=may_revoke)
 
 
-def _set_role(place: Place, user: User, role: str) -> None:
+def _set_role(place: Place, user: User, role: str, seen: str | None) -> None:
     if role not in {"", *ProjectRole.values}:
         raise Http404
-    wanted, seen = ProjectRole(role) if role else None, place.request.POST.get("seen")
-    members.set_role(place.actor, place.project, user, wanted, seen=seen)
-    words = _("%(email)s is now %(role)s.") if role else _("%(email)s is not in the project any more.")
-    place.flash(words % {"email": user.email, "role": role_words(role)})
+    event = members.set_role(place.actor, place.project, user, ProjectRole(role) if role else None, seen=seen)
+    if not role:
+        words = _("%(email)s has been removed from %(project)s.")
+    elif event and not event.detail["before"]:
+        words = _("%(email)s has been added to %(project)s as %(role)s.")
+    else:
+        words = _("%(email)s is now %(role)s.")
+    said = {"email": user.email, "project": place.project, "role": role_words(role)}
+    place.flash(words % said, undoable=event)

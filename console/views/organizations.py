@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import messages
 from django.http import Http404
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts import organizations, tasks
@@ -15,11 +16,13 @@ from accounts.models import Organization, OrganizationRole
 from console.forms.organizations import NewInvitation
 from console.queries import accounts as account_queries
 from console.queries import organizations as queries
+from console.templatetags.roles import role_words
 from console.views.shared.decorators import personal
 from console.views.shared.organizations import find_organization, render_for_owners
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
-from registry import members
+from console.views.shared.toasts import toast
+from registry import members, undo
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -27,23 +30,89 @@ if TYPE_CHECKING:
 
 @personal
 def show(request: HttpRequest, organization: str) -> HttpResponse:
-    """People and projects; POST invites a person, withdraws that, changes a role, or removes a person."""
+    """People and projects; POST withdraws an invitation or sends it again, changes a role, or removes a person."""
     found, is_owner = find_organization(request, organization)
-    act = request.POST.get("act", "")
-    form = NewInvitation(request.POST if act == "invite" else None)
-    if request.method == "POST" and act == "withdraw":
-        return _withdraw(request, found)
-    if request.method == "POST" and act != "invite":
-        return _change(request, found)
-    if request.method == "POST" and form.is_valid() and _invite(request, found, form):
-        return redirect("console:organization", found.name)
+    if request.method == "POST":
+        act = {"withdraw": _withdraw, "again": _invite_again}.get(request.POST.get("act", ""), _change)
+        return act(request, found)
     context: dict[str, Any] = {
         "organization": found,
         "is_owner": is_owner,
         "page": queries.organization(found, request.GET),
         "invitations": found.invitations.order_by("email") if is_owner else None,
     }
-    return render_standalone(request, "console/organizations/show.html", form=form, **context)
+    return render_standalone(request, "console/organizations/show.html", **context)
+
+
+@personal
+def invite(request: HttpRequest, organization: str) -> HttpResponse:
+    """An invitation to the organization."""
+    found, _is_owner = find_organization(request, organization, change=True)
+    form = NewInvitation(request.POST or None)
+    if request.method == "POST" and form.is_valid() and _invite(request, found, form):
+        return redirect("console:organization", found.name)
+    context: dict[str, Any] = {
+        "question": _("Invite a person to %(organization)s") % {"organization": found},
+        "back": reverse("console:organization", args=[found.name]),
+        "action": reverse("console:invite", args=[found.name]),
+    }
+    return render_for_owners(request, "console/organizations/invite.html", found, form=form, **context)
+
+
+@personal
+def remove(request: HttpRequest, organization: str) -> HttpResponse:
+    """Ask before a person is removed; the form goes to ``show``."""
+    found, _is_owner = find_organization(request, organization, change=True)
+    member = queries.find_membership(found, request.GET.get("email", ""))
+    if member is None:
+        raise Http404
+    there = reverse("console:organization", args=[found.name])
+    context: dict[str, Any] = {
+        "question": _("Remove %(email)s from %(organization)s?") % {"email": member.user.email, "organization": found},
+        "back": there,
+        "action": there,
+        "member": member,
+        "ends": queries.person(found, member.user),
+    }
+    return render_for_owners(request, "console/organizations/remove.html", found, **context)
+
+
+@personal
+def person(request: HttpRequest, organization: str) -> HttpResponse:
+    """A person of the organization: roles in the projects that the viewer may see. Owners see keys and last use."""
+    found, is_owner = find_organization(request, organization)
+    member = queries.find_membership(found, request.GET.get("email", ""))
+    if member is None:
+        raise Http404
+    context: dict[str, Any] = {
+        "organization": found,
+        "is_owner": is_owner,
+        "member": member,
+        "page": queries.person(found, member.user, None if is_owner else actor(request)),
+        "shows_keys": is_owner,
+    }
+    return render_standalone(request, "console/organizations/person.html", **context)
+
+
+@personal
+def undo_event(request: HttpRequest, organization: str, event: int) -> HttpResponse:
+    """POST undoes a change of a role in the organization."""
+    found, _is_owner = find_organization(request, organization, change=True)
+    if request.method == "POST":
+        chosen = queries.undoable_event(found, event)
+        if chosen is None:
+            raise Http404
+        try:
+            result = undo.undo_organization_role(actor(request), chosen)
+        except Refusal as error:
+            messages.error(request, str(error))
+        else:
+            words = _("%(email)s has the former roles again.")
+            messages.success(request, words % {"email": chosen.subject})
+            for step in result.skipped:
+                words = _("Not undone: %(what)s. %(problem)s.")
+                messages.warning(request, words % {"what": step.words, "problem": step.problem})
+    return redirect("console:organization", found.name)
 
 
 def _invite(request: HttpRequest, organization: Organization, form: NewInvitation) -> bool:
@@ -70,6 +139,14 @@ def _withdraw(request: HttpRequest, organization: Organization) -> HttpResponse:
     return redirect("console:organization", organization.name)
 
 
+def _invite_again(request: HttpRequest, organization: Organization) -> HttpResponse:
+    form = NewInvitation(request.POST)
+    if form.is_valid() and not _invite(request, organization, form):
+        for error in form.errors.get("email", []):
+            messages.error(request, str(error))
+    return redirect("console:organization", organization.name)
+
+
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     user = queries.find_member(organization, request.POST.get("email", ""))
     role = request.POST.get("role", "")
@@ -77,12 +154,14 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
         raise Http404
     wanted, seen = OrganizationRole(role) if role else None, request.POST.get("seen")
     try:
-        members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
+        event = members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
     except Refusal as error:
         messages.error(request, str(error))
     else:
-        words = _("%(email)s has a new role.") if role else _("%(email)s has been removed.")
-        messages.success(request, words % {"email": user.email})
+        words = _("%(email)s is now %(role)s.") if role else _("%(email)s has been removed from %(organization)s.")
+        said = {"email": user.email, "role": role_words(role), "organization": organization}
+        back = reverse("console:organization_undo_event", args=[organization.name, event.pk]) if event else ""
+        toast(request, words % said, undo=(back, {}) if back else None)
     return redirect("console:organization", organization.name)
 
 

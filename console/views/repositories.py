@@ -14,10 +14,11 @@ from accounts.models import RepositoryRole
 from console.forms.repositories import Grant, NewRepository, RepositorySettings
 from console.forms.shared.seen import seen
 from console.forms.shared.typed_name import TypedName
+from console.queries import members
 from console.queries import repositories as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
-from console.views.shared.members import member_from_form
+from console.views.shared.members import member_of_list, member_to_add
 from registry import repositories, trash
 from registry.access import Action
 
@@ -85,22 +86,13 @@ def settings(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def permissions(place: Place) -> HttpResponse:
-    """Repository Members and Viewers. POST gives, changes or removes a role."""
-    posted = place.request.POST
-    adds = posted.get("act") == "add"
-    form = Grant(posted if adds else None)
-    if place.request.method == "POST" and (not adds or form.is_valid()):
-        role = posted.get("role", "")
-        if role not in {"", *RepositoryRole.values}:
-            raise Http404
-        words = _("No member of %(organization)s has this address: roles are given to members of the organization.")
-        user = member_from_form(place, form, words, partial(repositories.role_of, place.repository))
-        # The form that adds shows a refusal itself. A row of the list has no place for one.
-        if user and (form.attempt(_set_role, place, user, role) if adds else _set_role(place, user, role)):
-            return place.redirect_to("permissions")
+    """Repository Members and Viewers. POST changes or removes a role."""
+    if place.request.method == "POST":
+        posted = place.request.POST
+        _set_role(place, member_of_list(place, posted.get("email", "")), posted.get("role", ""), posted.get("seen"))
+        return place.redirect_to("permissions")
     asked = place.request.GET.get("who", "").strip()
     context: dict[str, Any] = {
-        "form": form,
         "page": queries.repository_permissions(place.repository, place.request.GET),
         "asked": asked,
         "reason": queries.reason(place.repository, asked) if asked else None,
@@ -108,11 +100,51 @@ def permissions(place: Place) -> HttpResponse:
     return place.render("console/repositories/permissions.html", side="repositories", **context)
 
 
-def _set_role(place: Place, user: User, role: str) -> bool:
+@of_project(Action.MANAGE)
+def grant(place: Place) -> HttpResponse:
+    """A role on the repository for a person outside the project."""
+    form = Grant(place.request.POST or None)
+    if place.request.method == "POST" and form.is_valid():
+        words = _("No member of %(organization)s has this address: roles are given to members of the organization.")
+        user = member_to_add(place, form, words, partial(repositories.role_of, place.repository))
+        if user and form.attempt(_set_role, place, user, form.cleaned_data["role"], None):
+            return place.redirect_to("permissions")
+    context: dict[str, Any] = {
+        "question": _("Grant access to %(repository)s") % {"repository": place.repository.name},
+        "back": place.url("permissions"),
+        "action": place.url("permission_add"),
+        "candidates": queries.candidates(place.repository),
+    }
+    return place.render("console/repositories/permission_add.html", side="repositories", form=form, **context)
+
+
+@of_project(Action.MANAGE)
+def end_grant(place: Place) -> HttpResponse:
+    """Ask before a role on the repository is removed; the form goes to ``permissions``."""
+    user = member_of_list(place, place.request.GET.get("email", ""))
+    role = repositories.role_of(place.repository, user)
+    if role is None:
+        raise Http404
+    said = {"email": user.email, "repository": place.repository.name}
+    context: dict[str, Any] = {
+        "question": _("Remove the role of %(email)s on %(repository)s?") % said,
+        "back": place.url("permissions"),
+        "action": place.url("permissions"),
+        "member": user,
+        "role": role,
+        "keys": members.keys_of(place.project, user),
+    }
+    return place.render("console/repositories/permission_remove.html", side="repositories", **context)
+
+
+def _set_role(place: Place, user: User, role: str, seen: str | None) -> bool:
+    if role not in {"", *RepositoryRole.values}:
+        raise Http404
     wanted = RepositoryRole(role) if role else None
-    repositories.set_role(place.actor, place.repository, user, wanted, seen=place.request.POST.get("seen"))
-    words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role here any more.")
-    place.flash(words % {"email": user.email, "role": role_words(role)})
+    event = repositories.set_role(place.actor, place.repository, user, wanted, seen=seen)
+    words = _("%(email)s is now %(role)s.") if wanted else _("%(email)s has no role on %(repository)s any more.")
+    said = {"email": user.email, "role": role_words(role), "repository": place.repository.name}
+    place.flash(words % said, undoable=event)
     return True
 
 

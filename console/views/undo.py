@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.http import Http404
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
 from console.forms.undo import UndoChoice
 from console.queries import undo as queries
 from console.views.shared.decorators import of_project
+from console.views.shared.pages import referring_page
 from registry import undo
 from registry.access import Action
 
@@ -40,7 +42,7 @@ def show(place: Place) -> HttpResponse:
 def one(place: Place, event: int) -> HttpResponse:
     """Undo one change of the audit log: the values before and after it first, then the act."""
     events = queries.act(place.project, event)
-    found = events.select_related("key", "repository", "image").first()
+    found = events.select_related("key", "repository", "image").filter(pk=event).first()
     if found is None:
         raise Http404
     if place.request.method == "POST":
@@ -51,7 +53,8 @@ def one(place: Place, event: int) -> HttpResponse:
             place.flash(_("The change has been undone."))
         elif not result.skipped:
             place.flash(_("There is nothing to undo."), level=messages.INFO)
-        return place.redirect_to("audit_log")
+        came_from, log = referring_page(place.request, ""), place.url("audit_log")
+        return redirect(log if came_from.endswith(place.request.path) else came_from or log)
     steps = undo.preview(place.actor, events)
     is_possible = any(not step.problem for step in steps)
     return place.render("console/undo/one.html", side="audit_log", event=found, steps=steps, is_possible=is_possible)

@@ -1,6 +1,7 @@
-"""Undo of recorded changes: what it would change (plan), and the change itself (apply)."""
+"""Undo of recorded changes: what it would change (plan), and the change itself (apply, organization)."""
 
 from .apply import Undone, acts, preview, undo
+from .organization import ORGANIZATION_ACTIONS, undo_organization_role
 from .plan import Kind, Step
 
-__all__ = ["Kind", "Step", "Undone", "acts", "preview", "undo"]
+__all__ = ["ORGANIZATION_ACTIONS", "Kind", "Step", "Undone", "acts", "preview", "undo", "undo_organization_role"]

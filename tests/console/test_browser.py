@@ -57,6 +57,10 @@ PAGES = (
     *(
         "/projects/demo/garbage-collection",
         "/projects/demo/members",
+        "/projects/demo/members/add",
+        "/projects/demo/members/remove?email=mina@acme.test",
+        "/organizations/acme/person?email=mina@acme.test",
+        "/organizations/acme/remove?email=mina@acme.test",
         "/projects/demo/notifications",
         "/projects/demo/usage",
         "/projects/demo/settings",
@@ -275,6 +279,8 @@ def test_people_of_project_and_organization(browser, server, scripts):
     with visit(browser, server, "owner", scripts=scripts) as page:
         page.goto("/organizations/acme/")
         email = f"new{scripts}@acme.test".lower()
+        page.get_by_role("link", name="Invite a person").click()
+        expect(page.get_by_role("dialog")).to_have_count(int(scripts))
         page.get_by_label("E-mail").fill(email)
         page.get_by_role("button", name="Send invitation").click()
         expect(page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Withdraw")).to_be_visible()
@@ -290,13 +296,26 @@ def test_people_of_project_and_organization(browser, server, scripts):
         page.goto("/organizations/acme/audit-log")
         expect(page.get_by_text(f"Added {email} to acme")).to_be_visible()
         page.goto("/projects/demo/members")
+        page.get_by_role("link", name="Add member").click()
         page.get_by_label("E-mail").fill(email)
         page.get_by_role("button", name="Add member").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{email} has been added to demo as Member.")
+        row = page.get_by_role("row").filter(has_text=email)
         page.get_by_label(f"Role of {email}").select_option("reader")
-        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Change").click()
+        if not scripts:
+            row.get_by_role("button", name="Save").click()
         expect(page.get_by_role("status")).to_contain_text(f"{email} is now Reader.")
-        page.get_by_role("row").filter(has_text=email).get_by_role("button", name="Remove").click()
-        expect(page.get_by_role("row").filter(has_text=email)).to_have_count(0)
+        page.get_by_role("button", name="Undo").click()
+        expect(page.get_by_label(f"Role of {email}")).to_have_value("member")
+        row.get_by_label(f"Actions for {email}").click()
+        row.get_by_role("link", name="Remove …").click()
+        expect(page.get_by_role("heading", name=f"Remove {email} from demo?")).to_be_visible()
+        page.get_by_role("link", name="Cancel").click()
+        expect(row).to_have_count(1)
+        row.get_by_label(f"Actions for {email}").click()
+        row.get_by_role("link", name="Remove …").click()
+        page.get_by_role("button", name="Remove").click()
+        expect(row).to_have_count(0)
 
 
 @both

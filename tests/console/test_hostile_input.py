@@ -46,7 +46,7 @@ ADDRESSES = (
 FORMS = (
     *(("/projects/demo/recovery/restore", {"deletion": "{}"}), ("/projects/demo/recovery/{}/hold", {"on": "yes"})),
     *(("/projects/demo/recovery/{}/purge", {"typed": "x"}), (f"{WEB}-/images/delete", {"image": "{}", "typed": "x"})),
-    *((f"{WEB}-/permissions", {"email": "{}", "role": ""}), (f"{WEB}-/permissions", {"act": "add", "email": "{}"})),
+    *((f"{WEB}-/permissions", {"email": "{}", "role": ""}), (f"{WEB}-/permissions/add", {"email": "{}"})),
     *((f"{APP}-/tags/delete", {"tag": "{}", "act": "delete"}), (f"{APP}-/tags/add", {"tag": "{}", "digest": "{}"})),
     *(
         (f"{WEB}-/cleanup", {"keep_last": "{}", "keep_patterns": "{}", "act": "save"}),
@@ -60,8 +60,8 @@ FORMS = (
         ("/profile/keys/new", {"name": "a", "form_id": str(UUID(int=1)), "expires_on": "{}"}),
         ("/profile/keys/new", NAMED),
     ),
-    *(("/projects/demo/repositories/new", {"name": "{}"}), ("/projects/demo/members", {"act": "add", "email": "{}"})),
-    *(("/organizations/acme/", {"act": "invite", "email": "{}", "role": "member"}), ("/projects/demo/keys/{}", {})),
+    *(("/projects/demo/repositories/new", {"name": "{}"}), ("/projects/demo/members/add", {"email": "{}"})),
+    *(("/organizations/acme/invite", {"email": "{}", "role": "member"}), ("/projects/demo/keys/{}", {})),
     *(("/organizations/acme/", {"act": "withdraw", "email": "{}"}), ("/organizations/acme/keys/{}", {})),
     *(("/projects/demo/garbage-collection", {"act": "{}"}), ("/projects/demo/undo", {"who": "{}", "hours": "{}"})),
 )

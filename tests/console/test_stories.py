@@ -85,7 +85,7 @@ def test_making_it_public_lets_everybody_pull(console, docker, pushed):
 def test_permissions(console, docker, pushed, world):
     browser = console("member")
     docker("stranger").get("web/app/manifests/1.0", expect=404)
-    browser.post(f"{WEB}-/permissions", {"act": "add", "email": "Stranger@acme.test", "role": "viewer"})
+    browser.post(f"{WEB}-/permissions/add", {"email": "Stranger@acme.test", "role": "viewer"})
     docker("stranger").pull("web/app", "1.0")
     assert "stranger@acme.test" in text(browser.get(f"{WEB}-/permissions"))
     browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": "member"})
@@ -93,10 +93,10 @@ def test_permissions(console, docker, pushed, world):
     browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": ""})
     docker("stranger").get("web/app/manifests/1.0", expect=404)
     assert "change the role in the project instead" in text(
-        browser.post(f"{WEB}-/permissions", {"act": "add", "email": "reader@acme.test", "role": "viewer"})
+        browser.post(f"{WEB}-/permissions/add", {"email": "reader@acme.test", "role": "viewer"})
     )
     assert "No member of acme has this address" in text(
-        browser.post(f"{WEB}-/permissions", {"act": "add", "email": "outsider@other.test", "role": "viewer"})
+        browser.post(f"{WEB}-/permissions/add", {"email": "outsider@other.test", "role": "viewer"})
     )
     assert browser.post(f"{WEB}-/permissions", {"email": "stranger@acme.test", "role": "god"}).status_code == 404
 
@@ -415,20 +415,20 @@ def rows(page: str) -> str:
 
 def test_members_of_a_project(console, world):
     browser = console("admin")
-    browser.post("/projects/demo/members", {"act": "add", "email": "stranger@acme.test", "role": "reader"})
+    browser.post("/projects/demo/members/add", {"email": "stranger@acme.test", "role": "reader"})
     assert console("stranger").get("/projects/demo/").status_code == 200
     browser.post("/projects/demo/members", {"email": "stranger@acme.test", "role": "admin"})
     assert ProjectMembership.objects.get(user=world.people["stranger"].user).role == "admin"
     browser.post("/projects/demo/members", {"email": "stranger@acme.test", "role": ""})
     assert console("stranger").get("/projects/demo/").status_code == 404
     assert "No member of acme has this address" in text(
-        browser.post("/projects/demo/members", {"act": "add", "email": "outsider@other.test", "role": "reader"})
+        browser.post("/projects/demo/members/add", {"email": "outsider@other.test", "role": "reader"})
     )
     assert Event.objects.filter(action="project.member", actor="admin@acme.test").count() == 3
 
 
 def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
-    console("admin").post("/projects/demo/members", {"act": "add", "email": "viewer@acme.test", "role": "reader"})
+    console("admin").post("/projects/demo/members/add", {"email": "viewer@acme.test", "role": "reader"})
     assert repositories.role_of(world.repository("web"), world.viewer.user) is None
 
 
@@ -466,7 +466,7 @@ def test_an_old_form_gives_no_role_back(console, world, there, email, role):
 )
 def test_adding_somebody_who_is_there_already_takes_nothing_from_them(console, world, there, email, held, wanted):
     browser = console("owner")
-    page = text(browser.post(there, {"act": "add", "email": email, "role": wanted}, follow=True))
+    page = text(browser.post(f"{there}/add", {"email": email, "role": wanted}, follow=True))
     assert f"{email} is here already: change the role in the list." in page
     assert f'name="seen" value="{held}"' in browser.get(there).content.decode()
 
@@ -481,13 +481,13 @@ def test_people_of_an_organization(console, world, monkeypatch):
     monkeypatch.setattr(account_tasks.send_invitation, "delay", account_tasks.send_invitation)
     browser = console("owner")
     there = "/organizations/acme/"
-    browser.post(there, {"act": "invite", "email": "New@acme.test", "role": "member"})
+    browser.post(f"{there}invite", {"email": "New@acme.test", "role": "member"})
     (letter,) = mail.outbox
     assert letter.to == ["new@acme.test"]
     assert "owner@acme.test" in letter.body
     assert not User.objects.filter(email="new@acme.test").exists()
     assert "last owner" in text(browser.post(there, {"email": "owner@acme.test", "role": "member"}, follow=True))
-    again = text(browser.post(there, {"act": "invite", "email": "owner@acme.test", "role": "member"}, follow=True))
+    again = text(browser.post(f"{there}invite", {"email": "owner@acme.test", "role": "member"}, follow=True))
     assert "owner@acme.test is here already: change the role in the list." in again
     assert OrganizationMembership.objects.get(user=world.owner.user).role == "owner"
     browser.post(there, {"email": "pusher@acme.test", "role": ""})

@@ -1,4 +1,4 @@
-"""The user of a form that adds a member or changes a role."""
+"""The user of a form that adds a member, changes a role or removes a member."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ if TYPE_CHECKING:
     from console.views.shared.place import Place
 
 
-def member_from_form(place: Place, form: Form, unknown: str, role_of: Callable[[User], str | None]) -> User | None:
-    """The user of a form that adds a member or changes a role.
+def member_to_add(place: Place, form: Form, unknown: str, role_of: Callable[[User], str | None]) -> User | None:
+    """The user of a form that adds a member.
 
     Returns None and adds an error to the form if no member of the organization has the address (``unknown`` is its
-    text), or if the member to add has another role already. Raises Http404 for a role change of an unknown user.
+    text), or if the user has another role already.
     """
-    posted = place.request.POST
-    adds, organization = posted.get("act") == "add", place.project.organization
-    user = organizations.find_member(organization, posted.get("email", "").strip())
-    if user is None and not adds:
-        raise Http404
+    organization = place.project.organization
+    user = organizations.find_member(organization, form.cleaned_data["email"])
     if user is None:
         form.add_error("email", unknown % {"organization": organization})
-    elif adds and role_of(user) not in {None, posted.get("role", "")}:
+    elif role_of(user) not in {None, form.cleaned_data["role"]}:
         form.add_error("email", _("%(email)s is here already: change the role in the list.") % {"email": user.email})
         return None
+    return user
+
+
+def member_of_list(place: Place, email: str) -> User:
+    """The member of the organization with this address. Raises Http404 for other users."""
+    user = organizations.find_member(place.project.organization, email)
+    if user is None:
+        raise Http404
     return user

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -20,6 +19,7 @@ from accounts.models import Project
 from console.queries import accounts
 from console.queries.repositories import commands
 from console.queries.shared import layout
+from console.views.shared.toasts import UndoForm, toast
 from registry import access
 from registry.access import Action
 from registry.models import Image, Repository
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-    from registry.models import Deletion
+    from registry.models import Deletion, Event
 
 
 def actor(request: HttpRequest, label: str = ANONYMOUS.label) -> Actor:
@@ -105,18 +105,20 @@ class Place:
         text: str,
         *,
         restorable: Deletion | None = None,
-        undo: tuple[str, dict[str, str]] | None = None,
+        undoable: Event | None = None,
+        undo: UndoForm | None = None,
         level: int = messages.SUCCESS,
     ) -> None:
-        """Show a message on the next page. It has an Undo button if a deletion or ``undo`` is given.
+        """Show a message on the next page, with a button that undoes what it says.
 
-        ``undo``: the address and the fields of the form that undoes the change. ``templatetags.messages.undo_button``
-        reads what the extra tags hold.
+        ``restorable``: the button restores this deletion. ``undoable``: it undoes this event (``registry.undo``).
+        ``undo``: it sends this form.
         """
         if restorable:
-            address = reverse("console:restore", kwargs={"project": self.project.name})
-            undo = (address, {"deletion": str(restorable.pk)})
-        messages.add_message(self.request, level, text, extra_tags=json.dumps(undo) if undo else "")
+            undo = (self.url("restore"), {"deletion": str(restorable.pk)})
+        elif undoable:
+            undo = (self.url("undo_event", event=undoable.pk), {})
+        toast(self.request, text, level=level, undo=undo)
 
     def render(self, template: str, status: int = 200, **context: Any) -> HttpResponse:
         """Render a page of this place."""

@@ -1,0 +1,172 @@
+"""Members of projects and organizations in the console: questions before roles end, and Undo afterwards."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from accounts.models import OrganizationMembership, OrganizationRole, ProjectRole, RepositoryRole
+from registry import members, repositories
+from registry.models import Event
+from tests.support.pages import Page, see
+
+MEMBERS = "/projects/demo/members"
+ACME = "/organizations/acme/"
+HOST = {"Host": "localhost:8080"}
+PERMISSIONS = "/projects/demo/repositories/web/-/permissions"
+
+
+def press(browser, page: Page, *names: str, **fields: str) -> Page:
+    """Submit a form of the page and follow the redirects."""
+    form = page.form(*names, **fields)
+    answer = browser.post(
+        form.action, form.filled(**fields), headers=HOST | {"Referer": f"http://localhost:8080{page.path}"}, follow=True
+    )
+    assert answer.status_code == 200
+    return Page(answer.content.decode(), answer.request["PATH_INFO"])
+
+
+def undo(browser, page: Page) -> Page:
+    """Press Undo in the message of the page."""
+    (form,) = [form for form in page.forms if "/undo" in form.action]
+    answer = browser.post(
+        form.action, form.filled(), headers=HOST | {"Referer": f"http://localhost:8080{page.path}"}, follow=True
+    )
+    return Page(answer.content.decode(), answer.request["PATH_INFO"])
+
+
+@pytest.fixture
+def used(world):
+    """The member's key was used five hours ago."""
+    key = world.member.key
+    key.last_used_at, key.last_used_address = timezone.now() - timedelta(hours=5), "10.0.3.7"
+    key.save()
+    return key
+
+
+def test_removing_a_member_says_first_what_ends(console, world, used):
+    browser = console("admin")
+    menu = [link.href for link in see(browser, MEMBERS).links if "remove?" in link.href]
+    assert f"{MEMBERS}/remove?email=member%40acme.test" in menu
+    page = see(browser, f"{MEMBERS}/remove?email=member@acme.test")
+    assert page.headings == ["Remove member@acme.test from demo?"]
+    assert "The role Member ends, and with it the access to 3 repositories" in page.text
+    assert "1 access key stops working here: tests, last used 5 h ago from 10.0.3.7" in page.text
+    assert members.role_of(world.projects["demo"], world.member.user) == ProjectRole.MEMBER, "asking changes nothing"
+    after = press(browser, page, "email", role="")
+    assert "member@acme.test has been removed from demo." in after.text
+    assert members.role_of(world.projects["demo"], world.member.user) is None
+
+
+def test_removing_a_member_is_undone_from_the_message(console, world):
+    browser = console("admin")
+    after = press(browser, see(browser, f"{MEMBERS}/remove?email=member@acme.test"), role="")
+    back = undo(browser, after)
+    assert "The change has been undone." in back.text
+    assert back.path == MEMBERS
+    assert members.role_of(world.projects["demo"], world.member.user) == ProjectRole.MEMBER
+    newest = Event.objects.filter(action="project.member").latest("pk")
+    assert newest.detail["undoes"] == [newest.pk - 1]
+
+
+def test_a_role_that_was_changed_since_is_not_undone(console, world):
+    browser = console("admin")
+    after = press(browser, see(browser, MEMBERS), email="member@acme.test", role="reader")
+    assert "member@acme.test is now Reader." in after.text
+    members.set_role(world.owner.actor, world.projects["demo"], world.member.user, ProjectRole.ADMIN)
+    assert "another user has changed the role since" in undo(browser, after).text
+    assert members.role_of(world.projects["demo"], world.member.user) == ProjectRole.ADMIN
+
+
+def test_a_role_in_the_project_gives_back_the_role_on_a_repository_when_it_is_undone(console, world):
+    browser, web = console("admin"), world.repository("web")
+    after = press(browser, see(browser, f"{MEMBERS}/add"), email="viewer@acme.test", role="reader")
+    assert "viewer@acme.test has been added to demo as Reader." in after.text
+    assert repositories.role_of(web, world.viewer.user) is None
+    undo(browser, after)
+    assert members.role_of(web.project, world.viewer.user) is None
+    assert repositories.role_of(web, world.viewer.user) == RepositoryRole.VIEWER
+
+
+def test_a_reader_or_member_undoes_no_role_of_the_project(console, world):
+    event = members.set_role(world.admin.actor, world.projects["demo"], world.stranger.user, ProjectRole.READER)
+    assert console("reader").post(f"/projects/demo/audit-log/{event.pk}/undo").status_code == 403
+    refused = console("member").post(f"/projects/demo/audit-log/{event.pk}/undo", follow=True).content.decode()
+    assert "only an admin of the project may change the roles in it" in refused
+    assert members.role_of(world.projects["demo"], world.stranger.user) == ProjectRole.READER
+
+
+def test_events_of_other_projects_are_not_undone(console, world):
+    event = members.set_role(world.owner.actor, world.projects["lab"], world.stranger.user, ProjectRole.READER)
+    assert console("owner").post(f"/projects/demo/audit-log/{event.pk}/undo").status_code == 404
+
+
+def test_removing_a_role_on_a_repository_asks_and_is_undone(console, world):
+    browser, web = console("member"), world.repository("web")
+    page = see(browser, f"{PERMISSIONS}/remove?email=pusher@acme.test")
+    assert "The role Repository Member ends: no more pushing and pulling." in page.text
+    assert "1 access key stops working here: tests, never used" in page.text
+    after = press(browser, page, role="")
+    assert "pusher@acme.test has no role on web any more." in after.text
+    assert repositories.role_of(web, world.pusher.user) is None
+    undo(browser, after)
+    assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
+
+
+def test_removing_a_person_from_the_organization_says_first_what_ends(console, world, used):
+    browser = console("owner")
+    page = see(browser, f"{ACME}remove?email=member@acme.test")
+    assert page.headings == ["Remove member@acme.test from acme?"]
+    assert "These roles end: demo: Member" in page.text
+    assert "tests, last used 5 h ago from 10.0.3.7" in page.text
+    pusher = see(browser, f"{ACME}remove?email=pusher@acme.test")
+    assert "These roles end: demo/web: Member" in pusher.text
+
+
+@pytest.mark.parametrize("name", ["member", "pusher", "viewer"])
+def test_a_removed_person_comes_back_with_every_role(console, world, name):
+    browser, user, web = console("owner"), world.people[name].user, world.repository("web")
+    held = members.role_of(web.project, user), repositories.role_of(web, user)
+    after = press(browser, see(browser, f"{ACME}remove?email={name}@acme.test"), role="")
+    assert f"{name}@acme.test has been removed from acme." in after.text
+    assert (members.role_of(web.project, user), repositories.role_of(web, user)) == (None, None)
+    back = undo(browser, after)
+    assert f"{name}@acme.test has the former roles again." in back.text
+    assert OrganizationMembership.objects.get(user=user).role == OrganizationRole.MEMBER
+    assert (members.role_of(web.project, user), repositories.role_of(web, user)) == held
+    assert f"{name}@acme.test is a member already." in undo(browser, after).text
+
+
+def test_a_role_in_the_organization_is_undone(console, world):
+    browser = console("owner")
+    after = press(browser, see(browser, ACME), email="member@acme.test", role="owner")
+    assert "member@acme.test is now Owner." in after.text
+    undo(browser, after)
+    assert OrganizationMembership.objects.get(user=world.member.user).role == OrganizationRole.MEMBER
+
+
+def test_only_owners_undo_changes_in_the_organization(console, world):
+    event = members.set_organization_role(
+        world.owner.actor, world.projects["demo"].organization, world.member.user, OrganizationRole.OWNER
+    )
+    for name, status in (("admin", 403), ("outsider", 404)):
+        assert console(name).post(f"{ACME}undo/{event.pk}").status_code == status
+    assert console("owner").post(f"{ACME}undo/{event.pk + 1}").status_code == 404
+    assert OrganizationMembership.objects.get(user=world.member.user).role == OrganizationRole.OWNER
+
+
+def test_page_of_a_person_shows_roles_in_projects_that_the_viewer_may_see(console, world):
+    members.set_role(world.owner.actor, world.projects["lab"], world.member.user, ProjectRole.READER)
+    there = f"{ACME}person?email=member@acme.test"
+    owner = see(console("owner"), there)
+    assert [row["Project or repository"] for row in owner.table("Project or repository")] == ["demo", "lab"]
+    assert world.member.key.identifier in owner.text
+    reader = see(console("reader"), there)
+    assert [row["Project or repository"] for row in reader.table("Project or repository")] == ["demo"]
+    assert world.member.key.identifier not in reader.text
+    assert "Last seen" not in reader.text
+    stranger = see(console("stranger"), there)
+    assert "No role in a project that you can see." in stranger.text
+    assert console("owner").get(f"{ACME}person?email=outsider@other.test").status_code == 404
