@@ -46,6 +46,20 @@ def _resolved(path: str) -> ResolverMatch | None:
         return None
 
 
+class Once:
+    """Logs each message once in the life of the process, and at most ``most`` of them: clients choose words in them."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._logged: set[str] = set()
+
+    def warn(self, logger: logging.Logger, message: str) -> None:
+        """Log the message at level warning, unless it was logged or there were too many others."""
+        if message not in self._logged and len(self._logged) < self._most:
+            self._logged.add(message)
+            logger.warning(message)
+
+
 class SecretsFilter(logging.Filter):
     """Puts ``shown_path`` into records that name the path of their request: Django's own about 4xx and 5xx do."""
 

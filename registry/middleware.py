@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 
-from registry.logs import shown_path
-from registry.server.clients import address_of, is_trusted
+from registry.logs import Once, shown_path
+from registry.server.clients import address_of, is_private, is_trusted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
 logger = logging.getLogger("registry.access")
+
+MAX_SHOWN = 100  # characters of a text that a client chooses
+proxies, origins = Once(10), Once(10)
 
 MAX_LENGTH_DIGITS = 19  # decimal digits of a signed 64-bit length
 
@@ -38,8 +42,10 @@ class RequestMiddleware:
         request.id = uuid.uuid4().hex[:16]  # type: ignore[attr-defined]
         if not is_trusted(request.META.get("REMOTE_ADDR", "")):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
+            warn_of_proxy(request)
         request.META["REMOTE_ADDR"] = address_of(request.META)
         response = self.get_response(request)
+        warn_of_settings(request, response)
         response.headers["X-Request-Id"] = request.id  # type: ignore[attr-defined]
         if request.path_info != "/healthz":
             logger.info(
@@ -55,6 +61,34 @@ class RequestMiddleware:
                 },
             )
         return response
+
+
+def warn_of_proxy(request: HttpRequest) -> None:
+    """Log that a proxy of a private network is not trusted: all its clients share one address, with its limits."""
+    address = request.META.get("REMOTE_ADDR", "")
+    if "HTTP_X_FORWARDED_FOR" in request.META and is_private(address):
+        proxies.warn(
+            logger,
+            f"{address} sends X-Forwarded-For, but KCR_TRUSTED_PROXIES does not name it: if it is your proxy, add it,"
+            " or all its clients count as one address",
+        )
+
+
+def warn_of_settings(request: HttpRequest, response: HttpResponse) -> None:
+    """Log that Django's check of forgeries refused a form because the browser uses another address than KCR_PUBLIC_URL.
+
+    The form is of this host, so it is no forgery by another site.
+    """
+    is_checked = getattr(request, "csrf_processing_done", False)
+    if response.status_code != HTTPStatus.FORBIDDEN or request.method != "POST" or is_checked:
+        return
+    origin = request.headers.get("Origin", "")
+    if origin != settings.PUBLIC_URL and origin.partition("://")[2] == request.headers.get("Host"):
+        origins.warn(
+            logger,
+            f"a form from {origin[:MAX_SHOWN]!r} was refused: people must use KCR_PUBLIC_URL, which is"
+            f" {settings.PUBLIC_URL}, or it must be the address that they use",
+        )
 
 
 class FormLimitMiddleware:

@@ -30,6 +30,14 @@ def address_of(environ: Mapping[str, Any]) -> str:
     return str(environ.get("REMOTE_ADDR", ""))
 
 
+def is_private(address: str) -> bool:
+    """Whether this is an address of this machine or of a private network."""
+    try:
+        return parsed(address).is_private
+    except ValueError:
+        return False
+
+
 def is_trusted(hop: str) -> bool:
     """Whether this is the address of a trusted proxy (KCR_TRUSTED_PROXIES)."""
     try:

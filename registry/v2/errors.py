@@ -6,21 +6,23 @@ import logging
 import sys
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.core.exceptions import DisallowedHost, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.template import loader
 from django.utils import translation
-from django.views import defaults
 from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import MethodNotAllowed
 
 from registry import errors
-from registry.middleware import is_registry_api
+from registry.logs import Once
+from registry.middleware import MAX_SHOWN, is_registry_api
 
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+unknown_hosts = Once(20)
 AWAY = (OperationalError, InterfaceError, PoolTimeout)  # what is raised while the database does not answer
 
 
@@ -93,9 +95,21 @@ def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Django's answer to a request that reaches no view, such as one with an unknown Host header; JSON for docker."""
+    is_unknown_host = isinstance(exception, DisallowedHost)
+    if is_unknown_host:
+        _warn_of_host(request)
     if is_registry_api(request) or request.path_info == "/token":
         return reply(request, _translate(exception))
-    return defaults.bad_request(request, exception)
+    return HttpResponseBadRequest(_page(request, "400.html", is_unknown_host=is_unknown_host))
+
+
+def _warn_of_host(request: HttpRequest) -> None:
+    host = request.META.get("HTTP_HOST", "")[:MAX_SHOWN]
+    unknown_hosts.warn(
+        logger,
+        f"the host name {host!r} is not served: clients use that of KCR_PUBLIC_URL ({settings.PUBLIC_URL}) or a project"
+        " host, a proxy passes Host on unchanged, and KCR_ALLOWED_HOSTS has all further names",
+    )
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -104,15 +118,19 @@ def server_error(request: HttpRequest) -> HttpResponse:
     The page is in the language of the console's page, and needs no database.
     """
     is_away = isinstance(sys.exc_info()[1], AWAY)
-    language = getattr(request, "LANGUAGE_CODE", None) or translation.get_language_from_request(request)
-    with translation.override(language):
-        page = loader.get_template("503.html" if is_away else "500.html").render(
-            {"request_id": getattr(request, "id", ""), "language": language}
-        )
+    page = _page(request, "503.html" if is_away else "500.html")
     if not is_away:
         return HttpResponse(page, status=500)
     status = ANSWERS[errors.Unavailable].status
     return HttpResponse(page, status=status, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def _page(request: HttpRequest, template: str, **context: Any) -> str:
+    """A page that extends failure.html, in the language of the request."""
+    language = getattr(request, "LANGUAGE_CODE", None) or translation.get_language_from_request(request)
+    context |= {"request_id": getattr(request, "id", ""), "language": language}
+    with translation.override(language):
+        return loader.get_template(template).render(context)
 
 
 def _translate(error: Exception) -> errors.RegistryError:
@@ -121,7 +139,11 @@ def _translate(error: Exception) -> errors.RegistryError:
         return error  # type: ignore[return-value]
     if isinstance(error, MethodNotAllowed):
         return errors.Unsupported("this method is not supported here")
-    if isinstance(error, DisallowedHost | SuspiciousOperation):
+    if isinstance(error, DisallowedHost):
+        return errors.NameInvalid(
+            "this host name is not served here: the log of the registry says which settings matter"
+        )
+    if isinstance(error, SuspiciousOperation):
         return errors.NameInvalid("the request cannot be read")
     if isinstance(error, Http404):
         return errors.PathUnknown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -20,7 +21,9 @@ from accounts import tasks as accounts_tasks
 from accounts.actors import SYSTEM
 from accounts.models import OrganizationRole
 from console.views.accounts import password
-from registry.logs import SECRET_ARGUMENTS, JsonFormatter
+from registry import middleware
+from registry.logs import SECRET_ARGUMENTS, JsonFormatter, Once
+from registry.v2 import errors
 from scanning.models import Recipient
 from scanning.notifications import recipients
 from tests.support.factories import subscribe
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 PUBLIC_ARGUMENTS = {
     *("project", "repository", "image", "organization", "name", "reference", "digest", "upload"),
-    *("run", "subscription", "delivery", "deletion", "uid", "identifier"),
+    *("run", "subscription", "delivery", "deletion", "event", "uid", "identifier"),
 }
 SECRET = "a-secret-that-opens-something"
 
@@ -188,7 +191,98 @@ def test_the_page_for_a_new_password_has_an_address_without_its_token(world, log
 
 def test_a_path_without_a_secret_is_logged_as_it_is(world, logged):
     browser().get("/projects/demo/repositories/web/app/-/manifests/1.0")
-    browser().get("/nothing/here")
+    browser().get("/.well-known/nothing")
     said = logged()
     assert "GET /projects/demo/repositories/web/app/-/manifests/1.0 302" in said
-    assert "GET /nothing/here 404" in said
+    assert "GET /.well-known/nothing 404" in said
+
+
+# ── Settings that do not fit what is asked ───────────────────────────────────────────────────────────────────────────
+@pytest.fixture
+def warnings(monkeypatch, caplog) -> Callable[[], list[str]]:
+    """The warnings about settings of a process that has logged none yet."""
+    monkeypatch.setattr(errors, "unknown_hosts", Once(20))
+    for name in ("proxies", "origins"):
+        monkeypatch.setattr(middleware, name, Once(10))
+    found = ("registry.v2.errors", "registry.access")
+    return lambda: [line.getMessage() for line in caplog.records if line.levelname == "WARNING" and line.name in found]
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/demo/web/app/tags/list", "/token", "/", "/sign-in", "/static/none.css"])
+def test_an_unknown_host_is_logged_once_with_the_settings_that_matter(db, warnings, path):
+    for _ in range(3):
+        assert browser().get(path, headers={"host": "registry.corp.test:5000"}).status_code in {400, 404}
+    (warning,) = warnings() or [""]
+    for word in ("'registry.corp.test:5000'", "KCR_PUBLIC_URL (http://localhost:8080)", "KCR_ALLOWED_HOSTS", "proxy"):
+        assert word in warning
+    assert browser().get("/sign-in").status_code == 200
+    browser().get(path, headers={"host": "other.corp.test"})
+    assert len(warnings()) == 2
+
+
+def test_strangers_fill_no_log_with_hosts(db, warnings):
+    for number in range(50):
+        browser().get("/v2/", headers={"host": f"h{number}.{'x' * 500}.test\n"})
+    assert len(warnings()) == 20
+    assert all("\n" not in warning and len(warning) < 500 for warning in warnings())
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_an_unknown_host_gets_a_page_that_tells_no_name_of_ours(db, settings, language):
+    settings.ALLOWED_HOSTS = ["registry.example.com"]
+    answer = browser().get("/sign-in", headers={"host": "registry.corp.test", "accept-language": language})
+    page = answer.content.decode()
+    assert answer.status_code == 400
+    assert "<h1>Unknown host name</h1>" in page or language == "ko"
+    assert f'lang="{language}"' in page
+    assert "example.com" not in page
+    for sheet in re.findall(r'href="(/static/[^"]+)"', page):
+        found = browser().get(sheet, headers={"host": "registry.corp.test"})
+        found.close()
+        assert found.status_code == 200, sheet
+
+
+def test_what_cannot_be_read_gets_another_page(db):
+    answer = browser().get("/sign-in?next=%00")
+    assert answer.status_code == 400
+    assert "<h1>Unreadable address</h1>" in answer.content.decode()
+
+
+def test_a_proxy_that_is_not_trusted_is_logged_once(db, warnings, settings):
+    said = {"X-Forwarded-For": "198.51.100.1"}
+    for address, headers in (
+        *[("10.0.0.5", said)] * 3,
+        ("10.0.0.6", {}),
+        ("1.1.1.1", said),  # a stranger who says so itself
+        ("unix:", said),
+    ):
+        browser().get("/v2/", headers=headers, REMOTE_ADDR=address)
+    (warning,) = warnings()
+    assert "10.0.0.5 sends X-Forwarded-For" in warning
+    assert "KCR_TRUSTED_PROXIES" in warning
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.8/32")]
+    browser().get("/v2/", headers=said, REMOTE_ADDR="10.0.0.8")
+    assert len(warnings()) == 1
+
+
+def test_a_form_from_another_address_of_the_console_is_logged_once(db, warnings, settings):
+    """As when a proxy ends TLS and KCR_PUBLIC_URL begins with http://."""
+    for origin, host in (
+        *[("https://localhost:8080", "localhost:8080")] * 3,
+        ("https://evil.test", "localhost:8080"),  # another site
+        ("null", "localhost:8080"),
+    ):
+        answer = browser().post("/sign-in", {"email": "x"}, headers={"origin": origin, "host": host})
+        assert answer.status_code == 403
+    (warning,) = warnings()
+    assert "a form from 'https://localhost:8080' was refused" in warning
+    assert "KCR_PUBLIC_URL, which is http://localhost:8080" in warning
+
+
+def test_a_role_that_is_missing_is_no_wrong_setting(world, warnings, settings):
+    settings.PUBLIC_URL = "https://localhost:8080"
+    viewer = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
+    viewer.force_login(world.reader.user, backend="django.contrib.auth.backends.ModelBackend")
+    headers = {"origin": "http://localhost:8080", "host": "localhost:8080"}
+    assert viewer.post("/projects/demo/repositories/new", {"name": "new"}, headers=headers).status_code == 403
+    assert warnings() == []
