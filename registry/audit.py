@@ -203,12 +203,29 @@ def record(
     ``path`` names it if the row is gone. ``undoes``: the ids of the events that the change undoes; the event keeps them
     in its detail. ``detail``: values that JSON has, such as those before and after.
     """
+    event = build(actor, action, thing, tag=tag, digest=digest, path=path, undoes=undoes, **detail)
+    event.save()
+    return event
+
+
+def build(
+    actor: Actor,
+    action: Event.Action,
+    thing: Image | Repository | Project,
+    *,
+    tag: str = "",
+    digest: str = "",
+    path: str = "",
+    undoes: Collection[int] = (),
+    **detail: Any,
+) -> Event:
+    """Return the event that ``record`` adds, not saved: for many at a time."""
     if undoes:
         detail["undoes"] = sorted(undoes)
     image = thing if isinstance(thing, Image) else None
     repository = image.repository if image else thing if isinstance(thing, Repository) else None
     project = repository.project if repository else thing
-    return Event.objects.create(
+    return Event(
         action=action,
         project_id=project.pk,
         repository=repository,

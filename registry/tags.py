@@ -11,15 +11,19 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import access, attachments, audit, errors, quotas
+from registry.database.batches import in_batches
 from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from accounts.actors import Actor
     from registry.oci.names import ImageName
+
+
+ROWS = 200  # written in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +190,23 @@ def check_overwrite(image: Image, name: str, manifest: Manifest) -> None:
         )
 
 
-def live(image: Image, name: str) -> Tag:
-    """The live tag of this name. Raises ManifestUnknown."""
-    current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
-    if current is None:
-        raise errors.ManifestUnknown(_("%(image)s has no tag %(tag)s") % {"image": image.path, "tag": name})
-    return current
+def live(image: Image, wanted: Sequence[str]) -> list[Tag]:
+    """The live tags of these names, in this order. Raises ManifestUnknown."""
+    current = Tag.objects.live().with_manifests().filter(image=image)
+    found = {tag.name: tag for some in in_batches(wanted, ROWS) for tag in current.filter(name__in=some)}
+    for name in wanted:
+        if name not in found:
+            raise errors.ManifestUnknown(_("%(image)s has no tag %(tag)s") % {"image": image.path, "tag": name})
+    return [found[name] for name in wanted]
 
 
 def close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
     """Close a live tag of the (locked) image. ``deletion``: the one that took it; None if the tag moves."""
-    tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
-    tag.save(update_fields=["ended_at", "closed_by", "deletion"])
+    close_all([(tag, event)], deletion)
+
+
+def close_all(ended: Sequence[tuple[Tag, Event]], deletion: Deletion | None = None) -> None:
+    """Close live tags of the (locked) image, each with its event. One statement for ROWS of them."""
+    for tag, event in ended:
+        tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
+    Tag.objects.bulk_update([tag for tag, _ in ended], ["ended_at", "closed_by", "deletion"], batch_size=ROWS)

@@ -19,6 +19,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import audit, errors, tags
+from registry.database.batches import in_batches
 from registry.database.transactions import retried
 from registry.manifests import check_reference
 from registry.models import Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag, UploadSession
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 Action, Kind = Event.Action, Deletion.Kind
 TAG_NAMES = 12  # of a deletion that pages show
+MAX_AT_ONCE = 5_000  # tags and digests: a request holds the lock of the image for as long as it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,47 +64,58 @@ def delete_references(
     holds: see ``closure``. The audit log gets one event for each reference, since it is filtered by tag. ``undoes``:
     see ``audit.record``.
 
-    Raises ManifestUnknown; Unsupported (a live index that stays names one of the digests).
+    Raises ManifestUnknown; Unsupported (a live index that stays names one of the digests); Denied (more than
+    MAX_AT_ONCE).
     """
     wanted = list(dict.fromkeys(references))
+    if len(wanted) > MAX_AT_ONCE:
+        words = _("at most %(count)s tags and digests are deleted at once: narrow the filter, and delete them in parts")
+        raise errors.Denied(words % {"count": f"{MAX_AT_ONCE:,}"})
     for reference in wanted:
         check_reference(reference)
     with transaction.atomic():
-        image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
-        if image is None:
-            raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
-        image.repository = repository
-        asked = [reference for reference in wanted if not digests.is_digest(reference)]
-        roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
-        going = _with_dependents(image, roots, deleted_tags=asked)
-        named = _tags_of(image, going)
-        taken = {tag.name for tag in named}
-        alone = [tags.live(image, tag) for tag in asked if tag not in taken]
-        events = {root.pk: _record_digest(actor, image, root, named, roots, undoes) for root in roots}
-        of_tags = {
-            tag.pk: audit.record(
-                actor, Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest, undoes=undoes
-            )
-            for tag in alone
-        }
-        first = next(iter([*events.values(), *of_tags.values()]))
-        summary = _summary([tag.name for tag in named])
-        deletion = _open(Kind.MANIFEST if roots else Kind.TAG, first, requested=wanted, summary=summary)
-        for tag in named:
-            tags.close(tag, events.get(tag.manifest_id, first), deletion)
-        for tag in alone:
-            tags.close(tag, of_tags[tag.pk], deletion)
-        Manifest.objects.filter(pk__in=going).update(deletion=deletion)
-        if going and not Manifest.objects.live().filter(image=image).exists():
-            Image.objects.filter(pk=image.pk).update(emptied_at=deletion.at)
+        return _delete(actor, _lock_image(repository, name), wanted, undoes)
+
+
+def _lock_image(repository: Repository, name: ImageName) -> Image:
+    image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
+    if image is None:
+        raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
+    image.repository = repository
+    return image
+
+
+def _delete(actor: Actor, image: Image, wanted: Sequence[str], undoes: Collection[int] = ()) -> Deletion:
+    """Delete these tags and digests of the (locked) image. A few statements for each ``tags.ROWS`` of them."""
+    asked = [reference for reference in wanted if not digests.is_digest(reference)]
+    roots = _roots(image, [reference for reference in wanted if digests.is_digest(reference)])
+    going = _with_dependents(image, roots, deleted_tags=asked)
+    named = _tags_of(image, going)
+    taken = {tag.name for tag in named}
+    alone = tags.live(image, [tag for tag in asked if tag not in taken])
+    events = [_of_digest(actor, image, root, named, roots, undoes) for root in roots]
+    events += [
+        audit.build(actor, Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest, undoes=undoes)
+        for tag in alone
+    ]
+    Event.objects.bulk_create(events, batch_size=tags.ROWS)
+    of_roots = dict(zip([root.pk for root in roots], events, strict=False))
+    kind = Kind.MANIFEST if roots else Kind.TAG
+    deletion = _open(kind, events[0], requested=wanted, summary=_summary([tag.name for tag in named]))
+    ended = [(tag, of_roots.get(tag.manifest_id, events[0])) for tag in named]
+    tags.close_all([*ended, *zip(alone, events[len(roots) :], strict=True)], deletion)
+    for some in in_batches(list(going), tags.ROWS):
+        Manifest.objects.filter(pk__in=some).update(deletion=deletion)
+    if going and not Manifest.objects.live().filter(image=image).exists():
+        Image.objects.filter(pk=image.pk).update(emptied_at=deletion.at)
     return deletion
 
 
-def _record_digest(
+def _of_digest(
     actor: Actor, image: Image, root: Manifest, named: list[Tag], roots: list[Manifest], undoes: Collection[int]
 ) -> Event:
     tag_names = [tag.name for tag in named if tag.manifest_id == root.pk or len(roots) == 1]
-    return audit.record(actor, Action.IMAGE_DELETE, image, digest=root.digest, undoes=undoes, tags=tag_names)
+    return audit.build(actor, Action.IMAGE_DELETE, image, digest=root.digest, undoes=undoes, tags=tag_names)
 
 
 @retried
