@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from registry.cleanup import rules
+from console.templatetags.digests import short
+from console.templatetags.times import day
+from registry.models import CleanupLine, CleanupRun
+
+if TYPE_CHECKING:
+    from registry.cleanup.rules import Why
 
 register = template.Library()
+DAY_LENGTH = len("2026-10-17")
+Problem, Reason = CleanupRun.Problem, CleanupLine.Reason
 
 
 @register.filter
@@ -21,14 +29,52 @@ def outcome_words(outcome: str) -> str:
 
 
 @register.filter
-def reason_words(reason: str) -> str:
-    """Why a cleanup deletes or keeps a tag: a sentence of ``registry.rules.REASONS`` in the language of the page."""
-    for words, pattern in _reasons():
-        if found := pattern.fullmatch(reason):
-            return _(words) % found.groupdict()
-    return reason
+def reason_words(why: CleanupLine | Why) -> str:
+    """Why a cleanup deletes or keeps a tag, in a few words."""
+    facts: dict[str, Any] = dict(why.facts)
+    days, since = facts.get("days"), _day(str(facts.get("since", "")))
+    facts |= {"day": since, "days": days, "digest": short(str(facts.get("digest", "")))}
+    number = days if isinstance(days, int) else 0
+    words: dict[str, str] = {
+        Reason.ATTACHED: _("attached to %(digest)s"),
+        Reason.PATTERN: _("its name matches %(pattern)s"),
+        Reason.NEWEST: _("one of the newest %(number)s of its image"),
+        Reason.NOT_NEWEST: _("the newest %(number)s of its image are kept, and this is none of them"),
+        Reason.NO_RULE: _("no rule takes it"),
+        Reason.OLD: ngettext(
+            "older than %(days)s day: last pushed %(day)s", "older than %(days)s days: last pushed %(day)s", number
+        ),
+        Reason.UNPULLED: ngettext(
+            "not pulled for %(days)s day: last used %(day)s", "not pulled for %(days)s days: last used %(day)s", number
+        ),
+        Reason.UNTAGGED: _("no tag names it since %(day)s"),
+        Reason.UNTAGGED_LONG: ngettext(
+            "no tag names it since %(day)s, more than %(days)s day",
+            "no tag names it since %(day)s, more than %(days)s days",
+            number,
+        ),
+        Reason.CHANGED: _("skipped: it was pushed, pulled, moved or deleted since it was judged"),
+        Reason.NEEDED: _("skipped: an index names it"),
+        Reason.GONE: _("skipped: it was deleted already"),
+    }
+    return words[why.reason] % facts if why.reason in words else str(facts.get("words", ""))
 
 
-@cache
-def _reasons() -> list[tuple[str, re.Pattern[str]]]:
-    return [(words, re.compile(re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+)", re.escape(words)))) for words in rules.REASONS]
+@register.filter
+def problem_words(run: CleanupRun) -> str:
+    """Why a run was dismissed."""
+    words: dict[str, str] = {
+        Problem.POLICY_CHANGED: _("the policy was changed"),
+        Problem.OTHER_APPROVED: _("an earlier run was approved"),
+        Problem.NOT_APPROVED: _("not approved before the next run"),
+        Problem.DISMISSED: _("by %(person)s") % {"person": run.problem_detail},
+    }
+    return words.get(run.problem, run.problem_detail)
+
+
+def _day(text: str) -> str:
+    """An ISO date or time as a date in words."""
+    try:
+        return day(date.fromisoformat(text) if len(text) == DAY_LENGTH else datetime.fromisoformat(text))
+    except ValueError:
+        return text

@@ -16,10 +16,14 @@ SYSTEMS = (
 
 @register.filter
 def client_words(client: str) -> str:
-    """The name that a client gives itself: "Firefox (Linux)", "console, Chrome (macOS)", "docker/27.3.1"."""
+    """A client's User-Agent in words: "Firefox (Linux)", "docker/27.3.1".
+
+    ``views.shared.place.actor`` stores "console, " before the User-Agent of a browser: "console, Chrome (macOS)".
+    """
     if "Mozilla/" not in client:
         return client.partition(" ")[0]
-    door = "console, " if client.startswith("console") else ""
+    # Translators: before the name of a browser: an event was caused in the console, not by docker
+    door = _("console") + ", " if client.startswith("console") else ""
     browser = next((words for mark, words in BROWSERS if mark in client), _("a browser"))
     system = next((words for mark, words in SYSTEMS if mark in client), "")
     return f"{door}{browser} ({system})" if system else f"{door}{browser}"

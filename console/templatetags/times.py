@@ -36,7 +36,7 @@ def exact(moment: datetime) -> str:
 
 
 @register.filter
-def day(moment: datetime) -> str:
+def day(moment: datetime | date) -> str:
     """The date alone."""
     value = timezone.localtime(moment) if isinstance(moment, datetime) else moment
     # Translators: a date in the letters of Django's "date" filter

@@ -77,7 +77,9 @@ def set_policy(
         policy.updated_at = timezone.now()
         policy.save()
         ended = CleanupRun.objects.filter(repository=locked).unfinished()
-        ended.update(state=CleanupRun.State.DISMISSED, finished_at=policy.updated_at, problem="the policy was changed")
+        ended.update(
+            state=CleanupRun.State.DISMISSED, finished_at=policy.updated_at, problem=CleanupRun.Problem.POLICY_CHANGED
+        )
         audit.record(actor, Event.Action.CLEANUP_POLICY, locked, undoes=undoes, before=before, after=after)
     return policy
 

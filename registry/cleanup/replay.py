@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from registry.cleanup.rules import TagVersion, Untagged, Verdict, judge
+from registry.cleanup.rules import TagVersion, Untagged, Verdict, Why, judge
 from registry.oci import names
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Replayed:
     tag: str
     digest: str
     at: datetime
-    reason: str
+    why: Why
     pulled_at: datetime | None = None
     tagged_at: datetime | None = None
 
@@ -177,5 +177,5 @@ def _replayed(verdict: Verdict, night: datetime, tag_periods: Sequence[TagPeriod
     ]
     tagged = [one.start for one in of_digest if one.start > night]
     return Replayed(
-        verdict.tag, verdict.digest, night, verdict.reason, min(pulls, default=None), min(tagged, default=None)
+        verdict.tag, verdict.digest, night, verdict.why, min(pulls, default=None), min(tagged, default=None)
     )

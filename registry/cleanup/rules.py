@@ -9,19 +9,18 @@
     5. A digest that no tag has named for ``untagged_days`` is deleted, with its untagged children and referrers; never
        one that an index names, live or deleted, nor one that refers to another digest of the image.
 
-Reasons are sentences made from one of REASONS, so that a stored reason can be shown in another language.
+Reasons are codes with facts: the console makes the words.
 ``now`` is an argument, so registry.cleanup.replay can apply the rules to the past.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.utils.translation import gettext_noop
-
+from registry.models import CleanupLine
 from registry.oci import names
 
 if TYPE_CHECKING:
@@ -30,30 +29,15 @@ if TYPE_CHECKING:
 
     from registry.models import CleanupPolicy
 
-_BELONGS = gettext_noop("belongs to %(subject)s")
-_MATCHES = gettext_noop("its name matches %(pattern)s")
-_NEWEST = gettext_noop("one of the newest %(number)s of its image")
-_NOT_NEWEST = gettext_noop("the newest %(number)s of its image are kept, and this is none of them")
-_NO_RULE = gettext_noop("no rule takes it")
-_UNTAGGED = gettext_noop("no tag names it since %(day)s")
-_OLD = (
-    gettext_noop("older than %(days)s day: last pushed %(day)s"),
-    gettext_noop("older than %(days)s days: last pushed %(day)s"),
-)
-_UNPULLED = (
-    gettext_noop("not pulled for %(days)s day: last wanted %(day)s"),
-    gettext_noop("not pulled for %(days)s days: last wanted %(day)s"),
-)
-_UNTAGGED_LONG = (
-    gettext_noop("no tag names it since %(day)s, more than %(days)s day"),
-    gettext_noop("no tag names it since %(day)s, more than %(days)s days"),
-)
-SKIPPED = gettext_noop("left: it was changed, or is needed, since it was judged")
-SKIPPED_BECAUSE = gettext_noop("left: %(why)s")
-REASONS = (
-    *(_BELONGS, _MATCHES, _NEWEST, _NOT_NEWEST, _NO_RULE, *_UNTAGGED_LONG, _UNTAGGED, *_OLD, *_UNPULLED),
-    *(SKIPPED, SKIPPED_BECAUSE),
-)
+Reason = CleanupLine.Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A reason with its facts (see CleanupLine)."""
+
+    reason: CleanupLine.Reason
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +70,7 @@ class Verdict:
     digest: str
     tag_version: int | None
     will_delete: bool
-    reason: str
+    why: Why
 
 
 def judge(
@@ -103,52 +87,50 @@ def judge(
     ranked = sorted(tags, key=lambda tag: (tag.since, tag.id), reverse=True)
     verdicts, place = [], 0
     for tag in ranked:
-        reason = _kept(policy, tag, subjects)
-        place += not reason
-        reason = reason or _among_newest(policy, place)
-        delete_because = "" if reason else _taken(policy, tag, now)
-        verdicts.append(
-            Verdict(tag.name, tag.digest, tag.id, bool(delete_because), reason or delete_because or _NO_RULE)
-        )
+        kept = _kept(policy, tag, subjects)
+        place += not kept
+        kept = kept or _among_newest(policy, place)
+        taken = None if kept else _taken(policy, tag, now)
+        verdicts.append(Verdict(tag.name, tag.digest, tag.id, bool(taken), kept or taken or Why(Reason.NO_RULE)))
     return verdicts + [_of_untagged(policy, digest, now) for digest in untagged]
 
 
-def _kept(policy: CleanupPolicy, tag: TagVersion, subjects: Collection[str]) -> str:
+def _kept(policy: CleanupPolicy, tag: TagVersion, subjects: Collection[str]) -> Why | None:
     subject = names.tag_subject(tag.name)
     if subject and subject in subjects and not tag.digest.startswith(subject):
-        return _BELONGS % {"subject": subject}
+        return Why(Reason.ATTACHED, {"digest": subject})
     for pattern in policy.keep_patterns:
         if fnmatchcase(tag.name, pattern):
-            return _MATCHES % {"pattern": pattern}
-    return ""
+            return Why(Reason.PATTERN, {"pattern": pattern})
+    return None
 
 
-def _among_newest(policy: CleanupPolicy, place: int) -> str:
+def _among_newest(policy: CleanupPolicy, place: int) -> Why | None:
     if policy.keep_last is None or place > policy.keep_last:
-        return ""
-    return _NEWEST % {"number": policy.keep_last}
+        return None
+    return Why(Reason.NEWEST, {"number": policy.keep_last})
 
 
-def _taken(policy: CleanupPolicy, tag: TagVersion, now: datetime) -> str:
+def _taken(policy: CleanupPolicy, tag: TagVersion, now: datetime) -> Why | None:
     if _is_over(tag.since, policy.tag_days, now):
-        return _in_days(_OLD, policy.tag_days, tag.since)
+        return _in_days(Reason.OLD, policy.tag_days, tag.since)
     if tag.wanted_at and _is_over(max(tag.wanted_at, tag.since), policy.unpulled_days, now):
-        return _in_days(_UNPULLED, policy.unpulled_days, max(tag.wanted_at, tag.since))
+        return _in_days(Reason.UNPULLED, policy.unpulled_days, max(tag.wanted_at, tag.since))
     if policy.keep_last is not None and policy.tag_days is None and policy.unpulled_days is None:
-        return _NOT_NEWEST % {"number": policy.keep_last}
-    return ""
+        return Why(Reason.NOT_NEWEST, {"number": policy.keep_last})
+    return None
 
 
 def _of_untagged(policy: CleanupPolicy, digest: Untagged, now: datetime) -> Verdict:
-    reason = _UNTAGGED % {"day": f"{digest.since:%Y-%m-%d}"}
+    why = Why(Reason.UNTAGGED, {"since": digest.since.isoformat()})
     if will_delete := _is_over(digest.since, policy.untagged_days, now):
-        reason = _in_days(_UNTAGGED_LONG, policy.untagged_days, digest.since)
-    return Verdict("", digest.digest, None, will_delete, reason)
+        why = _in_days(Reason.UNTAGGED_LONG, policy.untagged_days, digest.since)
+    return Verdict("", digest.digest, None, will_delete, why)
 
 
 def _is_over(since: datetime, days: int | None, now: datetime) -> bool:
     return days is not None and since + timedelta(days=days) <= now
 
 
-def _in_days(one_or_many: tuple[str, str], days: int | None, since: datetime) -> str:
-    return one_or_many[days != 1] % {"days": days, "day": f"{since:%Y-%m-%d}"}
+def _in_days(reason: CleanupLine.Reason, days: int | None, since: datetime) -> Why:
+    return Why(reason, {"days": days, "since": since.isoformat()})

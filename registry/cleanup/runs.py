@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from accounts.errors import Refusal
 from registry import audit, errors, manifests, trash
-from registry.cleanup import policies, rules
+from registry.cleanup import policies
 from registry.database.transactions import retried
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
@@ -35,7 +35,8 @@ NIGHT = time(2, 30)  # UTC
 LINES = 100  # deleted in one transaction
 STALE = timedelta(minutes=10)
 KEEP_RUNS = timedelta(days=90)
-Outcome, State = CleanupLine.Outcome, CleanupRun.State
+Outcome, Reason = CleanupLine.Outcome, CleanupLine.Reason
+Problem, State = CleanupRun.Problem, CleanupRun.State
 
 
 def due(now: datetime | None = None) -> list[int]:
@@ -73,7 +74,7 @@ def run(policy_id: int) -> CleanupRun | None:
         raise  # the run stays open; due() finds it when the database is back
     except Exception as error:
         logger.exception("the cleanup policy of %s failed", current.repository)
-        _end(current.pk, State.FAILED, str(error)[:500])
+        _end(current.pk, State.FAILED, Problem.ERROR, str(error))
         raise
     _prune(current.repository)
     return CleanupRun.objects.get(pk=current.pk)
@@ -86,7 +87,7 @@ def approve(actor: Actor, run_id: int) -> bool:
         if waiting.state != State.AWAITING_APPROVAL:
             return False
         CleanupRun.objects.filter(repository=waiting.repository, state__in=CleanupRun.OPEN).update(
-            state=State.DISMISSED, finished_at=timezone.now(), problem="an earlier run was approved"
+            state=State.DISMISSED, finished_at=timezone.now(), problem=Problem.OTHER_APPROVED
         )
         waiting.state, waiting.approved_by = State.DELETING, actor.label[:254]
         waiting.heartbeat_at = waiting.started_at - STALE
@@ -97,7 +98,7 @@ def approve(actor: Actor, run_id: int) -> bool:
 
 def dismiss(actor: Actor, run_id: int) -> bool:
     """End an unfinished run; return False if it has ended. What it deleted stays in Recovery."""
-    return _end(run_id, State.DISMISSED, f"dismissed by {actor.label}"[:500], actor)
+    return _end(run_id, State.DISMISSED, Problem.DISMISSED, actor.label, actor)
 
 
 @retried
@@ -112,7 +113,7 @@ def _open(policy_id: int) -> CleanupRun | None:
         current = runs.open().first()
         if current is None:
             runs.filter(state=State.AWAITING_APPROVAL).update(
-                state=State.DISMISSED, finished_at=timezone.now(), problem="not approved before the next run"
+                state=State.DISMISSED, finished_at=timezone.now(), problem=Problem.NOT_APPROVED
             )
             current = CleanupRun.objects.create(repository_id=policy.repository_id, rules=policies.rules_of(policy))
         CleanupRun.objects.filter(pk=current.pk).update(heartbeat_at=timezone.now())
@@ -152,7 +153,8 @@ def _line(current: CleanupRun, judged: policies.Judged) -> CleanupLine:
         digest=verdict.digest,
         tag_version=verdict.tag_version,
         outcome=Outcome.TO_DELETE if verdict.will_delete else Outcome.KEPT,
-        reason=verdict.reason[:200],
+        reason=verdict.why.reason,
+        facts=verdict.why.facts,
     )
 
 
@@ -182,7 +184,7 @@ def _delete_some(run_id: int) -> bool:
             return False
         lines = list(to_delete.filter(image=first.image_id)[:LINES])
         deleted = _delete_lines(current, first.image, lines)
-        CleanupLine.objects.bulk_update(lines, ["outcome", "reason"])
+        CleanupLine.objects.bulk_update(lines, ["outcome", "reason", "facts"])
         current.deleted += deleted
         current.skipped += len(lines) - deleted
         current.heartbeat_at = timezone.now()
@@ -194,14 +196,14 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
     """Delete these lines, together if possible; set the outcome of each; return the number deleted."""
     try:
         if image is None:
-            raise errors.NameUnknown("the image is gone")
+            raise errors.NameUnknown
         repository = current.repository
         name = names.ImageName(repository.project.name, repository.name, image.name)
         image = manifests.lock_live_image(repository, name)
         still_to_delete = _still_to_delete(current, image, lines)
-    except errors.NameUnknown as error:
+    except errors.NameUnknown:
         for line in lines:
-            _skip(line, rules.SKIPPED_BECAUSE % {"why": error.message})
+            _skip(line, Reason.GONE)
         return 0
     for together in (still_to_delete, *([line] for line in still_to_delete)):
         waiting = [line for line in together if line.outcome == Outcome.TO_DELETE]
@@ -212,7 +214,7 @@ def _delete_lines(current: CleanupRun, image: Image | None, lines: list[CleanupL
                 trash.delete_references(audit.CLEANUP, repository, name, [line.tag or line.digest for line in waiting])
         except Refusal as error:
             if len(waiting) == 1:
-                _skip(waiting[0], rules.SKIPPED_BECAUSE % {"why": error.message})
+                _skip(waiting[0], _reason_of(error))
         else:
             for line in waiting:
                 line.outcome = Outcome.DELETED
@@ -228,12 +230,19 @@ def _still_to_delete(current: CleanupRun, image: Image, lines: list[CleanupLine]
     same = {(verdict.digest, verdict.tag_version) for verdict in verdicts if verdict.will_delete}
     for line in lines:
         if (line.digest, line.tag_version) not in same:
-            _skip(line, rules.SKIPPED)
+            _skip(line, Reason.CHANGED)
     return [line for line in lines if line.outcome == Outcome.TO_DELETE]
 
 
-def _skip(line: CleanupLine, reason: str) -> None:
-    line.outcome, line.reason = Outcome.SKIPPED, reason[:200]
+def _skip(line: CleanupLine, reason: CleanupLine.Reason) -> None:
+    line.outcome, line.reason, line.facts = Outcome.SKIPPED, reason, {}
+
+
+def _reason_of(error: Refusal) -> CleanupLine.Reason:
+    """Why ``trash.delete_references`` refused."""
+    if isinstance(error, errors.ManifestUnknown):
+        return Reason.GONE
+    return Reason.NEEDED if isinstance(error, errors.Unsupported) else Reason.CHANGED
 
 
 def _finish(current: CleanupRun) -> None:
@@ -243,13 +252,16 @@ def _finish(current: CleanupRun) -> None:
         _record(audit.CLEANUP, current)
 
 
-def _end(run_id: int, state: CleanupRun.State, problem: str, actor: Actor | None = None) -> bool:
+def _end(
+    run_id: int, state: CleanupRun.State, problem: CleanupRun.Problem, detail: str, actor: Actor | None = None
+) -> bool:
     with transaction.atomic():
         current = _locked(run_id)
         if current.state not in CleanupRun.UNFINISHED:
             return False
-        current.state, current.problem, current.finished_at = state, problem, timezone.now()
-        current.save(update_fields=["state", "problem", "finished_at"])
+        current.state, current.finished_at = state, timezone.now()
+        current.problem, current.problem_detail = problem, detail[:500]
+        current.save(update_fields=["state", "problem", "problem_detail", "finished_at"])
         _record(actor or audit.CLEANUP, current)
     return True
 
@@ -261,7 +273,9 @@ def _locked(run_id: int) -> CleanupRun:
 
 def _record(actor: Actor, current: CleanupRun) -> None:
     counts = {name: getattr(current, name) for name in ("considered", "to_delete", "deleted", "skipped")}
-    problem: dict[str, Any] = {"problem": current.problem} if current.problem else {}
+    problem: dict[str, Any] = {}
+    if current.problem:
+        problem = {"problem": current.problem, "problem_detail": current.problem_detail}
     audit.record(
         actor, Event.Action.CLEANUP_RUN, current.repository, run=current.pk, state=current.state, **counts, **problem
     )

@@ -88,6 +88,15 @@ class CleanupRun(models.Model):
     OPEN = (State.JUDGING, State.DELETING)
     UNFINISHED = (*OPEN, State.AWAITING_APPROVAL)
 
+    class Problem(models.TextChoices):
+        """Why a run did not end DONE. ERROR: ``problem_detail`` has the error. DISMISSED: it has who did it."""
+
+        POLICY_CHANGED = "policy-changed"
+        OTHER_APPROVED = "other-approved"
+        NOT_APPROVED = "not-approved"
+        DISMISSED = "dismissed"
+        ERROR = "error"
+
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="cleanup_runs", db_index=False)
     state = models.CharField(max_length=10, choices=State, default=State.JUDGING)
     rules = models.JSONField(default=dict)
@@ -100,7 +109,8 @@ class CleanupRun(models.Model):
     heartbeat_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True, blank=True)
     approved_by = models.CharField(max_length=254, blank=True)
-    problem = models.CharField(max_length=500, blank=True)
+    problem = models.CharField(max_length=20, choices=Problem, blank=True)
+    problem_detail = models.CharField(max_length=500, blank=True)
 
     objects = CleanupRunQuerySet.as_manager()
 
@@ -119,7 +129,11 @@ class CleanupRun(models.Model):
 
 
 class CleanupLine(models.Model):
-    """What a run decided about one tag, or about one digest without a tag (``tag`` is "" then), and why."""
+    """What a run decided about one tag, or about one digest without a tag (``tag`` is "" then), and why.
+
+    ``facts`` has the values that the words of ``reason`` need. ``reason`` is "" in a line from before the codes whose
+    sentence was not recognised: ``facts["words"]`` has the sentence.
+    """
 
     class Outcome(models.TextChoices):
         """SKIPPED: it was to be deleted, but is in use or was deleted in the meantime."""
@@ -129,6 +143,26 @@ class CleanupLine(models.Model):
         DELETED = "deleted"
         SKIPPED = "left"
 
+    class Reason(models.TextChoices):
+        """Why, with the facts: ``since`` is an ISO date or time.
+
+        GONE, NEEDED and CHANGED are reasons to skip what was to be deleted: it was deleted already, a live index names
+        it, or the verdict is another one now.
+        """
+
+        ATTACHED = "attached"  # digest
+        PATTERN = "pattern"  # pattern
+        NEWEST = "newest"  # number
+        NOT_NEWEST = "not-newest"  # number
+        NO_RULE = "no-rule"
+        OLD = "old"  # days, since: the last push
+        UNPULLED = "unpulled"  # days, since: the last pull or push
+        UNTAGGED = "untagged"  # since
+        UNTAGGED_LONG = "untagged-long"  # days, since
+        CHANGED = "changed"
+        NEEDED = "needed"
+        GONE = "gone"
+
     run = models.ForeignKey(CleanupRun, on_delete=models.CASCADE, related_name="lines", db_index=False)
     image = models.ForeignKey(Image, on_delete=models.SET_NULL, null=True, related_name="+")
     path = NameField(max_length=names.MAX_NAME)
@@ -136,7 +170,8 @@ class CleanupLine(models.Model):
     digest = models.CharField(max_length=DIGEST_LENGTH)
     tag_version = models.BigIntegerField(null=True, help_text="id of the tag's row that was judged")
     outcome = models.CharField(max_length=7, choices=Outcome)
-    reason = models.CharField(max_length=200)
+    reason = models.CharField(max_length=20, choices=Reason, blank=True)
+    facts = models.JSONField(default=dict)
 
     class Meta:
         indexes: ClassVar = [models.Index(fields=["run", "outcome", "image", "id"], name="cleanup_lines_by_outcome")]

@@ -14,6 +14,8 @@ import pytest
 from django.utils import translation
 
 from console.templatetags.cleanup import reason_words
+from console.templatetags.clients import client_words
+from registry.models import CleanupLine
 from tests.support.images import image_of
 from tests.support.programs import require
 
@@ -61,26 +63,41 @@ def test_no_word_is_missing(catalogue, tmp_path):
     assert {entry.msgid for entry in collected} == {entry.msgid for entry in catalogue}
 
 
-@pytest.mark.parametrize(
-    "reason",
-    [
-        "belongs to sha256:0123",
-        "its name matches release-*",
-        "one of the newest 5 of its image",
-        "older than 1 day: means this since 2026-01-02",
-        "older than 30 days: means this since 2026-01-02",
-        "no tag names it since 2026-01-02, more than 7 days",
-        "left: it was changed, or is needed, since it was judged",
-        "left: there is no image demo/web/app (any more)",
-    ],
-)
-def test_the_reasons_of_cleanup(reason):
-    with translation.override("ko"):
-        said = reason_words(reason)
-    assert said != reason
-    assert set(re.findall(r"[\d-]+", reason)) <= set(re.findall(r"[\d-]+", said))
+FACTS = {
+    *(("attached", "digest"), ("pattern", "pattern"), ("newest", "number"), ("not-newest", "number"), ("no-rule", "")),
+    *(("old", "days since"), ("unpulled", "days since"), ("untagged", "since"), ("untagged-long", "days since")),
+    *(("changed", ""), ("needed", ""), ("gone", "")),
+}
+VALUES = {"digest": "sha256:abcdef", "pattern": "release-*", "number": 3, "days": 30, "since": "2026-01-02T03:04:05Z"}
+
+
+@pytest.mark.parametrize(("reason", "needs"), sorted(FACTS))
+def test_the_reasons_of_cleanup(reason, needs):
+    line = CleanupLine(reason=reason, facts={name: VALUES[name] for name in needs.split()})
     with translation.override("en"):
-        assert reason_words(reason) == reason
+        said = reason_words(line)
+    shown = {"digest": "abcdef", "since": "2 Jan 2026"}
+    assert said
+    for name in needs.split():
+        assert str(shown.get(name, VALUES[name])) in said
+    with translation.override("ko"):
+        assert reason_words(line) != said
+
+
+def test_the_console_as_a_client_is_in_the_language_of_the_page():
+    client = "console, Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    for language, words in (("en", "console, Firefox (Linux)"), ("ko", "콘솔, Firefox (Linux)")):
+        with translation.override(language):
+            assert client_words(client) == words
+
+
+def test_every_reason_of_cleanup_has_words():
+    assert {reason for reason, _ in FACTS} == set(CleanupLine.Reason.values)
+
+
+def test_a_reason_of_before_the_codes_is_shown_as_it_is():
+    assert reason_words(CleanupLine(facts={"words": "something else"})) == "something else"
+    assert reason_words(CleanupLine(reason="untagged", facts={"since": "2026-01-02"})).endswith("2 Jan 2026")
 
 
 def test_refusals_are_in_the_language_of_the_page_and_english_for_docker(console, docker, world):

@@ -103,11 +103,11 @@ def test_a_preview_of_a_policy_that_is_not_saved_changes_nothing(tagged, web):
 
 def test_every_tag_has_its_reason(tagged, web):
     run = cleanup.run(policy_of(web, keep_last=8, keep_patterns=["t9"]).pk)
-    reasons = {(line.path, line.tag): (line.outcome, line.reason) for line in run.lines.all()}
+    reasons = {(line.path, line.tag): (line.outcome, line.reason, line.facts) for line in run.lines.all()}
     assert len(reasons) == 11
-    assert reasons["demo/web/app", "t9"] == ("kept", "its name matches t9")
-    assert reasons["demo/web/app", "t0"] == ("kept", "one of the newest 8 of its image")
-    assert reasons["demo/web/app", "t8"] == ("deleted", "the newest 8 of its image are kept, and this is none of them")
+    assert reasons["demo/web/app", "t9"] == ("kept", "pattern", {"pattern": "t9"})
+    assert reasons["demo/web/app", "t0"] == ("kept", "newest", {"number": 8})
+    assert reasons["demo/web/app", "t8"] == ("deleted", "not-newest", {"number": 8})
 
 
 def test_what_a_policy_deletes_is_in_recovery_and_in_the_history(tagged, web):
@@ -319,7 +319,7 @@ def test_a_run_that_fails_says_so_and_does_not_come_back(tagged, web, caplog):
         cleanup.run(policy.pk)
     run.refresh_from_db()
     assert run.state == State.FAILED
-    assert "unheard of" in run.problem
+    assert (run.problem, "unheard of" in run.problem_detail) == ("error", True)
     assert "failed" in caplog.text
     assert Event.objects.get(action="cleanup.run").detail["state"] == "failed"
     assert cleanup.run(policy.pk).state == State.DONE

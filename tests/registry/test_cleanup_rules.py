@@ -28,7 +28,7 @@ def going(
     policy: CleanupPolicy, *tags: TagVersion, untagged: tuple[Untagged, ...] = (), subjects: set[str] = frozenset()
 ):
     verdicts = rules.judge(policy, tags, untagged, subjects, NOW)
-    return {verdict.tag or verdict.digest: verdict.reason for verdict in verdicts if verdict.will_delete}
+    return {verdict.tag or verdict.digest: verdict.why.reason for verdict in verdicts if verdict.will_delete}
 
 
 def test_a_policy_without_rules_takes_nothing():
@@ -64,7 +64,9 @@ def test_patterns_keep_whole_names_and_take_no_place_among_the_newest():
 def test_tag_with_uncounted_pulls_is_unknown_and_not_unused():
     policy = CleanupPolicy(unpulled_days=30)
     assert going(policy, version("a", 400)) == {}
-    assert "not pulled for 30 days" in going(policy, version("a", 400, wanted_at=NOW - days(31)))["a"]
+    assert going(policy, version("a", 400, wanted_at=NOW - days(31))) == {"a": "unpulled"}
+    (verdict,) = rules.judge(policy, [version("a", 400, wanted_at=NOW - days(31))], (), set(), NOW)
+    assert verdict.why.facts == {"days": 30, "since": (NOW - days(31)).isoformat()}
     assert going(policy, version("a", 400, wanted_at=NOW - days(29))) == {}
     assert going(policy, version("a", 29, wanted_at=NOW - days(60))) == {}
 
@@ -105,7 +107,7 @@ tags = st.lists(st.tuples(names, moments, st.none() | moments), max_size=12, uni
 def test_no_policy_takes_what_it_keeps(policy, found):
     verdicts = {verdict.tag_version: verdict for verdict in rules.judge(policy, found, (), set(), NOW)}
     assert verdicts.keys() == {tag.id for tag in found}
-    assert all(verdict.reason for verdict in verdicts.values())
+    assert all(verdict.why.reason for verdict in verdicts.values())
     of_no_pattern = []
     for tag in sorted(found, key=lambda tag: (tag.since, tag.id), reverse=True):
         if any(fnmatchcase(tag.name, pattern) for pattern in policy.keep_patterns):
@@ -153,8 +155,8 @@ def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
     there = [TagVersion(one.id, one.name, one.digest, one.start) for one in found if one.covers(NOW)]
     expected = [verdict for verdict in rules.judge(policy, there, (), set(), NOW) if verdict.will_delete]
     replayed = replay.replay(policy, found, [], [NOW])
-    assert [(one.tag, one.digest, one.reason) for one in replayed] == [
-        (verdict.tag, verdict.digest, verdict.reason) for verdict in expected
+    assert [(one.tag, one.digest, one.why) for one in replayed] == [
+        (verdict.tag, verdict.digest, verdict.why) for verdict in expected
     ]
 
 

@@ -389,3 +389,35 @@ def test_images_without_digests_are_empty_from_the_migration_on(empty_database):
     assert found["app"] is None
     assert found["trashed"] >= before
     assert found["never"] >= before
+
+
+def test_reasons_of_cleanups_become_codes(empty_database, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("registry.migrations.0013_cleanup_reasons"), "ROWS", 4)
+    past = Past(migrate(to=[("registry", "0012_platforms_of_indexes")]))
+    run = past.model("CleanupRun").create(repository=past.repository, state="failed", problem="no such thing")
+    by = past.model("CleanupRun").create(repository=past.repository, state="dismissed", problem="dismissed by ann")
+    day = {"since": "2026-01-02"}
+    reasons = {
+        "belongs to sha256:ab": ("attached", {"digest": "sha256:ab"}),
+        "its name matches v*": ("pattern", {"pattern": "v*"}),
+        "one of the newest 8 of its image": ("newest", {"number": 8}),
+        "the newest 8 of its image are kept, and this is none of them": ("not-newest", {"number": 8}),
+        "no rule takes it": ("no-rule", {}),
+        "no tag names it since 2026-01-02": ("untagged", day),
+        "no tag names it since 2026-01-02, more than 1 day": ("untagged-long", day | {"days": 1}),
+        "older than 30 days: means this since 2026-01-02": ("old", day | {"days": 30}),
+        "older than 1 day: last pushed 2026-01-02": ("old", day | {"days": 1}),
+        "not pulled for 30 days: last wanted 2026-01-02": ("unpulled", day | {"days": 30}),
+        "left: it was changed, or is needed, since it was judged": ("changed", {}),
+        "left: the index sha256:a still names sha256:b: delete the index first": ("needed", {}),
+        "left: there is no image demo/web/app (any more)": ("gone", {}),
+        "a sentence of nobody": ("", {"words": "a sentence of nobody"}),
+    }
+    for reason in reasons:
+        past.model("CleanupLine").create(run=run, path="demo/web/app", digest="d", outcome="kept", reason=reason)
+    migrate()
+    found = CleanupLine.objects.order_by("pk").values_list("reason", "facts")
+    assert list(found) == list(reasons.values())
+    runs = dict(CleanupRun.objects.values_list("pk", "problem_detail"))
+    assert runs == {run.pk: "no such thing", by.pk: "ann"}
+    assert set(CleanupRun.objects.values_list("problem", flat=True)) == {"error", "dismissed"}
