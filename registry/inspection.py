@@ -28,12 +28,16 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An entry of an index. ``manifest`` is None if the entry is deleted."""
+    """An entry of an index. ``manifest`` is None if the entry is deleted.
+
+    ``is_attestation``: BuildKit marks entries that describe a platform (provenance, SBOM) and are none.
+    """
 
     digest: str
     media_type: str
     platform: str
     artifact_type: str
+    is_attestation: bool
     manifest: Manifest | None
 
 
@@ -51,6 +55,16 @@ class Contents:
     has_config: bool = False
     referrers: list[Manifest] = field(default_factory=list)
     annotations: Some[tuple[str, str]] = NONE
+
+    @property
+    def platforms(self) -> list[Part]:
+        """The parts that clients choose from."""
+        return [part for part in self.parts if not part.is_attestation]
+
+    @property
+    def attestations(self) -> list[Part]:
+        """The parts that describe platforms."""
+        return [part for part in self.parts if part.is_attestation]
 
 
 def contents(manifest: Manifest) -> Contents:
@@ -97,6 +111,7 @@ def _parts(manifest: Manifest, document: documents.Document) -> list[Part]:
             entry.media_type,
             configs.platform(entry.platform),
             entry.artifact_type or entry.annotations.get(documents.REFERENCE_TYPE, ""),
+            documents.REFERENCE_TYPE in entry.annotations,
             known.get(entry.digest),
         )
         for entry in document.manifests

@@ -80,12 +80,12 @@ def _state(result: Result, packages: int) -> Report.State:
     return State.SCANNED if result.is_covered else State.UNCOVERED
 
 
-def store_unsupported(scan: Scan, why: str, tool_version: str) -> None:
-    """Store that a digest cannot be scanned, and why."""
-    said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "tool_version": tool_version}
-    Report.objects.update_or_create(manifest_id=scan.manifest_id, defaults=said | {"scanned_at": timezone.now()})
-    Manifest.objects.filter(pk=scan.manifest_id).update(worst_severity=Severity.NONE, risk_summary={})
-    refresh_indexes([scan.manifest_id])
+def store_unsupported(manifest_id: int, why: str) -> None:
+    """Store that no client can run a manifest, and why."""
+    said = {"state": State.UNSUPPORTED, "problem": "", "detail": why[:500], "scanned_at": timezone.now()}
+    Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
+    Manifest.objects.filter(pk=manifest_id).update(worst_severity=Severity.NONE, risk_summary={})
+    refresh_indexes([manifest_id])
 
 
 def store_failure(scan: Scan) -> None:

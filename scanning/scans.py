@@ -32,7 +32,7 @@ from .models import Finding, Report, Scan, ScannerHost, ScanRound, ScanTurn
 from .models.scans import OF_THE_DATABASE, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
 
@@ -61,7 +61,8 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
     wanted = _leaves(manifests)
     now = timezone.now()
     for some in in_batches(wanted, BATCH):
-        live = Manifest.objects.live().filter(pk__in=some).values_list("pk", "image__repository__project")
+        found = Manifest.objects.live().filter(pk__in=some).exclude(pk__in=_unsupported(some))
+        live = found.values_list("pk", "image__repository__project")
         rows = [
             Scan(manifest_id=pk, project_id=project, trigger=trigger, requested_by=requested_by[:254], due_at=now)
             for pk, project in live
@@ -72,6 +73,22 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
     return list(Scan.objects.open().filter(manifest__in=wanted).order_by("pk").values_list("pk", flat=True))
 
 
+def _unsupported(manifests: Sequence[int]) -> list[int]:
+    """The ids of those that no client can run; stores that in their reports. Only manifests without a platform can be.
+
+    So attestations of BuildKit, signatures and charts do not wait for a scanner.
+    """
+    found = []
+    for pk in Manifest.objects.live().filter(pk__in=manifests, platforms="").values_list("pk", flat=True):
+        manifest = Manifest.objects.get(pk=pk)  # one at a time: a document has up to 4 MiB
+        try:
+            sboms.check(manifest)
+        except sboms.Unsupported as why:
+            findings.store_unsupported(manifest.pk, str(why))
+            found.append(manifest.pk)
+    return found
+
+
 def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
     """Ask for the scans of a pushed manifest when the repository has ``auto_scan``; refresh an index at once."""
     manifest = Manifest.objects.without_content().select_related("image__repository").filter(pk=manifest_id).first()
@@ -80,6 +97,7 @@ def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
     if manifest.media_type in media_types.INDEXES:
         findings.refresh_index(manifest.pk)
     if not manifest.image.repository.auto_scan:
+        _unsupported([manifest.pk])
         return []
     wanted = _leaves([manifest_id])
     known = Report.objects.filter(pk__in=wanted, problem="").values_list("pk", flat=True)
@@ -145,7 +163,7 @@ def _leaves(manifests: Iterable[int]) -> list[int]:
 def _go_round(project: Project, day: date, database_at: datetime) -> int:
     version = _version()
     current = Q(report__database_at__gte=database_at, report__tool_version=version, report__problem="")
-    current |= Q(report__state=Report.State.UNSUPPORTED, report__tool_version=version)
+    current |= Q(report__state=Report.State.UNSUPPORTED)
     tagged = Tag.objects.live().filter(
         undeleted("manifest__"),
         image__repository__project=project,
@@ -270,7 +288,7 @@ def _examine(scan: Scan) -> None:
         try:
             sbom = sboms.of(manifest, watched)
         except sboms.Unsupported as why:
-            findings.store_unsupported(scan, str(why), version)
+            findings.store_unsupported(scan.manifest_id, str(why))
             return
         newest = database.current()
         if newest is None:

@@ -181,7 +181,7 @@ def _document(manifest: Manifest) -> Document:
 def _is_known(manifest: Manifest) -> bool:
     """Whether a scan of the manifest has succeeded."""
     report: Report | None = getattr(manifest, "report", None)
-    return report is not None and report.state in {Report.State.SCANNED, Report.State.UNRECOGNISED}
+    return report is not None and report.state in Report.KNOWN
 
 
 def _findings(manifest: Manifest) -> Any:

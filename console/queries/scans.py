@@ -345,9 +345,17 @@ def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def parts_of(manifest: Manifest) -> list[Manifest]:
-    """The manifests that an index names, each with its report and ``open_scan``. Three queries."""
+    """The platforms of an index, each with its report and ``open_scan``. Three queries.
+
+    Leaves out what no client can run, such as attestations of BuildKit, unless there is nothing else.
+    """
     references = ManifestChild.objects.filter(parent=manifest).values("child")
     found = Manifest.objects.without_content().filter(pk__in=references)
     parts = list(found.order_by("platforms", "pk"))
     attach([manifest, *parts])
-    return parts
+    return [part for part in parts if not _is_unsupported(part)] or parts
+
+
+def _is_unsupported(manifest: Manifest) -> bool:
+    report: Report | None = getattr(manifest, "report", None)
+    return report is not None and report.state == Report.State.UNSUPPORTED

@@ -17,6 +17,7 @@ from scanning import acceptances, findings
 from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, SeverityDay
 from scanning.models.scans import Problem
 from scanning.trivy.report import PackageName
+from tests.support import scan_images
 from tests.support.factories import found, make_report
 from tests.support.images import sha256
 from tests.support.pages import see, walk
@@ -188,6 +189,28 @@ def test_an_index_shows_each_platform_and_the_worst(member, scanned):
     assert "Not scanned" in arm
     assert "Nothing is known of 1 platform." in text
     assert badge(member, "2.0") == "H High 1 M Medium 1 Incomplete"
+
+
+def test_attestations_of_an_index_are_no_platforms(docker, member, django_capture_on_commit_callbacks):
+    index = scan_images.two_platforms()
+    with django_capture_on_commit_callbacks(execute=True):
+        docker("member").push("web/app", "3.0", index)
+    amd64, arm64, attestation = (part.manifest.digest for part in index.images)
+    assert not Scan.objects.filter(manifest__digest=attestation).exists()
+    for digest in (amd64, arm64):
+        make_report(manifest_of(digest), packages=[PackageName("debian", "bash", "5")])
+    Scan.objects.open().delete()
+    text = page(member, reference="3.0")
+    assert amd64[7:19] in text
+    assert arm64[7:19] in text
+    assert attestation[7:19] not in text
+    assert badge(member, "3.0") == "None found"
+    text = page(member, "manifest", "3.0")
+    platforms = text.split("<h2>Platforms</h2>")[1].split("</section>")[0]
+    table, after = platforms.split("</table>")
+    assert attestation[7:19] not in table
+    assert attestation[7:19] in after
+    assert "Unsupported" not in platforms
 
 
 # ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
