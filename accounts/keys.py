@@ -1,4 +1,4 @@
-"""Access keys: made, checked, revoked.
+"""Access keys: made, checked, revoked, restored.
 
 A secret holds 256 random bits, so a fast keyed hash keeps it as safe as a slow one would. The prefix and the checksum
 let people, log scrubbers and secret scanners recognise a key without asking the server.
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .models import Project
 
 KEYS_PER_USER = 10
+RESTORE_TIME = timedelta(minutes=10)
 IDENTIFIER_PREFIX = "KCRK"
 SECRET_PREFIX = "kcrs_"  # noqa: S105  a prefix, not a secret
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -84,11 +85,7 @@ def create(
     secret = new_secret(SECRET_PREFIX)
     with transaction.atomic():
         User.objects.select_for_update().get(pk=user.pk)
-        if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
-            raise Refusal(
-                _("%(user)s has %(count)s access keys already: revoke one first")
-                % {"user": user, "count": KEYS_PER_USER}
-            )
+        _check_number(user)
         if form_id and AccessKey.objects.filter(form_id=form_id).exists():
             raise Refusal(_("this key has been made already; its secret was shown then, and only then"))
         key = AccessKey.objects.create(
@@ -110,11 +107,45 @@ def revoke(key: AccessKey, *, by: Actor | None = None) -> bool:
 
     Doing it twice changes nothing; returns whether it was done now.
     """
+    revoked_by = by.user_id if by else key.user_id
     with transaction.atomic():
-        if not AccessKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        alive = AccessKey.objects.filter(pk=key.pk, revoked_at=None)
+        if not alive.update(revoked_at=timezone.now(), revoked_by=revoked_by):
             return False
         _record(by, audit.Action.KEY_REVOKE, key)
     return True
+
+
+def may_restore(key: AccessKey, by: Actor) -> bool:
+    """Whether the actor revoked the key less than RESTORE_TIME ago. Until it is restored, the key does not work."""
+    if key.revoked_at is None or by.user_id is None or key.revoked_by_id != by.user_id:
+        return False
+    return timezone.now() < key.revoked_at + RESTORE_TIME
+
+
+def restore(key: AccessKey, *, by: Actor) -> None:
+    """Undo a revocation: the key works as before, and so do its refresh tokens.
+
+    Raises Refusal when another person revoked the key, when RESTORE_TIME is over, or when the holder has ten others.
+    """
+    with transaction.atomic():
+        User.objects.select_for_update().get(pk=key.user_id)
+        locked = AccessKey.objects.select_for_update().select_related("user", "project").get(pk=key.pk)
+        if not may_restore(locked, by):
+            raise Refusal(
+                _("A revoked key can be restored for %(minutes)s minutes, by the person who revoked it.")
+                % {"minutes": RESTORE_TIME // timedelta(minutes=1)}
+            )
+        _check_number(locked.user)
+        AccessKey.objects.filter(pk=key.pk).update(revoked_at=None, revoked_by=None)
+        _record(by, audit.Action.KEY_RESTORE, locked)
+
+
+def _check_number(user: User) -> None:
+    if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
+        raise Refusal(
+            _("%(user)s has %(count)s access keys already: revoke one first") % {"user": user, "count": KEYS_PER_USER}
+        )
 
 
 def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:

@@ -63,6 +63,13 @@ def send_revoked_key(key: AccessKey, by: str) -> None:
         send(key.user, subject, "key_revoked", key=key, by=by)
 
 
+def send_restored_key(key: AccessKey, by: str) -> None:
+    """The revocation of the key was undone. It works again."""
+    with translation.override(key.user.language or None):
+        subject = _("Your access key “%(name)s” works again") % {"name": key.name}
+        send(key.user, subject, "key_restored", key=key, by=by)
+
+
 def send_new_owner(owner: User, new: OrganizationMembership, by: str) -> None:
     """Another owner of the organization has been made."""
     said = {"new": new.user.email, "organization": new.organization.name, "by": by}

@@ -198,6 +198,9 @@ class AccessKey(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    revoked_by = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", help_text="may take it back"
+    )
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_address = models.CharField(max_length=45, blank=True)
     last_used_client = models.CharField(max_length=200, blank=True)
@@ -324,6 +327,7 @@ class AuditEvent(models.Model):
         REPOSITORY_ROLE = "repository.role"
         KEY_CREATE = "key.create"
         KEY_REVOKE = "key.revoke"
+        KEY_RESTORE = "key.restore"
         PASSWORD_CHANGE = "password.change"  # noqa: S105  the name of an event
         PASSWORD_RESET = "password.reset"  # noqa: S105
         SIGN_IN = "sign-in.success"

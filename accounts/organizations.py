@@ -325,3 +325,10 @@ def revoke_key(by: Actor, key: AccessKey) -> bool:
             return False
         tasks.after_commit(tasks.tell_of_revoked_key, key.pk, by.label)
     return True
+
+
+def restore_key(by: Actor, key: AccessKey) -> None:
+    """Undo the revocation of another person's key (``keys.restore``), and tell its holder by mail. Raises Refusal."""
+    with transaction.atomic():
+        keys.restore(key, by=by)
+        tasks.after_commit(tasks.tell_of_restored_key, key.pk, by.label)

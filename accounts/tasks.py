@@ -98,6 +98,16 @@ def tell_of_revoked_key(pk: int, by: str) -> bool:
     return True
 
 
+@shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
+def tell_of_restored_key(pk: int, by: str) -> bool:
+    """Tell the holder of a key that its revocation was undone; False when there is no such key."""
+    key = AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
+    if key is None:
+        return False
+    mails.send_restored_key(key, by)
+    return True
+
+
 @shared_task
 def tell_of_owner(organization: int, user: int, by: str) -> int:
     """Tell the other owners of an organization that a person was made an owner; returns how many mails."""

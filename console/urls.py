@@ -113,6 +113,7 @@ _project: list[URLPattern | URLResolver] = [
     path("members/remove", members.remove, name="member_remove"),
     path("keys", members.keys, name="project_keys"),
     path("keys/<str:identifier>", members.key, name="project_key"),
+    path("keys/<str:identifier>/revoke", members.revoke_key, name="project_key_revoke"),
     path("notifications", notifications.index, name="notifications"),
     path("notifications/new", notifications.create, name="notification_new"),
     path("notifications/<int:subscription>", notifications.show, name="notification"),
@@ -143,6 +144,7 @@ urlpatterns = [
     path("profile/uploads", uploads.index, name="uploads"),
     path("profile/activity", profile.activity, name="activity"),
     path("profile/keys", keys.show, name="keys"),
+    path("profile/keys/revoke", keys.revoke, name="key_revoke"),
     path("profile/keys/new", keys.create, name="key_new"),
     path("organizations/<str:organization>/", organizations.show, name="organization"),
     path("organizations/<str:organization>/invite", organizations.invite, name="invite"),
@@ -155,6 +157,11 @@ urlpatterns = [
     ),
     path("organizations/<str:organization>/keys", organizations.keys, name="organization_keys"),
     path("organizations/<str:organization>/keys/<str:identifier>", organizations.key, name="organization_key"),
+    path(
+        "organizations/<str:organization>/keys/<str:identifier>/revoke",
+        organizations.revoke_key,
+        name="organization_key_revoke",
+    ),
     path("organizations/<str:organization>/projects/new", projects.create, name="project_new"),
     path("projects/<str:project>/", include(_project)),
 ]

@@ -126,23 +126,29 @@ def set_organization_role(
         return organizations.note_role(actor, organization, user, before, None, ended=ended)
 
 
-def keys_in_project(project: Project) -> QuerySet[AccessKey]:
+def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[AccessKey]:
     """The valid keys that can act in the project: their holder has a role there, and they are not for another project.
 
-    A role on a single repository of the project counts, and being an owner of the organization.
+    A role on a single repository of the project counts, and being an owner of the organization. ``with_ended``: also
+    revoked and expired keys.
     """
     holder = OuterRef("user")
     roles = ProjectMembership.objects.filter(project=project, user=holder)
     grants = RepositoryUserPermission.objects.filter(content_object__project=project, user=holder)
     owners = _owners(project.organization).filter(user=holder)
-    alive = AccessKey.objects.alive().filter(Q(project=None) | Q(project=project))
-    return alive.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)))
+    found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
+    found = found.filter(Q(project=None) | Q(project=project))
+    return found.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)))
 
 
-def keys_in_organization(organization: Organization) -> QuerySet[AccessKey]:
-    """The valid keys of the organization's people, without those for projects of other organizations."""
+def keys_in_organization(organization: Organization, *, with_ended: bool = False) -> QuerySet[AccessKey]:
+    """The valid keys of the organization's people, without those for projects of other organizations.
+
+    ``with_ended``: also revoked and expired keys.
+    """
     belongs = OrganizationMembership.objects.filter(organization=organization, user=OuterRef("user"))
-    return AccessKey.objects.alive().filter(Exists(belongs), Q(project=None) | Q(project__organization=organization))
+    found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
+    return found.filter(Exists(belongs), Q(project=None) | Q(project__organization=organization))
 
 
 def may_revoke(actor: Actor, project: Project, key: AccessKey) -> bool:
@@ -159,6 +165,13 @@ def revoke_key(actor: Actor, project: Project, key: AccessKey) -> bool:
     if not may_revoke(actor, project, key):
         raise Denied(_("only an owner of the organization may revoke a key that is not limited to this project"))
     return organizations.revoke_key(actor, key)
+
+
+def restore_key(actor: Actor, project: Project, key: AccessKey) -> None:
+    """Undo the revocation of a key that can act in the project, and mail its holder. Raises Denied, Refusal."""
+    if not may_revoke(actor, project, key):
+        raise Denied(_("only an owner of the organization may restore a key that is not limited to this project"))
+    organizations.restore_key(actor, key)
 
 
 def _owners(organization: Organization) -> QuerySet[OrganizationMembership]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
-from accounts.keys import KEYS_PER_USER
+from accounts.keys import KEYS_PER_USER, RESTORE_TIME, may_restore
 from accounts.models import (
     AccessKey,
     Project,
@@ -31,9 +32,10 @@ def keys(actor: Actor) -> dict[str, Any]:
     """The person's access keys: those that work, and those that ended."""
     found = list(AccessKey.objects.filter(user=actor.user_id).select_related("user", "project").order_by("-pk")[:100])
     alive = [key for key in found if key.state == "alive"]
+    ended = [(key, may_restore(key, actor)) for key in found if key.state != "alive"]
     return {
         "listing": listing.Listing(alive),
-        "ended": [key for key in found if key.state != "alive"][:20],
+        "ended": ended[:20],
         "limit": KEYS_PER_USER,
         "soon": timezone.now() + timedelta(days=7),
     }
@@ -50,6 +52,15 @@ def acting_keys(found: QuerySet[AccessKey], wanted: QueryDict) -> dict[str, Any]
         "listing": listing.page(rows, wanted, {"holder": "user__email"}, search=search),
         "total": total,
         "soon": timezone.now() + timedelta(days=7),
+    }
+
+
+def revocation(key: AccessKey) -> dict[str, Any]:
+    """The question before a key is revoked."""
+    return {
+        "question": _("Revoke the access key “%(name)s”?") % {"name": key.name},
+        "key": key,
+        "minutes": RESTORE_TIME // timedelta(minutes=1),
     }
 
 

@@ -76,6 +76,7 @@ def _sentences() -> dict[str, str]:
         Action.REPOSITORY_ROLE: _("Changed the role of {person} in {repository}: {was} → {now}"),
         Action.KEY_CREATE: _("Created the access key “{name}” ({key}) of {person}{limits}"),
         Action.KEY_REVOKE: _("Revoked the access key “{name}” ({key}) of {person}{limits}"),
+        Action.KEY_RESTORE: _("Restored the access key “{name}” ({key}) of {person}"),
         Action.PASSWORD_CHANGE: _("{person} changed their password"),
         Action.PASSWORD_RESET: _("{person} set a password with a link from a mail"),
         Action.SIGN_IN: _("{person} signed in"),

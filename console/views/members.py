@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
+from django.shortcuts import redirect
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts import keys as access_keys
 from accounts.models import ProjectRole
 from console.forms.members import ProjectMember
 from console.queries import accounts as account_queries
@@ -15,14 +19,16 @@ from console.queries import members as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
 from console.views.shared.members import member_of_list, member_to_add
-from registry import members
+from registry import members, undo
 from registry.access import Action
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
 
-    from accounts.models import User
+    from accounts.models import AccessKey, User
     from console.views.shared.place import Place
+
+UNDO_TIME = timedelta(days=1)
 
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
@@ -79,17 +85,44 @@ def keys(place: Place) -> HttpResponse:
 
 @of_project(Action.ADMINISTER)
 def key(place: Place, identifier: str) -> HttpResponse:
-    """One of these keys; POST revokes it."""
-    found = members.keys_in_project(place.project).select_related("user", "project").filter(identifier=identifier)
-    chosen = found.first()
-    if chosen is None:
-        raise Http404
+    """A key that acts or acted in the project, and what undoing its changes of a day would do.
+
+    POST revokes the key, or restores it.
+    """
+    chosen = _key(place, identifier)
+    here = place.url("project_key", identifier=identifier)
+    if place.request.method == "POST" and place.request.POST.get("act") == "restore":
+        members.restore_key(place.actor, place.project, chosen)
+        place.flash(_("Access key “%(name)s” works again.") % {"name": chosen.name})
+        return redirect(here)
     if place.request.method == "POST":
         members.revoke_key(place.actor, place.project, chosen)
-        place.flash(_("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
-        return place.redirect_to("project_keys")
-    may_revoke = members.may_revoke(place.actor, place.project, chosen)
-    return place.render("console/members/key.html", side="members", key=chosen, may_revoke=may_revoke)
+        said = _("Access key “%(name)s” has been revoked.") % {"name": chosen.name}
+        place.flash(said, undo=(here, {"act": "restore"}))
+        return redirect(here)
+    context: dict[str, Any] = {
+        "may_revoke": members.may_revoke(place.actor, place.project, chosen),
+        "may_restore": access_keys.may_restore(chosen, place.actor),
+        "revoke_url": place.url("project_key_revoke", identifier=identifier),
+        "steps": undo.preview(place.actor, undo.acts(place.project, timezone.now() - UNDO_TIME, key_id=chosen.pk)),
+    }
+    return place.render("console/members/key.html", side="members", key=chosen, **context)
+
+
+@of_project(Action.ADMINISTER)
+def revoke_key(place: Place, identifier: str) -> HttpResponse:
+    """Ask before a key is revoked; the form goes to ``key``."""
+    chosen, here = _key(place, identifier), place.url("project_key", identifier=identifier)
+    context = account_queries.revocation(chosen) | {"back": here, "action": here}
+    return place.render("console/accounts/key_revoke.html", side="members", **context)
+
+
+def _key(place: Place, identifier: str) -> AccessKey:
+    found = members.keys_in_project(place.project, with_ended=True).select_related("user", "project")
+    chosen = found.filter(identifier=identifier).first()
+    if chosen is None:
+        raise Http404
+    return chosen
 
 
 def _set_role(place: Place, user: User, role: str, seen: str | None) -> None:

@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from accounts import keys as access_keys
 from accounts import organizations, tasks
 from accounts.errors import Refusal
 from accounts.models import Organization, OrganizationRole
@@ -26,6 +27,8 @@ from registry import members, undo
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
+
+    from accounts.models import AccessKey
 
 
 @personal
@@ -175,14 +178,43 @@ def keys(request: HttpRequest, organization: str) -> HttpResponse:
 
 @personal
 def key(request: HttpRequest, organization: str, identifier: str) -> HttpResponse:
-    """One of these keys; POST revokes it."""
+    """One of these keys; POST revokes or restores it."""
     found, _is_owner = find_organization(request, organization, change=True)
-    mine = members.keys_in_organization(found).select_related("user", "project").filter(identifier=identifier)
-    chosen = mine.first()
+    chosen, who = _key(found, identifier), actor(request)
+    here = reverse("console:organization_key", args=[found.name, identifier])
+    if request.method == "POST" and request.POST.get("act") == "restore":
+        try:
+            organizations.restore_key(who, chosen)
+        except Refusal as error:
+            messages.error(request, str(error))
+        else:
+            messages.success(request, _("Access key “%(name)s” works again.") % {"name": chosen.name})
+        return redirect(here)
+    if request.method == "POST":
+        organizations.revoke_key(who, chosen)
+        said = _("Access key “%(name)s” has been revoked.") % {"name": chosen.name}
+        toast(request, said, undo=(here, {"act": "restore"}))
+        return redirect("console:organization_keys", found.name)
+    context: dict[str, Any] = {
+        "key": chosen,
+        "may_restore": access_keys.may_restore(chosen, who),
+        "revoke_url": reverse("console:organization_key_revoke", args=[found.name, identifier]),
+    }
+    return render_for_owners(request, "console/organizations/key.html", found, **context)
+
+
+@personal
+def revoke_key(request: HttpRequest, organization: str, identifier: str) -> HttpResponse:
+    """Ask before a key is revoked; the form goes to ``key``."""
+    found, _is_owner = find_organization(request, organization, change=True)
+    here = reverse("console:organization_key", args=[found.name, identifier])
+    context = account_queries.revocation(_key(found, identifier)) | {"back": here, "action": here}
+    return render_for_owners(request, "console/accounts/key_revoke.html", found, **context)
+
+
+def _key(organization: Organization, identifier: str) -> AccessKey:
+    found = members.keys_in_organization(organization, with_ended=True).select_related("user", "project")
+    chosen = found.filter(identifier=identifier).first()
     if chosen is None:
         raise Http404
-    if request.method == "POST":
-        organizations.revoke_key(actor(request), chosen)
-        messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": chosen.name})
-        return redirect("console:organization_keys", found.name)
-    return render_for_owners(request, "console/organizations/key.html", found, key=chosen)
+    return chosen

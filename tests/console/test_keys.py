@@ -13,7 +13,7 @@ from django.utils import timezone
 from accounts import tasks as account_tasks
 from accounts.models import AccessKey, AuditEvent
 from tests.support.docker_client import DockerClient
-from tests.support.pages import Page
+from tests.support.pages import Page, see
 from tests.support.personas import Persona, make_key
 
 
@@ -135,8 +135,88 @@ def test_an_owner_ends_a_leaked_key(console, docker, world, mailing):
     assert "owner@acme.test" in letter.body
     event = AuditEvent.objects.get(action="key.revoke", organization__name="acme")
     assert (event.actor, event.subject, event.detail["key"]) == ("owner@acme.test", "pusher@acme.test", key.identifier)
-    assert key.identifier not in browser.get("/organizations/acme/keys").content.decode()
-    assert browser.post(there).status_code == 404
+    assert "Access key “tests” has been revoked." in browser.get("/organizations/acme/keys").content.decode()
+    assert key.identifier not in listed(browser, "/organizations/acme/keys")
+    browser.post(there)
+    assert len(mail.outbox) == 1, "it was revoked already"
+
+
+def test_a_revocation_asks_first_and_says_what_used_the_key(console, world):
+    key = world.member.key
+    key.last_used_at, key.last_used_address = timezone.now() - timedelta(hours=5), "10.0.3.7"
+    key.last_used_client = "docker/27.3.1 go/go1.22"
+    key.save()
+    for name, there in (
+        ("member", f"/profile/keys/revoke?key={key.identifier}"),
+        ("admin", f"/projects/demo/keys/{key.identifier}/revoke"),
+        ("owner", f"/organizations/acme/keys/{key.identifier}/revoke"),
+    ):
+        page = see(console(name), there)
+        assert page.headings == ["Revoke the access key “tests”?"]
+        assert "was last used 5 h ago from 10.0.3.7 (docker/27.3.1)" in page.text
+        assert "You can restore it for 10 minutes. It does not work until you do." in page.text
+    key.refresh_from_db()
+    assert key.revoked_at is None
+    page.form("key").submit(console("owner"))
+    key.refresh_from_db()
+    assert key.revoked_at
+
+
+def test_a_revocation_is_undone_within_ten_minutes(console, docker, world):
+    browser, client, key = console("member"), docker("member"), world.member.key
+    answer = browser.post("/profile/keys", {"key": key.identifier}, follow=True)
+    assert client.raw("GET", "/v2/", headers=client.basic()).status == 401, "it does not work until it is restored"
+    back = Page(answer.content.decode(), "/profile/keys").form("key", act="restore")
+    back.submit(browser, act="restore")
+    assert client.raw("GET", "/v2/", headers=client.basic()).status == 200
+    assert AuditEvent.objects.filter(action="key.restore", organization__name="acme").count() == 1
+    browser.post("/profile/keys", {"key": key.identifier}, follow=True)
+    AccessKey.objects.filter(pk=key.pk).update(revoked_at=timezone.now() - timedelta(minutes=10))
+    assert "act" not in {name for form in see(browser, "/profile/keys").forms for name in form.names}
+    answer = browser.post("/profile/keys", {"key": key.identifier, "act": "restore"}, follow=True)
+    assert "can be restored for 10 minutes, by the person who revoked it" in answer.content.decode()
+    assert client.raw("GET", "/v2/", headers=client.basic()).status == 401
+
+
+def test_only_the_person_who_revoked_a_key_restores_it(console, world):
+    """The holder of a leaked key may be the thief."""
+    key = make_key(world.member.user, "ci", project=world.projects["demo"]).key
+    browser, there = console("admin"), f"/projects/demo/keys/{key.identifier}"
+    browser.post(there)
+    console("member").post("/profile/keys", {"key": key.identifier, "act": "restore"})
+    console("owner").post(f"/organizations/acme/keys/{key.identifier}", {"act": "restore"})
+    key.refresh_from_db()
+    assert key.revoked_at
+    see(browser, there).form(act="restore").submit(browser, act="restore")
+    key.refresh_from_db()
+    assert key.revoked_at is None
+
+
+def test_the_holder_hears_that_a_revocation_was_undone(console, world, mailing, monkeypatch):
+    monkeypatch.setattr(account_tasks.tell_of_restored_key, "delay", account_tasks.tell_of_restored_key)
+    there, browser = f"/organizations/acme/keys/{world.pusher.key.identifier}", console("owner")
+    with mailing():
+        browser.post(there)
+        browser.post(there, {"act": "restore"})
+    assert [letter.to for letter in mail.outbox] == [["pusher@acme.test"]] * 2
+    assert "works again" in mail.outbox[1].subject
+
+
+def test_a_revoked_key_counts_no_more_so_an_eleventh_is_not_restored(console, world):
+    browser, key = console("member"), world.member.key
+    browser.post("/profile/keys", {"key": key.identifier})
+    for number in range(10):
+        make_key(world.member.user, f"key {number}")
+    refused = browser.post("/profile/keys", {"key": key.identifier, "act": "restore"}, follow=True).content.decode()
+    assert "already: revoke one first" in refused
+
+
+def test_the_page_of_a_key_shows_what_undoing_its_acts_would_do(console, docker, world):
+    docker("member").push("web/app", "1")
+    page = see(console("admin"), f"/projects/demo/keys/{world.member.key.identifier}")
+    assert "remove demo/web/app:1" in page.text
+    idle = see(console("admin"), f"/projects/demo/keys/{world.reader.key.identifier}")
+    assert "It changed nothing that could be undone." in idle.text
 
 
 def test_an_admin_ends_what_is_limited_to_their_project_only(console, docker, world, mailing):

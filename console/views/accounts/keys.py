@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts import keys
+from accounts.errors import Refusal
 from accounts.models import AccessKey
 from console.forms.accounts import NewKey
 from console.queries import accounts as queries
 from console.views.shared.decorators import personal
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
+from console.views.shared.toasts import toast
 from registry import hosts
 
 if TYPE_CHECKING:
@@ -23,14 +26,37 @@ if TYPE_CHECKING:
 
 @personal
 def show(request: HttpRequest) -> HttpResponse:
-    """All keys of the person; POST revokes one."""
+    """All keys of the person; POST revokes or restores one."""
     if request.method == "POST":
         key = AccessKey.objects.filter(user=request.user.pk, identifier=request.POST.get("key", "")).first()
-        if key:
+        if key and request.POST.get("act") == "restore":
+            _restore(request, key)
+        elif key:
             keys.revoke(key, by=actor(request))
-            messages.success(request, _("Access key “%(name)s” has been revoked.") % {"name": key.name})
+            undo = (reverse("console:keys"), {"act": "restore", "key": key.identifier})
+            toast(request, _("Access key “%(name)s” has been revoked.") % {"name": key.name}, undo=undo)
         return redirect("console:keys")
     return render_standalone(request, "console/accounts/keys.html", page=queries.keys(actor(request)))
+
+
+def _restore(request: HttpRequest, key: AccessKey) -> None:
+    try:
+        keys.restore(key, by=actor(request))
+    except Refusal as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("Access key “%(name)s” works again.") % {"name": key.name})
+
+
+@personal
+def revoke(request: HttpRequest) -> HttpResponse:
+    """Ask before a key is revoked; the form goes to ``show``."""
+    found = AccessKey.objects.alive().filter(user=request.user.pk, identifier=request.GET.get("key", ""))
+    key, there = found.select_related("user").first(), reverse("console:keys")
+    if key is None:
+        return redirect(there)
+    context = queries.revocation(key) | {"back": there, "action": there}
+    return render_standalone(request, "console/accounts/key_revoke.html", tab="keys", **context)
 
 
 @personal
