@@ -15,6 +15,7 @@ from .views import (
     notifications,
     organizations,
     projects,
+    public,
     repositories,
     scans,
     search,
@@ -164,4 +165,6 @@ urlpatterns = [
     ),
     path("organizations/<str:organization>/projects/new", projects.create, name="project_new"),
     path("projects/<str:project>/", include(_project)),
+    path("public/<str:project>/<str:repository>/", public.repository, name="public_repository"),
+    path("public/<str:project>/<str:repository>/<image:image>/", public.image, name="public_image"),
 ]

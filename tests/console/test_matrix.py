@@ -34,6 +34,8 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "invitation": (PUBLIC, {}, 410),
     "unsubscribe": (PUBLIC, {"token": "none"}, 404),
     "confirm_notifications": (PUBLIC, {"token": "none"}, 404),
+    "public_repository": (PUBLIC, WEB, 404),
+    "public_image": (PUBLIC, APP, 404),
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
     "suggestions": (PERSONAL, {}, 200),

@@ -19,6 +19,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from accounts.errors import Refusal
+from console.queries import public as public_queries
 from console.views.shared.pages import referring_page
 from console.views.shared.place import find_place
 
@@ -61,7 +62,7 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
         @wraps(view)
         def answer(request: HttpRequest, project: str, **kwargs: Any) -> HttpResponse:
             if not request.user.is_authenticated:
-                return _to_sign_in(request)
+                return _to_public_page(request, project, kwargs) or _to_sign_in(request)
             place = find_place(request, project, kwargs.pop("repository", None), kwargs.pop("image", None))
             if (post if post and request.method == "POST" else action) not in place.actions:
                 raise PermissionDenied
@@ -82,6 +83,19 @@ def _declare(view: Callable[..., HttpResponseBase], who: str) -> Callable[..., H
     checked: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
     checked.who = who
     return checked  # type: ignore[no-any-return]
+
+
+def _to_public_page(request: HttpRequest, project: str, kwargs: dict[str, Any]) -> HttpResponse | None:
+    """The page for strangers, if the address is that of a public repository, or of an image, tag or digest in it."""
+    match = request.resolver_match
+    if request.method == "POST" or match is None or match.url_name not in {"repository", "image", "manifest"}:
+        return None
+    found = public_queries.repository(project, kwargs["repository"])
+    if found is None:
+        return None
+    if "image" in kwargs:
+        return redirect("console:public_image", project, found.name, kwargs["image"])
+    return redirect("console:public_repository", project, found.name)
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
