@@ -710,7 +710,7 @@ add(
 add(
     "a digest goes without its tags",
     DELETE,
-    'named = list(Tag.objects.live().filter(manifest__in=going).order_by("name"))',
-    'named = list(Tag.objects.live().filter(manifest__in=going, name__gt="2").order_by("name"))',
+    "named = _tags_of(image, going)",
+    'named = [tag for tag in _tags_of(image, going) if tag.name > "2"]',
     MACHINE,
 )
