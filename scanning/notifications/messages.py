@@ -17,6 +17,8 @@ minutes after the first; with the frequency "daily", at 00:00 UTC. So one push o
     images      the worst MAX_IMAGES of them (totals.images says how many there are):
       project, repository, image, path, digest, tags, platform, url
       scanned_at, database_at   of the scan, and of the vulnerability database that it rests on
+      state, system, end_of_life   "scanned"; or "uncovered" when packages of the operating system could not be checked;
+                                its name; whether its makers report no vulnerabilities any more
       counts, fixable           findings without an acceptance, by severity; how many of them have a fixed version
       accepted                  findings with an acceptance
       fixed                     findings of the scan before that are gone
@@ -152,7 +154,7 @@ def _predecessor(manifest: Manifest) -> int | None:
 
 def _first_known(tags: QuerySet[Tag], manifest: Manifest) -> int | None:
     known = Report.objects.filter(
-        state__in=(Report.State.SCANNED, Report.State.UNRECOGNISED),
+        state__in=Report.KNOWN,
         manifest__platforms=manifest.platforms,
         manifest__child_references=None,
     )
@@ -320,7 +322,8 @@ def _totals(entries: Iterable[_Entry]) -> dict[str, Any]:
 
 def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
     """The JSON of each digest, in this order. Five queries."""
-    manifests = Manifest.objects.without_content().select_related("image__repository__project").in_bulk(list(entries))
+    chosen = Manifest.objects.without_content().select_related("image__repository__project", "report")
+    manifests = chosen.in_bulk(list(entries))
     scans = Scan.objects.in_bulk([entry.scan for entry in entries.values()])
     tags = _tags(list(entries))
     shown = [pk for entry in entries.values() for _severity, pk in entry.new[:MAX_FINDINGS]]
@@ -345,6 +348,7 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
             "url": pages.vulnerabilities(image, manifest.digest),
             "scanned_at": _moment(scan.finished_at),
             "database_at": _moment(scan.database_at),
+            **_coverage(getattr(manifest, "report", None)),
             "counts": _named(entry.counts),
             "fixable": entry.fixable,
             "accepted": entry.accepted,
@@ -353,6 +357,12 @@ def _images(entries: dict[int, _Entry]) -> Iterator[dict[str, Any]]:
             "new_counts": _named(Counter(severity for severity, _pk in entry.new)),
             "new": [_finding(finding) for finding in new],
         }
+
+
+def _coverage(report: Report | None) -> dict[str, Any]:
+    if report is None:  # only a report of a scan makes a notification, but its row may be gone
+        return {"state": "", "system": "", "end_of_life": False}
+    return {"state": str(report.state), "system": report.system, "end_of_life": report.is_end_of_life}
 
 
 def _tags(manifests: list[int]) -> dict[int, list[str]]:
@@ -428,6 +438,9 @@ def test_content(subscription: Subscription, now: datetime) -> dict[str, Any]:
         "url": head["url"],
         "scanned_at": head["created_at"],
         "database_at": head["created_at"],
+        "state": str(Report.State.SCANNED),
+        "system": "debian 12.5",
+        "end_of_life": False,
         "new_total": 1,
         "new": [example],
         **numbers,

@@ -24,7 +24,7 @@ def severity(name: str) -> str:
 
 def headline(content: Mapping[str, Any]) -> str:
     """The message in one line: the subject of a mail."""
-    totals, about = content["totals"], subject(content)
+    totals, about = content["totals"], _place(content)
     if content["event"] == "test":
         return _("[KCR] Test notification for %(about)s") % {"about": about}
     values = {"about": about, "severity": severity(totals["worst"]), "count": totals["new"]}
@@ -44,6 +44,14 @@ def headline(content: Mapping[str, Any]) -> str:
     return words % values
 
 
+def _place(content: Mapping[str, Any]) -> str:
+    """The image with its newest tag if the message is about a single one; else what the subscription covers."""
+    if content["event"] == "test" or content["totals"]["images"] != 1 or not content["images"]:
+        return subject(content)
+    (image,) = content["images"]
+    return ":".join([image["path"], *image["tags"][:1]])
+
+
 def subject(content: Mapping[str, Any]) -> str:
     """The project, or the repository as project/repository, that the subscription covers."""
     return f"{content['project']}/{content['repository']}" if content["repository"] else str(content["project"])
@@ -58,6 +66,12 @@ def limits(state: str, system: str, *, is_end_of_life: bool) -> list[str]:
     if is_end_of_life:
         found.append(_("%(system)s has reached its end of life") % {"system": system})
     return found
+
+
+def limits_of(image: Mapping[str, Any]) -> list[str]:
+    """``limits`` of an image of a message. Messages of former versions do not have them."""
+    end_of_life = bool(image.get("end_of_life"))
+    return limits(image.get("state", ""), image.get("system", ""), is_end_of_life=end_of_life)
 
 
 def counts(numbers: Mapping[str, int]) -> str:

@@ -112,7 +112,7 @@ def test_a_scan_is_delivered_through_it(world, board):
     subscribe(world.projects["demo"], channel=board.kind, url="kitchen", recipients=[])
     scanned(make_manifest(world.repository("web"), "app", tag="1"), high("CVE-1"))
     assert tasks.gather_notices() == 1
-    assert board.written == [("kitchen", "[KCR] demo: 1 new vulnerability, worst High")]
+    assert board.written == [("kitchen", "[KCR] demo/web/app:1: 1 new vulnerability, worst High")]
     assert Delivery.objects.get().state == "sent"
 
 

@@ -104,7 +104,7 @@ def test_every_recipient_has_a_link_of_their_own(project, web, mail_server):
 def test_the_log_keeps_the_mail_without_anybodys_link(project, web, mail_server):
     delivery = sent(queued(subscribe(project, web)))
     assert delivery.request.startswith(
-        "From: KCR <kcr@localhost>\nTo: mina@acme.test, joon@acme.test\nSubject: [KCR] demo/web: 1 new vulnerability"
+        "From: KCR <kcr@localhost>\nTo: mina@acme.test, joon@acme.test\nSubject: [KCR] demo/web/example:test: 1 new vulnerability"
     )
     assert "CVE-2021-44228" in delivery.request
     assert "unsubscribe" not in delivery.request
@@ -474,3 +474,33 @@ def test_links_of_others_are_not_ours(project):
         assert subscriptions.read_unsubscribe_link(bad) is None
     stranger = recipients.unsubscribe_link(subscription.pk, "other@acme.test").rpartition("/")[2]
     assert subscriptions.read_unsubscribe_link(stranger).subscription is None
+
+
+# ── What a message says ──────────────────────────────────────────────────────────────────────────────────────────────
+def test_mail_about_one_image_names_it_and_shows_fifteen_findings_and_a_link(project, web, mail_server):
+    subscribe(project, web)
+    manifest = make_manifest(web, "app", tag="1.0")
+    scanned(manifest, *(critical(f"CVE-2026-{number:02}") for number in range(20)))
+    tasks.gather_notices()
+    sent(Delivery.objects.get())
+    assert mail_server.mails[0]["Subject"] == "[KCR] demo/web/app:1.0: 20 new vulnerabilities, worst Critical"
+    for kind in ("plain", "html"):
+        text = mail_server.part(0, kind)
+        assert len(set(re.findall(r"CVE-2026-\d\d", text))) == 15, kind
+        assert "5 more" in text
+        assert f"{manifest.digest}/vulnerabilities" in text
+
+
+def test_messages_say_what_a_scan_could_not_see(project, web, mail_server):
+    subscribe(project, web)
+    old, kali = make_manifest(web, "old", tag="1"), make_manifest(web, "kali", tag="2")
+    scanned(old, critical("CVE-2026-1"), system="debian 9.5", is_end_of_life=True)
+    scanned(kali, critical("CVE-2026-2"), system="debian kali-rolling", is_covered=False)
+    tasks.gather_notices()
+    delivery = Delivery.objects.get()
+    said = {image["digest"]: (image["state"], image["end_of_life"]) for image in delivery.content["images"]}
+    assert said == {old.digest: ("scanned", True), kali.digest: ("uncovered", False)}
+    sent(delivery)
+    for kind in ("plain", "html"):
+        assert "debian 9.5 has reached its end of life" in mail_server.part(0, kind)
+        assert "could not be checked (debian kali-rolling)" in mail_server.part(0, kind)

@@ -105,6 +105,9 @@ def test_what_the_message_says_of_an_image(project, web):
     assert image.pop("scanned_at") == scan.finished_at.isoformat(timespec="seconds")
     assert image.pop("database_at")
     assert image == {
+        "state": "scanned",
+        "system": "debian 12.5",
+        "end_of_life": False,
         "project": "demo",
         "repository": "web",
         "image": "app",

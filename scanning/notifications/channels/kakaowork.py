@@ -91,7 +91,7 @@ def _text(text: str) -> dict[str, Any]:
 
 def _image(image: Mapping[str, Any]) -> str:
     head = f"{image['path']} {' '.join(image['tags'][:3])}".strip()
-    lines = [head, words.counts(image["new_counts"] or image["counts"])]
+    lines = [head, words.counts(image["new_counts"] or image["counts"]), *words.limits_of(image)]
     for finding in image["new"][:FINDINGS]:
         fixed = finding["fixed"] or _("no fix yet")
         lines.append(f"{finding['vulnerability']} {finding['package']} {finding['installed']} → {fixed}")

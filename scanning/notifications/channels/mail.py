@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 MAX_RECIPIENTS = 20
 LOGGED_ANSWER = 4 * 1024  # characters of a mail server's answers
 SHOWN_RECIPIENTS = 2
-SHOWN_IMAGES = 20
-SHOWN_FINDINGS = 50  # of one image; each of many images gets its share
+SHOWN_IMAGES = 10
+SHOWN_FINDINGS = 15  # of one image; each of many images gets its share
 
 # Background and text colour of a severity. Mails cannot use the console's style sheet.
 COLOURS = {
@@ -201,7 +201,7 @@ def _logged(made: _Message, wanted: list[str]) -> str:
 
 def _context(content: Mapping[str, Any]) -> dict[str, Any]:
     totals = content["totals"]
-    of_each = max(5, SHOWN_FINDINGS // max(1, len(content["images"])))
+    of_each = max(3, SHOWN_FINDINGS // max(1, len(content["images"])))
     images = [_image_context(image, of_each) for image in content["images"][:SHOWN_IMAGES]]
     counts = totals["new_counts"] if totals["new"] else totals["counts"]
     found = sum(totals["counts"].values())
@@ -228,7 +228,7 @@ def _image_context(image: dict[str, Any], limit: int) -> dict[str, Any]:
     return image | {
         "shown": [finding | _badge(finding["severity"]) for finding in shown],
         "more": max(0, image["new_total"] - len(shown)),
-        "facts": [each for each in (words.counts(image["counts"]), *_changes(image)) if each],
+        "facts": [each for each in (words.counts(image["counts"]), *_changes(image), *words.limits_of(image)) if each],
     }
 
 
