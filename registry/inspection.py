@@ -13,6 +13,10 @@ from registry.oci.configs import Config, Some
 
 MAX_REFERRERS = 100
 NONE: Some[tuple[str, str]] = Some()
+OF = "vnd.docker.reference.digest"  # and of the manifest that an attestation is about
+PREDICATE = "in-toto.io/predicate-type"  # the annotation of a layer with a statement
+MAX_ATTESTATIONS = 16  # of an index
+MAX_STATEMENT = 256 * 1024  # bytes of an attestation that is read
 COMMANDS_WEIGHT = 60_000  # bytes of all layer commands on a page; longer ones are truncated
 
 
@@ -28,22 +32,31 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An entry of an index. ``manifest`` is None if the entry is deleted.
-
-    ``is_attestation``: BuildKit marks entries that describe a platform (provenance, SBOM) and are none.
-    """
+    """An entry of an index. ``manifest`` is None if the entry is deleted."""
 
     digest: str
     media_type: str
     platform: str
     artifact_type: str
-    is_attestation: bool
     manifest: Manifest | None
 
 
 @dataclass(frozen=True, slots=True)
+class Attestation:
+    """A statement in an index about one of its manifests. ``about``: its platform, or its digest if that is unknown.
+
+    ``predicate_type`` and ``builder``: see ``configs.Statement``; ``digest``: of the manifest with the statement.
+    """
+
+    predicate_type: str
+    builder: str
+    about: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
-    """An index has ``parts``; all other manifests have ``layers``.
+    """An index has ``parts`` and ``attestations``; all other manifests have ``layers``, and a Helm chart ``chart``.
 
     ``has_config``: the config has an image type and its bytes are stored. ``annotations``: the first of the document.
     """
@@ -51,36 +64,41 @@ class Contents:
     document: documents.Document
     layers: list[Layer] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
+    attestations: list[Attestation] = field(default_factory=list)
+    chart: configs.Chart | None = None
     config: Config = field(default_factory=Config)
     has_config: bool = False
     referrers: list[Manifest] = field(default_factory=list)
     annotations: Some[tuple[str, str]] = NONE
 
-    @property
-    def platforms(self) -> list[Part]:
-        """The parts that clients choose from."""
-        return [part for part in self.parts if not part.is_attestation]
-
-    @property
-    def attestations(self) -> list[Part]:
-        """The parts that describe platforms."""
-        return [part for part in self.parts if part.is_attestation]
-
 
 def contents(manifest: Manifest) -> Contents:
-    """Return the contents of a live manifest. At most four queries, and reads at most the config blob."""
+    """Return the contents of a live manifest.
+
+    At most four queries, and reads at most the config blob; a query more and reads for each attestation of an index.
+    """
     document = documents.parse(bytes(manifest.content), manifest.media_type)
     referrers = list(Manifest.objects.referring_to(manifest.image, manifest.digest).defer("content")[:MAX_REFERRERS])
     if manifest.media_type in media_types.INDEXES:
-        parts = _parts(manifest, document)
-        return Contents(document, parts=parts, referrers=referrers, annotations=configs.pairs(document.annotations))
-    content = None
+        parts, attestations = _parts(manifest, document)
+        return Contents(
+            document,
+            parts=parts,
+            attestations=attestations,
+            referrers=referrers,
+            annotations=configs.pairs(document.annotations),
+        )
+    content = chart = None
+    if document.config and document.config.media_type == media_types.HELM_CONFIG:
+        described = blobs.read(manifest.image.repository, document.config.digest, configs.MAX_BYTES)
+        chart = configs.read_chart(described) if described is not None else None
     if document.config and configs.is_image_type(document.config.media_type):
         content = blobs.read(manifest.image.repository, document.config.digest, configs.MAX_BYTES)
     config = configs.parse(content) if content is not None else Config()
     return Contents(
         document,
         layers=_layers(document, config),
+        chart=chart,
         config=config,
         has_config=content is not None,
         referrers=referrers,
@@ -101,18 +119,33 @@ def _layers(document: documents.Document, config: Config) -> list[Layer]:
     ]
 
 
-def _parts(manifest: Manifest, document: documents.Document) -> list[Part]:
+def _parts(manifest: Manifest, document: documents.Document) -> tuple[list[Part], list[Attestation]]:
     digests = [entry.digest for entry in document.manifests]
     here = Manifest.objects.live().filter(image=manifest.image, digest__in=digests).defer("content")
     known = {child.digest: child for child in here}
-    return [
-        Part(
-            entry.digest,
-            entry.media_type,
-            configs.platform(entry.platform),
-            entry.artifact_type or entry.annotations.get(documents.REFERENCE_TYPE, ""),
-            documents.REFERENCE_TYPE in entry.annotations,
-            known.get(entry.digest),
-        )
+    platforms = {entry.digest: configs.platform(entry.platform) for entry in document.manifests}
+    parts = [
+        Part(entry.digest, entry.media_type, platforms[entry.digest], entry.artifact_type, known.get(entry.digest))
         for entry in document.manifests
+        if documents.REFERENCE_TYPE not in entry.annotations
     ]
+    attested = [
+        entry for entry in document.manifests if documents.REFERENCE_TYPE in entry.annotations and entry.digest in known
+    ]
+    attestations = [
+        Attestation(said.predicate_type, said.builder, platforms.get(about, "") or about, entry.digest)
+        for entry in attested[:MAX_ATTESTATIONS]
+        for about in [entry.annotations.get(OF, "")]
+        for said in _statements(manifest, known[entry.digest])
+    ]
+    return parts, attestations
+
+
+def _statements(index: Manifest, manifest: Manifest) -> list[configs.Statement]:
+    """What the layers of an attestation say. Those that are too large to be read say their predicate's type at most."""
+    found = []
+    for layer in documents.parse(bytes(manifest.content), manifest.media_type).layers[:MAX_ATTESTATIONS]:
+        content = blobs.read(index.image.repository, layer.digest, MAX_STATEMENT)
+        said = configs.read_statement(content) if content is not None else configs.Statement()
+        found.append(said if said.predicate_type else configs.Statement(layer.annotations.get(PREDICATE, "")[:500]))
+    return found

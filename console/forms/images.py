@@ -29,6 +29,7 @@ class ImageSettings(Form):
         ),
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
+    sure = forms.CharField(widget=forms.HiddenInput, required=False)
 
     @classmethod
     def of(cls, image: Image) -> ImageSettings:
@@ -50,6 +51,11 @@ class ImageSettings(Form):
         if was and timezone.localtime(was).date() == chosen:
             return was
         return datetime.combine(chosen, time.min, tzinfo=timezone.get_current_timezone()) if chosen else None
+
+    def is_sure(self, image: Image) -> bool:
+        """Whether the person confirmed the day, or need not: it ends nothing, or is the day that the image has."""
+        ends = self.expires_at()
+        return ends in {None, image.expires_at} or self.cleaned_data["sure"] == str(ends)
 
 
 def _in_json(image: Image) -> dict[str, Any]:

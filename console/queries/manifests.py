@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,22 @@ if TYPE_CHECKING:
 
 SUGGESTED = 50
 MIN_DIGITS = 7  # of the beginning of a digest; pages show 12
+MAX_JSON = 10_000
+_OCI = "org.opencontainers.image"
 _HEX = re.compile(r"[0-9a-f]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The address of a repository of source code, and a revision in it, as the builder of the image wrote them."""
+
+    address: str
+    revision: str
+
+    @property
+    def words(self) -> str:
+        """The address without its scheme."""
+        return self.address.partition("://")[2] or self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +52,21 @@ class Digest:
     parents: list[Manifest]
     pulls: list[tuple[date, int]]
     exclusive: int
+
+    @property
+    def source(self) -> Source | None:
+        """Where the image says that its source code is; None if it does not say."""
+        said = dict((*self.contents.annotations.shown, *self.contents.config.labels.shown))
+        address, revision = said.get(f"{_OCI}.source", ""), said.get(f"{_OCI}.revision", "")
+        return Source(address, revision) if address or revision else None
+
+    @property
+    def json(self) -> str:
+        """The document as text, indented if it is short; the first MAX_JSON bytes of a longer one."""
+        content = bytes(self.manifest.content)
+        if len(content) > MAX_JSON:
+            return f"{content[:MAX_JSON].decode(errors='replace')}\n…"
+        return json.dumps(json.loads(content), indent=2, ensure_ascii=False)
 
     @property
     def kind(self) -> Kind:

@@ -10,7 +10,7 @@ from django import template
 from django.conf import settings
 from django.utils.translation import gettext as _
 
-from registry.oci import configs, names
+from registry.oci import configs, media_types, names
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 register = template.Library()
 _Lines = dict[str, list[tuple[str, str, bool]]]  # by program: what it does, the line, whether it pushes
-HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 _NOT_PULLED = ("application/vnd.buildkit.", "application/vnd.dev.cosign.", "application/vnd.dev.sigstore.")
 
 
@@ -38,7 +37,7 @@ def kind_of(manifest: Manifest) -> Kind:
     kind = manifest.artifact_type
     if manifest.subject or kind.startswith(_NOT_PULLED):
         return Kind.NONE
-    if kind == HELM_CONFIG:
+    if kind == media_types.HELM_CONFIG:
         return Kind.CHART
     return Kind.IMAGE if not kind or configs.is_image_type(kind) else Kind.ARTIFACT
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from django.http import HttpResponse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -19,7 +22,7 @@ from registry.access import Action
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from django.http import HttpResponse, QueryDict
+    from django.http import QueryDict
 
     from console.views.shared.place import Place
     from registry.models import Repository
@@ -34,8 +37,10 @@ def index(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
-    """The tags of an image."""
+    """The tags of an image. 204 if the page waits for the first one."""
     page = queries.tags(place.image, place.request.GET)
+    if place.is_waiting and not page["listing"].rows:
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
     return place.render("console/images/show.html", side="repositories", page=page)
 
 
@@ -59,6 +64,12 @@ def settings(place: Place) -> HttpResponse:
     form = ImageSettings.of(place.image)
     if place.request.method == "POST":
         form = ImageSettings(place.request.POST)
+        if form.is_valid() and not form.is_sure(place.image):
+            use, ends = queries.recent_use(place.image), form.expires_at()
+            is_past = ends is not None and ends <= timezone.now()
+            if is_past or use.pulls:
+                asked: dict[str, Any] = {"form": form, "use": use, "ends": ends, "is_past": is_past}
+                return place.render("console/images/expire.html", side="repositories", **asked)
         if form.is_valid():
             wanted: dict[str, Any] = {"description": form.cleaned_data["description"], "expires_at": form.expires_at()}
             seen = form.seen_settings()

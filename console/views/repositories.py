@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -23,8 +24,6 @@ from registry import repositories, trash
 from registry.access import Action
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-
     from accounts.models import User
     from console.views.shared.place import Place
 
@@ -52,12 +51,11 @@ def create(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def show(place: Place) -> HttpResponse:
-    """The images of a repository."""
-    return place.render(
-        "console/repositories/show.html",
-        side="repositories",
-        page=queries.images(place.repository, place.request.GET),
-    )
+    """The images of a repository. 204 if the page waits for the first one."""
+    page = queries.images(place.repository, place.request.GET)
+    if place.is_waiting and not page["listing"].rows:
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)
+    return place.render("console/repositories/show.html", side="repositories", page=page)
 
 
 @of_project(Action.VIEW)

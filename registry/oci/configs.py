@@ -1,4 +1,4 @@
-"""Parse image configs leniently, for display only (image-spec 1.1, config.md).
+"""Parse configs of images and charts, and attestations, leniently, for display only (image-spec 1.1, config.md).
 
 A field with a wrong type counts as absent, so every image can be shown. Long lists and strings are truncated.
 """
@@ -70,6 +70,31 @@ class Config:
     history: tuple[Step, ...] = ()
     is_too_complex: bool = False
 
+    @property
+    def is_root(self) -> bool:
+        """Whether the program runs as root: no user is set, or root by name or number."""
+        return self.user.partition(":")[0] in {"", "0", "root"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Fields of a Helm chart's Chart.yaml, which its config holds as JSON; "" if absent."""
+
+    name: str = ""
+    version: str = ""
+    app_version: str = ""
+    description: str = ""
+    kind: str = ""
+    home: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Fields of an in-toto statement (attestation). ``builder``: the id of the builder in SLSA provenance; or ""."""
+
+    predicate_type: str = ""
+    builder: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
@@ -119,6 +144,37 @@ def parse(content: bytes) -> Config:
     except bounded_json.TooComplex:
         return Config(is_too_complex=True)
     return _config(_load(content))
+
+
+def read_chart(content: bytes) -> Chart:
+    """Parse the config of a Helm chart. Never raises."""
+    tree = _bounded(content)
+    return Chart(
+        name=_text(tree, "name"),
+        version=_text(tree, "version"),
+        app_version=_text(tree, "appVersion"),
+        description=_text(tree, "description"),
+        kind=_text(tree, "type"),
+        home=_text(tree, "home"),
+    )
+
+
+def read_statement(content: bytes) -> Statement:
+    """Parse an in-toto statement (SLSA provenance 0.2 or 1.0, or another predicate). Never raises."""
+    tree = _bounded(content)
+    predicate = _mapping(tree, "predicate")
+    builder = _mapping(predicate, "builder") or _mapping(_mapping(predicate, "runDetails"), "builder")
+    return Statement(_text(tree, "predicateType"), _text(builder, "id"))
+
+
+def _bounded(content: bytes) -> dict[str, Any]:
+    """Parse a JSON object; {} if it is none or has too many values."""
+    try:
+        bounded_json.check(content)
+    except bounded_json.TooComplex:
+        return {}
+    tree = _load(content)
+    return tree if isinstance(tree, dict) else {}
 
 
 def _config(tree: Any) -> Config:

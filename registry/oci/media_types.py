@@ -11,6 +11,7 @@ ACCEPTED = MANIFESTS | INDEXES
 
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+HELM_CONFIG = "application/vnd.cncf.helm.config.v1+json"
 BLOB = "application/octet-stream"
 
 # Prefixes of the media types of layers: tar archives, compressed, encrypted or non-distributable.

@@ -177,7 +177,7 @@ def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
         page.get_by_role("link", name="Create repository").first.click()
         page.get_by_label("Name").fill(name)
         page.get_by_role("button", name="Create repository").click()
-        expect(page.get_by_role("heading", name="No image yet")).to_be_visible()
+        expect(page.get_by_role("heading", name="Waiting for your first push")).to_be_visible()
         command = f"docker push {server.host}/demo/{name}/IMAGE:TAG"
         expect(page.get_by_text(command, exact=True)).to_be_visible()
         if scripts:

@@ -43,7 +43,7 @@ def test_a_repository_is_made_once(console, world):
         answer = browser.post("/projects/demo/repositories/new", REPOSITORY)
         assert answer.url == "/projects/demo/repositories/shop/"
     assert Repository.objects.filter(name="shop").count() == 1
-    assert "No image yet" in text(browser.get(answer.url))
+    assert "Waiting for your first push" in text(browser.get(answer.url))
     assert "docker push localhost:8080/demo/shop/IMAGE:TAG" in text(browser.get(answer.url))
 
 
@@ -169,10 +169,12 @@ def test_no_overwriting_means_no_overwriting_here_as_well(console, docker, world
 def test_an_image_expires(console, docker, pushed):
     browser = console("member")
     yesterday = (timezone.now() - timedelta(days=1)).date().isoformat()
-    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": yesterday})
+    asked = see(browser, f"{APP}-/settings").form("expires_on").submit(browser, expires_on=yesterday)
+    docker("reader").pull("web/app", "1.0")
+    assert Page(text(asked), f"{APP}-/settings").form("sure").submit(browser).status_code == 302
     assert docker("reader").get("web/app/manifests/1.0", expect=403).codes == ["DENIED"]
     assert "expired" in text(browser.get(APP))
-    browser.post(f"{APP}-/settings", {"description": "the shop", "expires_on": ""})
+    see(browser, f"{APP}-/settings").form("expires_on").submit(browser, expires_on="")
     docker("reader").pull("web/app", "1.0")
     assert [event.action for event in Event.objects.filter(image__name="app").order_by("-pk")[:2]] == [
         "image.expiry"

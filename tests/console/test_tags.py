@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from registry.models import Event, Image, Repository, Tag
-from tests.support.images import Artifact, Blob, image_of
+from accounts.models import AccessKey, Project
+from registry.models import Event, Image, Repository, Tag, TagDay
+from tests.support.images import OCI_INDEX, OCI_MANIFEST, Artifact, Blob, descriptor, image_of
+from tests.support.images import Image as Pushed
 from tests.support.pages import Page, see
 
 APP = "/projects/demo/repositories/web/app/"
@@ -260,3 +263,125 @@ def test_each_move_leads_to_what_it_changed(console, scanned):
     compared = see(console("reader"), link.href).text
     assert "CVE-2026-4" in compared
     assert "CVE-2026-1" in compared
+
+
+# ── Contents ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_attestations_are_provenance_and_no_platforms(console, docker, pushed):
+    member, image = docker("member"), image_of("built")
+    statement = {
+        "predicateType": "https://slsa.dev/provenance/v0.2",
+        "predicate": {"builder": {"id": "https://ci.example/runner"}},
+    }
+    proof = Pushed(b"{}", [Blob("application/vnd.in-toto+json", json.dumps(statement).encode())])
+    for each in (image, proof):
+        member.push("web/app", each.digest, each)
+    said = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": image.digest}
+    parts = [
+        descriptor(image.manifest, OCI_MANIFEST, platform={"os": "linux", "architecture": "amd64"}),
+        descriptor(
+            proof.manifest, OCI_MANIFEST, platform={"os": "unknown", "architecture": "unknown"}, annotations=said
+        ),
+    ]
+    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    member.push_manifest("web/app", "built", index, OCI_INDEX)
+    page = see(console("reader"), f"{APP}-/manifests/built")
+    assert [row["Platform"] for row in page.table("Platform", "Digest")] == ["linux/amd64"]
+    (row,) = page.table("Statement", "About", "Built by")
+    assert (row["Statement"], row["About"]) == ("SLSA provenance v0.2", "linux/amd64")
+    assert row["Built by"].links[0].href == "https://ci.example/runner"
+
+
+def test_a_chart_shows_its_chart_yaml(console, docker, world):
+    described = {
+        "name": "shop",
+        "version": "1.2.3",
+        "appVersion": "7",
+        "description": "The shop <b>",
+        "type": "application",
+    }
+    config = Blob("application/vnd.cncf.helm.config.v1+json", json.dumps(described).encode())
+    docker("member").push("web/shop", "1.2.3", Pushed(config, [Blob("application/x-tar", b"chart")]))
+    page = see(console("reader"), "/projects/demo/repositories/web/shop/-/manifests/1.2.3").text
+    assert "Chart.yaml Name shop Version 1.2.3 App version 7 Description The shop <b> Type application" in page
+    assert "helm pull oci://localhost:8080/demo/web/shop --version 1.2.3 --plain-http" in page
+    commands = see(console("reader"), "/projects/demo/repositories/web/shop/-/commands").text
+    assert "helm registry login" in commands
+    assert "docker" not in commands
+
+
+def test_a_build_cache_and_a_signature_have_no_pull_command(console, docker, world):
+    cache = Artifact("application/vnd.buildkit.cacheconfig.v0", Blob("application/x", b"cache"))
+    docker("member").push("web/cache", "1", cache)
+    assert " pull " not in see(console("reader"), "/projects/demo/repositories/web/cache/-/manifests/1").text
+
+
+@pytest.mark.parametrize(("user", "words"), [("", "User root"), ("0:0", "User root"), ("app", "User app")])
+def test_root_is_marked_and_the_source_is_a_link(console, docker, world, user, words):
+    labels = {
+        "org.opencontainers.image.source": "https://git.example/shop",
+        "org.opencontainers.image.revision": "0123456789abcdef0123",
+    }
+    docker("member").push("web/app", "1", image_of("a", User=user, Labels=labels))
+    page = see(console("reader"), f"{APP}-/manifests/1")
+    assert words in page.text
+    link = next(link for link in page.links if link.href == "https://git.example/shop")
+    assert link.rel == "noopener noreferrer"
+    assert "0123456789ab" in page.text
+    assert '"schemaVersion": 2' in page.text
+
+
+def test_a_source_that_is_no_web_address_is_no_link(console, docker, world):
+    labels = {"org.opencontainers.image.source": "javascript:alert(1)"}
+    docker("member").push("web/app", "1", image_of("a", Labels=labels))
+    page = see(console("reader"), f"{APP}-/manifests/1")
+    assert "Source javascript:alert(1)" in page.text
+    assert not [link for link in page.links if "javascript" in link.href]
+
+
+# ── Waiting for a push ───────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_empty_repository_waits_for_the_first_push(console, docker, world):
+    browser, address = console("member"), "/projects/demo/repositories/web/"
+    page = see(browser, address)
+    assert "Waiting for your first push" in page.text
+    assert [link.href for link in page.links if link.text == "Create access key"] == ["/profile/keys/new"]
+    asked = {"HX-Request": "true", "HX-Trigger": "waiting"}
+    assert browser.get(address, headers=asked).status_code == 204
+    docker("member").push("web/app", "1", image_of("first"))
+    answer = browser.get(address, headers=asked)
+    assert answer.status_code == 200
+    assert [row["Image"].links[0].text for row in Page(text(answer), address).table("Image")] == ["app"]
+
+
+def test_commands_have_the_id_of_a_key_that_reaches_the_project(console, world):
+    browser, address = console("member"), "/projects/demo/repositories/web/-/commands"
+    AccessKey.objects.all().delete()
+    assert "docker login localhost:8080" in see(browser, address).text
+    user = world.member.user
+    other = Project.objects.exclude(name="demo").first()
+    AccessKey.objects.create(user=user, name="other", identifier="KCRKOTHER", project=other)
+    AccessKey.objects.create(user=user, name="old", identifier="KCRKOLD", revoked_at=timezone.now())
+    AccessKey.objects.create(user=world.admin.user, name="theirs", identifier="KCRKTHEIRS")
+    assert "docker login localhost:8080" in see(browser, address).text
+    AccessKey.objects.create(user=user, name="mine", identifier="KCRKMINE")
+    page = see(browser, address).text
+    assert "docker login --username KCRKMINE localhost:8080" in page
+    assert "--docker-username=KCRKMINE" in page
+
+
+# ── Expiry ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_day_that_stops_pulls_asks_first(console, pushed):
+    browser, address = console("member"), f"{APP}-/settings"
+    day = (timezone.now() + timedelta(days=30)).date().isoformat()
+    form = see(browser, address).form("expires_on")
+    assert form.submit(browser, expires_on=day).status_code == 302, "nobody pulled it: the day is saved at once"
+    image = Image.objects.get(name="app")
+    today = timezone.now()
+    TagDay.objects.create(image=image, tag="latest", day=today.date(), pulls=12, pulled_at=today)
+    later = (today + timedelta(days=40)).date().isoformat()
+    page = Page(text(see(browser, address).form("expires_on").submit(browser, expires_on=later)), address)
+    assert "The image was pulled 12 times today and yesterday. Tags: latest." in page.text
+    assert Image.objects.get(name="app").expires_at == image.expires_at, "a question changes nothing"
+    page.form("sure").submit(browser)
+    assert Image.objects.get(name="app").expires_at > image.expires_at
+    described = see(browser, address).form("expires_on").submit(browser, description="the same day")
+    assert described.status_code == 302, "the day is the same: no question"

@@ -78,6 +78,11 @@ class Place:
         return self.maybe_image
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether an empty page asks if something was pushed (``parts/_waiting.html``)."""
+        return self.request.headers.get("HX-Trigger") == "waiting"
+
+    @property
     def login_key(self) -> str:
         """The ID of an access key with which the person can log in here; "" if there is none. One query."""
         return accounts.login_key(self.actor, self.project)
