@@ -8,11 +8,12 @@ from django.conf import settings
 from django.contrib.auth.tokens import default_token_generator
 from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from django.utils.translation import gettext as _
 
+from . import zones
 from .models import User
 
 if TYPE_CHECKING:
@@ -52,8 +53,10 @@ def send_invitation(invitation: Invitation, token: str) -> None:
 
 def send_expiry_warning(key: AccessKey) -> None:
     """The key ends soon: make another one in time."""
-    with translation.override(key.user.language or None):
-        send(key.user, _("Your access key “%(name)s” expires soon") % {"name": key.name}, "key_expiry", key=key)
+    zone = zones.of_user(key.user)
+    with translation.override(key.user.language or None), timezone.override(zone):
+        subject = _("Your access key “%(name)s” expires soon") % {"name": key.name}
+        send(key.user, subject, "key_expiry", key=key, zone=zone.key)
 
 
 def send_revoked_key(key: AccessKey, by: str) -> None:

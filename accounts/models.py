@@ -79,7 +79,10 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     language = models.CharField(max_length=10, blank=True, help_text="empty: what the browser asks for")
-    time_zone = models.CharField(max_length=64, blank=True, help_text="empty: UTC")
+    time_zone = models.CharField(max_length=64, blank=True, help_text="empty: the browser's")
+    browser_time_zone = models.CharField(
+        max_length=64, blank=True, help_text="of the browser that the user used last, for mails"
+    )
     theme = models.CharField(max_length=5, choices=Theme, blank=True, help_text="empty: what the browser asks for")
     reset_sent_at = models.DateTimeField(null=True, blank=True)
     resets_sent = models.PositiveSmallIntegerField(

@@ -12,6 +12,8 @@ from django.middleware.gzip import GZipMiddleware
 from django.shortcuts import redirect
 from django.utils import timezone, translation
 
+from accounts import zones
+from accounts.models import User
 from console import addresses, page_size
 from registry import hosts
 from registry.errors import PathUnknown
@@ -27,6 +29,7 @@ POLICY = (
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none';"
     " object-src 'none'"
 )
+ZONE_COOKIE = "kcr_zone"  # the browser's IANA name, set by console.js
 NO_PAGES = frozenset({"/token", "/healthz", "/readyz"})
 
 
@@ -49,10 +52,13 @@ class ConsoleMiddleware:
         if language not in dict(settings.LANGUAGES):
             language = translation.get_language_from_request(request)
         request.LANGUAGE_CODE = language  # registry.v2.errors.server_error reads it
-        zone = ZoneInfo((user and user.time_zone) or "UTC")
+        browser = zones.find(request.COOKIES.get(ZONE_COOKIE, "")) or ""
+        zone = ZoneInfo((user and user.time_zone) or browser or zones.UTC)
         kept = page_size.override(request.COOKIES.get(page_size.COOKIE))
         with translation.override(language), timezone.override(zone), kept:
             if user:
+                if browser and browser != user.browser_time_zone:
+                    User.objects.filter(pk=user.pk).update(browser_time_zone=browser)
                 request.session.note_seen()  # type: ignore[attr-defined]  # accounts.sessions
             response = self.get_response(request)
         if rows := page_size.read(request.GET.get("rows")):

@@ -12,6 +12,11 @@ const root = document.documentElement;
 root.classList.add("is-scripted");
 root.dataset.program = savedProgram() ?? "docker";
 
+// The server writes times in the zone of the browser, unless the profile has one (console/middleware.py).
+const { timeZone } = new Intl.DateTimeFormat().resolvedOptions();
+const secure = location.protocol === "https:" ? "; secure" : "";
+if (timeZone) document.cookie = `kcr_zone=${timeZone}; path=/; max-age=31536000; samesite=lax${secure}`;
+
 document.addEventListener("DOMContentLoaded", () => {
   pressProgram();
   sayToasts();

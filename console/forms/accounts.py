@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.conf import settings
@@ -14,6 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import zones
 from accounts.models import Theme
 from console.forms.shared.days import Day
 from console.forms.shared.form import Form
@@ -91,19 +91,34 @@ class Profile(Form):
             (Theme.DARK, gettext_lazy("Dark")),
         ],
     )
-    time_zone = forms.ChoiceField(
+    time_zone = forms.CharField(
         label=gettext_lazy("Time zone"),
+        max_length=64,
         required=False,
-        help_text=gettext_lazy("In which times are shown to you: a name such as Asia/Seoul, or nothing for UTC."),
-        widget=forms.TextInput({"list": "zones", "autocapitalize": "none", "spellcheck": "false"}),
+        help_text=gettext_lazy("Type a place, such as Seoul. Empty: the time zone of your browser."),
+        widget=forms.TextInput(
+            {
+                "list": "zones",
+                "autocapitalize": "none",
+                "spellcheck": "false",
+                "placeholder": gettext_lazy("Browser’s time zone"),
+            }
+        ),
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         languages: Any = self.fields["language"]
         languages.choices = [("", _("As the browser asks")), *settings.LANGUAGES]
-        zones: Any = self.fields["time_zone"]
-        zones.choices = [(zone, zone) for zone in sorted(available_timezones()) if "/" in zone]
+
+    def clean_time_zone(self) -> str:
+        """The IANA name of the zone; "" for the browser's."""
+        typed: str = self.cleaned_data["time_zone"]
+        found = zones.find(typed) if typed else ""
+        if found is None:
+            words = _("There is no time zone “%(typed)s”. Type a name such as Asia/Seoul, or a place such as Seoul.")
+            raise forms.ValidationError(words % {"typed": typed})
+        return found
 
 
 class NewKey(Form):

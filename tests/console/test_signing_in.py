@@ -19,6 +19,7 @@ from accounts import mails, passwords, tasks
 from accounts.models import AccessKey, ConsoleSession, SignInFailure, User
 from console.views.accounts.password import LINKS_ALLOWED
 from tests.support import PASSWORD
+from tests.support.pages import see
 from tests.support.personas import make_key
 
 if TYPE_CHECKING:
@@ -217,6 +218,49 @@ def test_name_language_time_zone_and_theme(console, world):
     browser.post("/appearance", {"theme": "pink", "language": "xx"})
     user = User.objects.get(pk=world.member.user.pk)
     assert (user.theme, user.language, user.time_zone, user.name) == ("dark", "ko", "Asia/Seoul", "Mina")
+
+
+def test_times_are_in_the_zone_of_the_browser_unless_the_profile_has_one(console, world):
+    browser = console("member")
+    assert "Times are in the time zone UTC." in see(browser, "/profile").text
+    browser.cookies["kcr_zone"] = "Asia/Seoul"
+    assert "Times are in the time zone Asia/Seoul." in see(browser, "/profile").text
+    see(browser, "/profile").form("time_zone").submit(browser, time_zone="new york")
+    assert "Times are in the time zone America/New_York." in see(browser, "/profile").text
+    user = User.objects.get(pk=world.member.user.pk)
+    assert (user.time_zone, user.browser_time_zone) == ("America/New_York", "Asia/Seoul")
+
+
+@pytest.mark.parametrize("forged", ["../../etc/passwd", "Mars/Olympus", "\u00e9", "x" * 4000, ""])
+def test_a_forged_zone_of_a_browser_is_ignored(console, world, forged):
+    browser = console("member")
+    browser.cookies["kcr_zone"] = forged
+    assert "Times are in the time zone UTC." in see(browser, "/profile").text
+    assert User.objects.get(pk=world.member.user.pk).browser_time_zone == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "zone"), [("Seoul", "Asia/Seoul"), ("asia/seoul", "Asia/Seoul"), ("utc", "UTC"), ("", "")]
+)
+def test_a_time_zone_is_found_by_its_place(console, world, typed, zone):
+    browser = console("member")
+    assert see(browser, "/profile").form("time_zone").submit(browser, time_zone=typed).status_code == 302
+    assert User.objects.get(pk=world.member.user.pk).time_zone == zone
+
+
+def test_an_unknown_time_zone_is_refused_with_an_example(console, world):
+    browser = console("member")
+    answer = see(browser, "/profile").form("time_zone").submit(browser, time_zone="Atlantis")
+    assert "There is no time zone “Atlantis”. Type a name such as Asia/Seoul" in answer.content.decode()
+
+
+def test_a_mail_about_a_key_names_the_time_zone(console, world):
+    browser = console("member")
+    browser.cookies["kcr_zone"] = "Asia/Seoul"
+    browser.get("/profile")
+    AccessKey.objects.filter(user=world.member.user).update(expires_at=timezone.now() + timedelta(days=3))
+    assert tasks.warn_of_expiry() == 1
+    assert "(Asia/Seoul)" in mail.outbox[0].body
 
 
 def test_the_language_of_somebody_who_is_not_signed_in(console, db):

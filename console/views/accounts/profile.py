@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
-from accounts import audit
+from accounts import audit, zones
 from accounts.models import Theme, User
 from console.forms.accounts import Profile
 from console.queries.shared import listing
@@ -32,7 +32,7 @@ def show(request: HttpRequest) -> HttpResponse:
         user.save(update_fields=list(form.cleaned_data))
         messages.success(request, _("Your profile has been saved."))
         return redirect("console:profile")
-    return render_standalone(request, "console/accounts/profile.html", form=form)
+    return render_standalone(request, "console/accounts/profile.html", form=form, zones=zones.names())
 
 
 @personal
