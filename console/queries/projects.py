@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
@@ -29,6 +30,7 @@ from registry.models import (
 )
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from django.http import QueryDict
 
     from accounts.actors import Actor
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 DAYS = 30
 TOP = 8
 BIGGEST = 5
+RECENT_IMAGES = 8
+EXPIRES_SOON = timedelta(days=14)
 RECENT = 8
 # Other collations pass over the slash, and put projects of one organization between those of another.
 BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
@@ -110,20 +114,24 @@ def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
-    held = CleanupRun.objects.filter(
-        state=CleanupRun.State.AWAITING_APPROVAL, repository__project=project, repository__deletion=None
-    )
+    held = _held().filter(repository__project=project)
     found += [{"kind": "cleanup", "run": run} for run in held.select_related("repository").order_by("-pk")[:5]]
-    ending = Image.objects.live().filter(
-        repository__project=project,
-        repository__deletion=None,
-        expires_at__gt=timezone.now(),
-        expires_at__lt=timezone.now() + timedelta(days=14),
-    )
+    ending = _ending().filter(repository__project=project)
     found += [
         {"kind": "expiry", "image": image} for image in ending.select_related("repository").order_by("expires_at")[:5]
     ]
     return found
+
+
+def _held() -> QuerySet[CleanupRun]:
+    """Cleanups that wait for approval."""
+    return CleanupRun.objects.filter(state=CleanupRun.State.AWAITING_APPROVAL, repository__deletion=None)
+
+
+def _ending() -> QuerySet[Image]:
+    """Images that expire within EXPIRES_SOON."""
+    soon = (timezone.now(), timezone.now() + EXPIRES_SOON)
+    return Image.objects.live().filter(repository__deletion=None, expires_at__range=soon)
 
 
 def usage(project: Project) -> dict[str, Any]:
@@ -164,16 +172,21 @@ def image_count() -> Subquery:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A page of the projects that the person may see, by organization. ``only``: the project if there is only one."""
+    """A page of the projects that the person may see, by organization.
+
+    Each project has ``attention``, the number of cleanups that wait and images that expire soon. ``recent``: the images
+    that were pushed last, on the first page. ``only``: the project if there is only one.
+    """
 
     listing: listing.Listing[Project]
     total: int
     organizations: list[dict[str, Any]]
+    recent: list[Image]
     only: Project | None
 
 
 def home(actor: Actor, wanted: QueryDict) -> Home:
-    """The projects that the person may see. Three queries.
+    """The projects that the person may see. Six queries.
 
     Organizations stand at their projects; those without one stand at the end of the first page.
     """
@@ -190,6 +203,7 @@ def home(actor: Actor, wanted: QueryDict) -> Home:
     memberships = memberships.annotate(has_some=Exists(mine.filter(organization=OuterRef("organization"))))
     joined = list(memberships.order_by("organization__name"))
     owned = {each.organization_id for each in joined if each.role == OrganizationRole.OWNER}
+    _count_attention(page.rows)
     shown = [(each, list(rows)) for each, rows in groupby(page.rows, lambda project: project.organization)]
     if not search and not page.newer:
         shown += [(each.organization, []) for each in joined if not each.has_some]
@@ -197,5 +211,21 @@ def home(actor: Actor, wanted: QueryDict) -> Home:
         listing=page,
         total=total,
         organizations=[{"organization": each, "projects": rows, "is_owner": each.pk in owned} for each, rows in shown],
-        only=page.rows[0] if total == 1 and page.rows and not owned else None,
+        recent=[] if search or page.newer else _recent_images(mine),
+        only=page.rows[0] if total == 1 and page.rows else None,
     )
+
+
+def _count_attention(rows: list[Any]) -> None:
+    """Give each project the number of its cleanups that wait for approval and its images that expire soon."""
+    pks = [project.pk for project in rows]
+    held = _held().filter(repository__project__in=pks).order_by().values_list("repository__project")
+    ending = _ending().filter(repository__project__in=pks).order_by().values_list("repository__project")
+    numbers = Counter(dict(held.annotate(number=Count("pk")))) + Counter(dict(ending.annotate(number=Count("pk"))))
+    for project in rows:
+        project.attention = numbers[project.pk]
+
+
+def _recent_images(mine: QuerySet[Project]) -> list[Image]:
+    live = Image.objects.live().filter(repository__deletion=None, repository__project__in=mine.order_by().values("pk"))
+    return list(live.select_related("repository__project").order_by("-pushed_at", "-pk")[:RECENT_IMAGES])

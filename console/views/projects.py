@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from console.forms.projects import NewProject, ProjectSettings
@@ -47,9 +49,10 @@ def settings(place: Place) -> HttpResponse:
 
 @personal
 def home(request: HttpRequest) -> HttpResponse:
-    """Projects by organization; straight into the only one when there is no choice."""
+    """Projects by organization; straight into the only one, unless a link of the console leads here."""
     page = queries.home(actor(request), request.GET)
-    if page.only and not request.GET and not request.headers.get("Referer"):
+    came_from = urlsplit(request.headers.get("Referer", "")).path
+    if page.only and not request.GET and came_from in {"", reverse("console:sign_in")}:
         return redirect("console:overview", page.only.name)
     return render_standalone(request, "console/projects/home.html", page=page)
 
