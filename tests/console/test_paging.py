@@ -81,3 +81,10 @@ def test_other_numbers_of_rows_are_left_out(console, many, rows):
 
 def test_short_lists_offer_no_choice(console, world):
     assert "Rows:" not in see(console("reader"), ADDRESS).text
+
+
+def test_short_lists_by_name_are_in_natural_order(console, world):
+    project = world.projects["demo"]
+    Repository.objects.bulk_create(Repository(project=project, name=f"v{number}") for number in (10, 9, 100, 1))
+    names = [row["Name"] for row in see(console("reader"), f"{ADDRESS}?q=v&sort=name").table("Name")]
+    assert names == ["v1", "v9", "v10", "v100"]

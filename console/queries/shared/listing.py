@@ -13,6 +13,7 @@ from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Model, Q
 
 from console import page_size
+from registry.natural import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Entry = TypeVar("Entry")
 Row = TypeVar("Row", bound=Model)
+NAMES = frozenset({"name", "path"})
 # Errors of a forged cursor: its text, number or time may not fit the column.
 _UNREADABLE = (ValueError, TypeError, OverflowError, ValidationError, FieldError)
 
@@ -95,7 +97,7 @@ def page(
     """The page of ``found`` that the query string asks for; ``rows`` in it is its size (``page_size``).
 
     ``sorts``: name in the URL -> field, with "-" for falling; the first is the default, and names that are not in it
-    mean the default. Rows with equal fields are ordered by id. A cursor that cannot be read means the first page.
+    mean the default. Rows with equal fields are ordered by id. A list by name is in natural order if it fits on a page. A cursor that cannot be read means the first page.
     """
     sort = wanted.get("sort", "")
     sort = sort if sort in sorts else next(iter(sorts))
@@ -120,6 +122,8 @@ def page(
         rows.reverse()
     before = has_more if backwards else cursor is not None
     after = backwards or has_more
+    if field in NAMES and not before and not after:
+        rows.sort(key=lambda row: natural_key(getattr(row, field)), reverse=falls)
     passed = cursor.passed if cursor else 0
     first = max(1, passed - len(rows) + 1) if backwards else passed + 1
     first = first if before else 1
