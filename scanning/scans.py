@@ -117,6 +117,16 @@ def request_for_tagged(actor: Actor, repositories: Iterable[Repository]) -> list
     return request(named.values_list("manifest", flat=True).distinct(), Trigger.MANUAL, actor.label)
 
 
+def stop_requested(project: Project) -> int:
+    """Take the waiting scans that people requested out of the queue; returns how many.
+
+    Those of manifests that have no result yet wait on, as after a push. Running scans go on.
+    """
+    waiting = Scan.objects.filter(project=project, state=State.WAITING, trigger=Trigger.MANUAL)
+    waiting.filter(manifest__report=None, manifest__image__repository__auto_scan=True).update(trigger=Trigger.PUSH)
+    return waiting.delete()[0]
+
+
 def request_daily(now: datetime) -> int:
     """Continue the daily rounds; each project's begins at ``minute_of``. Returns how many scans were requested.
 

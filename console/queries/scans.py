@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum, Window, prefetch_related_objects
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, Sum, Window, prefetch_related_objects
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -243,13 +243,21 @@ def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def queue(project: Project) -> dict[str, Any]:
-    """What waits and what runs. Two queries."""
+    """What waits and what runs, and how much of what was requested with it is done. Three queries."""
     open_ones = Scan.objects.open().filter(project=project)
     counts = open_ones.order_by().aggregate(
-        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)), running=Count("pk", filter=Q(state=Scan.State.RUNNING))
+        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
+        running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
+        by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
+        first=Min("requested_at"),
     )
+    total = counts["waiting"] + counts["running"]
+    since = Scan.objects.filter(project=project, requested_at__gte=counts["first"]) if total else Scan.objects.none()
+    done = since.exclude(state__in=Scan.OPEN).count()
+    counts |= {"total": total, "done": done, "of": total + done}
+    counts["percent"] = 100 * done // (total + done) if total else 0
     first = _with_manifests(open_ones).order_by("state", "trigger", "due_at", "pk")  # running before waiting
-    return counts | {"total": counts["waiting"] + counts["running"], "scans": list(first[:SHOWN])}
+    return counts | {"scans": list(first[:SHOWN])}
 
 
 def failed(project: Project) -> QuerySet[Report]:
@@ -286,6 +294,9 @@ def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
 
 
 def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
+    """The scans with their manifests, and ``is_first``: no scan of the manifest has succeeded before."""
+    before = Scan.objects.filter(manifest=OuterRef("manifest"), state=Scan.State.DONE, pk__lt=OuterRef("pk"))
+    found = found.annotate(is_first=~Exists(before))
     return found.select_related("manifest__image__repository", "manifest__report").defer(*MANIFEST_CONTENT_FIELDS)
 
 

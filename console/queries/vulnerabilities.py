@@ -171,6 +171,7 @@ def page(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
         "database": scans.database(),
         "scan": next((scan for scan in past if scan.state in Scan.OPEN), None),
         "last": next((scan for scan in past if scan.state not in Scan.OPEN), None),
+        "is_first": sum(scan.state == Scan.State.DONE for scan in past) == 1,
         "filter": chosen,
         "group": "layers" if wanted.get("view") == "layers" else "",
         "has_sbom": Sbom.objects.filter(manifest=subject.manifest).exists(),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def show(place: Place) -> HttpResponse:
-    """The project at a glance; POST scans everything tagged, or retries one digest or all that failed."""
+    """The project at a glance; POST scans everything tagged, stops that, or retries one digest or all that failed."""
     if place.request.method == "POST":
         return _ask(place)
     if place.request.headers.get("HX-Target") == "queue" and not queries.queue(place.project)["total"]:
@@ -74,6 +74,10 @@ def _ask(place: Place) -> HttpResponse:
     if act == "all":
         live = Repository.objects.live().filter(project=place.project)
         _start(place, scans.request_for_tagged(place.actor, live))
+    elif act == "stop":
+        number = scans.stop_requested(place.project)
+        words = ngettext("%(count)s scan was stopped.", "%(count)s scans were stopped.", number)
+        place.flash(words % {"count": number} if number else _("No scan was waiting."))
     elif act == "retry":
         failed = queries.failed(place.project)
         if chosen:

@@ -11,6 +11,7 @@ current after Trivy has read it.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tarfile
@@ -35,6 +36,8 @@ from scanning.trivy.program import ScanFailed, Workplace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
 
 KEPT = 2  # running scans may still read the former one
 FILES = ("trivy.db", "metadata.json")
@@ -96,6 +99,7 @@ def refresh(*, only_if_due: bool = False) -> Database | None:
             made = _publish(fetched, place) if is_newer else None
     except (ScanFailed, Refused, OSError) as problem:  # a full disk, say
         text = problem.detail if isinstance(problem, ScanFailed) else str(problem)
+        logger.warning("the vulnerability database could not be fetched: %s", text or problem)
         _note(source, before, text or str(problem))
         return None
     _note(source, made or before)

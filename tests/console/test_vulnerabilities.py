@@ -599,3 +599,51 @@ def test_counting_a_day_anew_is_what_the_page_shows(member, scanned, world):
     text = member.get(reverse("console:scans", args=["demo"])).content.decode()
     for name in ("critical", "high", "medium"):
         assert f"{name.title()} <strong>{getattr(day, name)}</strong>" in text
+
+
+# ── The queue of a project ───────────────────────────────────────────────────────────────────────────────────────────
+def test_scan_of_a_whole_project_asks_first_shows_progress_and_can_be_stopped(console, first):
+    admin = console("admin")
+    scans_page = reverse("console:scans", args=["demo"])
+    make_report(first, [found()])
+    Scan.objects.open().delete()
+    asked = admin.get(scans_page, {"ask": "all"}).content.decode()
+    assert "Scan everything tagged in this project?" in asked
+    assert not Scan.objects.open().exists()
+    admin.post(scans_page, {"act": "all"})
+    waiting = Scan.objects.filter(state="waiting", trigger=Scan.Trigger.MANUAL)
+    unknown = waiting.filter(manifest__report=None).count()
+    total = waiting.count()
+    assert total > unknown > 0
+    text = admin.get(scans_page).content.decode()
+    assert f"0 of {total} done" in text
+    Scan.objects.filter(pk=waiting.filter(manifest__report=None).first().pk).update(state="done")
+    assert f"1 of {total} done" in admin.get(scans_page).content.decode()
+    assert console("reader").post(scans_page, {"act": "stop"}).status_code == 403
+    answer = admin.post(scans_page, {"act": "stop"}, follow=True).content.decode()
+    assert "scan was stopped." in answer or "scans were stopped." in answer
+    assert not waiting.exists()
+    # What has no result yet waits on.
+    assert Scan.objects.filter(state="waiting", trigger=Scan.Trigger.PUSH).count() == unknown - 1
+
+
+def test_first_scan_is_called_so(member, first):
+    make_report(first, [found("CVE-2026-1"), found("CVE-2026-2")])
+    text = page(member)
+    assert "First scan" in text
+    assert "2 new" not in text
+    assert "First scan" in member.get(reverse("console:scans", args=["demo"])).content.decode()
+    make_report(first, [found("CVE-2026-1")])
+    text = page(member)
+    assert "First scan" not in text
+    assert "0 new, 1 fixed" in " ".join(text.split())
+
+
+def test_error_of_trivy_about_its_database_is_not_shown_to_members(member, first):
+    DatabaseRefresh.objects.create(source="", updated_at=None, problem="run error: init error: DB error: oci download")
+    text = member.get(reverse("console:scans", args=["demo"])).content.decode()
+    assert "run error" not in text
+    assert "There is no vulnerability database yet" in text
+    DatabaseRefresh.objects.create(source="", updated_at=timezone.now(), problem="run error: init error")
+    text = member.get(reverse("console:scans", args=["demo"])).content.decode()
+    assert "run error" not in text
