@@ -24,4 +24,4 @@ class Command(JsonCommand):
         user = organizations.find_user(options["email"])
         role = RepositoryRole(options["role"])
         changed = repositories.set_role(command_actor("grant"), repository, user, role)
-        return {"repository": str(repository), "user": user.email, "role": role, "changed": changed}
+        return {"repository": str(repository), "user": user.email, "role": role, "changed": changed is not None}

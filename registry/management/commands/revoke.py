@@ -21,4 +21,4 @@ class Command(JsonCommand):
         repository = repositories.find(options["path"])
         user = organizations.find_user(options["email"])
         changed = repositories.set_role(command_actor("revoke"), repository, user, None)
-        return {"repository": str(repository), "user": user.email, "role": None, "changed": changed}
+        return {"repository": str(repository), "user": user.email, "role": None, "changed": changed is not None}
