@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
 
 from console.queries.shared import listing
 from registry.cleanup import policies
-from registry.models import CleanupLine, CleanupPolicy, CleanupRun
+from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Manifest
 
 if TYPE_CHECKING:
     from django.http import QueryDict
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from registry.models import Repository
 
 RUNS = 10
-SHOWN = 100
+SHOWN = 200
 
 
 def policy_of(repository: Repository) -> CleanupPolicy:
@@ -26,6 +29,33 @@ def policy_of(repository: Repository) -> CleanupPolicy:
 def runs(repository: Repository) -> list[CleanupRun]:
     """The last runs."""
     return list(CleanupRun.objects.filter(repository=repository).order_by("-pk")[:RUNS])
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a policy would delete now: how many tags and digests, and the first SHOWN of them.
+
+    ``sizes``: bytes with all layers, in the order of ``shown``. Layers that others share stay, so less may be freed.
+    """
+
+    total: int
+    shown: list[policies.Judged]
+    sizes: list[int | None]
+
+    @property
+    def rows(self) -> list[tuple[policies.Judged, int | None]]:
+        """Each of those shown with its size."""
+        return list(zip(self.shown, self.sizes, strict=True))
+
+
+def preview(repository: Repository, policy: CleanupPolicy) -> Preview:
+    """What the policy would delete now."""
+    found = policies.preview(repository, policy, timezone.now())
+    shown = found[:SHOWN]
+    images, digests = {each.image.pk for each in shown}, {each.verdict.digest for each in shown}
+    live = Manifest.objects.live().filter(image__in=images, digest__in=digests)
+    sizes = {(image, digest): size for image, digest, size in live.values_list("image", "digest", "total_size")}
+    return Preview(len(found), shown, [sizes.get((each.image.pk, each.verdict.digest)) for each in shown])
 
 
 def replayed(repository: Repository, policy: CleanupPolicy) -> dict[str, Any]:

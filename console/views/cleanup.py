@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from console.forms.cleanup import Policy
@@ -43,7 +42,7 @@ def show(place: Place) -> HttpResponse:
             return place.redirect_to("cleanup")
         else:
             wanted = form.policy(place.repository)
-            context["preview"] = policies.preview(place.repository, wanted, timezone.now())
+            context["preview"] = queries.preview(place.repository, wanted)
             context["replay"] = queries.replayed(place.repository, wanted)
     return place.render("console/cleanup/show.html", side="repositories", **context)
 

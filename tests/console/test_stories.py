@@ -13,6 +13,7 @@ from accounts import organizations
 from accounts import tasks as account_tasks
 from accounts.actors import SYSTEM
 from accounts.models import OrganizationMembership, ProjectMembership, ProjectRole, User
+from console.templatetags.numbers import plain_size
 from console.templatetags.times import day
 from registry import garbage, members, repositories, tasks
 from registry.garbage import collector
@@ -350,8 +351,14 @@ def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkey
     browser = console("member")
     form = see(browser, f"{WEB}-/cleanup").form("keep_last")
     wanted = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
-    page = text(form.submit(browser, **wanted, act="preview"))
-    assert "2 would be deleted now" in page
+    answer = form.submit(browser, **wanted, act="preview")
+    assert "2 would be deleted now" in text(answer)
+    sizes = dict(Tag.objects.live().values_list("name", "manifest__total_size"))
+    rows = Page(answer.content.decode()).table("Tag or digest", "Size")
+    assert {row["Tag or digest"]: row["Size"] for row in rows} == {
+        row["Tag or digest"]: plain_size(sizes[row["Tag or digest"]]) for row in rows
+    }
+    assert len(rows) == 2
     assert not CleanupPolicy.objects.exists()
     form.submit(browser, **wanted, act="save")
     policy = CleanupPolicy.objects.get()
