@@ -17,6 +17,8 @@ from registry.models import Event
 from registry.oci import names
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from accounts.actors import Actor
 
 
@@ -73,7 +75,14 @@ def settings_of(project: Project) -> dict[str, Any]:
     return {name: getattr(project, name) for name in SETTINGS}
 
 
-def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None, **wanted: Any) -> bool:
+def update(
+    actor: Actor,
+    project: Project,
+    *,
+    seen: dict[str, Any] | None = None,
+    undoes: Collection[int] = (),
+    **wanted: Any,
+) -> bool:
     """Change settings (SETTINGS) or quotas (fields of LIMITS), recorded as one event; returns whether any changed.
 
     ``seen``: the settings when the user decided. Raises Changed (they are different now).
@@ -87,7 +96,7 @@ def update(actor: Actor, project: Project, *, seen: dict[str, Any] | None = None
         if not after:
             return False
         locked.save(update_fields=list(after))
-        audit.record(actor, Event.Action.PROJECT_UPDATE, locked, before=before, after=after)
+        audit.record(actor, Event.Action.PROJECT_UPDATE, locked, undoes=undoes, before=before, after=after)
     for name, value in after.items():
         setattr(project, name, value)
     return True

@@ -135,7 +135,7 @@ def links_of(project: Project, events: Sequence[Event]) -> Links:
 
 def _is_setting(event: Event) -> bool:
     """Whether the event changed settings or a role of something that is not deleted."""
-    if event.action == Action.MEMBER_CHANGE:
+    if event.action in {Action.MEMBER_CHANGE, Action.PROJECT_UPDATE}:
         return True
     if event.action in {Action.IMAGE_UPDATE, Action.EXPIRY_CHANGE}:
         return event.image is not None and event.image.deletion_id is None

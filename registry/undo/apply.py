@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from accounts.errors import Refusal
 from accounts.models import Project, ProjectRole, RepositoryRole, User
-from registry import access, errors, images, manifests, members, repositories, trash
+from registry import access, errors, images, manifests, members, projects, repositories, trash
 from registry.cleanup import policies
 from registry.database.transactions import retried
 from registry.models import Event, Image, Repository
@@ -142,12 +142,16 @@ def _delete(actor: Actor, image: Image, steps: list[Step]) -> None:
 
 
 def _permitted(actor: Actor, steps: list[Step]) -> list[Step]:
-    """The steps. Those that change roles in a project have a problem unless the actor may ADMINISTER it."""
-    projects = Project.objects.in_bulk({step.thing for step in steps if step.kind == Kind.MEMBER})
-    closed = {pk for pk, project in projects.items() if not access.may(actor, access.Action.ADMINISTER, project)}
-    problem = _("only an admin of the project may change the roles in it")
+    """The steps. Those that change roles or settings of a project have a problem unless the actor may ADMINISTER it."""
+    problems = {
+        Kind.MEMBER: _("only an admin of the project may change the roles in it"),
+        Kind.SET_PROJECT: _("only an admin of the project may change its settings"),
+    }
+    named = Project.objects.in_bulk({step.thing for step in steps if step.kind in problems})
+    closed = {pk for pk, project in named.items() if not access.may(actor, access.Action.ADMINISTER, project)}
     return [
-        replace(step, problem=problem) if step.kind == Kind.MEMBER and step.thing in closed else step for step in steps
+        replace(step, problem=problems[step.kind]) if step.kind in problems and step.thing in closed else step
+        for step in steps
     ]
 
 
@@ -178,6 +182,8 @@ def _set(actor: Actor, steps: list[Step]) -> None:
         if isinstance(thing, Image):
             wanted = {step.name: plan.from_json(step.name, step.after) for step in steps}
             images.update(actor, thing, undoes=undoes, **wanted)
+        elif isinstance(thing, Project):
+            projects.update(actor, thing, undoes=undoes, **{step.name: step.after for step in steps})
         elif first.kind == Kind.SET_POLICY:
             policies.set_policy(actor, thing, undoes=undoes, **{step.name: step.after for step in steps})
         else:
@@ -195,7 +201,9 @@ def _set_role(actor: Actor, step: Step) -> None:
         repositories.set_role(actor, repository, user, granted, seen=seen, undoes=undoes)
 
 
-def _locked(step: Step) -> Image | Repository:
+def _locked(step: Step) -> Image | Repository | Project:
+    if step.kind == Kind.SET_PROJECT:
+        return Project.objects.select_for_update(no_key=True).get(pk=step.thing)
     if step.kind == Kind.SET_IMAGE:
         return Image.objects.select_for_update(no_key=True).get(pk=step.thing)
     return Repository.objects.select_for_update(no_key=True).get(pk=step.thing)

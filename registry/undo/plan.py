@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from accounts.models import Project, User
-from registry import images, members, repositories
+from registry import images, members, projects, repositories
 from registry.cleanup import policies
 from registry.database.batches import in_batches
 from registry.models import CleanupPolicy, Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
@@ -50,7 +50,7 @@ _BY_HAND = {
     Action.VULNERABILITY_WITHDRAW: gettext_noop("an acceptance was withdrawn in %(path)s: look at what is accepted"),
     Action.DELETION_PURGE: gettext_noop("something of %(path)s was deleted for good"),
     Action.DELETION_HOLD: gettext_noop("something of %(path)s is held in Recovery, or not any more: look at it"),
-    Action.PROJECT_UPDATE: gettext_noop("%(path)s has other settings or quotas now: look at them"),
+    Action.PROJECT_UPDATE: gettext_noop("%(path)s has other quotas now: look at them"),
 }
 
 
@@ -63,6 +63,7 @@ class Kind(StrEnum):
     SET_REPOSITORY = "set repository"
     SET_IMAGE = "set image"
     SET_POLICY = "set policy"
+    SET_PROJECT = "set project"
     ROLE = "role"
     MEMBER = "member"
     BY_HAND = "by hand"
@@ -73,6 +74,7 @@ _SETTINGS = {
     Action.IMAGE_UPDATE: Kind.SET_IMAGE,
     Action.EXPIRY_CHANGE: Kind.SET_IMAGE,
     Action.CLEANUP_POLICY: Kind.SET_POLICY,
+    Action.PROJECT_UPDATE: Kind.SET_PROJECT,
     Action.ROLE_CHANGE: Kind.ROLE,
     Action.MEMBER_CHANGE: Kind.MEMBER,
 }
@@ -300,7 +302,8 @@ def of_settings(chosen: Chosen) -> list[Step]:
     for event in chosen.events:
         if event.action in _SETTINGS:
             kind = _SETTINGS[Action(event.action)]
-            thing = {Kind.SET_IMAGE: event.image_id, Kind.MEMBER: event.project_id}.get(kind, event.repository_id)
+            of_project = {Kind.MEMBER: event.project_id, Kind.SET_PROJECT: event.project_id}
+            thing = {Kind.SET_IMAGE: event.image_id, **of_project}.get(kind, event.repository_id)
             for name, before, after in _changes(kind, event):
                 if thing is not None:
                     changes[kind, thing, name].append((event, before, after))
@@ -352,8 +355,14 @@ def by_hand(chosen: Chosen) -> list[Step]:
             problem=_(_BY_HAND[Action(event.action)]) % {"path": event.path},
         )
         for event in chosen.events
-        if event.action in _BY_HAND
+        if event.action in _BY_HAND and (event.action != Action.PROJECT_UPDATE or _sets_quotas(event))
     ]
+
+
+def _sets_quotas(event: Event) -> bool:
+    """Whether the event changed quotas of a project, which operators alone may do."""
+    after = event.detail.get("after")
+    return isinstance(after, dict) and not after.keys() <= set(projects.SETTINGS)
 
 
 def image_of(image_id: int) -> Image:
@@ -379,7 +388,8 @@ def _changes(kind: Kind, event: Event) -> Iterator[tuple[str, Any, Any]]:
         defaults = policies.rules_of(CleanupPolicy(is_active=False)) if kind == Kind.SET_POLICY else {}
         for name, value in after.items():
             former = before.get(name, defaults.get(name))
-            if former != value:
+            is_quota = kind == Kind.SET_PROJECT and name not in projects.SETTINGS
+            if former != value and not is_quota:
                 yield name, former, value
 
 
@@ -390,6 +400,8 @@ def present(kind: Kind, thing: int, name: str) -> Any:
     if kind == Kind.SET_POLICY:
         policy = CleanupPolicy.objects.filter(repository=thing).first()
         return getattr(policy or CleanupPolicy(is_active=False), name)
+    if kind == Kind.SET_PROJECT:
+        return getattr(Project.objects.get(pk=thing), name)
     if kind == Kind.SET_REPOSITORY:
         return getattr(Repository.objects.get(pk=thing), name)
     user = User.objects.filter(email=name).first()

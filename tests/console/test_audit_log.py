@@ -9,10 +9,10 @@ import pytest
 from django.urls import reverse
 
 from accounts.actors import SYSTEM
-from accounts.models import ProjectRole
+from accounts.models import Project, ProjectRole
 from console.queries import audit_log
 from console.templatetags.audit_log import event_words
-from registry import audit, images, manifests, members, repositories, trash
+from registry import audit, images, manifests, members, projects, repositories, trash
 from registry.audit import By, Wanted
 from registry.models import Event, Image, Repository, Severity, Tag
 from registry.oci.names import ImageName
@@ -20,7 +20,7 @@ from scanning.models import Subscription
 from scanning.notifications import subscriptions
 from tests.support.factories import subscribe
 from tests.support.images import image_of
-from tests.support.pages import see
+from tests.support.pages import Form, Page, see
 
 LOG = "/projects/demo/audit-log"
 APP = "/projects/demo/repositories/web/app/"
@@ -154,6 +154,11 @@ def test_a_deletion_is_restored_from_its_row(console, docker, world):
     assert not any("deletion" in form.names for form in see(browser, LOG).forms)
 
 
+def undo_form(page: Page) -> Form:
+    (form,) = (form for form in page.forms if form.method == "post" and form.action == page.path)
+    return form
+
+
 def undo_links(page) -> list[str]:
     return [link.href for link in page.links if link.href.endswith("/undo") and link.href != "/projects/demo/undo"]
 
@@ -168,7 +173,7 @@ def test_a_move_of_a_tag_is_undone_from_its_row(console, docker, world):
     assert page.table("What", "Now", "After the undo") == [
         {"What": "demo/web/app:1.0", "Now": second.digest[7:19], "After the undo": first.digest[7:19]}
     ]
-    page.forms[-1].submit(browser)
+    undo_form(page).submit(browser)
     assert Tag.objects.live().get(name="1.0").manifest.digest == first.digest
     after = see(browser, LOG)
     assert "The change has been undone." in after.text
@@ -182,7 +187,7 @@ def test_a_change_that_another_one_followed_is_not_undone(console, docker, world
     link = undo_links(see(browser, LOG))[0]
     page = see(browser, link)
     third = docker("member").push("web/app", "1.0", image_of("third"))
-    answer = page.forms[-1].submit(browser)
+    answer = undo_form(page).submit(browser)
     assert Tag.objects.live().get(name="1.0").manifest.digest == third.digest
     assert "member@acme.test has changed it since" in see(browser, answer.url).text
     assert "Undo this change" not in see(browser, link).text
@@ -198,6 +203,11 @@ CHANGES = {
         lambda w: images.update(w.member.actor, Image.objects.get(path="demo/web/app"), description="shop"),
         {"demo/web/app: description": ("“shop”", EMPTY)},
         lambda w: Image.objects.get(path="demo/web/app").description == "",
+    ),
+    "project": (
+        lambda w: projects.update(w.admin.actor, w.projects["demo"], description="all of it"),
+        {"demo: description": ("“all of it”", EMPTY)},
+        lambda w: Project.objects.get(name="demo").description == "",
     ),
     "role in the project": (
         lambda w: members.set_role(w.owner.actor, w.projects["demo"], w.reader.user, ProjectRole.ADMIN),
@@ -223,7 +233,7 @@ def test_settings_and_roles_are_changed_back_from_their_row(console, docker, wor
     page = see(browser, link)
     rows = page.table("What", "Now", "After the undo")
     assert {row["What"]: (row["Now"], row["After the undo"]) for row in rows} == expected
-    page.forms[-1].submit(browser)
+    undo_form(page).submit(browser)
     assert is_back(world)
     assert "There is nothing to undo" in see(browser, link).text
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from accounts import keys
 from accounts.actors import SYSTEM
 from accounts.models import ProjectRole, RepositoryRole, User
-from registry import errors, images, manifests, members, repositories, undo
+from registry import errors, images, manifests, members, projects, repositories, undo
 from registry.cleanup import policies
 from registry.models import CleanupPolicy, Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
@@ -297,11 +297,27 @@ def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thi
     assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
 
 
+def test_settings_of_a_project_go_back_and_its_quotas_are_reported(world):
+    demo, by = world.projects["demo"], world.admin.actor
+    limit = demo.tag_limit
+    projects.update(by, demo, description="evil")
+    projects.update(by, demo, tag_limit=limit + 1)
+    events = Event.objects.filter(project=demo, action="project.update")
+    refused = undo.undo(world.member.actor, events)
+    assert "only an admin of the project may change its settings" in problems(refused)
+    result = undo.undo(by, events)
+    demo.refresh_from_db()
+    assert (demo.description, demo.tag_limit) == ("", limit + 1)
+    assert problems(result) == ["demo has other quotas now: look at them"]
+    assert Event.objects.latest("pk").detail["undoes"] == [events.order_by("pk")[0].pk]
+    assert undo.preview(by, events.filter(pk=events.order_by("pk")[0].pk)) == []
+
+
 @pytest.mark.parametrize("action", sorted(set(Event.Action) - {"scan.done"}))
 def test_every_event_action_is_undone_reported_or_listed_as_harmless(action):
     undone_by_steps = {
         *("tag.add", "tag.move", "tag.delete", "tag.recover", "image.push", "image.delete", "repository.delete"),
-        *(str(each) for each in plan._SETTINGS),
+        *(str(each) for each in plan._SETTINGS if each != "project.update"),  # its quotas are reported
     }
     lasts_not = {"tag.push", "collection.run", "collection.done", "cleanup.run", "project.create"}
     assert (action in plan._BY_HAND) != (action in undone_by_steps | lasts_not)
