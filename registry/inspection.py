@@ -13,7 +13,7 @@ from registry.oci.configs import Config, Some
 
 MAX_REFERRERS = 100
 NONE: Some[tuple[str, str]] = Some()
-OF = "vnd.docker.reference.digest"  # and of the manifest that an attestation is about
+OF = "vnd.docker.reference.digest"  # BuildKit's annotation: the manifest that an attestation is about
 PREDICATE = "in-toto.io/predicate-type"  # the annotation of a layer with a statement
 MAX_ATTESTATIONS = 16  # of an index
 MAX_STATEMENT = 256 * 1024  # bytes of an attestation that is read

@@ -163,6 +163,7 @@ def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report
     return {
         "look": look,
         "counts": look.counts[:most],
+        "is_folded": most < len(Report.COUNTS),
         "rest": sum(each.number for each in look.counts[most:]),
         "link": link,
         "state_words": _states().get(look.state, ""),
