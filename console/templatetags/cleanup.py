@@ -61,7 +61,7 @@ def reason_words(why: CleanupLine | Why) -> str:
 
 
 @register.filter
-def problem_words(run: CleanupRun) -> str:
+def dismissal_words(run: CleanupRun) -> str:
     """Why a run was dismissed."""
     words: dict[str, str] = {
         Problem.POLICY_CHANGED: _("the policy was changed"),
