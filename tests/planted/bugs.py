@@ -466,8 +466,8 @@ add(
 add(
     "a tag is overwritten where that is off",
     TAGS,
-    "elif not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):",
-    "elif image.repository.tag_overwrite is None:",
+    "if not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):",
+    "if image.repository.tag_overwrite is None:",
     "registry/v2/test_tags.py::test_no_tag_is_overwritten_by_anybody_where_that_is_off",
 )
 add(
