@@ -37,7 +37,7 @@ def image(of: Repository, name: str) -> Image | None:
 
 def images(of: Repository, wanted: QueryDict) -> dict[str, Any]:
     """A page of the images of a public repository, each with the number of its tags. Two queries."""
-    found, search = Image.objects.live().filter(repository=of), wanted.get("q", "").strip()
+    found, search = Image.objects.with_contents().filter(repository=of), wanted.get("q", "").strip()
     total = found.count()
     if search:
         found = found.filter(name__icontains=search)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from registry.models import Image, Manifest, Tag
 from tests.support.images import sha256
@@ -91,6 +92,21 @@ def test_all_images_that_match_are_deleted(console, world):
     assert page.headings == ["Delete 60 images"]
     assert page.form("seen").submit(browser).status_code == 302
     assert set(Image.objects.live().values_list("name", flat=True)) == {f"b{n:03}" for n in range(60)}
+
+
+def test_every_filter_of_the_list_is_kept(console, world):
+    now = timezone.now()
+    Image.objects.bulk_create(
+        Image(
+            repository=world.repository("web"), name=f"{n:03}", path=f"demo/web/{n:03}", emptied_at=now if n else None
+        )
+        for n in range(61)
+    )
+    browser = console("member")
+    page = chosen(browser, see(browser, f"{WEB}?contents=none"), f"{WEB}-/images/delete")
+    assert page.headings == ["Delete 60 images"]
+    page.form("seen").submit(browser)
+    assert list(Image.objects.live().values_list("name", flat=True)) == ["000"]
 
 
 def test_only_those_who_may_delete_are_asked(console, tags):

@@ -97,7 +97,8 @@ def page(
     """The page of ``found`` that the query string asks for; ``rows`` in it is its size (``page_size``).
 
     ``sorts``: name in the URL -> field, with "-" for falling; the first is the default, and names that are not in it
-    mean the default. Rows with equal fields are ordered by id. A list by name is in natural order if it fits on a page. A cursor that cannot be read means the first page.
+    mean the default. Rows with equal fields are ordered by id. A list by name is in natural order if it fits on a page.
+    A cursor that cannot be read means the first page.
     """
     sort = wanted.get("sort", "")
     sort = sort if sort in sorts else next(iter(sorts))

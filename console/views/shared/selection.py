@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, QueryDict
 
-FILTERS = ("q", "severity")
+NO_FILTERS = frozenset({"all", "seen", "sure", "csrfmiddlewaretoken", "after", "before", "sort", "rows"})
 SHOWN = 50  # names of a selection that a page lists
 
 
@@ -55,7 +55,7 @@ def selected(request: HttpRequest, field: str, matching: Callable[[QueryDict], I
         return Selection(given.getlist(field), is_confirmed=is_sent)
     names = list(matching(given))
     is_same = given.get("seen") == _fingerprint(names)
-    filters = {name: given[name] for name in FILTERS if given.get(name)}
+    filters = {name: given[name] for name in given if given[name] and name not in {*NO_FILTERS, field}}
     return Selection(names, filters, is_confirmed=is_sent and is_same, is_changed=is_sent and not is_same)
 
 
