@@ -21,10 +21,18 @@ from accounts.models import (
 )
 from console.queries import organizations, projects, scans
 from console.queries.images import describe
-from console.queries.shared import listing, people
+from console.queries.shared import layout, listing, people
 from registry import access, hosts, members
 from registry import repositories as domain
-from registry.models import Image, Repository, RepositoryUsage, RepositoryUserPermission, Tag, TagDay
+from registry.models import (
+    Event,
+    Image,
+    Repository,
+    RepositoryUsage,
+    RepositoryUserPermission,
+    Tag,
+    TagDay,
+)
 from registry.oci.names import ImageName
 
 if TYPE_CHECKING:
@@ -149,6 +157,35 @@ def candidates(repository: Repository) -> list[str]:
     outside = OrganizationMembership.objects.filter(organization=repository.project.organization)
     outside = outside.exclude(user__project_memberships__project=repository.project)
     return people.emails(outside.exclude(role=OrganizationRole.OWNER))
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A repository on which a person has a role, but none in its project. ``since``: the event that gave the role."""
+
+    repository: Repository
+    may_push: bool
+    commands: Commands
+    since: Event | None
+
+
+def granted(actor: Actor) -> list[Granted]:
+    """The repositories that the actor can use with docker only, by path. One query; two if there are any."""
+    grants = RepositoryUserPermission.objects.filter(user=actor.user_id, content_object__deletion=None)
+    grants = grants.exclude(content_object__project__in=layout.projects_of(actor).values("pk"))
+    rows = list(grants.select_related("content_object__project", "permission"))
+    if not rows:
+        return []
+    found = {grant.content_object_id: grant.content_object for grant in rows}
+    pushes = {grant.content_object_id for grant in rows if grant.permission.codename == "push_repository"}
+    given = Event.objects.filter(
+        repository__in=found, action=Event.Action.ROLE_CHANGE, detail__user=actor.label
+    ).order_by("pk")
+    since = {event.repository_id: event for event in given}
+    return [
+        Granted(repository, pk in pushes, commands(repository), since.get(pk))
+        for pk, repository in sorted(found.items(), key=lambda item: str(item[1]))
+    ]
 
 
 @dataclass(frozen=True, slots=True)

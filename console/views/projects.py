@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from console.forms.projects import NewProject, ProjectSettings
 from console.forms.shared.seen import seen
 from console.queries import projects as queries
+from console.queries import repositories as repository_queries
 from console.views.shared.decorators import of_project, personal
 from console.views.shared.organizations import find_organization
 from console.views.shared.pages import render_standalone
@@ -49,12 +50,13 @@ def settings(place: Place) -> HttpResponse:
 
 @personal
 def home(request: HttpRequest) -> HttpResponse:
-    """Projects by organization; straight into the only one, unless a link of the console leads here."""
+    """Projects by organization, and single repositories; straight into the only project when there is no choice."""
     page = queries.home(actor(request), request.GET)
+    granted = repository_queries.granted(actor(request))
     came_from = urlsplit(request.headers.get("Referer", "")).path
-    if page.only and not request.GET and came_from in {"", reverse("console:sign_in")}:
+    if page.only and not granted and not request.GET and came_from in {"", reverse("console:sign_in")}:
         return redirect("console:overview", page.only.name)
-    return render_standalone(request, "console/projects/home.html", page=page)
+    return render_standalone(request, "console/projects/home.html", page=page, granted=granted)
 
 
 @personal

@@ -170,3 +170,28 @@ def test_page_of_a_person_shows_roles_in_projects_that_the_viewer_may_see(consol
     stranger = see(console("stranger"), there)
     assert "No role in a project that you can see." in stranger.text
     assert console("owner").get(f"{ACME}person?email=outsider@other.test").status_code == 404
+
+
+@pytest.mark.parametrize(("name", "may"), [("pusher", "push pull"), ("viewer", "pull")])
+def test_a_person_with_a_role_on_a_repository_sees_its_address_and_nothing_else(console, docker, world, name, may):
+    docker("member").push("web/secret-image", "1.0")
+    page = see(console(name), "/")
+    (row,) = page.table("Repository", "Address of an image")
+    assert (row["Repository"], row["May"]) == ("demo/web", may)
+    assert "localhost:8080/demo/web/IMAGE:TAG" in row["Address of an image"]
+    assert row["Since"].endswith("system")
+    assert "/profile/keys/new" in {link.href for link in page.links}
+    assert "secret-image" not in page.text
+    assert "fixed" not in page.text
+
+
+def test_no_repositories_are_listed_apart_from_the_project_that_a_person_sees(console, world):
+    for name in ("owner", "reader", "stranger"):
+        assert "use with docker" not in see(console(name), "/?all=1").text
+    repositories.set_role(world.owner.actor, world.repository("secret"), world.reader.user, RepositoryRole.VIEWER)
+    assert "lab/secret" in see(console("reader"), "/").text
+
+
+def test_signing_in_opens_the_only_project(console, world):
+    answer = console("member").get("/", headers={"Referer": "http://localhost:8080/sign-in"})
+    assert answer.url == "/projects/demo/"
