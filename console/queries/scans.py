@@ -100,7 +100,7 @@ def name_tags(manifests: Iterable[Manifest]) -> None:
 
 
 def tagged(*conditions: Q, **where: Any) -> QuerySet[Manifest]:
-    """What live tags name, each digest once."""
+    """What live tags point to, each digest once: the images that people count."""
     named = Tag.objects.live().filter(manifest=OuterRef("pk"))
     return Manifest.objects.filter(undeleted(), Exists(named), *conditions, **where)
 
@@ -122,7 +122,7 @@ def at_least(severity: int, report: str = "report") -> Q:
 
 
 def by_repository(found: QuerySet[Manifest]) -> list[dict[str, Any]]:
-    """What is known of these manifests, summed up for each repository. One query."""
+    """What is known of these manifests, summed up for each repository; ``digests``: those that can run. One query."""
     return _summed(found, "image__repository", "image__repository__name")
 
 
@@ -142,7 +142,7 @@ def _summed(found: QuerySet[Manifest], *keys: str) -> list[dict[str, Any]]:
         rows.annotate(
             **sums,
             **numbers,
-            digests=Count("pk"),
+            digests=Count("pk", filter=~Q(report__state=Report.State.UNSUPPORTED)),
             scanned=Count("pk", filter=Q(report__state=Report.State.SCANNED)),
             uncovered=Count("pk", filter=Q(report__state=Report.State.UNCOVERED)),
             end_of_life=Count("pk", filter=Q(report__is_end_of_life=True)),
@@ -156,8 +156,8 @@ def _summed(found: QuerySet[Manifest], *keys: str) -> list[dict[str, Any]]:
 
 def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
     """The sums of several repositories."""
-    states = ("scanned", "uncovered", "unrecognised", "unsupported", "failed")
-    names = (*SUMS, "digests", *states, "end_of_life", "outdated")
+    states = ("scanned", "uncovered", "unrecognised", "failed")
+    names = (*SUMS, "digests", *states, "unsupported", "end_of_life", "outdated")
     total = {name: sum(row[name] for row in rows) for name in names}
     total["unscanned"] = total["digests"] - sum(total[name] for name in states)
     return total
@@ -168,7 +168,7 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
     if row is None:
         return {"digests": 0}
     name = next((each for each in Report.COUNTS if row[f"with_{each}"]), "")
-    known = row["scanned"] + row["unrecognised"] + row["unsupported"]
+    known = row["scanned"] + row["unrecognised"]
     return {
         "name": name,
         "severity": Severity[name.upper()] if name else None,
@@ -341,9 +341,11 @@ def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
     """Problems to show: criticals with a fix, failed scans, an old or missing database."""
     found: list[dict[str, Any]] = []
     if total["critical"]:
-        fixable = Finding.objects.current().in_project(project).unaccepted(timezone.now()).exclude(fixed_version="")
-        fixable = fixable.filter(in_use(), severity=Severity.CRITICAL)
-        number = fixable.order_by().aggregate(digests=Count("manifest", distinct=True))["digests"]
+        fixable = Finding.objects.current().unaccepted(timezone.now()).exclude(fixed_version="")
+        fixable = fixable.filter(severity=Severity.CRITICAL)
+        own, of_parts = OuterRef("pk"), {"manifest__parent_references__parent": OuterRef("pk")}
+        bad = Q(Exists(fixable.filter(manifest=own))) | Q(Exists(fixable.filter(**of_parts)))
+        number = tagged(bad, image__repository__project=project).count()
         if number:
             found.append({"kind": "critical", "number": number})
     failures = failed(project).count()
