@@ -4,9 +4,11 @@ from django.urls import URLPattern, URLResolver, include, path, register_convert
 from django.urls.converters import StringConverter
 
 from .views import (
+    acceptances,
     audit_log,
     cleanup,
     compare,
+    cves,
     garbage_collection,
     images,
     invitations,
@@ -53,7 +55,7 @@ _image: list[URLPattern | URLResolver] = [
     path("-/manifests/<str:reference>/delete", manifests.delete, name="manifest_delete"),
     path("-/manifests/<str:reference>/vulnerabilities", vulnerabilities.show, name="vulnerabilities"),
     path("-/manifests/<str:reference>/compare", compare.show, name="compare"),
-    path("-/manifests/<str:reference>/vulnerabilities/accept", vulnerabilities.accept, name="vulnerability_accept"),
+    path("-/manifests/<str:reference>/vulnerabilities/accept", acceptances.accept, name="vulnerability_accept"),
     path("-/manifests/<str:reference>/vulnerabilities.csv", vulnerabilities.download_csv, name="vulnerabilities_csv"),
     path(
         "-/manifests/<str:reference>/vulnerabilities.json", vulnerabilities.download_json, name="vulnerabilities_json"
@@ -128,6 +130,8 @@ urlpatterns = [
     path("", projects.home, name="home"),
     path("search", search.show, name="search"),
     path("search/suggestions", search.suggestions, name="suggestions"),
+    path("cves/<path:name>.csv", cves.download, name="cve_csv"),
+    path("cves/<path:name>", cves.show, name="cve"),
     path("sign-in", sign_in.sign_in, name="sign_in"),
     path("sign-out", sign_in.sign_out, name="sign_out"),
     path("password/forgotten", password.forgotten, name="forgotten"),

@@ -173,7 +173,7 @@ def test_the_fields_of_a_webhook_are_documented(web):
 
 def header_of(client: Client, name: str, *args: str) -> list[str]:
     answer = client.get(reverse(f"console:{name}", args=args))
-    return next(csv.reader([b"".join(answer.streaming_content).decode().splitlines()[0]]))
+    return next(csv.reader([b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()[0]]))
 
 
 @pytest.mark.django_db

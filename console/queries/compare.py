@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.utils.translation import gettext as _
 
 from console.queries.shared import layout, references
-from registry import access, blobs
-from registry.access import Action
+from registry import blobs
 from registry.models import Manifest, Severity, Tag
 from registry.oci import configs, digests, documents, media_types
 from scanning.models import Component, Finding, Report, Scan
@@ -275,10 +274,12 @@ def page(actor: Actor, manifest: Manifest, tag: Tag | None, wanted: QueryDict) -
     context: dict[str, Any] = {
         "before": before,
         "tags": list(live.values_list("name", flat=True)[:SUGGESTED]),
-        "result": None,
+        "is_previous": False,
         "problem": "",
     }
-    other = other or _previous(manifest, tag) or (f"scan-{done[1].pk}" if before else "")
+    if not other and (other := _previous(manifest, tag)):
+        context["is_previous"] = True
+    other = other or (f"scan-{done[1].pk}" if before else "")
     context["with"] = other
     if not other:
         return context | {"problem": "choose"}
@@ -312,6 +313,5 @@ def _find(actor: Actor, image: Image, text: str) -> Manifest | None:
         read = references.read(text)
         path, reference = read.path, read.digest or read.tag or "latest"
     found = Manifest.objects.referenced(path, reference, by_digest=digests.is_digest(reference))
-    found = found.filter(image__repository__project__in=layout.projects_of(actor))
-    permitted = access.permitted(found, actor, Action.VIEW, "image__repository")
-    return permitted.select_related("report", "image__repository__project").first()
+    seen = found.filter(image__repository__in=layout.repositories_of(actor).values("pk"))
+    return seen.select_related("report", "image__repository__project").first()

@@ -1,10 +1,9 @@
-"""Search in all that the actor may see: repositories, images, tags, digests, vulnerabilities, packages."""
+"""Search in all that the actor may see: repositories, images, tags, digests, CVEs, packages."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, TextField, Value
 from django.db.models.functions import Concat
@@ -12,21 +11,22 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from console.queries import scans
-from console.queries.shared import layout
-from registry import access
-from registry.access import Action
-from registry.models import Image, Manifest, Repository, Tag
-from registry.oci import digests
+from console.queries import cves, scans
+from console.queries.shared import layout, references
+from console.queries.shared.references import Reference
+from registry.models import Image, Manifest, ManifestBlob, Repository, Tag
+from registry.oci import documents
 from scanning.models import Component, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
 
 SHOWN = 25
-WHERE = 100  # digests that are listed of those in which something is
+WHERE = 50  # digests that are listed of those in which a package is
 LEAST = 2
 SUGGESTED = 5  # of each kind
+IMAGE_ID = 12  # digits that docker shows of an image ID
+IMAGE_IDS = 100  # manifests that are looked at for an image ID
 
 
 @dataclass(slots=True)
@@ -43,12 +43,11 @@ class Place:
 
 @dataclass(slots=True)
 class Whereabouts:
-    """Where a vulnerability or a package is: ``total`` digests, of which ``places`` are the first."""
+    """Where a package is: ``total`` digests, of which ``places`` are the first."""
 
     total: int
     images: int
     places: list[Place]
-    vulnerability: Vulnerability | None = None
     package: str = ""
     versions: list[dict[str, Any]] = field(default_factory=list)
 
@@ -60,66 +59,112 @@ class Whereabouts:
 
 @dataclass(slots=True)
 class Found:
-    """What matched, at most SHOWN of each kind."""
+    """What matched, at most SHOWN of each kind. ``cve``: the name of the vulnerability that was asked for, or ""."""
 
     repositories: list[Repository] = field(default_factory=list)
     images: list[Image] = field(default_factory=list)
     tags: list[Tag] = field(default_factory=list)
     manifests: list[Manifest] = field(default_factory=list)
-    vulnerability: Whereabouts | None = None
+    cve: str = ""
     package: Whereabouts | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing matched."""
         named = self.repositories or self.images or self.tags or self.manifests
-        return not (named or self.vulnerability or self.package)
+        return not (named or self.cve or self.package)
 
 
-def search(actor: Actor, words: str) -> Found:
-    """Look for ``words`` in names; for the beginning of a digest; ``image:tag`` for a tag of an image.
+def search(actor: Actor, words: str, project: str = "") -> Found:
+    """Look for ``words`` in what the actor may see, of one project or ("") of all.
 
-    A whole name of a vulnerability, ``package`` or ``package@version``: where is it? Only the projects whose pages the
-    actor may see are looked at. At most sixteen queries.
+    A whole name of a CVE, ``package`` or ``package@version``: where is it? Else a reference as ``references.read``
+    knows it, a part of a name, a whole tag, or the beginning of a digest or of docker's image ID. At most sixteen
+    queries.
     """
     found = Found()
     if len(words) < LEAST:
         return found
-    of_projects = Repository.objects.filter(project__in=layout.projects_of(actor))
-    repositories = access.permitted(of_projects, actor, Action.VIEW)
+    repositories = layout.repositories_of(actor)
+    vulnerability = cves.find(words) if "-" in words else None
+    if vulnerability and cves.is_seen(actor, vulnerability):
+        found.cve = vulnerability.name
+        return found
+    if project:
+        repositories = repositories.filter(project__name=project)
     reach = repositories.values("pk")
-    found.vulnerability = _vulnerability(words, reach)
-    if found.vulnerability:
-        return found
-    found.package = _package(words, reach)
-    image_words, _, tag_words = words.rpartition(":")
-    live = Image.objects.with_contents().filter(repository__in=reach).select_related("repository__project")
-    if words.partition(":")[0] in digests.HEX_LENGTHS or _looks_like_digest(words):
-        wanted = words if ":" in words else f"sha256:{words}"
-        # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
-        manifests = Manifest.objects.live().filter(digest__gte=wanted, digest__lt=f"{wanted}g", image__deletion=None)
-        found.manifests = list(
-            _in_reach(manifests, reach).without_content().select_related("image__repository__project")[:SHOWN]
-        )
-        if ":" in words:  # without its algorithm it may be a commit, a date, or a word such as facade
+    wanted = references.read(words)
+    if not references.is_one(words):
+        found.package = _package(words, reach)
+    if wanted.digest or _looks_like_digest(words):
+        _add_manifests(found, wanted if wanted.digest else Reference(digest=f"sha256:{words}"), reach)
+        if wanted.digest:  # without its algorithm it may be a commit, a date, or a word such as facade
             return found
-    if image_words:
-        tags = Tag.objects.live().filter(name__startswith=tag_words, image__path__icontains=image_words)
-        found.tags = list(_in_reach(tags.with_manifests(), reach).select_related("image__repository__project")[:SHOWN])
-        return found
-    found.repositories = list(
-        repositories.filter(name__icontains=words).select_related("project").order_by("name")[:SHOWN]
-    )
-    found.images = list(live.filter(path__icontains=words).order_by("path")[:SHOWN])
-    tags = Tag.objects.live().filter(name=words, image__deletion=None)
-    found.tags = list(
-        _in_reach(tags.with_manifests(), reach)
-        .select_related("image__repository__project")
-        .order_by("-started_at")[:SHOWN]
-    )
+    if wanted.tag:
+        tags = Tag.objects.live().filter(name__startswith=wanted.tag, image__path__icontains=wanted.path)
+        found.tags = _tags(tags.order_by("name"), reach)
+        if found.tags or not references.is_one(words):
+            return found
+    _add_names(found, wanted.path, repositories, reach)
     return found
 
 
+def _add_names(found: Found, words: str, repositories: Any, reach: Any) -> None:
+    project, slash, name = words.partition("/")
+    named = repositories.filter(name__icontains=words)
+    if slash:
+        named = repositories.filter(project__name=project, name__startswith=name)
+    found.repositories = list(named.select_related("project").order_by("name")[:SHOWN])
+    live = Image.objects.with_contents().filter(repository__in=reach).select_related("repository__project")
+    found.images = list(live.filter(path__icontains=words).order_by("path")[:SHOWN])
+    if not slash:
+        found.tags = _tags(Tag.objects.live().filter(name=words).order_by("-started_at"), reach)
+
+
+def _tags(tags: Any, reach: Any) -> list[Tag]:
+    live = _in_reach(tags.filter(image__deletion=None).with_manifests(), reach)
+    return list(live.select_related("image__repository__project")[:SHOWN])
+
+
+def _looks_like_digest(words: str) -> bool:
+    return len(words) >= 6 and all(letter in "0123456789abcdef" for letter in words)
+
+
+def _in_reach(rows: Any, reach: Any) -> Any:
+    return rows.annotate(home=F("image__repository")).filter(home__in=reach)
+
+
+# ── By digest ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _add_manifests(found: Found, wanted: Reference, reach: Any) -> None:
+    """Manifests of this digest, in images of this path; and images whose config has it, which is docker's image ID."""
+    live = Manifest.objects.live().filter(_begins("digest", wanted.digest), image__deletion=None)
+    if wanted.path:
+        live = live.filter(image__path__iendswith=wanted.path)
+    found.manifests = list(
+        _in_reach(live, reach).without_content().select_related("image__repository__project")[:SHOWN]
+    )
+    if not found.manifests and len(wanted.digest.partition(":")[2]) >= IMAGE_ID:
+        found.manifests = _by_image_id(wanted.digest, reach)[:SHOWN]
+
+
+def _begins(field: str, digest: str) -> Q:
+    # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
+    return Q(**{f"{field}__gte": digest, f"{field}__lt": f"{digest}g"})
+
+
+def _by_image_id(digest: str, reach: Any) -> list[Manifest]:
+    """The images whose config has a digest that begins so. Other blobs, such as layers, are passed over."""
+    blobs = ManifestBlob.objects.live().filter(_begins("blob__digest", digest), repository__in=reach)
+    blobs = blobs.filter(manifest__image__deletion=None).select_related("manifest__image__repository__project")
+    found = []
+    for manifest in (each.manifest for each in blobs[:IMAGE_IDS]):
+        config = documents.parse(bytes(manifest.content), manifest.media_type).config
+        if config and config.digest.startswith(digest):
+            found.append(manifest)
+    return found
+
+
+# ── Suggestions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """A page: what it is about, and its path."""
@@ -156,17 +201,18 @@ def suggestions(actor: Actor, words: str) -> list[Group]:
         )
     ]
     if len(words) >= LEAST:
-        reach = access.permitted(Repository.objects.filter(project__in=projects), actor, Action.VIEW)
+        reach, wanted = layout.repositories_of(actor), references.read(words)
         found += [
-            _suggested_repositories(reach, words),
-            _suggested_images(reach, words),
-            _suggested_tags(reach, words),
+            _suggested_repositories(reach, wanted.path),
+            _suggested_images(reach, wanted),
+            _suggested_tags(reach, words if not references.is_one(words) else f"{wanted.path}:{wanted.tag}"),
             _suggested_vulnerabilities(reach, words),
         ]
     return [group for group in found if group.rows]
 
 
 def _suggested_repositories(reach: Any, words: str) -> Group:
+    reach = reach if words else reach.none()
     path = Concat("project__name", Value("/"), "name", output_field=TextField())
     found = reach.annotate(path=path).filter(path__icontains=words).select_related("project").order_by("path")
     rows = [
@@ -176,8 +222,9 @@ def _suggested_repositories(reach: Any, words: str) -> Group:
     return Group(_("Repositories"), "boxes", rows)
 
 
-def _suggested_images(reach: Any, words: str) -> Group:
-    found = Image.objects.live().filter(repository__in=reach.values("pk"), path__icontains=words)
+def _suggested_images(reach: Any, wanted: Reference) -> Group:
+    found = Image.objects.live().filter(repository__in=reach.values("pk"), path__icontains=wanted.path)
+    found = found.none() if wanted.tag or not wanted.path else found
     rows = [
         Suggestion(each.path, reverse("console:image", args=_place(each)))
         for each in found.select_related("repository__project").order_by("path")[:SUGGESTED]
@@ -205,7 +252,7 @@ def _suggested_vulnerabilities(reach: Any, words: str) -> Group:
             name__startswith=f"{prefix.upper()}-{rest.lower()}"
         )
         found = Vulnerability.objects.filter(spellings, Exists(there)).order_by("-name")[:SUGGESTED]
-    rows = [Suggestion(each.name, f"{reverse('console:search')}?{urlencode({'q': each.name})}") for each in found]
+    rows = [Suggestion(each.name, reverse("console:cve", args=[each.name])) for each in found]
     return Group(_("Vulnerabilities"), "shield-alert", rows)
 
 
@@ -213,31 +260,7 @@ def _place(image: Image) -> list[str]:
     return [image.repository.project.name, image.repository.name, image.name]
 
 
-def _looks_like_digest(words: str) -> bool:
-    return len(words) >= 6 and all(letter in "0123456789abcdef" for letter in words)
-
-
-def _in_reach(rows: Any, reach: Any) -> Any:
-    return rows.annotate(home=F("image__repository")).filter(home__in=reach)
-
-
-# ── Where is it? ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def _vulnerability(words: str, reach: Any) -> Whereabouts | None:
-    """Where the vulnerability of this name is; None when it is nowhere that the actor may see."""
-    prefix, _, rest = words.partition("-")
-    spellings = {words, words.upper(), f"{prefix.upper()}-{rest.lower()}"}
-    vulnerability = Vulnerability.objects.filter(name__in=spellings).first() if rest else None
-    if vulnerability is None:
-        return None
-    found = _in_live(Finding.objects.current().filter(vulnerability=vulnerability), reach)
-    numbers = _numbers(found)
-    if not numbers["digests"]:
-        return None
-    pks = _first(found.values("manifest"))
-    places = _places(pks, found)
-    return Whereabouts(numbers["digests"], numbers["images"], places, vulnerability=vulnerability)
-
-
+# ── Where is a package? ──────────────────────────────────────────────────────────────────────────────────────────────
 def _package(words: str, reach: Any) -> Whereabouts | None:
     """Where the package of this name, or this version of it, is; None when it is nowhere that the actor may see."""
     name, _, version = words.rpartition("@")

@@ -176,6 +176,12 @@ def severity_badge(severity: int) -> dict[str, Any]:
     return _severity(Severity(severity).name.lower())
 
 
+@register.inclusion_tag("console/parts/_severity.html")
+def severity_score(severity: int, score: float | None) -> dict[str, Any]:
+    """One severity with its CVSS score: the letter and the number, or the word without a score."""
+    return _severity(Severity(severity).name.lower()) | {"score": score}
+
+
 @register.inclusion_tag("console/parts/_counts.html")
 def severity_counts(numbers: Any) -> dict[str, Any]:
     """Letters and counts of an object or dictionary with a number for each severity."""

@@ -9,8 +9,6 @@ from django.http import Http404, HttpResponse, HttpResponseBase
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRefresh
 
-from console.forms.vulnerabilities import Accept
-from console.queries import scans as scan_queries
 from console.queries import vulnerabilities as queries
 from console.views.shared.decorators import of_project
 from console.views.shared.downloads import as_csv, as_file
@@ -83,37 +81,6 @@ def download_vex(place: Place) -> HttpResponse:
     document = acceptances.openvex(place.project, place.repository)
     name = f"{place.project.name}-{place.repository.name}.openvex.json"
     return as_file(acceptances.as_file(document), name, "application/json")
-
-
-@of_project(Action.MANAGE)
-def accept(place: Place, reference: str) -> HttpResponse:
-    """Accept the risk of a vulnerability."""
-    subject = find_subject(place, reference)
-    vulnerability = place.request.GET.get("vulnerability", "")[:100].replace("\0", "")
-    package = place.request.GET.get("package", "")[:300].replace("\0", "")
-    about = queries.acceptable(subject, vulnerability, package)
-    if about is None:
-        return place.redirect_to("vulnerabilities", reference=reference)
-    package = about["finding"].package.name
-    form = Accept(place.request.POST or None, package=package, repository=str(place.repository))
-    if place.request.method == "POST" and form.is_valid():
-        wanted = form.cleaned_data
-        made = form.attempt(
-            acceptances.accept,
-            place.actor,
-            place.repository if wanted["scope"] == "repository" else place.project,
-            vulnerability,
-            package=package if wanted["packages"] == "this" else "",
-            justification=wanted["justification"],
-            reason=wanted["reason"],
-            covers_fixed=about["has_fix"],
-            expires_at=form.expires_at(),
-        )
-        if made:
-            place.flash(_("%(vulnerability)s has been accepted.") % {"vulnerability": vulnerability})
-            return place.redirect_to("vulnerabilities", reference=reference)
-    context: dict[str, Any] = {"form": form, "subject": subject, "about": about, "database": scan_queries.database()}
-    return place.render("console/vulnerabilities/accept.html", side="repositories", **context)
 
 
 def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:

@@ -144,7 +144,7 @@ def test_the_log_as_csv(console, world, monkeypatch):
         audit.record(by, audit.Action.KEY_CREATE, person=world.member.user, detail=detail)
     answer = console("owner").get("/organizations/acme/audit-log.csv?action=key.create")
     assert answer.headers["Content-Disposition"] == 'attachment; filename="audit-log-acme.csv"'
-    rows = list(csv.DictReader(b"".join(answer.streaming_content).decode().splitlines()))
+    rows = list(csv.DictReader(b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()))
     assert [row["detail"] for row in rows] == [f'{{"key": "K", "name": "n{number}"}}' for number in range(4, -1, -1)]
     assert {(row["action"], row["person"], row["who"]) for row in rows} == {
         ("key.create", "member@acme.test", "a@acme.test")

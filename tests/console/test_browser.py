@@ -75,7 +75,7 @@ PAGES = (
     *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
     *(f"{APP}-/manifests/1/compare", f"{APP}-/manifests/2/vulnerabilities"),
     f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",
-    *("/search?q=CVE-2026-1", "/search?q=openssl"),
+    *("/cves/CVE-2026-1", "/search?q=openssl", "/search?q=1&in=demo"),
 )
 
 

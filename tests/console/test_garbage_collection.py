@@ -103,7 +103,7 @@ def watched(docker, console, world, what: str, when: str) -> list[object]:
     rival.act("after our run")
     look()
     seen.append(list(Event.objects.filter(project=demo, action="collection.done").values_list("detail", flat=True)))
-    table = b"".join(browser.get("/projects/demo/audit-log.csv").streaming_content).decode()
+    table = b"".join(browser.get("/projects/demo/audit-log.csv").streaming_content).decode("utf-8-sig")
     seen.append(
         [
             [cell for column, cell in row.items() if column not in {"time", "event"}]

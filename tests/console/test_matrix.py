@@ -39,6 +39,8 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "home": (PERSONAL, {}, 200),
     "search": (PERSONAL, {}, 200),
     "suggestions": (PERSONAL, {}, 200),
+    "cve": (PERSONAL, {"name": "CVE-2026-0"}, 404),
+    "cve_csv": (PERSONAL, {"name": "CVE-2026-0"}, 404),
     "appearance": (PERSONAL, {}, 302),
     "profile": (PERSONAL, {}, 200),
     "password": (PERSONAL, {}, 200),

@@ -305,7 +305,11 @@ def test_the_history_is_filtered_and_downloaded(console, pushed):
         "?key=none",
     ):
         assert browser.get(f"/projects/demo/audit-log{junk}").status_code == 200
-    rows = b"".join(browser.get("/projects/demo/audit-log.csv?tag=latest").streaming_content).decode().splitlines()
+    rows = (
+        b"".join(browser.get("/projects/demo/audit-log.csv?tag=latest").streaming_content)
+        .decode("utf-8-sig")
+        .splitlines()
+    )
     assert rows[0].startswith("time,action,object")
     assert len(rows) == 3
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import OrganizationMembership, OrganizationRole, Project, ProjectMembership
+from registry import access
+from registry.access import Action
+from registry.models import Repository
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -24,6 +27,11 @@ def projects_of(actor: Actor) -> QuerySet[Project]:
         user=actor.user_id, role=OrganizationRole.OWNER, organization=OuterRef("organization")
     )
     return Project.objects.filter(Q(Exists(roles)) | Q(Exists(owned))).select_related("organization")
+
+
+def repositories_of(actor: Actor) -> QuerySet[Repository]:
+    """The live repositories of the projects whose pages the actor may see."""
+    return access.permitted(Repository.objects.filter(project__in=projects_of(actor)), actor, Action.VIEW)
 
 
 def layout_context(actor: Actor, project: Project | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote
 from django.conf import settings
 
 _SCHEME = re.compile(r"^(?:[a-z][a-z+.-]*://)+", re.IGNORECASE)
-_DIGEST = re.compile(r"[a-z0-9+._-]+:[0-9a-f]{6,128}")
+_DIGEST = re.compile(r"(?:sha256|sha512):[0-9a-f]{6,128}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -24,10 +25,10 @@ class _Echo:
 
 
 def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
-    """A CSV file as a download, sent row by row."""
+    """A CSV file as a download, sent row by row. It begins with a byte order mark, or Excel misreads Hangul."""
     writer = csv.writer(_Echo())
     lines = (writer.writerow(row) for row in rows)
-    return _as_attachment(StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8"), name)
+    return _as_attachment(StreamingHttpResponse(chain(["\ufeff"], lines), content_type="text/csv; charset=utf-8"), name)
 
 
 def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
