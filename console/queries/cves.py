@@ -43,7 +43,7 @@ FIXES = 12  # packages in the summary
 CHUNK = 500  # rows of the CSV file that are read at once
 LATELY = 30  # days
 DAYS = (1, 7, 30, 90)  # that the filter offers
-BASE_NAME = "org.opencontainers.image.base.name"  # annotation (image-spec, annotations.md)
+BASE_NAME = "org.opencontainers.image.base.name"  # an annotation of the image-spec
 CSV_HEADER = (
     *("vulnerability", "project", "image", "tags", "digest", "platform", "image pulled", "severity", "package"),
     *("installed", "fixed in", "status", "layer", "path", "accepted by", "reason", "accepted until"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Case, Count, F, FloatField, Q, Value, When
+from django.db.models import Case, Count, Exists, F, FloatField, OuterRef, Q, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SORTS = {
     "severity": "-rank",
-    "cvss": "-cvss",
     "cve": "vulnerability__name",
     "package": "package__name",
 }
@@ -181,27 +180,57 @@ def page(subject: Subject, wanted: QueryDict) -> dict[str, Any]:
         context["done"] = len(subject.parts) - len(at_work)
         return context
     found = chosen.apply(findings(subject.manifest, now), now)
-    shown = listing.page(found, wanted, SORTS, search=chosen.words)
+    first = _first_of_each(found, chosen, now)
+    shown = listing.page(first, wanted, SORTS, search=chosen.words)
+    _add_members(shown.rows, found)
     layers = _layers(subject.manifest, now)
     numbers = {each.digest: each for each in layers}
     done = [scan.pk for scan in past if scan.state == Scan.State.DONE]
     _explain(shown.rows, numbers, newest=done[0] if len(done) > 1 else None)
     context["layers"] = layers
     context["listing"] = shown
-    context["total"] = found.count() if chosen.is_set else _number(subject.report)
+    context["total"] = first.count()
     return context
 
 
-def _number(report: Report | None) -> int:
-    return report.total + report.accepted if report else 0
+# What packages of one source have in common: the distributor builds, fixes and judges them together.
+_TOGETHER = ("vulnerability", "package__kind", "package__version", "fixed_version", "status", "severity", "layer")
+
+
+def _first_of_each(found: Any, chosen: Filter, now: datetime) -> Any:
+    """One finding for each vulnerability and source: openssl and libssl3 of one version share a row."""
+    same = chosen.apply(Finding.objects.current().with_acceptance(now), now)
+    same = same.filter(manifest=OuterRef("manifest"), path="", pk__lt=OuterRef("pk"))
+    return found.exclude(Exists(same.filter(**{name: OuterRef(name) for name in _TOGETHER})), path="")
+
+
+def _add_members(rows: list[Any], found: Any) -> None:
+    """Give each row, as ``members``, all findings that it stands for. One query."""
+    others = found.filter(vulnerability__in={row.vulnerability_id for row in rows}, path="").order_by("package__name")
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for each in others:
+        groups.setdefault(_together(each), []).append(each)
+    for row in rows:
+        row.members = [row] if row.path else [row if each.pk == row.pk else each for each in groups[_together(row)]]
+
+
+def _together(row: Finding) -> tuple[Any, ...]:
+    package = row.package
+    said = (row.fixed_version, row.status, row.severity, row.layer)
+    return (row.vulnerability_id, package.kind, package.version, *said)
 
 
 def _explain(rows: list[Any], layers: dict[str, LayerGroup], newest: int | None) -> None:
-    """Give each finding its acceptance (one query), its layer, and whether the newest scan found it first."""
-    wanted = {row.acceptance for row in rows if row.acceptance}
+    """Give each row its acceptance (one query), its layer, and whether the newest scan found it first.
+
+    A row of several packages is accepted if all of them are; ``open``: the first finding that is not.
+    """
+    for row in rows:
+        row.open = next((each for each in getattr(row, "members", [row]) if not each.acceptance), None)
+    wanted = {row.acceptance for row in rows if row.open is None}
     known = Acceptance.objects.select_related("repository").in_bulk(wanted)
     for row in rows:
-        row.accepted = known.get(row.acceptance)
+        row.accepted = known.get(row.acceptance) if row.open is None else None
         row.brought_by = layers.get(row.layer) or LayerGroup(row.layer)
         row.is_new = newest is not None and row.since_id == newest
 
@@ -222,11 +251,11 @@ def _layers(manifest: Manifest, now: datetime) -> list[LayerGroup]:
     return list(groups.values())
 
 
-def rows(subject: Subject) -> Iterator[dict[str, Any]]:
-    """All findings of a digest, the worst first, as plain data; of an index, those of its platforms in turn."""
+def rows(subject: Subject, chosen: Filter) -> Iterator[dict[str, Any]]:
+    """The findings of a digest that the filter keeps, the worst first; of an index, those of its platforms in turn."""
     now = timezone.now()
     for manifest in subject.parts or [subject.manifest]:
-        found = findings(manifest, now).select_related("since").order_by("-rank", "pk")
+        found = chosen.apply(findings(manifest, now), now).select_related("since").order_by("-rank", "pk")
         known = Acceptance.objects.active(now).filter(project=subject.manifest.image.repository.project_id).in_bulk()
         for row in found:
             yield _plain(row, known.get(row.acceptance)) | {"digest": manifest.digest, "platform": manifest.platforms}

@@ -39,8 +39,9 @@ def show(place: Place, reference: str) -> HttpResponse:
 
 @of_project(Action.VIEW)
 def download_csv(place: Place, reference: str) -> HttpResponseBase:
-    """All findings as CSV."""
-    return as_csv(_csv_rows(find_subject(place, reference)), f"{_file_name(place, reference)}-vulnerabilities.csv")
+    """The findings that the filter of the page keeps, as CSV."""
+    rows = _csv_rows(find_subject(place, reference), queries.Filter.of(place.request.GET))
+    return as_csv(rows, f"{_file_name(place, reference)}-vulnerabilities.csv")
 
 
 @of_project(Action.VIEW)
@@ -60,7 +61,7 @@ def download_json(place: Place, reference: str) -> HttpResponse:
         "scanned": report.scanned_at.isoformat() if report and report.scanned_at else None,
         "trivy": report.tool_version if report else "",
         "counts": {name: getattr(report, name) for name in (*Report.COUNTS, "fixable", "accepted")} if report else None,
-        "findings": list(queries.rows(subject)),
+        "findings": list(queries.rows(subject, queries.Filter())),
     }
     content = json.dumps(document, indent=2, ensure_ascii=False).encode()
     return as_file(content, f"{_file_name(place, reference)}-vulnerabilities.json", "application/json")
@@ -83,11 +84,11 @@ def download_vex(place: Place) -> HttpResponse:
     return as_file(acceptances.as_file(document), name, "application/json")
 
 
-def _csv_rows(subject: queries.Subject) -> Iterator[tuple[str, ...]]:
+def _csv_rows(subject: queries.Subject, chosen: queries.Filter) -> Iterator[tuple[str, ...]]:
     yield queries.CSV_HEADER
-    for row in queries.rows(subject):
+    for row in queries.rows(subject, chosen):
         yield tuple(audit.csv_cell("" if row[name] is None else str(row[name])) for name in queries.CSV_HEADER)
 
 
 def _file_name(place: Place, reference: str) -> str:
-    return f"{place.repository.name}-{place.image.name}-{reference[:71]}"
+    return f"{place.image.path}-{reference[:71]}"

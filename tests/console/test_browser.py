@@ -459,6 +459,7 @@ def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
         if not scripts:
             page.get_by_role("button", name="Filter").click()
         expect(page.get_by_role("link", name="CVE-2026-2")).to_have_count(0)
+        page.locator("summary[aria-label='Actions for CVE-2026-1']").click()
         page.get_by_role("link", name="Accept", exact=True).click()
         page.get_by_label("Reason").fill("nobody calls it")
         page.get_by_role("button", name="Accept vulnerability").click()
