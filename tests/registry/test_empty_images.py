@@ -55,8 +55,11 @@ def test_it_does_not_count_for_the_quota(docker, empty):
     Project.objects.update(image_limit=1)
     docker("member").push("web/branch", "latest", OTHER)
     assert catalog(docker) == ["web/branch"]
+    assert "1 of 1 images" in docker("member").start("web/app", expect=403).message
+    Project.objects.update(image_limit=2)
     for part in RELEASE.parts[:-1]:
         docker("member").push_blob("web/app", part)
+    Project.objects.update(image_limit=1)
     refused = docker("member").push_manifest("web/app", "v1", RELEASE.manifest, expect=403)
     assert "1 of 1 images" in refused.message
     assert is_empty()
