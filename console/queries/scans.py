@@ -184,7 +184,7 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
 
 # ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def page(project: Project) -> dict[str, Any]:
-    """Everything about a project's scans at the moment. Ten queries."""
+    """Everything about a project's scans at the moment. Eleven queries."""
     rows = by_repository(tagged(image__repository__project=project))
     total = add_up(rows)
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
