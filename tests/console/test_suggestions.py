@@ -24,7 +24,7 @@ WEB = "/projects/demo/repositories/web/"
         ("web/ap", ("demo/web/app", f"{WEB}app/")),
         ("app:1", ("demo/web/app:1.0", f"{WEB}app/-/manifests/1.0")),
         ("late", ("demo/web/app:latest", f"{WEB}app/-/manifests/latest")),
-        ("cve-2026", ("CVE-2026-4", "/search?q=CVE-2026-4")),
+        ("cve-2026", ("CVE-2026-4", "/cves/CVE-2026-4")),
     ],
 )
 def test_suggestions_lead_to_what_the_words_name(console, scanned, words, first):
