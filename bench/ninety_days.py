@@ -323,6 +323,8 @@ def count_pulls(story: Story) -> None:
                     fields = {"pulls": pulls, "pulled_at": at}
                     TagDay.objects.update_or_create(image=image, tag=tag.name, day=day, defaults=fields)
                     totals[day] += pulls
+        latest = TagDay.objects.filter(image=image).order_by("-pulled_at").first()
+        Image.objects.filter(pk=image.pk).update(pulled_at=latest.pulled_at if latest else None)
     size = 60_000_000
     for ago in reversed(range(DAYS)):
         day, size = today - timedelta(days=ago), size + story.random.randrange(3_000_000)
