@@ -53,10 +53,9 @@ def send_invitation(invitation: Invitation, token: str) -> None:
 
 def send_expiry_warning(key: AccessKey) -> None:
     """The key ends soon: make another one in time."""
-    zone = zones.of_user(key.user)
-    with translation.override(key.user.language or None), timezone.override(zone):
+    with translation.override(key.user.language or None), timezone.override(zones.of_user(key.user)):
         subject = _("Your access key “%(name)s” expires soon") % {"name": key.name}
-        send(key.user, subject, "key_expiry", key=key, zone=zone.key)
+        send(key.user, subject, "key_expiry", key=key)
 
 
 def send_revoked_key(key: AccessKey, by: str) -> None:

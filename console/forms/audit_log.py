@@ -55,6 +55,7 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.REPOSITORY_ROLE: gettext_lazy("Role on a repository changed"),
     OrganizationAction.KEY_CREATE: gettext_lazy("Access key created"),
     OrganizationAction.KEY_REVOKE: gettext_lazy("Access key revoked"),
+    OrganizationAction.KEY_RESTORE: gettext_lazy("Access key restored"),
     OrganizationAction.PASSWORD_CHANGE: gettext_lazy("Password changed"),
     OrganizationAction.PASSWORD_RESET: gettext_lazy("Password set with a link"),
     OrganizationAction.SIGN_IN: gettext_lazy("Signed in"),

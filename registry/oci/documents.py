@@ -6,6 +6,7 @@ input that parsers read differently: duplicate keys, keys that differ in case on
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ _DOCUMENT_KEYS = (
     "subject",
     "annotations",
 )
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]{1,4000}")  # a scheme, and the characters of RFC 3986
 _DESCRIPTOR_KEYS = ("mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType")
 _PLATFORM_KEYS = ("architecture", "os", "os.version", "os.features", "variant", "features")
 
@@ -268,8 +270,8 @@ def _descriptor(value: Any, where: str, *, local: bool) -> Descriptor:
         raise InvalidDocument(f"{where}.size must be a number of bytes")
     _check_digest(digest, where, local=local and not media_types.is_foreign(media_type))
     urls = value.get("urls") or []
-    if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise InvalidDocument(f"{where}.urls must be a list of strings")
+    if not isinstance(urls, list) or not all(isinstance(url, str) and _URI.fullmatch(url) for url in urls):
+        raise InvalidDocument(f"{where}.urls must be a list of URIs")
     platform = value.get("platform") or {}
     if not isinstance(platform, dict):
         raise InvalidDocument(f"{where}.platform must be an object")

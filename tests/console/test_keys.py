@@ -31,7 +31,7 @@ def test_the_secret_is_shown_once_and_works(console, world):
     answer = browser.post("/profile/keys/new", form())
     assert answer.headers["Cache-Control"] == "no-store"
     identifier, secret = made(answer)
-    assert f"docker login localhost:8080 --username {identifier} --password-stdin" in answer.content.decode()
+    assert f"docker login localhost:8080 --username {identifier}" in answer.content.decode()
     key = AccessKey.objects.get(identifier=identifier)
     DockerClient(Persona(world.member.user, key, secret)).push("web/app", "1")
     listed = browser.get("/profile/keys").content.decode()

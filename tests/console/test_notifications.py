@@ -95,7 +95,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert the_event().detail["after"] == {"channel": None}
     assert browser.get(answer.url).status_code == 404
     words = text(browser.get("/projects/demo/audit-log?action=notice"))
-    assert "Changed the notifications of" in words
+    assert "Deleted a notification of" in words
     assert "minimum severity: “high” → “critical”" in words
 
 

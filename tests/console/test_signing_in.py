@@ -260,7 +260,7 @@ def test_a_mail_about_a_key_names_the_time_zone(console, world):
     browser.get("/profile")
     AccessKey.objects.filter(user=world.member.user).update(expires_at=timezone.now() + timedelta(days=3))
     assert tasks.warn_of_expiry() == 1
-    assert "(Asia/Seoul)" in mail.outbox[0].body
+    assert "KST. After that" in mail.outbox[0].body
 
 
 def test_the_language_of_somebody_who_is_not_signed_in(console, db):

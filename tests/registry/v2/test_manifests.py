@@ -729,14 +729,15 @@ def test_all_that_the_grammar_allows_is_a_tag(member, subtests):
             assert member.get(f"{NAME}/manifests/{tag}", 200).body == GOOD
 
 
-def test_pushing_the_same_again_changes_nothing(docker, member):
+def test_pushing_the_same_again_adds_one_event_of_another_pusher(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     events, rows = Event.objects.count(), Tag.objects.count()
     for reference in ("1.0", sha256(GOOD)):
         answer = member.push_manifest(NAME, reference, GOOD)
         assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
+    assert Event.objects.count() == events
     docker("pusher").push_manifest(NAME, "1.0", GOOD)
-    assert (Event.objects.count(), Tag.objects.count(), Manifest.objects.count()) == (events, rows, 1)
+    assert (Event.objects.count(), Tag.objects.count(), Manifest.objects.count()) == (events + 1, rows, 1)
 
 
 # ── Pulled ───────────────────────────────────────────────────────────────────────────────────────────────────────────
