@@ -96,7 +96,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert browser.get(answer.url).status_code == 404
     words = text(browser.get("/projects/demo/audit-log?action=notice"))
     assert "Deleted a notification of" in words
-    assert "minimum severity: “high” → “critical”" in words
+    assert "minimum severity: High and above → Critical" in words
 
 
 def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, receiver):
