@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+from tests.support.images import image_of
 from tests.support.programs import require
 from tests.support.server import LiveServer
 
@@ -106,11 +107,9 @@ class Console(LiveServer):
 
     def push(self, tag: str) -> None:
         """Push an image of a config and two layers."""
-        api = self.api()
-        parts = [b"{}", b"a layer", f"the layer of {tag}".encode()]
-        for part in parts:
-            assert api.push_blob(part) == 201
-        assert api.push_manifest(tag, *parts) == 201
+        api, image = self.api(), image_of(tag)
+        assert all(api.push_blob(part) == 201 for part in image.parts[:-1])
+        assert api.ask("PUT", f"manifests/{tag}", image.manifest, Content_Type=image.media_type).status == 201
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +183,9 @@ def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
             page.locator(f'[data-copy="{command}"]').click()
             assert page.evaluate("navigator.clipboard.readText()") == command
         page.get_by_role("link", name="Permissions").click()
+        page.get_by_role("link", name="Grant access").click()
         page.get_by_label("E-mail", exact=True).fill("viewer@acme.test")
-        page.get_by_role("button", name="Give role").click()
+        page.get_by_role("button", name="Grant access").click()
         expect(page.get_by_role("status")).to_contain_text("viewer@acme.test is now Viewer.")
         page.get_by_role("link", name="Settings").last.click()
         page.get_by_role("radio", name="Public").check()
@@ -260,7 +260,8 @@ def test_an_access_key_is_made_used_and_revoked(browser, server, scripts):
         assert server_says(server, basic) == 200
         page.get_by_role("link", name="I have copied the secret").click()
         row = page.get_by_role("row").filter(has_text=f"laptop {scripts}")
-        row.get_by_role("button", name="Revoke").click()
+        row.get_by_role("link", name="Revoke").click()
+        page.get_by_role("button", name="Revoke").click()
         expect(page.get_by_role("status")).to_contain_text("has been revoked")
         assert server_says(server, basic) == 401
 
@@ -327,7 +328,7 @@ def test_a_member_works_in_korean_and_in_the_dark(browser, server, scripts):
         page.get_by_label("이름").fill(name)
         page.get_by_role("radio", name="공개 로그인하지 않아도").check()
         page.get_by_role("button", name="리포지토리 생성").click()
-        expect(page.get_by_role("heading", name="아직 이미지가 없습니다")).to_be_visible()
+        expect(page.get_by_role("heading", name="첫 push를 기다리는 중")).to_be_visible()
         page.get_by_role("link", name="설정").last.click()
         page.get_by_label("설명").fill("한국어 설명")
         page.get_by_role("button", name="설정 저장").click()
