@@ -403,11 +403,12 @@ def test_a_click_with_shift_checks_all_rows_between(browser, server):
     with visit(browser, server, "admin") as page:
         page.goto(APP)
         boxes = page.locator("tbody").get_by_role("checkbox")
-        assert boxes.count() == 2
+        number = boxes.count()
+        assert number >= 2
         boxes.first.click()
         boxes.last.click(modifiers=["Shift"])
         expect(boxes.first).to_be_checked()
-        expect(page.locator("[data-checked-count]")).to_have_text("2")
+        expect(page.locator("[data-checked-count]")).to_have_text(str(number))
         boxes.last.click()
         boxes.first.click(modifiers=["Shift"])
         expect(page.locator("[data-checked-count]")).to_have_text("0")
@@ -432,11 +433,11 @@ def test_commands_are_those_of_the_program_that_was_chosen(browser, server):
     with visit(browser, server, "reader") as page:
         page.goto(f"{APP}-/commands")
         expect(page.get_by_text("docker login")).to_be_visible()
-        page.get_by_role("button", name="podman").click()
+        page.get_by_role("button", name="podman", exact=True).click()
         expect(page.get_by_text("docker login")).to_be_hidden()
         page.goto(f"{APP}-/manifests/1")
         expect(page.get_by_text("podman pull").first).to_be_visible()
-        expect(page.get_by_role("button", name="podman")).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_role("button", name="podman", exact=True)).to_have_attribute("aria-pressed", "true")
 
 
 @both
