@@ -42,7 +42,6 @@ class Migration(migrations.Migration):
             name='pushed_at',
             field=models.DateTimeField(default=django.utils.timezone.now),
         ),
-        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
         migrations.AlterField(
             model_name='event',
             name='action',
@@ -52,4 +51,6 @@ class Migration(migrations.Migration):
             model_name='tag',
             index=models.Index(condition=models.Q(('ended_at', None)), fields=['image', '-pushed_at', '-id'], name='live_tags_by_push'),
         ),
+        # Last: PostgreSQL makes no index of a table that has pending triggers.
+        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
     ]
