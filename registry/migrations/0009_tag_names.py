@@ -40,7 +40,6 @@ class Migration(migrations.Migration):
             field=registry.database.fields.NameField(blank=True, default='', editable=False, max_length=71),
             preserve_default=False,
         ),
-        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
         migrations.AddIndex(
             model_name='tag',
             index=models.Index(condition=models.Q(('ended_at', None)), fields=['image', 'natural_name', 'id'], name='live_tags_in_natural_order'),
@@ -49,4 +48,6 @@ class Migration(migrations.Migration):
             model_name='tag',
             index=models.Index(condition=models.Q(('ended_at', None), ('subject__gt', '')), fields=['image', 'subject'], name='attached_tags'),
         ),
+        # Last: PostgreSQL makes no index of a table that has pending triggers.
+        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
     ]

@@ -24,9 +24,10 @@ class Migration(migrations.Migration):
             name='emptied_at',
             field=models.DateTimeField(blank=True, null=True),
         ),
-        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
         migrations.AddIndex(
             model_name='image',
             index=models.Index(condition=models.Q(('emptied_at__isnull', False)), fields=['emptied_at'], name='empty_images'),
         ),
+        # Last: PostgreSQL makes no index of a table that has pending triggers.
+        migrations.RunPython(fill, migrations.RunPython.noop, elidable=False),
     ]
