@@ -37,7 +37,7 @@ CSV_HEADER = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CLEANUP = Actor(label="cleanup policy", is_system=True)
 _SYSTEM_LABELS = (SYSTEM.label, CLEANUP.label)
-# Nobody but the system does these. Their actor is who asked for them.
+# Only the system does these. Their actor is the user who asked for them.
 _SYSTEM_ACTIONS = (Event.Action.SCAN_DONE, Event.Action.COLLECTION_DONE)
 _MOST_ACTORS = 10  # a query each
 
@@ -169,7 +169,7 @@ def _parts(wanted: Wanted) -> list[EventQuerySet]:
 
 
 def _actors(who: str) -> list[str]:
-    """The actors of which the text may be a part, and the text itself; at most _MOST_ACTORS and a few."""
+    """The actors whose address, name or label has the text in it, and the text itself: _MOST_ACTORS and a few."""
     users = User.objects.filter(Q(email__icontains=who) | Q(name__icontains=who)).order_by("pk")
     labels = [label for label in _SYSTEM_LABELS if who.lower() in label]
     return list(dict.fromkeys([*users.values_list("email", flat=True)[: _MOST_ACTORS + 1], *labels, who]))

@@ -124,7 +124,7 @@ def event_page(event: Event, links: Links) -> SafeString:
 
 
 def _values(event: Event, detail: dict[str, Any], links: Links | None) -> dict[str, Any]:
-    """What stands in the braces of the sentences."""
+    """The values for the placeholders of the sentences."""
     user, vulnerability = _text(detail.get("user")), _text(detail.get("vulnerability"))
     return {
         "path": _path(event),

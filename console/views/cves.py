@@ -39,7 +39,7 @@ def download(request: HttpRequest, name: str) -> HttpResponseBase:
 
 
 def _find(request: HttpRequest, name: str) -> Vulnerability:
-    """Raises Http404 alike for what nobody has found and what the person may not see."""
+    """Raises Http404 if no scan has found the vulnerability, or the person may see none of its images."""
     vulnerability = queries.find(name)
     if vulnerability is None or not queries.is_seen(actor(request), vulnerability):
         raise Http404(_("%(name)s is in no image that you can see.") % {"name": name})

@@ -264,8 +264,8 @@ class Report(models.Model):
     ``is_end_of_life``: the makers of ``system`` report no vulnerabilities any more. ``problem``: why a later scan
     failed, "" if none did. The counts leave out accepted findings, which ``accepted`` counts. ``database_at``: when the
     vulnerability database of the scan was built. ``fingerprint``: equal if a scan found the same again. ``recount_at``:
-    when the first acceptance that the counts depend on expires. ``unknown_parts``: platforms of an index of which
-    nothing is known, or whose system is not covered.
+    when the first acceptance that the counts depend on expires. ``unknown_parts``: how many platforms of an
+    index have no result, or a system that is not covered.
     """
 
     class State(models.TextChoices):

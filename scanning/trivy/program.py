@@ -86,7 +86,7 @@ _MEANINGS = (
     ("permission denied", Problem.OTHER),
     ("too many open files", Problem.OTHER),
     ("input/output error", Problem.OTHER),
-    ("failed analysis", Problem.DAMAGED),  # whatever else stops Trivy while it reads an image
+    ("failed analysis", Problem.DAMAGED),  # every other error while Trivy reads an image
 )
 
 
