@@ -91,7 +91,7 @@ def send_invitation(pk: int) -> bool:
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
 def tell_of_revoked_key(pk: int, by: str) -> bool:
     """Tell the holder of a key that another person revoked it; False when there is no such key."""
-    key = AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
+    key = _key_of_active(pk)
     if key is None:
         return False
     mails.send_revoked_key(key, by)
@@ -101,11 +101,15 @@ def tell_of_revoked_key(pk: int, by: str) -> bool:
 @shared_task(autoretry_for=(OSError,), retry_backoff=30, max_retries=5)
 def tell_of_restored_key(pk: int, by: str) -> bool:
     """Tell the holder of a key that its revocation was undone; False when there is no such key."""
-    key = AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
+    key = _key_of_active(pk)
     if key is None:
         return False
     mails.send_restored_key(key, by)
     return True
+
+
+def _key_of_active(pk: int) -> AccessKey | None:
+    return AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
 
 
 @shared_task

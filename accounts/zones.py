@@ -20,9 +20,16 @@ def names() -> tuple[str, ...]:
 
 def find(text: str) -> str | None:
     """The zone of this name in any case, or the first one whose place has it ("seoul", "new york"); None for others."""
-    wanted = text.strip().replace(" ", "_").casefold()
-    found = [name for name in names() if wanted in {name.casefold(), name.rpartition("/")[2].casefold()}]
-    return next((name for name in found if name.casefold() == wanted), found[0] if found else None)
+    return _spellings().get(text.strip().replace(" ", "_").casefold())
+
+
+@cache
+def _spellings() -> dict[str, str]:
+    """{place or name in lower case: name}. Every page looks up the zone of its browser here."""
+    found: dict[str, str] = {}
+    for name in names():
+        found.setdefault(name.rpartition("/")[2].casefold(), name)
+    return found | {name.casefold(): name for name in names()}
 
 
 def of_user(user: User) -> ZoneInfo:

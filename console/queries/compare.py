@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SCANS = 6  # earlier scans of a manifest that the page offers
 SUGGESTED = 50  # tags that the page offers
-ATTESTATION = "vnd.docker.reference.type"  # the annotation of BuildKit's attestations in an index
 
 
 @dataclass(slots=True)
@@ -163,7 +162,7 @@ def _platforms(manifest: Manifest) -> dict[str, Manifest]:
     found: dict[str, Manifest] = {}
     for entry in _document(manifest).manifests:
         child = children.get(entry.digest)
-        if child is None or ATTESTATION in entry.annotations:
+        if child is None or documents.REFERENCE_TYPE in entry.annotations:
             continue
         name = configs.platform(entry.platform) or child.platforms
         if name:

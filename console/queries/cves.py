@@ -27,7 +27,7 @@ from registry import access
 from registry.access import Action
 from registry.models import Image, Manifest, ManifestChild, Repository, Severity, Tag, TagDay
 from registry.oci import documents
-from scanning.models import Acceptance, Finding, Package, Report, Vulnerability
+from scanning.models import Acceptance, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,10 +62,10 @@ class Filter:
     @classmethod
     def of(cls, wanted: QueryDict) -> Filter:
         """As the query string says."""
-        least, state, days = wanted.get("severity", ""), wanted.get("tags", ""), wanted.get("pulled", "")
+        state, days = wanted.get("tags", ""), wanted.get("pulled", "")
         return cls(
             project=wanted.get("project", "")[:100].replace("\0", ""),
-            least=Severity[least.upper()] if least in Report.COUNTS else 0,
+            least=scans.least_severity(wanted),
             state=state if state in {"tagged", "untagged"} else "",
             days=int(days) if days in {str(each) for each in DAYS} else 0,
         )
@@ -133,7 +133,7 @@ class Affected:
 
 
 def find(name: str) -> Vulnerability | None:
-    """The vulnerability of this name, whatever the case of its letters. One query."""
+    """The vulnerability of this name. Upper and lower case do not differ. One query."""
     prefix, _, rest = name.partition("-")
     return Vulnerability.objects.filter(name__in={name, name.upper(), f"{prefix.upper()}-{rest.lower()}"}).first()
 
@@ -187,8 +187,8 @@ def _page_of(pks: list[int], wanted: QueryDict, *, is_narrowed: bool) -> listing
 
 def _found(vulnerability: Vulnerability, reach: QuerySet[Repository]) -> Any:
     """The current findings in live manifests of these repositories."""
-    live = Finding.objects.current().filter(manifest__deletion=None, manifest__image__deletion=None)
-    return live.filter(vulnerability=vulnerability, manifest__image__repository__in=reach.values("pk")).order_by()
+    current = Finding.objects.current().filter(vulnerability=vulnerability)
+    return scans.in_reach(current, reach.values("pk")).order_by()
 
 
 def _pulled(since: datetime) -> Q:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from django.http import QueryDict
 
     from accounts.actors import Actor
-    from accounts.models import Project
 
 
 DAYS = 30

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db.models import Exists, Max, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
-from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.models import (
@@ -20,7 +18,7 @@ from accounts.models import (
     User,
 )
 from console.queries import organizations, projects, scans
-from console.queries.images import describe
+from console.queries.images import describe, last_days
 from console.queries.shared import layout, listing, people
 from registry import access, hosts, members
 from registry import repositories as domain
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 REPOSITORY_SORTS = {"name": "name", "pushed": "-pushed_or_made_at", "size": "-size"}
 IMAGE_SORTS = {"pushed": "-pushed_at", "name": "path"}
 NAMED = 10
-DAYS = 30
 
 
 def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
@@ -81,9 +78,9 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 
 def _pulls(repositories: list[Any]) -> dict[int, int]:
-    """How often each repository was pulled from in the last DAYS days, by its id."""
-    since = timezone.now().date() - timedelta(days=DAYS - 1)
-    days = TagDay.objects.filter(image__repository__in=[each.pk for each in repositories], day__gte=since, pulls__gt=0)
+    """How often each repository was pulled from in ``images.last_days``, by its id."""
+    shown = [each.pk for each in repositories]
+    days = TagDay.objects.filter(image__repository__in=shown, day__gte=last_days()[0], pulls__gt=0)
     return dict(days.order_by().values_list("image__repository").annotate(number=Sum("pulls")))
 
 

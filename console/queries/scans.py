@@ -112,6 +112,19 @@ def in_use(manifest: str = "manifest") -> Q:
     return Q(Exists(named)) | Q(Exists(as_part))
 
 
+def in_reach(rows: Any, repositories: Any) -> Any:
+    """Rows about manifests that are live, in live images of these repositories."""
+    return rows.filter(
+        manifest__deletion=None, manifest__image__deletion=None, manifest__image__repository__in=repositories
+    )
+
+
+def least_severity(wanted: QueryDict) -> int:
+    """The least severity that the query string asks for; 0 for none, or for a bad value."""
+    name = wanted.get("severity", "")
+    return Severity[name.upper()] if name in Report.COUNTS else 0
+
+
 def at_least(severity: int, report: str = "report") -> Q:
     """Of manifests whose report counts something that bad or worse."""
     wanted = Q(pk__in=[])

@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(slots=True)
 class Whereabouts:
-    """Where a package is: ``total`` digests, of which ``places`` are the first."""
+    """Where a package is. ``total``: how many digests have it; ``places``: the first of them."""
 
     total: int
     images: int
@@ -137,7 +137,7 @@ def _in_reach(rows: Any, reach: Any) -> Any:
 # ── By digest ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _add_manifests(found: Found, wanted: Reference, reach: Any) -> None:
     """Manifests of this digest, in images of this path; and images whose config has it, which is docker's image ID."""
-    live = Manifest.objects.live().filter(_begins("digest", wanted.digest), image__deletion=None)
+    live = Manifest.objects.live().begins(wanted.digest).filter(image__deletion=None)
     if wanted.path:
         live = live.filter(image__path__iendswith=wanted.path)
     found.manifests = list(
@@ -147,14 +147,11 @@ def _add_manifests(found: Found, wanted: Reference, reach: Any) -> None:
         found.manifests = _by_image_id(wanted.digest, reach)[:SHOWN]
 
 
-def _begins(field: str, digest: str) -> Q:
-    # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
-    return Q(**{f"{field}__gte": digest, f"{field}__lt": f"{digest}g"})
-
-
 def _by_image_id(digest: str, reach: Any) -> list[Manifest]:
     """The images whose config has a digest that begins so. Other blobs, such as layers, are passed over."""
-    blobs = ManifestBlob.objects.live().filter(_begins("blob__digest", digest), repository__in=reach)
+    # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
+    begins = Q(blob__digest__gte=digest, blob__digest__lt=f"{digest}g")
+    blobs = ManifestBlob.objects.live().filter(begins, repository__in=reach)
     blobs = blobs.filter(manifest__image__deletion=None).select_related("manifest__image__repository__project")
     found = []
     for manifest in (each.manifest for each in blobs[:IMAGE_IDS]):
@@ -244,7 +241,7 @@ def _suggested_tags(reach: Any, words: str) -> Group:
 
 
 def _suggested_vulnerabilities(reach: Any, words: str) -> Group:
-    there = _in_live(Finding.objects.current().filter(vulnerability=OuterRef("pk")), reach.values("pk"))
+    there = scans.in_reach(Finding.objects.current().filter(vulnerability=OuterRef("pk")), reach.values("pk"))
     found = Vulnerability.objects.none()
     if words.upper().startswith(("CVE-", "GHSA-")):
         prefix, _dash, rest = words.partition("-")
@@ -268,7 +265,7 @@ def _package(words: str, reach: Any) -> Whereabouts | None:
     packages = list(Package.objects.filter(named).values_list("pk", flat=True)[:1000])
     if not packages:
         return None
-    found = _in_live(Component.objects.filter(package__in=packages), reach)
+    found = scans.in_reach(Component.objects.filter(package__in=packages), reach)
     versions = found.order_by().values("package__name", "package__version", "package__kind")
     by_version = list(versions.annotate(digests=Count("manifest")).order_by("-digests", "package__version"))
     if not by_version:
@@ -277,11 +274,6 @@ def _package(words: str, reach: Any) -> Whereabouts | None:
     places = _places(_first(found.values("manifest")), found, packages)
     held = by_version[0]["package__name"]
     return Whereabouts(numbers["digests"], numbers["images"], places, package=held, versions=by_version)
-
-
-def _in_live(rows: Any, reach: Any) -> Any:
-    """Those of the rows about manifests that are live and in reach."""
-    return rows.filter(manifest__deletion=None, manifest__image__deletion=None, manifest__image__repository__in=reach)
 
 
 def _numbers(found: Any) -> dict[str, int]:
@@ -301,15 +293,13 @@ def _first(found: Any) -> list[int]:
     return used
 
 
-def _places(pks: list[int], found: Any, packages: list[int] | None = None) -> list[Place]:
+def _places(pks: list[int], found: Any, packages: list[int]) -> list[Place]:
     manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
     by_pk = {each.pk: Place(each, []) for each in manifests.without_content()}
     for row in found.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
         if row.package not in by_pk[row.manifest_id].packages:
             by_pk[row.manifest_id].packages.append(row.package)
-    findings: Any = Finding.objects.current().filter(manifest__in=pks) if packages else found.filter(manifest__in=pks)
-    if packages:
-        findings = findings.filter(package__in=packages)
+    findings: Any = Finding.objects.current().filter(manifest__in=pks, package__in=packages)
     for row in findings.with_acceptance(timezone.now()):
         place = by_pk[row.manifest_id]
         place.findings += 1

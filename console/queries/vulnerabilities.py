@@ -109,10 +109,10 @@ class Filter:
     @classmethod
     def of(cls, wanted: QueryDict) -> Filter:
         """As the query string says."""
-        least, status, accepted = wanted.get("severity", ""), wanted.get("status", ""), wanted.get("accepted", "")
+        status, accepted = wanted.get("status", ""), wanted.get("accepted", "")
         return cls(
             words=wanted.get("q", "").strip()[:200].replace("\0", ""),
-            least=Severity[least.upper()] if least in Report.COUNTS else 0,
+            least=scans.least_severity(wanted),
             fixable=wanted.get("fixable") == "yes",
             status=status if status in Finding.Status.values else "",
             layer=wanted.get("layer", "").replace("\0", "")[:135],

@@ -74,7 +74,7 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         )
 
     def begins(self, text: str | OuterRef) -> Self:
-        """Manifests whose digest begins with this text of ``names.SUBJECT_LENGTH`` characters (see ``Tag.subject``)."""
+        """Manifests whose digest begins with this text, such as a ``Tag.subject``. A range uses the index."""
         end = Concat(text, Value("g")) if isinstance(text, OuterRef) else f"{text}g"  # no hexadecimal digit follows "g"
         return self.filter(digest__gte=text, digest__lt=end)
 
