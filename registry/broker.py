@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import time
 import uuid
 from contextlib import suppress
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 SCHEME = "files"
 MAX_WAITING = 10_000  # messages; with more, queueing fails
 _LOCK = ".lock"
+_binding = threading.Lock()
 
 
 class Channel(filesystem.Channel):
@@ -81,6 +83,15 @@ class Channel(filesystem.Channel):
 
     def _table(self, exchange: str) -> Path:
         return Path(self._exchange_file(exchange))  # type: ignore[attr-defined]  # kombu's own, which the stubs lack
+
+    def queue_bind(self, *args: Any, **kwargs: Any) -> None:
+        """Bind a queue. Return when its exchange's table is written, whichever thread writes it.
+
+        kombu notes the binding in the memory of the process before the table is written. Without the lock, a second
+        thread finds the note, publishes, reads a table without the queue, and its message goes to the dead letters.
+        """
+        with _binding:
+            super().queue_bind(*args, **kwargs)
 
     def _queue_bind(self, exchange: str, routing_key: str | None, pattern: str | None, queue: str | None) -> None:
         path = self._table(exchange)

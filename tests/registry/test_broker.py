@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from queue import Empty
 
 import pytest
@@ -75,6 +76,28 @@ def test_broken_table_is_rewritten(connect, folders, content):
             queue.put({"number": 1})
             assert queue.get(timeout=5).payload == {"number": 1}
     assert json.loads((folders["control"] / "scans.exchange").read_bytes())
+
+
+def test_message_published_while_another_thread_binds_the_queue_arrives(connect, monkeypatch):
+    binding, write = threading.Event(), broker.Channel._queue_bind
+
+    def write_late(*arguments):
+        binding.set()
+        time.sleep(0.2)  # the second thread reads the table within this time, unless it waits
+        write(*arguments)
+
+    def put(name):
+        with connect().SimpleQueue("scans") as queue:
+            queue.put(name)
+
+    monkeypatch.setattr(broker.Channel, "_queue_bind", write_late)
+    first = threading.Thread(target=put, args=("first",))
+    first.start()
+    assert binding.wait(5)
+    put("second")
+    first.join()
+    with connect().SimpleQueue("scans") as queue:
+        assert {queue.get(timeout=5).payload for _ in range(2)} == {"first", "second"}
 
 
 def test_readers_beside_writers_never_meet_half_a_message(connect, folders, caplog):
