@@ -96,12 +96,12 @@ def test_an_allowed_vulnerability_passes_until_its_date(audit, allowed, source, 
 
 
 @pytest.mark.real
-def test_a_source_that_cannot_be_reached_is_said_and_is_no_failure(audit, allowed, capsys):
+def test_unreachable_source_is_reported_and_does_not_fail(audit, allowed, capsys):
     assert audit.main(options(f"http://127.0.0.1:{free_port()}/v1/query"), date(2029, 1, 1), allowed) == 0
     assert capsys.readouterr().out.startswith("NOT AUDITED: the source of vulnerabilities cannot be reached")
 
 
-def test_a_source_that_knows_no_package_counts_as_unreachable(audit, monkeypatch, tmp_path):
+def test_source_without_packages_counts_as_unreachable(audit, monkeypatch, tmp_path):
     """A mirror of packages has no vulnerabilities to tell; pip-audit calls its 404 "nothing known"."""
     said = {"dependencies": [{"name": "django", "skip_reason": "not found"}]}
     program = tmp_path / "python"
@@ -112,7 +112,7 @@ def test_a_source_that_knows_no_package_counts_as_unreachable(audit, monkeypatch
         audit.ask()
 
 
-def test_a_dependency_that_the_source_does_not_know_fails(audit):
+def test_dependency_unknown_to_the_source_fails(audit):
     told = [{"name": "django", "version": "5.2", "vulns": []}, {"name": "unknown", "skip_reason": "not found"}]
     assert audit.judge(told, []) == ["unknown: not found"]
 
@@ -139,7 +139,7 @@ def test_both_lock_files_name_the_same_versions():
 
 
 @pytest.mark.real
-def test_the_list_of_what_kcr_is_made_of_is_made_by_make(tmp_path):
+def test_make_creates_the_sbom(tmp_path):
     root = FILE.parents[1]
     recipe = run(["make", "--dry-run", "--assume-old", ".venv/.runtime", "sbom"], directory=root).output
     command = recipe.strip().splitlines()[-1].replace("--output sbom.json", f"--output {tmp_path}/sbom.json")

@@ -58,7 +58,7 @@ def test_a_service_has_no_privileges(name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_writes_to_its_volumes_and_to_memory_only(name):
+def test_service_writes_only_to_its_volumes_and_to_memory(name):
     assert said(name, "read_only") == ["true"]
     assert any(place.partition(":")[0] == "/tmp" for place in said(name, "tmpfs"))
     for volume in said(name, "volumes"):
@@ -77,7 +77,7 @@ def test_a_service_is_not_run_by_root(name):
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_an_image_of_others_is_named_by_digest(name):
+def test_external_image_is_named_by_digest(name):
     assert re.search(DIGEST, said(name, "image")[0])
 
 
@@ -87,13 +87,13 @@ def test_the_base_image_is_named_by_digest():
     assert all(re.search(DIGEST, base) for base in bases)
 
 
-def test_only_the_web_server_is_reached_and_by_this_machine_only():
+def test_only_the_web_server_has_a_port_and_only_on_loopback():
     assert [name for name, text in SERVICES.items() if "ports:" in text] == ["web"]
     assert said("web", "ports") == ['"127.0.0.1:8080:8080"']
 
 
 @pytest.mark.parametrize("name", ["web", "postgres", "redis"])
-def test_what_others_wait_for_has_a_health_check(name):
+def test_service_that_others_wait_for_has_a_health_check(name):
     assert "healthcheck:" in SERVICES[name]
 
 

@@ -76,7 +76,7 @@ def exists(name: str, beside: Path) -> bool:
 
 
 # ── Documents ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_links_lead_somewhere():
+def test_links_have_a_target():
     dead = []
     for path in DOCUMENTS:
         for target in LINK.findall(without_code(path.read_text())):
@@ -89,7 +89,7 @@ def test_links_lead_somewhere():
     assert not dead, "\n".join(dead)
 
 
-def test_a_document_that_is_cited_exists():
+def test_cited_documents_exist():
     dangling = []
     for path in (*DOCUMENTS, *PYTHON, *OTHERS):
         text = said_in(path) if path.suffix == ".py" else path.read_text()
@@ -102,7 +102,7 @@ def test_a_document_that_is_cited_exists():
     assert not dangling, "\n".join(dangling)
 
 
-def test_a_section_that_is_cited_exists():
+def test_cited_sections_exist():
     """``docs/design/storage.md, "Upload"``"""
     dangling = []
     for path in PYTHON:
@@ -133,7 +133,7 @@ def test_the_first_pages_are_short():
     assert lines["ARCHITECTURE.md"] <= 130
 
 
-def test_decisions_have_numbers_of_their_own_and_say_why():
+def test_decisions_have_unique_numbers_and_reasons():
     found = sorted((SOURCE / "docs" / "design" / "decisions").glob("[0-9]*.md"))
     assert len({path.name[:3] for path in found}) == len(found)
     for path in found:
@@ -151,7 +151,7 @@ def defined_in(place: Path) -> frozenset[str]:
     return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))
 
 
-def test_a_file_of_the_code_that_is_named_exists():
+def test_named_source_files_exist():
     missing = []
     for path in DOCUMENTS:
         for name in re.findall(r"`([\w.]+/[\w./-]*)(?:::\w+)?`", without_code(path.read_text())):
@@ -161,7 +161,7 @@ def test_a_file_of_the_code_that_is_named_exists():
     assert not missing, "\n".join(missing)
 
 
-def test_a_function_that_is_named_with_its_file_exists():
+def test_named_functions_exist_in_their_file():
     """```registry/tags.py`, `point` ``"""
     missing = []
     for path in DOCUMENTS:
@@ -179,7 +179,7 @@ def test_each_answer_of_the_orientation_begins_with_its_place():
 
 
 # ── The console ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_words_in_italics_are_those_of_the_console():
+def test_words_in_italics_are_texts_of_the_console():
     """*Recovery* in a guide is what a person reads on a page."""
     catalogue = polib.pofile(str(SOURCE / "console" / "locale" / "ko" / "LC_MESSAGES" / "django.po"))
     known = {entry.msgid for entry in catalogue}

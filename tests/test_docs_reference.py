@@ -109,7 +109,7 @@ def calls() -> Iterator[tuple[str, list[str]]]:
                 yield path.name, list(itertools.takewhile(lambda word: word not in {">", "|", "&&"}, words))
 
 
-def test_every_call_of_a_command_can_be_read():
+def test_every_documented_command_line_is_valid():
     apps = get_commands()
     checked = 0
     for page, (name, *arguments) in calls():
@@ -145,7 +145,7 @@ def test_every_error_has_its_row():
 
 
 # ── Roles ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_table_of_roles_is_the_policy():
+def test_table_of_roles_matches_the_policy():
     text = (REFERENCE / "roles.md").read_text().split("\n\n| action |")[0]
     actions = [
         access.Action(cell.strip()) for cell in re.search(r"^\| role \|(.*)\|$", text, re.MULTILINE)[1].split("|")

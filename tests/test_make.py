@@ -43,7 +43,7 @@ def test_all_groups_are_run(tmp_path):
     ("failing", "said"),
     [(["not real"], "plain postgresql"), (["real and not alone"], "plain real postgresql"), (["-m alone"], "alone")],
 )
-def test_a_group_that_fails_does_not_keep_the_next_from_running(tmp_path, failing, said):
+def test_failed_group_does_not_stop_the_next_one(tmp_path, failing, said):
     result, calls = make_test(tmp_path, *failing)
     assert len(calls) == 4
     assert f"These groups of tests failed: {said} (" in result.output

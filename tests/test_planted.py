@@ -37,12 +37,12 @@ def test_each_defect_can_be_planted_and_its_tests_exist(bug, tmp_path):
         assert not name or name.partition("[")[0] in functions_of(file), f"there is no {test}"
 
 
-def test_no_two_defects_have_one_name():
+def test_names_of_defects_are_unique():
     assert len({bug.name for bug in BUGS}) == len(BUGS)
 
 
 @pytest.mark.parametrize("source", ["", "here and here"])
-def test_a_text_that_does_not_stand_exactly_once_is_an_error(tmp_path, source):
+def test_text_that_occurs_not_exactly_once_is_an_error(tmp_path, source):
     (tmp_path / "file.py").write_text(source)
     with pytest.raises(Rotten, match=r"file\.py"):
         Change("file.py", "here", "there").apply(tmp_path)

@@ -34,14 +34,14 @@ def test_each_statement_names_a_test(number):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_each_test_that_is_named_exists(name):
+def test_named_tests_exist(name):
     path, _, test = name.partition("::")
     assert (SOURCE / path).is_file()
     if test:
         assert test in names_in(path)
 
 
-def test_what_is_named_elsewhere_in_the_project_exists():
+def test_statements_named_elsewhere_exist():
     """Comments of tests point to statements by number."""
     for path in (SOURCE / "tests").rglob("*.py"):
         for numbers in re.findall(r"security\.md (\d+(?:, \d+)*)", path.read_text()):

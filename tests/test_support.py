@@ -45,7 +45,7 @@ def test_a_form_sends_what_a_browser_sends(page):
 
 
 @pytest.mark.parametrize("fields", [{"role": "owner"}, {"tag": "3"}, {"act": "push"}, {"csrf": "2"}, {"off": "x"}])
-def test_a_form_refuses_what_it_does_not_offer(page, fields):
+def test_form_refuses_values_that_it_does_not_offer(page, fields):
     with pytest.raises(AssertionError, match="the form to"):
         page.form("csrf").filled(**fields)
 
@@ -57,7 +57,7 @@ def test_a_page_without_such_a_form_or_table_is_an_error(page):
         page.table("Tag", "Pushed")
 
 
-def test_texts_links_and_tables_are_those_that_can_be_read(page):
+def test_page_has_the_visible_texts_links_and_tables(page):
     assert (page.title, page.headings) == ("Tags", ["Tags of app"])
     assert page.table("Tag") == [{"Tag": "1", "Size": "2 MB"}]
     assert page.row_links == ["/projects/demo/-/1"]
@@ -104,13 +104,13 @@ def test_tests_connect_to_loopback():
         "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl",
     ],
 )
-def test_a_secret_in_a_log_is_found(lines_with_secrets, secret):
+def test_secret_in_a_log_is_detected(lines_with_secrets, secret):
     logging.getLogger("registry.access").warning("GET %s 200", secret)
     assert len(lines_with_secrets) == 1
     assert secrets_in([*lines_with_secrets, f"first key: {secret}"]) == lines_with_secrets
     lines_with_secrets.clear()
 
 
-def test_the_route_of_a_secret_link_is_none(lines_with_secrets):
+def test_route_of_a_secret_link_is_not_reported(lines_with_secrets):
     logging.getLogger("registry.access").warning("GET /password/new/<str:uid>/<str:token> 200")
     assert lines_with_secrets == []

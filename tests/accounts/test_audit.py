@@ -109,7 +109,7 @@ def fail(email: str, address: str = "198.51.100.7") -> None:
     audit.record_failed_sign_in(email, address=address, client="console, test/1")
 
 
-def test_many_failures_of_an_address_are_one_row_with_a_count(acme, world):
+def test_many_failures_of_an_address_share_one_row_with_a_count(acme, world):
     for _ in range(40):
         fail("Owner@acme.test")
     (event,) = AuditEvent.objects.filter(organization=acme)
@@ -159,7 +159,7 @@ def mailing(monkeypatch, django_capture_on_commit_callbacks):
     return lambda: django_capture_on_commit_callbacks(execute=True)
 
 
-def test_all_other_owners_are_told_of_a_new_one(acme, world, mailing, mailoutbox):
+def test_other_owners_are_told_of_a_new_owner(acme, world, mailing, mailoutbox):
     """The acting owner is told as well: another person may have used their session."""
     with mailing():
         organizations.add_user(acme, "second@acme.test", role=OrganizationRole.OWNER, by=BY)

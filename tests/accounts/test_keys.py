@@ -70,20 +70,20 @@ def test_a_key_needs_a_name(world, name):
         keys.create(world.stranger.user, name)
 
 
-def test_a_key_is_not_made_to_be_over(world):
+def test_new_key_cannot_expire_in_the_past(world):
     for moment in (timezone.now(), timezone.now() - timedelta(days=1)):
         with pytest.raises(Refusal, match="has passed"):
             keys.create(world.stranger.user, "late", expires_at=moment)
 
 
-def test_two_keys_of_one_identifier_cannot_be(world):
+def test_key_identifiers_are_unique(world):
     first = world.stranger.key
     with pytest.raises(IntegrityError), transaction.atomic():
         AccessKey.objects.create(user=world.viewer.user, identifier=first.identifier, secret_hash="0" * 64)
 
 
 # ── Used ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_key_opens_in_one_query(world, django_assert_num_queries):
+def test_authenticating_a_key_costs_one_query(world, django_assert_num_queries):
     with django_assert_num_queries(1):
         key = authenticate(world.member.key.identifier, world.member.secret)
         actor = keys.actor(key, address="10.0.0.9", client="test/1")
@@ -107,7 +107,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("state", ENDS)
-def test_an_ended_key_says_how_it_ended_to_its_holder(world, state):
+def test_holder_of_an_ended_key_is_told_why_it_ended(world, state):
     key, secret = world.member.key, world.member.secret
     assert AccessKey.objects.alive().filter(pk=key.pk).exists()
     ENDS[state](key)
@@ -151,7 +151,7 @@ def test_revoking_one_key_leaves_the_others(world):
 
 
 # ── Limits, as docker meets them ─────────────────────────────────────────────────────────────────────────────────────
-def test_a_pull_only_key_pulls_and_is_told_why_it_does_not_push(world, docker):
+def test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason(world, docker):
     image = docker("owner").push("web/app", "1.0")
     client = DockerClient(make_key(world.owner.user, "ci", pull_only=True))
     assert client.pull("web/app", "1.0")[0] == image.manifest
@@ -167,7 +167,7 @@ def test_a_pull_only_key_pulls_and_is_told_why_it_does_not_push(world, docker):
     client.post("missing/app/blobs/uploads/", 404)
 
 
-def test_a_pull_only_key_tells_no_more_than_its_holder_may_know(world):
+def test_pull_only_key_reveals_no_repository_that_its_holder_may_not_see(world):
     client = DockerClient(make_key(world.stranger.user, "ci", pull_only=True))
     client.get("web/app/tags/list", 404)
     client.post("web/app/blobs/uploads/", 404)
@@ -188,7 +188,7 @@ def test_key_limited_to_a_project_gives_no_role_in_another_project(world, docker
     assert client.get("_catalog", 200).json()["repositories"] == ["demo/public/app", "lab/secret/app"]
 
 
-def test_a_key_vanishes_with_its_project(world):
+def test_key_of_a_deleted_project_is_refused(world):
     lab = world.projects["lab"]
     persona = make_key(world.owner.user, "lab", project=lab)
     world.repository("secret").delete()
@@ -231,7 +231,7 @@ def is_write(sql: str) -> bool:
     return sql.split(None, 1)[0] in {"INSERT", "UPDATE", "DELETE"}
 
 
-def test_last_used_is_gathered_without_a_write_and_written_by_the_flusher(world, docker):
+def test_last_used_is_kept_in_memory_until_the_flusher_writes_it(world, docker):
     docker("member").push("web/app", "1.0")
     client = DockerClient(make_key(world.viewer.user, "ci"), address="192.0.2.7")
     key = client.persona.key
@@ -254,7 +254,7 @@ def test_last_used_is_gathered_without_a_write_and_written_by_the_flusher(world,
     assert [query["sql"] for query in queries if is_write(query["sql"])] == []  # once a minute is enough
 
 
-def test_last_used_says_who_and_from_where(world):
+def test_last_used_has_client_and_address(world):
     client = DockerClient(world.viewer, address="192.0.2.7")
     client.raw("GET", "/v2/", headers=client.basic() | {"User-Agent": "docker/" + "9" * 300})
     keys.last_used.flush()
@@ -264,7 +264,7 @@ def test_last_used_says_who_and_from_where(world):
     assert len(key.last_used_client) == 200
 
 
-def test_a_wrong_secret_is_no_use(world):
+def test_wrong_secret_does_not_count_as_a_use(world):
     with pytest.raises(guesses.WrongCredentials):
         authenticate(world.viewer.key.identifier, "wrong")
     keys.last_used.flush()
@@ -280,7 +280,7 @@ def test_older_last_used_time_of_another_process_changes_nothing(world):
     assert (key.last_used_at, key.last_used_address) == (later, "192.0.2.1")
 
 
-def test_a_key_that_was_deleted_meanwhile_disturbs_no_flush(world, caplog):
+def test_flush_ignores_deleted_keys(world, caplog):
     authenticate(world.viewer.key.identifier, world.viewer.secret)
     authenticate(world.member.key.identifier, world.member.secret)
     world.viewer.key.delete()
@@ -300,7 +300,7 @@ def test_unknown_and_known_keys_are_refused_in_the_same_words(world):
     assert len(said) == 1
 
 
-def test_a_failure_is_kept_without_what_was_typed(world):
+def test_failure_is_stored_without_the_typed_text(world):
     """People type their password into the field for the name."""
     with pytest.raises(guesses.WrongCredentials):
         authenticate("my very own password", "wrong")
@@ -309,7 +309,7 @@ def test_a_failure_is_kept_without_what_was_typed(world):
     assert (len(failure.account), failure.address) == (64, "10.0.0.9")
 
 
-def test_failures_are_forgotten_when_they_no_longer_count(world):
+def test_old_failures_are_deleted(world):
     for address in ("10.0.0.1", "10.0.0.2"):
         with pytest.raises(guesses.WrongCredentials):
             authenticate("KCRKX", "wrong", address=address)
@@ -318,7 +318,7 @@ def test_failures_are_forgotten_when_they_no_longer_count(world):
     assert SignInFailure.objects.get().address == "10.0.0.2"
 
 
-def test_the_wait_is_until_the_tenth_latest_failure_is_old(world):
+def test_block_ends_when_the_tenth_latest_failure_expires(world):
     now = timezone.now()
     for minutes in range(10):
         SignInFailure.objects.create(
@@ -333,7 +333,7 @@ def test_the_wait_is_until_the_tenth_latest_failure_is_old(world):
     assert 90 < refused.value.seconds <= 121  # 300 - 9 * 20
 
 
-def test_a_right_secret_is_let_in_whatever_failed_in_its_network_or_for_its_account(world):
+def test_right_secret_is_accepted_despite_failures_of_its_network_and_account(world):
     """A CI job repeats a key that was deleted: all others behind its address go on."""
     stale = (*[("KCRKAAAAAAAAAAAAAAAA", "stale")] * 8, *[(world.member.key.identifier, "stale")] * 12)
     said = []
@@ -355,7 +355,7 @@ def test_a_right_secret_costs_one_query_in_a_network_with_many_failures(world, d
 
 
 @pytest.mark.parametrize("identifier", ["", "KCRKAAAAAAAAAAAAAAAA", "member@acme.test"])
-def test_an_empty_secret_is_no_guess(world, identifier):
+def test_empty_secret_is_not_counted_as_a_guess(world, identifier):
     """A script whose variable has no value."""
     for _ in range(12):
         with pytest.raises(guesses.WrongCredentials, match="the secret is empty"):

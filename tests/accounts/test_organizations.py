@@ -24,13 +24,13 @@ from tests.support import PASSWORD
 
 
 @pytest.mark.parametrize("name", ["a", "", "x" * 65, "a b", "acme!", "ácme", "a/b", "--", "acme\n", "__"])
-def test_names_that_no_organization_has(db, name):
+def test_invalid_organization_names_are_refused(db, name):
     with pytest.raises(Refusal, match="2 to 64 letters"):
         organizations.create_organization(name)
 
 
 @pytest.mark.parametrize("name", ["ab", "Acme", "acme-2", "a_b", "x" * 64, "42"])
-def test_an_organization_is_made_once(db, name):
+def test_organization_is_created_once(db, name):
     first, created = organizations.create_organization(name, "Acme Inc.")
     again, created_again = organizations.create_organization(name, "Another name")
     assert (created, created_again) == (True, False)
@@ -38,7 +38,7 @@ def test_an_organization_is_made_once(db, name):
     assert organizations.find_organization(name) == first
 
 
-def test_a_project_is_made_once_and_its_id_is_unique_in_the_installation(world):
+def test_project_is_created_once_and_its_id_is_unique_in_the_installation(world):
     acme, other = Organization.objects.get(name="acme"), Organization.objects.get(name="other")
     project, created = projects.create(SYSTEM, acme, "shop", display_name="The shop")
     again, created_again = projects.create(SYSTEM, acme, "shop", display_name="Another")
@@ -57,7 +57,7 @@ def test_missing_organizations_projects_and_users_are_refused_with_a_reason(db):
         organizations.find_user("nobody@acme.test")
 
 
-def test_a_user_is_one_person_however_the_address_is_written(world):
+def test_spellings_of_an_address_are_one_user(world):
     acme = Organization.objects.get(name="acme")
     user, created = organizations.add_user(acme, "Mina@Acme.test", name="Mina")
     again, created_again = organizations.add_user(acme, "mina@acme.TEST", name="Somebody else")
@@ -66,13 +66,13 @@ def test_a_user_is_one_person_however_the_address_is_written(world):
     assert organizations.find_user("MINA@acme.test") == user
 
 
-def test_a_new_user_without_a_password_has_none(world):
+def test_user_created_without_a_password_has_no_usable_password(world):
     user, _ = organizations.add_user(Organization.objects.get(name="acme"), "mina@acme.test")
     assert not user.has_usable_password()
     assert not user.check_password("")
 
 
-def test_a_user_who_is_there_keeps_their_password(world):
+def test_existing_user_keeps_the_password(world):
     acme = Organization.objects.get(name="acme")
     organizations.add_user(acme, "mina@acme.test", password=PASSWORD)
     organizations.add_user(acme, "mina@acme.test", password="another good password")
@@ -82,7 +82,7 @@ def test_a_user_who_is_there_keeps_their_password(world):
 @pytest.mark.parametrize(
     "email", ["", "mina", "mina@", "@acme.test", "mina@acme", "mina acme@acme.test", "a@b.test\n", "a\0@b.test"]
 )
-def test_addresses_that_are_none(world, email):
+def test_invalid_addresses_are_refused(world, email):
     with pytest.raises(Refusal, match=r"(?i)valid email"):
         organizations.add_user(Organization.objects.get(name="acme"), email)
 
@@ -97,7 +97,7 @@ def test_addresses_that_are_none(world, email):
         ("", "too short"),
     ],
 )
-def test_weak_passwords_are_refused_and_leave_nobody_behind(world, password, words):
+def test_user_with_a_weak_password_is_not_created(world, password, words):
     with pytest.raises(Refusal, match=words):
         organizations.add_user(Organization.objects.get(name="acme"), "mina@acme.test", password=password)
     assert not User.objects.filter(email="mina@acme.test").exists()
@@ -144,7 +144,7 @@ def test_outsiders_get_no_role_in_a_project(world):
 
 
 # ── Roles on single repositories ─────────────────────────────────────────────────────────────────────────────────────
-def test_a_role_on_a_repository_is_exactly_one(world):
+def test_user_has_one_role_on_a_repository(world):
     web, user = world.repository("web"), world.stranger.user
     assert repositories.role_of(web, user) is None
     for role in (RepositoryRole.VIEWER, RepositoryRole.MEMBER, RepositoryRole.VIEWER):
@@ -170,12 +170,12 @@ def test_role_on_a_repository_is_refused_when_the_project_role_gives_more(world,
         repositories.set_role(SYSTEM, world.repository("web"), world.people[name].user, RepositoryRole.MEMBER)
 
 
-def test_a_user_of_another_organization_is_given_nothing(world):
+def test_user_of_another_organization_gets_no_role(world):
     with pytest.raises(errors.Denied, match="is not in the organization acme"):
         repositories.set_role(SYSTEM, world.repository("web"), world.outsider.user, RepositoryRole.VIEWER)
 
 
-def test_rights_vanish_with_the_repository_and_with_the_person(world):
+def test_roles_are_deleted_with_the_repository_and_with_the_user(world):
     repositories.set_role(SYSTEM, world.repository("fixed"), world.stranger.user, RepositoryRole.MEMBER)
     Event.objects.filter(repository=world.repository("fixed")).delete()
     world.repository("fixed").delete()

@@ -68,13 +68,13 @@ def test_wrong_password_does_not_tell_whether_the_account_exists(with_password, 
         passwords.authenticate(email, password, address="10.0.0.9")
 
 
-def test_an_inactive_user_has_no_password(with_password):
+def test_password_of_an_inactive_user_is_refused(with_password):
     User.objects.filter(pk=with_password.pk).update(is_active=False)
     with pytest.raises(guesses.WrongCredentials, match="wrong e-mail address or password"):
         passwords.authenticate(with_password.email, PASSWORD, address="10.0.0.9")
 
 
-def test_long_passwords_count_to_their_last_letter(world):
+def test_long_passwords_are_compared_in_full(world):
     """CVE-2024-9683: a password was cut at 72 bytes."""
     user = world.member.user
     user.set_password("p" * 100 + "a")
@@ -84,7 +84,7 @@ def test_long_passwords_count_to_their_last_letter(world):
     assert passwords.authenticate(user.email, "p" * 100 + "a", address="10.0.0.9") == user
 
 
-def test_wrong_keys_of_a_network_keep_no_password_out(with_password):
+def test_wrong_keys_do_not_block_passwords_of_their_network(with_password):
     for number in range(12):
         with pytest.raises((guesses.WrongCredentials, guesses.TooManyFailures)):
             authenticate(f"KCRK{number}", "wrong")
@@ -92,7 +92,7 @@ def test_wrong_keys_of_a_network_keep_no_password_out(with_password):
     assert outcome(with_password.email, PASSWORD) == "right"
 
 
-def test_wrong_passwords_of_a_network_keep_passwords_out_and_no_key(with_password, world):
+def test_wrong_passwords_block_passwords_but_no_keys_of_their_network(with_password, world):
     for number in range(10):
         assert outcome(f"nobody{number}@acme.test", "wrong") == "WrongCredentials"
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
@@ -100,14 +100,14 @@ def test_wrong_passwords_of_a_network_keep_passwords_out_and_no_key(with_passwor
     assert outcome(with_password.email, PASSWORD, "10.0.0.8") == "right"
 
 
-def test_passwords_given_to_the_registry_count_as_passwords_of_the_network(with_password):
+def test_wrong_passwords_at_the_registry_count_for_the_network(with_password):
     for number in range(10):
         with pytest.raises(guesses.WrongCredentials):
             authenticate(f"nobody{number}@acme.test", "wrong")
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
 
 
-def test_the_right_console_password_at_the_registry_is_no_guess(with_password):
+def test_right_console_password_at_the_registry_is_not_counted_as_a_guess(with_password):
     """A CI job logs in with it all night: its people still sign in from there."""
     for _ in range(12):
         with pytest.raises(guesses.WrongCredentials, match="console password is not accepted"):
@@ -132,7 +132,7 @@ def test_passwords_are_hashed_with_argon2(with_password):
         ("unix:/run/kcr", "unix:/run/kcr", "unix:/run/kcr"),
     ],
 )
-def test_what_an_address_is_counted_as(db, address, network, block):
+def test_addresses_are_counted_by_network(db, address, network, block):
     attempt = guesses.begin("stranger@acme.test", address)
     assert (attempt.address, attempt.block) == (network, block)
 
@@ -171,7 +171,7 @@ def guess_from_everywhere(email: str, times: int = 12) -> list[str]:
     return [outcome(email, "wrong", f"10.1.0.{number}") for number in range(times)]
 
 
-def test_an_account_under_attack_opens_for_known_browsers_only(with_password, world):
+def test_attacked_account_accepts_known_browsers_only(with_password, world):
     known = passwords.remember(with_password, "")
     email = with_password.email
     assert guess_from_everywhere(email) == ["WrongCredentials"] * 10 + ["TooManyForAccount"] * 2
@@ -198,7 +198,7 @@ def test_guesses_at_the_registry_count_for_the_account(with_password):
     assert outcome(with_password.email, PASSWORD, "10.2.0.1") == "TooManyForAccount"
 
 
-def test_a_known_browser_guesses_ten_times_and_shuts_out_no_other(with_password):
+def test_known_browser_has_ten_guesses_and_does_not_block_other_browsers(with_password):
     one, other = passwords.remember(with_password, ""), passwords.remember(with_password, "")
     said = [outcome(with_password.email, "wrong", "10.0.0.9", one) for _ in range(12)]
     assert said == ["WrongCredentials"] * 10 + ["TooManyFailures"] * 2
@@ -207,7 +207,7 @@ def test_a_known_browser_guesses_ten_times_and_shuts_out_no_other(with_password)
     assert outcome(with_password.email, PASSWORD, "10.0.0.9") == "right"
 
 
-def test_a_browser_is_a_stranger_after_the_password_has_changed(with_password):
+def test_password_change_makes_browsers_unknown(with_password):
     known = passwords.remember(with_password, "")
     passwords.set_new(with_password, NEW)
     guess_from_everywhere(with_password.email)
@@ -215,7 +215,7 @@ def test_a_browser_is_a_stranger_after_the_password_has_changed(with_password):
     assert outcome(with_password.email, NEW, "10.2.0.1", passwords.remember(with_password, known)) == "right"
 
 
-def test_a_browser_knows_its_last_users(with_password, world):
+def test_browser_remembers_its_last_users(with_password, world):
     people = [world.people[name].user for name in ("admin", "owner", "reader", "viewer", "pusher")]
     browser = passwords.remember(with_password, "")
     for person in people[:4]:
@@ -226,7 +226,7 @@ def test_a_browser_knows_its_last_users(with_password, world):
     assert len(browser) < 1_000
 
 
-def test_a_secret_key_that_was_replaced_makes_no_stranger(with_password, settings):
+def test_browsers_stay_known_after_a_new_installation_secret(with_password, settings):
     known = passwords.remember(with_password, "")
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = (
         "another secret key of 40 characters, 9876",
@@ -248,7 +248,7 @@ def fail_from(address: str, times: int = 10) -> None:
         guesses.begin(f"nobody{number}@acme.test", address)
 
 
-def test_an_account_is_let_in_where_it_signed_in_lately(with_password):
+def test_account_may_sign_in_from_a_network_of_a_recent_sign_in(with_password):
     """Colleagues behind the same address typed ten wrong passwords."""
     sign_in_from(with_password, "10.0.0.9")
     sign_in_from(with_password, "2001:db8:1:1::7")
@@ -262,7 +262,7 @@ def test_an_account_is_let_in_where_it_signed_in_lately(with_password):
         assert outcome(with_password.email, PASSWORD, address) == expected
 
 
-def test_an_account_that_signed_in_there_long_ago_or_never_is_not(with_password, world):
+def test_account_is_blocked_in_a_network_without_a_recent_sign_in(with_password, world):
     sign_in_from(with_password, "10.0.0.9", days=31)
     sign_in_from(world.admin.user, "10.0.0.9")
     audit.record_failed_sign_in(with_password.email, address="10.0.0.9", client="")
@@ -270,14 +270,14 @@ def test_an_account_that_signed_in_there_long_ago_or_never_is_not(with_password,
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
 
 
-def test_a_refusal_does_not_tell_which_accounts_sign_in_from_there(with_password):
+def test_refusal_does_not_tell_which_accounts_sign_in_from_the_network(with_password):
     sign_in_from(with_password, "10.0.0.9")
     fail_from("10.0.0.9")
     said = {outcome(email, "wrong") for email in (with_password.email, "nobody@acme.test") for _ in range(12)}
     assert said == {"TooManyFailures"}
 
 
-def test_where_an_account_signed_in_it_is_guessed_at_ten_times(with_password):
+def test_account_has_ten_guesses_in_a_network_of_a_recent_sign_in(with_password):
     sign_in_from(with_password, "10.0.0.9")
     fail_from("10.0.0.9")
     for _ in range(10):
@@ -285,7 +285,7 @@ def test_where_an_account_signed_in_it_is_guessed_at_ten_times(with_password):
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
 
 
-def test_a_network_has_a_limit_for_accounts_that_signed_in_there_too(with_password):
+def test_network_limit_applies_to_accounts_with_a_recent_sign_in(with_password):
     sign_in_from(with_password, "10.0.0.9")
     for number in range(guesses.ALLOWED_AT_HOME - 1):
         guesses.begin(f"nobody{number}@acme.test", "10.0.0.9", is_at_home=True)
@@ -294,7 +294,7 @@ def test_a_network_has_a_limit_for_accounts_that_signed_in_there_too(with_passwo
     assert outcome(with_password.email, PASSWORD) == "TooManyFailures"
 
 
-def test_the_current_password_of_a_profile_is_counted(with_password):
+def test_wrong_current_passwords_in_the_profile_are_counted(with_password):
     for _ in range(10):
         with pytest.raises(guesses.WrongCredentials):
             passwords.change(with_password, "wrong", NEW)
@@ -312,7 +312,7 @@ def test_a_right_password_leaves_no_failure(with_password):
 
 
 # ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_of_a_burst_no_more_than_the_limit_are_looked_at(with_password, monkeypatch):
+def test_burst_of_attempts_checks_no_more_passwords_than_the_limit(with_password, monkeypatch):
     """Each attempt begins while all before it are still looked at."""
     looked_at, said = [], []
 
@@ -329,7 +329,7 @@ def test_of_a_burst_no_more_than_the_limit_are_looked_at(with_password, monkeypa
     assert SignInFailure.objects.count() == guesses.ALLOWED, "what was not looked at is not counted"
 
 
-def test_attempts_that_find_room_at_the_same_moment_do_not_all_take_it(with_password, monkeypatch):
+def test_simultaneous_attempts_do_not_exceed_the_limit(with_password, monkeypatch):
     """Ten others have counted and not yet written when this one counts."""
     count = guesses._count
 
@@ -350,7 +350,7 @@ def hurried(monkeypatch):
     monkeypatch.setattr(passwords, "_places", places)
 
 
-def test_strangers_leave_a_place_to_known_browsers(with_password, world, hurried):
+def test_unknown_browsers_leave_a_place_to_known_browsers(with_password, world, hurried):
     known, places = passwords.remember(with_password, ""), passwords._places
     with places.take("a", is_stranger=True), places.take("b", is_stranger=True):
         assert outcome(with_password.email, PASSWORD) == "Busy"
@@ -361,7 +361,7 @@ def test_strangers_leave_a_place_to_known_browsers(with_password, world, hurried
     assert not SignInFailure.objects.exists(), "what was not looked at is not counted"
 
 
-def test_every_look_takes_a_place(with_password, hurried):
+def test_every_password_check_takes_a_place(with_password, hurried):
     """Each takes 100 MB for a moment."""
     places, email = passwords._places, with_password.email
     known = passwords.remember(with_password, "")
@@ -389,7 +389,7 @@ def test_one_account_takes_one_place(with_password, hurried):
         assert outcome("nobody@acme.test", "wrong") == "WrongCredentials"
 
 
-def test_who_waits_gets_the_place_that_becomes_free(with_password, monkeypatch):
+def test_waiting_attempt_gets_the_freed_place(with_password, monkeypatch):
     places = passwords.Places(1, 1)
     monkeypatch.setattr(passwords, "_places", places)
     order: list[str] = []
@@ -407,7 +407,7 @@ def test_who_waits_gets_the_place_that_becomes_free(with_password, monkeypatch):
     assert order == ["first", "second"]
 
 
-def test_only_one_module_looks_at_passwords():
+def test_only_one_module_checks_passwords():
     """And only it, and the manager that makes users for commands, sets them."""
     found = set()
     for folder in ("accounts", "console", "registry", "scanning"):

@@ -44,7 +44,7 @@ def test_a_copy_of_the_database_opens_no_session(signed_in):
         assert browser(text[:32]).get("/profile").status_code == 302
 
 
-def test_the_key_of_a_session_changes_when_somebody_signs_in_and_the_former_row_goes(world):
+def test_sign_in_changes_the_session_key_and_deletes_the_former_row(world):
     client = browser()
     session = client.session
     session["next"] = "x"

@@ -43,7 +43,7 @@ def new_process() -> None:
 
 
 # ── What a token says ────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_token_says_what_it_was_told(signing):
+def test_token_carries_the_issued_claims(signing):
     actor = Actor(
         user_id=3, key_id=4, key_expires_at=5.5, label="mina@acme.test", pull_only=True, project_id=6, is_system=False
     )
@@ -73,7 +73,7 @@ def test_no_token_is_issued_for_the_system(signing):
         tokens.issue(SYSTEM, SERVICE, [])
 
 
-def test_a_token_allows_what_it_names_and_nothing_like_it(signing):
+def test_token_allows_exactly_the_named_scopes(signing):
     token = tokens.verify(tokens.issue(ANONYMOUS, SERVICE, GRANTS), SERVICE)
     assert token.allows("repository", "web/app", "pull")
     assert token.allows("registry", "catalog", "*")
@@ -89,7 +89,7 @@ def test_a_token_allows_what_it_names_and_nothing_like_it(signing):
         assert not token.allows(type_, name, action)
 
 
-def test_a_token_lives_a_quarter_of_an_hour(signing, monkeypatch):
+def test_token_expires_after_fifteen_minutes(signing, monkeypatch):
     text = tokens.issue(ANONYMOUS, SERVICE, [])
     now = time.time()
     assert tokens.verify(text, SERVICE)
@@ -99,7 +99,7 @@ def test_a_token_lives_a_quarter_of_an_hour(signing, monkeypatch):
     assert tokens.LIFETIME.total_seconds() == 15 * 60
 
 
-def test_a_token_that_was_seen_before_is_still_for_one_service_only(signing):
+def test_cached_token_is_refused_by_another_service(signing):
     text = tokens.issue(ANONYMOUS, SERVICE, [])
     assert tokens.verify(text, SERVICE)
     for service in ("another.example.com", "", SERVICE + ":443", SERVICE.upper()):
@@ -109,7 +109,7 @@ def test_a_token_that_was_seen_before_is_still_for_one_service_only(signing):
 
 @hypothesis_settings(max_examples=150, deadline=None, database=None)
 @given(data=st.data())
-def test_no_letter_of_a_token_can_be_changed(signing, data):
+def test_changed_letter_of_a_token_is_refused(signing, data):
     text = tokens.issue(ANONYMOUS, SERVICE, GRANTS)
     place = data.draw(st.integers(0, len(text) - 2))  # the last letter holds bits that are not used
     letter = data.draw(st.sampled_from("ABCxyz019-_.= ~"))
@@ -123,14 +123,14 @@ def test_no_letter_of_a_token_can_be_changed(signing, data):
 @example(text="e30")  # {}
 @example(text="W10")  # []
 @given(text=st.text() | st.binary().map(lambda data: data.decode("latin-1")))
-def test_no_text_is_a_token_by_chance(signing, text):
+def test_random_text_is_not_accepted_as_a_token(signing, text):
     for candidate in (text, f"{text}.{text}", f"{text}.{text}.{text}"):
         with pytest.raises(tokens.InvalidToken):
             tokens.verify(candidate, SERVICE)
 
 
 # ── Signing keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_first_token_makes_the_first_key(db):
+def test_first_token_creates_the_first_key(db):
     SigningKey.objects.all().delete()
     new_process()
     text = tokens.issue(ANONYMOUS, SERVICE, [])
@@ -163,7 +163,7 @@ def test_rotation_signs_with_a_new_key_and_honours_the_old_one(signing):
         assert tokens.verify(text, SERVICE)
 
 
-def test_a_process_learns_of_a_key_that_another_one_made(signing):
+def test_process_reads_a_key_created_by_another_process(signing):
     """A token of the new key comes to a process that has only read the old one."""
     tokens.issue(ANONYMOUS, SERVICE, [])
     known = tokens._keys
@@ -177,7 +177,7 @@ def test_a_process_learns_of_a_key_that_another_one_made(signing):
     assert tokens.verify(text, SERVICE)
 
 
-def test_a_busy_process_signs_with_the_new_key_before_long(signing):
+def test_busy_process_signs_with_the_new_key_after_the_reload_interval(signing):
     old = jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))["kid"]
     new = tokens._new_signing_key().identifier  # by another process
     tokens._keys._loaded_at -= tokens._keys.RELOAD_SECONDS + 1
@@ -198,7 +198,7 @@ def test_a_leaked_key_is_withdrawn_and_the_new_one_signs(signing):
     assert SigningKey.objects.count() == 1
 
 
-def test_another_process_refuses_a_withdrawn_key_within_seconds_for_tokens_that_it_has_seen_too(signing):
+def test_other_process_refuses_cached_tokens_of_a_withdrawn_key_within_seconds(signing):
     text = tokens.issue(ANONYMOUS, SERVICE, [])
     assert tokens.verify(text, SERVICE)
     new = tokens._new_signing_key()  # as replace_signing_keys does it in another process
@@ -209,7 +209,7 @@ def test_another_process_refuses_a_withdrawn_key_within_seconds_for_tokens_that_
         tokens.verify(text, SERVICE)
 
 
-def test_keys_that_no_token_can_need_are_forgotten(signing):
+def test_keys_older_than_any_token_are_deleted(signing):
     ancient = SigningKey.objects.get()
     SigningKey.objects.update(created_at=timezone.now() - 3 * tokens.SIGNING_KEY_LIFETIME)
     text = tokens.issue(ANONYMOUS, SERVICE, [])
@@ -219,7 +219,7 @@ def test_keys_that_no_token_can_need_are_forgotten(signing):
     assert not SigningKey.objects.filter(pk=ancient.pk).exists()
 
 
-def test_the_monthly_rotation_waits_for_its_month(signing):
+def test_rotation_happens_at_most_once_a_month(signing):
     assert not tokens.rotate_signing_key(only_if_due=True)
     SigningKey.objects.update(created_at=timezone.now() - tokens.SIGNING_KEY_LIFETIME - timedelta(minutes=1))
     assert tokens.rotate_signing_key(only_if_due=True)
@@ -227,7 +227,7 @@ def test_the_monthly_rotation_waits_for_its_month(signing):
     assert SigningKey.objects.count() == 2
 
 
-def test_a_token_of_a_key_that_is_gone_is_none(signing):
+def test_token_of_a_deleted_key_is_refused(signing):
     text = tokens.issue(ANONYMOUS, SERVICE, [])
     SigningKey.objects.all().delete()
     new_process()
@@ -250,7 +250,7 @@ def test_a_new_installation_secret_reads_keys_of_the_old_one(signing, settings):
     assert tokens.verify(tokens.issue(ANONYMOUS, SERVICE, []), SERVICE)
 
 
-def test_the_algorithm_is_one(signing):
+def test_tokens_are_signed_with_eddsa(signing):
     header = jwt.get_unverified_header(tokens.issue(ANONYMOUS, SERVICE, []))
     assert header == {"alg": "EdDSA", "typ": "JWT", "kid": SigningKey.objects.get().identifier}
     assert json.loads(json.dumps(header)) == header
@@ -261,7 +261,7 @@ def redeem(token: str, service: str = SERVICE):
     return tokens.redeem_refresh(token, service, address="10.0.0.9", client="test/1")
 
 
-def test_a_refresh_token_leads_to_its_key(world):
+def test_refresh_token_returns_its_access_key(world):
     token = tokens.issue_refresh(world.member.key, SERVICE)
     assert token.startswith("kcrr_")
     assert redeem(token) == world.member.key
@@ -281,7 +281,7 @@ def test_a_refresh_token_survives_a_new_installation_secret(world, settings):
         redeem(token)
 
 
-def test_a_refresh_token_of_one_key_dies_with_it_alone(world):
+def test_revoking_a_key_ends_only_its_refresh_tokens(world):
     other = make_key(world.member.user, "other")
     mine, others = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(other.key, SERVICE)
     keys.revoke(world.member.key)
@@ -291,13 +291,13 @@ def test_a_refresh_token_of_one_key_dies_with_it_alone(world):
 
 
 @pytest.mark.parametrize("token", ["", "kcrr_", "\0", "\udc80", "x" * 100_000, "kcrs_" + "a" * 60])
-def test_what_is_no_refresh_token(world, token):
+def test_malformed_refresh_tokens_are_refused(world, token):
     tokens.issue_refresh(world.member.key, SERVICE)
     with pytest.raises(tokens.InvalidToken):
         redeem(token)
 
 
-def test_refresh_tokens_that_have_run_out_are_forgotten(world):
+def test_expired_refresh_tokens_are_deleted(world):
     old, new = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(world.member.key, SERVICE)
     RefreshToken.objects.filter(token_hash=keys.hash_secret(old)).update(expires_at=timezone.now())
     assert tokens.forget_expired() == 1
@@ -306,7 +306,7 @@ def test_refresh_tokens_that_have_run_out_are_forgotten(world):
     assert redeem(new) == world.member.key
 
 
-def test_of_the_refresh_tokens_of_a_key_the_last_ones_stay(world):
+def test_only_the_latest_refresh_tokens_of_a_key_are_kept(world):
     key = world.member.key
     other = tokens.issue_refresh(key, "another.test")
     of_others = tokens.issue_refresh(world.viewer.key, SERVICE)

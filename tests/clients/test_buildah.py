@@ -75,7 +75,7 @@ def test_build_on_an_image_of_the_registry(
     assert layers[1][: len(layers[0])] == layers[0]
 
 
-def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
+def test_push_without_permission_is_refused_with_the_reason(
     home: ContainersHome, registry_server: Server, people: People
 ) -> None:
     reason = registry_server.client(people.reader).request("POST", "/v2/demo/web/buildah-no/blobs/uploads/")
@@ -88,7 +88,7 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
     assert reason.message in refused.errors
 
 
-def test_nobody_pulls_from_a_private_repository_without_login(
+def test_pull_from_a_private_repository_needs_a_login(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People
 ) -> None:
     private, public = (f"{registry_server.host}/demo/{name}/buildah-closed:1" for name in ("web", "public"))

@@ -80,7 +80,7 @@ def test_a_repeated_push_sends_no_layer(
     assert pushed_digest(first) == pushed_digest(second)
 
 
-def test_a_second_image_of_the_repository_takes_the_layers_that_are_there(
+def test_second_image_of_the_repository_reuses_its_layers(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     pusher = logged_in(docker, people.pusher, registry_server.host)
@@ -145,7 +145,7 @@ def test_anyone_pulls_from_a_public_repository(
         assert f"{name}@{digest}" in anyone.image(f"{name}:1")["RepoDigests"]
 
 
-def test_nobody_pulls_from_a_private_repository_without_login(
+def test_pull_from_a_private_repository_needs_a_login(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     reference = f"{registry_server.host}/demo/web/closed:1"
@@ -157,7 +157,7 @@ def test_nobody_pulls_from_a_private_repository_without_login(
     assert re.search("login|log in|unauthorized|denied", refused.errors), refused
 
 
-def test_nobody_pushes_to_a_public_repository_without_login(
+def test_push_to_a_public_repository_needs_a_login(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     assert people
@@ -169,7 +169,7 @@ def test_nobody_pushes_to_a_public_repository_without_login(
 
 
 @pytest.mark.parametrize(("person", "image_name"), [("viewer", "web/looked-at"), ("reader", "public/looked-at")])
-def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
+def test_push_without_permission_is_refused_with_the_reason(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image, person: str, image_name: str
 ) -> None:
     key: AccessKey = getattr(people, person)
@@ -181,7 +181,7 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
     assert f"denied: {reason.message}" in refused.errors
 
 
-def test_a_key_that_may_only_pull(
+def test_pull_only_key_pulls_and_does_not_push(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     name = "demo/web/only-pulled"
@@ -197,7 +197,7 @@ def test_a_key_that_may_only_pull(
     assert f"denied: {reason.message}" in refused.errors
 
 
-def test_docker_takes_its_platform_of_an_index(docker: DockerDaemon, registry_server: Server, people: People) -> None:
+def test_docker_pulls_its_platform_of_an_index(docker: DockerDaemon, registry_server: Server, people: People) -> None:
     index = Index.random("docker index")
     reference = f"{registry_server.host}/demo/web/for-docker:1"
     registry_server.client(people.pusher).push("demo/web/for-docker", index, "1")
@@ -230,7 +230,7 @@ def test_docker_makes_an_index_and_pulls_all_tags(
     assert found == {"amd64": amd64, "arm64": arm64, "all": amd64}
 
 
-def test_a_push_to_a_repository_that_does_not_exist_says_so(
+def test_push_to_a_missing_repository_is_refused_with_the_reason(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     member = logged_in(docker, people.member, registry_server.host)
@@ -241,7 +241,7 @@ def test_a_push_to_a_repository_that_does_not_exist_says_so(
     assert reason.message in refused.errors
 
 
-def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
+def test_stranger_gets_the_same_answer_for_private_and_missing_repositories(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     member = logged_in(docker, people.member, registry_server.host)
@@ -258,7 +258,7 @@ def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
     assert len(answers) == 1, answers
 
 
-def test_a_wrong_secret_is_no_login(docker: DockerDaemon, registry_server: Server, people: People) -> None:
+def test_login_with_a_wrong_secret_fails(docker: DockerDaemon, registry_server: Server, people: People) -> None:
     client = docker.client("forgetful")
 
     refused = client.login(registry_server.host, people.member.id, "wrong", succeeds=False)
@@ -281,7 +281,7 @@ def test_a_revoked_grant_ends_at_the_next_pull(
     leaver("pull", reference, succeeds=False)
 
 
-def test_a_tag_that_may_not_be_overwritten(
+def test_overwriting_a_protected_tag_is_refused(
     docker: DockerDaemon, registry_server: Server, people: People, image: Image
 ) -> None:
     reference = f"{registry_server.host}/demo/fixed/app:1"

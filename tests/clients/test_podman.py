@@ -168,7 +168,7 @@ def test_anyone_pulls_from_a_public_repository_and_lists_its_tags(
     assert re.search(rf"{re.escape(name)}\s+1\b", listed.output), listed
 
 
-def test_nobody_pulls_from_a_private_repository_without_login(
+def test_pull_from_a_private_repository_needs_a_login(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     reference = f"{registry_server.host}/demo/web/podman-closed:1"
@@ -180,7 +180,7 @@ def test_nobody_pulls_from_a_private_repository_without_login(
     assert re.search("unauthorized|log in|denied", refused.errors), refused
 
 
-def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
+def test_push_without_permission_is_refused_with_the_reason(
     home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     reason = registry_server.client(people.viewer).request("POST", "/v2/demo/web/podman-no/blobs/uploads/")
@@ -191,7 +191,7 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
     assert reason.message in refused.errors
 
 
-def test_a_push_to_a_name_of_two_parts_is_told_the_form(
+def test_push_to_a_name_of_two_parts_is_refused_with_the_expected_form(
     home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     log_in(home, people.member, registry_server.host)
@@ -201,7 +201,7 @@ def test_a_push_to_a_name_of_two_parts_is_told_the_form(
     assert "project/repository/image is the form of every name here" in refused.errors
 
 
-def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
+def test_stranger_gets_the_same_answer_for_private_and_missing_repositories(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     log_in(home, people.member, registry_server.host)
@@ -218,7 +218,7 @@ def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
     assert len(answers) == 1, answers
 
 
-def test_a_wrong_secret_is_no_login(home: ContainersHome, registry_server: Server, people: People) -> None:
+def test_login_with_a_wrong_secret_fails(home: ContainersHome, registry_server: Server, people: People) -> None:
     refused = home.login("podman", registry_server.host, people.viewer.id, "wrong", succeeds=False)
 
     assert re.search("unauthorized|invalid username/password", refused.errors), refused

@@ -75,7 +75,7 @@ class Repository:
         return seen
 
 
-def test_a_repository_is_deleted_and_recovered_in_the_console_to_the_last_byte(
+def test_repository_recovered_in_the_console_is_identical_for_clients(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
 ) -> None:
     """``KCR_TEST_RECOVERED_IMAGES=500`` makes it five hundred images."""

@@ -59,7 +59,7 @@ def log_in(home: ContainersHome, key: AccessKey, host: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thing_comes_back_byte_for_byte(
+def test_copied_content_is_identical(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, kind: str
 ) -> None:
     thing = make(kind)
@@ -109,7 +109,7 @@ def test_inspect_chooses_the_platform(home: ContainersHome, registry_server: Ser
         assert config == json.loads(image.config)
 
 
-def test_tags_are_listed_in_the_order_of_their_bytes(
+def test_tags_are_listed_in_byte_order(
     home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     reference = f"{registry_server.host}/demo/web/listed"
@@ -177,7 +177,9 @@ def test_sync_takes_all_tags(home: ContainersHome, registry_server: Server, peop
 
 
 @pytest.mark.parametrize("person", ["admin", "member"])
-def test_delete(home: ContainersHome, registry_server: Server, people: People, image: Image, person: str) -> None:
+def test_skopeo_delete_removes_the_manifest(
+    home: ContainersHome, registry_server: Server, people: People, image: Image, person: str
+) -> None:
     reference = f"{registry_server.host}/demo/web/deleted-by-{person}"
     log_in(home, getattr(people, person), registry_server.host)
     push(home, image, f"{reference}:1")
@@ -192,7 +194,7 @@ def test_delete(home: ContainersHome, registry_server: Server, people: People, i
 
 
 @pytest.mark.parametrize("person", ["reader", "pusher", "viewer"])
-def test_delete_needs_the_project(
+def test_delete_needs_a_role_in_the_project(
     home: ContainersHome, registry_server: Server, people: People, image: Image, person: str
 ) -> None:
     reference = f"{registry_server.host}/demo/web/kept-from-{person}:1"
@@ -216,7 +218,7 @@ def test_anyone_reads_a_public_repository(
     assert other_home.skopeo("list-tags", "--tls-verify=false", f"docker://{reference[:-2]}").json()["Tags"] == ["1"]
 
 
-def test_nobody_reads_a_private_repository_without_login(
+def test_reading_a_private_repository_needs_a_login(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     reference = f"{registry_server.host}/demo/web/private:1"
@@ -229,7 +231,7 @@ def test_nobody_reads_a_private_repository_without_login(
 
 
 @pytest.mark.parametrize(("person", "repository"), [("viewer", "web"), ("reader", "web"), ("reader", "public")])
-def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
+def test_push_without_permission_is_refused_with_the_reason(
     home: ContainersHome, registry_server: Server, people: People, image: Image, person: str, repository: str
 ) -> None:
     key: AccessKey = getattr(people, person)
@@ -245,7 +247,7 @@ def test_a_push_that_is_not_allowed_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("name", ["demo/two", "two", "demo/w/app"])
-def test_a_push_to_a_name_of_another_form_is_told_the_form(
+def test_push_to_an_unsupported_name_is_refused_with_the_expected_form(
     home: ContainersHome, registry_server: Server, people: People, image: Image, name: str
 ) -> None:
     """skopeo asks with HEAD whether the image is there, whose answer has no reason, and goes on after a 404 only."""
@@ -258,7 +260,7 @@ def test_a_push_to_a_name_of_another_form_is_told_the_form(
     assert "project/repository/image is the form of every name here" in refused.errors
 
 
-def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
+def test_stranger_gets_the_same_answer_for_private_and_missing_repositories(
     home: ContainersHome, other_home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     log_in(home, people.member, registry_server.host)
@@ -279,7 +281,7 @@ def test_a_stranger_cannot_tell_a_private_repository_from_a_missing_one(
     assert len(answers) == 1, answers
 
 
-def test_a_wrong_secret_is_no_login(home: ContainersHome, registry_server: Server, people: People) -> None:
+def test_login_with_a_wrong_secret_fails(home: ContainersHome, registry_server: Server, people: People) -> None:
     refused = home.login("skopeo", registry_server.host, people.reader.id, "wrong", succeeds=False)
 
     assert re.search("unauthorized|invalid username/password", refused.errors), refused
@@ -299,7 +301,7 @@ def test_a_revoked_grant_ends_at_the_next_pull(
     inspect(other_home, reference, succeeds=False)
 
 
-def test_a_report_about_an_image_is_found_by_its_digest(
+def test_referrer_of_an_image_is_listed_under_its_digest(
     home: ContainersHome, registry_server: Server, people: People, image: Image
 ) -> None:
     name = "demo/web/subject"

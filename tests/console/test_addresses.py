@@ -91,7 +91,7 @@ def test_the_registry_api_is_not_redirected(console, pushed, path):
         assert console("owner").get(path, headers={"host": host}).status_code in {401, 404}
 
 
-def test_redirects_are_the_same_for_what_exists_and_what_does_not(console, pushed, django_assert_num_queries):
+def test_redirects_are_the_same_for_existing_and_missing_names(console, pushed, django_assert_num_queries):
     for person in (None, "outsider"):
         browser = console(person)
         for there, absent in (("/demo/web/app:1.0", "/none/none/none:1.0"), ("/projects/demo", "/projects/none")):

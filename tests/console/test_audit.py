@@ -40,7 +40,7 @@ def lines(browser, address: str = AUDIT) -> list[str]:
     return [re.sub(r"<[^>]+>", "", item).strip() for item in items]
 
 
-def test_the_organization_sees_who_was_made_an_owner(console, world):
+def test_log_of_the_organization_shows_new_owners(console, world):
     browser = console("owner")
     there = {"email": "stranger@acme.test", "role": "owner", "seen": "member"}
     browser.post("/organizations/acme/", there, headers={"user-agent": FIREFOX}, REMOTE_ADDR="192.0.2.7")
@@ -52,7 +52,7 @@ def test_the_organization_sees_who_was_made_an_owner(console, world):
     assert lines(browser)[0] == "Removed stranger@acme.test from acme"
 
 
-def test_sign_ins_with_address_and_browser(console, world):
+def test_sign_ins_are_shown_with_address_and_browser(console, world):
     world.member.user.set_password(PASSWORD)
     world.member.user.save()
     stranger = console(None, headers={"user-agent": FIREFOX}, REMOTE_ADDR="192.0.2.9")
@@ -69,7 +69,7 @@ def test_sign_ins_with_address_and_browser(console, world):
     assert lines(stranger, "/profile/activity")[0] == "member@acme.test signed in"
 
 
-def test_passwords_that_are_changed_and_set_with_a_link(console, world):
+def test_password_changes_and_resets_are_shown(console, world):
     user = world.member.user
     user.set_password(PASSWORD)
     user.save()
@@ -85,7 +85,7 @@ def test_passwords_that_are_changed_and_set_with_a_link(console, world):
     assert "member@acme.test set a password with a link from a mail" in said
 
 
-def test_keys_that_are_made_and_revoked(console, world):
+def test_created_and_revoked_keys_are_shown(console, world):
     key = keys.create(world.member.user, "ci", project=world.projects["demo"], pull_only=True).key
     console("owner").post(f"/organizations/acme/keys/{key.identifier}")
     said = [line for line in lines(console("owner")) if key.identifier in line]
@@ -97,7 +97,7 @@ def test_keys_that_are_made_and_revoked(console, world):
     assert set(said) <= set(own)
 
 
-def test_everybody_sees_their_own_activity_only(console, world):
+def test_users_see_only_their_own_activity(console, world):
     for name in ("member", "admin"):
         user = world.people[name].user
         audit.record(Actor(label=user.email), audit.Action.PASSWORD_CHANGE, person=user)
@@ -136,7 +136,7 @@ def test_the_log_is_paged_both_ways(console, world):
     assert re.findall(r"“(n\d{3})”", see(browser, pages[-1].link("prev").href).text) == seen[50:100]
 
 
-def test_the_log_as_csv(console, world, monkeypatch):
+def test_log_is_downloaded_as_csv(console, world, monkeypatch):
     monkeypatch.setattr(audit, "ROWS", 2)
     for number in range(5):
         detail = {"name": f"n{number}", "key": "K"}
@@ -171,7 +171,7 @@ names = st.sampled_from(["before", "after", "organization", "project", "reposito
 @given(
     st.sampled_from(AuditEvent.Action.values), st.dictionaries(names, values, max_size=5), st.sampled_from(["", "<b>"])
 )
-def test_no_detail_is_odd_enough_to_fail(action, detail, subject):
+def test_unusual_details_are_shown_without_an_error(action, detail, subject):
     event = AuditEvent(action=action, subject=subject, detail=detail, actor="a", count=2, last_at=timezone.now())
     words = audit_words(event)
     assert "<script>" not in words

@@ -71,7 +71,7 @@ def test_a_push_is_not_joined_with_that_of_another_person(console, docker):
     assert [line.partition(" ")[0] for line in lines(console("reader"))[:2]] == ["Added", "Pushed"]
 
 
-def test_what_is_deleted_is_named_without_a_link(console, docker, world):
+def test_deleted_objects_are_named_without_a_link(console, docker, world):
     docker("member").push("web/app", "1.0")
     trash.delete_images(world.member.actor, world.repository("web"), ["app"])
     page = see(console("reader"), LOG)
@@ -89,7 +89,7 @@ def test_scans_in_a_row_are_one_line(console, docker, world):
     assert browser.get(LOG).content.decode().count("(2 new, 1 fixed)") == 2
 
 
-def test_pages_show_every_event_once_although_lines_hold_many(docker, world, monkeypatch):
+def test_pages_show_every_event_once_when_lines_hold_several(docker, world, monkeypatch):
     monkeypatch.setattr(audit_log, "PAGE", 3)
     monkeypatch.setattr(audit_log, "READ", 9)
     member = docker("member")
@@ -119,7 +119,7 @@ def test_pages_show_every_event_once_although_lines_hold_many(docker, world, mon
     assert set(back) | last == set(expected)
 
 
-def test_people_and_the_system_are_told_apart(console, docker, world):
+def test_log_is_filtered_by_people_and_system(console, docker, world):
     docker("pusher").push("web/app", "1.0")
     record_scans(world, 3, new=1)
     trash.delete_references(audit.CLEANUP, world.repository("web"), NAME, ["1.0"])
@@ -134,7 +134,7 @@ def test_people_and_the_system_are_told_apart(console, docker, world):
     ][:8]
 
 
-def test_who_is_found_by_a_part_of_name_or_address(console, docker, world):
+def test_log_is_filtered_by_part_of_a_name_or_address(console, docker, world):
     docker("pusher").push("web/app", "1.0")
     browser = console("reader")
     assert len(lines(browser, f"{LOG}?who=Pusher")) == 1
@@ -180,7 +180,7 @@ def test_a_move_of_a_tag_is_undone_from_its_row(console, docker, world):
     assert link not in undo_links(after)
 
 
-def test_a_change_that_another_one_followed_is_not_undone(console, docker, world):
+def test_change_is_not_undone_after_a_later_change(console, docker, world):
     docker("pusher").push("web/app", "1.0", image_of("first"))
     docker("pusher").push("web/app", "1.0", image_of("second"))
     browser = console("member")
@@ -259,7 +259,7 @@ def said(event: Event) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", event_words(event)))
 
 
-def test_notifications_in_the_words_of_their_pages(world):
+def test_events_of_notifications_use_the_words_of_their_pages(world):
     project, actor = world.projects["demo"], world.admin.actor
     made = subscriptions.create(
         actor,
@@ -289,7 +289,7 @@ def test_notifications_in_the_words_of_their_pages(world):
     )
 
 
-def test_an_event_leads_to_its_notification_while_there_is_one(console, world):
+def test_event_links_to_its_notification_until_it_is_deleted(console, world):
     subscription = subscribe(world.projects["demo"])
     subscriptions.set_active(world.admin.actor, subscription, is_active=False)
     browser, there = console("reader"), f"/projects/demo/notifications/{subscription.pk}"
@@ -298,7 +298,7 @@ def test_an_event_leads_to_its_notification_while_there_is_one(console, world):
     assert there not in {link.href for link in see(browser, LOG).links}
 
 
-def test_a_tag_that_was_added_by_hand_is_no_push(console, docker, world):
+def test_tag_added_in_the_console_is_not_shown_as_a_push(console, docker, world):
     image = docker("member").push("web/app", "1.0")
     manifests.point_tag(world.member.actor, world.repository("web"), NAME, "stable", image.digest)
     assert lines(console("reader"))[0] == f"Added demo/web/app:stable for {image.digest[7:19]}"

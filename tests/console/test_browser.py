@@ -169,7 +169,7 @@ both = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scr
 
 
 @both
-def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
+def test_repository_is_created_deleted_and_recovered(browser, server, scripts):
     name = f"shop{'js' if scripts else ''}"
     with visit(browser, server, "admin", scripts=scripts) as page:
         page.goto("/projects/demo/repositories/")
@@ -202,7 +202,7 @@ def test_a_repository_from_its_making_to_its_recovery(browser, server, scripts):
 
 
 @both
-def test_tags_are_added_and_deleted_and_come_back(browser, server, scripts):
+def test_tags_are_added_deleted_and_recovered(browser, server, scripts):
     tag = f"stable{'js' if scripts else ''}"
     server.push(f"of-{tag}")
     with visit(browser, server, "admin", scripts=scripts) as page:
@@ -227,7 +227,7 @@ def test_tags_are_added_and_deleted_and_come_back(browser, server, scripts):
 
 
 @both
-def test_an_existing_tag_moves_after_a_look_and_back(browser, server, scripts):
+def test_existing_tag_is_moved_after_a_preview_and_moved_back(browser, server, scripts):
     tag = f"moved{'js' if scripts else ''}"
     server.push(tag)
     with visit(browser, server, "mina", scripts=scripts) as page:
@@ -248,7 +248,7 @@ def test_an_existing_tag_moves_after_a_look_and_back(browser, server, scripts):
 
 
 @both
-def test_an_access_key_is_made_used_and_revoked(browser, server, scripts):
+def test_access_key_is_created_used_and_revoked(browser, server, scripts):
     with visit(browser, server, "admin", scripts=scripts) as page:
         page.goto("/profile/keys/new")
         page.get_by_label("Name").fill(f"laptop {scripts}")
@@ -414,7 +414,7 @@ def test_a_click_with_shift_checks_all_rows_between(browser, server):
         expect(page.locator("[data-checked-count]")).to_have_text("0")
 
 
-def test_what_was_done_and_copied_is_read_aloud(browser, server):
+def test_results_of_actions_and_copies_are_announced_to_screen_readers(browser, server):
     with visit(browser, server, "admin") as page:
         page.goto(APP)
         page.get_by_role("button", name=f"Copy {server.host}/demo/web/app", exact=True).click()
@@ -429,7 +429,7 @@ def test_what_was_done_and_copied_is_read_aloud(browser, server):
         assert page.evaluate("window.added")
 
 
-def test_commands_are_those_of_the_program_that_was_chosen(browser, server):
+def test_commands_are_shown_for_the_chosen_program(browser, server):
     with visit(browser, server, "reader") as page:
         page.goto(f"{APP}-/commands")
         expect(page.get_by_text("docker login")).to_be_visible()
@@ -441,7 +441,7 @@ def test_commands_are_those_of_the_program_that_was_chosen(browser, server):
 
 
 @both
-def test_pages_of_the_project_on_a_phone(browser, server, scripts):
+def test_pages_of_the_project_fit_a_phone(browser, server, scripts):
     with visit(browser, server, "reader", scripts=scripts, viewport={"width": 360, "height": 800}) as page:
         page.goto(WEB)
         members = page.get_by_role("link", name="Members", exact=True)
@@ -452,7 +452,7 @@ def test_pages_of_the_project_on_a_phone(browser, server, scripts):
 
 
 @both
-def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
+def test_vulnerability_is_accepted_and_the_acceptance_withdrawn(browser, server, scripts):
     with visit(browser, server, "mina", scripts=scripts) as page:
         page.goto(f"{APP}-/manifests/1/vulnerabilities")
         critical = page.locator("#scan-state .severity.critical")
@@ -475,7 +475,7 @@ def test_a_vulnerability_is_found_accepted_and_back(browser, server, scripts):
         expect(page.get_by_role("link", name="1", exact=True)).to_be_visible()
 
 
-def test_a_reader_and_somebody_outside(browser, server):
+def test_reader_and_outsider_see_their_pages(browser, server):
     with visit(browser, server, "reader") as page:
         page.goto("/projects/demo/repositories/")
         expect(page.get_by_role("link", name="Create repository")).to_have_count(0)
@@ -487,7 +487,7 @@ def test_a_reader_and_somebody_outside(browser, server):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_everybody_can_use_every_page(browser, server, theme):
+def test_pages_have_no_accessibility_violations(browser, server, theme):
     """axe-core: WCAG 2.2 AA."""
     from axe_playwright_python.sync_playwright import Axe
 
@@ -511,7 +511,7 @@ SHIFTS = """
 
 
 @pytest.mark.parametrize("width", [360, 1280])
-def test_no_page_is_wider_than_the_screen_or_moves_while_it_loads(browser, server, width):
+def test_pages_fit_the_screen_and_do_not_shift_while_loading(browser, server, width):
     """Over a line so slow that a page comes in pieces, as it also does on a busy machine."""
     with visit(browser, server, "owner", viewport={"width": width, "height": 800}) as page:
         line = {"offline": False, "latency": 0, "uploadThroughput": -1, "downloadThroughput": 96 * 1024}
@@ -526,7 +526,7 @@ def test_no_page_is_wider_than_the_screen_or_moves_while_it_loads(browser, serve
         assert wrong == []
 
 
-def test_the_observer_sees_what_it_looks_for(browser, server):
+def test_layout_observer_detects_a_shift(browser, server):
     """Control."""
     with visit(browser, server, "reader") as page:
         page.goto(APP)

@@ -28,7 +28,7 @@ def severities(**numbers: int) -> SimpleNamespace:
 
 
 @given(st.integers(min_value=1, max_value=10**15))
-def test_an_axis_has_two_or_three_round_ticks_and_little_air(highest):
+def test_axis_has_two_or_three_round_ticks_near_the_maximum(highest):
     axis = scale(highest, 100)
     numbers = [number for _y, number in axis.ticks]
     step = numbers[1]
@@ -41,7 +41,7 @@ def test_an_axis_has_two_or_three_round_ticks_and_little_air(highest):
     assert 0 <= axis.y(highest) < 10
 
 
-def test_the_ticks_of_known_numbers():
+def test_ticks_of_known_maxima():
     for highest, expected in {
         22: [0, 10, 20],
         283: [0, 100, 200],
@@ -52,7 +52,7 @@ def test_the_ticks_of_known_numbers():
         assert [number for _y, number in scale(highest, 100).ticks] == expected
 
 
-def test_columns_say_their_numbers_and_mark_today():
+def test_columns_have_their_numbers_and_mark_today():
     drawn = render_to_string("console/parts/_days.html", days_chart(of_days(0, 1200, 7), "Pulls by day"))
     assert 'aria-label="Pulls by day: 1,207 in all"' in drawn
     assert "<title>26 Nov 2026: 1,200</title>" in drawn
@@ -67,7 +67,7 @@ def test_bytes_have_round_ticks_too():
     assert "<title>27 Nov 2026: 283 MB</title>" in drawn
 
 
-def test_nothing_is_one_line_of_text_without_axes():
+def test_empty_chart_is_one_line_of_text_without_axes():
     drawn = render_to_string("console/parts/_days.html", days_chart(of_days(0, 0), "Pulls by day"))
     assert "None in the last 2 days" in drawn
     assert "<svg" not in drawn
@@ -77,7 +77,7 @@ def test_nothing_is_one_line_of_text_without_axes():
         assert "<svg" not in drawn
 
 
-def test_areas_have_no_gap_where_a_day_has_no_record():
+def test_areas_have_no_gap_for_days_without_a_record():
     days = of_days(None, severities(critical=2, low=2), None, severities(low=4))
     chart = severity_chart(days, "Findings")
     critical, low = chart["areas"]

@@ -63,43 +63,43 @@ def push_index(docker, tag: str, *images: Image, name: str = "web/app") -> str:
 
 
 # ── What is compared ─────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_scan_before_is_the_default_of_a_tag_that_never_moved(member, scanned):
+def test_tag_that_never_moved_is_compared_with_its_scan_before(member, scanned):
     assert findings(compared(member)) == {"new": [], "fixed": ["CVE-2026-3"]}
 
 
-def test_what_the_tag_pointed_to_before_is_the_default_of_a_tag_that_moved(member, scanned):
+def test_moved_tag_is_compared_with_its_previous_digest(member, scanned):
     page = compared(member, "latest")
     assert findings(page) == {"new": ["CVE-2026-4"], "fixed": ["CVE-2026-1"]}
     assert scanned["first"][7:19] in page.text
 
 
 @pytest.mark.parametrize("other", ["latest", "demo/web/app:latest", "localhost:8080/demo/web/app:latest"])
-def test_with_another_tag(member, scanned, other):
+def test_image_is_compared_with_another_tag(member, scanned, other):
     page = compared(member, **{"with": other})
     assert findings(page) == {"new": ["CVE-2026-1"], "fixed": ["CVE-2026-4"]}
     assert "1 added, 1 removed, 0 of another version" in page.text
 
 
-def test_with_a_tag_of_another_image(member, scanned, docker):
+def test_image_is_compared_with_a_tag_of_another_image(member, scanned, docker):
     docker("member").push("web/other", "9", image_of("other"))
     page = compared(member, **{"with": "demo/web/other:9"})
     assert "demo/web/other" in page.text
     assert page.table("Setting", "Before", "Now") == [{"Setting": "Label team", "Before": "other", "Now": "first"}]
 
 
-def test_an_image_of_a_project_that_the_person_may_not_see_is_not_there(member, console, scanned, docker):
+def test_image_of_an_invisible_project_is_not_found(member, console, scanned, docker):
     docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
     for other in ("rival/rivals/theirs:1", "demo/web/nothing:1", "nothing", "sha256:12", "scan-0", "scan-x"):
         assert "There is no such scan, tag or digest." in compared(member, **{"with": other}).text
     assert console("reader").get(reverse("console:compare", args=[*APP, "1.0"]), {"with": "latest"}).status_code == 200
 
 
-def test_nothing_to_compare_with(member, docker):
+def test_page_without_a_second_image_says_so(member, docker):
     docker("member").push("web/app", "1.0", image_of("alone"))
     assert "Compare with what?" in compared(member).text
 
 
-def test_what_was_never_scanned_shows_size_and_configuration_only(member, scanned):
+def test_unscanned_images_are_compared_by_size_and_configuration_only(member, scanned):
     for reference, other in (("1.0", scanned["untagged"]), (scanned["untagged"], "1.0")):
         page = compared(member, reference, **{"with": other})
         assert "One of the two has not been scanned" in page.text
@@ -145,7 +145,7 @@ def test_an_image_is_compared_with_its_platform_of_an_index(member, scanned):
     assert "The platform linux/arm64 is gone." in compared(member, platform="linux/arm64", **{"with": "2.0"}).text
 
 
-def test_the_platform_of_an_index_is_what_the_index_says(docker):
+def test_platform_of_an_index_is_that_of_its_entry(docker):
     wrong = image_of("wrong", "amd64")
     member = docker("member")
     member.push("web/app", wrong.digest, wrong)
@@ -172,7 +172,7 @@ def test_sizes_layers_and_the_same_image(docker):
     assert what_changed(new, new).is_same
 
 
-def test_an_artifact_has_no_settings(docker):
+def test_artifact_has_no_configuration_to_compare(docker):
     for tag in ("1", "2"):
         docker("member").push("web/app", tag, Artifact("application/x", Blob("text/plain", tag.encode())))
     old, new = (Manifest.objects.get(tags__name=tag) for tag in ("1", "2"))
@@ -180,7 +180,7 @@ def test_an_artifact_has_no_settings(docker):
     assert (change.platforms, change.settings, change.findings) == ([""], None, None)
 
 
-def test_the_comparison_offers_only_what_can_be_chosen(member, scanned):
+def test_comparison_form_can_be_submitted_as_offered(member, scanned):
     page = see(member, reverse("console:compare", args=[*APP, "2.0"]))
     form = next(form for form in page.forms if "with" in form.names)
     answer = form.submit(member, **{"with": "1.0"})

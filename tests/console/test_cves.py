@@ -80,7 +80,7 @@ def spread(world):
 
 
 # ── Which images ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_images_are_grouped_and_those_pulled_last_come_first(member, spread):
+def test_images_are_grouped_and_sorted_by_last_pull(member, spread):
     pull(spread["open"], "1.0", 30)
     pull(spread["two"], "1.0", 2)
     page = see(member, THERE)
@@ -91,7 +91,7 @@ def test_images_are_grouped_and_those_pulled_last_come_first(member, spread):
     assert groups(page)["demo/web/two"] == ["1.0 | C Critical | openssl 1.0 → 1.1 | linux/amd64 | 2 h ago"]
 
 
-def test_a_pull_of_another_tag_or_before_the_tag_moved_does_not_count(member, spread):
+def test_pulls_of_other_tags_and_earlier_digests_do_not_count(member, spread):
     one = spread["one"]
     pull(one, "2.0", 1)
     Tag.objects.filter(manifest=one).update(started_at=timezone.now() - timedelta(hours=3))
@@ -101,7 +101,7 @@ def test_a_pull_of_another_tag_or_before_the_tag_moved_does_not_count(member, sp
     assert groups(page)["demo/web/one"][0].endswith("| –")  # noqa: RUF001
 
 
-def test_only_what_the_person_may_see(console, spread):
+def test_page_lists_only_visible_images(console, spread):
     assert list(rows(console("owner"))) == ["demo/public/open", "demo/web/one", "demo/web/two", "lab/secret/hidden"]
     assert "lab/secret" not in console("member").get(THERE).content.decode().partition("<main")[2]
     for person in ("outsider", "stranger", "viewer", "pusher"):
@@ -110,11 +110,11 @@ def test_only_what_the_person_may_see(console, spread):
     assert console("member").get("/cves/CVE-2026-404").status_code == 404
 
 
-def test_the_name_is_spelled_as_it_is_known(member, spread):
+def test_address_in_another_case_redirects_to_the_known_spelling(member, spread):
     assert member.get("/cves/cve-2026-1").url == THERE
 
 
-def test_what_is_deleted_is_not_shown(member, docker, scanned):
+def test_deleted_images_are_not_shown(member, docker, scanned):
     assert docker("member").delete(f"/v2/web/app/manifests/{scanned['first']}").status == 202
     assert member.get(THERE).status_code == 404
 
@@ -160,7 +160,7 @@ def test_every_image_is_on_one_page(member, world):
 
 
 # ── Filters ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_filters(console, spread, world):
+def test_images_are_filtered(console, spread, world):
     owner = console("owner")
     make_report(spread["one"], [low(CVE)])
     untagged = layered(world.repository("web"), "bare", "x", "bare")
@@ -184,7 +184,7 @@ def test_filters(console, spread, world):
 
 
 # ── The layer, and where it comes from ───────────────────────────────────────────────────────────────────────────────
-def test_the_base_image_is_named_when_its_layers_are_below(member, world):
+def test_base_image_is_named_when_its_layers_match(member, world):
     web = world.repository("web")
     bottom = descriptor(b"bottom", "")["digest"]
     base, app = layered(web, "base", "12", "bottom"), layered(web, "app", "1", "bottom", "mine")
@@ -195,7 +195,7 @@ def test_the_base_image_is_named_when_its_layers_are_below(member, world):
     assert "demo/web/base comes with layer 1 of 1" in text
 
 
-def test_what_the_image_adds_itself_does_not_come_with_the_base(member, world):
+def test_finding_in_an_own_layer_names_that_layer(member, world):
     web = world.repository("web")
     base, app = layered(web, "base", "12", "bottom"), layered(web, "app", "1", "bottom", "mine")
     make_report(base, [found(CVE, layer=descriptor(b"bottom", "")["digest"])])
@@ -219,7 +219,7 @@ def test_the_risk_is_accepted_from_the_page(member, console, spread):
 
 
 # ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_file_has_what_the_filter_keeps(member, spread):
+def test_csv_file_has_the_filtered_rows(member, spread):
     pull(spread["two"], "1.0", 2)
     for query, images in ((f"{THERE}.csv", 3), (f"{THERE}.csv?pulled=7", 1), (f"{THERE}.csv?project=lab", 0)):
         answer = member.get(query)

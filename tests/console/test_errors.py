@@ -88,7 +88,7 @@ def test_404_of_a_digest_that_was_deleted(console, world, pushed):
     assert f"demo/web/app@{pushed['untagged']} was deleted just now" in page.text
 
 
-def test_404_says_nothing_of_what_was_purged_or_is_live(console, world, pushed):
+def test_404_tells_nothing_about_purged_and_live_content(console, world, pushed):
     deletion = trash.delete_references(world.member.actor, world.repository("web"), NAME, ["latest"])
     trash.purge_now(world.admin.actor, deletion)
     assert refused(console("reader"), f"{APP}-/manifests/latest", 404).headings == ["There is nothing here"]

@@ -41,7 +41,7 @@ def test_every_action_has_a_sentence(action):
 @given(
     st.sampled_from(Event.Action.values), st.dictionaries(names, values, max_size=5), st.sampled_from(["", "sha256:ab"])
 )
-def test_no_detail_is_odd_enough_to_fail(action, detail, digest):
+def test_unusual_details_are_described_without_an_error(action, detail, digest):
     event = Event(action=action, path="<b>{path}", tag="{tag}", digest=digest, detail=detail, actor="a")
     words = event_words(event)
     assert "<script>" not in words

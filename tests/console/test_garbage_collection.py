@@ -123,9 +123,7 @@ def rolled_back(act, *arguments):
 
 @pytest.mark.parametrize("when", ["before our push", "after our push", "after our deletion", "after our run"])
 @pytest.mark.parametrize("what", ["pushes the blob", "has an image", "has an image in Recovery", "has let go"])
-def test_nothing_about_garbage_tells_whether_another_tenant_has_the_bytes(
-    docker, console, world, monkeypatch, what, when
-):
+def test_garbage_numbers_do_not_reveal_bytes_of_another_tenant(docker, console, world, monkeypatch, what, when):
     monkeypatch.setattr(tasks.run_collection, "delay", lambda pk: None)
     alone = rolled_back(watched, docker, console, world, "nothing", when)
     beside = rolled_back(watched, docker, console, world, what, when)

@@ -42,14 +42,14 @@ def shown(docker, console, image: Image) -> str:
         ("Volumes", {f"/volume-{number}": {} for number in range(1_000)}),
     ],
 )
-def test_a_long_list_shows_its_beginning_and_how_much_follows(docker, console, name, entries):
+def test_long_list_shows_its_beginning_and_the_number_left_out(docker, console, name, entries):
     page = shown(docker, console, Image(config=config(**{name: entries})))
     assert "and 872 more" in page
     assert sum(entry in page for entry in entries) >= configs.MAX_ENTRIES
     assert len(page) < MAX_PAGE
 
 
-def test_many_annotations_show_their_beginning_and_how_much_follows(docker, console):
+def test_many_annotations_show_the_first_and_the_number_left_out(docker, console):
     page = shown(docker, console, Image(more={"annotations": {f"note-{number}": "x" for number in range(1_000)}}))
     assert "and 872 more" in page
     assert "note-127<" in page
@@ -63,7 +63,7 @@ def test_a_long_text_is_cut(docker, console):
     assert "x" * 2_001 not in page
 
 
-def test_a_configuration_of_a_million_values_is_not_read(docker, console):
+def test_configuration_with_a_million_values_is_not_parsed(docker, console):
     page = shown(docker, console, Image(config=config(Env=["a"] * 800_000)))
     assert "It has too many values to be shown." in page
     assert len(page) < MAX_PAGE

@@ -26,7 +26,7 @@ def test_cards_count_what_needs_attention_and_images_are_listed(console, docker,
     assert "demo/web" not in see(console("outsider"), "/?all=1").text
 
 
-def test_who_signs_in_with_one_project_comes_to_its_overview(console, world):
+def test_user_with_one_project_lands_on_its_overview(console, world):
     browser = console("reader")
     assert browser.get("/").url == "/projects/demo/"
     assert browser.get("/", headers={"referer": "http://localhost:8080/sign-in?next=/"}).url == "/projects/demo/"

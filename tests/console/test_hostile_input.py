@@ -73,7 +73,7 @@ def browser(console, scanned):
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_any_text_in_any_address(browser, value):
+def test_any_text_in_an_address_is_answered_without_a_failure(browser, value):
     text = VALUES[value] if value == "a lone surrogate" else quote(VALUES[value])
     statuses = {address: browser.get(address.replace("{}", text)).status_code for address in ADDRESSES}
     assert {address: status for address, status in statuses.items() if status >= 500} == {}
@@ -82,7 +82,7 @@ def test_any_text_in_any_address(browser, value):
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_any_text_in_any_form(browser, value):
+def test_any_text_in_a_form_is_answered_without_a_failure(browser, value):
     wrong = {}
     for path, fields in FORMS:
         filled = {name: text.replace("{}", VALUES[value]) for name, text in fields.items()}
@@ -119,7 +119,7 @@ CURSORS = {
 
 
 @pytest.mark.parametrize("cursor", CURSORS)
-def test_a_cursor_that_nobody_was_given_is_the_first_page(browser, cursor):
+def test_unknown_cursor_shows_the_first_page(browser, cursor):
     text = base64.urlsafe_b64encode(CURSORS[cursor].encode()).decode()
     statuses = {
         (address, sort, side): browser.get(address, {"all": "1", "sort": sort, side: text}).status_code
@@ -155,7 +155,7 @@ EVERYWHERE = (
 
 
 @pytest.mark.parametrize("address", EVERYWHERE)
-def test_a_body_that_is_no_form_is_refused_before_it_is_read(console, db, tmp_path, settings, address):
+def test_invalid_form_body_is_refused_before_it_is_read(console, db, tmp_path, settings, address):
     """Too large, or of a length that nobody knows: on every path but those below /v2."""
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     browser = console(None, enforce_csrf_checks=True)
@@ -195,7 +195,7 @@ def test_health_is_asked_by_get_and_head_only_and_no_body_is_parsed(console, pat
 
 
 @pytest.mark.parametrize("prefix", ["/v2", "/token", "/healthz", "/x", "/v2/"])
-def test_a_script_name_moves_no_path(console, db, prefix):
+def test_script_name_header_does_not_change_paths(console, db, prefix):
     """gunicorn takes SCRIPT_NAME from a header of whoever it trusts: pages and limits must not depend on it."""
     page = console(None).get("/sign-in", SCRIPT_NAME=prefix)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")

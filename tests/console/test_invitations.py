@@ -49,7 +49,7 @@ def answered(answer, email: str) -> str:
 
 
 # ── No oracle ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_address_with_an_account_and_one_without_get_the_same_answer(console, world):
+def test_known_and_unknown_addresses_get_the_same_answer(console, world):
     """The same words, status, statements and mail, and again when it is sent twice."""
     world.outsider.user.name = "Olga Outside"
     world.outsider.user.save()
@@ -93,14 +93,14 @@ def test_the_name_is_shown_after_they_accept(console, world):
     assert "Olga Outside" in owner.get(HERE).content.decode()
 
 
-def test_who_is_here_already_is_said(console, world):
+def test_inviting_a_member_says_that_they_are_a_member(console, world):
     said = invite(console("owner"), "Stranger@acme.test").content.decode()
     assert "stranger@acme.test is here already: change the role in the list." in said
     assert mail.outbox == []
 
 
 # ── Accepting ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_somebody_new_sets_a_password_and_is_in(console, world):
+def test_new_user_sets_a_password_and_joins(console, world):
     invite(console("owner"), "New@other.test", "member")
     browser = console(None)
     opened = browser.get(link())
@@ -118,7 +118,7 @@ def test_somebody_new_sets_a_password_and_is_in(console, world):
     assert console(None).get(link()).status_code == 410, "the link works once"
 
 
-def test_who_has_a_password_signs_in_first(console, world):
+def test_user_with_a_password_must_sign_in_first(console, world):
     """The link of a mail is no way around a password."""
     world.outsider.user.set_password(PASSWORD)
     world.outsider.user.save()
@@ -135,7 +135,7 @@ def test_who_has_a_password_signs_in_first(console, world):
     assert is_member(KNOWN)
 
 
-def test_an_account_without_a_password_gets_one(console, world):
+def test_account_without_a_password_sets_one(console, world):
     """adduser has made it; nobody can sign in to it yet."""
     organizations.add_user(world.projects["rival"].organization, "fresh@other.test")
     invite(console("owner"), "fresh@other.test")
@@ -158,7 +158,7 @@ def test_an_invitation_is_for_its_address_only(console, world):
         organizations.accept(SYSTEM, Invitation.objects.get(), world.stranger.user)
 
 
-def test_a_deactivated_person_does_not_come_in(console, world):
+def test_deactivated_user_cannot_accept(console, world):
     organizations.add_user(world.projects["rival"].organization, "fresh@other.test")
     invite(console("owner"), "fresh@other.test")
     organizations.deactivate(SYSTEM, User.objects.get(email="fresh@other.test"))
@@ -172,7 +172,7 @@ def test_a_deactivated_person_does_not_come_in(console, world):
 
 
 @pytest.mark.parametrize("way", ["withdrawn", "declined", "replaced", "expired", "accepted"])
-def test_a_link_that_has_ended(console, world, way):
+def test_expired_used_and_withdrawn_links_are_refused(console, world, way):
     owner, theirs = console("owner"), console("outsider")
     invite(owner, KNOWN)
     old = link()
@@ -197,7 +197,7 @@ def test_a_link_that_has_ended(console, world, way):
         assert not Invitation.objects.exists()
 
 
-def test_a_new_owner_comes_by_accepting_and_the_others_are_told(console, world, django_capture_on_commit_callbacks):
+def test_accepted_owner_invitation_notifies_the_other_owners(console, world, django_capture_on_commit_callbacks):
     invite(console("owner"), KNOWN, "owner")
     theirs = console("outsider")
     theirs.get(link())
@@ -229,7 +229,7 @@ def test_every_step_is_in_the_log_of_the_organization_alone(console, world):
 
 
 # ── Limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_organization_sends_so_many_invitations_an_hour(console, world):
+def test_invitations_of_an_organization_are_limited_per_hour(console, world):
     browser = console("owner")
     for number in range(organizations.INVITATIONS_AN_HOUR):
         invite(browser, f"p{number}@other.test")
@@ -242,7 +242,7 @@ def test_an_organization_sends_so_many_invitations_an_hour(console, world):
     assert len(mail.outbox) == sent + 1
 
 
-def test_so_many_invitations_are_open(world, monkeypatch):
+def test_open_invitations_are_limited(world, monkeypatch):
     monkeypatch.setattr(organizations, "INVITATIONS_OPEN", 2)
     acme = world.projects["demo"].organization
     for name in ("a", "b", "b"):

@@ -50,7 +50,7 @@ def test_a_form_that_is_sent_twice_makes_one_key(console, world):
     assert AccessKey.objects.count() == before + 1
 
 
-def test_limits(console, world):
+def test_limits_of_a_new_key_are_set_and_validated(console, world):
     browser = console("member")
     identifier, _ = made(browser.post("/profile/keys/new", form(project="demo", pull_only="on", expires="")))
     key = AccessKey.objects.get(identifier=identifier)
@@ -62,7 +62,7 @@ def test_limits(console, world):
     assert 'value="laptop"' in past.content.decode()
 
 
-def test_a_viewer_may_limit_a_key_to_the_project_that_they_pull_from(console, world):
+def test_viewer_may_limit_a_key_to_a_project_with_a_repository_role(console, world):
     identifier, _ = made(console("viewer").post("/profile/keys/new", form(project="demo")))
     assert AccessKey.objects.get(identifier=identifier).project.name == "demo"
 
@@ -73,7 +73,7 @@ def test_ten_keys_at_most(console, world):
     assert "already: revoke one first" in console("member").post("/profile/keys/new", form()).content.decode()
 
 
-def test_a_revoked_key_ends_at_once_and_only_ones_own(console, world):
+def test_users_revoke_only_their_own_keys_with_immediate_effect(console, world):
     other = make_key(world.admin.user)
     browser = console("member")
     browser.post("/profile/keys", {"key": other.key.identifier})
@@ -97,7 +97,7 @@ def listed(browser, address: str) -> set[str]:
     return set(re.findall(r"KCRK\w{16}", browser.get(address).content.decode()))
 
 
-def test_owners_see_the_keys_of_their_people_and_no_others(console, world):
+def test_owners_see_keys_of_their_organization_only(console, world):
     here = make_key(world.member.user, "of demo", project=world.projects["demo"])
     elsewhere = make_key(world.member.user, "of another organization", project=world.projects["rival"])
     ended = make_key(world.member.user, "revoked")
@@ -109,7 +109,7 @@ def test_owners_see_the_keys_of_their_people_and_no_others(console, world):
     assert not found & {elsewhere.key.identifier, ended.key.identifier, world.outsider.key.identifier}
 
 
-def test_admins_see_each_key_that_can_act_in_their_project(console, world):
+def test_admins_see_every_key_with_access_to_their_project(console, world):
     """Of members, of people with a role on a repository, of owners; not what is limited to another project."""
     here = make_key(world.viewer.user, "of demo", project=world.projects["demo"])
     lab = make_key(world.member.user, "of lab", project=world.projects["lab"])
@@ -120,7 +120,7 @@ def test_admins_see_each_key_that_can_act_in_their_project(console, world):
     assert "kcrs_" not in console("admin").get("/projects/demo/keys").content.decode()
 
 
-def test_an_owner_ends_a_leaked_key(console, docker, world, mailing):
+def test_owner_revokes_a_leaked_key(console, docker, world, mailing):
     client, key = docker("pusher"), world.pusher.key
     token = {"Authorization": f"Bearer {client.token()}"}
     there, browser = f"/organizations/acme/keys/{key.identifier}", console("owner")
@@ -141,7 +141,7 @@ def test_an_owner_ends_a_leaked_key(console, docker, world, mailing):
     assert len(mail.outbox) == 1, "it was revoked already"
 
 
-def test_a_revocation_asks_first_and_says_what_used_the_key(console, world):
+def test_revocation_asks_first_and_shows_the_last_use(console, world):
     key = world.member.key
     key.last_used_at, key.last_used_address = timezone.now() - timedelta(hours=5), "10.0.3.7"
     key.last_used_client = "docker/27.3.1 go/go1.22"
@@ -192,7 +192,7 @@ def test_only_the_person_who_revoked_a_key_restores_it(console, world):
     assert key.revoked_at is None
 
 
-def test_the_holder_hears_that_a_revocation_was_undone(console, world, mailing, monkeypatch):
+def test_holder_is_notified_of_an_undone_revocation(console, world, mailing, monkeypatch):
     monkeypatch.setattr(account_tasks.tell_of_restored_key, "delay", account_tasks.tell_of_restored_key)
     there, browser = f"/organizations/acme/keys/{world.pusher.key.identifier}", console("owner")
     with mailing():
@@ -202,7 +202,7 @@ def test_the_holder_hears_that_a_revocation_was_undone(console, world, mailing, 
     assert "works again" in mail.outbox[1].subject
 
 
-def test_a_revoked_key_counts_no_more_so_an_eleventh_is_not_restored(console, world):
+def test_restoring_an_eleventh_key_is_refused(console, world):
     browser, key = console("member"), world.member.key
     browser.post("/profile/keys", {"key": key.identifier})
     for number in range(10):
@@ -211,7 +211,7 @@ def test_a_revoked_key_counts_no_more_so_an_eleventh_is_not_restored(console, wo
     assert "already: revoke one first" in refused
 
 
-def test_the_page_of_a_key_shows_what_undoing_its_acts_would_do(console, docker, world):
+def test_page_of_a_key_previews_the_undo_of_its_changes(console, docker, world):
     docker("member").push("web/app", "1")
     page = see(console("admin"), f"/projects/demo/keys/{world.member.key.identifier}")
     assert "remove demo/web/app:1" in page.text
@@ -219,7 +219,7 @@ def test_the_page_of_a_key_shows_what_undoing_its_acts_would_do(console, docker,
     assert "It changed nothing that could be undone." in idle.text
 
 
-def test_an_admin_ends_what_is_limited_to_their_project_only(console, docker, world, mailing):
+def test_admin_revokes_only_keys_limited_to_their_project(console, docker, world, mailing):
     limited = make_key(world.owner.user, "ci", project=world.projects["demo"])
     browser = console("admin")
     refused = browser.post(f"/projects/demo/keys/{world.owner.key.identifier}", follow=True).content.decode()
@@ -237,14 +237,14 @@ def test_an_admin_ends_what_is_limited_to_their_project_only(console, docker, wo
     assert mail.outbox[0].to == ["owner@acme.test"]
 
 
-def test_an_owner_ends_any_key_from_the_page_of_a_project(console, world):
+def test_owner_revokes_any_key_on_the_page_of_a_project(console, world):
     console("owner").post(f"/projects/demo/keys/{world.pusher.key.identifier}")
     world.pusher.key.refresh_from_db()
     assert world.pusher.key.revoked_at
 
 
 @pytest.mark.parametrize("person", ["member", "reader", "stranger", "outsider"])
-def test_others_neither_see_nor_end_keys(console, world, person):
+def test_other_roles_cannot_see_or_revoke_keys(console, world, person):
     key = world.admin.key
     for there in ("/organizations/acme/keys", "/projects/demo/keys"):
         for address in (there, f"{there}/{key.identifier}"):
@@ -254,7 +254,7 @@ def test_others_neither_see_nor_end_keys(console, world, person):
     assert key.revoked_at is None
 
 
-def test_keys_of_other_organizations_do_not_exist(console, world):
+def test_keys_of_other_organizations_are_not_found(console, world):
     """Nor do keys that a person of this organization limited to a project of another one."""
     elsewhere = make_key(world.member.user, "theirs", project=world.projects["rival"])
     for identifier in (world.outsider.key.identifier, elsewhere.key.identifier, "KCRKNOTHING", "' OR 1=1"):
@@ -272,7 +272,7 @@ def test_keys_are_filtered_and_paged(console, world):
     assert listed(browser, f"/projects/demo/keys?q={world.viewer.key.identifier}") == {world.viewer.key.identifier}
 
 
-def test_undoing_leads_to_the_keys_and_back(console, world):
+def test_undo_page_links_to_the_keys_of_the_project(console, world):
     assert 'href="/projects/demo/keys"' in console("admin").get("/projects/demo/undo").content.decode()
     assert 'href="/projects/demo/keys"' not in console("member").get("/projects/demo/undo").content.decode()
     page = console("admin").get(f"/projects/demo/keys/{world.member.key.identifier}").content.decode()

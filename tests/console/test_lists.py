@@ -155,7 +155,7 @@ def measured(browser, address: str) -> int:
 
 
 @pytest.mark.sqlite_only
-def test_what_every_page_costs(console, world, scanned):
+def test_pages_cost_the_same_queries_for_10_and_300_rows(console, world, scanned):
     browser, counts = console("member"), {}
     pages = {
         name: reverse(f"console:{name}", kwargs=row[1])
@@ -184,7 +184,7 @@ def test_what_every_page_costs(console, world, scanned):
     assert changed == {}, "if this is meant: KCR_TEST_WRITE_BASELINE=1 writes tests/console/query_counts.json anew"
 
 
-def test_repositories_show_use_and_only_what_is_not_usual(console, docker, world):
+def test_repositories_show_their_use_and_unusual_settings_only(console, docker, world):
     docker("member").push("web/app", "1.0")
     image = Image.objects.get(path="demo/web/app")
     today = timezone.now().date()

@@ -61,7 +61,7 @@ def outsider() -> Client:
 
 
 # ── Asked ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console, world, project, mail_server):
+def test_external_address_gets_only_the_consent_question_until_it_agrees(console, world, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER, "member@acme.test")
     page = f"{DEMO}/{made.pk}"
@@ -88,7 +88,7 @@ def test_a_stranger_gets_one_question_and_nothing_else_until_they_agree(console,
     assert [STRANGER] in mail_server.recipients
 
 
-def test_who_declines_is_not_asked_again(console, project, mail_server):
+def test_declined_address_is_not_asked_again(console, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER)
     assert "is not asked again" in text(send(outsider(), link_in_first(mail_server), answer="no"))
@@ -102,7 +102,7 @@ def test_who_declines_is_not_asked_again(console, project, mail_server):
     assert mail_server.recipients == [[STRANGER.lower()], ["other@elsewhere.test"]]
 
 
-def test_a_question_is_repeated_a_few_times_only(console, project, mail_server):
+def test_consent_question_is_repeated_a_limited_number_of_times(console, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER)
     page = f"{DEMO}/{made.pk}"
@@ -130,7 +130,7 @@ def test_many_projects_do_not_flood_one_address(world, project, mail_server):
     assert not Recipient.objects.exclude(due_at=None).exists()
 
 
-def test_a_question_that_cannot_be_sent_is_tried_again(project, settings, mail_server):
+def test_failed_consent_question_is_sent_again(project, settings, mail_server):
     mail_server.refusals[STRANGER.lower()] = ["450 later"]
     recipients.ask(project, [STRANGER], "ko")
     assert recipients.send_due() == 0
@@ -141,7 +141,7 @@ def test_a_question_that_cannot_be_sent_is_tried_again(project, settings, mail_s
     assert "알림" in mail_server.mails[0]["Subject"]
 
 
-def test_links_that_we_did_not_make_or_that_are_old_say_nothing(project, monkeypatch):
+def test_forged_and_expired_links_reveal_nothing(project, monkeypatch):
     recipients.ask(project, [STRANGER], "en")
     row = Recipient.objects.get()
     link = recipients.link(row).removeprefix("http://localhost:8080")
@@ -155,7 +155,7 @@ def test_links_that_we_did_not_make_or_that_are_old_say_nothing(project, monkeyp
 
 
 # ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_who_unsubscribes_must_agree_again(project):
+def test_unsubscribed_address_must_agree_again(project):
     made = subscribe(project, recipients=[STRANGER])
     other = subscribe(project, recipients=[STRANGER, "mina@acme.test"])
     for subscription, still in ((made, {STRANGER}), (other, set())):
@@ -173,7 +173,7 @@ def test_person_who_left_the_organization_gets_no_more_mail(world, project):
 
 
 # ── How many ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_project_sends_so_many_mails_an_hour(project, mail_server, monkeypatch):
+def test_mails_of_a_project_are_limited_per_hour(project, mail_server, monkeypatch):
     monkeypatch.setattr(recipients, "MAILS_PER_HOUR", 3)
     made = subscribe(project, recipients=["a@acme.test", "b@acme.test"])
     from scanning.notifications import messages
@@ -211,7 +211,7 @@ def test_links_for_passwords_to_an_address_have_a_limit(world, mailoutbox):
 
 
 # ── From before ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_whom_mails_went_to_before_gets_them_still(project):
+def test_recipients_from_before_the_migration_keep_their_mails(project):
     for addresses in (["Mina@acme.test", "joon@acme.test"], ["mina@acme.test"]):
         Subscription.objects.create(project=project, channel="mail", recipients=addresses)
     import_module("scanning.migrations.0003_judged_again").keep_recipients(apps, None)

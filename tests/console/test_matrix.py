@@ -220,7 +220,7 @@ def test_pages_of_a_project(console, address, person, subtests):
                 assert status == good
 
 
-def test_pages_of_a_project_want_somebody(console, address, subtests):
+def test_pages_of_a_project_need_a_sign_in(console, address, subtests):
     for page in OF_PROJECTS:
         with subtests.test(page):
             answer = console(None).get(address(page))
@@ -272,7 +272,7 @@ def test_changes_to_an_organization(console, address, page):
 
 
 @pytest.mark.parametrize("page", ["repository", "image", "manifest", "permissions", "image_audit_log"])
-def test_what_belongs_to_somebody_else_is_not_found_under_a_project_of_mine(console, docker, world, pushed, page):
+def test_objects_of_another_project_are_not_found_under_an_own_project(console, docker, world, pushed, page):
     docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
     words = {"project": "demo", "repository": "rivals", "image": "theirs", "reference": "1"}
     route = console_routes()[page]
@@ -286,7 +286,7 @@ def _parents(route: URLPattern) -> list[str]:
 
 
 @pytest.mark.parametrize("person", ["reader", "member", "admin"])
-def test_nothing_is_offered_that_will_be_refused(console, address, person):
+def test_pages_offer_only_permitted_links_and_forms(console, address, person):
     """Walk every page: each link opens, and no form of a page is one that the person may not send."""
     browser, seen = console(person), set()
     todo = {address(page) for page, row in PAGES.items() if row[0] in {VIEW, PERSONAL} and row[2] != 404}

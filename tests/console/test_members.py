@@ -46,7 +46,7 @@ def used(world):
     return key
 
 
-def test_removing_a_member_says_first_what_ends(console, world, used):
+def test_removing_a_member_first_lists_the_ending_roles(console, world, used):
     browser = console("admin")
     menu = [link.href for link in see(browser, MEMBERS).links if "remove?" in link.href]
     assert f"{MEMBERS}/remove?email=member%40acme.test" in menu
@@ -71,7 +71,7 @@ def test_removing_a_member_is_undone_from_the_message(console, world):
     assert newest.detail["undoes"] == [newest.pk - 1]
 
 
-def test_a_role_that_was_changed_since_is_not_undone(console, world):
+def test_later_changed_role_is_not_undone(console, world):
     browser = console("admin")
     after = press(browser, see(browser, MEMBERS), email="member@acme.test", role="reader")
     assert "member@acme.test is now Reader." in after.text
@@ -80,7 +80,7 @@ def test_a_role_that_was_changed_since_is_not_undone(console, world):
     assert members.role_of(world.projects["demo"], world.member.user) == ProjectRole.ADMIN
 
 
-def test_a_role_in_the_project_gives_back_the_role_on_a_repository_when_it_is_undone(console, world):
+def test_undoing_a_project_role_restores_the_repository_role(console, world):
     browser, web = console("admin"), world.repository("web")
     after = press(browser, see(browser, f"{MEMBERS}/add"), email="viewer@acme.test", role="reader")
     assert "viewer@acme.test has been added to demo as Reader." in after.text
@@ -90,7 +90,7 @@ def test_a_role_in_the_project_gives_back_the_role_on_a_repository_when_it_is_un
     assert repositories.role_of(web, world.viewer.user) == RepositoryRole.VIEWER
 
 
-def test_a_reader_or_member_undoes_no_role_of_the_project(console, world):
+def test_readers_and_members_cannot_undo_project_roles(console, world):
     event = members.set_role(world.admin.actor, world.projects["demo"], world.stranger.user, ProjectRole.READER)
     assert console("reader").post(f"/projects/demo/audit-log/{event.pk}/undo").status_code == 403
     refused = console("member").post(f"/projects/demo/audit-log/{event.pk}/undo", follow=True).content.decode()
@@ -115,7 +115,7 @@ def test_removing_a_role_on_a_repository_asks_and_is_undone(console, world):
     assert repositories.role_of(web, world.pusher.user) == RepositoryRole.MEMBER
 
 
-def test_removing_a_person_from_the_organization_says_first_what_ends(console, world, used):
+def test_removing_a_person_from_the_organization_first_lists_the_ending_roles(console, world, used):
     browser = console("owner")
     page = see(browser, f"{ACME}remove?email=member@acme.test")
     assert page.headings == ["Remove member@acme.test from acme?"]
@@ -126,7 +126,7 @@ def test_removing_a_person_from_the_organization_says_first_what_ends(console, w
 
 
 @pytest.mark.parametrize("name", ["member", "pusher", "viewer"])
-def test_a_removed_person_comes_back_with_every_role(console, world, name):
+def test_undoing_a_removal_restores_every_role(console, world, name):
     browser, user, web = console("owner"), world.people[name].user, world.repository("web")
     held = members.role_of(web.project, user), repositories.role_of(web, user)
     after = press(browser, see(browser, f"{ACME}remove?email={name}@acme.test"), role="")
@@ -173,7 +173,7 @@ def test_page_of_a_person_shows_roles_in_projects_that_the_viewer_may_see(consol
 
 
 @pytest.mark.parametrize(("name", "may"), [("pusher", "push pull"), ("viewer", "pull")])
-def test_a_person_with_a_role_on_a_repository_sees_its_address_and_nothing_else(console, docker, world, name, may):
+def test_user_with_a_repository_role_sees_only_its_address(console, docker, world, name, may):
     docker("member").push("web/secret-image", "1.0")
     page = see(console(name), "/")
     (row,) = page.table("Repository", "Address of an image")
@@ -185,7 +185,7 @@ def test_a_person_with_a_role_on_a_repository_sees_its_address_and_nothing_else(
     assert "fixed" not in page.text
 
 
-def test_no_repositories_are_listed_apart_from_the_project_that_a_person_sees(console, world):
+def test_repositories_of_a_visible_project_are_not_listed_separately(console, world):
     for name in ("owner", "reader", "stranger"):
         assert "use with docker" not in see(console(name), "/?all=1").text
     repositories.set_role(world.owner.actor, world.repository("secret"), world.reader.user, RepositoryRole.VIEWER)

@@ -83,7 +83,7 @@ def text(answer) -> str:
     return html.unescape(answer.content.decode())
 
 
-def test_console_offers_checks_tests_and_edits_it(console, world, board):
+def test_console_offers_validates_tests_and_edits_the_new_channel(console, world, board):
     browser = console("admin")
     new = f"{NOTIFICATIONS}/new?channel={board.kind}"
     page = text(browser.get(f"{NOTIFICATIONS}/new"))
@@ -108,7 +108,7 @@ def test_console_offers_checks_tests_and_edits_it(console, world, board):
     assert (made.url, made.language) == ("hall", "ko")
 
 
-def test_a_scan_is_delivered_through_it(world, board):
+def test_scan_is_delivered_through_the_new_channel(world, board):
     subscribe(world.projects["demo"], channel=board.kind, url="kitchen", recipients=[])
     scanned(make_manifest(world.repository("web"), "app", tag="1"), high("CVE-1"))
     assert tasks.gather_notices() == 1
@@ -116,7 +116,7 @@ def test_a_scan_is_delivered_through_it(world, board):
     assert Delivery.objects.get().state == "sent"
 
 
-def test_a_chat_is_a_message_and_three_words(console, world, receiver, monkeypatch):
+def test_chat_channel_sends_a_translated_message(console, world, receiver, monkeypatch):
     monkeypatch.setitem(channels.CHANNELS, Chat.kind, Chat())
     browser = console("admin")
     answer = send(browser, f"{NOTIFICATIONS}/new?channel=chat", url=receiver.url, language="ko", **CHOSEN)
@@ -125,7 +125,7 @@ def test_a_chat_is_a_message_and_three_words(console, world, receiver, monkeypat
     assert "secret=path" not in text(browser.get(f"{answer.url}/{Delivery.objects.get().pk}"))
 
 
-def test_a_kind_of_another_version_is_shown_and_fails_once(console, world):
+def test_unknown_kind_of_channel_is_shown_and_fails_once(console, world):
     made = subscribe(world.projects["demo"], channel="pigeon", recipients=[], url="https://hooks.test/secret")
     browser = console("admin")
     for address in (NOTIFICATIONS, f"{NOTIFICATIONS}/{made.pk}", f"{NOTIFICATIONS}/{made.pk}/edit"):

@@ -49,7 +49,7 @@ def the_event() -> Event:
 @pytest.mark.parametrize(
     ("place", "person"), [(DEMO, "admin"), (DEMO, "owner"), (WEB, "member"), (WEB, "admin"), (WEB, "owner")]
 )
-def test_mails_from_their_making_to_their_end(console, world, mail_server, place, person):
+def test_mail_notification_is_created_tested_changed_and_deleted(console, world, mail_server, place, person):
     agree(world.projects["demo"], "mina@acme.test", "joon@acme.test", "new@acme.test")
     browser = console(person)
     assert "No notification yet" in text(browser.get(place))
@@ -99,7 +99,7 @@ def test_mails_from_their_making_to_their_end(console, world, mail_server, place
     assert "minimum severity: High and above → Critical" in words
 
 
-def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, receiver):
+def test_webhook_page_shows_the_secret_once_and_only_the_host(console, world, receiver):
     browser = console("admin")
     answer = browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     secret = re.search(r"kcrw_\w+", text(answer))[0]
@@ -138,7 +138,7 @@ def test_a_webhook_shows_its_secret_once_and_its_host_only(console, world, recei
     assert renewed not in str(the_event().detail)
 
 
-def test_kakao_work(console, receiver, world):
+def test_kakao_work_channel_is_created(console, receiver, world):
     browser = console("admin")
     browser.post(f"{DEMO}/new?channel=kakaowork", HOOK | {"url": receiver.url, "language": "ko"})
     made = Subscription.objects.get()
@@ -147,7 +147,7 @@ def test_kakao_work(console, receiver, world):
     assert "KCR에서 보기".encode() in receiver.requests[0][2]
 
 
-def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):
+def test_form_sent_twice_creates_one_notification(console, receiver, world):
     browser = console("admin")
     for _ in range(2):
         browser.post(f"{DEMO}/new?channel=mail", MAIL)
@@ -167,7 +167,7 @@ def test_a_form_that_is_sent_twice_makes_one(console, receiver, world):
         ("\n".join(f"a{number}@acme.test" for number in range(21)), "At most 20 recipients"),
     ],
 )
-def test_what_is_wrong_with_recipients_is_said_at_the_field(console, world, recipients, words):
+def test_errors_of_recipients_are_shown_at_the_field(console, world, recipients, words):
     page = text(console("admin").post(f"{DEMO}/new?channel=mail", MAIL | {"recipients": recipients}))
     assert words in page.partition('id="id_recipients_error"')[2][:400]
     assert not Subscription.objects.exists()
@@ -188,7 +188,7 @@ def test_what_is_wrong_with_recipients_is_said_at_the_field(console, world, reci
     ],
 )
 @pytest.mark.parametrize("channel", ["webhook", "kakaowork"])
-def test_what_would_be_refused_at_sending_is_refused_at_saving(console, world, resolver, channel, url, words):
+def test_unsendable_addresses_are_refused_when_saving(console, world, resolver, channel, url, words):
     resolver("inside.test", "10.0.0.7")
     resolver("nowhere.test")
     browser = console("admin")
@@ -251,7 +251,7 @@ def test_answers_are_shown_to_admins_of_the_project_only(console, project, web):
     assert console("reader").get(address).status_code == 403
 
 
-def test_ids_of_others_are_not_found(console, project, web, world):
+def test_ids_of_other_projects_are_not_found(console, project, web, world):
     """SECURITY 10: nothing of another project, of another repository, or under another notice."""
     ours = subscribe(project)
     of_web, of_public = subscribe(project, web), subscribe(project, world.repository("public"))
@@ -271,7 +271,7 @@ def test_ids_of_others_are_not_found(console, project, web, world):
     assert Subscription.objects.count() == 4
 
 
-def test_lists_show_what_belongs_there(console, project, web, world):
+def test_lists_show_only_their_own_notifications(console, project, web, world):
     subscribe(project, recipients=["project@acme.test"])
     subscribe(project, web, recipients=["web@acme.test"])
     subscribe(project, world.repository("public"), recipients=["public@acme.test"])
@@ -283,7 +283,7 @@ def test_lists_show_what_belongs_there(console, project, web, world):
     assert [f"{name}@acme.test" in page for name in ("project", "web", "public", "lab")] == [True, True, False, False]
 
 
-def test_hostile_words_stay_words(console, project):
+def test_hostile_texts_are_escaped(console, project):
     evil = "<script>alert(1)</script>"
     made = subscribe(project, recipients=[f"{evil}@acme.test"])
     delivery = Delivery.objects.create(
@@ -297,7 +297,7 @@ def test_hostile_words_stay_words(console, project):
 
 
 # ── Sent again ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_what_failed_is_sent_again_by_hand(console, project, receiver):
+def test_failed_delivery_is_sent_again_by_hand(console, project, receiver):
     browser = console("admin")
     browser.post(f"{DEMO}/new?channel=webhook", HOOK | {"url": receiver.url})
     made = Subscription.objects.get()
@@ -318,7 +318,7 @@ def test_what_failed_is_sent_again_by_hand(console, project, receiver):
     assert len(receiver.requests) == 2
 
 
-def test_a_paused_notice_says_why_it_sends_nothing_again(console, project):
+def test_paused_notification_explains_why_it_does_not_send_again(console, project):
     made = subscribe(project, is_active=False)
     failed = Delivery.objects.create(subscription=made, state="failed")
     browser = console("admin")
@@ -332,7 +332,7 @@ def link_of(subscription: Subscription, address: str) -> str:
     return recipients.unsubscribe_link(subscription.pk, address).removeprefix("http://localhost:8080")
 
 
-def test_a_recipient_leaves(console, project, web):
+def test_recipient_unsubscribes(console, project, web):
     made = subscribe(project, web)
     link = link_of(made, "mina@acme.test")
     browser = console(None, enforce_csrf_checks=True)
@@ -353,7 +353,7 @@ def test_a_recipient_leaves(console, project, web):
     assert Event.objects.filter(action="notice.change").count() == 1
 
 
-def test_one_click_of_a_mail_program(console, project):
+def test_one_click_unsubscribe_works_without_cookies(console, project):
     """RFC 8058: a POST with one field, without cookies, without a token of a form."""
     made = subscribe(project)
     answer = console(None, enforce_csrf_checks=True).post(
@@ -364,7 +364,7 @@ def test_one_click_of_a_mail_program(console, project):
     assert made.recipients == ["mina@acme.test"]
 
 
-def test_when_the_last_one_leaves_it_rests(console, project):
+def test_notification_is_paused_when_the_last_recipient_unsubscribes(console, project):
     made = subscribe(project, recipients=["mina@acme.test"])
     console(None).post(link_of(made, "mina@acme.test"))
     made.refresh_from_db()
@@ -375,7 +375,7 @@ def test_when_the_last_one_leaves_it_rests(console, project):
     assert "No recipient is left: add one first." in text(answer)
 
 
-def test_links_that_we_did_not_make_take_nobody_off(console, project):
+def test_forged_links_unsubscribe_no_one(console, project):
     made = subscribe(project)
     other = subscribe(project, recipients=["mina@acme.test"])
     link = link_of(made, "mina@acme.test")
@@ -392,7 +392,7 @@ def test_links_that_we_did_not_make_take_nobody_off(console, project):
     assert console(None).post(other_link).status_code == 200
 
 
-def test_only_the_way_out_needs_no_token(console, world):
+def test_only_the_unsubscribe_form_needs_no_csrf_token(console, world):
     """Control: everything else does (test_safety)."""
     from tests.console.test_matrix import console_routes
 
@@ -414,7 +414,7 @@ def test_pages_speak_korean(console, project, web):
         assert [word for word in words if word not in page] == [], address
 
 
-def test_pages_say_what_they_are(console, project, web):
+def test_pages_have_titles_and_headings(console, project, web):
     made = subscribe(project)
     browser = console("admin")
     for address, words in (

@@ -39,7 +39,7 @@ def test_pages_of_a_search_count_what_matches(console, many):
     assert "10 of 133" in see(console("reader"), f"{ADDRESS}?q=r12").text
 
 
-def test_rows_that_were_added_before_do_not_break_the_way_back(console, world, many):
+def test_previous_page_is_right_after_rows_were_added_before_it(console, world, many):
     browser = console("reader")
     second = see(browser, walk(browser, ADDRESS, "next")[1].path)
     Repository.objects.bulk_create(Repository(project=world.projects["demo"], name=f"a{n:03}") for n in range(60))

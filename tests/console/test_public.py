@@ -23,7 +23,7 @@ def images(docker, scanned):
 
 
 @pytest.mark.parametrize("person", [None, "outsider", "viewer", "owner"])
-def test_everybody_sees_images_tags_and_commands(console, images, person):
+def test_strangers_see_images_tags_and_commands(console, images, person):
     browser = console(person)
     page = see(browser, PUBLIC)
     assert page.headings == ["demo/public Public"]
@@ -35,7 +35,7 @@ def test_everybody_sees_images_tags_and_commands(console, images, person):
     assert 'data-copy="docker pull localhost:8080/demo/public/team/app:1.0"' in text
 
 
-def test_no_person_and_nothing_private_is_named(console, images):
+def test_public_pages_name_no_person_and_nothing_private(console, images):
     for path in (PUBLIC, APP):
         answer = console(None).get(path)
         text = answer.content.decode()
@@ -51,7 +51,7 @@ def test_private_and_absent_repositories_get_the_same_answer(console, images, dj
     assert len({Page(answer.content.decode()).text for answer in answers}) == 1
 
 
-def test_a_page_costs_strangers_few_queries(console, images, django_assert_num_queries):
+def test_public_page_costs_few_queries(console, images, django_assert_num_queries):
     with django_assert_num_queries(3):
         console(None).get(PUBLIC)
     with django_assert_num_queries(4):
@@ -72,7 +72,7 @@ def test_a_page_costs_strangers_few_queries(console, images, django_assert_num_q
         ("/projects/demo/repositories/nothing/", "/sign-in?next=/projects/demo/repositories/nothing/"),
     ],
 )
-def test_strangers_are_led_to_the_public_page_or_to_the_sign_in(console, images, path, page):
+def test_strangers_are_redirected_to_the_public_page_or_the_sign_in(console, images, path, page):
     answer = console(None).get(path)
     assert (answer.status_code, answer.url) == (302, page)
 
@@ -82,7 +82,7 @@ def test_the_address_of_a_public_image_opens_its_page_for_strangers(console, ima
     assert console("owner").get("/demo/public/team/app:1.0", follow=True).redirect_chain[-1][0].startswith(CONSOLE)
 
 
-def test_a_repository_that_becomes_private_is_gone(console, world, images):
+def test_repository_made_private_is_not_found_by_strangers(console, world, images):
     world.repository("public").__class__.objects.filter(name="public").update(is_public=False)
     assert console(None).get(PUBLIC).status_code == 404
     assert console(None).get(APP).status_code == 404

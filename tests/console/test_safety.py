@@ -65,7 +65,7 @@ def hostile(docker, pushed, world):
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_nothing_that_somebody_chose_becomes_markup(console, hostile, subtests, part):
+def test_user_texts_are_escaped_on_every_page(console, hostile, subtests, part):
     browser = console("owner")
     words = {"q": EVIL, "image": EVIL, "tag": EVIL, "who": EVIL, "digest": EVIL, "seen": EVIL}
     words |= {"vulnerability": EVIL[:100], "package": EVIL, "with": EVIL}
@@ -83,7 +83,7 @@ def test_nothing_that_somebody_chose_becomes_markup(console, hostile, subtests, 
             assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_the_parser_sees_what_it_looks_for():
+def test_parser_detects_dangerous_markup():
     """Control."""
     page = "<a href='javascript:x'>a</a><p onclick=x style=y></p><script>z</script><img src='//evil.test/x'>"
     assert dangers(page) == ["a javascript:x", "p onclick", "p style", "script", "img //evil.test/x"]
@@ -112,7 +112,7 @@ def test_a_get_changes_nothing(console, pushed, subtests, part):
             assert counts() == before
 
 
-def test_a_session_means_nothing_to_the_registry(console, pushed):
+def test_registry_ignores_console_sessions(console, pushed):
     assert console("owner").get("/v2/demo/web/app/manifests/1.0").status_code == 401
 
 
@@ -159,7 +159,7 @@ NUL = ("?before=%00", "?q=%00")
         *("vulnerabilities", "compare", "search"),
     ],
 )
-def test_queries_that_make_no_sense_are_left_out(console, pushed, subtests, page):
+def test_invalid_query_parameters_are_ignored(console, pushed, subtests, page):
     browser, address = console("member"), reverse(f"console:{page}", kwargs=PAGES[page][1])
     for query in (*NONSENSE, *NUL):
         with subtests.test(query):

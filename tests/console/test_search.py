@@ -68,7 +68,7 @@ def results(page: Page) -> set[str]:
         ("---- $", "", "", ""),
     ],
 )
-def test_references(text, path, tag, digest):
+def test_references_are_parsed(text, path, tag, digest):
     assert references.read(text) == Reference(path, tag, digest)
 
 
@@ -83,11 +83,11 @@ def test_references(text, path, tag, digest):
         "app:1.0",
     ],
 )
-def test_a_tag_is_found_by_what_people_paste(member, pushed, words):
+def test_tag_is_found_by_pasted_references(member, pushed, words):
     assert results(search(member, words)) == {"demo/web/app:1.0"}
 
 
-def test_a_digest_is_found_by_what_people_paste(member, pushed):
+def test_digest_is_found_by_pasted_references(member, pushed):
     digest = pushed["first"]
     for words in (
         digest,
@@ -108,7 +108,7 @@ def test_an_image_and_a_repository_are_found_by_their_full_names(member, pushed)
 
 
 # ── Image IDs ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_image_is_found_by_the_id_that_docker_shows(member, console, pushed):
+def test_image_is_found_by_its_docker_image_id(member, console, pushed):
     image = image_of("first")
     for words in (image.config.digest, image.config.digest[7:], image.config.digest[7:19]):
         assert results(search(member, words)) == {f"demo/web/app@{pushed['first']}"}, words
@@ -117,7 +117,7 @@ def test_an_image_is_found_by_the_id_that_docker_shows(member, console, pushed):
         assert results(search(console(person), image.config.digest)) == set()
 
 
-def test_the_digest_of_a_layer_is_no_image_id(member, pushed):
+def test_digest_of_a_layer_is_not_found_as_an_image_id(member, pushed):
     assert results(search(member, image_of("first").layers[0].digest)) == set()
 
 
@@ -135,7 +135,7 @@ def twice(docker, console):
     return console("owner")
 
 
-def test_a_search_that_begins_in_a_project_stays_there_unless_everywhere_is_chosen(twice):
+def test_search_in_a_project_is_limited_to_it_unless_everywhere_is_chosen(twice):
     there = Page(twice.get(reverse("console:overview", args=["lab"])).content.decode(), "/projects/lab/")
     form = next(form for form in there.forms if form.action == "/search")
     page = Page(form.submit(twice, q="app").content.decode(), "/search?q=app&in=lab")
@@ -147,14 +147,14 @@ def test_a_search_that_begins_in_a_project_stays_there_unless_everywhere_is_chos
     assert {"lab/secret/app", "demo/web/app"} <= results(search(twice, "app"))
 
 
-def test_nothing_in_the_project_offers_everywhere(twice):
+def test_empty_result_in_a_project_offers_to_search_everywhere(twice):
     page = search(twice, "web/app", **{"in": "lab"})
     assert "Nothing found" in page.text
     link = next(link.href for link in page.links if link.text == "Search everywhere")
     assert "demo/web/app" in results(Page(twice.get(link).content.decode(), link))
 
 
-def test_a_project_that_the_person_may_not_see_is_no_place_to_search_in(member, pushed):
+def test_search_in_an_invisible_project_searches_everywhere(member, pushed):
     page = search(member, "app", **{"in": "rival"})
     assert "demo/web/app" in results(page)
     assert "rival" not in page.text
@@ -171,11 +171,11 @@ def test_a_cve_leads_to_its_page(member, scanned, words):
 @pytest.mark.parametrize(
     ("words", "digests"), [("curl", 2), ("curl@8.1", 2), ("bash", 1), ("curl@9", 0), ("nothing", 0)]
 )
-def test_where_is_a_package(member, scanned, words, digests):
+def test_package_search_lists_its_images(member, scanned, words, digests):
     assert (f"In {digests} digest" in search(member, words).text) is bool(digests)
 
 
-def test_search_tells_nothing_of_other_projects(console, scanned):
+def test_search_does_not_reveal_other_projects(console, scanned):
     for name in ("outsider", "stranger", "viewer", "pusher"):
         for words in ("CVE-2026-1", "openssl", "openssl@3.0.11-1"):
             main = console(name).get(reverse("console:search"), {"q": words}).content.decode().partition("<main")[2]
@@ -184,7 +184,7 @@ def test_search_tells_nothing_of_other_projects(console, scanned):
 
 
 # ── Suggestions ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_suggestions_know_references_and_lead_to_pages(world, scanned):
+def test_suggestions_resolve_references_to_pages(world, scanned):
     def suggested(words: str, who=world.member) -> set[str]:
         return {row.path for group in queries.suggestions(who.actor, words) for row in group.rows}
 

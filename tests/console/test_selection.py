@@ -31,7 +31,7 @@ def tags(pushed):
     return Tag.objects.live().filter(image=manifest.image)
 
 
-def test_all_tags_that_match_are_deleted(console, tags):
+def test_all_matching_tags_are_deleted(console, tags):
     browser = console("member")
     listed = see(browser, f"{APP}?q=v")
     assert "Delete all 60 that match" in Page(browser.get(f"{APP}?q=v").content.decode()).text
@@ -49,7 +49,7 @@ def test_all_tags_that_match_are_deleted(console, tags):
     assert tags.filter(name__startswith="v").count() == 60
 
 
-def test_nothing_is_deleted_when_other_tags_match_than_were_seen(console, tags):
+def test_nothing_is_deleted_when_the_matching_tags_changed(console, tags):
     browser = console("member")
     page = chosen(browser, see(browser, f"{APP}?q=v"), f"{APP}-/tags/delete")
     manifest = tags.first().manifest
@@ -82,7 +82,7 @@ def test_all_digests_without_a_tag_are_deleted(console, pushed):
     assert Manifest.objects.live().filter(image=image).count() == 4
 
 
-def test_all_images_that_match_are_deleted(console, world):
+def test_all_matching_images_are_deleted(console, world):
     web = world.repository("web")
     Image.objects.bulk_create(
         Image(repository=web, name=f"{kind}{n:03}", path=f"demo/web/{kind}{n:03}") for n in range(60) for kind in "ab"
@@ -109,6 +109,6 @@ def test_every_filter_of_the_list_is_kept(console, world):
     assert list(Image.objects.live().values_list("name", flat=True)) == ["000"]
 
 
-def test_only_those_who_may_delete_are_asked(console, tags):
+def test_delete_all_is_offered_only_with_permission(console, tags):
     assert console("reader").get(f"{APP}-/tags/delete?all=yes").status_code == 403
     assert "Delete all" not in see(console("reader"), APP).text

@@ -28,7 +28,7 @@ def hashes(monkeypatch):
 
 
 @pytest.mark.parametrize("who", ["unknown", "wrong password", "without a password", "inactive"])
-def test_every_wrong_guess_costs_one_hash(console, world, hashes, who):
+def test_every_wrong_guess_costs_one_password_hash(console, world, hashes, who):
     user = world.member.user
     user.set_password(PASSWORD)
     if who == "without a password":

@@ -47,7 +47,7 @@ def sign_in(client: Client, email: str, password: str, **more: str):
     return client.post("/sign-in", {"email": email, "password": password, **more})
 
 
-def test_with_the_right_password_into_the_console(console, member):
+def test_right_password_opens_the_console(console, member):
     browser = console(None)
     answer = sign_in(browser, "MEMBER@acme.test", PASSWORD, next="/projects/demo/usage")
     assert (answer.status_code, answer.url) == (302, "/projects/demo/usage")
@@ -66,7 +66,7 @@ def test_sign_in_never_redirects_to_another_host(console, member, wanted):
 
 
 @pytest.mark.parametrize(("email", "password"), [("member@acme.test", "wrong"), ("nobody@acme.test", PASSWORD)])
-def test_wrong_words_are_refused_in_one_way_and_keep_what_was_typed(console, member, email, password):
+def test_wrong_credentials_get_one_message_and_keep_the_typed_address(console, member, email, password):
     answer = sign_in(console(None), email, password)
     page = answer.content.decode()
     assert answer.status_code == 200
@@ -76,7 +76,7 @@ def test_wrong_words_are_refused_in_one_way_and_keep_what_was_typed(console, mem
     assert PASSWORD not in page
 
 
-def test_guessing_is_slowed(console, member):
+def test_repeated_guesses_are_refused(console, member):
     browser = console(None)
     for _ in range(10):
         sign_in(browser, member.email, "wrong")
@@ -87,7 +87,7 @@ def test_guessing_is_slowed(console, member):
     assert SignInFailure.objects.count() == 10
 
 
-def test_somebody_inactive_does_not_come_in_and_is_thrown_out(console, member):
+def test_inactive_user_cannot_sign_in_and_loses_the_session(console, member):
     browser = console(None)
     sign_in(browser, member.email, PASSWORD)
     User.objects.filter(pk=member.pk).update(is_active=False)
@@ -95,7 +95,7 @@ def test_somebody_inactive_does_not_come_in_and_is_thrown_out(console, member):
     assert "Wrong" in sign_in(console(None), member.email, PASSWORD).content.decode()
 
 
-def test_signing_out_takes_a_form(console, member):
+def test_signing_out_needs_a_post(console, member):
     browser = console("member")
     browser.get("/sign-out")
     assert browser.get("/profile").status_code == 200
@@ -112,7 +112,7 @@ def link_in_the_mail() -> str:
     return found[1]
 
 
-def test_a_new_password_by_mail_once(console, member):
+def test_password_link_sets_a_new_password_once(console, member):
     browser = console(None)
     answer = browser.post("/password/forgotten", {"email": "Member@acme.test"})
     assert "on its way" in answer.content.decode()
@@ -129,7 +129,7 @@ def test_a_new_password_by_mail_once(console, member):
     assert sign_in(console(None), member.email, NEW).status_code == 302
 
 
-def test_nobody_learns_who_has_an_account(console, member):
+def test_password_page_does_not_reveal_accounts(console, member):
     answers = [
         re.sub(
             r"[\w-]+@acme.test|value=\"\w{60,}\"",
@@ -142,7 +142,7 @@ def test_nobody_learns_who_has_an_account(console, member):
     assert len(mail.outbox) == 1
 
 
-def test_a_link_ends_with_its_day_and_is_sent_once_a_minute(console, member, settings):
+def test_password_link_expires_after_a_day_and_is_sent_once_a_minute(console, member, settings):
     console(None).post("/password/forgotten", {"email": member.email})
     console(None).post("/password/forgotten", {"email": member.email})
     link = link_in_the_mail()
@@ -183,7 +183,7 @@ def test_sessions_are_listed_and_ended(console, member):
     assert [browser.get("/profile").status_code for browser in (here, there, third)] == [200, 302, 302]
 
 
-def test_nobody_ends_the_session_of_somebody_else(console, member, world):
+def test_users_cannot_end_sessions_of_others(console, member, world):
     sign_in(console(None), member.email, PASSWORD)
     other = console("admin")
     for session in ConsoleSession.objects.filter(user=member):
@@ -194,7 +194,7 @@ def test_nobody_ends_the_session_of_somebody_else(console, member, world):
     assert ConsoleSession.objects.filter(user=member).count() == 1
 
 
-def test_when_a_session_was_seen_is_written_now_and_then(console, member):
+def test_last_use_of_a_session_is_written_at_intervals(console, member):
     browser = console(None)
     sign_in(browser, member.email, PASSWORD)
     long_ago = timezone.now() - timedelta(hours=1)
@@ -207,7 +207,7 @@ def test_when_a_session_was_seen_is_written_now_and_then(console, member):
 
 
 # ── Profile ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_name_language_time_zone_and_theme(console, world):
+def test_profile_saves_name_language_time_zone_and_theme(console, world):
     browser = console("member")
     browser.post("/profile", {"name": "Mina", "language": "ko", "time_zone": "Asia/Seoul"})
     page = browser.get("/profile")
@@ -220,7 +220,7 @@ def test_name_language_time_zone_and_theme(console, world):
     assert (user.theme, user.language, user.time_zone, user.name) == ("dark", "ko", "Asia/Seoul", "Mina")
 
 
-def test_times_are_in_the_zone_of_the_browser_unless_the_profile_has_one(console, world):
+def test_times_use_the_zone_of_the_profile_or_of_the_browser(console, world):
     browser = console("member")
     assert "Times are in the time zone UTC." in see(browser, "/profile").text
     browser.cookies["kcr_zone"] = "Asia/Seoul"
@@ -263,7 +263,7 @@ def test_a_mail_about_a_key_names_the_time_zone(console, world):
     assert "KST. After that" in mail.outbox[0].body
 
 
-def test_the_language_of_somebody_who_is_not_signed_in(console, db):
+def test_sign_in_page_uses_the_language_of_the_browser(console, db):
     browser = console(None)
     assert browser.get("/sign-in", headers={"Accept-Language": "ko"}).headers["Content-Language"] == "ko"
     browser.post("/language", {"language": "ko"})
@@ -272,7 +272,7 @@ def test_the_language_of_somebody_who_is_not_signed_in(console, db):
     assert browser.get("/sign-in").headers["Content-Language"] == "ko"
 
 
-def test_links_are_asked_for_a_few_times_only(console, world, monkeypatch):
+def test_requests_for_password_links_are_limited(console, world, monkeypatch):
     queued = []
     monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
     browser = console(None)
@@ -285,7 +285,7 @@ def test_links_are_asked_for_a_few_times_only(console, world, monkeypatch):
     assert len(queued) == LINKS_ALLOWED + 1
 
 
-def test_links_are_counted_by_network(console, world, monkeypatch):
+def test_requests_for_password_links_are_counted_by_network(console, world, monkeypatch):
     queued = []
     monkeypatch.setattr(tasks.send_password_link, "delay", lambda *given: queued.append(given))
     for number in range(15):
@@ -294,7 +294,7 @@ def test_links_are_counted_by_network(console, world, monkeypatch):
     assert len(queued) == LINKS_ALLOWED
 
 
-def test_a_few_passwords_are_looked_at_at_once(console, member, monkeypatch):
+def test_simultaneous_password_checks_are_limited(console, member, monkeypatch):
     """Each takes 100 MB for a moment: a crowd is asked to come again, in words of its own."""
     monkeypatch.setattr(passwords, "_places", passwords.Places(1, 1))
     monkeypatch.setattr(passwords, "PATIENCE", 0.01)
@@ -318,7 +318,7 @@ def test_a_few_passwords_are_looked_at_at_once(console, member, monkeypatch):
     assert sign_in(console(None), member.email, NEW).status_code == 302
 
 
-def test_a_browser_that_signed_in_before_is_not_shut_out(console, member):
+def test_browser_with_an_earlier_sign_in_is_not_blocked(console, member):
     owner, thief = console(None), console(None)
     sign_in(owner, member.email, PASSWORD)
     owner.post("/sign-out")
@@ -334,7 +334,7 @@ def test_a_browser_that_signed_in_before_is_not_shut_out(console, member):
     assert sign_in(owner, member.email, PASSWORD).status_code == 302
 
 
-def test_a_link_by_mail_opens_an_account_under_attack(console, member):
+def test_password_link_works_for_an_attacked_account(console, member):
     for number in range(11):
         console(None).post("/sign-in", {"email": member.email, "password": "x"}, REMOTE_ADDR=f"10.0.0.{number}")
     browser = console(None)
@@ -346,7 +346,7 @@ def test_a_link_by_mail_opens_an_account_under_attack(console, member):
     assert sign_in(browser, member.email, NEW).status_code == 302
 
 
-def test_the_current_password_cannot_be_guessed(console, member):
+def test_guesses_of_the_current_password_are_limited(console, member):
     browser = console(None)
     sign_in(browser, member.email, PASSWORD)
     form = {"old_password": "x", "new_password1": NEW, "new_password2": NEW}
@@ -370,7 +370,7 @@ def test_a_browser_stays_known_when_it_changes_the_password(console, member):
 
 
 # ── Mails about keys ─────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_end_of_a_key_is_warned_of_seven_days_and_one_day_before(world):
+def test_expiry_of_a_key_is_announced_seven_days_and_one_day_before(world):
     key = make_key(world.member.user, "ci", expires_at=timezone.now() + timedelta(days=8)).key
 
     def in_days(days: float) -> int:
@@ -383,7 +383,7 @@ def test_the_end_of_a_key_is_warned_of_seven_days_and_one_day_before(world):
     assert "http://localhost:8080/profile/keys/new" in mail.outbox[0].alternatives[0][0]
 
 
-def test_one_holder_who_cannot_be_warned_stops_no_other(world, monkeypatch):
+def test_failed_expiry_mail_does_not_stop_the_others(world, monkeypatch):
     """An address that is refused, and a name that would break the header."""
     soon = timezone.now() + timedelta(days=3)
     refused = make_key(world.member.user, "ci", expires_at=soon).key
@@ -405,9 +405,7 @@ def test_one_holder_who_cannot_be_warned_stops_no_other(world, monkeypatch):
 
 
 @pytest.mark.parametrize("is_signed_in", [False, True])
-def test_a_session_that_cannot_be_written_is_a_503_that_says_when_to_come_again(
-    console, member, monkeypatch, is_signed_in
-):
+def test_unwritable_session_is_answered_with_503_and_retry_after(console, member, monkeypatch, is_signed_in):
     """As on a full disk. Pages are shown all the same."""
     browser = console("member" if is_signed_in else None, raise_request_exception=False)
     ConsoleSession.objects.update(seen_at=timezone.now() - timedelta(hours=1))

@@ -38,7 +38,7 @@ def text(answer) -> str:
 
 
 # ── Repositories ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_repository_is_made_once(console, world):
+def test_repository_is_created_once_when_the_form_is_sent_twice(console, world):
     browser = console("member")
     for _ in range(2):  # the form is sent twice
         answer = browser.post("/projects/demo/repositories/new", REPOSITORY)
@@ -48,7 +48,7 @@ def test_a_repository_is_made_once(console, world):
     assert "docker push localhost:8080/demo/shop/IMAGE:TAG" in text(browser.get(answer.url))
 
 
-def test_what_is_wrong_is_said_at_its_field_and_keeps_what_was_typed(console, world):
+def test_errors_are_shown_at_their_fields_and_typed_values_are_kept(console, world):
     browser = console("member")
     answer = text(
         browser.post("/projects/demo/repositories/new", REPOSITORY | {"name": "Not Good", "description": "mine"})
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said_at_its_field_and_keeps_what_was_typed(console, wo
     )
 
 
-def test_settings_and_two_people(console, world):
+def test_settings_opened_by_two_people_do_not_overwrite_each_other(console, world):
     mina, joon = console("member"), console("admin")
     hers, his = (see(browser, f"{WEB}-/settings").form("description") for browser in (mina, joon))
     assert his.submit(joon, description="joon's").status_code == 302
@@ -76,14 +76,14 @@ def test_settings_and_two_people(console, world):
     assert event.client.startswith("console")
 
 
-def test_making_it_public_lets_everybody_pull(console, docker, pushed):
+def test_making_a_repository_public_allows_anonymous_pulls(console, docker, pushed):
     docker(None).get("web/app/manifests/1.0", expect=401)
     browser = console("member")
     see(browser, f"{WEB}-/settings").form("visibility").submit(browser, visibility="public")
     docker(None).pull("web/app", "1.0")
 
 
-def test_permissions(console, docker, pushed, world):
+def test_role_on_a_repository_is_given_changed_and_removed(console, docker, pushed, world):
     browser = console("member")
     docker("stranger").get("web/app/manifests/1.0", expect=404)
     browser.post(f"{WEB}-/permissions/add", {"email": "Stranger@acme.test", "role": "viewer"})
@@ -103,7 +103,7 @@ def test_permissions(console, docker, pushed, world):
 
 
 # ── Images, tags, digests ────────────────────────────────────────────────────────────────────────────────────────────
-def test_lists_show_what_is_there(console, pushed):
+def test_lists_show_repositories_images_and_tags(console, pushed):
     browser = console("reader")
     assert "app" in text(browser.get(WEB))
     tags = text(browser.get(APP))
@@ -129,7 +129,7 @@ def test_a_digest_shows_layers_with_their_commands_and_the_configuration(console
     assert pushed["arm"] in index
 
 
-def test_a_tag_is_added_moved_and_deleted_with_a_way_back(console, docker, pushed):
+def test_tag_is_added_moved_deleted_and_recovered(console, docker, pushed):
     browser = console("member")
     see(browser, f"{APP}-/tags/add").form("tag").submit(browser, tag="stable", digest="1.0")
     assert docker("reader").pull("web/app", "stable")
@@ -150,7 +150,7 @@ def test_a_tag_is_added_moved_and_deleted_with_a_way_back(console, docker, pushe
     docker("reader").pull("web/app", "stable")
 
 
-def test_deleting_a_digest_says_which_tags_go(console, docker, pushed):
+def test_deleting_a_digest_first_lists_its_tags(console, docker, pushed):
     browser = console("member")
     page = text(browser.get(f"{APP}-/manifests/{pushed['first']}/delete"))
     assert "the tag that names it: 1.0" in page
@@ -158,7 +158,7 @@ def test_deleting_a_digest_says_which_tags_go(console, docker, pushed):
     docker("reader").get("web/app/manifests/1.0", expect=404)
 
 
-def test_no_overwriting_means_no_overwriting_here_as_well(console, docker, world):
+def test_console_does_not_overwrite_protected_tags(console, docker, world):
     docker("member").push("fixed/app", "1", image_of("a"))
     other = image_of("b")
     docker("member").push("fixed/app", "2", other)
@@ -182,7 +182,7 @@ def test_an_image_expires(console, docker, pushed):
     ] * 2
 
 
-def test_the_end_of_an_image_moves_only_when_somebody_chooses_another_day(console, pushed, world):
+def test_expiry_of_an_image_changes_only_with_another_day(console, pushed, world):
     """The day that is shown is that of the reader's time zone: leaving it alone leaves the moment alone."""
     world.admin.user.time_zone = "Asia/Seoul"
     world.admin.user.save()
@@ -197,14 +197,14 @@ def test_the_end_of_an_image_moves_only_when_somebody_chooses_another_day(consol
     assert (image.expires_at, image.description) == (ends, "the shop")
 
 
-def test_a_list_of_images_shows_the_worst_and_not_the_newest(console, scanned):
+def test_list_of_images_shows_the_worst_tag_and_not_the_newest(console, scanned):
     """latest is clean of what 1.0 has: the image is not."""
     page = text(console("reader").get(WEB))
     assert re.search(r"Critical</span>.*?in 1 of 3", page, re.DOTALL), page
 
 
 # ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_tag_whose_name_means_something_else_stays_in_recovery(console, docker, pushed):
+def test_tag_with_a_reused_name_stays_in_recovery(console, docker, pushed):
     browser = console("member")
     browser.post(f"{APP}-/tags/delete", {"tag": "1.0", "act": "delete", "sure": "yes"})
     deletion = Deletion.objects.get()
@@ -217,7 +217,7 @@ def test_a_tag_whose_name_means_something_else_stays_in_recovery(console, docker
     assert not Deletion.objects.filter(pk=deletion.pk).exists()
 
 
-def test_a_repository_comes_back_as_it_was(console, docker, pushed):
+def test_repository_is_recovered_unchanged(console, docker, pushed):
     before = {name: docker("reader").pull("web/app", name) for name in ("1.0", "latest", "2.0")}
     browser = console("member")
     assert "Type web to confirm" in text(browser.get(f"{WEB}-/delete"))
@@ -234,7 +234,7 @@ def test_a_repository_comes_back_as_it_was(console, docker, pushed):
     assert {"repository.delete", "repository.recover"} <= set(actions)
 
 
-def test_what_cannot_come_back_is_said(console, docker, pushed, world):
+def test_failed_recovery_shows_the_reason(console, docker, pushed, world):
     browser = console("member")
     browser.post(f"{APP}-/delete", {"sure": "yes"})
     docker("member").push("web/app", "new")
@@ -250,7 +250,7 @@ def test_what_cannot_come_back_is_said(console, docker, pushed, world):
     )
 
 
-def test_a_hold_and_the_end(console, pushed):
+def test_held_deletion_is_kept_and_then_purged(console, pushed):
     browser, member = console("admin"), console("member")
     member.post(f"{APP}-/delete", {"sure": "yes"})
     deletion = Deletion.objects.get()
@@ -271,7 +271,7 @@ def test_a_hold_and_the_end(console, pushed):
     assert not Deletion.objects.exists()
 
 
-def test_digests_are_deleted_together_after_a_look(console, docker, pushed):
+def test_digests_are_deleted_together_after_a_preview(console, docker, pushed):
     browser = console("member")
     asked = text(browser.get(f"{APP}-/untagged/delete?digest={pushed['untagged']}&digest={pushed['first']}"))
     assert "Delete 2 digests" in asked
@@ -314,7 +314,7 @@ def test_the_history_is_filtered_and_downloaded(console, pushed):
     assert len(rows) == 3
 
 
-def test_undoing_what_somebody_did_shows_it_first(console, docker, pushed):
+def test_undo_of_all_changes_of_a_user_shows_a_preview(console, docker, pushed):
     docker("pusher").push("web/app", "latest", image_of("evil"))
     docker("pusher").push("web/app", "evil", image_of("evil"))
     browser = console("admin")
@@ -329,7 +329,7 @@ def test_undoing_what_somebody_did_shows_it_first(console, docker, pushed):
 
 
 # ── Collection and cleanup ───────────────────────────────────────────────────────────────────────────────────────────
-def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeypatch):
+def test_garbage_collection_is_requested_once_and_shown(console, docker, world, monkeypatch):
     monkeypatch.setattr(tasks.run_collection, "delay", lambda pk: None)
     docker("member").push_blob("web/app", b"nobody's")
     BlobLease.objects.all().delete()
@@ -351,7 +351,7 @@ def test_a_collection_is_asked_for_once_and_seen(console, docker, world, monkeyp
     assert garbage.run(Collection.objects.latest("pk").pk).state == "stopped"
 
 
-def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkeypatch):
+def test_cleanup_policy_is_previewed_before_it_is_saved(console, pushed, monkeypatch):
     browser = console("member")
     form = see(browser, f"{WEB}-/cleanup").form("keep_last")
     wanted = {"keep_last": "1", "keep_patterns": "release-*\n v?", "most_percent": "90", "is_active": "on"}
@@ -388,7 +388,7 @@ def test_a_cleanup_policy_is_looked_at_before_it_is_kept(console, pushed, monkey
 
 
 # ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_why_somebody_may_push_or_pull(console, world):
+def test_page_explains_why_a_user_may_push_or_pull(console, world):
     browser = console("reader")
     for person, words in {
         "viewer": ("may pull, not push", "Repository Viewer"),
@@ -426,7 +426,7 @@ def rows(page: str) -> str:
     return page.partition("<tbody>")[2].partition("</tbody>")[0]
 
 
-def test_members_of_a_project(console, world):
+def test_members_of_a_project_are_added_changed_and_removed(console, world):
     browser = console("admin")
     browser.post("/projects/demo/members/add", {"email": "stranger@acme.test", "role": "reader"})
     assert console("stranger").get("/projects/demo/").status_code == 200
@@ -453,7 +453,7 @@ def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
         ("/organizations/acme/", "stranger@acme.test", "member"),
     ],
 )
-def test_an_old_form_gives_no_role_back(console, world, there, email, role):
+def test_outdated_form_does_not_restore_a_role(console, world, there, email, role):
     """Somebody else changed or took the role while the page was open."""
     browser = console("owner")
     page = browser.get(there).content.decode()
@@ -477,20 +477,20 @@ def test_an_old_form_gives_no_role_back(console, world, there, email, role):
         ("/projects/demo/repositories/web/-/permissions", "pusher@acme.test", "member", "viewer"),
     ],
 )
-def test_adding_somebody_who_is_there_already_takes_nothing_from_them(console, world, there, email, held, wanted):
+def test_adding_an_existing_member_keeps_their_role(console, world, there, email, held, wanted):
     browser = console("owner")
     page = text(browser.post(f"{there}/add", {"email": email, "role": wanted}, follow=True))
     assert f"{email} is here already: change the role in the list." in page
     assert f'name="seen" value="{held}"' in browser.get(there).content.decode()
 
 
-def test_a_role_that_is_refused_is_said(console, world):
+def test_refused_role_is_shown_with_the_reason(console, world):
     there = "/projects/demo/repositories/web/-/permissions"
     page = text(console("admin").post(there, {"email": "reader@acme.test", "role": "member", "seen": ""}, follow=True))
     assert "reader@acme.test is Reader of the project demo" in page
 
 
-def test_people_of_an_organization(console, world, monkeypatch):
+def test_people_of_an_organization_are_added_changed_and_removed(console, world, monkeypatch):
     monkeypatch.setattr(account_tasks.send_invitation, "delay", account_tasks.send_invitation)
     browser = console("owner")
     there = "/organizations/acme/"
@@ -509,7 +509,7 @@ def test_people_of_an_organization(console, world, monkeypatch):
     assert browser.post(there, {"email": "outsider@other.test", "role": "owner"}).status_code == 404
 
 
-def test_two_people_and_the_settings_of_a_project(console, world):
+def test_project_settings_opened_by_two_people_do_not_overwrite_each_other(console, world):
     form = see(console("admin"), "/projects/demo/settings").form("display_name")
     assert form.submit(console("owner"), display_name="First").status_code == 302
     late = text(form.submit(console("admin"), display_name="Second"))
@@ -522,7 +522,7 @@ def test_two_people_and_the_settings_of_a_project(console, world):
     )
 
 
-def test_an_owner_makes_a_project(console, world):
+def test_owner_creates_a_project(console, world):
     browser = console("owner")
     there = "/organizations/acme/projects/new"
     for _ in range(2):  # the form is sent twice
@@ -534,7 +534,7 @@ def test_an_owner_makes_a_project(console, world):
     assert browser.get("/projects/shop/").status_code == 200
 
 
-def test_fields_that_no_form_has_change_nothing(console, world):
+def test_unknown_form_fields_change_nothing(console, world):
     console("member").post(
         "/profile",
         {"name": "M", "is_superuser": "on", "is_active": "", "email": "x@y.test", "language": "", "time_zone": ""},
@@ -555,7 +555,7 @@ def test_a_profile_has_a_language_and_a_theme(console, world):
 
 # ── Search ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("person", ["member", "viewer", "outsider"])
-def test_search_finds_only_what_one_may_see(console, pushed, person):
+def test_search_finds_only_visible_names(console, pushed, person):
     browser = console(person)
     found = {
         words: text(browser.get("/search", {"q": words}))
@@ -565,7 +565,7 @@ def test_search_finds_only_what_one_may_see(console, pushed, person):
         assert ("/projects/demo/" in page) == (person == "member"), words
 
 
-def test_search_finds_names_that_could_be_digests(console, docker):
+def test_search_finds_names_that_look_like_digests(console, docker):
     for name, tag in (("web/facade", "20240101"), ("web/app", "3f9ac01")):
         docker("member").push(name, tag, image_of(name))
     browser = console("member")

@@ -78,12 +78,12 @@ def test_every_class_of_a_template_is_styled(styled, written):
     assert written - styled == set()
 
 
-def test_the_expressions_in_class_attributes_are_known_and_their_classes_styled(styled):
+def test_expressions_in_class_attributes_are_listed_and_styled(styled):
     assert set().union(*(expressions_of_markup(path.read_text()) for path in PAGES)) == EXPRESSIONS.keys()
     assert set().union(*EXPRESSIONS.values()) <= styled
 
 
-def test_every_class_that_the_script_looks_for_is_written_somewhere(written):
+def test_every_class_in_the_script_exists_in_markup(written):
     looked_for = set(re.findall(rf'(?:closest|querySelector(?:All)?)\("[^"]*?\.({CLASS})', SCRIPT))
     assert looked_for == {"tabs", "toast", "toasts", "menu", "sheet"}
     assert looked_for <= written
@@ -105,7 +105,7 @@ def test_a_page_loads_the_style_sheets_in_the_order_of_their_layers():
         assert re.findall(r"@layer (\w+)", (SOURCE / "static" / f"{layer}.css").read_text()) == [layer]
 
 
-def test_what_the_readers_of_this_module_find():
+def test_class_readers_find_known_classes():
     """Control."""
     sheet = '@layer a { /* .no */ .b > a.c-d:not(.e)[x=".f"], p { margin: 0.5rem; } @media (width < 1.5rem) { .g { h: 1 } } }'
     assert classes_of_selectors(sheet) == {"b", "c-d", "e", "g"}

@@ -27,18 +27,18 @@ WEB = "/projects/demo/repositories/web/"
         ("cve-2026", ("CVE-2026-4", "/cves/CVE-2026-4")),
     ],
 )
-def test_suggestions_lead_to_what_the_words_name(console, scanned, words, first):
+def test_suggestions_link_to_the_named_objects(console, scanned, words, first):
     assert suggested(console("reader"), words)[0] == first
     for person in ("viewer", "outsider"):
         assert first not in suggested(console(person), words)
 
 
-def test_words_are_no_pattern_and_no_markup(console, scanned):
+def test_search_words_are_not_patterns_or_markup(console, scanned):
     for words in ("%25", "__", "<b>", "a" * 300):
         page = see(console("reader"), f"/search/suggestions?q={words}")
         assert "demo/web" not in page.text
 
 
-def test_all_words_lead_to_the_search(console, world):
+def test_all_words_are_offered_as_a_search(console, world):
     page = see(console("reader"), "/search/suggestions?q=nothing+there")
     assert [link.href for link in page.links] == ["/search?q=nothing%20there"]

@@ -31,7 +31,7 @@ def ask(browser, tag: str, digest: str) -> Page:
     return Page(text(see(browser, ADD).form("tag").submit(browser, tag=tag, digest=digest)), ADD)
 
 
-def test_an_existing_tag_moves_after_a_look(console, docker, scanned):
+def test_existing_tag_is_moved_after_a_preview(console, docker, scanned):
     browser = console("member")
     docker("reader").pull("web/app", "1.0")
     page = ask(browser, "1.0", "latest")
@@ -46,7 +46,7 @@ def test_an_existing_tag_moves_after_a_look(console, docker, scanned):
     assert (event.actor, event.detail) == ("member@acme.test", {"before": scanned["first"]})
 
 
-def test_the_message_of_a_move_has_a_button_that_moves_the_tag_back(console, pushed):
+def test_message_of_a_move_has_an_undo_button(console, pushed):
     browser = console("member")
     answer = ask(browser, "1.0", "latest").form("seen").submit(browser)
     page = see(browser, answer.url)
@@ -57,7 +57,7 @@ def test_the_message_of_a_move_has_a_button_that_moves_the_tag_back(console, pus
     assert f"1.0 now points to {pushed['first'][7:19]}." in page.text
 
 
-def test_the_message_of_a_new_tag_has_a_button_that_deletes_it(console, pushed):
+def test_message_of_a_new_tag_has_a_delete_button(console, pushed):
     browser = console("member")
     see(browser, ADD).form("tag").submit(browser, tag="stable", digest="1.0")
     assert digest_of("stable") == pushed["first"]
@@ -86,7 +86,7 @@ def test_the_target_is_a_tag_a_digest_or_its_first_characters(console, pushed, t
     assert digest_of("stable") == digest
 
 
-def test_a_target_that_is_not_here_is_answered_with_what_could_be_typed(console, docker, pushed):
+def test_unknown_target_is_refused_with_the_accepted_forms(console, docker, pushed):
     browser = console("member")
     assert "app has no tag 1. Tags that begin so: 1.0." in ask(browser, "stable", "1").text
     assert "app has no tag nothing." in ask(browser, "stable", "nothing").text
@@ -96,13 +96,13 @@ def test_a_target_that_is_not_here_is_answered_with_what_could_be_typed(console,
     assert not Tag.objects.live().filter(name="stable").exists()
 
 
-def test_a_tag_that_points_there_already_is_left_alone(console, pushed):
+def test_tag_with_the_same_target_is_not_changed(console, pushed):
     page = ask(console("member"), "1.0", pushed["first"])
     assert f"1.0 already points to {pushed['first'][7:19]}." in page.text
     assert not Event.objects.filter(action="tag.move", tag="1.0").exists()
 
 
-def test_a_move_that_came_first_is_shown_before_the_tag_moves(console, docker, pushed):
+def test_concurrent_move_is_shown_before_the_tag_moves(console, docker, pushed):
     mina, joon = console("member"), console("admin")
     hers = ask(mina, "1.0", "latest").form("seen")
     ask(joon, "1.0", pushed["untagged"]).form("seen").submit(joon)
@@ -113,7 +113,7 @@ def test_a_move_that_came_first_is_shown_before_the_tag_moves(console, docker, p
     assert digest_of("1.0") == pushed["second"]
 
 
-def test_a_tag_that_was_deleted_after_the_look_is_not_added_without_a_word(console, pushed):
+def test_tag_deleted_after_the_preview_is_not_added_silently(console, pushed):
     browser = console("member")
     form = ask(browser, "1.0", "latest").form("seen")
     see(browser, f"{APP}-/tags/delete?tag=1.0").form("sure").submit(browser)
@@ -124,7 +124,7 @@ def test_a_tag_that_was_deleted_after_the_look_is_not_added_without_a_word(conso
     assert digest_of("1.0") == pushed["second"]
 
 
-def test_a_refusal_says_the_real_reason(console, pushed):
+def test_refusal_shows_the_actual_reason(console, pushed):
     browser = console("member")
     Repository.objects.filter(name="web").update(tag_overwrite=False)
     page = ask(browser, "1.0", "latest")
@@ -138,7 +138,7 @@ def test_a_refusal_says_the_real_reason(console, pushed):
     assert digest_of("1.0") == pushed["first"]
 
 
-def test_tag_history_restores_an_earlier_meaning_after_the_same_look(console, pushed):
+def test_tag_history_restores_an_earlier_digest_after_a_preview(console, pushed):
     browser = console("member")
     page = see(browser, f"{APP}-/tag-history?tag=latest")
     links = [link for link in page.links if link.text == "Restore"]
@@ -182,7 +182,7 @@ def test_floating_tags_come_first_then_versions_in_natural_order(console, docker
     assert names(see(console("reader"), f"{APP}?q=1.1")) == ["1.10"]
 
 
-def test_a_row_says_which_other_tags_name_the_digest(console, docker, pushed):
+def test_row_lists_the_other_tags_of_its_digest(console, docker, pushed):
     docker("member").push("web/app", "2.1", image_of("second"))
     rows = {row["Tag"].links[0].text: row["Tag"] for row in see(console("reader"), APP).table("Tag", "Digest")}
     assert rows["latest"] == "latest = 2.1"
@@ -190,7 +190,7 @@ def test_a_row_says_which_other_tags_name_the_digest(console, docker, pushed):
     assert rows["1.0"] == "1.0"
 
 
-def test_signatures_and_sboms_are_marks_and_no_rows(console, docker, pushed):
+def test_signatures_and_sboms_are_shown_as_marks_not_rows(console, docker, pushed):
     member = docker("member")
     member.push("web/app", f"{pushed['first'].replace(':', '-')}.sig", image_of("signature"))
     sbom = Artifact("application/spdx+json", Blob("text/plain", b"sbom"), subject=image_of("second").manifest)
@@ -214,7 +214,7 @@ def test_signatures_and_sboms_are_marks_and_no_rows(console, docker, pushed):
         ("application/x-model", "oras pull --plain-http localhost:8080/demo/web/app:3"),
     ],
 )
-def test_the_pull_command_is_that_of_the_program_for_the_artifact(console, docker, pushed, artifact_type, command):
+def test_pull_command_uses_the_program_for_the_artifact(console, docker, pushed, artifact_type, command):
     artifact = Artifact(artifact_type, Blob("application/x", b"content"))
     docker("member").push("web/app", "3", artifact)
     html = text(console("reader").get(APP))
@@ -227,7 +227,7 @@ def test_the_pull_command_is_that_of_the_program_for_the_artifact(console, docke
 
 
 # ── As of a day ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_tags_as_of_a_day_with_the_command_that_pulls_them(console, docker, pushed):
+def test_tags_as_of_a_day_have_a_pull_command(console, docker, pushed):
     now = timezone.now()
     past = {"started_at": now - timedelta(days=9), "ended_at": now - timedelta(days=3)}
     Tag.objects.filter(name="latest", manifest__digest=pushed["first"]).update(**past)
@@ -244,11 +244,11 @@ def test_tags_as_of_a_day_with_the_command_that_pulls_them(console, docker, push
 
 
 @pytest.mark.parametrize("day", ["nonsense", "9999-12-31", ""])
-def test_a_day_that_is_none_shows_the_whole_history(console, pushed, day):
+def test_invalid_day_shows_the_whole_history(console, pushed, day):
     assert len(see(console("reader"), f"{APP}-/tag-history?at={day}").table("Tag", "From")) == 4
 
 
-def test_a_day_that_has_not_ended_is_now(console, docker, pushed):
+def test_current_day_shows_the_current_tags(console, docker, pushed):
     Tag.objects.live().update(started_at=timezone.now() - timedelta(hours=1))
     page = see(console("reader"), f"{APP}-/tag-history?at={timezone.now().date() + timedelta(days=3)}")
     rows = page.table("Tag", "Digest", "From")
@@ -257,7 +257,7 @@ def test_a_day_that_has_not_ended_is_now(console, docker, pushed):
         docker("reader").pull("web/app", row["Tag"].rpartition(":")[2])
 
 
-def test_each_move_leads_to_what_it_changed(console, scanned):
+def test_each_move_links_to_its_comparison(console, scanned):
     page = see(console("reader"), f"{APP}-/tag-history?tag=latest")
     (link,) = [link for link in page.links if link.text == "What changed"]
     compared = see(console("reader"), link.href).text
@@ -266,7 +266,7 @@ def test_each_move_leads_to_what_it_changed(console, scanned):
 
 
 # ── Contents ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_attestations_are_provenance_and_no_platforms(console, docker, pushed):
+def test_attestations_are_shown_as_provenance_not_platforms(console, docker, pushed):
     member, image = docker("member"), image_of("built")
     statement = {
         "predicateType": "https://slsa.dev/provenance/v0.2",
@@ -291,7 +291,7 @@ def test_attestations_are_provenance_and_no_platforms(console, docker, pushed):
     assert row["Built by"].links[0].href == "https://ci.example/runner"
 
 
-def test_a_chart_shows_its_chart_yaml(console, docker, world):
+def test_helm_chart_page_shows_chart_yaml(console, docker, world):
     described = {
         "name": "shop",
         "version": "1.2.3",
@@ -316,7 +316,7 @@ def test_a_build_cache_and_a_signature_have_no_pull_command(console, docker, wor
 
 
 @pytest.mark.parametrize(("user", "words"), [("", "User root"), ("0:0", "User root"), ("app", "User app")])
-def test_root_is_marked_and_the_source_is_a_link(console, docker, world, user, words):
+def test_root_user_is_marked_and_source_is_a_link(console, docker, world, user, words):
     labels = {
         "org.opencontainers.image.source": "https://git.example/shop",
         "org.opencontainers.image.revision": "0123456789abcdef0123",
@@ -330,7 +330,7 @@ def test_root_is_marked_and_the_source_is_a_link(console, docker, world, user, w
     assert '"schemaVersion": 2' in page.text
 
 
-def test_a_source_that_is_no_web_address_is_no_link(console, docker, world):
+def test_source_without_a_web_address_is_not_a_link(console, docker, world):
     labels = {"org.opencontainers.image.source": "javascript:alert(1)"}
     docker("member").push("web/app", "1", image_of("a", Labels=labels))
     page = see(console("reader"), f"{APP}-/manifests/1")
@@ -369,7 +369,7 @@ def test_commands_have_the_id_of_a_key_that_reaches_the_project(console, world):
 
 
 # ── Expiry ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_day_that_stops_pulls_asks_first(console, pushed):
+def test_expiry_that_stops_pulls_asks_first(console, pushed):
     browser, address = console("member"), f"{APP}-/settings"
     day = (timezone.now() + timedelta(days=30)).date().isoformat()
     form = see(browser, address).form("expires_on")

@@ -11,7 +11,7 @@ from tests.support.pages import see
 pytestmark = pytest.mark.django_db
 
 
-def test_open_uploads_are_listed_and_ended_by_their_owner_alone(console, world):
+def test_open_uploads_are_listed_for_and_ended_by_their_owner_only(console, world):
     repository = world.repository("web")
     mine = [uploads.start(world.member.actor, repository, f"app{number}") for number in range(3)]
     theirs = uploads.start(world.pusher.actor, repository, "theirs")

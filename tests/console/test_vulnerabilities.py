@@ -59,13 +59,13 @@ def badge(browser, name="1.0") -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", cell.partition(">")[2]).split())
 
 
-def test_nothing_is_known(member, first):
+def test_unscanned_image_shows_no_result(member, first):
     assert "Nothing is known of what is in it. That is not the same as safe." in page(member)
     assert badge(member) == "Not scanned"
 
 
 @pytest.mark.parametrize(("state", "words"), [("waiting", "Waiting for a worker"), ("running", "Scanning")])
-def test_on_its_way(member, first, state, words):
+def test_waiting_and_running_scans_are_shown(member, first, state, words):
     more = {"started_at": timezone.now(), "lease_until": timezone.now()} if state == "running" else {}
     Scan.objects.create(
         manifest=first, project=first.image.repository.project, state=state, trigger=0, requested_by="mina", **more
@@ -77,7 +77,7 @@ def test_on_its_way(member, first, state, words):
     assert badge(member) == {"waiting": "Scan waiting", "running": "Scanning"}[state]
 
 
-def test_a_page_that_polls_is_loaded_anew_when_the_scan_is_done(member, first):
+def test_polling_page_reloads_when_the_scan_is_done(member, first):
     there, headers = reverse("console:vulnerabilities", args=[*APP, "1.0"]), {"HX-Request": "true"}
     scan = Scan.objects.create(manifest=first, project=first.image.repository.project, trigger=0, requested_by="mina")
     assert "HX-Refresh" not in member.get(there, headers=headers | {"HX-Target": "scan-state"}).headers
@@ -87,7 +87,7 @@ def test_a_page_that_polls_is_loaded_anew_when_the_scan_is_done(member, first):
 
 
 @pytest.mark.parametrize("problem", Problem.values)
-def test_failed_says_why_and_what_to_do(member, console, first, problem):
+def test_failed_scan_shows_reason_and_next_step(member, console, first, problem):
     from console.templatetags.scans import problem_hint, problem_words
 
     Report.objects.create(manifest=first, state="failed", problem=problem, detail="the last words")
@@ -135,7 +135,7 @@ def test_clean_is_shown_only_for_a_fresh_and_complete_scan(member, first):
     assert badge(member) == "Known in part"
 
 
-def test_a_newer_database_and_an_old_system_are_said(member, first):
+def test_newer_database_and_end_of_life_are_shown(member, first):
     make_report(first, [found()], system="debian 8.11", is_end_of_life=True)
     assert "the vulnerability database is newer" not in page(member)
     DatabaseRefresh.objects.create(source="", updated_at=timezone.now() - timedelta(hours=1))
@@ -233,7 +233,7 @@ def many(first) -> list[str]:
 
 
 @pytest.mark.parametrize("sort", ["severity", "cve", "package"])
-def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
+def test_every_finding_is_on_one_page_in_each_order(member, many, sort):
     address = f"{reverse('console:vulnerabilities', args=[*APP, '1.0'])}?sort={sort}"
     found = [row for page in walk(member, address, "next") for row in page.table("Vulnerability", "Severity")]
     assert sorted(row["Vulnerability"].split()[0] for row in found) == sorted(many)
@@ -257,7 +257,7 @@ def test_every_finding_is_on_one_page_whatever_the_order(member, many, sort):
         ({"q": "nowhere"}, 0),
     ],
 )
-def test_filters(member, many, query, number):
+def test_findings_are_filtered(member, many, query, number):
     text = page(member, **query)
     assert len(rows(text)) == min(number, 50)
     assert ("Nothing matches" in text) is (number == 0)
@@ -292,7 +292,7 @@ def test_packages_of_one_source_share_a_row(member, first):
     ]
 
 
-def test_a_row_of_several_packages_is_accepted_when_all_of_them_are(member, first, world):
+def test_row_of_several_packages_is_accepted_when_every_package_is(member, first, world):
     make_report(first, [found("CVE-2026-1", name) for name in ("openssl", "libssl3")])
     there = reverse("console:vulnerabilities", args=[*APP, "1.0"])
     for number, package in enumerate(("libssl3", "openssl")):
@@ -305,7 +305,7 @@ def test_a_row_of_several_packages_is_accepted_when_all_of_them_are(member, firs
     assert "Accepted by member@acme.test" in page_now.text
 
 
-def test_the_csv_has_what_the_filter_keeps_and_the_name_of_the_project(member, many):
+def test_csv_has_the_filtered_rows_and_the_project_name(member, many):
     page_shown = see(member, reverse("console:vulnerabilities", args=[*APP, "1.0"]) + "?severity=critical&rows=25")
     (link,) = (link.href for link in page_shown.links if "vulnerabilities.csv" in link.href)
     answer = member.get(link)
@@ -316,7 +316,7 @@ def test_the_csv_has_what_the_filter_keeps_and_the_name_of_the_project(member, m
     assert 'filename="demo-web-app-1.0-vulnerabilities.csv"' in answer.headers["Content-Disposition"]
 
 
-def test_by_layer(member, many, first):
+def test_findings_are_grouped_by_layer(member, many, first):
     layer = json.loads(bytes(first.content))["layers"][0]["digest"]
     assert "50 of 100" in page(member, layer=layer)
     text = page(member, view="layers")
@@ -367,12 +367,12 @@ def test_accepting_counts_at_once_and_withdrawing_too(member, scanned):
         ({"justification": "because"}, "id_justification_error"),
     ],
 )
-def test_what_is_wrong_is_said_at_its_field(member, scanned, wanted, words):
+def test_errors_are_shown_at_their_fields(member, scanned, wanted, words):
     assert words in accept(member, **wanted)
     assert not Acceptance.objects.exists()
 
 
-def test_no_end_the_whole_project_every_package(member, scanned):
+def test_risk_is_accepted_without_end_for_the_project_and_every_package(member, scanned):
     accept(member, ends_on="", scope="project", packages="every")
     made = Acceptance.objects.get()
     assert (made.repository, made.package, made.expires_at) == (None, "", None)
@@ -388,7 +388,7 @@ def test_new_fix_ends_an_acceptance_that_was_for_unfixed_only(member, first, wor
     assert badge(member) == "H High 1"
 
 
-def test_somebody_elses_acceptance_is_not_there(member, console, scanned, world):
+def test_acceptance_of_another_project_is_not_found(member, console, scanned, world):
     accept(member)
     made = Acceptance.objects.get()
     outsider = console("outsider")
@@ -401,7 +401,7 @@ def test_somebody_elses_acceptance_is_not_there(member, console, scanned, world)
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_files(member, scanned):
+def test_csv_json_and_sbom_are_downloaded(member, scanned):
     accept(member)
     answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))
     read = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
@@ -422,13 +422,13 @@ def test_files(member, scanned):
     assert member.get(reverse("console:sbom", args=[*APP, "2.0"])).status_code == 404
 
 
-def test_the_rows_of_an_index_say_of_which_platform_they_are(member, scanned):
+def test_rows_of_an_index_name_their_platform(member, scanned):
     answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "2.0"]))
     read = list(csv.DictReader(io.StringIO(b"".join(answer.streaming_content).decode("utf-8-sig"))))
     assert {(row["digest"], row["platform"]) for row in read} == {(scanned["second"], "linux/amd64")}
 
 
-def test_no_cell_is_a_formula(member, first):
+def test_csv_cells_are_not_formulas(member, first):
     make_report(first, [found("CVE-2026-1", "=cmd|' /C calc'!A0", "@SUM(1)", title="+1", path="-2")])
     answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))
     cells = [
@@ -439,7 +439,7 @@ def test_no_cell_is_a_formula(member, first):
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "//evil.test/", " https://x.test", ""])
-def test_only_pages_become_links(member, first, address):
+def test_only_web_addresses_become_links(member, first, address):
     make_report(first, [found(url=address)])
     text = page(member)
     assert rows(text) == ["CVE-2026-1000"]
@@ -447,7 +447,7 @@ def test_only_pages_become_links(member, first, address):
 
 
 # ── Scans of a project ───────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_project_at_a_glance(member, scanned, world):
+def test_project_page_shows_totals(member, scanned, world):
     untagged = manifest_of(scanned["untagged"])
     Report.objects.create(manifest=untagged, state="failed", problem="damaged")
     SeverityDay.objects.create(project=world.projects["demo"], day=timezone.now().date() - timedelta(days=2), high=7)
@@ -463,7 +463,7 @@ def test_the_project_at_a_glance(member, scanned, world):
     assert "1 scan failed" in overview
 
 
-def test_scan_now_retry_and_everything(member, console, pushed, world):
+def test_scans_are_requested_for_a_digest_and_for_the_project(member, console, pushed, world):
     there = reverse("console:vulnerabilities", args=[*APP, "1.0"])
     for _ in range(2):
         assert member.post(there).status_code == 302
@@ -492,7 +492,7 @@ def test_scan_now_retry_and_everything(member, console, pushed, world):
         assert console("stranger").post(address).status_code == 404
 
 
-def test_a_reader_sees_all_of_it_and_no_button(console, scanned):
+def test_reader_sees_results_without_buttons(console, scanned):
     for address in (
         reverse("console:vulnerabilities", args=[*APP, "1.0"]),
         reverse("console:manifest", args=[*APP, "1.0"]),
@@ -504,7 +504,7 @@ def test_a_reader_sees_all_of_it_and_no_button(console, scanned):
             assert words not in main
 
 
-def test_the_log_pages_and_filters(member, scanned, world):
+def test_scan_log_is_paged_and_filtered(member, scanned, world):
     first = manifest_of(scanned["first"])
     Scan.objects.bulk_create(
         Scan(
@@ -528,7 +528,7 @@ def test_the_log_pages_and_filters(member, scanned, world):
         ("", {"1.0", "latest", "2.0", "more"}),
     ],
 )
-def test_tags_by_severity(member, docker, scanned, least, tags):
+def test_tags_are_filtered_by_severity(member, docker, scanned, least, tags):
     from tests.support.images import image_of
 
     docker("member").push("web/app", "more", image_of("more"))
@@ -536,7 +536,7 @@ def test_tags_by_severity(member, docker, scanned, least, tags):
     assert {value for form in shown.forms for name, value in form.everything if name == "tag"} == tags
 
 
-def test_repositories_say_their_worst_and_what_is_unknown(member, scanned):
+def test_repositories_show_their_worst_severity_and_unknown_images(member, scanned):
     text = member.get(reverse("console:repositories", args=["demo"])).content.decode()
     row = next(row for row in text.split("<tr>") if ">web</a>" in row)
     assert "Critical" in row
@@ -547,7 +547,7 @@ def test_repositories_say_their_worst_and_what_is_unknown(member, scanned):
 
 
 # ── The gate ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_gate_is_set_in_the_settings_and_shown(member, world):
+def test_pull_policy_is_set_in_the_settings_and_shown(member, world):
     there = reverse("console:repository_settings", args=["demo", "web"])
     form = see(member, there).form("block_severity")
     assert form.submit(member, block_severity="4", unscanned_grace_hours="24").status_code == 302
@@ -581,7 +581,7 @@ def test_scans_have_words_in_the_history(member, first, world):
     assert "failed, The scan wrote more than it may" in text
 
 
-def test_counting_a_day_anew_is_what_the_page_shows(member, scanned, world):
+def test_recounted_day_matches_the_page(member, scanned, world):
     findings.record_day(timezone.now())
     day = SeverityDay.objects.get(project=world.projects["demo"])
     text = member.get(reverse("console:scans", args=["demo"])).content.decode()
@@ -615,7 +615,7 @@ def test_scan_of_a_whole_project_asks_first_shows_progress_and_can_be_stopped(co
     assert Scan.objects.filter(state="waiting", trigger=Scan.Trigger.PUSH).count() == unknown - 1
 
 
-def test_first_scan_is_called_so(member, first):
+def test_first_scan_is_labelled(member, first):
     make_report(first, [found("CVE-2026-1"), found("CVE-2026-2")])
     text = page(member)
     assert "First scan" in text

@@ -42,7 +42,7 @@ def test_every_entry_is_translated_with_its_placeholders(catalogue):
             assert set(PLACEHOLDER.findall(text)) == wanted, entry.msgid
 
 
-def test_what_is_compiled_is_what_is_written(catalogue):
+def test_compiled_catalog_matches_the_source(catalogue):
     compiled = polib.mofile(str(CATALOGUE.with_suffix(".mo")))
     written = {(entry.msgctxt, entry.msgid): translations(entry) for entry in catalogue}
     assert {(entry.msgctxt, entry.msgid): translations(entry) for entry in compiled} == written
@@ -50,7 +50,7 @@ def test_what_is_compiled_is_what_is_written(catalogue):
 
 @pytest.mark.real
 @pytest.mark.sqlite_only
-def test_no_word_is_missing(catalogue, tmp_path):
+def test_catalog_has_every_message(catalogue, tmp_path):
     """Collect the words again, from a copy: nothing new, nothing that is gone."""
     require("xgettext")
     for name in ("console", "accounts", "scanning", "registry", "templates", "manage.py"):
@@ -84,7 +84,7 @@ def test_the_reasons_of_cleanup(reason, needs):
         assert reason_words(line) != said
 
 
-def test_the_console_as_a_client_is_in_the_language_of_the_page():
+def test_console_client_name_is_translated():
     client = "console, Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
     for language, words in (("en", "console, Firefox (Linux)"), ("ko", "콘솔, Firefox (Linux)")):
         with translation.override(language):
@@ -95,12 +95,12 @@ def test_every_reason_of_cleanup_has_words():
     assert {reason for reason, _ in FACTS} == set(CleanupLine.Reason.values)
 
 
-def test_a_reason_of_before_the_codes_is_shown_as_it_is():
+def test_reason_stored_as_text_is_shown_unchanged():
     assert reason_words(CleanupLine(facts={"words": "something else"})) == "something else"
     assert reason_words(CleanupLine(reason="untagged", facts={"since": "2026-01-02"})).endswith("2 Jan 2026")
 
 
-def test_refusals_are_in_the_language_of_the_page_and_english_for_docker(console, docker, world):
+def test_refusals_are_translated_in_the_console_and_english_for_docker(console, docker, world):
     world.projects["demo"].repository_limit = 0
     world.projects["demo"].save()
     form = {"name": "shop", "visibility": "private", "overwrite": "yes", "scan": "auto", "block_severity": "0"}

@@ -77,14 +77,14 @@ add(
     ACCESS,
     "Action.PUSH: _MANAGERS | {Role.REPOSITORY_MEMBER},",
     "Action.PUSH: _MANAGERS | {Role.REPOSITORY_MEMBER, Role.REPOSITORY_VIEWER},",
-    "registry/test_access.py::test_roles_and_limits_of_keys_allow_what_the_product_says",
+    "registry/test_access.py::test_roles_and_key_limits_match_the_table",
 )
 add(
     "a reader may delete",
     ACCESS,
     "Action.DELETE: _MANAGERS,",
     "Action.DELETE: _MANAGERS | {Role.READER},",
-    "registry/v2/test_matrix.py::test_everybody_gets_the_answer_of_the_table",
+    "registry/v2/test_matrix.py::test_every_role_gets_the_answer_of_the_table",
 )
 add(
     "a member may administer",
@@ -98,7 +98,7 @@ add(
     ACCESS,
     "if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:",
     "if actor.pull_only and action not in Action:",
-    "accounts/test_keys.py::test_a_pull_only_key_pulls_and_is_told_why_it_does_not_push",
+    "accounts/test_keys.py::test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason",
 )
 add(
     "a key for one project opens all",
@@ -112,14 +112,14 @@ add(
     "accounts/models.py",
     "Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)",
     "Q(expires_at=None) | Q(expires_at__gt=Now()), user__is_active=True)",
-    "registry/test_access.py::test_a_token_of_an_ended_key_is_no_token_anywhere",
+    "registry/test_access.py::test_token_of_an_ended_key_is_refused_everywhere",
 )
 add(
     "an expired key acts on",
     "accounts/models.py",
     "Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)",
     "revoked_at=None, user__is_active=True)",
-    "registry/test_access.py::test_a_token_of_an_ended_key_is_no_token_anywhere",
+    "registry/test_access.py::test_token_of_an_ended_key_is_refused_everywhere",
 )
 add(
     "an old token opens a repository made again under the name",
@@ -133,7 +133,7 @@ add(
     ACCESS,
     'rows = rows.filter(**{_step(repository, "deletion"): None})',
     "rows = rows.filter()",
-    "registry/test_access.py::test_a_deleted_repository_gives_nothing_to_old_tokens",
+    "registry/test_access.py::test_old_tokens_read_nothing_of_a_deleted_repository",
 )
 add(
     "an eleventh key",
@@ -156,7 +156,7 @@ add(
     TOKENS,
     'if claims["exp"] <= time.time():',
     'if claims["exp"] <= time.time() - 60:',
-    "accounts/test_tokens.py::test_a_token_lives_a_quarter_of_an_hour",
+    "accounts/test_tokens.py::test_token_expires_after_fifteen_minutes",
 )
 add(
     "a refresh token for one service is one for all",
@@ -177,14 +177,14 @@ add(
     "registry/hosts.py",
     "return host if names.is_project(project) and service == host.service else None",
     "return host if names.is_project(project) else None",
-    "registry/v2/test_token.py::test_tokens_are_for_services_of_ours_only",
+    "registry/v2/test_token.py::test_tokens_are_issued_for_known_services_only",
 )
 add(
     "passwords are looked at by the hundred",
     "accounts/passwords.py",
     "PLACES, PLACES_FOR_STRANGERS = 3, 2",
     "PLACES, PLACES_FOR_STRANGERS = 300, 200",
-    "accounts/test_passwords.py::test_every_look_takes_a_place",
+    "accounts/test_passwords.py::test_every_password_check_takes_a_place",
 )
 add(
     "the first address of X-Forwarded-For is believed",
@@ -198,7 +198,7 @@ add(
     "registry/middleware.py",
     'if not is_trusted(request.META.get("REMOTE_ADDR", "")):',
     'if request.META.get("REMOTE_ADDR", "") == "nobody":',
-    "registry/test_hosts.py::test_who_says_https_must_be_a_trusted_proxy",
+    "registry/test_hosts.py::test_x_forwarded_proto_is_believed_from_trusted_proxies_only",
 )
 
 # ── Bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,7 +214,7 @@ add(
     FILES,
     "                _sync_directory(self._staging_directory)  # makes the new name durable\n",
     "",
-    "registry/test_power_cuts.py::test_an_upload_that_was_answered_goes_on_after_a_power_cut",
+    "registry/test_power_cuts.py::test_acknowledged_upload_continues_after_a_power_cut",
 )
 add(
     "the directory of a published blob is not synced",
@@ -252,35 +252,35 @@ add(
     UPLOADS,
     "        _trash(row.storage_key)\n        row.delete()\n",
     "        row.delete()\n",
-    "registry/test_crashes.py::test_a_cancel_that_dies_leaves_the_bytes_to_the_collector",
+    "registry/test_crashes.py::test_killed_cancel_leaves_the_bytes_to_the_collector",
 )
 add(
     "a key leads out of the storage",
     FILES,
     "source, target = self._staging(upload), Path(self.path(key))",
     "source, target = self._staging(upload), Path(self.location) / key",
-    "registry/test_storage.py::test_nothing_is_published_outside_of_the_storage",
+    "registry/test_storage.py::test_publish_never_writes_outside_the_storage",
 )
 add(
     "two write to one upload",
     FILES,
     "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
     "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
-    "registry/test_storage.py::test_one_writes_at_a_time_to_an_upload_and_nobody_waits",
+    "registry/test_storage.py::test_second_writer_of_an_upload_is_refused_without_waiting",
 )
 add(
     "a writer does not look again under the lock",
     UPLOADS,
     "            _look_again(session)\n",
     "",
-    "registry/test_uploads.py::test_who_found_the_upload_before_another_wrote_does_not_overwrite_it",
+    "registry/test_uploads.py::test_request_that_loaded_the_upload_earlier_does_not_overwrite_it",
 )
 add(
     "a link in staging is followed",
     FILES,
     "os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC",
     "os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC",
-    "registry/test_storage.py::test_files_are_for_the_registry_alone_and_no_link_is_followed",
+    "registry/test_storage.py::test_files_are_private_and_links_are_not_followed",
 )
 add(
     "what a cut request left stays",
@@ -301,14 +301,14 @@ add(
     UPLOADS,
     "image_name=image_name, user=actor.user_id, expires_at__gt=timezone.now()",
     "image_name=image_name, expires_at__gt=timezone.now()",
-    "registry/v2/test_uploads.py::test_an_upload_is_reached_by_its_owner_under_its_name_only",
+    "registry/v2/test_uploads.py::test_upload_is_found_only_by_its_owner_under_its_name",
 )
 add(
     "a chunk may begin anywhere",
     UPLOADS,
     "if piece.start is not None and piece.start != session.offset:",
     "if piece.start == NOWHERE:",
-    "registry/v2/test_uploads.py::test_chunk_out_of_order_is_416_and_the_upload_stays",
+    "registry/v2/test_uploads.py::test_chunk_out_of_order_is_416_and_changes_nothing",
 )
 add(
     "uploads without number",
@@ -322,14 +322,14 @@ add(
     FILES,
     "        if end > limit:\n",
     "        if end > limit + 1:\n",
-    "registry/test_storage.py::test_no_upload_grows_beyond_its_limit",
+    "registry/test_storage.py::test_upload_is_cut_at_its_limit",
 )
 add(
     "a range reaches beyond the blob",
     "registry/oci/ranges.py",
     "min(int(last) if last else size - 1, size - 1)",
     "int(last) if last else size - 1",
-    "registry/oci/test_ranges.py::test_a_range_is_what_a_slow_reader_says",
+    "registry/oci/test_ranges.py::test_range_agrees_with_a_simple_parser",
 )
 
 # ── Blobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -360,42 +360,42 @@ add(
     BLOBS,
     "if leased_until is None or leased_until < timezone.now() + LEASE / 2:",
     "if leased_until == 0:",
-    "registry/test_garbage.py::test_acknowledged_blob_can_be_named_within_its_lease_whatever_the_collector_does",
+    "registry/test_garbage.py::test_acknowledged_blob_can_be_named_within_its_lease_despite_the_collector",
 )
 add(
     "a manifest names blobs of other repositories",
     BLOBS,
     'ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))',
     'ManifestBlob.objects.pulled().filter(blob=OuterRef("pk"))',
-    "registry/v2/test_tenancy.py::test_a_manifest_links_no_blob_of_another_repository",
+    "registry/v2/test_tenancy.py::test_manifest_cannot_name_a_blob_of_another_repository",
 )
 add(
     "a lease never ends",
     "registry/models/blobs.py",
     "        return self.filter(expires_at__gt=timezone.now())\n",
     "        return self.all()\n",
-    "registry/v2/test_manifests.py::test_a_layer_whose_time_is_over_cannot_be_named",
+    "registry/v2/test_manifests.py::test_layer_with_an_expired_lease_cannot_be_named",
 )
 add(
     "a damaged blob is served",
     BLOBS,
     "        if storage.holds(blob.storage_key, blob.size):\n            return use(storage)\n",
     "        return use(storage)\n",
-    "registry/v2/test_blobs.py::test_a_damaged_blob_is_not_there_until_it_is_pushed_again",
+    "registry/v2/test_blobs.py::test_damaged_blob_is_missing_until_it_is_pushed_again",
 )
 add(
     "a blob is dropped under an image",
     BLOBS,
     "        if ManifestBlob.objects.live().filter(repository=repository, blob__digest=digest).exists():",
     "        if not digest:",
-    "registry/v2/test_blobs.py::test_a_blob_that_an_image_uses_is_not_dropped",
+    "registry/v2/test_blobs.py::test_blob_of_an_image_is_not_deleted",
 )
 add(
     "bytes end while they are downloaded",
     "registry/garbage/collector.py",
     "OBJECT_DELAY = timedelta(hours=2)",
     "OBJECT_DELAY = timedelta(0)",
-    "registry/test_garbage.py::test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_on",
+    "registry/test_garbage.py::test_bytes_are_deleted_two_hours_after_their_row_and_a_running_download_continues",
 )
 add(
     "the collector deletes bytes that a row names",
@@ -411,21 +411,21 @@ add(
     MANIFESTS,
     "if by_digest and digest != reference:",
     "if by_digest and not reference:",
-    "registry/v2/test_manifests.py::test_a_digest_that_is_not_the_bodys_is_refused",
+    "registry/v2/test_manifests.py::test_wrong_digest_of_the_body_is_refused",
 )
 add(
     "a manifest lies about sizes",
     MANIFESTS,
     "if descriptor.size != (size := sizes[descriptor.digest]):",
     "if descriptor.size < (size := sizes[descriptor.digest]):",
-    "registry/v2/test_manifests.py::test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice",
+    "registry/v2/test_manifests.py::test_repeated_layer_with_a_wrong_size_is_refused",
 )
 add(
     "a key twice in a document",
     "registry/oci/documents.py",
     "    if len(result) != len(pairs):\n",
     "    if len(result) > len(pairs):\n",
-    "registry/oci/test_documents.py::test_a_key_written_twice_is_refused_wherever_it_stands",
+    "registry/oci/test_documents.py::test_duplicate_key_is_refused_at_every_place",
 )
 add(
     "an expired image is pulled",
@@ -439,14 +439,14 @@ add(
     MANIFESTS,
     "        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)\n",
     "",
-    "registry/test_concurrency.py::test_of_a_hundred_at_the_quota_minus_one_exactly_one_lands[postgresql-images]",
+    "registry/test_concurrency.py::test_one_of_a_hundred_requests_gets_the_last_place_of_a_quota[postgresql-images]",
 )
 add(
     "sums are counted without a lock",
     "scanning/findings.py",
     "report = Report.objects.select_for_update().filter(pk=manifest_id).first()",
     "report = Report.objects.filter(pk=manifest_id).first()",
-    "scanning/test_acceptances.py::test_sums_are_counted_under_the_lock_of_what_they_are_written_to",
+    "scanning/test_acceptances.py::test_counts_are_computed_under_the_lock_of_their_report",
     database="postgresql",
 )
 add(
@@ -454,35 +454,35 @@ add(
     TAGS,
     "tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion",
     "tag.ended_at, tag.closed_by, tag.deletion = event.at, event, deletion",
-    "registry/test_tag_history.py::test_clocks_that_go_back_leave_no_meaning_before_its_beginning",
+    "registry/test_tag_history.py::test_clock_that_goes_back_creates_no_negative_interval",
 )
 add(
     "a tag that has ended is pulled at its moment",
     "registry/models/manifests.py",
     "still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)",
     "still = Q()",
-    "registry/test_tag_history.py::test_the_past_of_every_history_is_what_was_written",
+    "registry/test_tag_history.py::test_any_history_of_a_tag_is_read_as_it_was_written",
 )
 add(
     "a tag is overwritten where that is off",
     TAGS,
     "if not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):",
     "if image.repository.tag_overwrite is None:",
-    "registry/v2/test_tags.py::test_no_tag_is_overwritten_by_anybody_where_that_is_off",
+    "registry/v2/test_tags.py::test_no_role_overwrites_a_tag_without_tag_overwrite",
 )
 add(
     "one more than the quota",
     "registry/quotas.py",
     "    if used >= limit:\n",
     "    if used > limit:\n",
-    "registry/v2/test_tags.py::test_a_full_image_takes_no_new_tag_but_every_other_push",
+    "registry/v2/test_tags.py::test_full_image_refuses_new_tags_only",
 )
 add(
     "a cleanup of exactly the percentage is held",
     "registry/cleanup/runs.py",
     'if current.to_delete * 100 > current.considered * current.rules["most_percent"]:',
     'if current.to_delete * 100 >= current.considered * current.rules["most_percent"]:',
-    "registry/test_cleanup.py::test_exactly_the_percentage_is_not_too_much",
+    "registry/test_cleanup.py::test_run_at_exactly_the_percentage_is_not_held",
 )
 
 # ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -498,7 +498,7 @@ add(
     PURGE,
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now(), hold=False)",
     "Q(is_purging=True) | Q(purge_after__lte=timezone.now())",
-    "registry/test_trash.py::test_a_hold_keeps_an_act_beyond_its_time",
+    "registry/test_trash.py::test_held_deletion_is_not_purged_after_its_deadline",
     also=(Change(PURGE, "(current.purge_after <= now and not current.hold)", "(current.purge_after <= now)"),),
 )
 add(
@@ -506,14 +506,14 @@ add(
     PURGE,
     '.values_list("hold", flat=True)):',
     '.values_list("is_purging", flat=True)):',
-    "registry/test_trash.py::test_a_hold_on_a_part_keeps_the_whole",
+    "registry/test_trash.py::test_hold_on_a_part_keeps_the_containing_deletion",
 )
 add(
     "what is held is deleted for good by hand",
     PURGE,
     "        if current.hold:\n            raise",
     "        if current.hold is None:\n            raise",
-    "console/test_stories.py::test_a_hold_and_the_end",
+    "console/test_stories.py::test_held_deletion_is_kept_and_then_purged",
 )
 
 # ── Scans and notices ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -522,28 +522,28 @@ add(
     "registry/pull_policy.py",
     "access.may(replace(actor, scope=None), access.Action.PUSH, repository):",
     "access.may(replace(actor, scope=None), access.Action.PULL, repository):",
-    "scanning/test_pull_policy.py::test_a_puller_is_refused_with_the_reason_and_where_to_go",
+    "scanning/test_pull_policy.py::test_pull_is_refused_with_the_reason_and_a_link",
 )
 add(
     "a scan that failed is clean",
     "scanning/findings.py",
     'defaults=said | {"state": State.FAILED})',
     'defaults=said | {"state": State.SCANNED, "problem": ""})',
-    "scanning/test_scans.py::test_lost_bytes_are_said",
+    "scanning/test_scans.py::test_missing_bytes_are_reported",
 )
 add(
     "where nothing was recognised all is well",
     "scanning/findings.py",
     "        return State.UNRECOGNISED\n",
     "        return State.SCANNED\n",
-    "scanning/test_scans.py::test_nothing_recognised_is_not_clean",
+    "scanning/test_scans.py::test_image_without_packages_is_not_clean",
 )
 add(
     "a system without rows in the vulnerability database is clean",
     "scanning/findings.py",
     "State.SCANNED if result.is_covered else State.UNCOVERED",
     "State.SCANNED",
-    "scanning/test_coverage.py::test_system_that_the_database_does_not_cover_is_told",
+    "scanning/test_coverage.py::test_scan_reports_a_system_without_rows",
 )
 add(
     "rows of another release are enough",
@@ -564,14 +564,14 @@ add(
     OUTGOING,
     "    for address in addresses:\n        _judge(address, port)\n",
     "    for address in addresses[:1]:\n        _judge(address, port)\n",
-    "scanning/test_outbound_http.py::test_names_are_judged_by_every_address_that_they_have",
+    "scanning/test_outbound_http.py::test_names_are_checked_by_all_their_addresses",
 )
 add(
     "the host is looked up again when it is dialled",
     OUTGOING,
     "socket.create_connection((str(self._address), self.port), STEP_SECONDS)",
     "socket.create_connection((self._target.host, self.port), STEP_SECONDS)",
-    "scanning/test_outbound_http.py::test_a_name_that_changes_its_meaning_changes_nothing",
+    "scanning/test_outbound_http.py::test_dialled_address_is_the_checked_one",
 )
 add(
     "any certificate will do",
@@ -601,7 +601,7 @@ add(
     "templates/console/parts/_image_head.html",
     "{{ place.image.description }}</div>",
     "{{ place.image.description|safe }}</div>",
-    "console/test_safety.py::test_nothing_that_somebody_chose_becomes_markup",
+    "console/test_safety.py::test_user_texts_are_escaped_on_every_page",
 )
 add(
     "a cell of a file is a formula",
@@ -632,42 +632,42 @@ add(
     WORKER,
     "self.transfers = Shares(threads - threads // 8, threads // 4)",
     "self.transfers = Shares(threads, threads)",
-    f"{WORKER_TESTS}::test_an_address_may_not_take_all_transfers",
+    f"{WORKER_TESTS}::test_one_address_cannot_use_all_transfers",
 )
 add(
     "one network has every turn",
     WORKER,
     "if not self.turns.begin(connection.network, connection):",
     "if not self.turns.begin(connection.fd, connection):",
-    f"{WORKER_TESTS}::test_an_address_waits_for_itself_and_another_one_does_not",
+    f"{WORKER_TESTS}::test_busy_address_does_not_delay_another_address",
 )
 add(
     "answers that are not read fill the memory",
     "registry/server/connections.py",
     "        self.keep(sum(map(len, self._out)))\n",
     "",
-    f"{WORKER_TESTS}::test_answers_that_are_not_read_do_not_fill_the_memory",
+    f"{WORKER_TESTS}::test_unread_answers_do_not_fill_the_memory",
 )
 add(
     "each byte of a head begins the time limit again",
     "registry/server/exchanges.py",
     "    if not connection.head:\n",
     "    if True:\n",
-    f"{WORKER_TESTS}::test_a_head_and_a_form_have_one_time_limit_for_all_their_bytes",
+    f"{WORKER_TESTS}::test_request_head_and_form_have_a_total_time_limit",
 )
 add(
     "a connection is closed with unread bytes",
     WORKER,
     "            connection.linger()\n            self._wait(connection, READ)\n",
     "            self._close(connection)\n",
-    f"{WORKER_TESTS}::test_an_answer_reaches_a_client_that_is_still_sending",
+    f"{WORKER_TESTS}::test_answer_reaches_a_client_that_still_sends",
 )
 add(
     "what follows an unread body is a request",
     "registry/server/exchanges.py",
     "if not may_stay or not self._body_has_been_read():",
     "if not may_stay:",
-    f"{WORKER_TESTS}::test_a_body_that_nothing_reads_is_not_the_next_request",
+    f"{WORKER_TESTS}::test_unread_body_is_not_read_as_the_next_request",
 )
 add(
     "a key without a right has its manifest read",
@@ -681,7 +681,7 @@ add(
     "registry/v2/http.py",
     "TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WEB_THREADS // 4)",
     "TRANSFERS = Shares(settings.WEB_THREADS, settings.WEB_THREADS)",
-    "registry/v2/test_http.py::test_a_user_whose_uploads_are_all_taken_is_still_answered",
+    "registry/v2/test_http.py::test_user_at_the_limit_of_transfers_is_still_answered",
 )
 
 # ── Any order of pushes, deletions and nights ────────────────────────────────────────────────────────────────────────

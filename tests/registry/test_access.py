@@ -106,7 +106,7 @@ def actor_of(world: World, words: str) -> Actor:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_roles_and_limits_of_keys_allow_what_the_product_says(world, row):
+def test_roles_and_key_limits_match_the_table(world, row):
     actor = actor_of(world, row[0])
     given = {}
     for name in HEADER[1:]:
@@ -117,7 +117,7 @@ def test_roles_and_limits_of_keys_allow_what_the_product_says(world, row):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_the_list_of_what_is_visible_agrees_with_each_single_answer(world, row):
+def test_list_of_visible_repositories_agrees_with_each_single_check(world, row):
     actor = actor_of(world, row[0])
     every = list(Repository.objects.live().filter(pk__in=[one.pk for one in world.repositories.values()]))
     Image.objects.bulk_create(Image(repository=one, name="app", path=f"{one}/app") for one in every)
@@ -219,7 +219,7 @@ mixtures = st.builds(
 
 @hypothesis_settings(max_examples=40, deadline=None, database=None)
 @given(mixture=mixtures)
-def test_any_mixture_of_roles_and_limits_gives_what_the_product_says(world, mixture):
+def test_any_mixture_of_roles_and_limits_matches_the_policy(world, mixture):
     """Also what the catalog is made of: the images that may be pulled, and no other."""
     with rolled_back():
         actor = make_actor(world, mixture)
@@ -269,7 +269,7 @@ def make_actor(world: World, mixture: Mixture) -> Actor:
     [row for row in ROWS if not {"system", "expired", "revoked", "inactive"} & set(row[0].split(","))],
     ids=lambda row: row[0],
 )
-def test_the_catalog_names_only_what_may_be_pulled(world, docker, row):
+def test_catalog_lists_only_pullable_images(world, docker, row):
     who, *allowed = row
     for repository in world.repositories.values():
         Image.objects.create(repository=repository, name="app", path=f"{repository}/app")
@@ -396,7 +396,7 @@ TAKEN_AWAY = [
 @pytest.mark.parametrize(
     ("name", "take_away", "reading", "writing"), TAKEN_AWAY, ids=lambda value: getattr(value, "__name__", str(value))
 )
-def test_what_was_taken_away_is_gone_at_the_next_request(world, docker, name, take_away, reading, writing):
+def test_revoked_permission_ends_at_the_next_request(world, docker, name, take_away, reading, writing):
     """The token is still alive; it helps nobody (docs/design/security.md 8, 9). Basic is refused alike."""
     image = docker("member").push("web/app", "1.0")
     pushes, deletes = name not in {"viewer", "reader"}, name in {"owner", "admin", "member"}
@@ -415,7 +415,7 @@ def test_what_was_taken_away_is_gone_at_the_next_request(world, docker, name, ta
 
 @pytest.mark.parametrize("take_away", [_revoke_key, _expire_key, _delete_key, _deactivate, _delete_user])
 @pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/public/app/tags/list", "/v2/missing/app/tags/list"])
-def test_a_token_of_an_ended_key_is_no_token_anywhere(world, docker, take_away, path):
+def test_token_of_an_ended_key_is_refused_everywhere(world, docker, take_away, path):
     docker("member").push("public/app", "1.0")
     client = docker("member")
     token = client.token("registry:catalog:* repository:public/app:pull repository:missing/app:pull")
@@ -425,7 +425,7 @@ def test_a_token_of_an_ended_key_is_no_token_anywhere(world, docker, take_away, 
     assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
-def test_a_repository_made_private_is_gone_for_anonymous_tokens(world, docker):
+def test_anonymous_tokens_lose_a_repository_made_private(world, docker):
     image = docker("member").push("public/app", "1.0")
     anonymous = Visitor(docker(None), "public/app", image, may_push=False)
     stranger = Visitor(docker("stranger"), "public/app", image, may_push=False)
@@ -457,7 +457,7 @@ def delete_repository(repository: Repository, *, with_images: bool) -> None:
 
 @pytest.mark.parametrize("with_images", [True, False], ids=["with its images", "its row alone"])
 @pytest.mark.parametrize("name", ["member", "pusher", "viewer", "stranger", None])
-def test_a_deleted_repository_gives_nothing_to_old_tokens(world, docker, name, with_images):
+def test_old_tokens_read_nothing_of_a_deleted_repository(world, docker, name, with_images):
     where = "web" if name in {"pusher", "viewer"} else "public"
     image = docker("member").push(f"{where}/app", "1.0")
     pushes = name in {"member", "pusher"}

@@ -59,13 +59,13 @@ def app(docker) -> StoredImage:
         ),
     ],
 )
-def test_the_name_of_a_tag_says_what_it_is_about(tag, subject):
+def test_subject_is_read_from_the_name_of_a_tag(tag, subject):
     assert names.tag_subject(tag) == subject
 
 
 # ── No releases ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".src"])
-def test_attached_tags_are_overwritten_where_no_other_tag_is(docker, suffix):
+def test_attached_tags_are_overwritten_in_a_repository_without_tag_overwrite(docker, suffix):
     member = docker("member")
     member.push("fixed/app", "v1", RELEASE)
     for image in (SIGNATURE, MORE):
@@ -73,7 +73,7 @@ def test_attached_tags_are_overwritten_where_no_other_tag_is(docker, suffix):
     assert Tag.objects.live().get(name=tag_of(RELEASE, suffix)).manifest.digest == MORE.digest
 
 
-def test_the_form_of_the_name_is_not_enough_to_overwrite(docker):
+def test_tag_with_an_attached_name_but_no_subject_is_not_overwritten(docker):
     member = docker("member")
     member.push("fixed/app", "v1", RELEASE)
     member.push("fixed/app", tag_of(OTHER), SIGNATURE)
@@ -103,7 +103,7 @@ def test_the_quota_of_tags_counts_releases(docker, world):
     member.push("web/app", "v2", releases[2])
 
 
-def test_a_digest_has_so_many_attached_tags_at_most(docker, app):
+def test_attached_tags_of_a_digest_are_limited(docker, app):
     member = docker("member")
     for number in range(quotas.ATTACHED_LIMIT):
         member.push("web/app", tag_of(RELEASE, f".{number}"), SIGNATURE)
@@ -112,7 +112,7 @@ def test_a_digest_has_so_many_attached_tags_at_most(docker, app):
     member.push("web/app", tag_of(RELEASE, ".0"), MORE)
 
 
-def test_a_policy_deletes_them_with_their_digest_only(docker, world, app):
+def test_policy_deletes_attached_tags_only_with_their_digest(docker, world, app):
     member = docker("member")
     member.push("web/app", "v2", OTHER)
     for image in (RELEASE, OTHER):
@@ -132,7 +132,7 @@ def test_a_policy_deletes_them_with_their_digest_only(docker, world, app):
     assert set(Tag.objects.live().values_list("name", flat=True)) == {"v2", tag_of(OTHER)}
 
 
-def test_what_is_deleted_with_a_digest_comes_back_with_it(docker, world, app):
+def test_attached_tags_are_deleted_and_recovered_with_their_digest(docker, world, app):
     member = docker("member")
     member.push("web/app", tag_of(RELEASE), SIGNATURE)
     signed_signature = Image(config=b'{"os": ""}', layers=[b"of the signature"])
@@ -153,7 +153,7 @@ def test_what_is_deleted_with_a_digest_comes_back_with_it(docker, world, app):
     assert Manifest.objects.live().count() == 5
 
 
-def test_a_manifest_that_is_more_than_attached_stays(docker, app):
+def test_manifest_with_another_subject_or_release_tag_stays(docker, app):
     member = docker("member")
     member.push("web/app", "v2", OTHER)
     member.push("web/app", tag_of(RELEASE), SIGNATURE)
@@ -205,13 +205,13 @@ def test_tags_and_referrers_are_found_by_kind(docker, app):
         ("application/vnd.example.readme", Kind.OTHER),
     ],
 )
-def test_the_artifact_type_says_the_kind(docker, app, artifact_type, kind):
+def test_kind_is_derived_from_the_artifact_type(docker, app, artifact_type, kind):
     docker("member").push("web/app", "any", referrer(artifact_type))
     (found,) = attachments.attached(app, [RELEASE.digest])[RELEASE.digest]
     assert (found.kind, found.artifact_type) == (kind, artifact_type)
 
 
-def test_a_tag_is_attached_while_its_subject_is_there(docker, app):
+def test_tag_is_attached_while_its_subject_exists(docker, app):
     member = docker("member")
     member.push("web/app", tag_of(OTHER), SIGNATURE)  # its subject comes later, as when all tags are copied by name
     rows = Tag.objects.live().filter(image=app)

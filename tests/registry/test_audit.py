@@ -16,7 +16,7 @@ def actions() -> list[str]:
     return list(Event.objects.exclude(action__in=setup).order_by("pk").values_list("action", flat=True))
 
 
-def test_every_push_says_who_did_what_from_where(docker, world):
+def test_every_push_records_actor_action_and_address(docker, world):
     image = docker("pusher").push("web/app", "1.0")
     push, add = Event.objects.filter(path="demo/web/app").order_by("pk")
     assert (push.action, push.digest, push.actor) == ("image.push", image.digest, "pusher@acme.test")
@@ -25,7 +25,7 @@ def test_every_push_says_who_did_what_from_where(docker, world):
     assert add.repository == world.repository("web")
 
 
-def test_pushing_the_same_again_changes_nothing(docker):
+def test_repeated_push_changes_nothing(docker):
     docker("member").push("web/app", "1.0")
     before = actions()
     docker("member").push("web/app", "1.0")
@@ -33,7 +33,7 @@ def test_pushing_the_same_again_changes_nothing(docker):
     assert Tag.objects.count() == 1
 
 
-def test_moving_a_tag_closes_one_meaning_and_opens_another(docker):
+def test_moving_a_tag_closes_one_interval_and_opens_another(docker):
     old = docker("member").push("web/app", "stable")
     new = docker("member").push("web/app", "stable", Image(layers=[b"newer"]))
     first, second = Tag.objects.order_by("pk")
@@ -45,7 +45,7 @@ def test_moving_a_tag_closes_one_meaning_and_opens_another(docker):
     assert second.opened_by.detail == {"before": old.digest}
 
 
-def test_a_refused_push_leaves_no_trace(docker):
+def test_refused_push_writes_no_event(docker):
     docker("member").push("fixed/app", "1.0")
     before, manifests = actions(), Manifest.objects.count()
     other = Image(layers=[b"other"])
@@ -58,7 +58,7 @@ def test_a_refused_push_leaves_no_trace(docker):
     assert Manifest.objects.count() == manifests
 
 
-def test_deleting_a_tag_keeps_what_it_named(docker):
+def test_deleting_a_tag_keeps_its_digest(docker):
     image = docker("member").push("web/app", "1.0")
     docker("member").push_manifest("web/app", "latest", image.manifest)
     docker("member").delete("web/app/manifests/1.0", 202)
@@ -70,7 +70,7 @@ def test_deleting_a_tag_keeps_what_it_named(docker):
     assert deletion.purge_after > deletion.at
 
 
-def test_deleting_a_digest_is_one_act_with_all_its_tags_children_and_signatures(docker):
+def test_deleting_a_digest_deletes_its_tags_children_and_signatures_together(docker):
     member = docker("member")
     child = member.push("web/app", "child")
     entry = {"mediaType": child.media_type, "digest": child.digest, "size": len(child.manifest)}
@@ -97,7 +97,7 @@ def test_deleting_a_digest_is_one_act_with_all_its_tags_children_and_signatures(
     assert member.get(f"web/app/referrers/{sha256(index)}", 200).json()["manifests"] == []
 
 
-def test_a_child_that_another_index_or_a_tag_names_stays(docker):
+def test_child_of_another_index_or_with_a_tag_stays(docker):
     member = docker("member")
     child = member.push("web/app", "child")
     entry = f'{{"mediaType":"{child.media_type}","digest":"{child.digest}","size":{len(child.manifest)}}}'
@@ -107,7 +107,7 @@ def test_a_child_that_another_index_or_a_tag_names_stays(docker):
     member.pull("web/app", "child")
 
 
-def test_pushing_what_was_deleted_brings_it_back(docker):
+def test_push_of_a_deleted_digest_revives_it(docker):
     image = docker("member").push("web/app", "1.0")
     docker("member").delete(f"web/app/manifests/{image.digest}", 202)
     docker("member").push("web/app", "2.0", image)
@@ -115,7 +115,7 @@ def test_pushing_what_was_deleted_brings_it_back(docker):
     docker("viewer").pull("web/app", image.digest)
 
 
-def test_a_signature_that_an_index_names_as_its_child_stays_with_the_index(docker):
+def test_signature_that_is_a_child_of_an_index_stays_with_the_index(docker):
     """Deleting what it signs would otherwise take it from under the live index."""
     member = docker("member")
     signed = member.push("web/app", "signed", Image(layers=[b"signed"]))

@@ -163,7 +163,7 @@ def test_every_filter_gives_its_events_page_by_page_in_both_directions(world, fi
             assert (page.events, page.has_newer, page.has_older) == (former.events, former.has_newer, True), name
 
 
-def test_rows_are_all_of_them_however_many_are_read_at_a_time(world, filled, monkeypatch):
+def test_rows_are_complete_for_each_batch_size(world, filled, monkeypatch):
     monkeypatch.setattr(audit, "ROWS", 10)
     for name, (wanted, expected) in every_filter(world, filled).items():
         assert list(audit.rows(wanted)) == expected, name
@@ -183,7 +183,7 @@ def test_a_file_of_the_history_holds_no_formula(world, filled):
     assert (told["time"], told["event"], told["access key"]) == (START.isoformat(), str(event.pk), event.key.name)
 
 
-def test_a_page_asks_the_same_number_of_questions_however_full_it_is(world, filled, django_assert_num_queries):
+def test_page_costs_the_same_queries_for_any_number_of_rows(world, filled, django_assert_num_queries):
     wanted = Wanted(world.projects["demo"])
     for limit in (1, 100):
         with django_assert_num_queries(1):
@@ -204,7 +204,7 @@ def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
 
 
 @pytest.mark.sqlite_only  # PostgreSQL chooses by what it counted; the test above is about both
-def test_the_index_of_a_filter_is_its_own(world, filled):
+def test_each_filter_uses_its_index(world, filled):
     cases = every_filter(world, filled)
     for name, index in {
         "project": "events_of_project",
@@ -232,13 +232,13 @@ def test_events_whose_clocks_disagree_are_found_by_their_time(world, filled):
 
 
 # ── Pruning ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_history_is_kept_for_ever_unless_it_is_said_how_long(filled, settings):
+def test_events_are_kept_for_ever_when_history_days_is_zero(filled, settings):
     settings.HISTORY_DAYS = 0
     assert audit.prune() == 0
     assert Event.objects.count() == 300
 
 
-def test_what_is_older_is_pruned_and_the_rest_stays(filled, settings, monkeypatch):
+def test_older_events_are_pruned_and_newer_ones_kept(filled, settings, monkeypatch):
     monkeypatch.setattr(audit, "ROWS", 7)
     settings.HISTORY_DAYS = (timezone.now() - START - timedelta(hours=200)).days
     end = timezone.now() - timedelta(days=settings.HISTORY_DAYS)
@@ -285,7 +285,7 @@ def test_settings_of_a_repository_change_with_one_event_of_before_and_after(worl
     assert Event.objects.latest("pk") == event
 
 
-def test_settings_that_make_no_sense_change_nothing(world):
+def test_invalid_settings_change_nothing(world):
     before = Event.objects.count()
     with pytest.raises(repositories.NameInvalid):
         repositories.update(SYSTEM, world.repository("web"), description="x" * 101)
@@ -341,7 +341,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_every_change_is_one_event_by_whom_from_where_with_what(docker, world, what):
+def test_every_change_is_one_event_with_actor_address_and_detail(docker, world, what):
     former = docker("owner").push("web/app", "1")
     other = docker("owner").push("web/app", "2", Pushed(layers=[b"other"]))
     action, change = CHANGES[what]

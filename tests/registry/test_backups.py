@@ -64,7 +64,7 @@ def server():
         yield running
 
 
-def test_a_database_that_is_older_than_the_blobs_leaves_orphans_and_all_that_it_knows(server):
+def test_database_older_than_the_blobs_has_orphans_and_serves_its_images(server):
     restore(server, database="first", blobs="second")
     for path in (server.data / "storage" / "blobs").glob("*/*"):
         os.utime(path, (0, 0))  # only what is old enough is an orphan: a young one may be on its way
@@ -80,7 +80,7 @@ def test_a_database_that_is_older_than_the_blobs_leaves_orphans_and_all_that_it_
     assert api.ask("GET", f"blobs/{sha256(LATE)}")[2] == LATE
 
 
-def test_a_database_that_is_younger_than_the_blobs_tells_what_is_missing_until_it_is_pushed_again(server):
+def test_database_newer_than_the_blobs_reports_missing_blobs_until_the_next_push(server):
     restore(server, database="second", blobs="first")
     status, counts, said = verify(server)
     assert (status, counts) == (1, {"blobs": 2, "missing": 1, "short": 0, "damaged": 0, "orphan": 0})

@@ -57,7 +57,7 @@ def test_messages_arrive_in_order_and_leave_no_file(connect, folders):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"body": '])
-def test_a_broken_message_is_put_aside_and_the_next_one_arrives(connect, folders, caplog, content):
+def test_broken_message_is_moved_aside_and_the_next_one_arrives(connect, folders, caplog, content):
     (folders["messages"] / "00000000000_broken.scans.msg").write_bytes(content)
     with connect().SimpleQueue("scans") as queue, caplog.at_level(logging.ERROR):
         queue.put({"number": 1})
@@ -100,7 +100,7 @@ def test_message_published_while_another_thread_binds_the_queue_arrives(connect,
         assert {queue.get(timeout=5).payload for _ in range(2)} == {"first", "second"}
 
 
-def test_readers_beside_writers_never_meet_half_a_message(connect, folders, caplog):
+def test_concurrent_readers_never_read_partial_messages(connect, folders, caplog):
     found, writers, big = [], 3, "x" * 200_000
 
     def write():
@@ -133,7 +133,7 @@ def test_queue_has_a_limit(connect, monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_full_queue_is_said_and_no_error_page(monkeypatch, client):
+def test_full_queue_is_reported_without_an_error_page(monkeypatch, client):
     from accounts import tasks
     from registry.celery import app
 

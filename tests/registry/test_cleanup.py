@@ -94,7 +94,7 @@ def test_a_run_deletes_exactly_what_the_preview_shows(tagged, web):
     assert shown(web, policy) == []
 
 
-def test_a_preview_of_a_policy_that_is_not_saved_changes_nothing(tagged, web):
+def test_preview_of_an_unsaved_policy_changes_nothing(tagged, web):
     before = Event.objects.count(), live()
     assert len(shown(web, CleanupPolicy(repository=web, keep_last=1))) == 9
     assert (Event.objects.count(), live()) == before
@@ -110,7 +110,7 @@ def test_every_tag_has_its_reason(tagged, web):
     assert reasons["demo/web/app", "t8"] == ("deleted", "not-newest", {"number": 8})
 
 
-def test_what_a_policy_deletes_is_in_recovery_and_in_the_history(tagged, web):
+def test_deletions_of_a_policy_are_in_recovery_and_in_the_audit_log(tagged, web):
     run = cleanup.run(policy_of(web, keep_last=8).pk)
     assert lines(run, "deleted") == ["t8", "t9"]
     for tag in Tag.objects.filter(name__in=["t8", "t9"]).select_related("deletion__event", "manifest"):
@@ -162,7 +162,7 @@ def untagged(docker, web):
     }
 
 
-def test_digests_without_a_tag_go_but_never_a_child_or_a_signature_alone(untagged, web):
+def test_untagged_digests_are_deleted_but_not_children_or_signatures_alone(untagged, web):
     policy = policy_of(web, untagged_days=30)
     expected = {f"app:{untagged[name]}" for name in ("loose", "orphan")}
     assert set(shown(web, policy)) == expected
@@ -172,7 +172,7 @@ def test_digests_without_a_tag_go_but_never_a_child_or_a_signature_alone(untagge
     assert there == {untagged[name] for name in ("child", "other", "index", "signature")}
 
 
-def test_a_digest_counts_its_days_from_its_last_tag(untagged, web):
+def test_age_of_an_untagged_digest_counts_from_its_last_tag(untagged, web):
     Tag.objects.filter(manifest__digest=untagged["index"]).update(ended_at=ago(10))
     assert set(shown(web, policy_of(web, untagged_days=9))) == {
         f"app:{untagged[name]}" for name in ("loose", "orphan", "index")
@@ -180,7 +180,7 @@ def test_a_digest_counts_its_days_from_its_last_tag(untagged, web):
     assert f"app:{untagged['index']}" not in shown(web, policy_of(web, untagged_days=11))
 
 
-def test_what_goes_takes_its_children_and_signatures_along(untagged, web):
+def test_deleted_digest_takes_its_children_and_signatures(untagged, web):
     Tag.objects.filter(manifest__digest=untagged["index"]).update(ended_at=ago(40))
     cleanup.run(policy_of(web, untagged_days=30).pk)
     taken = Deletion.objects.get(manifests__digest=untagged["index"])
@@ -189,13 +189,13 @@ def test_what_goes_takes_its_children_and_signatures_along(untagged, web):
     }
 
 
-def test_without_a_rule_for_them_digests_without_a_tag_stay(untagged, web):
+def test_untagged_digests_stay_without_a_rule(untagged, web):
     cleanup.run(policy_of(web, tag_days=500).pk)
     assert Manifest.objects.live().count() == 6
 
 
 # ── Too much ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_run_that_would_take_too_much_is_held_and_says_so(tagged, web, caplog):
+def test_run_that_deletes_too_much_is_held_with_the_reason(tagged, web, caplog):
     policy = policy_of(web, keep_last=5, most_percent=45)
     before = live()
     run = cleanup.run(policy.pk)
@@ -206,14 +206,14 @@ def test_a_run_that_would_take_too_much_is_held_and_says_so(tagged, web, caplog)
     assert lines(run, "doomed") == ["t5", "t6", "t7", "t8", "t9"]
 
 
-def test_exactly_the_percentage_is_not_too_much(tagged, web):
+def test_run_at_exactly_the_percentage_is_not_held(tagged, web):
     policy_of(web, keep_last=5, most_percent=50)
     Tag.objects.filter(image__name="other").delete()
     run = cleanup.run(CleanupPolicy.objects.get().pk)
     assert (run.state, run.to_delete, run.considered) == (State.DONE, 5, 10)
 
 
-def test_a_held_run_that_somebody_approves_takes_what_it_listed_and_no_more(tagged, docker, web, world):
+def test_approved_run_deletes_only_the_listed_objects(tagged, docker, web, world):
     policy = policy_of(web, keep_last=2)
     held = cleanup.run(policy.pk)
     docker("member").push("web/app", "t8", image_of("t8 again"))  # moved: it is not what was listed any more
@@ -231,7 +231,7 @@ def test_a_held_run_that_somebody_approves_takes_what_it_listed_and_no_more(tagg
     assert done.detail["state"] == "done"
 
 
-def test_a_held_run_can_be_dismissed_and_the_next_night_judges_anew(tagged, web, world):
+def test_dismissed_run_is_judged_again_the_next_night(tagged, web, world):
     policy = policy_of(web, keep_last=2)
     held = cleanup.run(policy.pk)
     assert cleanup.dismiss(world.member.actor, held.pk)
@@ -244,7 +244,7 @@ def test_a_held_run_can_be_dismissed_and_the_next_night_judges_anew(tagged, web,
     assert len(live()) == 11
 
 
-def test_a_changed_policy_ends_the_runs_of_the_former_one(tagged, web, world):
+def test_changed_policy_ends_its_earlier_runs(tagged, web, world):
     held = cleanup.run(policy_of(web, keep_last=2).pk)
     policy_of(web, keep_last=10)
     held.refresh_from_db()
@@ -253,7 +253,7 @@ def test_a_changed_policy_ends_the_runs_of_the_former_one(tagged, web, world):
 
 
 # ── Interruptions ────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_run_goes_on_where_a_killed_worker_left_it(tagged, web, monkeypatch):
+def test_run_continues_after_a_killed_worker(tagged, web, monkeypatch):
     """Each step is one transaction, so a worker that is killed leaves the state after one of them."""
     monkeypatch.setattr(policies, "IMAGES", 1)
     monkeypatch.setattr(runs, "LINES", 2)
@@ -273,7 +273,7 @@ def test_a_run_goes_on_where_a_killed_worker_left_it(tagged, web, monkeypatch):
     assert Event.objects.filter(action="tag.delete").count() == 9
 
 
-def test_objects_changed_after_judging_are_left_as_they_are(tagged, docker, web):
+def test_objects_changed_after_judging_are_not_deleted(tagged, docker, web):
     policy = policy_of(web, keep_last=7)
     run = runs._open(policy.pk)
     while runs._judge_some(run.pk):
@@ -287,7 +287,7 @@ def test_objects_changed_after_judging_are_left_as_they_are(tagged, docker, web)
     assert all("changed" in reason for reason in done.lines.filter(outcome="left").values_list("reason", flat=True))
 
 
-def test_an_image_that_was_deleted_meanwhile_is_left(tagged, web):
+def test_image_deleted_during_the_run_is_skipped(tagged, web):
     policy = policy_of(web, keep_last=7)
     run = runs._open(policy.pk)
     while runs._judge_some(run.pk):
@@ -300,7 +300,7 @@ def test_an_image_that_was_deleted_meanwhile_is_left(tagged, web):
     assert (done.state, done.deleted, done.skipped) == (State.DONE, 0, 3)
 
 
-def test_a_policy_that_is_switched_off_stops_at_once(tagged, web):
+def test_disabled_policy_stops_its_run(tagged, web):
     policy = policy_of(web, keep_last=7)
     run = runs._open(policy.pk)
     while runs._judge_some(run.pk):
@@ -311,7 +311,7 @@ def test_a_policy_that_is_switched_off_stops_at_once(tagged, web):
     assert len(live()) == 11
 
 
-def test_a_run_that_fails_says_so_and_does_not_come_back(tagged, web, caplog):
+def test_failed_run_is_reported_and_not_retried(tagged, web, caplog):
     policy = policy_of(web, keep_last=7)
     run = runs._open(policy.pk)
     CleanupRun.objects.filter(pk=run.pk).update(rules={"unheard of": 1})
@@ -330,7 +330,7 @@ def at(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
 
 
-def test_each_night_runs_a_policy_once_whatever_happened_by_day(tagged, web, world):
+def test_policy_runs_once_each_night_despite_runs_by_day(tagged, web, world):
     policy = policy_of(web, keep_last=8)
     CleanupPolicy.objects.update(updated_at=at(2, 10))
     assert cleanup.due(at(2, 23, 59)) == cleanup.due(at(3, 2, 29)) == [], "a new policy waits for its first night"
@@ -353,7 +353,7 @@ def test_each_night_runs_a_policy_once_whatever_happened_by_day(tagged, web, wor
     assert cleanup.due() == []
 
 
-def test_an_approved_run_is_gone_on_with(tagged, web, world):
+def test_approved_run_is_continued(tagged, web, world):
     policy = policy_of(web, keep_last=2)
     held = cleanup.run(policy.pk)
     now = timezone.now()
@@ -373,7 +373,7 @@ def test_the_tasks_of_the_schedule_exist(tagged, web):
     assert tasks.prune_history() == 0
 
 
-def test_older_runs_keep_only_what_they_deleted_and_go_in_the_end(tagged, web):
+def test_older_runs_keep_only_their_deletions_and_are_pruned(tagged, web):
     policy = policy_of(web, keep_last=8)
     first = cleanup.run(policy.pk)
     second = cleanup.run(policy.pk)
@@ -410,14 +410,14 @@ def test_setting_a_policy_is_one_event_with_before_and_after(web, world):
         {"keep_patterns": ["x"] * 51},
     ],
 )
-def test_rules_that_make_no_sense_are_refused(web, world, rules):
+def test_invalid_rules_are_refused(web, world, rules):
     with pytest.raises(errors.RequestInvalid):
         policies.set_policy(world.member.actor, web, **rules)
     assert not CleanupPolicy.objects.exists()
 
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_replay_lists_what_would_have_been_deleted_and_what_was_pulled_later(tagged, docker, web, monkeypatch):
+def test_replay_lists_past_deletions_and_later_pulls(tagged, docker, web, monkeypatch):
     member = docker("member")
     member.push("web/app", "again", image_of(8))  # t8's digest, tagged anew 5 days ago
     age("again", 5)
@@ -432,7 +432,7 @@ def test_replay_lists_what_would_have_been_deleted_and_what_was_pulled_later(tag
     assert len(live()) == 12
 
 
-def test_a_replay_of_today_alone_is_the_preview(tagged, untagged, web):
+def test_replay_of_today_equals_the_preview(tagged, untagged, web):
     Tag.objects.filter(manifest__digest=untagged["index"]).update(ended_at=ago(40))
     policy = CleanupPolicy(repository=web, keep_last=3, tag_days=45, untagged_days=30)
     replayed = [
@@ -443,7 +443,7 @@ def test_a_replay_of_today_alone_is_the_preview(tagged, untagged, web):
 
 
 # ── Cost ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_judging_asks_as_much_for_many_images_as_for_one(docker, web):
+def test_judging_costs_the_same_queries_for_any_number_of_images(docker, web):
     policy = CleanupPolicy(repository=web, keep_last=1, untagged_days=1)
     counts = []
     for number in range(6):
@@ -468,7 +468,7 @@ manifest_rows = st.lists(
 @pytest.mark.usefixtures("world")
 @hypothesis_settings(max_examples=60, deadline=None, database=None)
 @given(manifest_rows, st.integers(1, 30), st.none() | st.integers(1, 3))
-def test_no_run_takes_what_is_needed(rows, days, keep_last):
+def test_no_run_deletes_needed_manifests(rows, days, keep_last):
     """Manifests with any children and subjects; what stays keeps its children, and no tag names what is gone."""
     web = Repository.objects.get(project__name="demo", name="web")
     image, found = _fill(web, rows)
@@ -516,7 +516,7 @@ def _fill(web: Repository, rows) -> tuple[StoredImage, list[Manifest]]:
     return image, found
 
 
-def test_several_things_go_as_one_or_not_at_all(tagged, docker, web, world):
+def test_several_objects_are_deleted_together_or_not_at_all(tagged, docker, web, world):
     name = ImageName("demo", "web", "app")
     with pytest.raises(errors.ManifestUnknown):
         trash.delete_references(world.member.actor, web, name, ["t1", "none", "t2"])

@@ -31,31 +31,31 @@ def going(
     return {verdict.tag or verdict.digest: verdict.why.reason for verdict in verdicts if verdict.will_delete}
 
 
-def test_a_policy_without_rules_takes_nothing():
+def test_policy_without_rules_deletes_nothing():
     assert going(CleanupPolicy(), version("old", 10_000), untagged=(Untagged("d", NOW - days(10_000)),)) == {}
 
 
 @pytest.mark.parametrize(("age", "goes"), [(29.999, False), (30, True), (31, True)])
-def test_a_tag_goes_on_the_day_that_it_is_too_old(age, goes):
+def test_tag_is_deleted_on_the_day_it_is_too_old(age, goes):
     assert bool(going(CleanupPolicy(tag_days=30), version("a", age))) == goes
 
 
-def test_only_the_newest_stay_when_nothing_else_is_asked():
+def test_only_the_newest_stay_without_another_rule():
     tags = [version(f"t{age}", age, age) for age in range(1, 6)]
     assert list(going(CleanupPolicy(keep_last=2), *tags)) == ["t3", "t4", "t5"]
 
 
-def test_the_newest_stay_however_old_they_are():
+def test_newest_tags_stay_at_any_age():
     tags = [version(f"t{age}", age, age) for age in (100, 200, 300)]
     assert list(going(CleanupPolicy(keep_last=2, tag_days=30), *tags)) == ["t300"]
 
 
-def test_beyond_the_newest_the_days_decide():
+def test_age_decides_beyond_the_newest_tags():
     tags = [version(f"t{age}", age, age) for age in (1, 2, 40)]
     assert list(going(CleanupPolicy(keep_last=1, tag_days=30), *tags)) == ["t40"]
 
 
-def test_patterns_keep_whole_names_and_take_no_place_among_the_newest():
+def test_patterns_match_whole_names_and_do_not_count_among_the_newest():
     policy = CleanupPolicy(keep_last=1, keep_patterns=["release-*", "v[0-9]"])
     tags = [version(name, age, age) for age, name in enumerate(("release-1", "v1", "a", "v10", "Release-2"), 1)]
     assert list(going(policy, *tags)) == ["v10", "Release-2"]
@@ -71,14 +71,14 @@ def test_tag_with_uncounted_pulls_is_unknown_and_not_unused():
     assert going(policy, version("a", 29, wanted_at=NOW - days(60))) == {}
 
 
-def test_a_signature_under_a_tag_stays_with_its_digest_and_takes_no_place():
+def test_tagged_signature_stays_with_its_digest_and_does_not_count_among_the_newest():
     policy = CleanupPolicy(keep_last=1)
     signature, newest, old = version(f"{SUBJECT.replace(':', '-')}.sig", 1), version("new", 2, 2), version("old", 3, 3)
     assert list(going(policy, signature, newest, old, subjects={SUBJECT})) == ["old"]
     assert list(going(policy, signature, newest, old)) == ["new", "old"]
 
 
-def test_a_digest_goes_so_many_days_after_its_last_tag():
+def test_untagged_digest_is_deleted_some_days_after_its_last_tag():
     fresh, old = Untagged("fresh", NOW - days(6)), Untagged("old", NOW - days(7))
     assert list(going(CleanupPolicy(untagged_days=7), untagged=(fresh, old))) == ["old"]
 
@@ -104,7 +104,7 @@ tags = st.lists(st.tuples(names, moments, st.none() | moments), max_size=12, uni
 
 
 @given(policies, tags)
-def test_no_policy_takes_what_it_keeps(policy, found):
+def test_no_policy_deletes_what_its_rules_keep(policy, found):
     verdicts = {verdict.tag_version: verdict for verdict in rules.judge(policy, found, (), set(), NOW)}
     assert verdicts.keys() == {tag.id for tag in found}
     assert all(verdict.why.reason for verdict in verdicts.values())
@@ -136,7 +136,7 @@ intervals = st.lists(st.tuples(names, moments, st.none() | moments), max_size=10
 
 
 @given(policies, intervals, st.integers(0, 20))
-def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nights):
+def test_replay_deletes_each_existing_object_once(policy, found, nights):
     digest_periods = [DigestPeriod(digest, NOW - days(31)) for digest in {one.digest for one in found}]
     replayed = replay.replay(policy, found, digest_periods, [NOW - days(day) for day in range(nights, -1, -1)])
     for deletion in replayed:
@@ -151,7 +151,7 @@ def test_a_replay_deletes_what_was_there_and_each_thing_once(policy, found, nigh
 
 
 @given(policies, intervals)
-def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
+def test_replay_of_tonight_equals_the_run_of_tonight(policy, found):
     there = [TagVersion(one.id, one.name, one.digest, one.start) for one in found if one.covers(NOW)]
     expected = [verdict for verdict in rules.judge(policy, there, (), set(), NOW) if verdict.will_delete]
     replayed = replay.replay(policy, found, [], [NOW])
@@ -160,7 +160,7 @@ def test_a_replay_of_tonight_is_what_a_run_does_tonight(policy, found):
     ]
 
 
-def test_a_replay_says_what_was_wanted_later():
+def test_replay_lists_later_pulls():
     pulled, tagged = NOW - days(2), NOW - days(3)
     found = [
         TagPeriod(1, "a", "x", NOW - days(60), None, pulled),
@@ -173,7 +173,7 @@ def test_a_replay_says_what_was_wanted_later():
     assert (second.tag, second.at, second.pulled_at, second.tagged_at) == ("b", NOW - days(30), None, tagged)
 
 
-def test_a_replay_takes_a_digest_after_the_tag_that_it_took_itself():
+def test_replay_deletes_a_digest_after_its_own_deletion_of_the_tag():
     found = [TagPeriod(1, "a", "x", NOW - days(60))]
     nights = [NOW - days(day) for day in range(60, -1, -1)]
     tag, digest = replay.replay(
@@ -209,7 +209,7 @@ any_policy = st.builds(
     ),
     ended,
 )
-def test_a_replay_of_the_nights_of_change_is_one_of_all_nights(policy, tag_periods, digest_periods, counted_since):
+def test_replay_of_nights_with_changes_equals_replay_of_all_nights(policy, tag_periods, digest_periods, counted_since):
     nights = [NOW - days(age) for age in range(12, -1, -1)]
     quick = replay.replay(policy, tag_periods, digest_periods, nights, counted_since)
     with pytest.MonkeyPatch.context() as patch:

@@ -65,7 +65,7 @@ def everything() -> dict[str, list[object]]:
 
 
 # ── What they do ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_from_nothing_to_a_push(db, monkeypatch):
+def test_commands_of_the_first_push_can_be_repeated(db, monkeypatch):
     """The way of docs/guide/first-push.md, twice: the second time changes nothing."""
     identifiers = set()
     for created in (True, False):
@@ -136,14 +136,14 @@ def logged_in(tmp_path: Path, *arguments: str) -> tuple[str, str]:
     return (tmp_path / "arguments").read_text().strip(), (tmp_path / "secret").read_text()
 
 
-def test_a_new_key_logs_docker_in_without_its_secret_in_a_list_of_processes(world, tmp_path):
+def test_printed_login_keeps_the_secret_out_of_the_process_list(world, tmp_path):
     said, secret = logged_in(tmp_path, "stranger@acme.test")
     key = AccessKey.objects.latest("pk")
     assert said == f"login {BARE_HOST} --username {key.identifier} --password-stdin"
     assert keys.authenticate(key.identifier, secret, address="192.0.2.1", client="docker") == key
 
 
-def test_where_only_project_hosts_are_served_docker_logs_in_at_the_projects(world, tmp_path, settings):
+def test_printed_login_uses_the_project_host_without_a_bare_host(world, tmp_path, settings):
     settings.BARE_HOST_NAMES = False
     said, _secret = logged_in(tmp_path, "stranger@acme.test", "--project", "demo")
     assert said.startswith(f"login {PROJECT_HOST} --username KCRK")
@@ -153,7 +153,7 @@ def test_where_only_project_hosts_are_served_docker_logs_in_at_the_projects(worl
     assert AccessKey.objects.count() == before
 
 
-def test_a_repository_that_is_there_stays_as_it_is(world):
+def test_existing_repository_is_not_changed(world):
     for options in ((), ("--no-tag-overwrite", "--scan", "auto")):
         assert run("createrepository", "demo/fixed", *options) == {
             "repository": "demo/fixed",
@@ -172,14 +172,14 @@ def test_a_repository_that_is_there_stays_as_it_is(world):
         ("demo/web", ("--scan", "manual"), "--scan"),
     ],
 )
-def test_other_settings_for_a_repository_that_is_there_are_refused(world, path, options, named):
+def test_other_settings_for_an_existing_repository_are_refused(world, path, options, named):
     before = everything()
     with pytest.raises(CommandError, match=rf"{path} exists with other settings \({named}\)"):
         run("createrepository", path, *options)
     assert everything() == before
 
 
-def test_a_display_name_is_given_to_what_is_there(world):
+def test_display_name_is_set_on_existing_objects(world):
     for name in ("Acme", "Acme Mills"):
         assert run("createorganization", "acme", "--display-name", name) == {"organization": "acme", "created": False}
         assert not run("createproject", "acme", "demo", "--display-name", f"{name} demo")["created"]
@@ -224,7 +224,7 @@ def test_a_user_gets_roles_and_a_password_from_standard_input(world, monkeypatch
     assert dict(given) == {"demo": "reader", "lab": "admin"}
 
 
-def test_a_user_that_is_there_gets_the_name_and_the_password(world, monkeypatch):
+def test_existing_user_gets_the_given_name_and_password(world, monkeypatch):
     """Once for a user without a password, once for a user who has one; the same again changes nothing."""
     for password, times in (
         ("First-Passw0rd-kestrel", 1),
@@ -294,7 +294,7 @@ def statuses(client: DockerClient, **credentials: dict[str, str]) -> dict[str, i
     return {name: client.raw("GET", "/v2/", headers=headers).status for name, headers in credentials.items()}
 
 
-def test_a_user_is_shut_out_and_let_in_again(world, docker, client):
+def test_user_is_deactivated_and_reactivated(world, docker, client):
     gone = make_key(world.member.user, "to be revoked")
     docker_client, refresh = docker("member"), tokens.issue_refresh(world.member.key, "localhost:8080")
     bearer = {"Authorization": f"Bearer {docker_client.token()}"}
@@ -391,7 +391,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("line", "words"), REFUSALS, ids=lambda value: value[:60])
-def test_a_refusal_says_why_and_changes_nothing(world, line, words):
+def test_refused_command_gives_the_reason_and_changes_nothing(world, line, words):
     before, output = everything(), io.StringIO()
     with pytest.raises(CommandError, match=words) as refused:
         call_command(*line.split(), stdout=output)
@@ -409,7 +409,7 @@ def test_a_refusal_says_why_and_changes_nothing(world, line, words):
         "adduser mina@acme.test --organization acme --role boss",
     ],
 )
-def test_a_command_line_that_cannot_be_read_changes_nothing(world, line):
+def test_invalid_command_line_changes_nothing(world, line):
     before = everything()
     with pytest.raises(CommandError):
         call_command(*line.split())
@@ -431,7 +431,7 @@ def test_an_eleventh_key_is_refused(world):
         call_command("createaccesskey", "viewer@acme.test")
 
 
-def test_a_full_project_takes_no_repository(world):
+def test_full_project_refuses_a_new_repository(world):
     Project.objects.filter(name="demo").update(repository_limit=3)
     with pytest.raises(CommandError, match="3 of 3 repositories"):
         call_command("createrepository", "demo/one-more")
@@ -459,7 +459,7 @@ def introduce(output: type[io.StringIO] = Terminal) -> str:
     return said.getvalue()
 
 
-def test_without_a_terminal_the_secrets_go_to_a_file(nobody, settings, tmp_path):
+def test_secrets_are_written_to_a_file_without_a_terminal(nobody, settings, tmp_path):
     """Standard output of a service stays in its journal."""
     settings.DATA_DIR, file = tmp_path, tmp_path / "first-sign-in.txt"
     file.touch(0o644)
@@ -475,7 +475,7 @@ def test_without_a_terminal_the_secrets_go_to_a_file(nobody, settings, tmp_path)
     assert "former" not in file.read_text()
 
 
-def test_the_first_start_makes_an_owner_and_shows_the_secrets_once(nobody, settings, tmp_path):
+def test_first_start_creates_an_owner_and_shows_the_secrets_once(nobody, settings, tmp_path):
     settings.DATA_DIR = tmp_path
     said = introduce()
     assert list(tmp_path.iterdir()) == []
@@ -517,7 +517,7 @@ def test_the_first_owner_may_be_named(nobody, settings):
     ("name", "value", "words"),
     [("ADMIN_PASSWORD", "password", "too common"), ("ADMIN_EMAIL", "mina", "valid email")],
 )
-def test_a_first_owner_that_cannot_be_is_refused_in_words(nobody, settings, name, value, words):
+def test_invalid_first_owner_is_refused_with_the_reason(nobody, settings, name, value, words):
     setattr(settings, name, value)
     with pytest.raises(CommandError, match=words):
         introduce()
@@ -529,12 +529,12 @@ def ours() -> set[str]:
     return {name for name, app in get_commands().items() if app in {"accounts", "registry"}}
 
 
-def test_every_command_is_known_here():
+def test_every_command_is_in_the_list_of_this_module():
     assert ours() == JSON_COMMANDS | OTHERS
 
 
 @pytest.mark.parametrize("name", sorted(JSON_COMMANDS | OTHERS))
-def test_every_command_explains_itself(name):
+def test_every_command_has_help(name):
     command = load_command_class(get_commands()[name], name)
     text = command.create_parser("manage.py", name).format_help()
     assert len(command.help) > 20
@@ -543,7 +543,7 @@ def test_every_command_explains_itself(name):
 
 @pytest.mark.real
 @pytest.mark.sqlite_only
-def test_commands_as_a_script_meets_them(tmp_path):
+def test_commands_print_json_or_an_error_with_its_status(tmp_path):
     """Real processes: one line of JSON and status 0, or words on standard error and status 1; never a traceback."""
     environment = environment_for(tmp_path, KCR_DATA_DIR=str(tmp_path / "data"))
 

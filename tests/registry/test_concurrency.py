@@ -49,7 +49,7 @@ def check(server):
         assert_integrity(server.data)
 
 
-def test_the_same_blob_from_twenty_clients_is_kept_once(server):
+def test_blob_pushed_by_twenty_clients_is_stored_once(server):
     data = random.Random(2).randbytes(300_000)
     clients = [server.api() for _ in range(20)]
     assert at_once(20, lambda number: clients[number].push_blob(data)) == [201] * 20
@@ -65,7 +65,7 @@ def test_the_same_blob_from_twenty_clients_is_kept_once(server):
     check(server)
 
 
-def test_of_two_writers_of_one_upload_one_goes_on(server):
+def test_one_of_two_writers_of_an_upload_continues(server):
     api = server.api()
     location = api.start()
     started, go_on = threading.Event(), threading.Event()
@@ -93,7 +93,7 @@ def test_of_two_writers_of_one_upload_one_goes_on(server):
     assert api.ask("PUT", f"{location}?digest={sha256(data)}")[0] == 201
 
 
-def test_twenty_tags_pushed_at_once_into_a_new_image_all_land(server):
+def test_twenty_simultaneous_tags_of_a_new_image_are_all_stored(server):
     clients = [server.api() for _ in range(20)]
     assert clients[0].push_blob(b"{}") == 201
     assert at_once(20, lambda number: clients[number].push_manifest(f"t{number:02}", b"{}")) == [201] * 20
@@ -102,7 +102,7 @@ def test_twenty_tags_pushed_at_once_into_a_new_image_all_land(server):
     check(server)
 
 
-def test_a_tag_that_ten_move_at_once_has_one_meaning(server):
+def test_tag_moved_by_ten_clients_at_once_has_one_digest(server):
     clients = [server.api() for _ in range(10)]
     layers = [f"layer {number}".encode() for number in range(10)]
     for layer in layers:
@@ -166,7 +166,7 @@ print(json.dumps(found))
 """
 
 
-def test_of_a_recovery_and_a_purge_at_once_one_has_all_of_it(server):
+def test_simultaneous_recovery_and_purge_are_all_or_nothing(server):
     clients = [server.api() for _ in range(2)]
     assert clients[0].push_blob(b"{}") == 201
     assert clients[0].push_manifest("1", b"{}") == 201
@@ -216,7 +216,7 @@ ObjectTrash.objects.filter(pk__startswith="blobs/zz/").delete()
 """
 
 
-def test_four_collectors_on_one_run_do_each_thing_once(server):
+def test_four_collectors_on_one_run_delete_each_blob_once(server):
     found = server.manage("shell", "-v0", "-c", AT_ONCE + COLLECT_FOUR_TIMES)
     assert (found["runs"], found["new"], found["asked"], found["done"]) == (1, 1, 1, 1)
     assert (found["state"], found["reviewed"]) == ("done", found["total"])
@@ -239,7 +239,7 @@ COUNT = "from registry.models import *; print({rows}.count())"
 
 
 @pytest.mark.parametrize("what", OF_QUOTAS)
-def test_of_a_hundred_at_the_quota_minus_one_exactly_one_lands(server, what):
+def test_one_of_a_hundred_requests_gets_the_last_place_of_a_quota(server, what):
     limit, rows = OF_QUOTAS[what]
     land = {"repositories": made_repositories, "images": pushed_images, "tags": pushed_tags, "digests": pushed_digests}[
         what
@@ -320,7 +320,7 @@ def pushed_digests(server):
 OPEN_UPLOADS = "from registry.models import *; print(UploadSession.objects.open().count())"
 
 
-def test_of_a_hundred_uploads_at_once_exactly_those_are_opened_that_are_allowed(server):
+def test_hundred_simultaneous_uploads_respect_the_limit(server):
     server.manage("shell", "-v0", "-c", "from registry.models import *; UploadSession.objects.all().delete()")
     api = server.api()
 

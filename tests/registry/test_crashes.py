@@ -61,12 +61,12 @@ OF_ENDINGS = [
 ]
 
 
-def test_the_failpoints_of_the_code_are_these():
+def test_failpoints_of_the_code_are_all_listed():
     assert sorted(OF_PUSHES + OF_ENDINGS) == FAILPOINTS
 
 
 @pytest.mark.parametrize("name", OF_PUSHES)
-def test_a_process_that_dies_leaves_nothing_half(server, name):
+def test_process_killed_at_a_failpoint_leaves_nothing_partial(server, name):
     data = random.Random(name).randbytes(3_000_000)
     tag = name.replace(".", "-")
     server.restart(KCR_FAILPOINT=f"{name}:die")
@@ -85,7 +85,7 @@ def test_a_process_that_dies_leaves_nothing_half(server, name):
 
 @pytest.mark.parametrize("name", ["append.written", "append.synced", "publish.renamed", "publish.synced"])
 @pytest.mark.parametrize("how", ["fail", "full"])
-def test_a_disk_that_fails_or_is_full_commits_nothing(server, name, how):
+def test_failing_or_full_disk_commits_nothing(server, name, how):
     data = random.Random(name + how).randbytes(2_000_000)
     server.restart(KCR_FAILPOINT=f"{name}:{how}")
     statuses = push_everything(server, data, "disk")
@@ -97,7 +97,7 @@ def test_a_disk_that_fails_or_is_full_commits_nothing(server, name, how):
     assert_integrity(server.data)
 
 
-def test_an_upload_goes_on_after_the_server_was_killed(server):
+def test_upload_continues_after_the_server_was_killed(server):
     data = random.Random(1).randbytes(2_000_000)
     api = server.api()
     location = api.start()
@@ -111,7 +111,7 @@ def test_an_upload_goes_on_after_the_server_was_killed(server):
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 
 
-def test_killing_at_any_moment_leaves_nothing_half(server):
+def test_kill_at_any_moment_leaves_nothing_partial(server):
     chance = random.Random(7)
     for turn in range(4):
         data = chance.randbytes(40_000_000)
@@ -131,7 +131,7 @@ def server_to_break():
         yield running.people()
 
 
-def test_the_rules_of_integrity_bite(server_to_break):
+def test_each_integrity_rule_detects_its_violation(server_to_break):
     """Break each of them and be told."""
     server = server_to_break
     data = b"something to break" * 100
@@ -207,7 +207,7 @@ def emptied():
 
 
 @pytest.mark.parametrize("name", ["purge.piece", "collect.locked", "collect.before_commit", "reap.deleted"])
-def test_a_collector_that_dies_is_gone_on_with(emptied, name):
+def test_killed_collector_is_continued(emptied, name):
     data = random.Random(name).randbytes(200_000)
     assert push_everything(emptied, data, "doomed") == [202, 201, 201]
     assert python(emptied, DELETE) == 0
@@ -232,7 +232,7 @@ def test_a_collector_that_dies_is_gone_on_with(emptied, name):
     assert collect(emptied) == 0
 
 
-def test_a_cancel_that_dies_leaves_the_bytes_to_the_collector(emptied):
+def test_killed_cancel_leaves_the_bytes_to_the_collector(emptied):
     api = emptied.api()
     location = api.start()
     assert api.ask("PATCH", location, b"bytes of a push that is given up")[0] == 202
@@ -249,7 +249,7 @@ def test_a_cancel_that_dies_leaves_the_bytes_to_the_collector(emptied):
     assert list(staging.iterdir()) == []
 
 
-def test_a_recovery_that_dies_has_recovered_nothing(emptied):
+def test_killed_recovery_recovers_nothing(emptied):
     data = random.Random("restore").randbytes(200_000)
     assert push_everything(emptied, data, "kept") == [202, 201, 201]
     assert python(emptied, DELETE) == 0

@@ -25,7 +25,7 @@ def server(request):
 
 
 @pytest.mark.parametrize("name", CROWDS)
-def test_a_crowd_leaves_the_server_to_the_others(server, name):
+def test_crowd_does_not_slow_other_clients(server, name):
     api, data, workers = server.api(), os.urandom(64 * 1024 * 1024), children(server)
     with CROWDS[name].around(server):
         waits = []

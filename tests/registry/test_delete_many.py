@@ -39,7 +39,7 @@ def live() -> set[str]:
     return set(Tag.objects.live().values_list("name", flat=True))
 
 
-def test_many_tags_go_and_come_back_as_one(world, add, delete):
+def test_many_tags_are_deleted_and_recovered_together(world, add, delete):
     names = add("pr-", 300)
     deletion = delete(names)
     assert live() == {"release"}
@@ -55,7 +55,7 @@ def test_many_tags_go_and_come_back_as_one(world, add, delete):
     assert not Deletion.objects.exists()
 
 
-def test_a_statement_is_for_many_tags(add, delete):
+def test_one_statement_deletes_many_tags(add, delete):
     counts = []
     for prefix, number in (("few-", 2), ("many-", 190)):
         names = add(prefix, number)
@@ -65,7 +65,7 @@ def test_a_statement_is_for_many_tags(add, delete):
     assert counts[1] < counts[0] + 10
 
 
-def test_digests_and_tags_go_together(docker, world, add, delete):
+def test_digests_and_tags_are_deleted_together(docker, world, add, delete):
     names = add("pr-", 3)
     images = [Image(layers=[b"%d" % number]) for number in range(3)]
     for image in images:
@@ -81,7 +81,7 @@ def test_digests_and_tags_go_together(docker, world, add, delete):
     assert len(live()) == 7
 
 
-def test_one_that_is_missing_keeps_all(add, delete):
+def test_missing_name_deletes_nothing(add, delete):
     names = add("pr-", 3)
     with pytest.raises(errors.ManifestUnknown, match="has no tag none"):
         delete([*names, "none"])
@@ -89,7 +89,7 @@ def test_one_that_is_missing_keeps_all(add, delete):
     assert not Event.objects.filter(action="tag.delete").exists()
 
 
-def test_more_than_a_request_may_take_are_refused(add, delete, monkeypatch):
+def test_more_names_than_the_limit_are_refused(add, delete, monkeypatch):
     monkeypatch.setattr("registry.trash.deleting.MAX_AT_ONCE", 2)
     with pytest.raises(errors.Denied, match="at most 2"):
         delete(add("pr-", 3))

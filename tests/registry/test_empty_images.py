@@ -37,7 +37,7 @@ def is_empty() -> bool:
     return StoredImage.objects.get(path="demo/web/app", deletion=None).emptied_at is not None
 
 
-def test_an_image_is_empty_without_its_last_digest_and_not_without_its_last_tag(docker):
+def test_image_becomes_empty_with_its_last_digest_not_its_last_tag(docker):
     member = docker("member")
     for tag, image in (("v1", RELEASE), ("v2", OTHER)):
         member.push("web/app", tag, image)
@@ -51,7 +51,7 @@ def test_an_image_is_empty_without_its_last_digest_and_not_without_its_last_tag(
     assert catalog(docker) == []
 
 
-def test_it_does_not_count_for_the_quota(docker, empty):
+def test_empty_image_does_not_count_for_the_quota(docker, empty):
     Project.objects.update(image_limit=1)
     docker("member").push("web/branch", "latest", OTHER)
     assert catalog(docker) == ["web/branch"]
@@ -65,7 +65,7 @@ def test_it_does_not_count_for_the_quota(docker, empty):
     assert is_empty()
 
 
-def test_a_push_revives_it_with_its_settings(docker, world, empty):
+def test_push_revives_an_empty_image_with_its_settings(docker, world, empty):
     images.update(world.owner.actor, empty, description="the app")
     docker("member").push("web/app", "v1", OTHER)
     assert not is_empty()
@@ -73,7 +73,7 @@ def test_a_push_revives_it_with_its_settings(docker, world, empty):
     assert StoredImage.objects.get().description == "the app"
 
 
-def test_recovery_revives_it_if_there_is_room(docker, world, empty):
+def test_recovery_revives_an_empty_image_within_the_quota(docker, world, empty):
     (deletion,) = trash.listed(world.projects["demo"])
     Project.objects.update(image_limit=1)
     docker("member").push("web/other", "v1", OTHER)
@@ -101,7 +101,7 @@ def test_a_policy_empties_images_too(docker, world):
 
 
 # ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_it_goes_by_itself_after_the_time_of_recovery(docker, empty, settings):
+def test_empty_image_is_deleted_after_the_recovery_period(docker, empty, settings):
     later.hours_pass(24 * settings.RECOVERY_DAYS - 1)
     assert tasks.purge_deletions() == 0
     assert StoredImage.objects.filter(pk=empty.pk).exists()
@@ -114,7 +114,7 @@ def test_it_goes_by_itself_after_the_time_of_recovery(docker, empty, settings):
     assert catalog(docker) == ["web/app"]
 
 
-def test_it_stays_while_a_deletion_in_it_is_held(world, empty, settings):
+def test_empty_image_stays_while_one_of_its_deletions_is_held(world, empty, settings):
     (deletion,) = trash.listed(world.projects["demo"])
     trash.hold(world.owner.actor, deletion, on=True)
     later.hours_pass(24 * settings.RECOVERY_DAYS + 1)
@@ -123,7 +123,7 @@ def test_it_stays_while_a_deletion_in_it_is_held(world, empty, settings):
     assert not is_empty()
 
 
-def test_an_empty_image_that_was_deleted_and_recovered_stays_for_a_while(world, empty, settings):
+def test_recovered_empty_image_stays_for_a_recovery_period(world, empty, settings):
     later.hours_pass(24 * (settings.RECOVERY_DAYS - 1))
     (deletion,) = trash.delete_images(world.owner.actor, world.repository("web"), ["app"])
     trash.restore(world.owner.actor, [deletion.pk])
@@ -134,7 +134,7 @@ def test_an_empty_image_that_was_deleted_and_recovered_stays_for_a_while(world, 
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_push_and_the_sweep_at_once_lose_nothing(docker, world, settings):
+def test_simultaneous_push_and_sweep_lose_nothing(docker, world, settings):
     """Whichever comes first, the image is there afterwards with what was pushed."""
     member = docker("member")
     member.push("web/app", "v1", RELEASE)

@@ -96,7 +96,7 @@ def send(api, upload, body) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def test_an_upload_that_would_take_of_the_reserve_is_cut_and_its_bytes_are_freed(server):
+def test_upload_into_the_reserve_is_cut_and_its_bytes_freed(server):
     api, before = server.api(), server.free()
     upload, came = api.start(), []
     status, said = send(api, upload, endless(came))
@@ -110,7 +110,7 @@ def test_an_upload_that_would_take_of_the_reserve_is_cut_and_its_bytes_are_freed
     assert api.push_manifest("after", data) == 201
 
 
-def test_on_a_disk_of_which_only_the_reserve_is_left_everybody_signs_in_and_pulls(server):
+def test_disk_at_its_reserve_still_serves_sign_ins_and_pulls(server):
     filler = server.disk / "filler"
     filler.write_bytes(b"\0" * (server.free() - RESERVE + 100_000))
     try:
@@ -125,7 +125,7 @@ def test_on_a_disk_of_which_only_the_reserve_is_left_everybody_signs_in_and_pull
         filler.unlink()
 
 
-def test_on_a_disk_without_a_free_byte_people_pull_and_are_told_to_come_again_for_the_rest(server):
+def test_full_disk_serves_pulls_and_answers_other_requests_with_retry_after(server):
     visitor = Visitor(server, "admin@acme.test")
     new = Visitor(server)
     action, fields = new.filled("/sign-in", email="admin@acme.test", password=PASSWORD)

@@ -86,7 +86,7 @@ def command(*arguments: str) -> tuple[dict[str, object], str]:
 
 
 # ── What goes, and what does not ─────────────────────────────────────────────────────────────────────────────────────
-def test_what_nothing_needs_goes_and_what_an_image_needs_stays(wasted, demo, docker):
+def test_unreferenced_blobs_are_deleted_and_referenced_blobs_stay(wasted, demo, docker):
     assert collect(demo) == len(WASTE)
     assert left() == needed()
     assert not BlobReview.objects.exists()
@@ -94,7 +94,7 @@ def test_what_nothing_needs_goes_and_what_an_image_needs_stays(wasted, demo, doc
 
 
 @pytest.mark.parametrize("answered", ["an upload", "HEAD", "a mount"])
-def test_acknowledged_blob_can_be_named_within_its_lease_whatever_the_collector_does(member, world, answered):
+def test_acknowledged_blob_can_be_named_within_its_lease_despite_the_collector(member, world, answered):
     data = b"what will be named"
     if answered == "a mount":
         member.push("public/app", "1.0", Image(layers=[data]))
@@ -126,7 +126,7 @@ def test_acknowledged_blob_can_be_named_within_its_lease_whatever_the_collector_
     assert member.get(f"web/app/blobs/{sha256(data)}", 200).body == data
 
 
-def test_a_blob_that_another_repository_leases_stays(member, docker, demo):
+def test_blob_leased_by_another_repository_stays(member, docker, demo):
     member.push_blob("web/app", WASTE[0])
     later.leases_end()
     docker("member").push_blob("public/app", WASTE[0])
@@ -135,7 +135,7 @@ def test_a_blob_that_another_repository_leases_stays(member, docker, demo):
     assert left() == {sha256(WASTE[0])}
 
 
-def test_what_went_is_gone_for_pushers_too_and_comes_back_by_a_push(wasted, demo, member, storage_folder):
+def test_collected_blob_is_unknown_to_pushers_until_it_is_pushed_again(wasted, demo, member, storage_folder):
     first = Blob.objects.get(digest=sha256(WASTE[0])).storage_key
     collect(demo)
     member.head(f"web/app/blobs/{sha256(WASTE[0])}", 404)
@@ -148,7 +148,7 @@ def test_what_went_is_gone_for_pushers_too_and_comes_back_by_a_push(wasted, demo
     assert member.get(f"web/app/blobs/{sha256(WASTE[0])}", 200).body == WASTE[0]
 
 
-def test_bytes_end_two_hours_after_their_row_and_a_download_that_has_begun_goes_on(wasted, demo, storage_folder):
+def test_bytes_are_deleted_two_hours_after_their_row_and_a_running_download_continues(wasted, demo, storage_folder):
     blob = Blob.objects.get(digest=sha256(WASTE[0]))
     with blobs.open_bytes(blob) as download:
         collect(demo)
@@ -172,7 +172,7 @@ def test_bytes_of_a_live_blob_are_never_deleted_even_when_in_the_trash(wasted, s
     assert "trash names the bytes of living blobs" in caplog.text
 
 
-def test_a_project_collects_what_it_used_and_nothing_of_others(wasted, world, demo):
+def test_project_collects_only_its_own_blobs(wasted, world, demo):
     lab = world.projects["lab"]
     BlobReview.objects.filter(blob__digest=sha256(WASTE[0])).update(project=lab)
     BlobReview.objects.filter(blob__digest=sha256(WASTE[1])).update(project=None)
@@ -181,7 +181,7 @@ def test_a_project_collects_what_it_used_and_nothing_of_others(wasted, world, de
     assert collect(lab) == 1
 
 
-def test_a_blob_goes_when_the_last_project_lets_go_and_each_counts_its_own(wasted, member, docker, world, demo):
+def test_shared_blob_is_deleted_with_the_last_project_and_each_counts_its_own(wasted, member, docker, world, demo):
     rival, blob = world.projects["rival"], Blob.objects.get(digest=sha256(WASTE[0]))
     docker("outsider", RIVAL_HOST).push_blob("rivals/theirs", WASTE[0])
     assert collect(demo) == len(WASTE)
@@ -210,7 +210,7 @@ def test_locked_blob_is_released_and_deleted_by_the_unclaimed_run(wasted, demo, 
     assert left() == needed()
 
 
-def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
+def test_due_blobs_are_found_by_an_index(wasted, demo):
     for project in (demo.pk, None):
         found = plan(collector._due(project, timezone.now()).values_list("pk")[: collector.BATCH])
         assert "INDEX" in found.upper()
@@ -219,7 +219,7 @@ def test_the_next_due_are_found_without_looking_at_all(wasted, demo):
 
 
 # ── Runs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, member, world):
+def test_preview_equals_the_run_and_changes_nothing(wasted, demo, member, world):
     member.push_blob("web/app", b"leased")
     member.push("web/app", "2.0", Image(layers=[b"in recovery"]))
     in_recovery = Image(layers=[b"in recovery"]).digest
@@ -233,7 +233,7 @@ def test_a_preview_says_what_a_run_then_does_and_changes_nothing(wasted, demo, m
     assert (run.collected, run.size) == (seen.blobs, seen.size)
 
 
-def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
+def test_run_reports_its_progress_and_result(wasted, demo, monkeypatch):
     monkeypatch.setattr(collector, "BATCH", 2)
     run, is_new = garbage.request(SYSTEM, demo)
     assert (is_new, run.state, run.percent) == (True, State.QUEUED, 0)
@@ -259,7 +259,7 @@ def test_a_run_says_how_far_it_is_and_what_it_did(wasted, demo, monkeypatch):
     assert garbage.request(SYSTEM, demo)[1]
 
 
-def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted, demo, monkeypatch):
+def test_stopped_run_ends_after_its_batch_and_the_next_run_continues(wasted, demo, monkeypatch):
     monkeypatch.setattr(collector, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
     monkeypatch.setattr(collector.time, "sleep", lambda seconds: garbage.stop(run))
@@ -272,7 +272,7 @@ def test_a_run_that_is_stopped_ends_after_its_batch_and_the_next_goes_on(wasted,
     assert left() == needed()
 
 
-def test_a_run_that_takes_too_long_for_one_task_goes_on_in_the_next(wasted, demo, monkeypatch):
+def test_long_run_continues_in_the_next_task(wasted, demo, monkeypatch):
     monkeypatch.setattr(collector, "BATCH", 2)
     run, _ = garbage.request(SYSTEM, demo)
     assert garbage.run(run.pk, seconds=-1).state == State.RUNNING
@@ -282,7 +282,7 @@ def test_a_run_that_takes_too_long_for_one_task_goes_on_in_the_next(wasted, demo
     assert left() == needed()
 
 
-def test_runs_that_nobody_works_on_are_found(demo, world):
+def test_abandoned_runs_are_found(demo, world):
     queued, _ = garbage.request(SYSTEM, demo)
     at_work, _ = garbage.request(SYSTEM, world.projects["lab"])
     Collection.objects.filter(pk=at_work.pk).update(state=State.RUNNING, started_at=timezone.now())
@@ -293,7 +293,7 @@ def test_runs_that_nobody_works_on_are_found(demo, world):
     assert garbage.unfinished() == []
 
 
-def test_a_run_that_fails_says_why(wasted, demo, monkeypatch, caplog):
+def test_failed_run_shows_the_reason(wasted, demo, monkeypatch, caplog):
     run, _ = garbage.request(SYSTEM, demo)
 
     def fails(*arguments):
@@ -340,7 +340,7 @@ def test_blob_without_a_review_raises_an_alarm_and_is_deleted_a_day_later(wasted
     assert collect(None) == 2
 
 
-def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder):
+def test_scrub_lists_problems_and_repairs_nothing(member, storage_folder):
     member.push("web/app", "1.0", KEPT)
     for data in WASTE:
         member.push_blob("web/app", data)
@@ -380,7 +380,7 @@ def test_a_scrub_lists_what_is_wrong_and_repairs_nothing(member, storage_folder)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), PermissionError(errno.EACCES, "no")])
-def test_a_scrub_goes_on_after_what_it_cannot_read(member, storage_folder, monkeypatch, error):
+def test_scrub_continues_after_an_unreadable_file(member, storage_folder, monkeypatch, error):
     for data in WASTE[:3]:
         member.push_blob("web/app", data)
     bad = Blob.objects.get(digest=sha256(WASTE[1])).storage_key
@@ -396,7 +396,7 @@ def test_a_scrub_goes_on_after_what_it_cannot_read(member, storage_folder, monke
 
 
 @pytest.mark.parametrize("name", ["00/notes.txt", "00/sha256-00", "00/\udcff", "00/folder/x", "of no folder"])
-def test_a_scrub_lists_what_somebody_else_put_there(db, storage_folder, name):
+def test_scrub_lists_foreign_files(db, storage_folder, name):
     path = storage_folder / "blobs" / name
     path.parent.mkdir(parents=True)
     path.write_text("x")
@@ -405,7 +405,7 @@ def test_a_scrub_lists_what_somebody_else_put_there(db, storage_folder, name):
     assert found == [storage_check.Problem("orphan", f"blobs/{name}")]
 
 
-def test_bytes_that_wait_for_their_end_or_belong_to_an_upload_are_no_orphans(wasted, demo, member, storage_folder):
+def test_bytes_in_the_trash_or_of_an_upload_are_not_orphans(wasted, demo, member, storage_folder):
     collect(demo)
     for path in (storage_folder / "blobs").glob("*/*"):
         os.utime(path, (0, 0))
@@ -413,7 +413,7 @@ def test_bytes_that_wait_for_their_end_or_belong_to_an_upload_are_no_orphans(was
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_collectgarbage_looks_first_and_then_does_it(wasted, storage_folder):
+def test_collectgarbage_previews_and_then_deletes(wasted, storage_folder):
     before = files(storage_folder)
     said, _ = command("collectgarbage", "--dry-run")
     assert said == {"blobs": len(WASTE), "bytes": wasted, "dry_run": True}
@@ -437,12 +437,12 @@ def test_collectgarbage_purges_expired_deletions(member, world):
     assert not Deletion.objects.exists()
 
 
-def test_collectgarbage_refuses_a_project_that_is_none(db):
+def test_collectgarbage_refuses_an_unknown_project(db):
     with pytest.raises(CommandError, match="there is no project nowhere"):
         call_command("collectgarbage", "--project", "nowhere")
 
 
-def test_verifystorage_tells_scripts_whether_all_is_well(wasted, storage_folder):
+def test_verifystorage_reports_problems_by_its_exit_status(wasted, storage_folder):
     said, _ = command("verifystorage", "--full")
     assert said == {"blobs": len(WASTE) + 2, "missing": 0, "short": 0, "damaged": 0, "orphan": 0}
     (storage_folder / Blob.objects.get(digest=sha256(WASTE[0])).storage_key).unlink()

@@ -23,7 +23,7 @@ def heavy(queries: CaptureQueriesContext) -> list[str]:
     return [sql for sql in said if '"registry_manifest"."content"' in sql or '"registry_manifest"."annotations"' in sql]
 
 
-def test_a_thousand_tags_are_not_a_thousand_manifests_in_memory(docker, world):
+def test_undo_and_recovery_of_tags_read_no_manifest_contents(docker, world):
     image = Image()
     for number in range(3):
         docker("pusher").push("web/app", f"t{number}", image)
@@ -40,7 +40,7 @@ def test_a_thousand_tags_are_not_a_thousand_manifests_in_memory(docker, world):
 
 
 @pytest.mark.parametrize("where", ["repository", "project"])
-def test_a_role_is_given_under_the_lock_of_the_membership_that_it_needs(world, where):
+def test_role_is_set_under_the_lock_of_its_membership(world, where):
     """Or somebody who is taken out of the organization at this moment would keep what is given now."""
     demo, web, stranger = world.projects["demo"], world.repository("web"), world.stranger.user
     with CaptureQueriesContext(connection) as queries:

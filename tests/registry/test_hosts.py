@@ -41,20 +41,20 @@ SUFFIX = ".kr-central-2.kcr.localhost"
         ("demo.kr-central-1.kcr.localhost", ""),  # another region is none of the project hosts
     ],
 )
-def test_a_header_names_the_bare_host_or_a_project(header, project):
+def test_host_header_is_the_bare_host_or_a_project(header, project):
     assert hosts.of_header(header) == Host(project)
 
 
 @pytest.mark.parametrize(
     "project", ["a", "ab", "1shop", "-shop", "shop-", "a.demo", "xn--80ak6aa92e", "x" * 41, "de_mo"]
 )
-def test_what_cannot_be_a_project_has_no_host(project):
+def test_invalid_project_name_has_no_host(project):
     with pytest.raises(PathUnknown):
         hosts.of_header(f"{project}{SUFFIX}")
     assert hosts.of_service(f"{project}{SUFFIX}:8080") is None
 
 
-def test_services_and_hosts_are_two_forms_of_one_thing():
+def test_services_and_hosts_convert_into_each_other():
     for host in (BARE, Host("demo"), Host("my-shop-2")):
         assert hosts.of_service(host.service) == host
         assert hosts.of_header(host.service) == host
@@ -70,7 +70,7 @@ def test_services_and_hosts_are_two_forms_of_one_thing():
         ("https://registry.example.com:8443", "registry.example.com:8443", f"demo{SUFFIX}:8443"),
     ],
 )
-def test_a_service_is_spelled_as_clients_spell_it(settings, url, bare, project):
+def test_service_accepts_the_spellings_of_clients(settings, url, bare, project):
     settings.PUBLIC = urlsplit(url)
     assert (BARE.service, Host("demo").service) == (bare, project)
     assert hosts.of_service(bare) == BARE
@@ -87,7 +87,7 @@ def test_a_service_is_spelled_as_clients_spell_it(settings, url, bare, project):
         (Host("demo"), "demo/web/app", ImageName("demo", "demo", "web/app")),
     ],
 )
-def test_a_name_is_read_and_spelled_by_its_host(host, wire_name, means):
+def test_name_is_parsed_and_written_by_its_host(host, wire_name, means):
     assert host.parse(wire_name) == host.find(wire_name) == means
     assert host.spell(means) == wire_name
     assert host.uri(means) == f"{host.service}/{wire_name}"
@@ -124,7 +124,7 @@ def test_a_name_is_read_and_spelled_by_its_host(host, wire_name, means):
         *("web/app:1", "localhost:8080/web/app", "w" * 65 + "/app"),
     ],
 )
-def test_what_is_no_name_is_refused_with_the_form_that_it_takes(host, name):
+def test_invalid_name_is_refused_with_the_expected_form(host, name):
     wire_name = name if host.project else f"demo/{name}"
     with pytest.raises(NameInvalid) as refused:
         host.parse(wire_name)
@@ -139,7 +139,7 @@ project = st.from_regex(re.compile(r"[a-wyz][a-z0-9-]{1,10}[a-z0-9]", re.ASCII),
 
 @hypothesis_settings(max_examples=200, deadline=None, database=None)
 @given(project=project, repository=component, image=st.lists(component, min_size=1, max_size=4))
-def test_any_name_survives_being_spelled_and_read_on_both_hosts(project, repository, image):
+def test_any_name_is_written_and_parsed_unchanged_on_both_hosts(project, repository, image):
     name = ImageName(project, repository, "/".join(image))
     for host in (BARE, Host(project)):
         assert host.parse(host.spell(name)) == name
@@ -183,7 +183,7 @@ def test_a_registry_may_live_inside_its_own_domain(settings):
     ],
 )
 @pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/web/app/tags/list", f"/token?service={BARE_HOST}"])
-def test_a_host_that_is_not_ours_is_a_bad_request(world, host, path):
+def test_unknown_host_is_answered_with_400(world, host, path):
     response = Client().get(path, headers={"host": host}, SERVER_NAME="evil.example.com")
     assert response.status_code == 400
     assert response.json()["errors"][0]["code"] == "NAME_INVALID"
@@ -194,7 +194,7 @@ def test_a_host_that_is_not_ours_is_a_bad_request(world, host, path):
 @pytest.mark.parametrize(
     "host", [f"a.demo{SUFFIX}", f"xn--80ak6aa92e{SUFFIX}", f"de_mo{SUFFIX}", f"ab{SUFFIX}", SUFFIX.removeprefix(".")]
 )
-def test_a_host_below_ours_that_is_no_project_has_no_registry(world, host):
+def test_host_of_an_invalid_project_has_no_registry(world, host):
     client = DockerClient(world.member, host)
     for path in ("/v2/", "/v2/web/app/tags/list"):
         for headers in ({}, client.basic(), {"Authorization": "Bearer x"}):
@@ -220,7 +220,7 @@ def test_a_host_below_ours_that_is_no_project_has_no_registry(world, host):
     ],
     ids=lambda header: next(iter(header)),
 )
-def test_no_header_says_another_host_or_path(docker, header):
+def test_forwarding_headers_do_not_change_host_or_path(docker, header):
     docker("member").push("web/app", "1.0")
     client = docker("member")
     challenge = client.raw("GET", "/v2/web/app/tags/list", headers=header).headers["WWW-Authenticate"]
@@ -242,7 +242,7 @@ def test_no_header_says_another_host_or_path(docker, header):
         ("10.8.0.1", [], False),
     ],
 )
-def test_who_says_https_must_be_a_trusted_proxy(settings, address, trusted, secure):
+def test_x_forwarded_proto_is_believed_from_trusted_proxies_only(settings, address, trusted, secure):
     """docs/reference/settings.md: X-Forwarded-For and -Proto are believed from the networks of KCR_TRUSTED_PROXIES."""
     settings.TRUSTED_PROXIES = [ip_network(network) for network in trusted]
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if trusted else None

@@ -52,13 +52,13 @@ def of_tag(name: str = "nightly") -> list[tuple[str, str]]:
     return list(found.values_list("action", "actor"))
 
 
-def test_a_pushed_tag_is_young_again_for_a_policy_and_not_before(docker, world, nightly):
+def test_repeated_push_resets_the_age_of_a_tag_for_policies(docker, world, nightly):
     assert going(world, tag_days=30) == ["nightly"]
     push_again(docker)
     assert going(world, tag_days=30) == []
 
 
-def test_the_newest_are_those_that_were_pushed_last(docker, world, nightly):
+def test_newest_tags_are_ordered_by_their_last_push(docker, world, nightly):
     for number in range(2):
         docker("member").push("web/app", f"t{number}", Image(layers=[b"%d" % number]))
     Tag.objects.exclude(name="nightly").update(started_at=ago(1), pushed_at=ago(1))
@@ -67,14 +67,14 @@ def test_the_newest_are_those_that_were_pushed_last(docker, world, nightly):
     assert going(world, keep_last=2) == ["t0"]
 
 
-def test_a_push_counts_as_wanted(docker, world, nightly):
+def test_push_counts_as_use(docker, world, nightly):
     Repository.objects.update(created_at=ago(400))
     assert going(world, unpulled_days=30) == ["nightly"]
     push_again(docker)
     assert going(world, unpulled_days=30) == []
 
 
-def test_the_meaning_of_the_tag_began_when_it_did(docker, nightly):
+def test_repeated_push_keeps_the_start_of_the_tag_interval(docker, nightly):
     push_again(docker)
     found = Tag.objects.get()
     assert found.pk == nightly.pk
@@ -82,7 +82,7 @@ def test_the_meaning_of_the_tag_began_when_it_did(docker, nightly):
     assert timezone.now() - found.pushed_at < timedelta(minutes=5)
 
 
-def test_image_and_digest_have_the_time_of_their_last_push(docker, nightly):
+def test_image_and_digest_store_the_time_of_their_last_push(docker, nightly):
     push_again(docker)
     counter.flush()
     manifest, image = Manifest.objects.get(), StoredImage.objects.get()
@@ -92,7 +92,7 @@ def test_image_and_digest_have_the_time_of_their_last_push(docker, nightly):
     assert TagDay.objects.get(tag="nightly", day=timezone.now().date()).pushes == 1 + 1  # also the first one: no ageing
 
 
-def test_a_push_by_digest_makes_an_untagged_digest_young_again(docker, world, nightly):
+def test_push_by_digest_resets_the_age_of_an_untagged_digest(docker, world, nightly):
     docker("member").delete("web/app/manifests/nightly", 202)
     Tag.objects.update(ended_at=ago(35))
     assert going(world, untagged_days=30) == [NIGHTLY.digest]
@@ -102,7 +102,7 @@ def test_a_push_by_digest_makes_an_untagged_digest_young_again(docker, world, ni
     assert of_tag() == [("tag.add", "member@acme.test"), ("tag.delete", "member@acme.test")]
 
 
-def test_a_tag_in_the_query_is_pushed_too(docker, world, nightly):
+def test_tag_in_the_query_counts_as_pushed(docker, world, nightly):
     docker("member").put(
         f"web/app/manifests/{NIGHTLY.digest}?tag=nightly",
         201,
@@ -113,7 +113,7 @@ def test_a_tag_in_the_query_is_pushed_too(docker, world, nightly):
 
 
 # ── The audit log ────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_log_has_one_line_a_day_tag_and_actor(docker, world, nightly):
+def test_repeated_pushes_are_logged_once_per_day_tag_and_actor(docker, world, nightly):
     world.people["ci"] = make_key(world.member.user, "ci")
     for name in ("member", "ci", "member", "ci", "owner", "member"):
         push_again(docker, name)
@@ -126,13 +126,13 @@ def test_the_log_has_one_line_a_day_tag_and_actor(docker, world, nightly):
     assert len(of_tag()) == 5
 
 
-def test_pushes_on_the_day_of_the_first_one_are_its_line(docker):
+def test_repeated_pushes_on_the_day_of_the_first_push_add_no_event(docker):
     for _ in range(3):
         docker("member").push("web/app", "nightly", NIGHTLY)
     assert of_tag() == [("tag.add", "member@acme.test")]
 
 
-def test_several_tags_of_one_push_have_a_line_each(docker, nightly):
+def test_each_tag_of_a_repeated_push_has_its_event(docker, nightly):
     docker("member").push("web/app", "other", NIGHTLY)
     age(2)
     docker("member").put(
@@ -144,7 +144,7 @@ def test_several_tags_of_one_push_have_a_line_each(docker, nightly):
     assert [of_tag(name)[-1][0] for name in ("nightly", "other", "new")] == ["tag.push", "tag.push", "tag.add"]
 
 
-def test_a_tag_that_moves_away_and_back_has_moved(docker, nightly):
+def test_tag_moved_away_and_back_is_logged_as_moved(docker, nightly):
     docker("member").push("web/app", "nightly", Image(layers=[b"other"]))
     push_again(docker)
     assert [action for action, _ in of_tag()] == ["tag.add", "tag.move", "tag.move"]
@@ -152,7 +152,7 @@ def test_a_tag_that_moves_away_and_back_has_moved(docker, nightly):
 
 
 # ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_replay_knows_that_the_tag_was_pushed(docker, world, nightly):
+def test_replay_uses_the_time_of_the_last_push(docker, world, nightly):
     web = world.repository("web")
     policy = CleanupPolicy(repository=web, tag_days=30)
     assert [each.deletion.tag for each in policies.replay(web, policy)] == ["nightly"]
@@ -160,14 +160,14 @@ def test_a_replay_knows_that_the_tag_was_pushed(docker, world, nightly):
     assert list(policies.replay(web, policy)) == []
 
 
-def test_a_recovered_tag_is_young(docker, world, nightly):
+def test_recovery_resets_the_age_of_a_tag(docker, world, nightly):
     docker("member").delete("web/app/manifests/nightly", 202)
     (deletion,) = trash.listed(world.projects["demo"])
     trash.restore(world.owner.actor, [deletion.pk])
     assert going(world, tag_days=30) == []
 
 
-def test_a_new_index_pushes_its_children_and_leaves_their_tags(docker, world):
+def test_push_of_an_index_counts_for_its_children_not_their_tags(docker, world):
     index = Index.random("again")
     docker("member").push("web/app", "multi", index)
     docker("member").push("web/app", "amd64", index.images[0])

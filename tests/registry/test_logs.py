@@ -133,7 +133,7 @@ def test_each_link_is_used_in_these_tests():
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_a_link_that_works_is_in_no_log(world, logged, name):
+def test_working_links_are_not_logged(world, logged, name):
     """Opened, used, used twice, spoiled by a mail program, asked of another host, refused for its body or method."""
     path, token = LINKS[name](world)
     host_of_a_project = {"host": "demo.kr-central-2.kcr.localhost:8080"}
@@ -158,7 +158,7 @@ def test_a_link_that_works_is_in_no_log(world, logged, name):
         assert secret not in said
 
 
-def test_a_failure_of_ours_and_a_refused_form_name_no_secret(world, logged, monkeypatch):
+def test_server_errors_and_refused_forms_log_no_secret(world, logged, monkeypatch):
     """Django's own records about them name the path of the request."""
     path, token = open_the_password_link(world)
 
@@ -175,7 +175,7 @@ def test_a_failure_of_ours_and_a_refused_form_name_no_secret(world, logged, monk
     assert token not in said
 
 
-def test_the_page_for_a_new_password_has_an_address_without_its_token(world, logged):
+def test_password_page_has_an_address_without_the_token(world, logged):
     path, token = open_the_password_link(world)
     visitor = browser()
     answer = visitor.get(path)
@@ -189,7 +189,7 @@ def test_the_page_for_a_new_password_has_an_address_without_its_token(world, log
     assert Client().get("/password/new").status_code == 410
 
 
-def test_a_path_without_a_secret_is_logged_as_it_is(world, logged):
+def test_path_without_a_secret_is_logged_unchanged(world, logged):
     browser().get("/projects/demo/repositories/web/app/-/manifests/1.0")
     browser().get("/.well-known/nothing")
     said = logged()
@@ -209,7 +209,7 @@ def warnings(monkeypatch, caplog) -> Callable[[], list[str]]:
 
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2/demo/web/app/tags/list", "/token", "/", "/sign-in", "/static/none.css"])
-def test_an_unknown_host_is_logged_once_with_the_settings_that_matter(db, warnings, path):
+def test_unknown_host_is_logged_once_with_the_settings_to_change(db, warnings, path):
     for _ in range(3):
         assert browser().get(path, headers={"host": "registry.corp.test:5000"}).status_code in {400, 404}
     (warning,) = warnings() or [""]
@@ -220,7 +220,7 @@ def test_an_unknown_host_is_logged_once_with_the_settings_that_matter(db, warnin
     assert len(warnings()) == 2
 
 
-def test_strangers_fill_no_log_with_hosts(db, warnings):
+def test_unknown_hosts_in_the_log_are_limited(db, warnings):
     for number in range(50):
         browser().get("/v2/", headers={"host": f"h{number}.{'x' * 500}.test\n"})
     assert len(warnings()) == 20
@@ -228,7 +228,7 @@ def test_strangers_fill_no_log_with_hosts(db, warnings):
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
-def test_an_unknown_host_gets_a_page_that_tells_no_name_of_ours(db, settings, language):
+def test_page_for_an_unknown_host_reveals_no_host_name(db, settings, language):
     settings.ALLOWED_HOSTS = ["registry.example.com"]
     answer = browser().get("/sign-in", headers={"host": "registry.corp.test", "accept-language": language})
     page = answer.content.decode()
@@ -242,13 +242,13 @@ def test_an_unknown_host_gets_a_page_that_tells_no_name_of_ours(db, settings, la
         assert found.status_code == 200, sheet
 
 
-def test_what_cannot_be_read_gets_another_page(db):
+def test_malformed_request_gets_another_page(db):
     answer = browser().get("/sign-in?next=%00")
     assert answer.status_code == 400
     assert "<h1>Unreadable address</h1>" in answer.content.decode()
 
 
-def test_a_proxy_that_is_not_trusted_is_logged_once(db, warnings, settings):
+def test_untrusted_proxy_is_logged_once(db, warnings, settings):
     said = {"X-Forwarded-For": "198.51.100.1"}
     for address, headers in (
         *[("10.0.0.5", said)] * 3,
@@ -279,7 +279,7 @@ def test_a_form_from_another_address_of_the_console_is_logged_once(db, warnings,
     assert "KCR_PUBLIC_URL, which is http://localhost:8080" in warning
 
 
-def test_a_role_that_is_missing_is_no_wrong_setting(world, warnings, settings):
+def test_missing_role_is_not_logged_as_a_setting(world, warnings, settings):
     settings.PUBLIC_URL = "https://localhost:8080"
     viewer = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
     viewer.force_login(world.reader.user, backend="django.contrib.auth.backends.ModelBackend")

@@ -142,7 +142,7 @@ def test_columns_and_events_have_plain_names(empty_database, monkeypatch):
     assert (repository.auto_scan, repository.block_severity, repository.unscanned_grace_hours) == (True, 0, None)
 
 
-def test_the_former_names_come_back(empty_database):
+def test_reverse_migration_restores_the_former_names(empty_database):
     make_rows(migrate(to=FORMER))
     migrate()
     apps = migrate(to=FORMER)
@@ -211,7 +211,7 @@ class Past:
         )
 
 
-def test_deletions_take_over_what_their_events_say(empty_database):
+def test_deletions_are_filled_from_their_events(empty_database):
     past = Past(migrate(to=[("registry", "0006_plain_names")]))
     digests = [f"sha256:{number:064x}" for number in range(8)]
     made = {}
@@ -274,7 +274,7 @@ def test_deletions_take_over_what_their_events_say(empty_database):
     assert Manifest.objects.filter(deletion=made["many"].pk).count() == 6
 
 
-def test_deletions_are_taken_over_some_at_a_time(empty_database, monkeypatch):
+def test_deletions_are_filled_in_batches(empty_database, monkeypatch):
     monkeypatch.setattr(importlib.import_module("registry.migrations.0007_deletions"), "ROWS", 5)
     past = Past(migrate(to=[("registry", "0006_plain_names")]))
     names = [[f"tag-{number:03}-{'x' * 20}" for number in range(number * 5)] for number in range(1, 14)]
@@ -285,7 +285,7 @@ def test_deletions_are_taken_over_some_at_a_time(empty_database, monkeypatch):
     assert list(Deletion.objects.order_by("pk").values_list("requested", flat=True)) == names
 
 
-def test_tags_get_what_is_computed_from_their_names(empty_database, monkeypatch):
+def test_tags_get_the_columns_computed_from_their_names(empty_database, monkeypatch):
     monkeypatch.setattr(importlib.import_module("registry.migrations.0009_tag_names"), "ROWS", 2)
     past = Past(migrate(to=[("registry", "0008_risk_summary")]))
     digest = f"sha256:{1:064x}"
@@ -301,7 +301,7 @@ def test_tags_get_what_is_computed_from_their_names(empty_database, monkeypatch)
     assert dict(Tag.objects.exclude(subject="").values_list("name", "subject")) == {signature: digest}
 
 
-def test_tags_and_digests_get_the_last_push_that_the_statistics_know(empty_database):
+def test_tags_and_digests_get_the_last_push_from_the_statistics(empty_database):
     apps = migrate(to=[("registry", "0009_tag_names")])
     past = Past(apps)
     digests = [f"sha256:{number:064x}" for number in range(3)]
@@ -324,7 +324,7 @@ def test_tags_and_digests_get_the_last_push_that_the_statistics_know(empty_datab
     assert Image.objects.get().pushed_at == moved
 
 
-def test_indexes_get_the_platforms_that_their_entries_say(empty_database, monkeypatch):
+def test_indexes_get_the_platforms_of_their_entries(empty_database, monkeypatch):
     monkeypatch.setattr(importlib.import_module("registry.migrations.0012_platforms_of_indexes"), "ROWS", 1)
     past = Past(migrate(to=[("registry", "0011_empty_images")]))
     child, provenance, inner, outer = (f"sha256:{number:064x}" for number in range(4))
@@ -368,7 +368,7 @@ def test_indexes_get_the_platforms_that_their_entries_say(empty_database, monkey
     }
 
 
-def test_images_without_digests_are_empty_from_the_migration_on(empty_database):
+def test_images_without_digests_are_marked_empty(empty_database):
     past = Past(migrate(to=[("registry", "0010_last_pushes")]))
     past.add_manifest(f"sha256:{1:064x}")
     trashed, _never = past.add_image("trashed"), past.add_image("never")

@@ -118,7 +118,7 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
     assert database.count_connections() <= 32
 
 
-def test_a_push_goes_on_when_the_database_comes_back(server, database):
+def test_push_continues_after_a_database_outage(server, database):
     api = server.api()
     data = os.urandom(8 * 1024 * 1024)
     upload, half = api.start(), len(data) // 2
@@ -149,7 +149,7 @@ def test_a_push_goes_on_when_the_database_comes_back(server, database):
     assert is_pulled(server, "resumed", data)
 
 
-def test_without_a_broker_people_push_and_pull_and_work_that_was_asked_for_is_done_later(server, broker):
+def test_broker_outage_allows_pushes_and_pulls_and_delays_tasks(server, broker):
     visitor = Visitor(server, "admin@acme.test")
     broker.stop()
     assert ready(server)["broker"] == "unavailable"
@@ -171,7 +171,7 @@ def test_without_a_broker_people_push_and_pull_and_work_that_was_asked_for_is_do
     assert server.manage("shell", "-v0", "-c", queued) == 1
 
 
-def test_a_server_that_is_told_to_end_finishes_what_it_has_begun(server):
+def test_terminated_server_finishes_running_requests(server):
     api = server.api()
     upload, data = api.start(), os.urandom(100_000)
     staged = server.data / "storage" / "staging" / upload.rpartition("/")[2]

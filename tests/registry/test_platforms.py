@@ -36,7 +36,7 @@ def platforms(docker):
     return push
 
 
-def test_the_index_says_the_platform(platforms):
+def test_platform_is_that_of_the_index_entry(platforms):
     assert platforms(AMD64.manifest.descriptor(platform=LINUX_ARM64)) == ["linux/arm64"]
 
 
@@ -46,7 +46,7 @@ def test_all_platforms_of_an_index_are_shown(platforms):
     assert platforms(*entries) == ["linux/amd64", "linux/arm64/v8"]
 
 
-def test_an_entry_without_a_platform_has_that_of_its_image(platforms):
+def test_entry_without_a_platform_uses_that_of_its_image(platforms):
     assert platforms(AMD64.manifest.descriptor(), ARM64.manifest.descriptor(platform={})) == [
         "linux/amd64",
         "linux/arm64",
@@ -62,7 +62,7 @@ def test_an_entry_without_a_platform_has_that_of_its_image(platforms):
     ],
     ids=["as BuildKit writes it", "without an annotation", "with a platform"],
 )
-def test_an_attestation_is_no_platform(platforms, more):
+def test_attestation_is_not_a_platform(platforms, more):
     provenance = attestation(AMD64)
     lies = Image(config=ARM64.config, layers=provenance.layers)  # its config says a platform
     entries = (
@@ -72,14 +72,14 @@ def test_an_attestation_is_no_platform(platforms, more):
     assert platforms(*entries, needs=(AMD64, lies)) == ["linux/amd64"]
 
 
-def test_an_index_in_an_index_brings_its_platforms(docker, platforms):
+def test_platforms_of_a_nested_index_are_included(docker, platforms):
     inner = index_of(AMD64.manifest.descriptor(platform=LINUX_ARM64))
     docker("member").push("web/app", AMD64.digest, AMD64)
     docker("member").push_manifest("web/app", inner.digest, inner, OCI_INDEX)
     assert platforms(inner.descriptor(), needs=()) == ["linux/arm64"]
 
 
-def test_whole_platforms_are_kept_of_a_long_list(platforms):
+def test_long_list_is_cut_between_platforms(platforms):
     many = [AMD64.manifest.descriptor(platform={"os": "linux", "architecture": f"a{n:026}"}) for n in range(40)]
     found = platforms(*many)
     assert found == [f"linux/a{n:026}" for n in range(len(found))]

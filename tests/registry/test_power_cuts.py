@@ -43,7 +43,7 @@ def test_a_push_survives_a_power_cut_after_every_step(disk, member, shape):
     assert {"fsync", "rename", "commit", "201"} <= {step.partition(" ")[0] for step in disk.steps}
 
 
-def test_an_image_and_its_blobs_survive(disk, member):
+def test_image_and_blobs_survive_a_power_cut_after_every_step(disk, member):
     image = Image(layers=[b"first", b"second"])
     member.push("web/app", "1.0", image)
     for data in (image.config, *image.layers):
@@ -51,7 +51,7 @@ def test_an_image_and_its_blobs_survive(disk, member):
     assert disk.broken == []
 
 
-def test_bytes_that_another_push_has_brought_already(disk, member, docker):
+def test_push_of_an_existing_blob_survives_a_power_cut(disk, member, docker):
     """The second push's file goes to the trash."""
     for name in ("web/app", "public/app"):
         member.push_blob(name, DATA)
@@ -59,7 +59,7 @@ def test_bytes_that_another_push_has_brought_already(disk, member, docker):
     assert disk.broken == []
 
 
-def test_an_upload_that_was_answered_goes_on_after_a_power_cut(disk, world):
+def test_acknowledged_upload_continues_after_a_power_cut(disk, world):
     actor, repository = world.member.actor, world.repository("web")
     session = uploads.start(actor, repository, "app")
     for piece in (b"first, ", b"second, ", b""):
@@ -70,7 +70,7 @@ def test_an_upload_that_was_answered_goes_on_after_a_power_cut(disk, world):
     assert disk.broken == []
 
 
-def test_a_request_that_breaks_off_and_an_upload_with_another_digest(disk, world):
+def test_interrupted_request_and_wrong_digest_survive_a_power_cut(disk, world):
     actor, repository = world.member.actor, world.repository("web")
     session = uploads.append(uploads.start(actor, repository, "app"), uploads.Piece([b"what was answered"]))
 
@@ -85,7 +85,7 @@ def test_a_request_that_breaks_off_and_an_upload_with_another_digest(disk, world
     assert disk.broken == []
 
 
-def test_a_lost_file_that_is_pushed_again(disk, member):
+def test_repair_of_a_lost_file_survives_a_power_cut(disk, member):
     member.push_blob("web/app", DATA)
     disk.answer(sha256(DATA))
     assert disk.broken == []
@@ -96,7 +96,7 @@ def test_a_lost_file_that_is_pushed_again(disk, member):
     assert disk.broken == []
 
 
-def test_a_sweep_of_uploads(disk, world):
+def test_sweep_of_uploads_survives_a_power_cut(disk, world):
     uploads.append(uploads.start(world.member.actor, world.repository("web"), "app"), uploads.Piece([DATA]))
     later.uploads_end()
     assert uploads.sweep() == 1
@@ -104,13 +104,13 @@ def test_a_sweep_of_uploads(disk, world):
 
 
 @pytest.mark.skipif(bool(settings.DATABASE_URL), reason="about SQLite")
-def test_a_commit_is_on_the_disk_when_it_returns(world):
+def test_commit_is_durable_when_it_returns(world):
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 # ── Controls: without a sync the disk complains ──────────────────────────────────────────────────────────────────────
-def test_without_a_sync_of_the_file(disk, member, monkeypatch):
+def test_missing_sync_of_the_file_is_detected(disk, member, monkeypatch):
     def sync_directories_only(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             synced(descriptor)
@@ -122,13 +122,13 @@ def test_without_a_sync_of_the_file(disk, member, monkeypatch):
     assert any("an upload stands at" in problem for problem in disk.broken)
 
 
-def test_without_a_sync_of_the_directories(disk, member, monkeypatch):
+def test_missing_sync_of_the_directories_is_detected(disk, member, monkeypatch):
     monkeypatch.setattr(filesystem, "_sync_directory", lambda directory: None)
     member.push_blob("web/app", DATA)
     assert any("has a row and no file" in problem for problem in disk.broken)
 
 
-def test_when_the_row_comes_first(disk, member, monkeypatch):
+def test_row_before_its_bytes_is_detected(disk, member, monkeypatch):
     publish = filesystem.FileSystemBlobStorage.publish
     late = []
     monkeypatch.setattr(filesystem.FileSystemBlobStorage, "publish", lambda *arguments: late.append(arguments))

@@ -47,7 +47,7 @@ def test_a_value_is_never_mistaken_for_a_constant_of_the_query(world, django_ass
             assert by_name.first(world.viewer.actor, name=name) is None
 
 
-def test_a_moment_is_given_as_the_database_takes_it(world):
+def test_datetime_is_converted_for_the_database(world):
     @prepare(Row, moment=DateTimeField())
     def created_by(actor, moment):
         return Project.objects.filter(created_at__lte=moment).order_by("pk").values_list("pk", "name")

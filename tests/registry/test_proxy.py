@@ -113,7 +113,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("push", SHAPES)
-def test_what_clients_push_through_nginx_is_pulled_byte_for_byte(api, push):
+def test_blobs_pushed_through_nginx_are_pulled_unchanged(api, push):
     data = os.urandom(SIZE + 7)
     status, headers, _ = push(api, data)
     assert (status, headers["Docker-Content-Digest"]) == (201, sha256(data))
@@ -122,7 +122,7 @@ def test_what_clients_push_through_nginx_is_pulled_byte_for_byte(api, push):
     assert pulled == data
 
 
-def test_an_upload_goes_straight_through_nginx(server, api):
+def test_nginx_does_not_buffer_an_upload(server, api):
     """nginx that keeps bodies would need the room for every upload on its own disk, and answer late."""
     location, kept = api.start(), b"x" * SIZE
 
@@ -136,7 +136,7 @@ def test_an_upload_goes_straight_through_nginx(server, api):
     assert (status, headers["Range"]) == (202, f"0-{SIZE}")
 
 
-def test_a_body_that_breaks_off_before_nginx_changes_nothing(api):
+def test_truncated_body_through_nginx_changes_nothing(api):
     location, data = api.start(), b"the bytes of a layer " * 1000
     assert api.ask("PATCH", location, data[:100])[0] == 202
     api.raw(f"PATCH {location} HTTP/1.1\nContent-Length: {len(data) - 100}", data[100:300], end=True)
@@ -148,7 +148,7 @@ def test_a_body_that_breaks_off_before_nginx_changes_nothing(api):
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 
 
-def test_finishing_again_after_a_lost_answer_is_the_same_success(api):
+def test_repeated_last_request_succeeds_after_a_lost_answer(api):
     """The client sends its last request and is gone before the answer comes; then it sends it again."""
     data = os.urandom(SIZE)
     location = api.start()
@@ -178,7 +178,7 @@ def test_a_push_through_nginx_survives_a_restart_of_the_server(server, api):
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 
 
-def test_an_upload_through_nginx_ends_well_when_the_server_is_told_to_end(server, api):
+def test_upload_through_nginx_is_finished_when_the_server_terminates(server, api):
     """SIGTERM in the middle of a body: the request is finished, answered, and durable."""
     data, location = os.urandom(SIZE), api.start()
     staged = server.data / "storage" / "staging" / location.rpartition("/")[2]
@@ -195,7 +195,7 @@ def test_an_upload_through_nginx_ends_well_when_the_server_is_told_to_end(server
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 
 
-def test_the_client_is_who_nginx_says_it_is(server):
+def test_client_address_is_the_one_nginx_reports(server):
     """What a client writes into X-Forwarded-For is a claim; nginx adds the address that it sees."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, source_address=("127.0.0.2", 0), timeout=60)
     with closing(connection):
@@ -217,7 +217,7 @@ def secret_paths(patterns=None, before=""):
             yield "/" + re.sub(r"<[^>]+>", "secret-of-a-link", route)
 
 
-def test_the_log_of_nginx_holds_no_link_of_a_mail(server, api):
+def test_log_of_nginx_has_no_secret_link(server, api):
     paths = list(secret_paths())
     assert len(paths) >= 2
     for path in paths:
@@ -227,7 +227,7 @@ def test_the_log_of_nginx_holds_no_link_of_a_mail(server, api):
     assert "secret-of-a-link" not in server.proxy.access_log.read_text()
 
 
-def test_the_challenge_names_the_address_that_clients_know(server, api):
+def test_challenge_has_the_public_address(server, api):
     del api.headers["Authorization"]
     status, headers, _ = api.ask("GET", "/v2/")
     assert status == 401

@@ -122,7 +122,7 @@ def test_a_pull_costs_at_most_two_queries_and_never_writes(docker, pushed, visit
 
 
 @pytest.mark.parametrize("visitor", VISITORS)
-def test_what_else_is_read_never_writes(docker, pushed, visitor):
+def test_other_reads_never_write(docker, pushed, visitor):
     name, repository, way = VISITORS[visitor]
     client, counts = docker(name), {}
     headers = credentials(client, way, f"{repository}/app")
@@ -136,7 +136,7 @@ def test_what_else_is_read_never_writes(docker, pushed, visitor):
 
 @pytest.mark.sqlite_only  # PostgreSQL needs further queries to hold rows
 @pytest.mark.parametrize("way", ["token", "key"])
-def test_what_a_push_costs(docker, pushed, way):
+def test_push_costs_the_queries_of_the_baseline(docker, pushed, way):
     client, counts = docker("member"), {}
     headers = credentials(client, way, "web/app", "pull,push,delete")
     upload = client.start("web/app").headers["Docker-Upload-UUID"]
@@ -153,7 +153,7 @@ def test_what_a_push_costs(docker, pushed, way):
 
 
 @pytest.mark.parametrize("name", ["member", "stranger", None])
-def test_what_a_login_costs(docker, pushed, name):
+def test_login_costs_the_queries_of_the_baseline(docker, pushed, name):
     client = docker(name)
     service = f"service={client.host}"
     counts = {}
@@ -214,7 +214,7 @@ LISTS = {
 
 @pytest.mark.parametrize("way", ["token", "key"])
 @pytest.mark.parametrize("what", LISTS)
-def test_a_list_costs_as_much_with_300_rows_as_with_10(docker, pushed, what, way):
+def test_list_costs_the_same_queries_for_10_and_300_rows(docker, pushed, what, way):
     add, path, rows = LISTS[what]
     image = Image.objects.get(path="demo/web/app")
     manifest = Manifest.objects.get(image=image)
@@ -247,7 +247,7 @@ def test_every_line_of_the_baseline_is_measured():
     assert set(json.loads(BASELINE.read_text())) == expected
 
 
-def test_the_measure_sees_what_it_measures(docker, pushed):
+def test_measurement_counts_writes(docker, pushed):
     """Control: a push does write, and the pattern finds it."""
     client = docker("member")
     headers = credentials(client, "key", "web/app")

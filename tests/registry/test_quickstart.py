@@ -67,7 +67,7 @@ def first_quickstart():
         yield running
 
 
-def test_the_first_start_makes_a_project_and_shows_its_key_once(first_quickstart):
+def test_first_start_creates_a_project_and_shows_its_key_once(first_quickstart):
     said, file = first_quickstart.said(lines=1000), first_quickstart.data / "first-sign-in.txt"
     assert str(file) in said
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -110,7 +110,7 @@ def test_one_signal_stops_the_whole_tree(quickstart, number):
 @pytest.mark.parametrize(
     "part", ["serve", "celery --app=registry --quiet worker", "celery --app=registry --quiet beat"]
 )
-def test_a_part_that_crashes_is_started_again_and_that_is_said(quickstart, part):
+def test_crashed_process_is_restarted_and_reported(quickstart, part):
     assert eventually(lambda: any(part in line for line in quickstart.tree().values()))
     killed = {pid for pid, line in quickstart.tree().items() if part in line}
     for pid in killed:
@@ -120,7 +120,7 @@ def test_a_part_that_crashes_is_started_again_and_that_is_said(quickstart, part)
     assert eventually(quickstart.is_ready)
 
 
-def test_work_that_is_queued_is_done_by_the_worker(quickstart):
+def test_queued_task_is_done_by_the_worker(quickstart):
     made = quickstart.manage(
         "shell",
         "-v0",
@@ -136,7 +136,7 @@ def test_work_that_is_queued_is_done_by_the_worker(quickstart):
     assert eventually(lambda: quickstart.manage(*count) == 0)
 
 
-def test_a_port_that_is_taken_is_said_in_words(quickstart):
+def test_used_port_is_reported(quickstart):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -146,7 +146,7 @@ def test_a_port_that_is_taken_is_said_in_words(quickstart):
             run(quickstart.command("quickstart"), environment=environment, directory=SOURCE)
 
 
-def test_a_download_under_way_is_finished_before_the_end(quickstart):
+def test_running_download_is_finished_before_the_stop(quickstart):
     quickstart.key = quickstart.access_key("admin@kcr.localhost")
     api = quickstart.api()
     data = os.urandom(8 * 1024 * 1024)

@@ -109,7 +109,7 @@ def race(request, tmp_path):
 
 
 @pytest.mark.timeout(300 + 3 * SECONDS)
-def test_nothing_is_lost_in_a_race(race):
+def test_race_of_all_workers_loses_nothing(race):
     """As long as it was asked for, and until enough has happened: a loaded machine needs more rounds for that."""
     left = SECONDS
     while left > 0 or min(race.done.get(who, 0) for who in ("pusher", "collector")) <= 20:
@@ -123,7 +123,7 @@ DAMAGE = ("missing sha256:", "has lost a reference", "a layer of a live manifest
 
 
 @pytest.mark.parametrize("control", CONTROLS)
-def test_a_race_that_breaks_the_rules_is_lost(race, control):
+def test_race_with_a_broken_rule_finds_damage(race, control):
     """The harness bites: with these rules broken it finds damage within half a minute of racing."""
     found = race.round(30.0, control, kill=False)
     others = [each for each in found if not any(damage in each for damage in DAMAGE)]

@@ -70,7 +70,7 @@ def told(server, code):
     return found
 
 
-def test_of_many_who_saw_the_same_tag_one_moves_it(server):
+def test_one_of_several_simultaneous_moves_of_a_tag_succeeds(server):
     found = told(
         server,
         """
@@ -85,7 +85,7 @@ print(json.dumps([answers, len(meanings), meanings[0][1] is not None, meanings[-
     assert (meanings, ends) == (2, [True, True])
 
 
-def test_workers_on_one_run_delete_each_tag_once(server):
+def test_workers_of_one_run_delete_each_tag_once(server):
     """Four at once, while somebody moves one of the tags. One that comes when the run is done begins another run."""
     found = told(
         server,

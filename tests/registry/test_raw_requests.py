@@ -44,7 +44,7 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_body_that_breaks_off_changes_nothing(api, cut, method):
+def test_truncated_body_changes_nothing(api, cut, method):
     location = api.start()
     assert api.ask("PATCH", location, DATA[:100])[0] == 202
     header, body = CUTS[cut]
@@ -67,7 +67,7 @@ def test_a_body_that_breaks_off_changes_nothing(api, cut, method):
         "Content-Length: -5",
     ],
 )
-def test_a_body_whose_length_is_in_doubt_is_refused(api, header):
+def test_body_of_ambiguous_length_is_refused(api, header):
     location = api.start()
     answer = api.raw(f"PATCH {location} HTTP/1.1\n{header}", b"hello")
     assert status_of(answer) == 400
@@ -75,7 +75,7 @@ def test_a_body_whose_length_is_in_doubt_is_refused(api, header):
     assert api.ask("GET", location)[1]["Range"] == "0-0"
 
 
-def test_a_client_that_waits_is_told_to_go_on(api):
+def test_expect_continue_is_answered_with_100(api):
     location = api.start()
     answer = api.raw(f"PATCH {location} HTTP/1.1\nContent-Length: 5\nExpect: 100-continue", b"hello", wait=2)
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 ")
@@ -96,13 +96,13 @@ def test_a_refusal_comes_before_a_large_body_is_read(server, api):
     assert b"WWW-Authenticate: Bearer " in answer
 
 
-def test_there_is_one_location_and_it_is_relative(api):
+def test_answer_has_one_relative_location(api):
     answer = api.raw("POST /v2/demo/web/app/blobs/uploads/ HTTP/1.1\nContent-Length: 0", wait=1)
     assert answer.count(b"Location:") == 1
     assert b"\r\nLocation: /v2/demo/web/app/blobs/uploads/" in answer
 
 
-def test_a_blob_of_no_bytes_is_a_blob(api):
+def test_empty_blob_can_be_pushed(api):
     assert api.ask("POST", f"blobs/uploads/?digest={sha256(b'')}", b"")[0] == 201
     assert api.ask("GET", f"blobs/{sha256(b'')}")[::2] == (200, b"")
 
@@ -114,7 +114,7 @@ def test_a_form_without_a_length_is_refused(api, path):
     assert status_of(said) == 411
 
 
-def test_a_page_below_another_name_of_the_script_is_a_page(api):
+def test_script_name_header_does_not_change_the_page(api):
     said = api.raw("GET /v2/sign-in HTTP/1.1\nConnection: close\nSCRIPT_NAME: /v2")
     assert status_of(said) in {200, 400, 401, 404}
     assert status_of(said) != 200 or b"Content-Security-Policy: default-src" in said

@@ -67,17 +67,17 @@ def documented() -> dict[str, str]:
     return {row.split("`")[1]: row.split("|")[2].strip() for row in rows if row.startswith("| `KCR_")}
 
 
-def test_every_setting_is_explained_and_nothing_else_is():
+def test_settings_and_their_documentation_match():
     assert set(documented()) == names_in_code()
 
 
-def test_every_setting_that_is_written_about_exists():
+def test_every_documented_setting_exists():
     others = [SOURCE / name for name in ("docker-compose.yml", "Dockerfile", "Makefile")]
     for path in (*others, *SOURCE.glob("*.md"), *(SOURCE / "docs").rglob("*.md")):
         assert names_in(path.read_text()) <= names_in_code(), path
 
 
-def test_settings_are_read_in_one_way_only():
+def test_only_registry_env_reads_the_environment():
     """registry.env alone reads the environment; starters only say which settings module it is."""
     readers = {"registry/env.py", "registry/failpoints.py"}
     starters = {"registry/celery.py", "registry/wsgi.py"}
@@ -87,7 +87,7 @@ def test_settings_are_read_in_one_way_only():
             assert path.relative_to(SOURCE).as_posix() in readers | starters
 
 
-def test_every_default_is_the_documented_one(monkeypatch, tmp_path):
+def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
     for name in documented():
         monkeypatch.delenv(name, raising=False)
     data = tmp_path / "data"
@@ -150,7 +150,7 @@ def test_every_default_is_the_documented_one(monkeypatch, tmp_path):
         *(("KCR_HISTORY_DAYS", value) for value in ("-1", "a year", "365d")),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_its_name(monkeypatch, tmp_path, name, value):
+def test_invalid_value_is_refused_with_the_name_of_the_setting(monkeypatch, tmp_path, name, value):
     with pytest.raises(ImproperlyConfigured, match=rf"{name}\b"):
         load(monkeypatch, tmp_path, **{name: value})
 
@@ -172,7 +172,7 @@ def test_a_value_that_cannot_be_is_refused_by_its_name(monkeypatch, tmp_path, na
         ("KCR_SECRET_KEY_FALLBACKS", "one, two ,", "SECRET_KEY_FALLBACKS", ["one", "two"]),
     ],
 )
-def test_a_value_is_taken_as_it_is_meant(monkeypatch, tmp_path, name, value, attribute, expected):
+def test_value_is_parsed(monkeypatch, tmp_path, name, value, attribute, expected):
     assert load(monkeypatch, tmp_path, **{name: value})[attribute] == expected
 
 
@@ -184,7 +184,7 @@ def test_a_database_address_is_used(monkeypatch, tmp_path):
     assert named == {"HOST": "db.example.com", "PORT": 5433, "NAME": "registry", "USER": "kcr", "PASSWORD": "p@ss"}
 
 
-def test_several_proxies_and_hosts(monkeypatch, tmp_path):
+def test_lists_of_proxies_and_hosts_are_parsed(monkeypatch, tmp_path):
     loaded = load(
         monkeypatch, tmp_path, KCR_TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1", KCR_ALLOWED_HOSTS="a.test, b.test"
     )
@@ -192,13 +192,13 @@ def test_several_proxies_and_hosts(monkeypatch, tmp_path):
     assert loaded["ALLOWED_HOSTS"][-2:] == ["a.test", "b.test"]
 
 
-def test_networks_that_notices_may_be_sent_to(monkeypatch, tmp_path):
+def test_networks_for_notifications_are_parsed(monkeypatch, tmp_path):
     assert load(monkeypatch, tmp_path)["WEBHOOK_ALLOWED_NETWORKS"] == []
     loaded = load(monkeypatch, tmp_path, KCR_WEBHOOK_ALLOWED_NETWORKS="10.1.0.0/16, fd00::/8")
     assert [str(network) for network in loaded["WEBHOOK_ALLOWED_NETWORKS"]] == ["10.1.0.0/16", "fd00::/8"]
 
 
-def test_the_data_are_for_this_user_alone(monkeypatch, tmp_path, settings):
+def test_data_directory_is_private_to_its_user(monkeypatch, tmp_path, settings):
     settings.DATA_DIR = load(monkeypatch, tmp_path / "new" / "data")["DATA_DIR"]
     assert settings.DATA_DIR.stat().st_mode & 0o777 == 0o700
     assert checks.data_directory(None) == []
@@ -210,7 +210,7 @@ def test_the_data_are_for_this_user_alone(monkeypatch, tmp_path, settings):
     assert [found.id for found in checks.data_directory(None)] == ["registry.E002"]
 
 
-def test_what_a_process_writes_is_for_its_own_user(monkeypatch, tmp_path):
+def test_files_of_a_process_are_private_to_its_user(monkeypatch, tmp_path):
     """In a directory that the group may read, too: sessions and links for new passwords are in these files."""
     before = os.umask(0o022)
     try:
@@ -258,7 +258,7 @@ def test_plain_http_for_other_machines_is_warned_of(monkeypatch, tmp_path, setti
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:80800", "127.0.0.1:-1", "127.0.0.1:x", "nowhere", "256.1.1.1:80"])
-def test_an_address_where_nobody_can_listen_is_said_in_words(settings, listen):
+def test_unusable_listen_address_is_refused_with_the_reason(settings, listen):
     settings.LISTEN = listen
     with pytest.raises(CommandError, match="KCR cannot listen at"):
         quickstart.check_addresses()
@@ -266,7 +266,7 @@ def test_an_address_where_nobody_can_listen_is_said_in_words(settings, listen):
 
 @pytest.mark.parametrize("attribute", ["DOMAIN", "REGION"])
 @pytest.mark.parametrize("value", ["", "a b", "a/b", "a_b", "-a", "a..b", ".a", "a.", "ä", "a:1", "*"])
-def test_a_domain_that_makes_no_host_name_is_found_by_the_check(settings, attribute, value):
+def test_check_reports_a_domain_without_valid_host_names(settings, attribute, value):
     setattr(settings, attribute, value)
     assert [found.id for found in checks.names_of_hosts(None)] == ["registry.E001"]
     assert f"KCR_{attribute}" in checks.names_of_hosts(None)[0].msg
@@ -275,7 +275,7 @@ def test_a_domain_that_makes_no_host_name_is_found_by_the_check(settings, attrib
 @pytest.mark.parametrize(
     ("domain", "region"), [("kcr.dev", "kr-central-2"), ("kcr.localhost", "eu.west.1"), ("kcr", "x")]
 )
-def test_a_domain_that_makes_host_names_passes_the_check(settings, domain, region):
+def test_check_accepts_a_domain_with_valid_host_names(settings, domain, region):
     settings.DOMAIN, settings.REGION = domain, region
     assert checks.names_of_hosts(None) == []
 
@@ -304,7 +304,7 @@ def test_a_secret_from_the_environment_leaves_no_file(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_secret_is_no_secret(monkeypatch, tmp_path):
+def test_empty_secret_is_refused(monkeypatch, tmp_path):
     """A full disk left an empty file: nobody must hash keys with nothing."""
     path = tmp_path / "secret_key"
     path.touch()
@@ -315,7 +315,7 @@ def test_an_empty_secret_is_no_secret(monkeypatch, tmp_path):
         env.secret("KCR_SECRET_KEY", path)
 
 
-def test_no_secret_stands_in_the_source():
+def test_source_contains_no_secret():
     """Nothing in the repository that an installation could be opened with (CVE-2026-4404: a default password)."""
     for path in (*sources(), *(SOURCE / name for name in ("docker-compose.yml", "Dockerfile", "README.md"))):
         text = path.read_text()
@@ -347,7 +347,7 @@ def test_https_makes_cookies_secure(monkeypatch, tmp_path):
     assert not plain["SESSION_COOKIE_SECURE"]  # a cookie that is never sent back would lock everybody out
 
 
-def test_background_work_travels_as_json_only():
+def test_tasks_are_serialized_as_json_only():
     """CVE-2026-32590: pickled state is code (docs/design/security.md 34)."""
     assert app.conf.accept_content == ["json"]
     assert (app.conf.task_serializer, app.conf.result_serializer) == ("json", "json")
@@ -356,7 +356,7 @@ def test_background_work_travels_as_json_only():
 @pytest.mark.parametrize(
     "word", ["pickle", "marshal", "shelve", "yaml.load", "eval(", "exec(", "os.system", "shell=True"]
 )
-def test_nothing_in_the_code_turns_data_into_code(word):
+def test_code_never_executes_data(word):
     assert [
         str(path.relative_to(SOURCE))
         for path in sources()
@@ -364,7 +364,7 @@ def test_nothing_in_the_code_turns_data_into_code(word):
     ] == []
 
 
-def test_no_module_of_ours_unpacks_a_layer():
+def test_no_module_unpacks_a_layer():
     """Trivy does, in a process of its own. scanning.trivy.database reads an archive that an operator gave it."""
     archives = {"tarfile", "zipfile", "lzma", "bz2", "zstandard", "shutil.unpack_archive"}
     found = {
@@ -389,7 +389,7 @@ def test_the_tests_have_a_data_directory_of_their_own():
     assert SOURCE not in Path(django_settings.DATA_DIR).parents
 
 
-def test_the_compose_file_says_each_setting_once():
+def test_compose_file_has_each_setting_once():
     """Docker Compose refuses a mapping with a key that stands in it twice."""
     names = re.findall(r"^    (KCR_\w+):", (SOURCE / "docker-compose.yml").read_text(), re.MULTILINE)
     assert len(names) > 10

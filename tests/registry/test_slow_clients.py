@@ -85,7 +85,7 @@ class SlowCrowd:
                     self.selector.unregister(key.fileobj)
 
 
-def test_slow_readers_leave_the_server_to_the_others(server):
+def test_slow_readers_do_not_slow_other_clients(server):
     api = server.api()
     data = os.urandom(4 * BLOCK)
     assert api.push_blob(data) == 201
@@ -101,7 +101,7 @@ def test_slow_readers_leave_the_server_to_the_others(server):
         assert api.push_blob(os.urandom(BLOCK)) == 201
 
 
-def test_a_large_blob_passes_through_without_filling_the_memory(server):
+def test_large_blob_does_not_fill_the_memory(server):
     """``KCR_TEST_LARGE_BYTES=5368709120`` makes it 5 GiB."""
     api = server.api()
     for _ in range(20):

@@ -55,7 +55,7 @@ def test_turns_come_in_the_order_of_arrival(path, has_file):
     assert order == list(range(WRITERS))
 
 
-def test_one_writer_beside_many_that_write_all_the_time_waits_for_each_of_them_once(path):
+def test_single_writer_waits_for_each_busy_writer_once(path):
     turns, order, over = Turns(path), [], threading.Event()
     first = turns.take(0)
 
@@ -79,7 +79,7 @@ def test_one_writer_beside_many_that_write_all_the_time_waits_for_each_of_them_o
     assert order[: WRITERS + 1] == [*range(WRITERS), "once"]
 
 
-def test_who_waits_too_long_leaves_the_queue_and_holds_up_nobody(path):
+def test_timed_out_waiter_leaves_the_queue_without_blocking_it(path):
     turns = Turns(path)
     first = turns.take(0)
     with pytest.raises(TookTooLong):
@@ -90,7 +90,7 @@ def test_who_waits_too_long_leaves_the_queue_and_holds_up_nobody(path):
     turns.take(0).give()
 
 
-def test_a_turn_that_its_holder_loses_is_given_back(path):
+def test_dropped_turn_is_given_back(path):
     turns = Turns(path)
     turn = turns.take(0)
     del turn
@@ -132,7 +132,7 @@ def test_processes_take_turns(path, tmp_path, how):
     assert order.read_text() == "other this "
 
 
-def test_a_forked_process_neither_has_the_turn_nor_waits_for_threads_that_it_does_not_have():
+def test_forked_process_has_no_turn_and_no_waiting_threads():
     turns = of(None)
     turn = turns.take(0)
     waiting = arrive(turns, lambda: turns.take(PATIENCE).give())
@@ -185,7 +185,7 @@ def begin(database: DatabaseWrapper) -> None:
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
-def test_a_transaction_has_the_turn_until_it_ends(database, end):
+def test_transaction_holds_the_turn_until_it_ends(database, end):
     assert is_free(database)
     begin(database)
     assert not is_free(database)
@@ -197,7 +197,7 @@ def test_a_transaction_has_the_turn_until_it_ends(database, end):
     assert is_free(database)
 
 
-def test_a_transaction_that_cannot_begin_has_no_turn(database):
+def test_failed_begin_releases_the_turn(database):
     other = DatabaseWrapper(database.settings_dict, "other")
     with other.connection or other.cursor().connection as raw:
         raw.execute("BEGIN IMMEDIATE")  # a program that does not stand in the queue
@@ -218,7 +218,7 @@ def test_a_transaction_that_cannot_begin_has_no_turn(database):
         ("PRAGMA user_version", False),
     ],
 )
-def test_a_statement_that_writes_without_a_transaction_waits_for_its_turn(database, statement, waits):
+def test_autocommit_write_waits_for_its_turn(database, statement, waits):
     turn = database.take_turn()
     if waits:
         with pytest.raises(OperationalError, match="too many others wait"):

@@ -608,7 +608,7 @@ def machine(world, storage_folder, monkeypatch):
     return lambda: Machine(world, storage_folder)
 
 
-def test_whatever_is_done_in_whatever_order(machine):
+def test_any_sequence_of_operations_matches_the_model(machine):
     quick = hypothesis_settings(
         max_examples=RUNS or 24,
         stateful_step_count=60 if RUNS else 40,
@@ -644,7 +644,7 @@ def look(played: Machine) -> None:
     played.no_file_is_without_an_owner()
 
 
-def test_a_held_digest_keeps_its_repository_and_both_come_back(machine):
+def test_held_digest_keeps_its_repository_and_both_are_recovered(machine):
     with playing(machine) as run:
         run.delete(what="tags and digests", number=0, of_tags=set(), of_digests={0})
         run.decide(number=0, form="hold")
@@ -659,7 +659,7 @@ def test_a_held_digest_keeps_its_repository_and_both_come_back(machine):
         assert run.acts == []
 
 
-def test_a_blob_that_was_looked_for_outlives_its_image_by_a_day(machine):
+def test_blob_found_by_head_outlives_its_image_by_a_day(machine):
     with playing(machine) as run:
         run.time_passes(hours=13, jobs=[])
         run.one_blob(what="look for", number=0, origin=REPOSITORIES[0], blob=DATA[0])
@@ -671,7 +671,7 @@ def test_a_blob_that_was_looked_for_outlives_its_image_by_a_day(machine):
         assert run.pictures()
 
 
-def test_a_digest_that_is_pushed_again_takes_its_tags_back_from_recovery(machine):
+def test_push_of_a_deleted_digest_recovers_its_tags(machine):
     with playing(machine) as run:
         run.delete(what="tags and digests", number=0, of_tags=set(), of_digests={0})
         run.push_image(number=0, image="app", tag="latest", parts=[*DATA[:2]], form="tag")
@@ -680,7 +680,7 @@ def test_a_digest_that_is_pushed_again_takes_its_tags_back_from_recovery(machine
         assert set(run.pictures()[0].tags) == set(TAGS)
 
 
-def test_another_repository_under_the_name_shows_nothing_of_the_former_one(machine):
+def test_new_repository_under_a_reused_name_shows_nothing_of_the_former_one(machine):
     with playing(machine) as run:
         run.delete(what="repository", number=0, of_tags=set(), of_digests=set())
         run.make_again()
@@ -694,7 +694,7 @@ def test_another_repository_under_the_name_shows_nothing_of_the_former_one(machi
         assert run.pictures()[0].tags.keys() == set(TAGS)
 
 
-def test_two_images_of_one_digest_come_back_with_their_repository(machine):
+def test_two_images_with_one_digest_are_recovered_with_their_repository(machine):
     with playing(machine) as run:
         run.delete(what="tags and digests", number=0, of_tags={"1"}, of_digests=set())
         run.push_image(number=0, image="lib/one", tag="1", parts=[*DATA[:2]], form="tag")

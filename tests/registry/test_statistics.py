@@ -25,7 +25,7 @@ def days() -> dict[str, tuple[int, int, int]]:
     return {row.tag: (row.pulls, row.checks, row.pushes) for row in TagDay.objects.all()}
 
 
-def test_docker_pulls_a_tag_by_its_digest(docker):
+def test_docker_pull_of_a_tag_by_digest_counts_once(docker):
     """It asks for the tag by HEAD, then fetches the digest; other clients fetch the tag."""
     image = docker("member").push("web/app", "1")
     reader = docker("reader")
@@ -39,7 +39,7 @@ def test_docker_pulls_a_tag_by_its_digest(docker):
     assert (today.pulls, today.pushes) == (2, 1)
 
 
-def test_digest_pull_counts_for_the_tag_that_was_last_resolved(docker):
+def test_digest_pull_counts_for_the_last_resolved_tag(docker):
     image = docker("member").push("web/app", "a")
     docker("member").push("web/app", "b", image)
     docker("reader").head("web/app/manifests/b", 200)
@@ -48,7 +48,7 @@ def test_digest_pull_counts_for_the_tag_that_was_last_resolved(docker):
     assert days() == {"a": (0, 0, 1), "b": (1, 1, 1)}
 
 
-def test_parts_of_an_index_do_not_count_again_and_digests_without_a_tag_do(docker):
+def test_children_of_an_index_are_not_counted_and_untagged_digests_are(docker):
     part, alone = Image(layers=[b"part"]), Image(layers=[b"alone"])
     member = docker("member")
     for each in (part, alone):
@@ -62,7 +62,7 @@ def test_parts_of_an_index_do_not_count_again_and_digests_without_a_tag_do(docke
     assert days() == {"all": (1, 0, 1), "": (1, 0, 0)}
 
 
-def test_flushing_adds_up_and_a_pull_writes_nothing(docker):
+def test_flush_adds_counts_and_pull_writes_nothing(docker):
     docker("member").push("web/app", "1")
     docker("reader").get("web/app/manifests/1", 200)
     with CaptureQueriesContext(connection) as queries:
@@ -80,7 +80,7 @@ def test_flush_ignores_rows_deleted_meanwhile(docker):
     assert days() == {"1": (0, 0, 1)}
 
 
-def test_the_last_pull_of_each_meaning_of_a_tag(docker, world):
+def test_last_pull_is_stored_for_each_interval_of_a_tag(docker, world):
     docker("member").push("web/app", "1", Image(layers=[b"old"]))
     docker("reader").get("web/app/manifests/1", 200)
     counter.flush()
@@ -94,7 +94,7 @@ def test_the_last_pull_of_each_meaning_of_a_tag(docker, world):
     assert counting.last_pulls([]) == {}
 
 
-def test_days_long_past_are_forgotten(docker):
+def test_old_days_are_deleted(docker):
     docker("member").push("web/app", "1")
     counter.flush()
     TagDay.objects.update(day=timezone.now().date() - timedelta(days=counting.KEPT_DAYS + 1))
@@ -111,7 +111,7 @@ def stored(world) -> tuple[int, int, int]:
     return of["web"], of["public"], ProjectUsage.objects.get(project=world.projects["demo"]).size
 
 
-def test_shared_layers_count_once_and_deleted_ones_not(docker, world):
+def test_shared_layers_count_once_and_deleted_layers_do_not_count(docker, world):
     one, two = Image(layers=[b"a" * 1000, b"shared" * 100]), Image(layers=[b"b" * 500, b"shared" * 100])
     config = len(one.config)
     assert stored(world) == (0, 0, 0)
@@ -128,7 +128,7 @@ def test_shared_layers_count_once_and_deleted_ones_not(docker, world):
     assert ProjectDay.objects.get(project=world.projects["demo"]).size == 1100 + config
 
 
-def test_what_has_not_changed_is_not_measured_again_and_costly_ones_rest(docker, world):
+def test_unchanged_repositories_are_not_measured_again_and_costly_ones_wait(docker, world):
     docker("member").push("web/app", "1")
     assert sizes.refresh() > 0
     assert sizes.refresh() == 0

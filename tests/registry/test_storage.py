@@ -43,7 +43,7 @@ def read(storage, key):
         return file.read()
 
 
-def test_what_is_appended_is_there_and_was_seen(storage):
+def test_appended_bytes_are_stored_and_observed(storage):
     upload = uuid4()
     assert write(storage, upload, b"first, ") == (7, b"first, ")
     assert write(storage, upload, b"second", offset=7) == (13, b"second")
@@ -60,7 +60,7 @@ def test_bytes_behind_the_offset_are_dropped(storage):
     assert read(storage, key_of(upload)) == b"what was answered!"
 
 
-def test_nothing_is_appended_behind_bytes_that_are_not_there(storage):
+def test_append_beyond_the_stored_bytes_is_refused(storage):
     upload = uuid4()
     write(storage, upload, b"1234")
     with pytest.raises(Missing):
@@ -72,7 +72,7 @@ def test_nothing_is_appended_behind_bytes_that_are_not_there(storage):
         staged(storage, uuid4(), 1)
 
 
-def test_what_interrupts_the_chunks_passes_and_leaves_the_upload_where_it_was(storage):
+def test_exception_in_the_chunks_keeps_the_former_offset(storage):
     upload = uuid4()
     write(storage, upload, b"1234")
 
@@ -86,7 +86,7 @@ def test_what_interrupts_the_chunks_passes_and_leaves_the_upload_where_it_was(st
     assert staged(storage, upload, 5) == b"1234x"
 
 
-def test_no_upload_grows_beyond_its_limit(storage):
+def test_upload_is_cut_at_its_limit(storage):
     upload = uuid4()
     assert write(storage, upload, b"12345", limit=5) == (5, b"12345")
     with pytest.raises(TooLarge):
@@ -95,7 +95,7 @@ def test_no_upload_grows_beyond_its_limit(storage):
         write(storage, uuid4(), b"1234567", limit=5)
 
 
-def test_one_writes_at_a_time_to_an_upload_and_nobody_waits(storage):
+def test_second_writer_of_an_upload_is_refused_without_waiting(storage):
     first, second = uuid4(), uuid4()
     with storage.writing(first):
         with pytest.raises(Busy), storage.writing(first):
@@ -104,7 +104,7 @@ def test_one_writes_at_a_time_to_an_upload_and_nobody_waits(storage):
     assert write(storage, first, b"x") == (1, b"x")
 
 
-def test_what_is_published_is_a_blob_and_no_upload(storage):
+def test_published_upload_is_a_blob(storage):
     upload = uuid4()
     write(storage, upload, b"content")
     assert not storage.exists(key_of(upload))
@@ -125,7 +125,7 @@ def test_publishing_again_after_a_crash_changes_nothing(storage):
 
 
 @pytest.mark.parametrize("key", ["../outside", "blobs/../../outside", "{folder}/outside"])
-def test_nothing_is_published_outside_of_the_storage(storage, storage_folder, tmp_path, key):
+def test_publish_never_writes_outside_the_storage(storage, storage_folder, tmp_path, key):
     upload = uuid4()
     write(storage, upload, b"content")
     with pytest.raises(SuspiciousFileOperation):
@@ -135,7 +135,7 @@ def test_nothing_is_published_outside_of_the_storage(storage, storage_folder, tm
 
 
 @pytest.mark.parametrize("offset", [0, 6, 8])
-def test_only_what_was_verified_is_published(storage, offset):
+def test_only_verified_bytes_are_published(storage, offset):
     upload = uuid4()
     write(storage, upload, b"content")
     with pytest.raises(Missing):
@@ -145,7 +145,7 @@ def test_only_what_was_verified_is_published(storage, offset):
     assert not storage.exists(key_of(upload))
 
 
-def test_a_blob_of_nothing(storage):
+def test_empty_blob_is_stored(storage):
     upload = uuid4()
     assert write(storage, upload, b"") == (0, b"")
     storage.publish(upload, 0, key_of(upload))
@@ -153,7 +153,7 @@ def test_a_blob_of_nothing(storage):
     assert read(storage, key_of(upload)) == b""
 
 
-def test_a_blob_is_held_with_all_its_bytes_or_not(storage):
+def test_blob_exists_only_with_all_its_bytes(storage):
     upload = uuid4()
     write(storage, upload, b"content")
     storage.publish(upload, 7, key_of(upload))
@@ -164,7 +164,7 @@ def test_a_blob_is_held_with_all_its_bytes_or_not(storage):
         storage.open(key_of(uuid4()))
 
 
-def test_a_discarded_upload_is_forgotten(storage):
+def test_discarded_upload_is_deleted(storage):
     upload = uuid4()
     write(storage, upload, b"content")
     for _ in range(2):
@@ -175,7 +175,7 @@ def test_a_discarded_upload_is_forgotten(storage):
 
 
 @pytest.mark.parametrize("is_published", [True, False])
-def test_deleting_ends_what_an_upload_brought_under_either_name(storage, is_published):
+def test_delete_removes_staged_and_published_bytes(storage, is_published):
     upload = uuid4()
     write(storage, upload, b"content")
     if is_published:
@@ -187,7 +187,7 @@ def test_deleting_ends_what_an_upload_brought_under_either_name(storage, is_publ
         staged(storage, upload, 7)
 
 
-def test_a_reader_who_has_begun_reads_to_the_end(storage):
+def test_open_reader_reads_to_the_end_after_a_delete(storage):
     upload = uuid4()
     write(storage, upload, b"content")
     storage.publish(upload, 7, key_of(upload))
@@ -214,7 +214,7 @@ def test_bytes_are_placed_for_programs_that_read_files(storage, tmp_path, monkey
         storage.place(key_of(upload), tmp_path / "other")
 
 
-def test_blobs_are_listed_when_they_are_old_enough_and_while_others_end(storage):
+def test_old_blobs_are_listed_while_others_are_deleted(storage):
     uploads = [uuid4() for _ in range(4)]
     keys = [f"blobs/00/{upload}" for upload in uploads]
     for upload, key in zip(uploads, keys, strict=True):
@@ -231,7 +231,7 @@ def test_blobs_are_listed_when_they_are_old_enough_and_while_others_end(storage)
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_disk_that_is_nearly_full_takes_no_new_upload(storage, monkeypatch):
+def test_nearly_full_disk_refuses_new_uploads(storage, monkeypatch):
     storage.check_room()
     nearly = os.statvfs_result((4096, 4096, 10**9, 10**6, 10**4, 1, 1, 1, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: nearly)
@@ -240,7 +240,7 @@ def test_a_disk_that_is_nearly_full_takes_no_new_upload(storage, monkeypatch):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_said_to_be_full_and_nothing_is_lost(storage, monkeypatch, code):
+def test_full_disk_is_reported_and_loses_nothing(storage, monkeypatch, code):
     upload = uuid4()
     write(storage, upload, b"1234")
 
@@ -259,7 +259,7 @@ def test_a_full_disk_is_said_to_be_full_and_nothing_is_lost(storage, monkeypatch
     assert staged(storage, upload, 5) == b"12345"
 
 
-def test_a_writer_that_has_published_is_still_the_only_one(storage, storage_folder):
+def test_writer_keeps_its_lock_after_publishing(storage, storage_folder):
     """A request that is sent again waits for the first one to commit: the bytes are not gone, they have another name."""
     upload = uuid4()
     write(storage, upload, b"content")
@@ -272,7 +272,7 @@ def test_a_writer_that_has_published_is_still_the_only_one(storage, storage_fold
         append(7, [b"more"], 100, lambda _: None)
 
 
-def test_files_are_for_the_registry_alone_and_no_link_is_followed(storage, storage_folder, tmp_path):
+def test_files_are_private_and_links_are_not_followed(storage, storage_folder, tmp_path):
     upload, other = uuid4(), uuid4()
     write(storage, upload, b"content")
     storage.publish(upload, 7, key_of(upload))
@@ -288,7 +288,7 @@ def test_files_are_for_the_registry_alone_and_no_link_is_followed(storage, stora
 
 
 @pytest.mark.parametrize("key", ["../outside", "{folder}/outside", "blobs/../../outside"])
-def test_no_key_leads_out_of_the_storage(storage, storage_folder, key, tmp_path):
+def test_keys_cannot_point_outside_the_storage(storage, storage_folder, key, tmp_path):
     """The keys lead to a file of this test only: with a defect in the storage, publish and delete would change it."""
     upload, key = uuid4(), key.format(folder=storage_folder.parent)
     write(storage, upload, b"x")
@@ -306,7 +306,7 @@ def test_no_key_leads_out_of_the_storage(storage, storage_folder, key, tmp_path)
     assert staged(storage, upload, 1) == b"x"
 
 
-def test_what_was_answered_survives_a_power_cut(storage, storage_folder, monkeypatch):
+def test_acknowledged_bytes_survive_a_power_cut(storage, storage_folder, monkeypatch):
     """Bytes are synced before the offset is answered; the renamed file's folder before the blob is."""
     steps = []
 

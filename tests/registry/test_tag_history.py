@@ -45,7 +45,7 @@ def message(client, tag: str) -> str:
 
 
 # ── Pulling the past ─────────────────────────────────────────────────────────────────────────────────────────────────
-def test_docker_pulls_what_a_tag_meant_at_a_moment(docker, moved):
+def test_docker_pulls_a_tag_as_of_a_moment(docker, moved):
     viewer = docker("viewer")
     assert viewer.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest
     assert viewer.pull("web/app", "stable--at-20260301t115959z")[0] == OLD.manifest
@@ -55,18 +55,18 @@ def test_docker_pulls_what_a_tag_meant_at_a_moment(docker, moved):
     assert answer.headers["Docker-Content-Digest"] == OLD.digest
 
 
-def test_a_deleted_tag_still_has_its_past(docker, moved):
+def test_deleted_tag_is_pulled_as_of_a_moment(docker, moved):
     docker("member").delete("web/app/manifests/stable", 202)
     assert docker("viewer").pull("web/app", at("stable", MAY))[0] == NEW.manifest
     assert "is in the future" in message(docker("viewer"), at("stable", timezone.now() + timedelta(minutes=2)))
 
 
-def test_before_its_first_push_a_tag_had_no_meaning(docker, moved):
+def test_tag_is_unknown_before_its_first_push(docker, moved):
     assert "had no tag stable at 2025-12-31" in message(docker("viewer"), "stable--at-20251231t0000z")
     assert "had no tag none" in message(docker("viewer"), at("none", MARCH))
 
 
-def test_a_moment_to_come_has_no_meaning(docker, moved):
+def test_future_moment_is_refused(docker, moved):
     assert "is in the future" in message(docker("viewer"), "stable--at-21000101t0000z")
 
 
@@ -81,7 +81,7 @@ def test_other_forms_are_ordinary_tags(docker, moved, moment):
     assert docker("viewer").pull("web/app", f"stable--at-{moment}")[0] == OLD.manifest
 
 
-def test_the_past_is_never_listed_and_deletes_nothing(docker, moved):
+def test_past_tags_are_not_listed_and_cannot_be_deleted(docker, moved):
     assert docker("viewer").tags("web/app") == ["stable"]
     docker("member").delete(f"web/app/manifests/{at('stable', JANUARY)}", 404)
     assert docker("viewer").pull("web/app", "stable")[0] == NEW.manifest
@@ -101,24 +101,24 @@ def test_past_tag_of_a_deleted_digest_is_refused_with_its_recovery_deadline(dock
     ("who", "status"),
     [("member", 200), ("reader", 200), ("viewer", 200), ("stranger", 404), ("outsider", 404), (None, 401)],
 )
-def test_whoever_may_pull_the_tag_may_pull_its_past(docker, moved, who, status):
+def test_past_tag_needs_the_permission_to_pull_the_tag(docker, moved, who, status):
     past, present = at("stable", JANUARY), "stable"
     for reference in (past, present):
         assert docker(who).get(f"web/app/manifests/{reference}").status == status
 
 
-def test_a_grant_that_ended_ended_for_the_past_as_well(docker, moved, world):
+def test_revoked_role_cannot_pull_past_tags(docker, moved, world):
     docker("viewer").get(f"web/app/manifests/{at('stable', JANUARY)}", 200)
     repositories.set_role(SYSTEM, world.repository("web"), world.viewer.user, None)
     docker("viewer").get(f"web/app/manifests/{at('stable', JANUARY)}", 404)
 
 
-def test_an_expired_image_has_no_past_to_pull(docker, moved):
+def test_past_tags_of_an_expired_image_are_refused(docker, moved):
     StoredImage.objects.update(expires_at=timezone.now())
     assert docker("viewer").get(f"web/app/manifests/{at('stable', JANUARY)}", 403).codes == ["DENIED"]
 
 
-def test_the_past_is_not_pushed(docker, moved):
+def test_push_to_a_past_tag_is_refused(docker, moved):
     events, meanings = Event.objects.count(), Tag.objects.count()
     for path in (f"web/app/manifests/{at('stable', JANUARY)}", f"web/app/manifests/{NEW.digest}?tag={at('x', MAY)}"):
         answer = docker("member").put(path, 405, body=NEW.manifest, headers={"Content-Type": NEW.media_type})
@@ -141,7 +141,7 @@ def test_live_tag_with_the_form_of_a_past_tag_takes_precedence(docker, moved):
     assert member.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest  # now the past again
 
 
-def test_the_past_is_found_by_indexes_however_much_of_it_there_is(docker, moved):
+def test_past_tags_are_found_by_indexes(docker, moved):
     told = plan(Manifest.objects.as_of(str(NAME), "spelled", "stable", MAY).only("digest")[:1])
     assert "Seq Scan" not in told, told
     assert "SCAN registry" not in told, told
@@ -159,7 +159,7 @@ moves = st.lists(
 @pytest.mark.usefixtures("world")
 @settings(max_examples=50, deadline=None, database=None)
 @given(moves)
-def test_the_past_of_every_history_is_what_was_written(moves):
+def test_any_history_of_a_tag_is_read_as_it_was_written(moves):
     """Any sequence of moves and deletions, at any distance, also at none; asked at and around each of its moments."""
     image, found = _image_of_three()
     now = {"a": None, "b": None}
@@ -197,7 +197,7 @@ def _image_of_three() -> tuple[StoredImage, list[Manifest]]:
 
 
 @given(st.from_regex(r"[a-z0-9_.-]{1,110}", fullmatch=True), st.datetimes(timezones=st.just(UTC)))
-def test_every_tag_has_a_past_that_is_a_tag_as_well(tag, moment):
+def test_every_past_tag_is_a_valid_tag(tag, moment):
     text = f"{tag}--at-{moment.year:04}{moment:%m%dt%H%M%Sz}"
     if names.is_tag(text):
         assert names.past_tag(text) == (tag, moment.replace(microsecond=0))
@@ -205,7 +205,7 @@ def test_every_tag_has_a_past_that_is_a_tag_as_well(tag, moment):
         assert names.past_tag(tag) is None or names.is_past_tag(tag)
 
 
-def test_clocks_that_go_back_leave_no_meaning_before_its_beginning(docker, moved):
+def test_clock_that_goes_back_creates_no_negative_interval(docker, moved):
     """The machine that moved the tag last was ahead by an hour."""
     ahead = timezone.now() + timedelta(hours=1)
     Tag.objects.live().update(started_at=ahead)
@@ -216,7 +216,7 @@ def test_clocks_that_go_back_leave_no_meaning_before_its_beginning(docker, moved
 
 
 # ── Its meanings ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_usage_history_says_who_began_and_who_ended_each_meaning(docker, moved, world):
+def test_usage_history_has_the_actors_of_each_interval(docker, moved, world):
     docker("owner").push("web/app", "other", NEW)
     docker("member").delete("web/app/manifests/stable", 202)
     new, old = Tag.objects.history(moved, "stable")
@@ -251,7 +251,7 @@ def point(world, digest: str, *, tag: str = "stable", seen: str = NEW.digest, re
     )
 
 
-def test_a_former_digest_becomes_the_tag_again(docker, moved, world):
+def test_tag_is_moved_back_to_a_former_digest(docker, moved, world):
     assert point(world, OLD.digest)
     assert docker("viewer").pull("web/app", "stable")[0] == OLD.manifest
     event = Event.objects.latest("pk")
@@ -266,13 +266,13 @@ def test_a_former_digest_becomes_the_tag_again(docker, moved, world):
     assert Event.objects.latest("pk") == event
 
 
-def test_a_digest_gets_a_further_tag(docker, moved, world):
+def test_digest_gets_another_tag(docker, moved, world):
     assert point(world, OLD.digest, tag="rescued", seen="")
     assert docker("viewer").tags("web/app") == ["rescued", "stable"]
 
 
 @pytest.mark.parametrize(("tag", "seen"), [("stable", OLD.digest), ("stable", ""), ("gone", NEW.digest)])
-def test_a_tag_that_changed_meanwhile_stays(docker, moved, world, tag, seen):
+def test_concurrently_changed_tag_is_not_moved(docker, moved, world, tag, seen):
     third = docker("member").push("web/app", "third", Image(layers=[b"third"]))
     before = Event.objects.count()
     with pytest.raises(errors.Changed, match=r"now names|was deleted meanwhile") as caught:
@@ -281,7 +281,7 @@ def test_a_tag_that_changed_meanwhile_stays(docker, moved, world, tag, seen):
     assert Event.objects.count() == before
 
 
-def test_a_repository_without_overwriting_keeps_its_tags(docker, world):
+def test_tag_is_not_moved_in_a_repository_without_tag_overwrite(docker, world):
     docker("member").push("fixed/app", "1", OLD)
     docker("member").push("fixed/app", "2", NEW)
     with pytest.raises(errors.Denied, match="does not allow tags to be overwritten"):
@@ -289,7 +289,7 @@ def test_a_repository_without_overwriting_keeps_its_tags(docker, world):
     assert point(world, OLD.digest, tag="3", seen="", repository="fixed")
 
 
-def test_a_deleted_digest_says_that_it_is_in_recovery(docker, moved, world):
+def test_tagging_a_deleted_digest_is_refused_with_recovery_as_the_reason(docker, moved, world):
     docker("member").delete(f"web/app/manifests/{OLD.digest}", 202)
     with pytest.raises(errors.ManifestUnknown, match="in Recovery until"):
         point(world, OLD.digest)
@@ -297,7 +297,7 @@ def test_a_deleted_digest_says_that_it_is_in_recovery(docker, moved, world):
         point(world, f"sha256:{'0' * 64}")
 
 
-def test_a_full_image_gets_no_further_tag_but_its_tags_move(docker, moved, world):
+def test_full_image_refuses_new_tags_and_moves_existing_ones(docker, moved, world):
     world.projects["demo"].tag_limit = 1
     world.projects["demo"].save()
     with pytest.raises(errors.Denied, match="1 of 1 tags"):
@@ -306,12 +306,12 @@ def test_a_full_image_gets_no_further_tag_but_its_tags_move(docker, moved, world
 
 
 @pytest.mark.parametrize("tag", ["-x", "a b", "", "a" * 129])
-def test_what_is_no_tag_is_refused(docker, moved, world, tag):
+def test_invalid_tag_is_refused(docker, moved, world, tag):
     with pytest.raises(errors.ManifestInvalid):
         point(world, OLD.digest, tag=tag, seen="")
 
 
-def test_a_past_is_no_name_for_a_new_tag(docker, moved, world):
+def test_name_of_a_past_tag_is_refused_for_a_new_tag(docker, moved, world):
     with pytest.raises(errors.Unsupported):
         point(world, OLD.digest, tag=at("stable", JANUARY), seen="")
     assert tags.past(at("stable", JANUARY)) == tags.Past("stable", JANUARY)
@@ -322,7 +322,7 @@ def test_an_image_of_another_repository_is_not_found(docker, moved, world):
         manifests.point_tag(world.member.actor, world.repository("public"), NAME, "stable", OLD.digest, seen=NEW.digest)
 
 
-def test_an_expired_image_is_left_alone(docker, moved, world):
+def test_expired_image_gets_no_tag(docker, moved, world):
     StoredImage.objects.update(expires_at=timezone.now())
     with pytest.raises(errors.Denied, match="expired"):
         point(world, OLD.digest)

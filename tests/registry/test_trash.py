@@ -104,7 +104,7 @@ def newest(action: Event.Action) -> Event:
 
 
 # ── What comes back ──────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_deleted_tag_comes_back_as_a_new_meaning(member, world, act, restore):
+def test_recovered_tag_starts_a_new_interval(member, world, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     member.get("web/app/manifests/1.0", 404)
@@ -122,7 +122,7 @@ def test_a_deleted_tag_comes_back_as_a_new_meaning(member, world, act, restore):
     assert not Deletion.objects.exists()
 
 
-def test_several_tags_that_went_in_one_act_come_back_in_one(member, act, restore):
+def test_tags_deleted_together_are_recovered_together(member, act, restore):
     for tag, image in (("1.0", A), ("1.1", B), ("2.0", C), ("kept", C)):
         member.push("web/app", tag, image)
     before = meaning()
@@ -132,7 +132,7 @@ def test_several_tags_that_went_in_one_act_come_back_in_one(member, act, restore
     assert meaning() == before
 
 
-def test_several_acts_come_back_at_once(member, act, restore):
+def test_several_deletions_are_recovered_at_once(member, act, restore):
     for tag in ("a", "b", "c"):
         member.push("web/app", tag, A)
     acts = [act(tag) for tag in ("a", "b", "c")]
@@ -141,7 +141,7 @@ def test_several_acts_come_back_at_once(member, act, restore):
     assert sorted(meaning()) == ["a", "b", "c"]
 
 
-def test_a_digest_comes_back_with_all_its_tags(member, act, restore):
+def test_digest_is_recovered_with_all_its_tags(member, act, restore):
     for tag in ("1.0", "latest", "stable"):
         member.push("web/app", tag, A)
     member.push("web/app", "other", B)
@@ -159,7 +159,7 @@ def test_a_digest_comes_back_with_all_its_tags(member, act, restore):
     assert list(Event.objects.order_by("pk").values())[: len(past)] == past
 
 
-def test_each_of_many_digests_that_went_in_one_act_has_its_line_in_the_history(member, act, restore):
+def test_each_digest_of_a_recovered_deletion_has_its_event(member, act, restore):
     many = [Image(layers=[f"layer {number}".encode()]) for number in range(6)]
     for image in many:
         member.push("web/app", image.digest, image)
@@ -168,7 +168,7 @@ def test_each_of_many_digests_that_went_in_one_act_has_its_line_in_the_history(m
     assert sorted(recovered) == sorted(image.digest for image in many)
 
 
-def test_an_index_comes_back_with_its_parts_and_what_refers_to_them(member, act, restore):
+def test_index_is_recovered_with_its_children_and_their_referrers(member, act, restore):
     for part in (A, B):
         member.push("web/app", part.digest, part)
     index = index_of(A, B)
@@ -196,7 +196,7 @@ def test_an_index_comes_back_with_its_parts_and_what_refers_to_them(member, act,
         assert member.pull("web/app", image.digest)[0] == image.manifest
 
 
-def test_an_index_brings_back_parts_that_went_in_an_act_of_their_own(member, act, restore):
+def test_index_recovers_children_of_an_earlier_deletion(member, act, restore):
     member.push("web/app", A.digest, A)
     index = index_of(A)
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
@@ -210,7 +210,7 @@ def test_an_index_brings_back_parts_that_went_in_an_act_of_their_own(member, act
     assert not Deletion.objects.exists()
 
 
-def test_an_image_comes_back_with_all_that_the_act_took_and_no_more(member, delete_image, act, restore):
+def test_image_is_recovered_with_exactly_the_contents_of_its_deletion(member, delete_image, act, restore):
     for tag, image in (("1.0", A), ("2.0", B), ("3.0", C)):
         member.push("web/app", tag, image)
     act("3.0")  # an act of its own stays one
@@ -226,7 +226,7 @@ def test_an_image_comes_back_with_all_that_the_act_took_and_no_more(member, dele
     assert (event.path, event.tag, event.digest) == (PATH, "", "")
 
 
-def test_a_repository_of_thirty_images_comes_back_byte_for_byte(docker, world, restore, monkeypatch):
+def test_repository_of_thirty_images_is_recovered_unchanged(docker, world, restore, monkeypatch):
     monkeypatch.setattr(restoring, "ROWS", 7)
     member = docker("member")
     signatures = {}
@@ -279,7 +279,7 @@ def test_a_repository_of_thirty_images_comes_back_byte_for_byte(docker, world, r
 
 
 # ── Names in use ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_name_in_use_is_reported_and_left_alone(member, act, restore):
+def test_recovery_reports_a_used_name_and_keeps_it(member, act, restore):
     member.push("web/app", "1.0", A)
     member.push("web/app", "free", A)
     deletion = act(A.digest)
@@ -290,7 +290,7 @@ def test_a_name_in_use_is_reported_and_left_alone(member, act, restore):
     assert meaning() == {"1.0": B.digest, "free": A.digest}
 
 
-def test_a_name_in_use_is_moved_back_when_that_is_asked_for(member, act, restore):
+def test_recovery_moves_a_used_name_back_on_request(member, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     member.push("web/app", "1.0", B)
@@ -301,7 +301,7 @@ def test_a_name_in_use_is_moved_back_when_that_is_asked_for(member, act, restore
     assert (event.tag, event.digest, event.detail) == ("1.0", A.digest, {"before": B.digest})
 
 
-def test_name_that_has_the_same_digest_again_is_no_conflict(member, act, restore):
+def test_name_with_the_same_digest_is_not_a_conflict(member, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
     member.push("web/app", "1.0", A)
@@ -310,7 +310,7 @@ def test_name_that_has_the_same_digest_again_is_no_conflict(member, act, restore
     assert Tag.objects.live().count() == 1
 
 
-def test_without_tag_overwrite_no_recovery_overwrites_a_tag(docker, act, restore):
+def test_recovery_does_not_overwrite_a_tag_without_tag_overwrite(docker, act, restore):
     member, name = docker("member"), ImageName("demo", "fixed", "app")
     member.push("fixed/app", "1.0", A)
     deletion = act("1.0", name=name)
@@ -323,7 +323,7 @@ def test_without_tag_overwrite_no_recovery_overwrites_a_tag(docker, act, restore
     assert meaning("demo/fixed/app") == {"1.0": B.digest}
 
 
-def test_a_manifest_that_a_push_revived_gets_its_tags_back(member, act, restore):
+def test_manifest_revived_by_a_push_gets_its_tags_back(member, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
     member.push("web/app", "2.0", A)
@@ -332,7 +332,7 @@ def test_a_manifest_that_a_push_revived_gets_its_tags_back(member, act, restore)
     assert Manifest.objects.count() == 1
 
 
-def test_recovering_what_a_push_brought_back_has_nothing_to_do(member, act, restore):
+def test_recovery_of_a_revived_manifest_changes_nothing(member, act, restore):
     member.push("web/app", A.digest, A)
     deletion = act(A.digest)
     member.push("web/app", A.digest, A)
@@ -341,7 +341,7 @@ def test_recovering_what_a_push_brought_back_has_nothing_to_do(member, act, rest
     assert not Deletion.objects.exists()
 
 
-def test_an_image_made_anew_under_the_name_is_not_overwritten(member, delete_image, restore):
+def test_new_image_under_a_reused_name_is_not_overwritten(member, delete_image, restore):
     member.push("web/app", "1.0", A)
     first = delete_image()
     member.push("web/app", "1.0", B)
@@ -356,7 +356,7 @@ def test_an_image_made_anew_under_the_name_is_not_overwritten(member, delete_ima
         restore(second)
 
 
-def test_a_repository_made_anew_under_the_name_is_not_overwritten(docker, world, restore):
+def test_new_repository_under_a_reused_name_is_not_overwritten(docker, world, restore):
     docker("member").push("web/app", "1.0", A)
     deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     anew, is_new = repositories.create(world.owner.actor, world.projects["demo"], "web")
@@ -372,7 +372,7 @@ def test_a_repository_made_anew_under_the_name_is_not_overwritten(docker, world,
     assert docker("viewer").pull("web/app", "1.0")[0] == A.manifest  # the rights on it came back as well
 
 
-def test_rights_on_a_repository_do_not_reach_one_made_anew_under_its_name(docker, world):
+def test_roles_do_not_apply_to_a_new_repository_under_a_reused_name(docker, world):
     docker("viewer").get("web/app/tags/list", 404)
     trash.delete_repository(world.owner.actor, world.repository("web"))
     repositories.create(world.owner.actor, world.projects["demo"], "web")
@@ -386,7 +386,7 @@ def limit(world, **limits: int) -> None:
     type(project).objects.filter(pk=project.pk).update(**limits)
 
 
-def test_a_full_project_takes_no_repository_back(world, restore):
+def test_recovery_of_a_repository_into_a_full_project_is_refused(world, restore):
     deletion = trash.delete_repository(world.owner.actor, world.repository("web"))
     limit(world, repository_limit=2)
     before = everything()
@@ -397,7 +397,7 @@ def test_a_full_project_takes_no_repository_back(world, restore):
     restore(deletion)
 
 
-def test_a_full_repository_takes_no_image_back(member, world, delete_image, restore):
+def test_recovery_of_an_image_into_a_full_repository_is_refused(member, world, delete_image, restore):
     member.push("web/app", "1.0", A)
     deletion = delete_image()
     member.push("web/other", "1.0", A)
@@ -410,7 +410,7 @@ def test_a_full_repository_takes_no_image_back(member, world, delete_image, rest
     restore(deletion)
 
 
-def test_a_full_image_takes_all_tags_of_an_act_back_or_none(member, world, act, restore):
+def test_full_image_recovers_all_tags_of_a_deletion_or_none(member, world, act, restore):
     for tag in ("a", "b", "c"):
         member.push("web/app", tag, A)
     deletion = act(A.digest)
@@ -424,7 +424,7 @@ def test_a_full_image_takes_all_tags_of_an_act_back_or_none(member, world, act, 
     assert restore(deletion).tags == 3
 
 
-def test_deleting_makes_room_at_once(member, world, act, delete_image):
+def test_deletion_frees_the_quota_immediately(member, world, act, delete_image):
     limit(world, tag_limit=1, image_limit=1, repository_limit=3)
     member.push("web/app", "a", A)
     member.push_manifest("web/app", "b", A.manifest, expect=403)
@@ -440,7 +440,7 @@ def test_deleting_makes_room_at_once(member, world, act, delete_image):
 
 
 # ── Too late, twice, and in the wrong order ──────────────────────────────────────────────────────────────────────────
-def test_what_is_recoverable_is_listed_with_who_when_and_until(member, world, act, delete_image, settings):
+def test_recoverable_deletions_are_listed_with_actor_time_and_deadline(member, world, act, delete_image, settings):
     settings.RECOVERY_DAYS = 3
     member.push("web/app", "1.0", A)
     member.push("web/other", "1.0", A)
@@ -496,7 +496,7 @@ def test_deletion_purged_or_recovered_meanwhile_is_reported_as_gone(member, worl
     assert everything() == before
 
 
-def test_what_cannot_come_back_is_reported_beside_what_can(member, world, act, delete_image, restore):
+def test_failures_are_reported_beside_recovered_deletions(member, world, act, delete_image, restore):
     member.push("web/app", "1.0", A)
     member.push("web/other", "1.0", A)
     member.push("public/app", "1.0", A)
@@ -509,7 +509,7 @@ def test_what_cannot_come_back_is_reported_beside_what_can(member, world, act, d
     assert (refused, why) == (image, f"there is an image {PATH} again: delete that one first, it can be recovered too")
 
 
-def test_parts_of_what_is_deleted_wait_for_it(member, world, act, delete_image, restore):
+def test_contents_of_a_deleted_container_wait_for_it(member, world, act, delete_image, restore):
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
     tag, digest = act("1.0"), act(B.digest)
@@ -529,7 +529,7 @@ def test_parts_of_what_is_deleted_wait_for_it(member, world, act, delete_image, 
     assert meaning() == {"1.0": A.digest, "2.0": B.digest}
 
 
-def test_a_tag_whose_digest_was_deleted_afterwards_waits_for_it(member, act, restore):
+def test_tag_of_a_later_deleted_digest_waits_for_the_digest(member, act, restore):
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", A)
     tag, digest = act("1.0"), act(A.digest)
@@ -541,7 +541,7 @@ def test_a_tag_whose_digest_was_deleted_afterwards_waits_for_it(member, act, res
     assert sorted(meaning()) == ["1.0", "2.0"]
 
 
-def test_a_tag_whose_digest_is_gone_for_good_is_gone_too(member, act, restore):
+def test_tag_of_a_purged_digest_cannot_be_recovered(member, act, restore):
     member.push("web/app", "1.0", A)
     member.push("web/app", "kept", B)
     tag, digest = act("1.0"), act(A.digest)
@@ -558,7 +558,7 @@ def test_restoring_an_unknown_deletion_is_refused_as_gone(world):
 
 # ── Deleted content answers nowhere ──────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
-def test_deleted_content_is_seen_nowhere(docker, world, act, delete_image, kind):
+def test_deleted_content_is_visible_nowhere(docker, world, act, delete_image, kind):
     member, reader = docker("member"), docker("reader")
     member.push("web/app", "1.0", A)
     signature = referrer_of(A.manifest, media_types.OCI_MANIFEST, "signed")
@@ -597,7 +597,7 @@ def test_deleted_content_is_seen_nowhere(docker, world, act, delete_image, kind)
 
 
 # ── Hold, and purging before the time ────────────────────────────────────────────────────────────────────────────────
-def test_a_hold_keeps_an_act_beyond_its_time(member, world, act, restore):
+def test_held_deletion_is_not_purged_after_its_deadline(member, world, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
     trash.hold(world.owner.actor, deletion, on=True)
@@ -617,7 +617,7 @@ def test_a_hold_keeps_an_act_beyond_its_time(member, world, act, restore):
         trash.hold(world.owner.actor, deletion, on=True)
 
 
-def test_what_is_held_no_longer_goes(member, world, act):
+def test_released_deletion_is_purged(member, world, act):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
     trash.hold(world.owner.actor, deletion, on=True)
@@ -628,7 +628,7 @@ def test_what_is_held_no_longer_goes(member, world, act):
 
 
 @pytest.mark.parametrize("outer", ["image", "repository"])
-def test_a_hold_on_a_part_keeps_the_whole(member, world, act, delete_image, restore, outer):
+def test_hold_on_a_part_keeps_the_containing_deletion(member, world, act, delete_image, restore, outer):
     """The image goes after its digest did: purging it would take what is held along."""
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
@@ -646,7 +646,7 @@ def test_a_hold_on_a_part_keeps_the_whole(member, world, act, delete_image, rest
 
 
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
-def test_purging_now_leaves_nothing_but_a_line_in_the_history(member, world, act, delete_image, kind):
+def test_immediate_purge_leaves_only_an_event(member, world, act, delete_image, kind):
     member.push("web/app", "1.0", A)
     member.push("web/app", "kept", B)
     deletion = {
@@ -669,7 +669,7 @@ def test_purging_now_leaves_nothing_but_a_line_in_the_history(member, world, act
         trash.purge_now(world.owner.actor, deletion)
 
 
-def test_a_repository_goes_with_its_unfinished_uploads(docker, world, storage_folder):
+def test_purged_repository_takes_its_unfinished_uploads(docker, world, storage_folder):
     member = docker("member")
     location = member.start("web/app").headers["Location"]
     member.patch(location, 202, body=b"half of it", headers={"Content-Type": media_types.BLOB})
@@ -686,7 +686,7 @@ def test_a_repository_goes_with_its_unfinished_uploads(docker, world, storage_fo
     assert list((storage_folder / "blobs").glob("*/*")) == []
 
 
-def test_what_an_index_in_recovery_needs_is_not_purged_before_it(member, world, act, restore):
+def test_children_of_a_recoverable_index_are_not_purged_before_it(member, world, act, restore):
     member.push("web/app", A.digest, A)
     index = index_of(A)
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
@@ -713,7 +713,7 @@ def collect_everything(world) -> None:
             pass
 
 
-def test_a_shared_layer_survives_one_owner_and_its_bytes_end_with_the_last(docker, world, act, storage_folder):
+def test_shared_layer_is_deleted_with_its_last_owner(docker, world, act, storage_folder):
     member = docker("member")
     member.push("web/app", "1.0", A)
     member.push("public/app", "1.0", B)
@@ -749,7 +749,7 @@ def test_a_shared_layer_survives_one_owner_and_its_bytes_end_with_the_last(docke
     assert files(storage_folder) == set()
 
 
-def test_a_purge_takes_what_went_before_and_keeps_what_is_shared_with_others(member, world, act, delete_image):
+def test_purge_of_an_image_ends_earlier_deletions_and_keeps_shared_blobs(member, world, act, delete_image):
     """An image's end is the end of every act in it; acts elsewhere stay."""
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
@@ -769,7 +769,7 @@ class Killed(BaseException):
     """A process that ends between two transactions."""
 
 
-def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restore, monkeypatch):
+def test_killed_purge_is_continued(docker, world, restore, monkeypatch):
     monkeypatch.setattr(purging, "IMAGES", 2)
     monkeypatch.setattr(purging, "ROWS", 2)
     member = docker("member")
@@ -807,7 +807,7 @@ def test_a_purge_that_is_killed_between_its_pieces_goes_on(docker, world, restor
     assert BlobReview.objects.filter(review_after__lte=timezone.now()).count() == Blob.objects.count()
 
 
-def test_an_act_that_cannot_be_purged_holds_up_no_other(member, act, monkeypatch, caplog):
+def test_failing_purge_does_not_block_other_purges(member, act, monkeypatch, caplog):
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
     first = act(A.digest)
@@ -827,7 +827,7 @@ def test_an_act_that_cannot_be_purged_holds_up_no_other(member, act, monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
-def test_a_deletion_needs_no_event(docker, world, act, delete_image, restore, settings, kind):
+def test_deletion_works_without_its_event(docker, world, act, delete_image, restore, settings, kind):
     """It is listed, held, restored and purged after the audit log was pruned."""
     member = docker("member")
     many = [Image(layers=[f"layer {number}".encode()]) for number in range(5)]
@@ -864,7 +864,7 @@ def test_a_deletion_needs_no_event(docker, world, act, delete_image, restore, se
     assert not Deletion.objects.exists()
 
 
-def test_what_an_act_was_asked_for_and_what_it_took(member, act, delete_image, world):
+def test_deletion_stores_its_requested_and_deleted_objects(member, act, delete_image, world):
     for number in range(15):
         member.push("web/app", f"tag{number:02}", A)
     member.push("web/app", "other", B)
@@ -889,7 +889,7 @@ def test_what_an_act_was_asked_for_and_what_it_took(member, act, delete_image, w
     assert (deletion.repository, deletion.image) == (web, None)
 
 
-def test_the_name_of_an_act_is_cut_and_what_it_was_asked_for_is_not(member, world, act, restore):
+def test_name_of_a_deletion_is_cut_and_its_requested_objects_are_not(member, world, act, restore):
     """Only the sixth digest is live again: the name has no room for it."""
     many = [Image(layers=[f"layer {number}".encode()]) for number in range(6)]
 
@@ -919,7 +919,7 @@ def test_the_name_of_an_act_is_cut_and_what_it_was_asked_for_is_not(member, worl
         ({2: {3}, 3: {2}}, {1}, {1}),
     ],
 )
-def test_a_digest_takes_what_only_it_holds(graph, roots, going):
+def test_digest_takes_what_only_it_references(graph, roots, going):
     assert closure(graph, roots) == going
 
 
@@ -928,7 +928,7 @@ graphs = st.dictionaries(manifests_by_number, st.sets(manifests_by_number, max_s
 
 
 @given(graph=graphs, roots=st.sets(manifests_by_number, min_size=1, max_size=3))
-def test_what_goes_with_a_digest_is_the_smallest_set_without_exceptions(graph, roots):
+def test_contents_deleted_with_a_digest_match_the_definition(graph, roots):
     def is_closed(numbers: frozenset[int]) -> bool:
         held_by_them = (each for each, holders in graph.items() if holders and holders <= numbers)
         return roots <= numbers and numbers.issuperset(held_by_them)

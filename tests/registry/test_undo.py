@@ -60,7 +60,7 @@ def problems(result: undo.Undone) -> list[str]:
     return [step.problem for step in result.skipped]
 
 
-def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
+def test_tags_return_to_their_previous_digests(docker, stable, world):
     thief = docker("thief")
     thief.push("web/app", "stable", B)
     thief.push("web/app", "stable", C)
@@ -75,7 +75,7 @@ def test_tags_go_back_to_what_they_meant_before(docker, stable, world):
     assert result.skipped == []
 
 
-def test_the_history_says_who_undid_what(docker, stable, world):
+def test_audit_log_has_the_actor_of_an_undo(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     stolen = Event.objects.latest("pk")
     undo_all(world)
@@ -84,7 +84,7 @@ def test_the_history_says_who_undid_what(docker, stable, world):
     assert event.detail == {"before": B.digest, "undoes": [stolen.pk]}
 
 
-def test_doing_it_twice_changes_nothing_more(docker, stable, world):
+def test_repeated_undo_changes_nothing_more(docker, stable, world):
     thief = docker("thief")
     thief.push("web/app", "stable", B)
     thief.push("web/app", "new", Image(layers=[b"evil"]))
@@ -97,7 +97,7 @@ def test_doing_it_twice_changes_nothing_more(docker, stable, world):
     assert undo.preview(world.owner.actor, acts(world)) == []
 
 
-def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, world):
+def test_content_pushed_by_the_key_becomes_one_deletion(docker, stable, world):
     evil = docker("thief").push("web/app", "evil", Image(layers=[b"evil"]))
     docker("thief").push_manifest("web/app", "evil2", A.manifest)
     assert {(step.kind, step.tag or step.digest) for step in undo.preview(world.owner.actor, acts(world))} == {
@@ -113,7 +113,7 @@ def test_what_the_key_brought_goes_into_recovery_as_one_act(docker, stable, worl
     docker("owner").pull("web/app", A.digest)
 
 
-def test_what_the_key_deleted_comes_back(docker, stable, world):
+def test_content_deleted_by_the_key_is_recovered(docker, stable, world):
     docker("thief").delete("web/app/manifests/stable", 202)
     docker("thief").delete(f"web/app/manifests/{B.digest}", 202)
     steps = undo.preview(world.owner.actor, acts(world))
@@ -124,7 +124,7 @@ def test_what_the_key_deleted_comes_back(docker, stable, world):
     assert not Deletion.objects.exists()
 
 
-def test_a_tag_that_was_moved_and_then_deleted_with_its_digest_goes_back_all_the_way(docker, stable, world):
+def test_tag_moved_and_deleted_returns_to_its_original_digest(docker, stable, world):
     thief = docker("thief")
     thief.push("web/app", "stable", B)
     thief.delete(f"web/app/manifests/{A.digest}", 202)
@@ -153,14 +153,14 @@ def test_changes_of_others_between_two_acts_are_restored(docker, stable, world):
     assert meaning()["stable"] == "C"
 
 
-def test_a_tag_that_came_and_went_is_not_made_anew(docker, stable, world):
+def test_tag_created_and_deleted_by_the_key_is_not_created_again(docker, stable, world):
     docker("thief").push("web/app", "evil", A)
     docker("thief").delete("web/app/manifests/evil", 202)
     undo_all(world)
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
 
 
-def test_a_former_digest_that_somebody_deleted_is_said(docker, stable, world):
+def test_deleted_previous_digest_is_reported(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("owner").delete(f"web/app/manifests/{A.digest}", 202)
     (step,) = undo.preview(world.owner.actor, acts(world))
@@ -169,7 +169,7 @@ def test_a_former_digest_that_somebody_deleted_is_said(docker, stable, world):
     assert meaning()["stable"] == "B"
 
 
-def test_a_repository_without_overwriting_says_why_a_tag_stays(docker, stable, world):
+def test_tag_of_a_repository_without_tag_overwrite_stays_with_the_reason(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     repositories.update(SYSTEM, world.repository("web"), tag_overwrite=False)
     (problem,) = problems(undo_all(world))
@@ -177,7 +177,7 @@ def test_a_repository_without_overwriting_says_why_a_tag_stays(docker, stable, w
     assert meaning()["stable"] == "B"
 
 
-def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
+def test_digest_tagged_or_pushed_by_others_stays(docker, stable, world):
     evil, both = Image(layers=[b"evil"]), Image(layers=[b"both"])
     docker("thief").push("web/app", "evil", evil)
     docker("pusher").push_manifest("web/app", "wanted", evil.manifest)
@@ -196,7 +196,7 @@ def test_a_digest_that_others_tagged_or_pushed_stays(docker, stable, world):
     docker("owner").pull("web/app", both.digest)
 
 
-def test_an_index_goes_with_the_children_that_came_with_it(docker, stable, world):
+def test_index_is_deleted_with_the_children_pushed_with_it(docker, stable, world):
     child = docker("thief").push("web/app", "child", Image(layers=[b"child"]))
     parts = [descriptor(child.manifest, child.media_type)]
     index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
@@ -206,7 +206,7 @@ def test_an_index_goes_with_the_children_that_came_with_it(docker, stable, world
     assert not Manifest.objects.live().exclude(digest__in=[A.digest, B.digest, C.digest]).exists()
 
 
-def test_settings_policies_and_roles_go_back(docker, stable, world):
+def test_settings_policies_and_roles_are_restored(docker, stable, world):
     web, actor = world.repository("web"), world.thief.actor
     repositories.update(SYSTEM, web, description="ours")
     image = StoredImage.objects.get(path="demo/web/app")
@@ -243,7 +243,7 @@ def test_settings_policies_and_roles_go_back(docker, stable, world):
     assert undo_all(world) == undo.Undone()
 
 
-def test_who_belongs_to_a_project_goes_back_for_its_admins_only(world):
+def test_members_are_restored_by_project_admins_only(world):
     demo = world.projects["demo"]
     members.set_role(world.admin.actor, demo, world.reader.user, ProjectRole.MEMBER)
     members.set_role(world.admin.actor, demo, world.stranger.user, ProjectRole.ADMIN)
@@ -267,7 +267,7 @@ def test_who_belongs_to_a_project_goes_back_for_its_admins_only(world):
     assert members.role_of(demo, world.stranger.user) is None
 
 
-def test_settings_that_others_changed_since_stay(world, thief):
+def test_settings_changed_later_by_others_stay(world, thief):
     web = world.repository("web")
     repositories.update(thief.actor, web, is_public=True, description="theirs")
     repositories.update(world.owner.actor, web, description="ours")
@@ -284,20 +284,20 @@ def test_settings_that_others_changed_since_stay(world, thief):
     assert repositories.role_of(web, world.viewer.user) == RepositoryRole.MEMBER
 
 
-def test_a_policy_that_the_key_made_is_switched_off(world, thief):
+def test_policy_created_by_the_key_is_disabled(world, thief):
     policies.set_policy(thief.actor, world.repository("web"), tag_days=1)
     undo_all(world)
     policy = CleanupPolicy.objects.get()
     assert (policy.is_active, policy.tag_days) == (False, None)
 
 
-def test_a_repository_that_the_key_made_is_named_for_people_to_decide(world, thief):
+def test_repository_created_by_the_key_is_reported_and_kept(world, thief):
     repositories.create(thief.actor, world.projects["demo"], "evil")
     result = undo_all(world)
     assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
 
 
-def test_settings_of_a_project_go_back_and_its_quotas_are_reported(world):
+def test_settings_of_a_project_are_restored_and_quotas_reported(world):
     demo, by = world.projects["demo"], world.admin.actor
     limit = demo.tag_limit
     projects.update(by, demo, description="evil")
@@ -323,7 +323,7 @@ def test_every_event_action_is_undone_reported_or_listed_as_harmless(action):
     assert (action in plan._BY_HAND) != (action in undone_by_steps | lasts_not)
 
 
-def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):
+def test_changes_of_others_earlier_or_elsewhere_are_not_touched(docker, stable, world):
     docker("member").push("web/app", "members", B)  # the same person with another key
     docker("thief").push("public/app", "evil", B)
     Event.objects.filter(path="demo/public/app").update(at=timezone.now() - timedelta(hours=2))
@@ -331,7 +331,7 @@ def test_others_before_and_elsewhere_are_not_touched(docker, stable, world):
     assert meaning()["members"] == "B"
 
 
-def test_everything_of_a_person_is_undone_whatever_key_they_used(docker, stable, world):
+def test_changes_of_a_user_are_undone_for_all_keys(docker, stable, world):
     docker("member").push("web/app", "one", B)
     docker("thief").push("web/app", "two", B)
     keys.revoke(world.thief.key)
@@ -340,7 +340,7 @@ def test_everything_of_a_person_is_undone_whatever_key_they_used(docker, stable,
     assert meaning() == {"stable": "A", "b": "B", "c": "C"}
 
 
-def test_a_single_act_is_undone_by_itself(docker, stable, world):
+def test_single_change_is_undone(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("thief").push("web/app", "c", B)
     moved = Event.objects.filter(tag="stable", action="tag.move")
@@ -356,26 +356,26 @@ def test_undoing_can_be_undone(docker, stable, world):
     assert meaning()["stable"] == "B"
 
 
-def test_whose_acts_must_be_said(world, thief):
+def test_undo_needs_exactly_one_user_or_key(world, thief):
     for whose in ({"key_id": None}, {"key_id": 1, "user_id": 1}):
         with pytest.raises(TypeError):
             acts(world, **whose)
 
 
-def test_a_tag_that_moves_between_the_look_and_the_step_stays(docker, stable, world):
+def test_tag_moved_between_preview_and_undo_stays(docker, stable, world):
     """point_tag is told what was seen, so the step refuses when it is something else by then."""
     docker("thief").push("web/app", "stable", B)
     with pytest.raises(errors.Changed):
         manifests.point_tag(world.owner.actor, world.repository("web"), NAME, "stable", A.digest, seen=C.digest)
 
 
-def test_the_role_of_a_person_who_is_gone_is_said(world, thief):
+def test_role_of_a_removed_user_is_reported(world, thief):
     repositories.set_role(thief.actor, world.repository("web"), world.viewer.user, None)
     User.objects.filter(pk=world.viewer.user.pk).delete()
     assert problems(undo_all(world)) == ["it is gone for good"]
 
 
-def test_an_image_that_is_deleted_is_left_as_it_is(docker, stable, world):
+def test_deleted_image_is_not_changed(docker, stable, world):
     docker("thief").push("web/app", "stable", B)
     docker("thief").push("web/app", "evil", A)
     event = Event.objects.latest("pk")

@@ -17,7 +17,7 @@ def read(blob):
         return file.read()
 
 
-def test_who_found_the_upload_before_another_wrote_does_not_overwrite_it(world):
+def test_request_that_loaded_the_upload_earlier_does_not_overwrite_it(world):
     actor, repository = world.member.actor, world.repository("web")
     upload = str(uploads.start(actor, repository, "app").pk)
     first, late = (uploads.find(actor, repository, "app", upload) for _ in range(2))
@@ -47,7 +47,7 @@ def test_concurrent_write_to_an_upload_is_refused(world):
     assert read(blob) == b"first half, second half"
 
 
-def test_a_sweep_ends_what_is_overdue_and_nothing_else(world, storage_folder):
+def test_sweep_ends_only_overdue_uploads(world, storage_folder):
     actor, repository = world.member.actor, world.repository("web")
     old, young = (uploads.start(actor, repository, "app") for _ in range(2))
     for session in (old, young):
@@ -60,7 +60,7 @@ def test_a_sweep_ends_what_is_overdue_and_nothing_else(world, storage_folder):
         uploads.find(actor, repository, "app", str(old.pk))
 
 
-def test_no_upload_begins_in_a_repository_that_was_deleted_meanwhile(world):
+def test_no_upload_starts_in_a_concurrently_deleted_repository(world):
     repository = world.repository("web")
     trash.delete_repository(world.owner.actor, repository)
     with pytest.raises(errors.NameUnknown):
@@ -79,7 +79,7 @@ def idle(*sessions, hours=2):
         session.save(update_fields=["expires_at"])
 
 
-def test_who_has_as_many_uploads_as_are_allowed_begins_none_until_one_ends(world, few):
+def test_user_at_the_limit_starts_no_upload_until_one_ends(world, few):
     actor, repository = world.member.actor, world.repository("web")
     opened = [uploads.start(actor, repository, "app") for _ in range(3)]
     with pytest.raises(errors.TooManyRequests, match="end them in your profile"):
@@ -89,7 +89,7 @@ def test_who_has_as_many_uploads_as_are_allowed_begins_none_until_one_ends(world
     uploads.start(actor, repository, "app")
 
 
-def test_the_upload_that_is_idle_for_longest_makes_room_and_its_bytes_go(world, few, storage_folder):
+def test_longest_idle_upload_is_ended_and_its_bytes_deleted(world, few, storage_folder):
     actor, repository = world.member.actor, world.repository("web")
     opened = [uploads.start(actor, repository, "app") for _ in range(3)]
     for session in opened:
@@ -103,7 +103,7 @@ def test_the_upload_that_is_idle_for_longest_makes_room_and_its_bytes_go(world, 
     assert {path.name for path in (storage_folder / "staging").iterdir()} == {str(opened[0].pk), str(opened[2].pk)}
 
 
-def test_an_upload_that_is_being_written_is_not_idle_however_long_one_request_takes(world, few):
+def test_upload_is_not_idle_during_a_long_request(world, few):
     actor, repository = world.member.actor, world.repository("web")
     slow, *others = [uploads.start(actor, repository, "app") for _ in range(3)]
     idle(slow, hours=3)
@@ -121,7 +121,7 @@ def test_an_upload_that_is_being_written_is_not_idle_however_long_one_request_ta
     assert not UploadSession.objects.filter(pk=others[0].pk).exists()
 
 
-def test_somebody_ends_their_own_uploads_and_nobody_elses(world, storage_folder):
+def test_users_end_only_their_own_uploads(world, storage_folder):
     session = uploads.start(world.member.actor, world.repository("web"), "app")
     uploads.append(session, uploads.Piece([b"bytes"]))
     assert not uploads.end(world.pusher.user.pk, session.pk)
@@ -131,7 +131,7 @@ def test_somebody_ends_their_own_uploads_and_nobody_elses(world, storage_folder)
 
 
 # ── A full disk ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_upload_that_would_take_of_the_reserve_is_cut_and_its_bytes_go(world, storage_folder, monkeypatch):
+def test_upload_into_the_reserve_is_cut_and_its_bytes_deleted(world, storage_folder, monkeypatch):
     actor, repository = world.member.actor, world.repository("web")
     session = uploads.start(actor, repository, "app")
     uploads.append(session, uploads.Piece([b"what was answered"]))

@@ -58,7 +58,7 @@ def risk_summary(manifest: Manifest) -> dict[str, object]:
     return Manifest.objects.get(pk=manifest.pk).risk_summary
 
 
-def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
+def test_accepted_findings_are_counted_apart_and_stay_visible(push, accept, world):
     manifest = push()
     make_report(manifest, [ONE, FIXABLE])
     assert counts(manifest) == (1, 1, 0)
@@ -77,7 +77,7 @@ def test_what_is_accepted_counts_apart_and_stays_visible(push, accept, world):
     )
 
 
-def test_withdrawing_brings_it_back_once(push, accept, world):
+def test_withdrawn_acceptance_reopens_the_finding_once(push, accept, world):
     manifest = push()
     make_report(manifest, [ONE])
     made = accept("CVE-2026-1")
@@ -88,7 +88,7 @@ def test_withdrawing_brings_it_back_once(push, accept, world):
     assert Event.objects.filter(action=Event.Action.VULNERABILITY_WITHDRAW).count() == 1
 
 
-def test_one_package_or_every_one(push, accept):
+def test_acceptance_covers_one_package_or_all(push, accept):
     manifest = push()
     make_report(manifest, [ONE, OTHER])
     accept("CVE-2026-1", package="curl")
@@ -97,7 +97,7 @@ def test_one_package_or_every_one(push, accept):
     assert counts(manifest) == (0, 0, 2)
 
 
-def test_one_repository_or_the_whole_project(push, accept, world):
+def test_acceptance_covers_one_repository_or_the_project(push, accept, world):
     here, there = push("web/app"), push("fixed/app")
     for manifest in (here, there):
         make_report(manifest, [ONE])
@@ -107,7 +107,7 @@ def test_one_repository_or_the_whole_project(push, accept, world):
     assert counts(there) == (0, 0, 1)
 
 
-def test_it_ends_by_itself_when_there_is_a_fix(push, accept):
+def test_acceptance_of_unfixed_findings_ends_with_a_fix(push, accept):
     manifest = push()
     make_report(manifest, [ONE])
     accept("CVE-2026-1")
@@ -115,7 +115,7 @@ def test_it_ends_by_itself_when_there_is_a_fix(push, accept):
     assert counts(manifest) == (1, 0, 0)
 
 
-def test_what_has_a_fix_already_is_accepted_by_those_who_know_that(push, accept):
+def test_accepting_a_fixed_finding_needs_the_known_fix(push, accept):
     manifest = push()
     make_report(manifest, [FIXABLE])
     with pytest.raises(RequestInvalid):
@@ -125,7 +125,7 @@ def test_what_has_a_fix_already_is_accepted_by_those_who_know_that(push, accept)
     assert counts(manifest) == (1, 0, 1)
 
 
-def test_what_is_deleted_does_not_decide(push, accept, world):
+def test_deleted_manifests_are_ignored_when_accepting(push, accept, world):
     gone, here = push(), push("web/other")
     make_report(gone, [ONE])
     make_report(here, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="1.2")])
@@ -136,7 +136,7 @@ def test_what_is_deleted_does_not_decide(push, accept, world):
     assert counts(here) == (0, 0, 1)
 
 
-def test_it_covers_what_is_pushed_later(push, accept, docker):
+def test_acceptance_covers_later_pushes(push, accept, docker):
     make_report(push(), [ONE])
     accept("CVE-2026-1")
     later = push("web/later")
@@ -144,7 +144,7 @@ def test_it_covers_what_is_pushed_later(push, accept, docker):
     assert counts(later) == (0, 0, 1)
 
 
-def test_it_ends_at_its_time(push, accept):
+def test_acceptance_ends_at_its_date(push, accept):
     manifest = push()
     make_report(manifest, [ONE])
     now = timezone.now()
@@ -158,7 +158,7 @@ def test_it_ends_at_its_time(push, accept):
     assert scans.recount_acceptances(now) == 0
 
 
-def test_of_several_the_longest_counts(push, accept):
+def test_longest_acceptance_counts(push, accept):
     manifest = push()
     make_report(manifest, [ONE])
     accept("CVE-2026-1", expires_at=timezone.now() + timedelta(days=1))
@@ -168,7 +168,7 @@ def test_of_several_the_longest_counts(push, accept):
     assert counts(manifest) == (0, 0, 1)
 
 
-def test_another_project_is_not_touched(push, accept, docker, world):
+def test_acceptance_does_not_affect_another_project(push, accept, docker, world):
     here = push()
     outsider = docker("outsider", host="rival.kr-central-2.kcr.localhost:8080")
     foreign = Manifest.objects.get(digest=outsider.push("rivals/app", "1.0", scan_images.python()).digest)
@@ -187,7 +187,7 @@ def test_another_project_is_not_touched(push, accept, docker, world):
         ({"package": "nothing"}, "found nowhere"),
     ],
 )
-def test_what_is_refused(push, accept, options, why):
+def test_invalid_acceptances_are_refused(push, accept, options, why):
     make_report(push(), [ONE])
     if "expires_at" in options:
         options = {"expires_at": timezone.now() - timedelta(days=1)}
@@ -196,7 +196,7 @@ def test_what_is_refused(push, accept, options, why):
     assert not Acceptance.objects.exists()
 
 
-def test_sums_are_counted_under_the_lock_of_what_they_are_written_to(push, accept):
+def test_counts_are_computed_under_the_lock_of_their_report(push, accept):
     """Or an acceptance that ends in between would be counted for good."""
     manifest = push()
     make_report(manifest, [ONE])
@@ -211,7 +211,7 @@ def test_sums_are_counted_under_the_lock_of_what_they_are_written_to(push, accep
         assert "FOR UPDATE" in said[locked[0]]
 
 
-def test_openvex(push, accept, world):
+def test_openvex_document_lists_acceptances(push, accept, world):
     manifest = push()
     make_report(manifest, [ONE, FIXABLE])
     accept("CVE-2026-1", justification="vulnerable_code_not_in_execute_path", reason="never called")

@@ -70,7 +70,7 @@ def sent(delivery: Delivery) -> Delivery:
 
 
 # ── Mail ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_one_mail_about_many_images_for_each_recipient(project, web, mail_server):
+def test_each_recipient_gets_one_mail_about_many_images(project, web, mail_server):
     subscribe(project, web)
     for number in range(3):
         scanned(make_manifest(web, f"app {number}", image=f"app{number}", tag="1.0"), critical("CVE-2026-1", "curl"))
@@ -101,7 +101,7 @@ def test_every_recipient_has_a_link_of_their_own(project, web, mail_server):
         assert (leaving.address, leaving.subscription) == (address, subscription)
 
 
-def test_the_log_keeps_the_mail_without_anybodys_link(project, web, mail_server):
+def test_log_keeps_the_mail_without_personal_links(project, web, mail_server):
     delivery = sent(queued(subscribe(project, web)))
     assert delivery.request.startswith(
         "From: KCR <kcr@localhost>\nTo: mina@acme.test, joon@acme.test\nSubject: [KCR] demo/web/example:test: 1 new vulnerability"
@@ -120,7 +120,7 @@ def test_a_mail_in_korean(project, web, mail_server):
         assert "수신 거부" in mail_server.part(0, kind)
 
 
-def test_nothing_hostile_becomes_markup(project, web, mail_server):
+def test_hostile_texts_are_escaped(project, web, mail_server):
     subscription = subscribe(project, web)
     scanned(
         make_manifest(web, "app", tag="1"),
@@ -139,7 +139,7 @@ def test_nothing_hostile_becomes_markup(project, web, mail_server):
     assert subscription.recipients[0] in mail_server.mails[0]["To"]
 
 
-def test_a_recipient_who_is_refused_now_gets_it_later_and_nobody_gets_it_twice(project, web, mail_server):
+def test_temporarily_refused_recipient_is_retried_and_no_mail_is_sent_twice(project, web, mail_server):
     delivery = queued(subscribe(project, web))
     mail_server.refusals["mina@acme.test"] = ["450 greylisted"]
     assert sent(delivery).state == State.WAITING
@@ -151,7 +151,7 @@ def test_a_recipient_who_is_refused_now_gets_it_later_and_nobody_gets_it_twice(p
     assert delivery.problem == ""
 
 
-def test_a_recipient_who_is_refused_for_good_is_not_tried_again_and_can_be_sent_to_by_hand(project, web, mail_server):
+def test_permanently_refused_recipient_is_retried_by_hand_only(project, web, mail_server):
     delivery = queued(subscribe(project, web))
     mail_server.refusals["mina@acme.test"] = ["550 no such user"]
     assert sent(delivery).state == State.FAILED
@@ -162,7 +162,7 @@ def test_a_recipient_who_is_refused_for_good_is_not_tried_again_and_can_be_sent_
     assert mail_server.recipients == [["joon@acme.test"], ["mina@acme.test"]]
 
 
-def test_a_mail_server_that_is_away(project, web, mail_server, settings):
+def test_unreachable_mail_server_is_retried(project, web, mail_server, settings):
     delivery = queued(subscribe(project, web))
     port, settings.EMAIL_PORT = settings.EMAIL_PORT, 1
     assert sent(delivery).state == State.WAITING
@@ -172,7 +172,7 @@ def test_a_mail_server_that_is_away(project, web, mail_server, settings):
     assert len(mail_server.mails) == 2
 
 
-def test_who_left_meanwhile_gets_nothing(project, web, mail_server):
+def test_unsubscribed_recipient_gets_no_queued_mail(project, web, mail_server):
     subscription = subscribe(project, web)
     delivery = queued(subscription)
     subscription.recipients = ["joon@acme.test"]
@@ -185,7 +185,7 @@ def test_who_left_meanwhile_gets_nothing(project, web, mail_server):
     assert (sent(gone).state, gone.problem) == (State.FAILED, "no recipient is left to send to")
 
 
-def test_the_same_mail_has_the_same_number(project, web):
+def test_retried_mail_keeps_its_message_id(project, web):
     delivery = queued(subscribe(project, web))
     with translation.override("en"):
         one, two = (mail.mail(delivery, "mina@acme.test").message()["Message-ID"] for _ in range(2))
@@ -217,7 +217,7 @@ verified = receivers_check()
         ("", False),
     ],
 )
-def test_of_an_answer_a_short_text_is_kept(webhook, receiver, kind, is_kept):
+def test_answer_is_stored_in_part(webhook, receiver, kind, is_kept):
     receiver.will_say(500, b"x" * 5000, Content_Type=kind)
     delivery = sent(queued(webhook[0]))
     assert (delivery.status, delivery.response) == (500, "x" * 256 if is_kept else "")
@@ -241,7 +241,7 @@ def test_a_webhook_is_signed(webhook, web, receiver):
     assert (delivery.state, delivery.status, delivery.response) == (State.SENT, 200, "thanks")
 
 
-def test_no_secret_stands_in_the_database_or_in_the_log(webhook, receiver):
+def test_database_and_log_contain_no_secret(webhook, receiver):
     subscription, secret = webhook
     receiver.will_say(200, b"a\x00b\xff" + b"x" * 10_000)
     big = content_for(subscription) | {"filler": "y" * 30_000}
@@ -256,7 +256,7 @@ def test_no_secret_stands_in_the_database_or_in_the_log(webhook, receiver):
     assert len(delivery.response) == 256
 
 
-def test_a_secret_survives_the_rotation_of_the_installations_secret(webhook, receiver, settings):
+def test_webhook_secret_survives_a_new_installation_secret(webhook, receiver, settings):
     subscription, secret = webhook
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "n" * 50, [settings.SECRET_KEY]
     sent(queued(subscription))
@@ -271,7 +271,7 @@ def test_a_secret_survives_the_rotation_of_the_installations_secret(webhook, rec
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422, 301, 307])
-def test_what_the_other_side_refuses_is_not_tried_again(webhook, receiver, status):
+def test_permanent_refusal_is_not_retried(webhook, receiver, status):
     receiver.will_say(status, b"no", Location=receiver.url)
     delivery = sent(queued(webhook[0]))
     assert (delivery.state, delivery.status, delivery.attempts) == (State.FAILED, status, 1)
@@ -280,7 +280,7 @@ def test_what_the_other_side_refuses_is_not_tried_again(webhook, receiver, statu
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
-def test_what_may_be_otherwise_later_is_tried_again(webhook, receiver, status):
+def test_temporary_failure_is_retried(webhook, receiver, status):
     receiver.will_say(status)
     delivery = sent(queued(webhook[0]))
     assert (delivery.state, delivery.status) == (State.WAITING, status)
@@ -288,7 +288,7 @@ def test_what_may_be_otherwise_later_is_tried_again(webhook, receiver, status):
     assert [headers["X-KCR-Delivery"] for _path, headers, _body in receiver.requests] == [str(delivery.pk)] * 2
 
 
-def test_eight_attempts_each_later_and_then_no_more(webhook, receiver):
+def test_delivery_is_tried_eight_times_with_growing_delays(webhook, receiver):
     delivery = queued(webhook[0])
     waits = []
     for _ in range(8):
@@ -305,21 +305,21 @@ def test_eight_attempts_each_later_and_then_no_more(webhook, receiver):
     ("asked", "minutes"),
     [("1800", 30), ("5", 1), ("999999999999", 360), ("nonsense", 1), ("-5", 1), ("", 1), ("٣", 1)],
 )
-def test_the_other_side_may_ask_for_time(webhook, receiver, asked, minutes):
+def test_retry_after_in_seconds_is_respected(webhook, receiver, asked, minutes):
     receiver.will_say(503, Retry_After=asked.encode().decode("latin-1"))
     before = timezone.now()
     delivery = sent(queued(webhook[0]))
     assert round((delivery.next_at - before).total_seconds() / 60) == minutes
 
 
-def test_the_other_side_may_ask_for_a_date(webhook, receiver):
+def test_retry_after_as_a_date_is_respected(webhook, receiver):
     receiver.will_say(429, Retry_After=format_datetime(timezone.now() + timedelta(minutes=42), usegmt=False))
     before = timezone.now()
     delivery = sent(queued(webhook[0]))
     assert round((delivery.next_at - before).total_seconds() / 60) == 42
 
 
-def test_an_address_that_has_become_internal_is_refused_at_sending(webhook, receiver, settings):
+def test_address_that_became_internal_is_refused_when_sending(webhook, receiver, settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = []
     delivery = sent(queued(webhook[0]))
     assert delivery.state == State.FAILED
@@ -355,7 +355,7 @@ def test_a_message_of_kakao_work(kakao, web, receiver):
     assert len(message["text"]) <= 500
 
 
-def test_kakao_work_says_no_with_status_200(kakao, receiver):
+def test_kakao_work_error_with_status_200_is_a_failure(kakao, receiver):
     receiver.will_say(200, b'{"success": false, "error": {"code": "invalid_parameter"}}')
     delivery = sent(queued(kakao))
     assert (delivery.state, delivery.status) == (State.FAILED, 200)
@@ -366,7 +366,7 @@ def test_kakao_work_says_no_with_status_200(kakao, receiver):
 
 
 # ── The queue ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_task_that_comes_twice_sends_once(webhook, receiver):
+def test_repeated_task_sends_once(webhook, receiver):
     delivery = queued(webhook[0])
     for _ in range(3):
         tasks.deliver(delivery.pk)
@@ -374,7 +374,7 @@ def test_a_task_that_comes_twice_sends_once(webhook, receiver):
     tasks.deliver(0)
 
 
-def test_what_somebody_is_sending_is_left_to_them_until_they_are_gone(webhook, receiver):
+def test_running_delivery_is_taken_over_only_from_a_lost_worker(webhook, receiver):
     delivery = queued(webhook[0], lease_until=timezone.now() + timedelta(minutes=1), attempts=1)
     assert deliveries.due() == []
     assert deliveries.deliver(delivery.pk) is None
@@ -384,7 +384,7 @@ def test_what_somebody_is_sending_is_left_to_them_until_they_are_gone(webhook, r
     assert len(receiver.requests) == 1
 
 
-def test_a_sender_who_was_thought_gone_changes_nothing(webhook, receiver):
+def test_late_result_of_a_lost_sender_changes_nothing(webhook, receiver):
     delivery = queued(webhook[0])
     slow = deliveries._claim(delivery.pk)
     Delivery.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -396,20 +396,20 @@ def test_a_sender_who_was_thought_gone_changes_nothing(webhook, receiver):
     assert (delivery.state, delivery.status) == (State.WAITING, 500)
 
 
-def test_a_worker_that_ends_each_time_does_not_send_for_ever(webhook, receiver):
+def test_delivery_that_kills_its_worker_ends(webhook, receiver):
     delivery = queued(webhook[0], attempts=8, lease_until=timezone.now() - timedelta(seconds=1))
     assert deliveries.deliver(delivery.pk) == State.FAILED
     assert receiver.requests == []
 
 
-def test_a_message_that_cannot_be_made_is_no_endless_error(project, caplog):
+def test_message_that_cannot_be_rendered_fails_once(project, caplog):
     delivery = sent(queued(subscribe(project), {"event": "scan.findings"}))
     assert delivery.state == State.WAITING
     assert "could not be made" in delivery.problem
     assert "could not be made" in caplog.text
 
 
-def test_what_is_lost_is_found_by_the_sweep(webhook, receiver, monkeypatch):
+def test_sweep_queues_lost_deliveries(webhook, receiver, monkeypatch):
     monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
     later = queued(webhook[0], next_at=timezone.now() + timedelta(hours=1))
     lost = queued(webhook[0])
@@ -419,7 +419,7 @@ def test_what_is_lost_is_found_by_the_sweep(webhook, receiver, monkeypatch):
     assert later.state == State.WAITING
 
 
-def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
+def test_paused_notification_sends_only_tests(webhook, receiver):
     subscription, _ = webhook
     delivery = queued(subscription)
     subscriptions.set_active(SYSTEM, subscription, is_active=False)
@@ -438,7 +438,7 @@ def test_a_paused_notice_sends_nothing_but_tests(webhook, receiver):
         deliveries.queue(subscription, content, is_test=True)
 
 
-def test_send_again(webhook, receiver):
+def test_delivery_is_sent_again_by_hand(webhook, receiver):
     delivery = sent(queued(webhook[0]))
     repeated = sent(deliveries.again(delivery))
     assert repeated.pk != delivery.pk
@@ -456,7 +456,7 @@ def test_old_deliveries_are_forgotten(webhook):
     assert old.pk != kept.pk
 
 
-def test_the_content_of_a_test_has_the_form_of_a_real_one(project, web):
+def test_test_message_has_the_fields_of_a_real_one(project, web):
     subscription = subscribe(project, web)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     (pk,) = messages.gather()
@@ -467,7 +467,7 @@ def test_the_content_of_a_test_has_the_form_of_a_real_one(project, web):
 
 
 # ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_links_of_others_are_not_ours(project):
+def test_forged_unsubscribe_links_are_refused(project):
     subscription = subscribe(project)
     link = recipients.unsubscribe_link(subscription.pk, "mina@acme.test").rpartition("/")[2]
     for bad in ("", "x", link[:-1], link[1:], f"{link}x", recipients.signing.dumps([subscription.pk, "a@b.test"])):
@@ -491,7 +491,7 @@ def test_mail_about_one_image_names_it_and_shows_fifteen_findings_and_a_link(pro
         assert f"{manifest.digest}/vulnerabilities" in text
 
 
-def test_messages_say_what_a_scan_could_not_see(project, web, mail_server):
+def test_messages_report_what_a_scan_could_not_cover(project, web, mail_server):
     subscribe(project, web)
     old, kali = make_manifest(web, "old", tag="1"), make_manifest(web, "kali", tag="2")
     scanned(old, critical("CVE-2026-1"), system="debian 9.5", is_end_of_life=True)

@@ -101,7 +101,7 @@ def test_red_hat_with_content_sets_of_the_image_is_covered():
 
 
 @pytest.mark.parametrize("log", ["", looked_up("ubuntu", "12"), looked_up("debian", "12", packages=0)])
-def test_system_that_trivy_did_not_look_up_is_not_covered(log):
+def test_system_without_a_lookup_by_trivy_is_not_covered(log):
     assert not coverage.covers(KNOWN, "debian", "12.5", log, b"{}")
 
 
@@ -129,7 +129,7 @@ def scan(docker, scanner, django_capture_on_commit_callbacks):
 @pytest.mark.real
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", UNCOVERED)
-def test_system_that_the_database_does_not_cover_is_told(scanner, scan, name):
+def test_scan_reports_a_system_without_rows(scanner, scan, name):
     scanner.load()
     image, system = UNCOVERED[name]
     report = report_of(digest := scan(image))
@@ -217,7 +217,7 @@ def test_pull_of_an_uncovered_system_is_judged_like_one_of_an_unscanned_image(
 
 
 @pytest.mark.django_db
-def test_pull_of_a_system_at_its_end_of_life_is_judged_by_what_is_known(docker, world):
+def test_pull_of_an_end_of_life_system_is_judged_by_its_findings(docker, world):
     digest = docker("member").push("web/app", "1.0", scan_images.debian()).digest
     make_report(manifest_of(digest), packages=[PACKAGE], system="debian 9.5", is_end_of_life=True)
     repositories.update(SYSTEM, world.repository("web"), block_severity=int(Severity.LOW), unscanned_grace_hours=0)

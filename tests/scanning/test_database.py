@@ -56,7 +56,7 @@ def test_a_database_is_loaded_from_a_file(scanner, written, tmp_path, capsys):
     assert (refresh.source, refresh.updated_at, refresh.problem) == ("db.tar.gz", TODAY, "")
 
 
-def test_scans_that_waited_for_a_database_begin(scanner, docker, django_capture_on_commit_callbacks, written, tmp_path):
+def test_waiting_scans_start_with_a_database(scanner, docker, django_capture_on_commit_callbacks, written, tmp_path):
     with django_capture_on_commit_callbacks(execute=True):
         digest = docker("member").push("web/app", "1.0", scan_images.debian()).digest
     scanner.work()
@@ -79,7 +79,7 @@ def promising(file: bytes) -> bytes:
     "damage",
     ["no archive", "empty", "one file", "other version", "truncated", "panic", "no date", "knows nothing", "promises"],
 )
-def test_what_is_no_database_changes_nothing(scanner, written, damage):
+def test_invalid_database_changes_nothing(scanner, written, damage):
     before = scanner.load()
     nothing = vulnerability_db.write(scanner.folder / "nothing", [], updated_at=TODAY) / "trivy.db"
     database_file, metadata = (written / "trivy.db").read_bytes(), (written / "metadata.json").read_bytes()
@@ -107,7 +107,7 @@ def test_what_is_no_database_changes_nothing(scanner, written, damage):
     assert DatabaseRefresh.objects.count() == 1
 
 
-def test_the_command_says_why_it_refuses(scanner, tmp_path):
+def test_command_refuses_with_the_reason(scanner, tmp_path):
     file = tmp_path / "bad.tar.gz"
     file.write_bytes(gzip.compress(b"nothing"))
     with pytest.raises(CommandError, match=r"bad.tar.gz: the archive"):
@@ -116,7 +116,7 @@ def test_the_command_says_why_it_refuses(scanner, tmp_path):
         call_command("loadvulnerabilitydb", str(tmp_path / "missing.tar.gz"))
 
 
-def test_strange_members_of_an_archive_are_left_alone(scanner, written, tmp_path):
+def test_unexpected_members_of_an_archive_are_ignored(scanner, written, tmp_path):
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as archive:
         link = tarfile.TarInfo("trivy.db")
@@ -130,7 +130,7 @@ def test_strange_members_of_an_archive_are_left_alone(scanner, written, tmp_path
     assert not list(tmp_path.glob("**/passwd"))
 
 
-def test_a_running_scan_keeps_the_database_that_it_began_with(scanner):
+def test_running_scan_keeps_its_database(scanner):
     first = scanner.load()
     place = database.current().folder
     scanner.load(days=1)
@@ -142,7 +142,7 @@ def test_a_running_scan_keeps_the_database_that_it_began_with(scanner):
     assert len([path for path in place.parent.iterdir() if not path.is_symlink()]) == database.KEPT
 
 
-def test_the_one_that_is_used_stays_whatever_is_touched(scanner):
+def test_newest_database_is_kept_despite_touched_folders(scanner):
     """Trivy touches folders that it reads: that makes an older one no newer."""
     older = [scanner.load(days=days).folder for days in range(2)]
     newest = scanner.load(days=5)
@@ -154,7 +154,7 @@ def test_the_one_that_is_used_stays_whatever_is_touched(scanner):
     assert newest.folder != database.current().folder
 
 
-def test_age(scanner):
+def test_age_of_the_database_is_computed(scanner):
     assert database.current() is None
     assert scanner.load(days=-100).is_stale
     fresh = (timezone.now() - TODAY).days
@@ -162,7 +162,7 @@ def test_age(scanner):
 
 
 # ── Fetched ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, settings, written):
+def test_database_is_fetched_from_a_repository_of_this_registry(scanner, docker, settings, written):
     docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     for name in ("localhost:8080/demo/web/trivy-db:2", "demo.kr-central-2.kcr.localhost:8080/web/trivy-db"):
         settings.TRIVY_DB_REPOSITORY = name
@@ -173,7 +173,7 @@ def test_it_is_fetched_from_a_repository_of_this_registry(scanner, docker, setti
 
 
 @pytest.mark.parametrize("form", ["{name}@{digest}", "{name}:2@{digest}"])
-def test_a_digest_pins_what_is_fetched(scanner, docker, settings, written, tmp_path, form):
+def test_digest_pins_the_fetched_database(scanner, docker, settings, written, tmp_path, form):
     good = docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written)).digest
     later = vulnerability_db.write(tmp_path / "later", [TOMORROW], updated_at=TODAY + timedelta(days=1))
     docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(later))
@@ -187,7 +187,7 @@ def test_a_digest_pins_what_is_fetched(scanner, docker, settings, written, tmp_p
     assert database.refresh().updated_at == TODAY + timedelta(days=1)
 
 
-def test_stored_bytes_that_were_changed_are_refused(scanner, docker, settings, written, storage_folder):
+def test_changed_bytes_of_a_stored_database_are_refused(scanner, docker, settings, written, storage_folder):
     thing = vulnerability_db.artifact(written)
     docker("member").push("web/trivy-db", "2", thing)
     for path in (storage_folder / "blobs").glob("*/*"):
@@ -198,7 +198,7 @@ def test_stored_bytes_that_were_changed_are_refused(scanner, docker, settings, w
     assert "damaged" in DatabaseRefresh.objects.latest("pk").problem
 
 
-def test_one_that_was_pushed_twice_is_fetched_once(scanner, docker, settings, written):
+def test_database_pushed_twice_is_fetched_once(scanner, docker, settings, written):
     """Two manifests of one image with the same layer, one of them deleted."""
     member, thing = docker("member"), vulnerability_db.artifact(written)
     member.push("web/trivy-db", "2", thing)
@@ -208,7 +208,7 @@ def test_one_that_was_pushed_twice_is_fetched_once(scanner, docker, settings, wr
     assert database.refresh().updated_at == TODAY
 
 
-def test_a_disk_that_is_full_is_said(scanner, docker, settings, written, monkeypatch):
+def test_full_disk_is_reported(scanner, docker, settings, written, monkeypatch):
     docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
 
@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_is_said(scanner, docker, settings, written, monkeyp
     assert "No space left" in DatabaseRefresh.objects.latest("pk").problem
 
 
-def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, settings, written):
+def test_database_is_fetched_at_its_next_update(scanner, docker, settings, written):
     settings.TRIVY_DB_REPOSITORY = "localhost:8080/demo/web/trivy-db:2"
     docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     days = (timezone.now() - TODAY).days
@@ -235,7 +235,7 @@ def test_it_is_fetched_when_its_makers_promised_another(scanner, docker, setting
 @pytest.mark.parametrize(
     "name", ["localhost:8080/demo/web/nothing:2", "localhost:8080/demo/web/app:1.0", "localhost:8080/Bad"]
 )
-def test_what_cannot_be_fetched_is_said(scanner, docker, settings, name):
+def test_failed_fetch_is_reported(scanner, docker, settings, name):
     docker("member").push("web/app", "1.0", scan_images.debian())
     settings.TRIVY_DB_REPOSITORY = name
     before = scanner.load()
@@ -246,7 +246,7 @@ def test_what_cannot_be_fetched_is_said(scanner, docker, settings, name):
     assert refresh.updated_at == TODAY
 
 
-def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monkeypatch):
+def test_trivy_fetches_the_database_from_another_registry(scanner, settings, written, monkeypatch):
     """A public repository of another registry: ours, seen as somebody else's."""
     with LiveServer("mirror") as server:
         server.people().manage("createrepository", "demo/mirror", "--public")
@@ -269,7 +269,7 @@ def test_it_is_fetched_from_elsewhere_by_trivy(scanner, settings, written, monke
         assert "nothing" in DatabaseRefresh.objects.latest("pk").problem
 
 
-def test_without_trivy_it_is_said(scanner, settings, monkeypatch, docker, django_capture_on_commit_callbacks):
+def test_missing_trivy_is_reported(scanner, settings, monkeypatch, docker, django_capture_on_commit_callbacks):
     scanner.load()
     monkeypatch.setattr(program.shutil, "which", lambda *_, **__: None)
     program.version.cache_clear()

@@ -70,7 +70,7 @@ def test_a_disguised_image_is_scanned_and_refused(scanner, push, docker, shut, n
 
 @pytest.mark.real
 @pytest.mark.django_db
-def test_an_image_that_is_not_here_as_a_whole_is_unknown_not_clean(scanner, push, docker, shut):
+def test_incomplete_image_is_unknown_not_clean(scanner, push, docker, shut):
     scanner.load()
     digest = push(scan_images.elsewhere())
     (scan,) = scanner.work()
@@ -83,7 +83,7 @@ def test_an_image_that_is_not_here_as_a_whole_is_unknown_not_clean(scanner, push
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("name", ["helm", "wasm", "empty", "attestation", "signature"])
-def test_what_no_client_runs_passes_without_a_scan(push, docker, shut, name):
+def test_artifacts_without_runnable_content_pass_without_a_scan(push, docker, shut, name):
     image = scan_images.debian()
     things = {
         "helm": scan_images.helm_chart,
@@ -143,7 +143,7 @@ def test_no_field_of_a_manifest_hides_an_image(docker, data):
 @pytest.mark.django_db
 @given(text=st.binary(max_size=600))
 @hypothesis_settings(max_examples=200, deadline=None, database=None)
-def test_what_is_a_tar_is_no_statement(text):
+def test_tar_header_is_detected_by_its_checksum(text):
     head = bytearray(b"{" + text.ljust(511, b"x")[:511])
     head[148:156] = b" " * 8
     total = sum(head)
@@ -154,7 +154,7 @@ def test_what_is_a_tar_is_no_statement(text):
 
 
 @pytest.mark.django_db
-def test_a_layer_that_is_both_json_and_a_tar_is_looked_at(push):
+def test_layer_that_is_json_and_tar_is_scanned(push):
     tar = scan_images.tar_of({"x": b"y"})
     name = b'{"a": "'.ljust(100, b"b")
     head = bytearray(name + tar[100:512])
@@ -166,7 +166,7 @@ def test_a_layer_that_is_both_json_and_a_tar_is_looked_at(push):
 
 
 @pytest.mark.django_db
-def test_lost_bytes_are_in_doubt(push):
+def test_missing_bytes_are_treated_as_an_image(push):
     digest = push(Image(Blob("application/x", b"{}"), (Blob("application/x", b"x"),)))
     manifest = manifest_of(digest)
     assert not runnable.is_image(manifest)

@@ -31,7 +31,7 @@ def index(docker):
     return Manifest.objects.get(digest=sha256(content)), first, second
 
 
-def test_an_index_is_as_new_as_its_platforms_even_when_they_find_the_same_again(index):
+def test_rescan_with_the_same_findings_updates_the_age_of_the_index(index):
     parent, first, second = index
     old, new = timezone.now() - timedelta(days=9), timezone.now()
     for moment in (old, new):
@@ -40,7 +40,7 @@ def test_an_index_is_as_new_as_its_platforms_even_when_they_find_the_same_again(
     assert Report.objects.get(manifest=parent).database_at == new
 
 
-def test_a_platform_in_which_nothing_was_recognised_makes_the_index_unrecognised(index):
+def test_platform_without_packages_makes_the_index_unrecognised(index):
     parent, first, second = index
     make_report(first, packages=[PackageName("debian", "bash", "5")])
     make_report(second)
@@ -50,7 +50,7 @@ def test_a_platform_in_which_nothing_was_recognised_makes_the_index_unrecognised
     assert Report.objects.get(manifest=parent).state == "scanned"
 
 
-def test_a_form_that_is_sent_twice_accepts_once(index, world):
+def test_form_sent_twice_creates_one_acceptance(index, world):
     _, first, _ = index
     make_report(first, [found()])
     made = [
@@ -120,12 +120,12 @@ def test_index_is_unsupported_when_all_platforms_are():
 
 
 @pytest.mark.parametrize("platforms", [[], [None], [None, report("unsupported")]])
-def test_index_says_nothing_while_nothing_is_known(platforms):
+def test_index_has_no_result_without_results_of_its_platforms(platforms):
     assert findings.values_of_index(platforms) is None
 
 
 # ── The same finding ─────────────────────────────────────────────────────────────────────────────────────────────────
-def test_same_finding_in_another_version_or_path_but_not_of_another_kind(index):
+def test_finding_is_the_same_in_another_version_or_path_but_not_of_another_kind(index):
     _, first, _ = index
     make_report(
         first,

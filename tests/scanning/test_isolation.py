@@ -107,12 +107,12 @@ def offered(kind):
         unavailable(f"this system gives no namespaces: {found.why}")
 
 
-def test_without_isolation_everything_is_reached(hostile, place):
+def test_program_without_isolation_reaches_everything(hostile, place):
     reached, _ = hostile("limits")
     assert reached == EVERYTHING - {"environment"}  # of which the application keeps others out
 
 
-def test_in_namespaces_nothing_is_reached(hostile, place):
+def test_program_in_namespaces_reaches_nothing(hostile, place):
     offered("namespaces")
     reached, _ = hostile("namespaces")
     assert reached == set()
@@ -121,7 +121,7 @@ def test_in_namespaces_nothing_is_reached(hostile, place):
     assert not (data / "planted").exists()
 
 
-def test_another_user_reaches_the_network_alone(hostile, place, tmp_path):
+def test_program_of_another_user_reaches_only_the_network(hostile, place, tmp_path):
     offered("user")
     let_pass(tmp_path)
     reached, _ = hostile("user")
@@ -130,7 +130,7 @@ def test_another_user_reaches_the_network_alone(hostile, place, tmp_path):
     assert {(data / name).read_text() for name in ("blob", "database", "secret_key")} == {SECRET}
 
 
-def test_an_ordinary_user_is_shut_in_as_well(tmp_path):
+def test_namespaces_work_for_an_ordinary_user(tmp_path):
     """As embedded installations run: not as root, in a namespace of the user."""
     python = Path("/usr/bin/python3")
     if os.geteuid() != 0 or not python.exists() or not shutil.which("setpriv"):
@@ -180,7 +180,7 @@ def test_an_ordinary_user_is_shut_in_as_well(tmp_path):
 
 # ── What it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_what_a_run_leaves_is_not_followed(place, kind):
+def test_links_left_by_a_run_are_not_followed(place, kind):
     output = place.folder / "sbom.json"
     if kind == "link":
         output.symlink_to(place.folder.parent / "secret_key")
@@ -197,7 +197,7 @@ def test_each_run_has_a_folder_of_its_own(place):
     assert program._new_folder(place) != program._new_folder(place)
 
 
-def test_what_a_stopped_run_started_ends_with_it(hostile, place, tmp_path, monkeypatch):
+def test_processes_of_a_stopped_run_are_ended(hostile, place, tmp_path, monkeypatch):
     offered("namespaces")
     fake = tmp_path / "trivy"
     fake.write_text("#!/bin/bash\nsleep 12345 & sleep 12345\n")
@@ -234,7 +234,7 @@ def refused(monkeypatch):
 
 
 @pytest.mark.django_db
-def test_a_start_without_isolation_says_so(refused, caplog, world):
+def test_start_without_isolation_is_logged(refused, caplog, world):
     with caplog.at_level(logging.WARNING):
         found = scans.check_isolation()
     assert found is not None
@@ -256,7 +256,7 @@ def test_a_start_without_isolation_says_so(refused, caplog, world):
 
 
 @pytest.mark.django_db
-def test_a_start_with_isolation_says_nothing(caplog):
+def test_start_with_isolation_logs_nothing(caplog):
     offered("namespaces")
     scans.check_isolation()
     assert "not isolated" not in caplog.text
@@ -264,7 +264,7 @@ def test_a_start_with_isolation_says_nothing(caplog):
 
 
 # ── In a container of its own ────────────────────────────────────────────────────────────────────────────────────────
-def test_a_runner_runs_what_is_asked_for_below_its_folder_only(place, tmp_path, monkeypatch, settings):
+def test_runner_accepts_only_paths_below_its_folder(place, tmp_path, monkeypatch, settings):
     folder = place.folder
     settings.TRIVY_SOCKET = str(folder / "trivy.sock")
     let_pass(tmp_path)

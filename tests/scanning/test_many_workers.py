@@ -21,7 +21,7 @@ class Installation(Server):
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-def test_four_workers(receiver, database):
+def test_four_workers_send_each_message_once(receiver, database):
     with ExitStack() as stack:
         settings = {"KCR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
         if database == "postgresql":

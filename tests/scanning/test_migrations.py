@@ -63,7 +63,7 @@ def test_notifications_and_channels_survive_the_renames(empty_database):  # noqa
     assert list(former.get_model("scanning", "Notice").objects.order_by("pk").values()) == told
 
 
-def test_manifests_that_an_earlier_rule_called_unsupported_are_scanned_again(empty_database):  # noqa: F811
+def test_manifests_unsupported_by_an_earlier_rule_are_scanned_again(empty_database):  # noqa: F811
     rows = Rows(migrate(to=FORMER))
     event = rows.make("registry", "Event", action="image.delete", project=rows.project, path="demo/web/app", actor="a")
     deletion = rows.make(

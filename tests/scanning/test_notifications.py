@@ -57,7 +57,7 @@ def accept(project, name: str, **more) -> Acceptance:
 
 
 # ── One message ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_many_images_of_one_push_are_one_message(project, web):
+def test_images_of_one_push_are_one_message(project, web):
     subscribe(project)
     manifests = [make_manifest(web, f"app {number}", image=f"app{number}", tag="1") for number in range(5)]
     waiting = [open_scan(manifest) for manifest in manifests[1:]]
@@ -81,7 +81,7 @@ def test_many_images_of_one_push_are_one_message(project, web):
     assert gathered() == []
 
 
-def test_what_the_message_says_of_an_image(project, web):
+def test_message_has_the_facts_of_an_image(project, web):
     subscribe(project, web, min_severity=Severity.MEDIUM)
     manifest = make_manifest(web, "app", tag="1.0")
     set_tag(manifest, "latest")
@@ -139,7 +139,7 @@ def test_what_the_message_says_of_an_image(project, web):
     }
 
 
-def test_ten_minutes_are_the_longest_wait(project, web):
+def test_message_waits_at_most_ten_minutes(project, web):
     subscribe(project)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     open_scan(make_manifest(web, "slow", tag="2"))
@@ -148,7 +148,7 @@ def test_ten_minutes_are_the_longest_wait(project, web):
     assert the(gathered())["totals"]["new"] == 1
 
 
-def test_only_scans_of_its_own_repositories_are_waited_for(project, web, world):
+def test_message_waits_only_for_scans_of_its_repositories(project, web, world):
     subscribe(project, web)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     open_scan(make_manifest(world.repository("public"), "other"))
@@ -156,7 +156,7 @@ def test_only_scans_of_its_own_repositories_are_waited_for(project, web, world):
     assert the(gathered())["totals"]["new"] == 1
 
 
-def test_only_its_own_repositories_are_told_of(project, web, world):
+def test_message_lists_only_its_repositories(project, web, world):
     subscribe(project, world.repository("public"))
     subscribe(world.projects["lab"])
     subscribe(project, web, is_active=False)
@@ -165,7 +165,7 @@ def test_only_its_own_repositories_are_told_of(project, web, world):
     assert not Notification.objects.exists()
 
 
-def test_at_most_fifty_images_and_fifty_findings_are_listed_and_all_are_counted(project, web):
+def test_message_lists_fifty_images_and_findings_and_counts_all(project, web):
     subscribe(project)
     for number in range(52):
         scanned(make_manifest(web, f"app {number}", image=f"a{number}", tag="1"), high("CVE-1"))
@@ -179,7 +179,7 @@ def test_at_most_fifty_images_and_fifty_findings_are_listed_and_all_are_counted(
 
 
 # ── When ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_new_means_new_since_the_scan_before(project, web):
+def test_new_findings_are_new_since_the_previous_scan(project, web):
     subscribe(project)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))
@@ -192,13 +192,13 @@ def test_new_means_new_since_the_scan_before(project, web):
     assert image["counts"] == {"critical": 1, "high": 1}
 
 
-def test_new_leaves_out_what_is_below(project, web):
+def test_new_findings_below_the_severity_are_left_out(project, web):
     subscribe(project, min_severity=Severity.CRITICAL)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     assert gathered() == []
 
 
-def test_each_hears_of_every_scan_that_finds_something(project, web):
+def test_each_scan_with_findings_is_reported(project, web):
     subscribe(project, frequency=Frequency.EACH)
     manifest = make_manifest(web, "app", tag="1")
     for _ in range(2):
@@ -216,7 +216,7 @@ def test_each_hears_of_every_scan_that_finds_something(project, web):
     assert gathered() == []
 
 
-def test_a_day_is_one_message_at_midnight(project, web):
+def test_daily_message_is_sent_at_midnight(project, web):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
     assert gathered() == []
@@ -229,7 +229,7 @@ def test_a_day_is_one_message_at_midnight(project, web):
     assert [image["image"] for image in the(gathered())["images"]] == ["two"]
 
 
-def test_midnight_is_that_of_utc(project, web, monkeypatch):
+def test_midnight_is_in_utc(project, web, monkeypatch):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"), high("CVE-1"))
     messages.gather()
@@ -240,7 +240,7 @@ def test_midnight_is_that_of_utc(project, web, monkeypatch):
     assert len(gathered()) == 1
 
 
-def test_a_day_without_findings_is_no_message(project, web):
+def test_day_without_findings_sends_no_message(project, web):
     subscribe(project, frequency=Frequency.DAILY)
     scanned(make_manifest(web, "one", tag="1"))
     messages.gather()
@@ -248,7 +248,7 @@ def test_a_day_without_findings_is_no_message(project, web):
     assert gathered() == []
 
 
-def test_a_failed_scan_says_nothing(project, web):
+def test_failed_scan_sends_no_message(project, web):
     subscribe(project, frequency=Frequency.EACH)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))
@@ -258,7 +258,7 @@ def test_a_failed_scan_says_nothing(project, web):
     assert Notification.objects.count() == 1
 
 
-def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
+def test_deleted_images_are_left_out(project, web, world):
     subscribe(project)
     manifest, other = make_manifest(web, "app", tag="1"), make_manifest(web, "other", image="other", tag="1")
     scanned(manifest, high("CVE-1"))
@@ -276,7 +276,7 @@ def test_what_is_deleted_meanwhile_is_not_told(project, web, world):
 
 
 # ── New against the digest before ────────────────────────────────────────────────────────────────────────────────────
-def test_the_first_scan_of_a_digest_is_compared_with_what_the_tag_named_before(project, web):
+def test_first_scan_of_a_digest_is_compared_with_the_previous_digest_of_the_tag(project, web):
     subscribe(project)
     scanned(make_manifest(web, "old", tag="stable"), high("CVE-1"), high("CVE-2", "zlib"))
     scanned(make_manifest(web, "unrelated", tag="canary"), high("CVE-9", "bash"))
@@ -288,7 +288,7 @@ def test_the_first_scan_of_a_digest_is_compared_with_what_the_tag_named_before(p
     assert image["fixed"] == 1  # CVE-2
 
 
-def test_a_new_tag_is_compared_with_what_the_image_named_before(project, web):
+def test_new_tag_is_compared_with_the_previous_digest_of_the_image(project, web):
     subscribe(project)
     scanned(make_manifest(web, "1.0", tag="1.0"), high("CVE-1"))
     scanned(make_manifest(web, "elsewhere", image="other", tag="1.0"), high("CVE-2"))
@@ -298,7 +298,7 @@ def test_a_new_tag_is_compared_with_what_the_image_named_before(project, web):
     assert names(image) == ["CVE-2"]
 
 
-def test_a_digest_that_was_never_scanned_is_passed_over(project, web):
+def test_unscanned_digest_is_skipped_in_the_comparison(project, web):
     subscribe(project)
     scanned(make_manifest(web, "scanned", tag="stable"), high("CVE-1"))
     messages.gather()
@@ -333,7 +333,7 @@ def test_the_same_finding_under_another_version_of_the_package_is_not_new(projec
     assert gathered() == []
 
 
-def test_good_news_comes_beside_other_news_only(project, web):
+def test_fixed_findings_are_listed_only_beside_new_ones(project, web):
     subscribe(project)
     better, worse = make_manifest(web, "app", tag="1"), make_manifest(web, "other", image="other", tag="1")
     scanned(better, high("CVE-1"), high("CVE-2", "zlib"))
@@ -351,7 +351,7 @@ def test_good_news_comes_beside_other_news_only(project, web):
     assert content["totals"]["fixed"] == 1
 
 
-def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
+def test_events_during_a_pause_are_not_sent_afterwards(project, web):
     subscription = subscribe(project)
     scanned(make_manifest(web, "one", image="one", tag="1"), high("CVE-1"))
     waiting = open_scan(make_manifest(web, "slow"))
@@ -368,7 +368,7 @@ def test_what_happens_during_a_pause_is_not_told_afterwards(project, web):
 
 # ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("frequency", [Frequency.NEW, Frequency.EACH])
-def test_what_is_accepted_is_counted_apart_and_never_new(project, web, frequency):
+def test_accepted_findings_are_counted_apart_and_never_new(project, web, frequency):
     subscribe(project, frequency=frequency)
     accept(project, "CVE-1")
     manifest = make_manifest(web, "app", tag="1")
@@ -381,7 +381,7 @@ def test_what_is_accepted_is_counted_apart_and_never_new(project, web, frequency
     assert (image["counts"], image["accepted"], content["totals"]["accepted"]) == ({"high": 1}, 1, 1)
 
 
-def test_what_is_accepted_before_the_message_goes_is_left_out(project, web):
+def test_findings_accepted_before_sending_are_left_out(project, web):
     subscribe(project)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     waiting = open_scan(make_manifest(web, "slow"))
@@ -392,14 +392,14 @@ def test_what_is_accepted_before_the_message_goes_is_left_out(project, web):
     assert not Notification.objects.filter(delivery=None).exists()
 
 
-def test_an_acceptance_that_has_ended_covers_nothing(project, web):
+def test_ended_acceptance_covers_nothing(project, web):
     subscribe(project)
     accept(project, "CVE-1", expires_at=timezone.now() - timedelta(seconds=1))
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1"))
     assert the(gathered())["totals"]["new"] == 1
 
 
-def test_links_that_are_not_links_are_left_out(project, web):
+def test_invalid_links_are_left_out(project, web):
     subscribe(project)
     scanned(make_manifest(web, "app", tag="1"), high("CVE-1", url="javascript:alert(1)"))
     assert the(gathered())["images"][0]["new"][0]["url"] == ""

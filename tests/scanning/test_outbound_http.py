@@ -33,7 +33,7 @@ PUBLIC = "93.184.215.14"
     ],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_what_is_not_public_is_refused_in_every_spelling(scheme, host):
+def test_internal_addresses_are_refused_in_every_spelling(scheme, host):
     with pytest.raises(outbound_http.Refused):
         outbound_http.check(f"{scheme}://{host}/hook")
     with pytest.raises(outbound_http.Refused):
@@ -52,7 +52,7 @@ def test_what_is_not_public_is_refused_in_every_spelling(scheme, host):
         *("http://a,b.test/", "http://%31%32%37.0.0.1/", "http://1.2.3/", "http://1.2.3.4.5/", "http://a.test.0x1/"),
     ],
 )
-def test_what_is_no_address_is_refused(url):
+def test_invalid_addresses_are_refused(url):
     with pytest.raises(outbound_http.Refused):
         outbound_http.check(url)
 
@@ -67,7 +67,7 @@ def test_what_is_no_address_is_refused(url):
         ("https://[64:ff9b::5db8:d70e]/", "64:ff9b::5db8:d70e", 443, "/"),  # NAT64 of a public address
     ],
 )
-def test_what_is_public_is_taken(url, host, port, path):
+def test_public_addresses_are_accepted(url, host, port, path):
     """Control."""
     target = outbound_http.check(url)
     assert (target.host, target.port, target.path) == (host, port, path)
@@ -83,7 +83,7 @@ def test_only_ports_of_web_servers_are_dialled(scheme, port, settings):
 
 
 @pytest.mark.parametrize(("port", "is_taken"), [(22, False), (25, False), (80, True), (1024, True), (9000, True)])
-def test_in_networks_of_the_operator_services_of_the_system_are_not_dialled(settings, port, is_taken):
+def test_allowed_networks_do_not_open_system_services(settings, port, is_taken):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("10.1.0.0/16")]
     if is_taken:
         assert outbound_http.check(f"http://10.1.2.3:{port}/").port == port
@@ -92,7 +92,7 @@ def test_in_networks_of_the_operator_services_of_the_system_are_not_dialled(sett
             outbound_http.check(f"http://10.1.2.3:{port}/")
 
 
-def test_names_are_judged_by_every_address_that_they_have(resolver):
+def test_names_are_checked_by_all_their_addresses(resolver):
     resolver("good.test", PUBLIC)
     assert [str(address) for address in outbound_http.check("https://good.test/").addresses] == [PUBLIC]
     for bad in ("127.0.0.1", "10.0.0.7", "::1", "169.254.169.254"):
@@ -101,13 +101,13 @@ def test_names_are_judged_by_every_address_that_they_have(resolver):
             outbound_http.check("https://mixed.test/")
 
 
-def test_a_name_that_is_not_known_may_be_known_later(resolver):
+def test_unresolvable_name_is_a_temporary_failure(resolver):
     resolver("nowhere.test")
     with pytest.raises(outbound_http.Unreachable, match=r"nowhere\.test is not known"):
         outbound_http.check("https://nowhere.test/")
 
 
-def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, monkeypatch, settings):
+def test_dialled_address_is_the_checked_one(receiver, resolver, monkeypatch, settings):
     """DNS rebinding: what was judged is what is dialled."""
     asked = resolver("rebind.test", PUBLIC)
     dialled = []
@@ -126,7 +126,7 @@ def test_a_name_that_changes_its_meaning_changes_nothing(receiver, resolver, mon
     assert receiver.requests == []
 
 
-def test_the_host_is_named_though_an_address_is_dialled(receiver, resolver):
+def test_host_header_has_the_name_of_the_dialled_address(receiver, resolver):
     resolver("hooks.test", "127.0.0.1")
     answer = outbound_http.post(outbound_http.check(f"http://hooks.test:{receiver.port}/in"), b"{}", {"X-Test": "yes"})
     assert (answer.status, answer.body) == (200, b"thanks")
@@ -146,7 +146,7 @@ def test_redirects_are_not_followed(receiver):
     assert len(receiver.requests) == 1
 
 
-def test_of_a_long_answer_64_kib_are_read(receiver):
+def test_at_most_64_kib_of_an_answer_are_read(receiver):
     receiver.will_say(200, b"x" * 200_000)
     assert len(outbound_http.post(outbound_http.check(receiver.url), b"{}", {}).body) == 64 * 1024
 
@@ -161,7 +161,7 @@ def test_allowed_networks_are_allowed_and_nothing_else(settings):
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:8080", "0.0.0.0:8080", "127.0.0.1:1,127.0.0.1:8080", "[::]:8080"])
-def test_our_own_server_is_refused_even_in_an_allowed_network(settings, listen):
+def test_own_server_is_refused_in_an_allowed_network(settings, listen):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     settings.LISTEN = listen
     with pytest.raises(outbound_http.Refused, match="this registry itself"):
@@ -169,7 +169,7 @@ def test_our_own_server_is_refused_even_in_an_allowed_network(settings, listen):
     outbound_http.check("http://127.0.0.1:8081/")
 
 
-def test_our_own_names_are_refused_wherever_they_lead(settings, resolver):
+def test_own_names_are_refused_for_every_address(settings, resolver):
     settings.ALLOWED_HOSTS = ["registry.example.com", ".kr-central-2.kcr.dev"]
     for name in ("registry.example.com", "demo.kr-central-2.kcr.dev"):
         resolver(name, PUBLIC)
@@ -179,7 +179,7 @@ def test_our_own_names_are_refused_wherever_they_lead(settings, resolver):
     outbound_http.check("https://notregistry.example.com/")
 
 
-def test_another_name_of_our_own_address_is_refused(settings, resolver):
+def test_other_name_of_the_own_address_is_refused(settings, resolver):
     from urllib.parse import urlsplit
 
     settings.PUBLIC = urlsplit("https://registry.example.com")
@@ -232,7 +232,7 @@ def odd(settings):
         thread.join()
 
 
-def test_a_server_that_says_nothing_is_given_up(odd, monkeypatch):
+def test_silent_server_times_out(odd, monkeypatch):
     monkeypatch.setattr(outbound_http, "STEP_SECONDS", 0.2)
     with pytest.raises(outbound_http.Unreachable, match="in time"):
         outbound_http.post(outbound_http.check(odd()), b"{}", {})
@@ -245,7 +245,7 @@ def test_a_server_that_says_nothing_is_given_up(odd, monkeypatch):
         [b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", *[b"x"] * 60],
     ],
 )
-def test_a_server_that_speaks_too_slowly_is_given_up(odd, monkeypatch, pieces):
+def test_slow_server_times_out(odd, monkeypatch, pieces):
     """Each piece comes in time; all of them together do not."""
     monkeypatch.setattr(outbound_http, "TOTAL_SECONDS", 0.5)
     with pytest.raises(outbound_http.Unreachable, match="in time"):
@@ -253,13 +253,13 @@ def test_a_server_that_speaks_too_slowly_is_given_up(odd, monkeypatch, pieces):
 
 
 @pytest.mark.parametrize("said", [b"nonsense\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"a" * 70000])
-def test_what_is_not_http_is_said_so(odd, monkeypatch, said):
+def test_answer_without_http_is_reported(odd, monkeypatch, said):
     monkeypatch.setattr(outbound_http, "STEP_SECONDS", 1.0)
     with pytest.raises(outbound_http.Unreachable, match=r"not HTTP|in time"):
         outbound_http.post(outbound_http.check(odd(said)), b"{}", {})
 
 
-def test_a_port_where_nobody_listens(settings):
+def test_closed_port_is_reported(settings):
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -48,7 +48,7 @@ def end(name: str) -> None:
     Scan.objects.filter(pk=scan.pk).update(state="done", finished_at=timezone.now())
 
 
-def test_one_after_the_other_whoever_asked_first(queue):
+def test_projects_alternate_regardless_of_the_order_of_requests(queue):
     queue("big", 6)
     queue("small", 2)
     queue("other", 1)
@@ -61,7 +61,7 @@ def test_one_after_the_other_whoever_asked_first(queue):
     assert order[5:] == ["big"] * 4
 
 
-def test_slow_scans_of_one_project_do_not_take_every_place(queue):
+def test_slow_scans_of_one_project_do_not_use_every_worker(queue):
     queue("slow", 5)
     assert take() == "slow"
     queue("small", 3, Trigger.DAILY)
@@ -71,7 +71,7 @@ def test_slow_scans_of_one_project_do_not_take_every_place(queue):
     assert take() == "slow"
 
 
-def test_the_clock_waits_for_people_of_other_projects(queue):
+def test_scheduled_scans_wait_for_requested_scans_of_other_projects(queue):
     queue("daily", 3, Trigger.DAILY)
     queue("person", 1, Trigger.MANUAL)
     queue("pusher", 1)
@@ -82,7 +82,7 @@ def test_the_clock_waits_for_people_of_other_projects(queue):
     assert take() == "daily"
 
 
-def test_within_a_project_people_come_first(queue):
+def test_requested_scans_come_first_within_a_project(queue):
     daily, pushed, asked = (queue("one", 1, trigger)[0] for trigger in (Trigger.DAILY, Trigger.PUSH, Trigger.MANUAL))
     for scan in (asked, pushed, daily):
         assert scans.next_due() == scan.pk
@@ -90,7 +90,7 @@ def test_within_a_project_people_come_first(queue):
         end("one")
 
 
-def test_a_place_of_a_lost_worker_does_not_count(queue):
+def test_scans_of_lost_workers_do_not_count(queue):
     queue("lost", 2)
     queue("small", 1)
     ScanTurn.objects.all().delete()
@@ -99,6 +99,6 @@ def test_a_place_of_a_lost_worker_does_not_count(queue):
     assert {take(), take()} == {"lost", "small"}
 
 
-def test_what_is_not_due_is_not_taken(queue):
+def test_scan_that_is_not_due_is_not_taken(queue):
     queue("later", 1, due_at=timezone.now() + timedelta(hours=1))
     assert scans.next_due() is None

@@ -44,7 +44,7 @@ def pushed(docker):
     return Manifest.objects.get(digest=digest)
 
 
-def test_a_puller_is_refused_with_the_reason_and_where_to_go(docker, pushed, shut):
+def test_pull_is_refused_with_the_reason_and_a_link(docker, pushed, shut):
     make_report(pushed, BAD)
     shut("web", Severity.HIGH)
     for reference in ("1.0", pushed.digest):
@@ -58,21 +58,21 @@ def test_a_puller_is_refused_with_the_reason_and_where_to_go(docker, pushed, shu
 
 
 @pytest.mark.parametrize("who", ["member", "pusher", "admin", "owner"])
-def test_whoever_may_push_is_never_refused(docker, pushed, shut, who):
+def test_users_with_push_are_never_refused(docker, pushed, shut, who):
     make_report(pushed, BAD)
     shut("web", Severity.LOW)
     docker(who).get("web/app/manifests/1.0", 200)
 
 
 @pytest.mark.parametrize("who", ["viewer", "reader"])
-def test_asking_is_never_refused(docker, pushed, shut, who):
+def test_head_requests_are_never_refused(docker, pushed, shut, who):
     make_report(pushed, BAD)
     shut("web", Severity.LOW)
     docker(who).head("web/app/manifests/1.0", 200)
     docker(who).get("web/app/manifests/1.0", 403)
 
 
-def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
+def test_anonymous_pull_from_a_public_repository_is_refused(docker, world, shut):
     digest = docker("member").push("public/app", "1.0", scan_images.debian()).digest
     make_report(Manifest.objects.get(digest=digest), BAD)
     docker(None).get("public/app/manifests/1.0", 200)
@@ -83,13 +83,13 @@ def test_anybody_is_refused_from_a_public_repository(docker, world, shut):
 @pytest.mark.parametrize(
     ("gate", "status"), [(Severity.NONE, 200), (Severity.CRITICAL, 200), (Severity.HIGH, 200), (Severity.LOW, 403)]
 )
-def test_only_at_or_above_its_severity(docker, pushed, shut, gate, status):
+def test_only_findings_at_or_above_the_severity_are_refused(docker, pushed, shut, gate, status):
     make_report(pushed, BAD[-1:])
     shut("web", gate)
     docker("viewer").get("web/app/manifests/1.0", status)
 
 
-def test_what_is_accepted_passes_until_that_ends(docker, pushed, shut, world):
+def test_accepted_findings_pass_until_the_acceptance_ends(docker, pushed, shut, world):
     make_report(pushed, BAD[1:2])
     shut("web", Severity.HIGH)
     docker("viewer").get("web/app/manifests/1.0", 403)
@@ -99,7 +99,7 @@ def test_what_is_accepted_passes_until_that_ends(docker, pushed, shut, world):
     docker("viewer").get("web/app/manifests/1.0", 403)
 
 
-def test_the_platform_that_is_pulled_is_judged_not_the_index(docker, shut):
+def test_pulled_platform_is_judged_not_the_index(docker, shut):
     index = scan_images.two_platforms()
     digest = docker("member").push("web/multi", "1.0", index).digest
     amd64, arm64 = (Manifest.objects.get(digest=part.manifest.digest) for part in index.images[:2])
@@ -114,7 +114,7 @@ def test_the_platform_that_is_pulled_is_judged_not_the_index(docker, shut):
 
 # ── Not scanned yet ──────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(("hours", "age", "status"), [(None, 1000, 200), (24, 23, 200), (24, 25, 403), (0, 1, 403)])
-def test_what_has_not_been_scanned_has_its_grace(docker, pushed, shut, hours, age, status):
+def test_unscanned_images_have_a_grace_period(docker, pushed, shut, hours, age, status):
     Manifest.objects.update(pushed_at=timezone.now() - timedelta(hours=age))
     shut("web", Severity.CRITICAL, hours)
     answer = docker("viewer").get("web/app/manifests/1.0", status)
@@ -122,14 +122,14 @@ def test_what_has_not_been_scanned_has_its_grace(docker, pushed, shut, hours, ag
         assert "not been scanned" in answer.json()["errors"][0]["message"]
 
 
-def test_what_is_no_image_needs_no_scan(docker, shut):
+def test_artifacts_need_no_scan(docker, shut):
     docker("member").push("web/chart", "1.0", scan_images.helm_chart())
     docker("member").push("web/other", "1.0", Image())
     shut("web", Severity.CRITICAL, 0)
     docker("viewer").get("web/chart/manifests/1.0", 200)
 
 
-def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
+def test_past_tags_are_judged(docker, pushed, shut):
     make_report(pushed, BAD)
     shut("web", Severity.HIGH)
     Tag.objects.update(started_at=timezone.now() - timedelta(hours=2))
@@ -137,7 +137,7 @@ def test_the_past_of_a_tag_is_judged_too(docker, pushed, shut):
     docker("viewer").get(f"web/app/manifests/1.0--at-{moment:%Y%m%dt%H%M%S}z", 403)
 
 
-def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
+def test_blobs_and_lists_are_never_refused(docker, pushed, shut):
     make_report(pushed, BAD)
     shut("web", Severity.LOW)
     layer = scan_images.debian().layers[0].digest
@@ -145,7 +145,7 @@ def test_blobs_and_lists_are_not_gated(docker, pushed, shut):
     assert docker("viewer").tags("web/app") == ["1.0"]
 
 
-def test_an_open_gate_costs_nothing(docker, pushed, shut, django_assert_num_queries):
+def test_repository_without_a_pull_policy_costs_no_queries(docker, pushed, shut, django_assert_num_queries):
     make_report(pushed, BAD[-1:])
     shut("web", Severity.CRITICAL, 1)
     client = docker("viewer")
@@ -154,7 +154,7 @@ def test_an_open_gate_costs_nothing(docker, pushed, shut, django_assert_num_quer
         client.get("web/app/manifests/1.0", 200)
 
 
-def test_a_pull_does_not_depend_on_the_type_of_what_is_not_gated(docker, pushed):
+def test_pull_without_a_pull_policy_is_allowed(docker, pushed):
     assert pushed.media_type in media_types.MANIFESTS
     assert pushed.digest == sha256(bytes(pushed.content))
     docker("viewer").get("web/app/manifests/1.0", 200)

@@ -47,7 +47,7 @@ def push(docker, django_capture_on_commit_callbacks):
 
 
 # ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_push_is_scanned_and_exactly_what_is_in_it_is_found(scanner, push):
+def test_pushed_image_is_scanned_and_has_exactly_its_findings(scanner, push):
     scanner.load()
     image = scan_images.all_in_one()
     digest = push(image)
@@ -86,7 +86,7 @@ def test_downloaded_sbom_names_the_image_and_no_folder_of_the_machine(scanner, p
 
 
 @pytest.mark.parametrize("build", [scan_images.alpine, scan_images.distroless, scan_images.jar])
-def test_other_kinds_of_images(scanner, push, build):
+def test_distroless_alpine_and_language_images_are_scanned(scanner, push, build):
     scanner.load()
     digest = push(build())
     scanner.work()
@@ -94,14 +94,14 @@ def test_other_kinds_of_images(scanner, push, build):
 
 
 @pytest.mark.parametrize("build", [scan_images.scratch, scan_images.zero_layers])
-def test_nothing_recognised_is_not_clean(scanner, push, build):
+def test_image_without_packages_is_not_clean(scanner, push, build):
     scanner.load()
     digest = push(build())
     scanner.work()
     assert (report_of(digest).state, report_of(digest).total) == ("unrecognised", 0)
 
 
-def test_an_old_system_says_so(scanner, push):
+def test_end_of_life_system_is_reported(scanner, push):
     scanner.load()
     digest = push(scan_images.end_of_life())
     scanner.work()
@@ -127,7 +127,7 @@ def test_a_manifest_that_is_not_an_image_is_not_given_to_trivy(scanner, push, mo
     assert manifest_of(digest).worst_severity == Severity.NONE
 
 
-def test_an_index_says_what_its_worst_platform_says(scanner, push):
+def test_index_has_the_result_of_its_worst_platform(scanner, push):
     scanner.load()
     index = scan_images.two_platforms()
     digest = push(index)
@@ -142,7 +142,7 @@ def test_an_index_says_what_its_worst_platform_says(scanner, push):
     assert manifest_of(digest).worst_severity is None
 
 
-def test_a_platform_of_which_nothing_is_known_is_counted(scanner, push, world):
+def test_platform_without_a_result_is_counted(scanner, push, world):
     scanner.load()
     digest = push(scan_images.two_platforms())
     first = scans.next_due()
@@ -154,7 +154,7 @@ def test_a_platform_of_which_nothing_is_known_is_counted(scanner, push, world):
 
 
 # ── Again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_next_day_finds_the_one_new_thing_without_reading_a_layer(scanner, push, monkeypatch):
+def test_rescan_finds_the_new_vulnerability_without_reading_a_layer(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
@@ -169,7 +169,7 @@ def test_the_next_day_finds_the_one_new_thing_without_reading_a_layer(scanner, p
     assert Finding.objects.as_of(Scan.objects.order_by("pk")[0]).count() == len(DEBIAN_FINDINGS)
 
 
-def test_what_is_mended_ends(scanner, push):
+def test_fixed_finding_ends(scanner, push):
     scanner.load([*FACTS, TOMORROW])
     digest = push(scan_images.debian())
     scanner.work()
@@ -181,7 +181,7 @@ def test_what_is_mended_ends(scanner, push):
     assert Finding.objects.filter(until=scan).count() == 2
 
 
-def test_the_same_again_writes_no_finding_and_no_event(scanner, push, django_assert_max_num_queries):
+def test_rescan_with_the_same_result_writes_no_finding_and_no_event(scanner, push, django_assert_max_num_queries):
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
@@ -208,7 +208,7 @@ def test_a_current_result_is_not_scanned_again(scanner, push):
     assert not Scan.objects.open().exists()
 
 
-def test_a_round_asks_for_what_is_tagged_in_repositories_whose_scans_are_on(scanner, push, docker, world):
+def test_daily_round_requests_tagged_images_of_repositories_with_scans(scanner, push, docker, world):
     repositories.update(SYSTEM, world.repository("fixed"), auto_scan=False)
     tagged = push(scan_images.debian())
     push(scan_images.python(), name="fixed/app")
@@ -237,7 +237,7 @@ def test_each_project_has_its_own_minute(scanner, world):
 
 
 # ── The queue ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_what_is_asked_for_twice_is_one_scan_that_comes_sooner(scanner, push):
+def test_scan_requested_twice_runs_once_and_sooner(scanner, push):
     digest = push(scan_images.debian())
     manifest = manifest_of(digest).pk
     first = scans.request([manifest], Scan.Trigger.DAILY, "system")
@@ -245,7 +245,7 @@ def test_what_is_asked_for_twice_is_one_scan_that_comes_sooner(scanner, push):
     assert Scan.objects.get().trigger == Scan.Trigger.MANUAL
 
 
-def test_a_doubled_message_changes_nothing(scanner, push):
+def test_repeated_task_changes_nothing(scanner, push):
     scanner.load()
     push(scan_images.debian())
     due = scans.next_due()
@@ -255,7 +255,7 @@ def test_a_doubled_message_changes_nothing(scanner, push):
     assert Scan.objects.values().get() == ended
 
 
-def test_a_running_scan_is_nobody_elses(scanner, push):
+def test_running_scan_is_not_taken_by_another_worker(scanner, push):
     push(scan_images.debian())
     due = scans.next_due()
     Scan.objects.update(state="running", attempts=1, lease_until=timezone.now() + timedelta(minutes=1))
@@ -263,7 +263,7 @@ def test_a_running_scan_is_nobody_elses(scanner, push):
     assert not scans.run(due)
 
 
-def test_what_a_lost_worker_left_goes_on(scanner, push):
+def test_scan_of_a_lost_worker_is_taken_over(scanner, push):
     scanner.load()
     digest = push(scan_images.debian())
     Scan.objects.update(state="running", attempts=1, lease_until=timezone.now() - timedelta(seconds=1))
@@ -280,7 +280,7 @@ def test_a_scan_that_loses_every_worker_fails_with_its_reason(scanner, push):
     assert scans.next_due() is None
 
 
-def test_a_runner_that_was_thought_dead_writes_nothing(scanner, push, monkeypatch):
+def test_late_result_of_a_lost_worker_is_not_written(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
     real = program.make_report
@@ -296,7 +296,7 @@ def test_a_runner_that_was_thought_dead_writes_nothing(scanner, push, monkeypatc
 
 
 @pytest.mark.parametrize("whole", ["digest", "image", "repository"])
-def test_a_digest_that_is_deleted_meanwhile_is_scanned_when_it_comes_back(
+def test_digest_deleted_during_its_scan_is_scanned_after_recovery(
     scanner, push, docker, world, whole, django_capture_on_commit_callbacks
 ):
     scanner.load()
@@ -319,7 +319,7 @@ def test_a_digest_that_is_deleted_meanwhile_is_scanned_when_it_comes_back(
 
 
 # ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
-def test_without_a_database_it_is_said_and_goes_on_by_itself_when_there_is_one(scanner, push):
+def test_missing_database_is_reported_and_scans_start_with_one(scanner, push):
     digest = push(scan_images.debian())
     (scan,) = scanner.work()
     assert (scan.state, scan.problem) == ("failed", Problem.DATABASE_MISSING)
@@ -333,7 +333,7 @@ def test_without_a_database_it_is_said_and_goes_on_by_itself_when_there_is_one(s
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "gone"])
-def test_a_database_that_breaks_is_named(scanner, push, damage):
+def test_broken_database_is_reported(scanner, push, damage):
     path = scanner.load().folder / "db" / "trivy.db"
     content = path.read_bytes()
     path.unlink()
@@ -354,7 +354,7 @@ def test_a_database_that_breaks_is_named(scanner, push, damage):
         (scan_images.bomb, Problem.DISK),
     ],
 )
-def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypatch, build, problem):
+def test_hostile_images_fail_with_their_problem_and_are_never_clean(scanner, push, monkeypatch, build, problem):
     monkeypatch.setattr(program, "FILE_BYTES", 64 * 1024**2)
     scanner.load()
     digest = push(build())
@@ -375,12 +375,12 @@ def test_hostile_images_fail_by_name_and_are_never_clean(scanner, push, monkeypa
         ("write tmp/1: no space left on device", Problem.DISK),
     ],
 )
-def test_whatever_stops_trivy_while_it_reads_an_image_is_a_problem_of_the_image(words, problem):
+def test_failure_of_trivy_while_reading_an_image_is_a_problem_of_the_image(words, problem):
     said = f"2026-11-27T03:52:39Z\tFATAL\tFatal error\trun error: image scan error: failed analysis: {words}\n"
     assert program._failure(1, said, Path("/work")).problem == problem
 
 
-def test_many_files_are_no_way_around_the_limit_of_one(scanner, push, monkeypatch):
+def test_limit_applies_to_many_files_together(scanner, push, monkeypatch):
     monkeypatch.setattr(program, "DISK_BYTES", 256 * 1024**2)
     scanner.load()
     push(scan_images.bombs(number=8, mebibytes=100))
@@ -389,7 +389,7 @@ def test_many_files_are_no_way_around_the_limit_of_one(scanner, push, monkeypatc
     assert "temporary files" in scan.detail
 
 
-def test_a_package_with_an_endless_name_takes_no_more_memory_than_there_is(scanner, push):
+def test_package_with_a_huge_name_stays_within_the_memory_limit(scanner, push):
     scanner.load()
     digest = push(scan_images.memory_bomb())
     (scan,) = scanner.work()
@@ -398,7 +398,7 @@ def test_a_package_with_an_endless_name_takes_no_more_memory_than_there_is(scann
     assert report_of(digest).state == "failed"
 
 
-def test_a_poisoned_layer_poisons_nobody_else(scanner, push):
+def test_layer_with_a_false_diff_id_does_not_affect_other_images(scanner, push):
     scanner.load()
     evil = push(scan_images.poisoned(), tag="evil")
     good = push(scan_images.python(), tag="good")
@@ -407,7 +407,7 @@ def test_a_poisoned_layer_poisons_nobody_else(scanner, push):
     assert found_in(evil) == DEBIAN_FINDINGS
 
 
-def test_odd_images_that_can_be_scanned_are(scanner, push):
+def test_unusual_images_are_scanned(scanner, push):
     scanner.load()
     archive = push(scan_images.jar_not_a_zip(), tag="jar")
     strange = push(scan_images.strange_members(), tag="strange")
@@ -416,7 +416,7 @@ def test_odd_images_that_can_be_scanned_are(scanner, push):
     assert found_in(strange) == DEBIAN_FINDINGS
 
 
-def test_fifty_thousand_packages(scanner, push):
+def test_image_with_fifty_thousand_packages_is_scanned(scanner, push):
     scanner.load()
     digest = push(scan_images.many_packages())
     (scan,) = scanner.work()
@@ -425,7 +425,7 @@ def test_fifty_thousand_packages(scanner, push):
     assert Component.objects.filter(manifest__digest=digest).count() == 50_006
 
 
-def test_too_slow_is_said(scanner, push, monkeypatch):
+def test_timeout_is_reported(scanner, push, monkeypatch):
     scanner.load()
     push(scan_images.debian())
     monkeypatch.setattr(program, "SECONDS", 0)
@@ -434,7 +434,7 @@ def test_too_slow_is_said(scanner, push, monkeypatch):
     assert scan.problem == Problem.TIMEOUT
 
 
-def test_killed_is_said_and_a_retry_works(scanner, push, monkeypatch):
+def test_killed_scan_is_reported_and_can_be_retried(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
     assert program.version()  # asked once a process, before it is killed
@@ -463,7 +463,7 @@ def scanner_settings(scanner) -> None:
     settings.DATA_DIR = settings.SCAN_DIR = scanner.folder
 
 
-def test_lost_bytes_are_said(scanner, push, storage_folder):
+def test_missing_bytes_are_reported(scanner, push, storage_folder):
     image = scan_images.debian()
     digest = push(image)
     for path in (storage_folder / "blobs").glob("*/*"):
@@ -473,7 +473,7 @@ def test_lost_bytes_are_said(scanner, push, storage_folder):
     assert scan.problem == report_of(digest).problem == Problem.BYTES_MISSING
 
 
-def test_a_later_failure_leaves_the_result_with_its_age(scanner, push):
+def test_later_failure_keeps_the_result_and_its_age(scanner, push):
     database_used = scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
@@ -486,7 +486,7 @@ def test_a_later_failure_leaves_the_result_with_its_age(scanner, push):
     assert manifest_of(digest).worst_severity == Severity.CRITICAL
 
 
-def test_nothing_of_ours_reaches_trivy(scanner, push, monkeypatch):
+def test_trivy_gets_no_secret_of_the_installation(scanner, push, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
     monkeypatch.setenv("TRIVY_SEVERITY", "LOW")
     started = []
@@ -504,7 +504,7 @@ def test_nothing_of_ours_reaches_trivy(scanner, push, monkeypatch):
 
 
 # ── What follows ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_new_version_of_trivy_looks_into_the_layers_again(scanner, push, monkeypatch):
+def test_new_version_of_trivy_reads_the_layers_again(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
@@ -527,7 +527,7 @@ def test_severities_are_recorded_by_day(scanner, push, world):
     assert (day.digests, day.scanned, day.critical) == (2, 1, report_of(digest).critical)
 
 
-def test_old_scans_are_forgotten_but_not_what_findings_rest_on(scanner, push):
+def test_old_scans_are_pruned_except_those_of_current_findings(scanner, push):
     scanner.load()
     digest = push(scan_images.debian())
     scanner.work()
@@ -538,7 +538,7 @@ def test_old_scans_are_forgotten_but_not_what_findings_rest_on(scanner, push):
     assert found_in(digest) == DEBIAN_FINDINGS
 
 
-def test_purging_takes_what_scanning_knows(scanner, push, docker):
+def test_purge_deletes_the_results_of_scans(scanner, push, docker):
     from registry import trash
     from registry.models import Deletion
 
@@ -552,7 +552,7 @@ def test_purging_takes_what_scanning_knows(scanner, push, docker):
         assert not table.objects.exists()
 
 
-def test_alpine_and_debian_do_not_mix(scanner, push):
+def test_findings_of_alpine_and_debian_are_kept_apart(scanner, push):
     scanner.load()
     debian, alpine = push(scan_images.debian(), tag="debian"), push(scan_images.alpine(), tag="alpine")
     scanner.work()

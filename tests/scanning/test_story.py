@@ -100,7 +100,7 @@ def copy(server: Quickstart, layout: Path, name: str) -> None:
     run([require(line[0]), *line[1:], f"oci:{layout}:{tag}", f"docker://{server.host}/{name}"], environment=environment)
 
 
-def test_podman_pulls_no_disguised_image_through_a_shut_gate(running, tmp_path):
+def test_pull_policy_refuses_a_disguised_image_to_podman(running, tmp_path):
     running.key = running.access_key(OWNER)
     running.manage("adduser", "vic@acme.test", "--organization", ORGANIZATION)
     running.manage("grant", "demo/web", "vic@acme.test", "viewer")
@@ -124,7 +124,7 @@ def test_podman_pulls_no_disguised_image_through_a_shut_gate(running, tmp_path):
             assert "severity critical" in refused.text + str(refused)
 
 
-def test_from_push_to_mail_and_the_day_after(running, mailbox, tmp_path):
+def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp_path):
     running.key = running.access_key(OWNER)
     running.manage("shell", "-v0", "-c", SUBSCRIBE)
     browser = Visitor(running, OWNER)

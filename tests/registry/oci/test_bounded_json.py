@@ -35,7 +35,7 @@ def test_the_largest_index_that_is_useful_is_read():
 
 
 @pytest.mark.parametrize("size", [bounded_json.LARGE, bounded_json.LARGE + 1])
-def test_few_large_documents_are_read_at_once_and_small_ones_never_wait(size):
+def test_large_documents_are_limited_and_small_ones_never_wait(size):
     content, inside, leave = b" " * size, threading.Semaphore(0), threading.Event()
 
     def read():

@@ -39,7 +39,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_nothing_is_odd_enough_to_raise(tree):
+def test_unusual_configurations_are_read_without_an_error(tree):
     found = configs.parse(json.dumps(tree).encode())
     assert isinstance(found.platform, str)
     assert " " not in found.platform
@@ -69,7 +69,7 @@ def test_platforms(tree, platform):
     assert configs.platform(tree) == platform
 
 
-def test_deep_nesting_is_no_crash():
+def test_deep_nesting_does_not_crash():
     assert configs.parse(b"[" * 100_000) == configs.Config()
 
 

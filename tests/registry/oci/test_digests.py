@@ -22,7 +22,7 @@ NEARLY_DIGESTS = st.builds(
 
 
 @given(st.binary(max_size=200), ALGORITHMS)
-def test_the_digest_of_content_is_read_as_it_was_written(content, algorithm):
+def test_parsed_digest_equals_its_text(content, algorithm):
     digest = digests.of(content, algorithm)
     assert str(digest) == f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
     assert digests.parse(str(digest)) == digest
@@ -31,7 +31,7 @@ def test_the_digest_of_content_is_read_as_it_was_written(content, algorithm):
 
 
 @given(st.lists(st.binary(max_size=50), max_size=5), ALGORITHMS)
-def test_content_may_come_in_pieces(pieces, algorithm):
+def test_content_is_hashed_in_pieces(pieces, algorithm):
     running = digests.new_hash(algorithm)
     for piece in pieces:
         running.update(piece)
@@ -39,7 +39,7 @@ def test_content_may_come_in_pieces(pieces, algorithm):
 
 
 @given(NEARLY_DIGESTS | st.text(max_size=300))
-def test_whatever_is_asked_the_answer_is_a_digest_or_a_refusal(text):
+def test_any_text_is_a_digest_or_is_refused(text):
     lengths = {"sha256": 64, "sha512": 128}
     algorithm, _, encoded = text.partition(":")
     good = len(encoded) == lengths.get(algorithm) and set(encoded) <= set("0123456789abcdef")
@@ -94,13 +94,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize("text", WRONG, ids=lambda text: ascii(text)[:40])
-def test_what_is_no_digest_of_ours_is_refused_in_words(text):
+def test_unsupported_digests_are_refused_with_the_reason(text):
     with pytest.raises(digests.InvalidDigest, match="digest"):
         digests.parse(text)
 
 
 @pytest.mark.parametrize("text", [f"sha256:{HEX}", f"sha512:{HEX512}"])
-def test_the_two_algorithms_that_are_registered_are_read(text):
+def test_both_registered_algorithms_are_accepted(text):
     assert str(digests.parse(text)) == text
     assert digests.is_of_nothing(digests.parse(text))
 
@@ -114,7 +114,7 @@ def test_all_hexadecimal_digits_of_the_right_number_are_a_digest(algorithm, numb
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha1", "sha384", "SHA256", "sha256\n", "", "shake_128", "sha512_256"])
-def test_there_is_no_hash_of_another_algorithm(algorithm):
+def test_other_algorithms_have_no_hash(algorithm):
     with pytest.raises(digests.InvalidDigest):
         digests.new_hash(algorithm)
 
@@ -148,7 +148,7 @@ def test_there_is_no_hash_of_another_algorithm(algorithm):
     ],
     ids=lambda value: ascii(value)[:40],
 )
-def test_digests_that_are_never_looked_up_follow_the_general_grammar(text, expected):
+def test_general_digests_follow_the_grammar(text, expected):
     assert digests.is_wellformed(text) is expected
 
 
@@ -169,7 +169,7 @@ def reads_as_digest(text: str) -> bool:
 
 
 @given(st.text("ab1+._-:=A/\n \N{ARABIC-INDIC DIGIT THREE}", max_size=12) | NEARLY_DIGESTS)
-def test_a_general_digest_is_what_the_grammar_says_and_nothing_else(text):
+def test_general_digest_is_accepted_exactly_by_the_grammar(text):
     assert digests.is_wellformed(text) == reads_as_digest(text)
 
 

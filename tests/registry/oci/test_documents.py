@@ -136,24 +136,24 @@ CONTENT_TYPES = st.sampled_from([OCI, OCI_INDEX, DOCKER, DOCKER_LIST, "", "appli
 
 
 @given(st.binary(max_size=200), CONTENT_TYPES)
-def test_any_bytes_are_a_document_or_a_refusal(content, content_type):
+def test_any_bytes_are_a_document_or_are_refused(content, content_type):
     accepts(content, content_type)
 
 
 @given(STRANGE_VALUES, CONTENT_TYPES, st.sampled_from(["utf-8", "utf-16", "utf-32", "utf-8-sig"]))
-def test_any_json_is_a_document_or_a_refusal(tree, content_type, encoding):
+def test_any_json_is_a_document_or_is_refused(tree, content_type, encoding):
     accepts(json.dumps(tree).encode(encoding), content_type)
 
 
 @given(good_documents().map(json.dumps), st.integers(0, 400), st.binary(max_size=3), CONTENT_TYPES)
-def test_a_document_with_bytes_put_in_is_a_document_or_a_refusal(text, place, more, content_type):
+def test_document_with_inserted_bytes_is_read_or_refused(text, place, more, content_type):
     content = text.encode()
     accepts(content[:place] + more + content[place:], content_type)
     accepts(content[:place] + more, content_type)
 
 
 @given(good_documents())
-def test_a_good_document_is_read_as_it_was_written(tree):
+def test_valid_document_is_read_unchanged(tree):
     document = documents.parse(json.dumps(tree).encode(), tree["mediaType"])
     assert document.media_type == tree["mediaType"]
     assert document.artifact_type == tree.get("artifactType", "")
@@ -169,14 +169,14 @@ def test_a_good_document_is_read_as_it_was_written(tree):
 
 
 @given(good_documents(), st.sampled_from([None, 1, 4]), st.booleans())
-def test_how_the_json_is_laid_out_makes_no_difference(tree, indent, ascii_only):
+def test_layout_of_the_json_makes_no_difference(tree, indent, ascii_only):
     plain = documents.parse(json.dumps(tree).encode(), tree["mediaType"])
     laid_out = json.dumps(dict(reversed(tree.items())), indent=indent, ensure_ascii=ascii_only)
     assert documents.parse(f"\n {laid_out}\t".encode(), "") == plain
 
 
 @given(good_documents())
-def test_all_that_is_named_is_a_blob_or_a_child_or_lives_elsewhere(tree):
+def test_every_descriptor_is_a_blob_a_child_or_a_foreign_layer(tree):
     document = documents.parse(json.dumps(tree).encode(), "")
     named = [document.config] if document.config else []
     named += [*document.layers, *document.manifests]
@@ -204,7 +204,7 @@ def objects_with_meaning(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
 
 @settings(max_examples=200)
 @given(nearly_good_documents(), CONTENT_TYPES)
-def test_what_is_accepted_is_read_alike_by_those_who_ignore_case(tree, content_type):
+def test_accepted_documents_are_read_alike_by_case_insensitive_readers(tree, content_type):
     """Go clients take the last key that is equal but for case; a collector or scanner must not see anything else."""
     content = json.dumps(tree).encode()
     if accepts(content, content_type) is None:
@@ -216,7 +216,7 @@ def test_what_is_accepted_is_read_alike_by_those_who_ignore_case(tree, content_t
 
 
 @given(good_documents(), st.data())
-def test_a_key_written_twice_is_refused_wherever_it_stands(tree, data):
+def test_duplicate_key_is_refused_at_every_place(tree, data):
     text = json.dumps(tree)
     key = data.draw(
         st.sampled_from(sorted({json.dumps(key) for container, key in spots(tree) if isinstance(key, str)}))
@@ -234,7 +234,7 @@ def test_documents_have_at_most_32_levels(tree, depth):
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 5_000, "-" + "9" * 5_000])
-def test_numbers_that_not_everybody_can_read_are_refused(number):
+def test_numbers_with_ambiguous_readings_are_refused(number):
     good = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
     text = json.dumps(good | {"custom": 1}).replace('"custom": 1', f'"custom": {number}')
     assert accepts(text.encode(), OCI_INDEX) is None
@@ -258,13 +258,13 @@ def part(media_type: str, **more: Any) -> dict[str, Any]:
         ({"mediaType": OCI_INDEX, "manifests": [], "artifactType": "a/b"}, "a/b"),
     ],
 )
-def test_the_type_under_which_a_subject_lists_it(tree, expected):
+def test_artifact_type_of_a_referrer(tree, expected):
     assert documents.parse(json.dumps({"schemaVersion": 2} | tree).encode(), "").referrer_type == expected
 
 
 @pytest.mark.parametrize("count", [4_000, 4_001])
 @pytest.mark.parametrize("kind", ["layers", "manifests"])
-def test_a_document_names_at_most_four_thousand(kind, count):
+def test_document_has_at_most_4000_descriptors(kind, count):
     tree: dict[str, Any] = {"schemaVersion": 2, kind: [part(OCI_LAYER_GZIP)] * count}
     tree |= {"mediaType": OCI, "config": part(OCI_CONFIG)} if kind == "layers" else {"mediaType": OCI_INDEX}
     assert (accepts(json.dumps(tree).encode(), "") is not None) == (count <= 4_000)
@@ -299,5 +299,5 @@ def test_foreign_layers_are_known_by_their_type(media_type, foreign):
         (";", ""),
     ],
 )
-def test_parameters_of_a_content_type_do_not_count(header, media_type):
+def test_parameters_of_a_content_type_are_ignored(header, media_type):
     assert media_types.without_parameters(header) == media_type

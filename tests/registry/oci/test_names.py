@@ -45,13 +45,13 @@ def is_in_repository(path: str) -> bool:
 
 
 @given(st.lists(components(), min_size=1, max_size=5))
-def test_what_the_grammar_makes_is_a_name(parts):
+def test_generated_names_are_accepted(parts):
     name = "/".join(parts)
     assert names.is_name(name) == (len(name) <= 200)
 
 
 @given(NEARLY_NAMES | st.text(max_size=250))
-def test_a_name_is_what_the_grammar_says_and_nothing_else(text):
+def test_name_is_accepted_exactly_by_the_grammar(text):
     assert names.is_name(text) == reads_as_name(text)
 
 
@@ -96,14 +96,14 @@ def test_names(text, is_name):
 
 
 @given(st.from_regex(r"\A[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z"))
-def test_what_the_grammar_makes_is_a_tag(text):
+def test_generated_tags_are_accepted(text):
     assert names.is_tag(text)
     assert not names.is_tag(f"{text}\n")
     assert not names.is_tag(f".{text}")
 
 
 @given(st.text(ALPHABET + "Z9", max_size=8) | st.text(max_size=140))
-def test_a_tag_is_what_the_grammar_says_and_nothing_else(text):
+def test_tag_is_accepted_exactly_by_the_grammar(text):
     allowed = set(string.ascii_letters + string.digits + "._-")
     assert names.is_tag(text) == (1 <= len(text) <= 128 and set(text) <= allowed and text[0] not in ".-")
 
@@ -123,7 +123,7 @@ def test_a_tag_is_what_the_grammar_says_and_nothing_else(text):
         ("a_", False),
     ],
 )
-def test_a_repository_is_one_component_of_2_to_64(text, is_repository):
+def test_repository_is_one_component_of_2_to_64_characters(text, is_repository):
     assert names.is_repository(text) is is_repository
 
 
@@ -165,7 +165,7 @@ def test_a_project_can_stand_in_a_host_name_and_in_a_path(text):
 
 
 @given(st.text("ab1-", min_size=3, max_size=42), components(), st.lists(components(), min_size=1, max_size=4))
-def test_what_is_read_is_written_again(project, repository, image):
+def test_parsed_reference_is_written_unchanged(project, repository, image):
     path = "/".join([repository, *image])
     good = names.is_project(project) and 2 <= len(repository) <= 64 and len(f"{project}/{path}") <= 200
     if not good:
@@ -178,7 +178,7 @@ def test_what_is_read_is_written_again(project, repository, image):
 
 
 @given(st.text(max_size=30), NEARLY_NAMES | st.text(max_size=250))
-def test_whatever_is_asked_the_answer_is_a_name_or_a_refusal(project, path):
+def test_any_text_is_a_name_or_is_refused(project, path):
     try:
         name = names.image_name(project, path)
     except names.InvalidName:

@@ -35,7 +35,7 @@ def slowly(header: str, size: int) -> list[list[int]] | None:
 
 
 @given(HEADERS, st.integers(0, 45))
-def test_a_range_is_what_a_slow_reader_says(header, size):
+def test_range_agrees_with_a_simple_parser(header, size):
     expected = slowly(header, size)
     if expected == []:
         with pytest.raises(ranges.Unsatisfiable):
@@ -49,7 +49,7 @@ def test_a_range_is_what_a_slow_reader_says(header, size):
 
 
 @given(HEADERS, st.integers(0, 45), st.data())
-def test_spaces_between_ranges_mean_nothing(header, size, data):
+def test_spaces_between_ranges_are_ignored(header, size, data):
     spaced = header.replace(",", data.draw(st.sampled_from([", ", " ,", " , "])))
     try:
         expected = ranges.of_download(header, size)
@@ -61,7 +61,7 @@ def test_spaces_between_ranges_mean_nothing(header, size, data):
 
 
 @given(st.text("bytes=-,0123456789 \n٣", max_size=20) | HEADERS | st.text(max_size=60), st.integers(0, 10**13))
-def test_whatever_is_asked_the_answer_lies_within_the_content(header, size):
+def test_every_answered_range_is_within_the_content(header, size):
     try:
         found = ranges.of_download(header, size)
     except ranges.Unsatisfiable:
@@ -78,7 +78,7 @@ def test_invalid_range_gives_the_whole_content(header):
     assert ranges.of_download(header, 100) == []
 
 
-def test_numbers_too_long_for_a_size_are_no_range():
+def test_numbers_too_long_for_a_size_are_not_a_range():
     """Reading them would cost more than sending everything."""
     assert ranges.of_download(f"bytes=0-{'9' * 100_000}", 100) == []
 
@@ -92,7 +92,7 @@ def test_many_ranges_are_all_answered_or_give_the_whole_content(count):
 
 
 @given(st.integers(0, 10**19 - 1), st.integers(0, 10**19 - 1))
-def test_a_chunk_is_read_as_it_was_written(first, last):
+def test_parsed_chunk_range_equals_its_text(first, last):
     if first <= last:
         assert ranges.of_chunk(f"{first}-{last}") == (first, last)
     else:
@@ -101,7 +101,7 @@ def test_a_chunk_is_read_as_it_was_written(first, last):
 
 
 @given(st.text("0123456789-+_ \n\N{ARABIC-INDIC DIGIT THREE}bytes=/*", max_size=12) | st.text(max_size=40))
-def test_a_chunks_range_is_two_numbers_and_nothing_else(header):
+def test_chunk_range_is_accepted_exactly_as_two_numbers(header):
     match = re.fullmatch(r"([0-9]+)-([0-9]+)", header, re.ASCII)
     try:
         first, last = ranges.of_chunk(header)
@@ -150,6 +150,6 @@ def test_a_chunks_range_is_two_numbers_and_nothing_else(header):
     ],
     ids=lambda header: ascii(header)[:24],
 )
-def test_what_is_no_chunks_range_is_refused(header):
+def test_invalid_chunk_ranges_are_refused(header):
     with pytest.raises(ranges.Unsatisfiable):
         ranges.of_chunk(header)

@@ -23,7 +23,7 @@ def merged(wanted: list[Scope]) -> list[Scope]:
 
 
 @given(SCOPES)
-def test_a_scope_is_read_as_it_was_written(scope):
+def test_parsed_scope_equals_its_text(scope):
     assert scopes.parse([str(scope)]) == [scope]
 
 
@@ -38,7 +38,7 @@ def test_scopes_may_be_repeated_or_separated_by_spaces(wanted, data):
 
 
 @given(st.lists(st.text(max_size=60), max_size=5) | st.lists(st.text("ab:,* ()/", max_size=30), max_size=5))
-def test_whatever_is_asked_the_answer_is_scopes_or_a_refusal(texts):
+def test_any_text_is_scopes_or_is_refused(texts):
     try:
         found = scopes.parse(texts)
     except scopes.InvalidScope:
@@ -79,7 +79,7 @@ def test_scopes(texts, expected):
 @pytest.mark.parametrize(
     "text", ["repository", "repository:a", ":a:pull", "repository::pull", ":", "::", "a b", "(x):a:pull"]
 )
-def test_what_is_no_scope_is_refused(text):
+def test_invalid_scopes_are_refused(text):
     with pytest.raises(scopes.InvalidScope, match="type:name:actions"):
         scopes.parse([text])
 
@@ -91,12 +91,12 @@ def test_the_first_fifty_resources_are_read():
     assert scopes.parse([*words, "repository:a/0:push"])[0].actions == {"pull", "push"}
 
 
-def test_what_does_not_fit_in_a_header_is_left_out():
+def test_scopes_beyond_the_size_of_a_header_are_dropped():
     long, short = "repository:" + "a" * 2_700 + ":pull", "repository:b:pull"
     assert [str(scope) for scope in scopes.parse([long, long.replace("a", "c"), short])] == [long, short]
     assert scopes.parse(["repository:" + "a" * 6_000 + ":pull"]) == []
 
 
-def test_what_is_no_scope_is_refused_although_no_more_would_fit():
+def test_invalid_scope_is_refused_beyond_the_size_of_a_header():
     with pytest.raises(scopes.InvalidScope):
         scopes.parse([*(f"repository:a/{number}:pull" for number in range(51)), "pull"])

@@ -15,7 +15,7 @@ from registry.server.shares import Shares, Turns
 from registry.server.threads import Threads
 
 
-def test_a_client_gets_its_share_and_all_together_the_total():
+def test_client_gets_its_share_and_all_clients_get_the_total():
     shares = Shares(total=5, each=2)
     assert [shares.take("a") for _ in range(3)] == [True, True, False]
     assert [shares.take("b") for _ in range(3)] == [True, True, False]
@@ -25,7 +25,7 @@ def test_a_client_gets_its_share_and_all_together_the_total():
     assert shares.held == shares.total == 5
 
 
-def test_units_may_be_taken_by_the_dozen():
+def test_several_units_are_taken_at_once():
     shares = Shares(total=100, each=50)
     assert shares.take("a", 40)
     assert not shares.take("a", 11)
@@ -34,7 +34,7 @@ def test_units_may_be_taken_by_the_dozen():
     assert (shares.held, shares.take("a", 50)) == (0, True)
 
 
-def test_what_a_block_took_is_given_back_even_when_it_fails():
+def test_units_are_returned_when_the_block_fails():
     shares = Shares(total=1, each=1)
 
     def fail() -> None:
@@ -61,7 +61,7 @@ def test_shares_are_exact_when_many_threads_take_them():
     assert shares.held == 0
 
 
-def test_a_client_has_its_turns_one_after_the_other():
+def test_turns_of_a_client_are_sequential():
     turns: Turns[str] = Turns(each=2)
     assert [turns.begin("a", thing) for thing in "vwxyz"] == [True, True, False, False, False]
     assert turns.begin("b", "other")
@@ -131,7 +131,7 @@ class Events:
         return self.handled.get(timeout=10)
 
 
-def test_one_thread_answers_all_that_is_short():
+def test_one_thread_handles_all_short_events():
     events = Events()
     for number in range(50):
         events.queue.put(number)
@@ -139,7 +139,7 @@ def test_one_thread_answers_all_that_is_short():
     assert (events.threads.count, events.waiting()) == (1, 1)
 
 
-def test_a_thread_that_steps_aside_is_replaced_at_once_and_parked_when_it_is_done():
+def test_thread_that_steps_aside_is_replaced_and_then_parked():
     events, gate = Events(), threading.Event()
 
     def slow() -> None:
@@ -162,7 +162,7 @@ def test_a_thread_that_steps_aside_is_replaced_at_once_and_parked_when_it_is_don
     assert (events.threads.count, events.waiting()) == (2, 1)
 
 
-def test_a_leader_that_waits_without_a_word_is_replaced_by_the_watch():
+def test_blocked_leader_is_replaced_by_the_watch():
     events, gate = Events(), threading.Event()
     events.actions[1] = lambda: gate.wait(10)
     events.queue.put(1)
@@ -178,7 +178,7 @@ def test_a_leader_that_waits_without_a_word_is_replaced_by_the_watch():
     assert events.took()[0] == 1
 
 
-def test_when_all_threads_are_busy_the_first_that_is_done_leads():
+def test_first_free_thread_leads_when_all_were_busy():
     events, gate = Events(maximum=2), threading.Event()
 
     def slow() -> None:

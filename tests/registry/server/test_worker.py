@@ -150,7 +150,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("cut", CUT)
-def test_a_body_that_is_cut_never_looks_complete(program, cut):
+def test_truncated_body_is_an_error_for_the_application(program, cut):
     header, body = CUT[cut]
     key = uuid.uuid4().hex
     program.send(f"POST /read?{key} HTTP/1.1\n{header}", body, end=True)
@@ -158,7 +158,7 @@ def test_a_body_that_is_cut_never_looks_complete(program, cut):
     assert seen["error"] or (seen["bytes"] < 100000 and "Length" in header)
 
 
-def test_a_short_body_that_is_cut_never_reaches_the_application(program):
+def test_truncated_short_body_does_not_reach_the_application(program):
     key = uuid.uuid4().hex
     assert program.send(f"POST /read?{key} HTTP/1.1\nContent-Length: 100", b"x" * 40, end=True) == b""
     assert json.loads(program.ask(f"/seen?{key}")) is None
@@ -187,7 +187,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("shape", REFUSED)
-def test_what_is_in_doubt_is_refused_and_the_connection_closed(program, shape):
+def test_ambiguous_requests_are_refused_and_the_connection_closed(program, shape):
     text, status = REFUSED[shape]
     answer = program.send(text, b"hello")
     assert status_of(answer) == status
@@ -212,7 +212,7 @@ def test_no_header_sets_path_or_scheme(program):
     assert "HTTP_X_FORWARDED_FOR" not in environ
 
 
-def test_a_client_that_expects_to_be_told_is_told_when_the_body_is_wanted(program):
+def test_expect_continue_is_answered_when_the_body_is_read(program):
     with program.connect() as client:
         client.sendall(b"POST /read HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -226,7 +226,7 @@ def test_a_client_that_expects_to_be_told_is_told_when_the_body_is_wanted(progra
     assert (status_of(answer), b"100 Continue" in answer, b"Connection: close" in answer) == (200, False, True)
 
 
-def test_requests_that_are_sent_together_are_answered_in_order(program):
+def test_pipelined_requests_are_answered_in_order(program):
     with program.connect() as client:
         client.sendall(
             OK * 3
@@ -239,7 +239,7 @@ def test_requests_that_are_sent_together_are_answered_in_order(program):
     assert json.loads(answers.rpartition(END)[2]) == {"bytes": 5, "error": ""}
 
 
-def test_a_body_that_nothing_reads_is_not_the_next_request(program):
+def test_unread_body_is_not_read_as_the_next_request(program):
     with program.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK + OK)
         client.shutdown(socket.SHUT_WR)
@@ -250,7 +250,7 @@ def test_a_body_that_nothing_reads_is_not_the_next_request(program):
     assert (answer.count(b"HTTP/1.1"), b"Connection: close" in answer) == (1, True)
 
 
-def test_an_answer_reaches_a_client_that_is_still_sending(program):
+def test_answer_reaches_a_client_that_still_sends(program):
     """A connection that is closed with unread bytes is reset, which may take the answer away from the client."""
     with program.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 300_000)
@@ -264,7 +264,7 @@ def test_http_1_0_client_is_answered_and_closed(program):
     assert (status_of(answer.replace(b"HTTP/1.0", b"HTTP/1.1")), answer.endswith(b"ok")) == (200, True)
 
 
-def test_an_application_that_fails_costs_one_answer(program):
+def test_failing_application_affects_one_answer_only(program):
     assert status_of(program.send("GET /broken HTTP/1.1\nHost: a")) == 500
     assert program.ask("/") == b"ok"
 
@@ -275,7 +275,7 @@ def test_a_large_answer_arrives_whole(program, path, size):
     assert len(program.ask(path)) == size
 
 
-def test_a_slow_reader_gets_all_of_a_file(program):
+def test_slow_reader_gets_the_whole_file(program):
     with program.connect(receive_bytes=4096) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         time.sleep(1)  # the thread has left it to the epoll
@@ -305,19 +305,19 @@ def test_the_next_request_follows_a_file_that_was_read_slowly(program):
         pytest.param(OK, id="idle"),
     ],
 )
-def test_clients_that_do_nothing_hold_no_thread(program, request_):
+def test_idle_clients_hold_no_thread(program, request_):
     before = program.worker_threads()
     with crowd(program, 4 * THREADS, request_):
         assert longest_answer(program) < 1
         assert program.worker_threads() <= before + 2
 
 
-def test_readers_that_read_nothing_hold_no_thread_for_long(program):
+def test_stalled_readers_release_their_thread(program):
     with crowd(program, 4 * THREADS, b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096):
         assert longest_answer(program) < 1
 
 
-def test_an_address_waits_for_itself_and_another_one_does_not(program):
+def test_busy_address_does_not_delay_another_address(program):
     """One address asks for as many threads as there are: it gets a few at a time, and all of its answers in the end."""
     before = program.worker_threads()
     with crowd(program, THREADS, b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n") as clients:
@@ -329,7 +329,7 @@ def test_an_address_waits_for_itself_and_another_one_does_not(program):
             answers += sum(status_of(client.recv(65536)) == 200 for client in select.select(clients, [], [], 0.2)[0])
 
 
-def test_a_client_does_not_wait_for_a_crowd_that_came_before_it(program):
+def test_client_does_not_wait_for_an_earlier_crowd(program):
     before = int(program.ask("/count"))
     worker = int(program.ask("/process"))
     os.kill(worker, signal.SIGSTOP)
@@ -351,7 +351,7 @@ def test_slow_requests_of_an_address_do_not_hold_up_its_quick_ones(program):
         program.ask("/release")
 
 
-def test_a_client_that_leaves_while_it_waits_for_its_turn_costs_no_turn(program):
+def test_client_that_disconnects_in_the_queue_takes_no_turn(program):
     for _ in range(3):
         with crowd(program, 20, b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"):
             program.ask("/release")
@@ -365,7 +365,7 @@ def test_a_client_that_leaves_while_it_waits_for_its_turn_costs_no_turn(program)
         assert status_of(client.recv(65536)) == 200
 
 
-def test_an_address_may_not_take_all_transfers(program):
+def test_one_address_cannot_use_all_transfers(program):
     head = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
     with crowd(program, THREADS, head + b"x") as clients:
         assert longest_answer(program) < 1
@@ -379,7 +379,7 @@ def test_an_address_may_not_take_all_transfers(program):
             assert status_of(other.recv(65536)) == 200
 
 
-def test_streams_that_nobody_reads_count_as_transfers(program):
+def test_unread_streams_count_as_transfers(program):
     with crowd(program, THREADS, b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096) as clients:
         assert longest_answer(program) < 1
         end = time.monotonic() + 10
@@ -390,7 +390,7 @@ def test_streams_that_nobody_reads_count_as_transfers(program):
         assert sum(b" 429 " in client.recv(40) for client in clients) == THREADS - THREADS // 4
 
 
-def test_answers_that_are_not_read_do_not_fill_the_memory(program):
+def test_unread_answers_do_not_fill_the_memory(program):
     """A network may have 16 MiB of answers waiting in the memory of a process: two of these, the others are cut."""
     with crowd(program, 8, b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096) as clients:
         assert longest_answer(program) < 1
@@ -399,7 +399,7 @@ def test_answers_that_are_not_read_do_not_fill_the_memory(program):
     assert 1 <= whole.count(True) <= 3
 
 
-def test_a_thread_that_waits_unsaid_is_replaced(program):
+def test_blocked_thread_is_replaced(program):
     with crowd(program, 8, b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"):
         began = time.monotonic()
         assert program.ask("/") == b"ok"
@@ -407,7 +407,7 @@ def test_a_thread_that_waits_unsaid_is_replaced(program):
 
 
 # ── When it ends ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_download_that_runs_when_the_server_stops_is_finished():
+def test_running_download_is_finished_when_the_server_stops():
     with Program("stopping") as program, program.connect(receive_bytes=65536) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
         received = len(client.recv(65536))
@@ -438,7 +438,7 @@ def hasty():
         pytest.param(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", id="form"),
     ],
 )
-def test_a_head_and_a_form_have_one_time_limit_for_all_their_bytes(hasty, beginning):
+def test_request_head_and_form_have_a_total_time_limit(hasty, beginning):
     with hasty.connect() as client:
         client.sendall(beginning)
         client.settimeout(0.2)
@@ -452,7 +452,7 @@ def test_a_head_and_a_form_have_one_time_limit_for_all_their_bytes(hasty, beginn
         assert status_of(said) == 408
 
 
-def test_a_body_must_move(hasty):
+def test_stalled_body_is_closed(hasty):
     key = uuid.uuid4().hex
     with hasty.connect() as client:
         client.sendall(f"POST /read?{key} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n".encode())
@@ -465,7 +465,7 @@ def test_a_body_must_move(hasty):
 
 
 @pytest.mark.parametrize("path", ["/file", "/stream", "/text"])
-def test_a_reader_must_move(hasty, path):
+def test_stalled_reader_is_closed(hasty, path):
     with hasty.connect(receive_bytes=4096) as client:
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         time.sleep(3)

@@ -36,7 +36,7 @@ def stored(storage_folder):
 
 
 # ── Whole ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_blob_is_pulled_with_everything_that_clients_look_at(member):
+def test_blob_is_pulled_with_the_headers_that_clients_read(member):
     whole, looked_for = member.get(PATH, 200), member.head(PATH, 200)
     assert whole.body == DATA
     assert looked_for.body == b""
@@ -55,7 +55,7 @@ def test_a_blob_is_pulled_with_everything_that_clients_look_at(member):
 @pytest.mark.parametrize(
     "data", [b"", b"{}", b"x" * (1024 * 1024), b"<html>" * 500_000], ids=lambda data: str(len(data))
 )
-def test_blobs_of_every_size_come_back(docker, data):
+def test_blobs_of_every_size_are_pulled(docker, data):
     docker("member").push_blob(NAME, data)
     answer = docker("member").get(f"{NAME}/blobs/{sha256(data)}", 200)
     assert answer.body == data
@@ -63,7 +63,7 @@ def test_blobs_of_every_size_come_back(docker, data):
     assert answer.headers["Content-Type"] == OCTETS
 
 
-def test_a_blob_that_is_not_there_is_unknown(member):
+def test_missing_blob_is_blob_unknown(member):
     assert member.get(f"{NAME}/blobs/{NEVER_PUSHED}", 404).codes == ["BLOB_UNKNOWN"]
     assert member.head(f"{NAME}/blobs/{NEVER_PUSHED}", 404).body == b""
     sha512 = hashlib.sha512(DATA).hexdigest()
@@ -169,7 +169,7 @@ SEVERAL_RANGES = {
 }
 
 
-def test_several_ranges_are_all_answered_or_everything_is(member, subtests):
+def test_several_ranges_get_all_parts_or_the_whole_blob(member, subtests):
     """zstd:chunked podman takes what it gets as all that it asked for: the first range alone would break it."""
     for asked, expected in SEVERAL_RANGES.items():
         with subtests.test(asked):
@@ -183,12 +183,12 @@ def test_several_ranges_are_all_answered_or_everything_is(member, subtests):
                 assert answer.body == DATA
 
 
-def test_overlapping_ranges_are_no_way_to_ask_for_more_than_everything(member):
+def test_overlapping_ranges_get_no_more_than_the_whole_blob(member):
     answer = member.get(PATH, 200, headers={"Range": "bytes=" + ",".join(["0-9"] * 500)})
     assert answer.body == DATA
 
 
-def test_head_looks_for_the_whole_blob_whatever_range_is_asked_for(member, subtests):
+def test_head_ignores_range(member, subtests):
     """RFC 9110, section 14.2: a Range header means something for GET alone."""
     for asked in ("bytes=2-5", "bytes=10-", "bytes=0-1,4-5"):
         with subtests.test(asked):
@@ -266,7 +266,7 @@ def sees(client: DockerClient, path: str) -> tuple[int, str]:
         (None, NOBODY, NOBODY, NOBODY, NOBODY),
     ],
 )
-def test_a_blob_is_seen_through_an_image_and_by_its_pushers_before(
+def test_blob_is_visible_through_an_image_and_before_to_its_pushers(
     docker, member, person, without_image, with_image, deleted, deleted_and_no_lease
 ):
     client = docker(person)
@@ -286,7 +286,7 @@ def test_pull_only_key_sees_only_blobs_that_images_name(member, world):
     assert sees(puller, PATH) == SEEN
 
 
-def test_a_blob_is_there_for_all_images_of_its_repository_and_for_no_other(docker, member):
+def test_blob_is_visible_in_its_repository_only(docker, member):
     member.push_manifest(NAME, "1.0", IMAGE.manifest)
     assert sees(docker("viewer"), f"web/other/image/blobs/{sha256(DATA)}") == SEEN
     assert sees(member, f"public/app/blobs/{sha256(DATA)}") == HIDDEN
@@ -296,13 +296,13 @@ def test_a_blob_is_there_for_all_images_of_its_repository_and_for_no_other(docke
     assert sees(owner, f"demo/{PATH}") == SEEN
 
 
-def test_anyone_pulls_what_is_public(docker):
+def test_anonymous_client_pulls_public_blobs(docker):
     docker("member").push("public/app", "1.0", IMAGE, shape="post")
     assert docker(None).get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
     assert docker("stranger").get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
 
 
-def test_a_pusher_who_finds_a_blob_keeps_it_for_the_manifest_to_come(docker, member):
+def test_head_by_a_pusher_keeps_the_blob_for_a_manifest(docker, member):
     """What was answered with 200 can be named in a manifest for many hours, even if it was about to be collected."""
     pusher = docker("pusher")
     bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}
@@ -314,7 +314,7 @@ def test_a_pusher_who_finds_a_blob_keeps_it_for_the_manifest_to_come(docker, mem
     assert BlobLease.objects.get().expires_at > soon + timedelta(hours=12)
 
 
-def test_a_pusher_who_finds_a_blob_of_an_image_keeps_it_when_the_image_goes(docker, member):
+def test_head_by_a_pusher_keeps_the_blob_of_a_deleted_image(docker, member):
     member.push_manifest(NAME, "1.0", IMAGE.manifest)
     BlobLease.objects.all().delete()
     pusher = docker("pusher")
@@ -325,7 +325,7 @@ def test_a_pusher_who_finds_a_blob_of_an_image_keeps_it_when_the_image_goes(dock
 
 
 # ── Dropped ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_dropped_blob_is_gone_at_once(member):
+def test_deleted_blob_is_gone_immediately(member):
     answer = member.delete(PATH, 202)
     assert answer.body == b""
     assert sees(member, PATH) == HIDDEN
@@ -335,7 +335,7 @@ def test_a_dropped_blob_is_gone_at_once(member):
     assert sees(member, PATH) == SEEN
 
 
-def test_a_blob_that_an_image_uses_is_not_dropped(member):
+def test_blob_of_an_image_is_not_deleted(member):
     member.push_manifest("web/other", "1.0", IMAGE.manifest)
     assert member.delete(PATH, 405).codes == ["UNSUPPORTED"]
     assert sees(member, PATH) == SEEN
@@ -344,19 +344,19 @@ def test_a_blob_that_an_image_uses_is_not_dropped(member):
     assert sees(member, PATH) == HIDDEN
 
 
-def test_a_dropped_blob_stays_in_other_repositories(member):
+def test_deleted_blob_stays_in_other_repositories(member):
     member.push("public/app", "1.0", IMAGE, shape="post")
     member.delete(PATH, 202)
     assert sees(member, PATH) == HIDDEN
     assert member.get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
 
 
-def test_what_was_never_there_cannot_be_dropped(member):
+def test_deleting_a_missing_blob_is_blob_unknown(member):
     assert member.delete(f"{NAME}/blobs/{NEVER_PUSHED}", 404).codes == ["BLOB_UNKNOWN"]
     assert member.delete(f"public/app/blobs/{sha256(DATA)}", 404).codes == ["BLOB_UNKNOWN"]
 
 
-def test_blobs_are_dropped_by_members_of_the_project_only(docker, member):
+def test_only_project_members_delete_blobs(docker, member):
     for person in ("pusher", "viewer", "reader"):
         refused = docker(person).delete(PATH, 403)
         assert refused.codes == ["DENIED"]
@@ -374,7 +374,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "shape"), [*((damage, "patch") for damage in DAMAGES), ("gone", "post")])
-def test_a_damaged_blob_is_not_there_until_it_is_pushed_again(docker, member, stored, shape, damage):
+def test_damaged_blob_is_missing_until_it_is_pushed_again(docker, member, stored, shape, damage):
     member.push_manifest(NAME, "1.0", IMAGE.manifest)
     file = stored(DATA)
     DAMAGES[damage](file)
@@ -396,7 +396,7 @@ def test_a_damaged_blob_is_repaired_for_every_repository_at_once(docker, member,
     assert docker(None).get(f"public/app/blobs/{sha256(DATA)}", 200).body == DATA
 
 
-def test_a_pusher_who_looks_for_a_damaged_blob_is_told_to_push_it(docker, member, stored):
+def test_head_of_a_damaged_blob_by_a_pusher_is_404(docker, member, stored):
     stored(DATA).unlink()
     pusher = docker("pusher")
     bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}

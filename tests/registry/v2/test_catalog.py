@@ -59,7 +59,7 @@ SEEN = {
 
 
 @pytest.mark.parametrize("person", SEEN)
-def test_a_projects_host_lists_its_images_that_one_may_pull(images, person):
+def test_project_host_lists_its_pullable_images(images, person):
     assert listed(images(person)) == SEEN[person]
 
 
@@ -74,7 +74,7 @@ def test_a_projects_host_lists_its_images_that_one_may_pull(images, person):
         ("owner", "nowhere.kr-central-2.kcr.localhost:8080", []),
     ],
 )
-def test_other_projects_have_hosts_of_their_own(images, person, host, expected):
+def test_each_project_host_lists_only_its_project(images, person, host, expected):
     assert listed(images(person, host)) == expected
 
 
@@ -91,7 +91,7 @@ def test_the_bare_host_lists_the_images_of_all_projects(images, person, expected
     assert listed(images(person, BARE_HOST)) == expected
 
 
-def test_what_is_listed_can_be_asked_for_by_that_name(docker):
+def test_listed_names_can_be_requested(docker):
     member = docker("member")
     member.push("web/team/app", "1.0", shape="post")
     (name,) = listed(docker("viewer"))
@@ -108,7 +108,7 @@ def test_without_images_the_list_is_empty(docker):
 
 
 # ── Its scope ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_the_list_asks_for_a_scope_of_its_own(images):
+def test_list_needs_the_catalog_scope(images):
     member = images("member")
     challenge = member.raw("GET", "/v2/_catalog").headers["WWW-Authenticate"]
     assert (
@@ -125,7 +125,7 @@ def test_the_list_asks_for_a_scope_of_its_own(images):
     assert member.raw("GET", "/v2/_catalog", headers=member.basic()).json()["repositories"] == SEEN["member"]
 
 
-def test_a_token_for_the_list_gives_no_image(images):
+def test_token_for_the_catalog_pulls_no_image(images):
     member = images("member")
     bearer = {"Authorization": f"Bearer {member.token('registry:catalog:*')}"}
     assert member.raw("GET", "/v2/web/app/tags/list", headers=bearer).status == 401
@@ -159,13 +159,13 @@ def test_following_the_links_gives_every_image_once_in_byte_order(many, host, pr
     assert found == sorted(names, key=str.encode)
 
 
-def test_a_page_of_nothing_is_empty_and_leads_nowhere(many):
+def test_page_of_size_zero_is_empty_without_a_link(many):
     answer = many("member").get("_catalog?n=0", 200)
     assert answer.json() == {"repositories": []}
     assert "Link" not in answer.headers
 
 
-def test_a_page_begins_after_last_which_need_not_exist(many, subtests):
+def test_page_starts_after_last_even_if_it_does_not_exist(many, subtests):
     everything = listed(many("member"))
     for last in ("web/a", "public/zz", "q", "", "web/zz", "WEB", "zzz", "\N{HANGUL SYLLABLE GA}", "web/a/../b"):
         with subtests.test(last):
@@ -174,7 +174,7 @@ def test_a_page_begins_after_last_which_need_not_exist(many, subtests):
 
 
 @pytest.mark.parametrize("last", ["a%00b", "x" * 5_000])
-def test_a_last_that_no_name_can_be_is_refused(many, last):
+def test_invalid_last_is_refused(many, last):
     assert many("member").get(f"_catalog?last={last}", 400).codes == ["UNSUPPORTED"]
 
 
@@ -202,7 +202,7 @@ def test_root_challenges_every_request_without_a_token(docker, host, path):
 
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
 @pytest.mark.parametrize("person", ["member", "stranger", "outsider", None])
-def test_the_root_is_open_to_every_token(docker, person, path):
+def test_root_accepts_every_token(docker, person, path):
     client = docker(person)
     answer = client.get(path, 200)
     assert answer.json() == {}

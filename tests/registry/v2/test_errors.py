@@ -40,7 +40,7 @@ def respond(error):
     return answer(error, context)
 
 
-def test_every_refusal_of_the_registry_has_an_answer_or_is_for_the_console():
+def test_every_error_class_has_an_answer_or_belongs_to_the_console():
     every = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Refusal)}
     assert every - {Refusal} == ANSWERS.keys() | CONSOLE_ONLY
     assert not ANSWERS.keys() & CONSOLE_ONLY
@@ -48,7 +48,7 @@ def test_every_refusal_of_the_registry_has_an_answer_or_is_for_the_console():
 
 
 @pytest.mark.parametrize("error", [Refusal("of an account"), errors.NameTaken("of the console")])
-def test_a_refusal_without_a_code_is_a_defect_when_it_reaches_the_api(error, caplog):
+def test_error_without_a_code_is_a_server_error_in_the_api(error, caplog):
     response = respond(error)
     assert (response.status_code, response.headers["Known"]) == (500, "Unexpected")
     assert b"UNKNOWN" in response.content
@@ -56,7 +56,7 @@ def test_a_refusal_without_a_code_is_a_defect_when_it_reaches_the_api(error, cap
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-def test_a_refusal_is_answered_with_its_message_and_facts():
+def test_error_is_answered_with_its_message_and_detail():
     response = respond(errors.Denied("the project is full", detail={"quota": "tags"}))
     assert response.status_code == 403
     assert response.headers["Known"] == "Denied"

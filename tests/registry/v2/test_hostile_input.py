@@ -237,7 +237,7 @@ def ask(client: DockerClient, method: str, path: str, headers: dict[str, str], *
 
 
 @pytest.mark.parametrize("where", URL_FIELDS)
-def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, storage_calls, where):
+def test_any_text_in_an_address_is_answered_without_a_failure(docker, upload, storage_folder, storage_calls, where):
     """No failure of ours, nothing changed, and no file looked for: what was refused names none."""
     field = URL_FIELDS[where]
     member, nobody = docker("member"), docker(None)
@@ -265,7 +265,7 @@ def test_any_text_in_any_field_of_an_address(docker, upload, storage_folder, sto
         assert answer.status < 300 or (answer.status == 405 and "blob" in where), answer.body
 
 
-def test_the_calls_of_the_storage_are_seen(docker, upload, storage_calls):
+def test_storage_calls_are_recorded(docker, upload, storage_calls):
     docker("member").get(f"/v2/web/app/blobs/{DIGEST}", 200)
     assert storage_calls
 
@@ -315,7 +315,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_any_text_in_any_header(docker, upload, header, settings):
+def test_any_text_in_a_header_is_answered_without_a_failure(docker, upload, header, settings):
     settings.TRUSTED_PROXIES = [ip_network("10.0.0.0/8")]
     method, path, good, expected = HEADERS[header]
     member, wrong = docker("member"), {}
@@ -332,7 +332,7 @@ def test_any_text_in_any_header(docker, upload, header, settings):
 
 @pytest.mark.parametrize("scheme", ["Bearer", "Basic", "bearer", "Digest", ""])
 @pytest.mark.parametrize("path", ["/v2/", "/v2/web/app/manifests/1.0", "/v2/public/app/tags/list"])
-def test_any_text_in_the_authorization(docker, upload, scheme, path):
+def test_any_text_in_the_authorization_is_answered_without_a_failure(docker, upload, scheme, path):
     values = {
         **HEADER_VALUES,
         "base 64 of NUL": base64.b64encode(b"\0:\0").decode(),
@@ -367,7 +367,7 @@ FORM = {
 
 
 @pytest.mark.parametrize("field", [*FORM, "refresh_token"])
-def test_any_text_in_any_field_of_a_form(world, field):
+def test_any_text_in_a_form_is_answered_without_a_failure(world, field):
     wrong = {}
     for number, (name, value) in enumerate(VALUES.items()):
         good = {
@@ -453,7 +453,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_any_text_anywhere_in_a_manifest(docker, upload, place):
+def test_any_text_in_a_manifest_is_refused_or_stored_unchanged(docker, upload, place):
     """Refused, or stored and given back: to those who pull it, and in the list of referrers."""
     make, must_refuse = PLACES[place]
     member, wrong = docker("member"), {}
@@ -481,7 +481,7 @@ def test_any_text_anywhere_in_a_manifest(docker, upload, place):
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_is_no_manifest(docker, upload, body):
+def test_invalid_manifests_are_refused(docker, upload, body):
     answer = docker("member").put("web/app/manifests/1.0", body=body, headers={"Content-Type": PUSHED.media_type})
     assert answer.status in {400, 413}
     assert answer.codes == ["MANIFEST_INVALID"]
@@ -503,7 +503,7 @@ class Stream(io.RawIOBase):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_body_that_breaks_off_changes_nothing(docker, upload, method):
+def test_truncated_body_changes_nothing(docker, upload, method):
     member = docker("member")
     path = f"web/app/blobs/uploads/{upload}"
     query = f"?digest={sha256(b'first and second')}" if method == "PUT" else ""
@@ -517,7 +517,7 @@ def test_a_body_that_breaks_off_changes_nothing(docker, upload, method):
     assert member.get(f"web/app/blobs/{sha256(b'first and second')}", 200).body == b"first and second"
 
 
-def test_a_body_that_is_shorter_than_it_was_said_to_be_changes_nothing(docker, upload):
+def test_body_shorter_than_its_content_length_changes_nothing(docker, upload):
     member = docker("member")
     path = f"web/app/blobs/uploads/{upload}"
     answer = member.patch(path, stream=Stream(b"short"), headers={"Content-Length": "50"})
@@ -528,7 +528,7 @@ def test_a_body_that_is_shorter_than_it_was_said_to_be_changes_nothing(docker, u
 
 
 @pytest.mark.parametrize("shape", ["at the end", "in one PUT", "in one POST"])
-def test_bytes_of_another_digest_are_discarded(docker, upload, storage_folder, shape):
+def test_bytes_with_another_digest_are_discarded(docker, upload, storage_folder, shape):
     member, wrong = docker("member"), sha256(b"not these")
     files = {path for path in storage_folder.rglob("*") if path.is_file()}
     path = f"/v2/web/app/blobs/uploads/{upload}"

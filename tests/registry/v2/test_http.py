@@ -77,7 +77,7 @@ GOOD = [
 ]
 
 
-def test_every_answer_says_what_it_is(docker, member, subtests):
+def test_every_answer_has_the_common_headers(docker, member, subtests):
     for case in GOOD:
         with subtests.test(str(case)):
             answer = case.ask(docker(case.person))
@@ -132,7 +132,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
-def test_every_error_is_said_in_the_specifications_words(docker, member, subtests, host):
+def test_every_error_has_the_form_of_the_specification(docker, member, subtests, host):
     for case in ERRORS:
         on_host = case
         if host == BARE_HOST and not case.path.startswith(("/", "_")):
@@ -154,7 +154,7 @@ def test_every_error_is_said_in_the_specifications_words(docker, member, subtest
             assert ("Allow" in answer.headers) == (answer.status == 405)
 
 
-def test_head_is_answered_as_get_but_without_a_body(docker, member, subtests):
+def test_head_has_the_headers_of_get_without_a_body(docker, member, subtests):
     for case in [*GOOD, *ERRORS]:
         if case.method == "GET" and "Range" not in case.headers:
             with subtests.test(str(case)):
@@ -176,7 +176,7 @@ UNKNOWN_PATHS = [
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"])
-def test_an_unknown_path_is_an_error_in_json_for_those_who_are_signed_in(docker, subtests, method):
+def test_unknown_path_is_a_json_error_with_a_login(docker, subtests, method):
     member, nobody = docker("member"), docker(None)
     for path in UNKNOWN_PATHS:
         with subtests.test(path):
@@ -202,7 +202,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", 
 
 
 @pytest.mark.parametrize("path", ALLOWED)
-def test_other_methods_are_refused_with_those_that_are_allowed(member, subtests, path):
+def test_other_methods_are_refused_with_the_allowed_methods(member, subtests, path):
     for method in METHODS:
         if method not in ALLOWED[path]:
             with subtests.test(method):
@@ -233,7 +233,7 @@ CHALLENGES = {
 }
 
 
-def test_a_challenge_says_what_token_is_needed(docker, member, subtests):
+def test_challenge_names_the_needed_scope(docker, member, subtests):
     for (method, path), scope in CHALLENGES.items():
         with subtests.test(f"{method} {path}"):
             answer = docker(None).raw(method, f"/v2/{path}")
@@ -246,7 +246,7 @@ def test_a_challenge_says_what_token_is_needed(docker, member, subtests):
                 assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, expected)
 
 
-def test_a_challenge_cannot_be_written_by_the_client(docker, subtests):
+def test_client_cannot_inject_into_a_challenge(docker, subtests):
     """Names are part of the scope: nothing in them may end it, or the line."""
     for name in (
         "a%22,error=%22x",
@@ -266,7 +266,7 @@ def test_a_challenge_cannot_be_written_by_the_client(docker, subtests):
             assert "X-Evil" not in answer.headers
 
 
-def test_the_host_of_a_challenge_is_ours_whatever_the_client_calls_it(docker):
+def test_challenge_uses_the_configured_host(docker):
     spellings = {
         "DEMO.kr-central-2.KCR.localhost:8080": PROJECT_HOST,
         "demo.kr-central-2.kcr.localhost": PROJECT_HOST,
@@ -283,7 +283,7 @@ def test_the_host_of_a_challenge_is_ours_whatever_the_client_calls_it(docker):
 @pytest.mark.parametrize(
     "host", ["evil.test", "demo.kr-central-2.kcr.localhost.evil.test", "a.b.kr-central-2.kcr.localhost"]
 )
-def test_a_host_that_is_not_ours_is_refused(docker, host):
+def test_unknown_host_is_refused(docker, host):
     answer = docker(None, host).raw("GET", "/v2/")
     assert answer.status in (400, 404)
     assert answer.codes[0] in CODES
@@ -291,14 +291,14 @@ def test_a_host_that_is_not_ours_is_refused(docker, host):
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-Host", "X-Host", "Forwarded"])
-def test_a_host_that_somebody_claims_elsewhere_is_ignored(docker, header):
+def test_claimed_forwarded_host_is_ignored(docker, header):
     answer = docker(None).raw("GET", "/v2/", headers={header: "evil.test"})
     assert answer.status == 401
     assert "evil" not in answer.headers["WWW-Authenticate"]
 
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_escaped_slash_is_a_slash(docker, member):
+def test_escaped_slash_is_read_as_a_slash(docker, member):
     """Permission is asked for the name as it is routed, never as it was spelled."""
     assert docker("viewer").get("web%2Fapp/manifests/1.0", 200).body == IMAGE.manifest
     assert docker("viewer").get("web%2fapp/manifests%2f1.0", 200).body == IMAGE.manifest
@@ -340,7 +340,7 @@ WRONG_NAMES = [
 ]
 
 
-def test_what_is_no_name_is_refused_on_every_route(member, subtests):
+def test_invalid_name_is_refused_on_every_route(member, subtests):
     for name in WRONG_NAMES:
         with subtests.test(name[:60]):
             for method, path in (
@@ -367,7 +367,7 @@ WRITES = (
 
 
 @pytest.mark.parametrize("host", OTHER_FORMS)
-def test_a_name_of_another_form_is_unknown_to_reads_and_refused_to_writes(docker, member, subtests, host):
+def test_unsupported_name_is_unknown_on_reads_and_refused_on_writes(docker, member, subtests, host):
     """`crane copy` and others ask with HEAD whether the image is there, and push after a 404 only."""
     form = "project/repository/image" if host == BARE_HOST else "repository/image"
     client = docker("member", host)
@@ -429,7 +429,7 @@ WRONG_DIGESTS = [
 ]
 
 
-def test_what_is_no_digest_is_refused_wherever_it_stands(member, subtests):
+def test_invalid_digest_is_refused_on_every_route(member, subtests):
     for digest in WRONG_DIGESTS:
         with subtests.test(digest[:90]):
             requests = [
@@ -447,7 +447,7 @@ def test_what_is_no_digest_is_refused_wherever_it_stands(member, subtests):
 
 
 # ── Many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_user_whose_uploads_are_all_taken_is_still_answered(docker, member):
+def test_user_at_the_limit_of_transfers_is_still_answered(docker, member):
     """One user may hold a share of the threads that read bodies, on however many addresses; the others keep theirs."""
     location = member.start(NAME).headers["Location"]
     user = User.objects.get(email__startswith="member@").pk
@@ -476,7 +476,7 @@ def test_a_key_without_the_right_to_push_is_refused_before_the_body_is_read(dock
         assert answer.status in (403, 404)
 
 
-def test_every_transfer_gives_its_place_back(member):
+def test_every_transfer_releases_its_place(member):
     class Broken(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("connection reset by peer")
@@ -525,7 +525,7 @@ def test_hostile_credentials_authenticate_no_one(docker, credentials):
         assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
 
 
-def test_a_line_may_not_be_hidden_behind_a_route(member):
+def test_route_does_not_match_a_trailing_newline(member):
     """``$`` in a regular expression matches before an end of line as well."""
     for path in ("/v2/%0a", "/v2/_catalog%0a", f"/v2/{NAME}/tags/list%0a", f"/v2/{NAME}/blobs/uploads/%0a"):
         for method in ("GET", "POST"):

@@ -292,7 +292,7 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_descriptor_that_is_not_right_is_refused_wherever_it_stands(member, subtests, place):
+def test_invalid_descriptor_is_refused_at_every_place(member, subtests, place):
     for case, wrong in DESCRIPTORS.items():
         with subtests.test(case):
             before = stored()
@@ -319,7 +319,7 @@ INDEXES = {
 }
 
 
-def test_an_index_that_is_none_is_refused(member, subtests):
+def test_invalid_index_is_refused(member, subtests):
     for case, content in INDEXES.items():
         with subtests.test(case):
             before = stored()
@@ -348,7 +348,7 @@ TYPES = {
 }
 
 
-def test_a_document_is_of_the_one_type_that_both_header_and_document_say(member, subtests):
+def test_header_and_document_must_name_the_same_media_type(member, subtests):
     for case, (content, media_type) in TYPES.items():
         with subtests.test(case):
             before = stored()
@@ -357,7 +357,7 @@ def test_a_document_is_of_the_one_type_that_both_header_and_document_say(member,
 
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["", "even after it was deleted"])
-def test_a_digest_has_one_type_for_ever(member, deleted):
+def test_digest_keeps_its_first_media_type(member, deleted):
     """CVE-2021-41190: the same bytes must not be an image to one reader and an index to another."""
     content = document(mediaType=ABSENT)
     member.push_manifest(NAME, "1.0", content, OCI)
@@ -368,7 +368,7 @@ def test_a_digest_has_one_type_for_ever(member, deleted):
     assert member.get(f"{NAME}/manifests/1.0", 200).headers["Content-Type"] == OCI
 
 
-def test_every_layer_has_the_size_that_it_has_even_when_it_is_named_twice(member):
+def test_repeated_layer_with_a_wrong_size_is_refused(member):
     for layers in ([layer(size=8), layer()], [layer(), layer(size=8)]):
         content = document(layers=layers)
         assert member.push_manifest(NAME, "1.0", content, expect=400).codes == ["MANIFEST_INVALID"]
@@ -441,7 +441,7 @@ ACCEPTED = {
 }
 
 
-def test_what_is_accepted_comes_back_byte_for_byte(docker, member, subtests):
+def test_accepted_manifests_are_pulled_unchanged(docker, member, subtests):
     for data in (b"", b"{}"):
         member.push_blob(NAME, data, "post")
     viewer = docker("viewer")
@@ -462,7 +462,7 @@ def test_what_is_accepted_comes_back_byte_for_byte(docker, member, subtests):
 
 @pytest.mark.parametrize("size", [65_536, 65_537, 4 * MIB])
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
-def test_manifests_of_up_to_4_mib_come_back_byte_for_byte(member, size, chunked):
+def test_manifests_of_up_to_4_mib_are_pulled_unchanged(member, size, chunked):
     content = padded(size)
     body = {"stream": BytesIO(content)} if chunked else {"body": content}
     member.put(f"{NAME}/manifests/1.0", 201, headers={"Content-Type": OCI}, **body)
@@ -507,7 +507,7 @@ def test_manifest_with_too_large_content_length_is_not_read(member):
 
 
 @pytest.mark.parametrize("length", [len(GOOD) + 1, 4 * MIB])
-def test_a_manifest_that_breaks_off_is_refused(member, length):
+def test_truncated_manifest_is_refused(member, length):
     headers = {"Content-Type": OCI, "Content-Length": str(length)}
     answer = member.put(f"{NAME}/manifests/1.0", 400, headers=headers, stream=BytesIO(GOOD))
     assert answer.codes == ["SIZE_INVALID"]
@@ -550,13 +550,13 @@ def test_each_missing_blob_is_an_error_of_its_own(member):
         "a layer with urls",
     ],
 )
-def test_what_a_manifest_names_must_be_here(member, content, media_type):
+def test_missing_references_of_a_manifest_are_refused(member, content, media_type):
     answer = member.push_manifest(NAME, "1.0", content, media_type, expect=400)
     assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
     assert not any(stored())
 
 
-def test_what_is_stored_for_other_repositories_only_cannot_be_named(docker, member):
+def test_blob_of_another_repository_cannot_be_named(docker, member):
     """Knowing a digest is no right to the bytes."""
     docker("owner", BARE_HOST).push("lab/secret/app", "1.0", Image(layers=[b"a secret"]), shape="post")
     docker("member").push("public/app", "1.0", Image(layers=[b"in public"]), shape="post")
@@ -567,12 +567,12 @@ def test_what_is_stored_for_other_repositories_only_cannot_be_named(docker, memb
     assert before == [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
 
 
-def test_a_layer_of_the_repository_serves_all_its_images(docker, member):
+def test_layer_of_the_repository_can_be_named_by_all_its_images(docker, member):
     docker("pusher").push_manifest("web/quite/another", "1.0", GOOD)
     assert docker("viewer").pull("web/quite/another", "1.0")[0] == GOOD
 
 
-def test_a_layer_whose_time_is_over_cannot_be_named(member):
+def test_layer_with_an_expired_lease_cannot_be_named(member):
     BlobLease.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert set(member.push_manifest(NAME, "1.0", GOOD, expect=400).codes) == {"MANIFEST_BLOB_UNKNOWN"}
     for data in (CONFIG, LAYER):
@@ -584,7 +584,7 @@ def test_a_layer_whose_time_is_over_cannot_be_named(member):
 @pytest.mark.parametrize(
     ("index_type", "image_type"), [(OCI_INDEX, OCI), (DOCKER_LIST, DOCKER), (OCI_INDEX, DOCKER), (DOCKER_LIST, OCI)]
 )
-def test_an_image_for_several_platforms_comes_back(docker, member, index_type, image_type):
+def test_index_is_pulled_unchanged(docker, member, index_type, image_type):
     images = [document(mediaType=image_type, annotations={"for": platform}) for platform in ("amd64", "arm64")]
     for image in images:
         member.push_manifest(NAME, sha256(image), image, image_type)
@@ -605,7 +605,7 @@ def test_an_index_may_name_an_index(member):
     member.push_manifest(NAME, "1.0", index(descriptor(inner, OCI_INDEX), descriptor(GOOD, OCI)), OCI_INDEX)
 
 
-def test_an_index_without_all_its_images_is_refused(member):
+def test_index_with_a_missing_child_is_refused(member):
     """Sparse indexes: the specification leaves it open, and half an index is no image for somebody."""
     member.push_manifest(NAME, sha256(GOOD), GOOD)
     absent = [document(annotations={"for": platform}) for platform in ("arm64", "s390x")]
@@ -616,7 +616,7 @@ def test_an_index_without_all_its_images_is_refused(member):
     assert member.tags(NAME) == []
 
 
-def test_an_index_names_images_of_its_own_name_only(member):
+def test_index_with_a_child_of_another_image_is_refused(member):
     member.push_manifest("web/other", "1.0", GOOD)
     answer = member.push_manifest(NAME, "1.0", index(descriptor(GOOD, OCI)), OCI_INDEX, expect=400)
     assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
@@ -640,7 +640,7 @@ def test_a_subject_may_be_missing_and_is_confirmed(member, subject, media_type):
     assert again.headers["OCI-Subject"] == digest
 
 
-def test_a_subject_of_null_is_none(member):
+def test_null_subject_is_no_subject(member):
     assert "OCI-Subject" not in member.push_manifest(NAME, "1.0", document(subject=None)).headers
 
 
@@ -662,7 +662,7 @@ def test_a_manifest_is_pushed_by_its_digest(docker, member, digest):
     member.get(answer.headers["Location"], 404)
 
 
-def test_a_manifest_is_found_by_the_digest_that_it_was_pushed_by_only(member):
+def test_manifest_is_found_only_by_the_algorithm_it_was_pushed_with(member):
     member.push_manifest(NAME, SHA512, GOOD)
     assert member.get(f"{NAME}/manifests/{sha256(GOOD)}", 404).codes == ["MANIFEST_UNKNOWN"]
     member.push_manifest(NAME, sha256(GOOD), GOOD)
@@ -688,7 +688,7 @@ WRONG_DIGESTS = [
 ]
 
 
-def test_a_digest_that_is_not_the_bodys_is_refused(member, subtests):
+def test_wrong_digest_of_the_body_is_refused(member, subtests):
     for digest in WRONG_DIGESTS:
         with subtests.test(digest):
             answer = member.put(f"{NAME}/manifests/{digest}", 400, body=GOOD, headers={"Content-Type": OCI})
@@ -711,7 +711,7 @@ BAD_TAGS = [
 ]
 
 
-def test_what_is_no_tag_is_neither_pushed_nor_pulled_nor_deleted(member, subtests):
+def test_invalid_tag_is_refused_by_push_pull_and_delete(member, subtests):
     for tag in BAD_TAGS:
         with subtests.test(tag):
             pushed = member.put(f"{NAME}/manifests/{tag}", body=GOOD, headers={"Content-Type": OCI})
@@ -722,14 +722,14 @@ def test_what_is_no_tag_is_neither_pushed_nor_pulled_nor_deleted(member, subtest
     assert not any(stored())
 
 
-def test_all_that_the_grammar_allows_is_a_tag(member, subtests):
+def test_every_tag_of_the_grammar_is_accepted(member, subtests):
     for tag in ("a", "0", "_", "A" * 128, "1.0-rc.1_x", "sha256-" + "a" * 64, "v1..2", "x.sig", "latest"):
         with subtests.test(tag):
             member.push_manifest(NAME, tag, GOOD)
             assert member.get(f"{NAME}/manifests/{tag}", 200).body == GOOD
 
 
-def test_pushing_the_same_again_adds_one_event_of_another_pusher(docker, member):
+def test_repeated_push_by_another_user_adds_one_event(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     events, rows = Event.objects.count(), Tag.objects.count()
     for reference in ("1.0", sha256(GOOD)):
@@ -741,7 +741,7 @@ def test_pushing_the_same_again_adds_one_event_of_another_pusher(docker, member)
 
 
 # ── Pulled ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_manifest_is_pulled_with_everything_that_clients_look_at(docker, member):
+def test_manifest_is_pulled_with_the_headers_that_clients_read(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     for reference in ("1.0", sha256(GOOD)):
         for method in ("GET", "HEAD"):
@@ -762,7 +762,7 @@ def test_stored_media_type_is_sent_whatever_accept_says(member, accept):
     assert (answer.body, answer.headers["Content-Type"]) == (GOOD, OCI)
 
 
-def test_who_has_the_manifest_already_is_told_so(member, subtests):
+def test_matching_if_none_match_is_304(member, subtests):
     member.push_manifest(NAME, "1.0", GOOD)
     etag = member.head(f"{NAME}/manifests/1.0", 200).headers["ETag"]
     for condition in (etag, f"W/{etag}", f'"another", {etag}', "*"):
@@ -774,7 +774,7 @@ def test_who_has_the_manifest_already_is_told_so(member, subtests):
                 assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
 
 
-def test_who_has_what_the_tag_was_before_is_sent_what_it_is_now(member):
+def test_outdated_if_none_match_gets_the_manifest(member):
     member.push_manifest(NAME, "1.0", GOOD)
     etag = member.head(f"{NAME}/manifests/1.0", 200).headers["ETag"]
     newer = document(layers=[])
@@ -806,7 +806,7 @@ def test_last_modified_says_when_digest_and_tag_were_pushed(docker, member, subt
                 assert answer.headers["Cache-Control"] == "no-cache"
 
 
-def test_last_modified_is_never_of_the_future(member):
+def test_last_modified_is_never_in_the_future(member):
     """Clocks of several machines differ."""
     member.push_manifest(NAME, "1.0", GOOD)
     Tag.objects.update(pushed_at=timezone.now() + timedelta(minutes=5))
@@ -814,7 +814,7 @@ def test_last_modified_is_never_of_the_future(member):
     assert parsedate_to_datetime(said) <= timezone.now()
 
 
-def test_a_date_is_no_condition(member):
+def test_if_modified_since_is_ignored(member):
     """A tag may move twice in a second: only the digest tells whether it is the same."""
     member.push_manifest(NAME, "1.0", GOOD)
     said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
@@ -824,20 +824,20 @@ def test_a_date_is_no_condition(member):
 
 
 @pytest.mark.parametrize("reference", ["2.0", sha256(b"never pushed"), "sha512:" + "a" * 128])
-def test_what_is_not_there_is_unknown(member, reference):
+def test_missing_manifest_is_manifest_unknown(member, reference):
     assert member.get(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
     member.push_manifest(NAME, "1.0", GOOD)
     assert member.get(f"{NAME}/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
     assert member.head(f"{NAME}/manifests/{reference}", 404).body == b""
 
 
-def test_a_digest_is_known_under_the_name_that_it_was_pushed_to_only(member):
+def test_digest_is_found_only_in_its_image(member):
     member.push_manifest(NAME, "1.0", GOOD)
     for reference in ("1.0", sha256(GOOD)):
         assert member.get(f"web/other/manifests/{reference}", 404).codes == ["MANIFEST_UNKNOWN"]
 
 
-def test_an_unknown_repository_is_said_to_be_one(docker):
+def test_unknown_repository_is_name_unknown(docker):
     for method in ("GET", "PUT", "DELETE"):
         answer = docker("member").request(method, "nowhere/app/manifests/1.0", 404, body=GOOD)
         assert answer.codes == ["NAME_UNKNOWN"]
@@ -883,7 +883,7 @@ def test_deleting_something_unknown_deletes_nothing(member):
 
 
 @pytest.mark.parametrize("tagged", [False, True], ids=["by digest", "by tag"])
-def test_what_was_deleted_is_revived_by_pushing_it_again(docker, member, tagged):
+def test_push_of_a_deleted_manifest_revives_it(docker, member, tagged):
     member.push_manifest(NAME, "1.0", GOOD)
     member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 202)
     member.push_manifest(NAME, "1.0" if tagged else sha256(GOOD), GOOD)
@@ -891,7 +891,7 @@ def test_what_was_deleted_is_revived_by_pushing_it_again(docker, member, tagged)
     assert member.tags(NAME) == (["1.0"] if tagged else [])
 
 
-def test_an_image_of_a_living_index_is_not_deleted(docker, member):
+def test_child_of_a_live_index_is_not_deleted(docker, member):
     member.push_manifest(NAME, "amd64", GOOD)
     member.push_manifest(NAME, "all", index(descriptor(GOOD, OCI)), OCI_INDEX)
     refused = member.delete(f"{NAME}/manifests/{sha256(GOOD)}", 405)
@@ -900,7 +900,7 @@ def test_an_image_of_a_living_index_is_not_deleted(docker, member):
     assert docker("viewer").pull(NAME, sha256(GOOD))[0] == GOOD
 
 
-def test_a_deleted_index_takes_its_untagged_images_along(member):
+def test_deleted_index_takes_its_untagged_children(member):
     tagged, untagged = document(annotations={"for": "amd64"}), document(annotations={"for": "arm64"})
     member.push_manifest(NAME, "amd64", tagged)
     member.push_manifest(NAME, sha256(untagged), untagged)
@@ -918,7 +918,7 @@ def test_a_deleted_index_takes_its_untagged_images_along(member):
     assert member.get(f"{NAME}/manifests/all", 200).body == all_of_them
 
 
-def test_an_image_of_two_indexes_goes_with_the_second(member):
+def test_child_of_two_indexes_is_deleted_with_the_second(member):
     member.push_manifest(NAME, sha256(GOOD), GOOD)
     indexes = [index(descriptor(GOOD, OCI), annotations={"number": number}) for number in ("1", "2")]
     for number, content in enumerate(indexes):
@@ -975,7 +975,7 @@ def test_the_layers_of_an_expired_image_are_not_pulled_unless_another_image_has_
     assert docker("viewer").pull(NAME, "1.0")[0] == Image(layers=[alone, shared]).manifest
 
 
-def test_that_an_image_has_expired_is_told_to_nobody_who_may_not_see_it(docker, member):
+def test_expiry_is_not_revealed_to_users_without_access(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     assert docker("stranger").get(f"{NAME}/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]

@@ -279,7 +279,7 @@ def check_shape(row: Row, answer: Answer) -> None:
     [(route, way) for route in PATHS for way in (with_token, with_key)] + [("manifest", with_token_on_the_bare_host)],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_everybody_gets_the_answer_of_the_table(scene, route, way):
+def test_every_role_gets_the_answer_of_the_table(scene, route, way):
     wrong = {}
     for row in ROWS:
         if row.route != route:
@@ -345,7 +345,7 @@ def test_refusals_of_head_have_no_body(scene):
                 assert response.content == b"", f"{row} by {person}"
 
 
-def test_without_credentials_there_is_only_the_way_to_a_token(scene):
+def test_anonymous_requests_get_a_challenge(scene):
     for row in REGISTRY_ROWS:
         if row.route == "token":
             continue
@@ -360,7 +360,7 @@ def test_without_credentials_there_is_only_the_way_to_a_token(scene):
         )
 
 
-def test_refusals_say_why_to_those_who_may_know(scene, docker):
+def test_refusals_give_the_reason_to_users_with_access(scene, docker):
     """Statuses alone do not help: members learn that a repository is missing, viewers what they lack."""
     missing = docker("member").get("missing/app/tags/list", 404)
     assert missing.codes == ["NAME_UNKNOWN"]
@@ -377,7 +377,7 @@ def test_refusals_say_why_to_those_who_may_know(scene, docker):
     assert "create" not in stranger.message
 
 
-def test_a_session_of_the_console_is_no_login_here(scene, client):
+def test_registry_ignores_console_sessions(scene, client):
     """Cookies mean nothing to the registry API."""
     client.force_login(scene.world.member.user)
     assert client.cookies
@@ -385,7 +385,7 @@ def test_a_session_of_the_console_is_no_login_here(scene, client):
         assert client.get(path, headers={"host": PROJECT_HOST}).status_code == 401
 
 
-def test_tokens_of_another_kind_are_no_login_here(scene):
+def test_tokens_of_another_kind_are_refused(scene):
     for credentials in ("Token abc", f"Basic {base64.b64encode(b'no colon').decode()}", "Basic !", "Bearer", "Basic"):
         answer = client_of(scene, "anonymous").raw("GET", "/v2/", headers={"Authorization": credentials})
         assert answer.status == 401, credentials

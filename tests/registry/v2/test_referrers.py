@@ -71,7 +71,7 @@ def all_pages(client: DockerClient, path: str) -> list[Answer]:
 
 
 # ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_referrers_are_listed_as_an_index_with_all_that_clients_look_at(docker, member):
+def test_referrers_are_listed_as_an_index_with_the_fields_that_clients_read(docker, member):
     content = artifact(annotations={"org.example.signed-by": "시작", "b": "c"})
     attach(member, content)
     answer = docker("viewer").get(PATH, 200)
@@ -108,7 +108,7 @@ TYPES = {
 
 
 @pytest.mark.parametrize("case", TYPES)
-def test_the_type_of_a_referrer(member, case):
+def test_artifact_type_of_a_referrer(member, case):
     content, media_type, expected = TYPES[case]
     attach(member, content, media_type)
     (entry,) = member.get(PATH, 200).json()["manifests"]
@@ -116,12 +116,12 @@ def test_the_type_of_a_referrer(member, case):
     assert entry["mediaType"] == media_type
 
 
-def test_what_has_no_annotations_lists_none(member):
+def test_referrer_without_annotations_lists_none(member):
     attach(member, artifact())
     assert not member.get(PATH, 200).json()["manifests"][0].get("annotations")
 
 
-def test_images_of_an_index_do_not_refer_to_it_nor_it_to_them(member):
+def test_index_and_its_children_are_not_referrers_of_each_other(member):
     content = index_artifact(subject=None, manifests=[SUBJECT])
     attach(member, content, media_types.OCI_INDEX)
     assert digests(member.get(f"{NAME}/referrers/{sha256(content)}", 200)) == []
@@ -143,7 +143,7 @@ def test_tagged_referrers_are_listed_once(member):
     assert digests(member.get(PATH, 200)) == [sha256(content)]
 
 
-def test_what_refers_to_a_digest_elsewhere_is_not_listed(member):
+def test_referrers_in_other_images_are_not_listed(member):
     member.push_manifest("web/other", "1.0", IMAGE.manifest)
     attach(member, artifact(), name="web/other")
     assert digests(member.get(PATH, 200)) == []
@@ -151,7 +151,7 @@ def test_what_refers_to_a_digest_elsewhere_is_not_listed(member):
 
 
 @pytest.mark.parametrize("digest", [sha256(b"still to come"), "sha512:" + "a" * 128], ids=["sha256", "sha512"])
-def test_a_subject_that_is_still_to_come_has_its_referrers_already(member, digest):
+def test_referrers_are_listed_before_their_subject_is_pushed(member, digest):
     subject = {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": 5}
     content = artifact(subject=subject)
     attach(member, content)
@@ -159,7 +159,7 @@ def test_a_subject_that_is_still_to_come_has_its_referrers_already(member, diges
 
 
 # ── Filter ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_a_filter_is_applied_and_said_to_be(member):
+def test_filter_is_applied_and_confirmed(member):
     signature, sbom = attach(member, artifact()), attach(member, artifact(SBOM))
     image, untyped = attach(member, artifact("")), attach(member, index_artifact(), media_types.OCI_INDEX)
     for artifact_type, expected in (
@@ -177,7 +177,7 @@ def test_a_filter_is_applied_and_said_to_be(member):
     assert "OCI-Filters-Applied" not in everything.headers
 
 
-def test_a_plus_that_a_client_did_not_encode_is_a_plus(docker, member):
+def test_unencoded_plus_in_the_filter_is_a_plus(docker, member):
     """By the rules of forms a plus in a query is a blank. A media type has none, so signatures would seem to be missing."""
     sbom, blank = attach(member, artifact("application/spdx+json")), attach(member, artifact("spdx json"))
     attach(member, artifact("application/spdx-json"))
@@ -195,7 +195,7 @@ NOTHING = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
 @pytest.mark.parametrize("query", ["", f"?artifactType={SIGNATURE}"])
-def test_what_is_still_to_come_has_an_empty_list(docker, subtests, query):
+def test_missing_digest_has_an_empty_list(docker, subtests, query):
     """The conformance suite asks before it pushes anything, and oras asks for a digest of zeros."""
     for person, name in (
         ("member", "web/never-pushed"),
@@ -220,7 +220,7 @@ def test_a_digest_without_referrers_has_an_empty_list(member):
     ("person", "status", "code"),
     [("stranger", 404, "NAME_UNKNOWN"), ("outsider", 404, "NAME_UNKNOWN"), (None, 401, "UNAUTHORIZED")],
 )
-def test_who_may_not_pull_learns_nothing(docker, member, person, status, code):
+def test_referrers_are_not_listed_without_permission(docker, member, person, status, code):
     attach(member, artifact())
     client = docker(person)
     for name in (NAME, "web/never-pushed", "not-made-yet/app"):
@@ -249,7 +249,7 @@ def test_deleted_referrers_are_not_listed_until_they_are_pushed_again(docker, me
     assert set(digests(docker("viewer").get(PATH, 200))) == {sbom, signature}
 
 
-def test_referrers_without_a_tag_go_with_their_subject_and_tagged_ones_stay(member):
+def test_untagged_referrers_are_deleted_with_their_subject_and_tagged_ones_stay(member):
     signature, sbom = attach(member, artifact()), artifact(SBOM)
     member.push_manifest(NAME, "sbom", sbom)
     member.delete(f"{NAME}/manifests/{IMAGE.digest}", 202)
@@ -303,7 +303,7 @@ def test_a_link_is_relative(member):
     assert next_page(member.get(f"{PATH}?n=2", 200)).startswith(f"/v2/{PATH}?")
 
 
-def test_a_last_that_comes_from_no_link_is_refused(member, subtests):
+def test_invalid_last_is_refused(member, subtests):
     for last in ("nonsense", "-1", "1.0", "%2B1", "1_0", "%D9%A3", "9" * 30, "1%00", "1%0a", ""):
         with subtests.test(last):
             assert member.get(f"{PATH}?last={last}", 400).codes == ["UNSUPPORTED"]
@@ -312,7 +312,7 @@ def test_a_last_that_comes_from_no_link_is_refused(member, subtests):
 @pytest.mark.parametrize(
     "letter", ["x", "\N{HANGUL SYLLABLE GA}", '"', "\x01"], ids=["ASCII", "Korean", "quotes", "control"]
 )
-def test_no_page_is_larger_than_what_clients_read(member, letter):
+def test_pages_are_smaller_than_the_limit_of_clients(member, letter):
     """Clients read 4 MiB of an answer; annotations may be almost as long as that."""
     weight = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
     expected = []

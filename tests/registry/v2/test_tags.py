@@ -65,7 +65,7 @@ def test_tags_are_listed_in_byte_order(docker, member):
     assert "Link" not in answer.headers
 
 
-def test_the_name_is_the_one_that_was_asked_for(docker, member):
+def test_list_has_the_requested_name(docker, member):
     assert docker("member").get(LIST, 200).json()["name"] == NAME
     assert docker("member", BARE_HOST).get(f"demo/{LIST}", 200).json() == {"name": f"demo/{NAME}", "tags": ["1.0"]}
 
@@ -87,7 +87,7 @@ def test_moved_tags_are_listed_once_and_deleted_ones_not(member):
     assert member.tags(NAME) == ["1.0"]
 
 
-def test_a_list_may_be_looked_for(member):
+def test_list_can_be_requested_by_head(member):
     answer = member.head(LIST, 200)
     assert answer.body == b""
     assert answer.headers["Content-Type"] == "application/json"
@@ -98,11 +98,11 @@ def test_a_list_may_be_looked_for(member):
     [("reader", 404, "NAME_UNKNOWN"), ("stranger", 404, "NAME_UNKNOWN"), (None, 401, "UNAUTHORIZED")],
 )
 @pytest.mark.parametrize("name", ["web/never-pushed", "nowhere/app"])
-def test_what_was_never_pushed_has_no_list(docker, name, person, status, code):
+def test_tags_of_an_unknown_image_are_name_unknown(docker, name, person, status, code):
     assert docker(person).get(f"{name}/tags/list", status).codes == [code]
 
 
-def test_anyone_sees_the_list_of_what_is_public(docker):
+def test_anonymous_client_lists_public_tags(docker):
     docker("member").push("public/app", "1.0", IMAGE, shape="post")
     assert docker(None).tags("public/app") == ["1.0"]
 
@@ -153,7 +153,7 @@ LASTS = {
 }
 
 
-def test_a_page_begins_after_last_which_need_not_exist(many, subtests):
+def test_page_starts_after_last_even_if_it_does_not_exist(many, subtests):
     for last, expected in LASTS.items():
         with subtests.test(last):
             assert many.get(f"{LIST}?last={quote(last)}", 200).json()["tags"] == expected
@@ -162,7 +162,7 @@ def test_a_page_begins_after_last_which_need_not_exist(many, subtests):
             assert ("Link" in answer.headers) == (len(expected) > 2)
 
 
-def test_a_page_of_nothing_is_empty_and_leads_nowhere(many):
+def test_page_of_size_zero_is_empty_without_a_link(many):
     answer = many.get(f"{LIST}?n=0", 200)
     assert answer.json() == {"name": NAME, "tags": []}
     assert "Link" not in answer.headers
@@ -193,14 +193,14 @@ WRONG_NUMBERS = [
 @pytest.mark.parametrize(
     "path", [LIST, "_catalog", f"{NAME}/referrers/{IMAGE.digest}"], ids=["tags", "catalog", "referrers"]
 )
-def test_a_number_that_is_none_is_refused(many, subtests, path):
+def test_invalid_page_size_is_refused(many, subtests, path):
     for number in WRONG_NUMBERS:
         with subtests.test(number[:40]):
             assert many.get(f"{path}?n={number}", 400).codes == ["UNSUPPORTED"]
 
 
 @pytest.mark.parametrize("last", ["a%00b", "x" * 5_000])
-def test_a_last_that_no_tag_can_be_is_refused(many, last):
+def test_invalid_last_is_refused(many, last):
     assert many.get(f"{LIST}?last={last}", 400).codes == ["UNSUPPORTED"]
 
 
@@ -215,7 +215,7 @@ def test_no_page_has_more_than_a_thousand_tags(member, query):
     assert "Link" not in rest.headers
 
 
-def test_tags_that_come_and_go_meanwhile_disturb_no_list(many):
+def test_concurrent_changes_do_not_disturb_the_pages(many):
     """Every tag that was there all the time is listed, once."""
     found, path, number = [], f"{LIST}?n=4", 0
     while path:
@@ -266,7 +266,7 @@ def test_more_than_sixteen_tags_are_too_many(member):
     member.get(f"{NAME}/manifests/{NEWER.digest}", 404)
 
 
-def test_one_wrong_tag_spoils_them_all(member, subtests):
+def test_one_invalid_tag_refuses_the_push(member, subtests):
     for wrong in ("", ".x", "-x", "a" * 129, "a b", "a/b", "a:b", "a,b", "a\n", "a\0", "\N{HANGUL SYLLABLE GA}"):
         with subtests.test(ascii(wrong[:9])):
             refused = push_with_tags(member, NEWER.digest, "good", wrong, expect=400, image=NEWER)
@@ -292,7 +292,7 @@ def fixed(docker):
     return client
 
 
-def test_no_tag_is_overwritten_by_anybody_where_that_is_off(docker, fixed, subtests):
+def test_no_role_overwrites_a_tag_without_tag_overwrite(docker, fixed, subtests):
     before = Event.objects.count()
     for person in ("member", "admin", "owner"):
         for name in ("1.0", "latest"):
@@ -306,13 +306,13 @@ def test_no_tag_is_overwritten_by_anybody_where_that_is_off(docker, fixed, subte
     assert Event.objects.count() == before
 
 
-def test_pushing_what_the_tag_is_already_is_a_success_that_changes_nothing(fixed):
+def test_repeated_push_of_a_tag_succeeds_without_a_change(fixed):
     before = Event.objects.count(), Tag.objects.count()
     assert fixed.push_manifest("fixed/app", "1.0", IMAGE.manifest).headers["Docker-Content-Digest"] == IMAGE.digest
     assert (Event.objects.count(), Tag.objects.count()) == before
 
 
-def test_new_tags_and_digests_come_in_where_overwriting_is_off(fixed):
+def test_new_tags_and_digests_are_accepted_without_tag_overwrite(fixed):
     fixed.push_manifest("fixed/app", "2.0", NEWER.manifest)
     third = Image(layers=[], more={"annotations": {"version": "third"}})
     fixed.push_manifest("fixed/app", third.digest, third.manifest)
@@ -320,7 +320,7 @@ def test_new_tags_and_digests_come_in_where_overwriting_is_off(fixed):
 
 
 @pytest.mark.parametrize("names", [["new", "1.0"], ["1.0", "new"], ["latest"]])
-def test_one_tag_that_may_not_move_spoils_the_whole_push(fixed, names):
+def test_one_protected_tag_refuses_the_whole_push(fixed, names):
     query = "&".join(f"tag={name}" for name in names)
     path = f"fixed/app/manifests/{NEWER.digest}?{query}"
     refused = fixed.put(path, 403, body=NEWER.manifest, headers={"Content-Type": media_types.OCI_MANIFEST})
@@ -329,7 +329,7 @@ def test_one_tag_that_may_not_move_spoils_the_whole_push(fixed, names):
     fixed.get(f"fixed/app/manifests/{NEWER.digest}", 404)
 
 
-def test_a_deleted_tag_is_free_where_overwriting_is_off(fixed):
+def test_deleted_tag_can_be_pushed_again_without_tag_overwrite(fixed):
     fixed.delete("fixed/app/manifests/1.0", 202)
     fixed.push_manifest("fixed/app", "1.0", NEWER.manifest)
     assert fixed.get("fixed/app/manifests/1.0", 200).body == NEWER.manifest
@@ -341,7 +341,7 @@ def limit(**limits: int) -> None:
     Project.objects.filter(name="demo").update(**limits)
 
 
-def test_a_full_image_takes_no_new_tag_but_every_other_push(docker, member):
+def test_full_image_refuses_new_tags_only(docker, member):
     member.push_manifest(NAME, "2.0", IMAGE.manifest)
     limit(tag_limit=2)
     refused = member.push_manifest(NAME, "3.0", NEWER.manifest, expect=403)
@@ -360,7 +360,7 @@ def test_a_full_image_takes_no_new_tag_but_every_other_push(docker, member):
     assert docker("viewer").tags(NAME) == ["2.0", "3.0"]
 
 
-def test_several_tags_come_in_all_or_not_at_all(member):
+def test_several_tags_are_accepted_together_or_not_at_all(member):
     limit(tag_limit=3)
     assert push_with_tags(member, NEWER.digest, "1.0", "a", "b", "c", expect=403, image=NEWER).codes == ["DENIED"]
     assert member.tags(NAME) == ["1.0"]
@@ -369,7 +369,7 @@ def test_several_tags_come_in_all_or_not_at_all(member):
     assert member.tags(NAME) == ["1.0", "a", "b"]
 
 
-def test_a_full_repository_takes_no_new_image_but_every_push_into_the_others(docker, member):
+def test_full_repository_refuses_new_images_only(docker, member):
     limit(image_limit=1)
     refused = member.push_manifest("web/other", "1.0", IMAGE.manifest, expect=403)
     assert refused.codes == ["DENIED"]
@@ -382,14 +382,14 @@ def test_a_full_repository_takes_no_new_image_but_every_push_into_the_others(doc
     member.push_manifest("web/other", "1.0", IMAGE.manifest)
 
 
-def test_a_limit_below_what_is_there_already_takes_nothing_away(member):
+def test_lowered_quota_deletes_nothing(member):
     limit(tag_limit=0, image_limit=0)
     assert member.pull(NAME, "1.0")[0] == IMAGE.manifest
     member.push_manifest(NAME, "1.0", NEWER.manifest)
     assert member.push_manifest(NAME, "2.0", NEWER.manifest, expect=403).codes == ["DENIED"]
 
 
-def test_an_image_takes_no_new_digest_when_it_is_full_those_in_recovery_included(member, world):
+def test_quota_of_digests_includes_digests_in_recovery(member, world):
     limit(digest_limit=2)
     member.push_manifest(NAME, NEWER.digest, NEWER.manifest)
     other = json.dumps(json.loads(NEWER.manifest) | {"annotations": {"a": "b"}}).encode()
@@ -408,7 +408,7 @@ def test_an_image_takes_no_new_digest_when_it_is_full_those_in_recovery_included
     assert Manifest.objects.filter(image__path=f"demo/{NAME}").count() == 2
 
 
-def test_an_index_and_its_images_are_one_tag(member):
+def test_index_and_its_children_count_as_one_tag(member):
     limit(tag_limit=1)
     member.delete(f"{NAME}/manifests/1.0", 202)
     entry = {"mediaType": IMAGE.media_type, "digest": IMAGE.digest, "size": len(IMAGE.manifest)}

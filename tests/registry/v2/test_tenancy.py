@@ -167,7 +167,7 @@ def test_private_repository_answers_as_a_missing_one(world, secret, name, way):
 
 
 @pytest.mark.parametrize("name", ["anonymous", "stranger", "outsider"])
-def test_a_project_that_you_may_not_see_is_like_none(world, docker, name):
+def test_invisible_project_answers_as_a_missing_one(world, docker, name):
     """On the bare host by its name, and by its own host."""
     owner = docker("owner", BARE_HOST)
     owner.push("lab/secret/app", "1.0", SECRET)
@@ -189,7 +189,7 @@ def test_a_project_that_you_may_not_see_is_like_none(world, docker, name):
 
 @pytest.mark.parametrize("name", WITHOUT_RIGHT)
 @pytest.mark.parametrize("actions", ["pull", "pull,push", "delete", "*", "nonsense", ""])
-def test_the_token_service_tells_no_difference(world, secret, name, actions):
+def test_token_service_answers_alike_for_private_and_missing_repositories(world, secret, name, actions):
     client = DockerClient(without_right(world, name))
     there, nowhere = (client.token_answer(f"repository:{one}/app:{actions}") for one in ("fixed", "ghost"))
     assert there.status == nowhere.status == 200
@@ -207,7 +207,7 @@ def test_the_token_service_tells_no_difference(world, secret, name, actions):
         f"/token?service={PROJECT_HOST}&scope=repository:{{}}/app:pull",
     ],
 )
-def test_the_database_is_asked_the_same_about_both(world, secret, name, path):
+def test_private_and_missing_repositories_cost_the_same_queries(world, secret, name, path):
     """Else the time that an answer takes tells what is there (docs/design/security.md 2). Asked in queries, not in milliseconds."""
     client = DockerClient(without_right(world, name))
     token = client.token("repository:fixed/app:pull repository:ghost/app:pull")
@@ -228,7 +228,7 @@ def without_values(sql: str) -> str:
 # ── A digest is no key ───────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("name", ["owner", "member", "reader", "pusher", "viewer"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_blob_of_another_repository_is_like_one_that_nobody_has(docker, secret, name, method):
+def test_blob_of_another_repository_answers_as_a_missing_one(docker, secret, name, method):
     docker("member").push("web/app", "1.0")
     client = docker(name)
     for credentials in (client.basic(), bearer(client, "repository:web/app:pull,push,delete")):
@@ -240,7 +240,7 @@ def test_a_blob_of_another_repository_is_like_one_that_nobody_has(docker, secret
 
 
 @pytest.mark.parametrize("name", ["owner", "member", "pusher"])
-def test_a_manifest_links_no_blob_of_another_repository(docker, secret, name):
+def test_manifest_cannot_name_a_blob_of_another_repository(docker, secret, name):
     client = docker(name)
     client.push("web/app", "1.0")
     before = counts()
@@ -272,7 +272,7 @@ def bearer(client: DockerClient, scope: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {client.token(scope)}"}
 
 
-def test_a_manifest_is_of_its_image_alone(docker):
+def test_manifest_is_visible_in_its_image_only(docker):
     """Blobs belong to a repository, manifests and tags to an image."""
     image = docker("member").push("web/one", "1.0")
     docker("member").push("web/two", "2.0", images.Image(layers=[b"another"]))
@@ -282,7 +282,7 @@ def test_a_manifest_is_of_its_image_alone(docker):
     docker("viewer").get(f"web/two/blobs/{sha256(image.layers[0])}", 200)
 
 
-def test_an_index_names_no_manifest_of_another_image(docker):
+def test_index_cannot_name_a_manifest_of_another_image(docker):
     image = docker("member").push("fixed/app", "1.0", SECRET)
     index = {
         "schemaVersion": 2,
@@ -327,7 +327,7 @@ REFUSED_MOUNTS = {
 
 
 @pytest.mark.parametrize("cause", REFUSED_MOUNTS)
-def test_a_mount_that_is_refused_is_an_ordinary_upload(docker, sources, cause):
+def test_refused_mount_is_an_ordinary_upload(docker, sources, cause):
     """202 and a new session, equal whatever the cause (docs/design/security.md 4)."""
     name, source, query = REFUSED_MOUNTS[cause]
     client = docker(name, BARE_HOST)
@@ -341,7 +341,7 @@ def test_a_mount_that_is_refused_is_an_ordinary_upload(docker, sources, cause):
     client.get(f"demo/web/app/blobs/{LAYER}", 404)
 
 
-def test_a_mount_from_what_you_may_pull_brings_the_blob(docker, sources):
+def test_mount_from_a_pullable_repository_adds_the_blob(docker, sources):
     for name, source in (("member", "demo/fixed/app"), ("owner", "lab/secret/app")):
         client = docker(name, BARE_HOST)
         answer = client.post(f"demo/web/{name}/blobs/uploads/?mount={LAYER}&from={source}", 201)
@@ -350,7 +350,7 @@ def test_a_mount_from_what_you_may_pull_brings_the_blob(docker, sources):
         assert client.get(f"demo/web/{name}/blobs/{LAYER}", 200).body == SECRET.layers[0]
 
 
-def test_a_key_for_one_project_mounts_from_no_other(world, sources):
+def test_key_limited_to_a_project_cannot_mount_from_another(world, sources):
     client = DockerClient(make_key(world.owner.user, "demo", project=world.projects["demo"]), BARE_HOST)
     query = f"mount={LAYER}&from=lab/secret/app"
     for headers in (client.basic(), bearer(client, "repository:demo/web/app:pull,push repository:lab/secret/app:pull")):
@@ -363,7 +363,7 @@ def test_a_mount_from_a_public_repository_needs_no_role_there(world, docker):
     docker("pusher").post(f"web/app/blobs/uploads/?mount={LAYER}&from=public/app", 201)
 
 
-def test_what_was_deleted_is_not_mounted_any_more(world, docker, sources):
+def test_deleted_content_cannot_be_mounted(world, docker, sources):
     """A lease that is still open shows the blob to those who push to the source, and to nobody else."""
     repositories.set_role(SYSTEM, world.repository("fixed"), world.pusher.user, repositories.RepositoryRole.VIEWER)
     docker("pusher").post(f"web/before/blobs/uploads/?mount={LAYER}&from=fixed/app", 201)
@@ -387,7 +387,7 @@ UPLOAD_REQUESTS = [("GET", ""), ("HEAD", ""), ("PATCH", ""), ("PUT", f"?digest={
         ("pusher", "web/app"),
     ],
 )
-def test_an_upload_is_of_one_person_and_one_image(docker, name, where):
+def test_upload_is_known_only_to_its_owner_in_its_image(docker, name, where):
     """Everybody here may push; still only its owner, and only there, knows the upload (docs/design/security.md 7)."""
     upload = docker("member").start("web/app").headers["Docker-Upload-UUID"]
     assert uuid.UUID(upload).version == 4
@@ -407,7 +407,7 @@ def test_an_upload_is_of_one_person_and_one_image(docker, name, where):
     docker("member").get(f"web/app/blobs/uploads/{upload}", 204)
 
 
-def test_a_finished_upload_is_over(docker):
+def test_finished_upload_is_unknown(docker):
     client = docker("member")
     location = client.start("web/app").headers["Location"]
     client.put(f"{location}?digest={sha256(b'bytes')}", 201, body=b"bytes")
@@ -417,7 +417,7 @@ def test_a_finished_upload_is_over(docker):
 
 
 # ── What was deleted ─────────────────────────────────────────────────────────────────────────────────────────────────
-def test_what_was_deleted_is_gone_for_every_reader(world, docker):
+def test_deleted_content_is_gone_for_every_reader(world, docker):
     """By tag, digest, blob and referrers; who may push still sees a layer under an open lease (docs/design/security.md 11)."""
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=True)
     subject = docker("member").push("web/app", "1.0", SECRET)

@@ -72,7 +72,7 @@ def bearer(token: str) -> dict[str, str]:
 
 # ── The answer ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("ask", [get, post])
-def test_the_answer_has_what_clients_look_for(docker, ask):
+def test_answer_has_the_fields_that_clients_read(docker, ask):
     before = datetime.now(UTC).replace(microsecond=0)
     answer = ask(docker("member"), "repository:web/app:pull,push")
     assert answer.status == 200
@@ -94,7 +94,7 @@ def test_the_answer_has_what_clients_look_for(docker, ask):
 
 
 @pytest.mark.parametrize("ask", [get, post])
-def test_login_asks_for_no_scope(docker, ask):
+def test_login_needs_no_scope(docker, ask):
     """``docker login``"""
     for scopes in ((), ("",)):
         answer = ask(docker("member"), *scopes)
@@ -155,7 +155,7 @@ SCOPES = [
     ("ask", "name", "scopes", "expected"),
     [(get, *row) for row in SCOPES] + [(post, *row) for row in SCOPES if row[0]],  # nobody posts without credentials
 )
-def test_what_is_granted_is_what_was_asked_for_and_is_allowed(docker, ask, name, scopes, expected):
+def test_granted_scopes_are_the_requested_and_permitted_ones(docker, ask, name, scopes, expected):
     answer = ask(docker(name), *scopes)
     assert answer.status == 200
     assert access_of(answer) == expected
@@ -163,7 +163,7 @@ def test_what_is_granted_is_what_was_asked_for_and_is_allowed(docker, ask, name,
         assert answer.json()["scope"].split() == [f"{resource}:{actions}" for resource, actions in expected.items()]
 
 
-def test_a_token_is_good_for_what_was_granted_and_for_nothing_else(docker):
+def test_token_allows_exactly_the_granted_scopes(docker):
     for name in ("web", "fixed"):
         docker("member").push(f"{name}/app", "1.0")
     client = docker("member")
@@ -185,7 +185,7 @@ def test_a_token_is_good_for_what_was_granted_and_for_nothing_else(docker):
 
 
 @pytest.mark.parametrize("ask", [get, post])
-def test_a_token_is_for_the_first_scopes_that_fit_in_a_header(docker, ask):
+def test_token_has_the_first_scopes_that_fit_in_a_header(docker, ask):
     """A client that mirrors many images asks for all of them at once."""
     short = [f"repository:missing/app{number}:*" for number in range(52)]
     long = [f"repository:missing/{number:02}{'a' * 180}:*" for number in range(52)]
@@ -202,7 +202,7 @@ def test_a_token_is_for_the_first_scopes_that_fit_in_a_header(docker, ask):
 
 
 @pytest.mark.parametrize("scope", ["pull", "repository", "repository:web", ":web/app:pull", "repository::pull"])
-def test_a_scope_that_is_none_is_an_error(docker, scope):
+def test_invalid_scope_is_refused(docker, scope):
     answer = get(docker("member"), scope)
     assert answer.status == 400
     assert "type:name:actions" in answer.message
@@ -218,13 +218,13 @@ def test_a_scope_that_is_none_is_an_error(docker, scope):
         *("..kr-central-2.kcr.localhost:8080", ".kr-central-2.kcr.localhost:8080", "demo\0"),
     ],
 )
-def test_tokens_are_for_services_of_ours_only(docker, ask, service):
+def test_tokens_are_issued_for_known_services_only(docker, ask, service):
     answer = ask(docker("member"), service=service)
     assert answer.status == 400
     assert "service" in answer.message
 
 
-def test_clients_say_more_than_we_ask(docker):
+def test_additional_parameters_of_clients_are_ignored(docker):
     """Parameters of real clients that change nothing (docker, containerd, containers/image)."""
     extra = {"account": "anybody", "client_id": "docker", "unknown": "x"}
     assert access_of(get(docker("member"), "repository:web/app:pull", **extra)) == {"repository:web/app": "pull"}
@@ -248,7 +248,7 @@ def test_clients_say_more_than_we_ask(docker):
         (b"scope=" + b"a" * 70_000, 400),
     ],
 )
-def test_forms_that_are_none(docker, body, status):
+def test_invalid_forms_are_refused(docker, body, status):
     text = f"service={PROJECT_HOST}&".encode() + body if body[:1] not in {b"{", b"\xff"} else body
     answer = docker(None).raw(
         "POST", "/token", body=text, headers={"Content-Type": "application/x-www-form-urlencoded"}
@@ -284,7 +284,7 @@ def wrong_credentials(persona: Persona) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("cause", wrong_credentials(Persona(User(), AccessKey(secret_hash="0" * 64), "kcrs_a")))
-def test_wrong_credentials_are_told_nothing(world, docker, cause):
+def test_refusal_of_wrong_credentials_reveals_nothing(world, docker, cause):
     name, secret = wrong_credentials(world.member)[cause]
     text = base64.b64encode(f"{name}:{secret}".encode(errors="surrogateescape")).decode()
     for path in (f"/token?service={PROJECT_HOST}", "/v2/"):
@@ -299,7 +299,7 @@ def test_wrong_credentials_are_told_nothing(world, docker, cause):
     assert "WWW-Authenticate" in answer.headers
 
 
-def test_keys_of_others_do_not_help(world, docker):
+def test_key_identifier_of_another_user_does_not_authenticate(world, docker):
     for name, secret in (
         (world.member.key.identifier, world.owner.secret),
         (world.owner.key.identifier, world.member.secret),
@@ -315,7 +315,7 @@ def test_keys_of_others_do_not_help(world, docker):
         (lambda persona: User.objects.update(is_active=False), "not active"),
     ],
 )
-def test_only_its_holder_learns_why_a_key_ended(world, docker, end, words):
+def test_only_the_holder_is_told_why_a_key_ended(world, docker, end, words):
     end(world.member)
     identifier = world.member.key.identifier
     answer = get(docker("member"))
@@ -325,7 +325,7 @@ def test_only_its_holder_learns_why_a_key_ended(world, docker, end, words):
     assert other.message == "unknown access key, or wrong secret"
 
 
-def test_the_console_password_is_refused_and_only_its_holder_learns_why(world, docker):
+def test_console_password_is_refused_and_only_its_holder_is_told_why(world, docker):
     world.member.user.set_password(PASSWORD)
     world.member.user.save()
     email, client = world.member.user.email, docker(None)
@@ -343,12 +343,12 @@ def test_the_console_password_is_refused_and_only_its_holder_learns_why(world, d
 
 
 # ── Nobody ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_an_anonymous_token_pulls_what_is_public(docker):
+def test_anonymous_token_pulls_public_images(docker):
     image = docker("member").push("public/app", "1.0")
     assert docker(None).pull("public/app", "1.0")[0] == image.manifest
 
 
-def test_an_anonymous_token_opens_nothing_private(docker):
+def test_anonymous_token_reads_nothing_private(docker):
     """CVE-2026-27771: a token for nobody pulled private images and read the catalog."""
     image = docker("member").push("web/app", "1.0")
     client = docker(None)
@@ -367,7 +367,7 @@ def test_an_anonymous_token_opens_nothing_private(docker):
     assert client.raw("GET", "/v2/_catalog", headers=headers).json() == {"repositories": []}
 
 
-def test_nobody_uploads_to_a_public_repository(docker):
+def test_anonymous_upload_to_a_public_repository_is_refused(docker):
     client = docker(None)
     headers = bearer(client.token("repository:public/app:pull,push"))
     assert client.raw("POST", "/v2/public/app/blobs/uploads/", headers=headers).status == 401
@@ -399,7 +399,7 @@ def test_a_token_is_for_one_host(world, docker, made_for, used_at):
         assert f'service="{used_at}"' in answer.headers["WWW-Authenticate"]
 
 
-def test_tokens_for_each_host_are_had_at_any(docker):
+def test_tokens_for_each_host_are_issued_at_every_host(docker):
     """The realm is one address, whatever host the challenge came from."""
     docker("member").push("web/app", "1.0")
     for asked_at in (BARE_HOST, PROJECT_HOST):
@@ -420,7 +420,7 @@ def redeem(client: DockerClient, token: str, *scopes: str, **form: str) -> Answe
     return post(client, *scopes, grant_type="refresh_token", refresh_token=token, **form)
 
 
-def test_a_refresh_token_comes_only_when_it_was_asked_for(docker):
+def test_refresh_token_is_issued_only_on_request(docker):
     assert get(docker("member"), offline_token="true").json()["refresh_token"]
     assert post(docker("member"), access_type="offline").json()["refresh_token"]
     for answer in (
@@ -435,7 +435,7 @@ def test_a_refresh_token_comes_only_when_it_was_asked_for(docker):
 
 
 @pytest.mark.parametrize("how", [{"offline_token": "true"}, {"access_type": "offline"}])
-def test_a_refresh_token_is_for_hosts_that_one_can_use_and_tells_of_no_others(docker, how):
+def test_refresh_token_is_issued_for_usable_hosts_only(docker, how):
     """Whoever has no role and no repository in a project is answered as if it did not exist."""
     ask = get if "offline_token" in how else post
     for name, project, is_kept in (
@@ -450,7 +450,7 @@ def test_a_refresh_token_is_for_hosts_that_one_can_use_and_tells_of_no_others(do
     assert "refresh_token" in ask(docker("stranger", BARE_HOST), **how).json()
 
 
-def test_a_token_is_issued_when_the_database_cannot_be_written(docker, monkeypatch, caplog):
+def test_token_is_issued_while_the_database_is_read_only(docker, monkeypatch, caplog):
     def fails(**fields):
         raise OperationalError("database or disk is full")
 
@@ -461,7 +461,7 @@ def test_a_token_is_issued_when_the_database_cannot_be_written(docker, monkeypat
     assert "could not be written" in caplog.text
 
 
-def test_a_refresh_token_stands_for_its_key(docker, refresh_token):
+def test_refresh_token_authenticates_as_its_key(docker, refresh_token):
     for _ in range(2):
         answer = redeem(docker(None), refresh_token, "repository:web/app:*")
         assert access_of(answer) == {"repository:web/app": "delete,pull,push"}
@@ -485,7 +485,7 @@ def test_a_refresh_token_is_for_its_service_only(docker, refresh_token):
     assert redeem(docker(None), refresh_token).status == 200
 
 
-def test_a_refresh_token_is_nothing_but_that(world, docker, refresh_token):
+def test_refresh_tokens_and_other_secrets_are_not_interchangeable(world, docker, refresh_token):
     client = docker("member")
     assert client.raw("GET", "/v2/", headers=bearer(refresh_token)).status == 401
     assert get(client, headers=basic(world.member.key.identifier, refresh_token)).status == 401
@@ -516,7 +516,7 @@ def test_a_refresh_token_ends_with_its_key(world, docker, refresh_token, end):
     assert "log in again" in answer.message
 
 
-def test_a_refresh_token_outlives_no_key(world):
+def test_refresh_token_expires_with_its_key(world):
     soon = timezone.now() + timedelta(days=1)
     client = DockerClient(make_key(world.member.user, "short", expires_at=soon))
     assert get(client, offline_token="true").status == 200
@@ -542,7 +542,7 @@ def login(persona: Persona, address: str, **headers: str) -> Answer:
     return get(client, headers=client.basic() | headers)
 
 
-def test_ten_wrong_secrets_lock_out_their_address_only(world):
+def test_ten_wrong_secrets_block_their_address_only(world):
     """What is wrong is refused there. A right secret is not: it has 256 random bits, so it is no guess."""
     name = world.member.key.identifier
     assert {answer.status for answer in guess(10, "10.9.9.9", name)} == {401}
@@ -562,7 +562,7 @@ def test_ten_wrong_secrets_lock_out_their_address_only(world):
 
 
 @pytest.mark.parametrize("value", ["Basic", "Basic ", "Basic Og=="])
-def test_empty_credentials_are_no_guess(world, value):
+def test_empty_credentials_are_not_counted_as_a_guess(world, value):
     client = DockerClient(None, address="10.9.9.9")
     for _ in range(12):
         for path in (f"/token?service={PROJECT_HOST}", "/v2/"):
@@ -571,7 +571,7 @@ def test_empty_credentials_are_no_guess(world, value):
     assert not SignInFailure.objects.exists()
 
 
-def test_guesses_count_at_every_door(world):
+def test_guesses_are_counted_at_every_endpoint(world):
     client = DockerClient(None, address="10.9.9.9")
 
     def guess_at(door: int, number: int) -> Answer:
@@ -586,7 +586,7 @@ def test_guesses_count_at_every_door(world):
     assert [guess_at(door, 10).status for door in range(3)] == [429] * 3
 
 
-def test_nobody_is_locked_out_by_guesses_from_elsewhere(world):
+def test_guesses_from_other_addresses_block_no_one(world):
     """An account that many addresses guess at: the wrong ones are slowed, the right secret still opens."""
     name = world.member.key.identifier
     statuses = [guess(1, f"10.1.0.{number}", name)[0].status for number in range(12)]
@@ -601,7 +601,7 @@ def test_successful_login_is_not_counted_as_a_guess(world):
     assert guess(1, "10.9.9.9")[0].status == 401
 
 
-def test_x_forwarded_for_is_believed_from_nobody(world):
+def test_x_forwarded_for_is_ignored_without_trusted_proxies(world):
     """Without trusted proxies it neither hides a guesser nor accuses somebody else."""
     for number in range(10):
         guess(1, "10.9.9.9", **{"X-Forwarded-For": f"10.3.0.{number}"})
@@ -782,7 +782,7 @@ FORGERIES = {
 }
 
 
-def test_the_forger_is_known_to_work(docker):
+def test_unchanged_token_of_the_forger_is_accepted(docker):
     """Control: what it signs without any change is accepted, so each refusal below is for the change."""
     forger = Forger(docker("viewer"))
     for token in (forger.sign(), forger.raw(forger.header)):
@@ -790,7 +790,7 @@ def test_the_forger_is_known_to_work(docker):
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-def test_a_forged_token_opens_nothing(docker, name):
+def test_forged_token_is_refused(docker, name):
     docker("member").push("public/app", "1.0")
     client = docker("viewer")
     token = FORGERIES[name](Forger(client))

@@ -112,13 +112,13 @@ def test_an_upload_is_opened_with_one_relative_location_and_a_random_id(member):
     assert answer.body == b""
 
 
-def test_what_crane_adds_to_the_request_disturbs_nobody(member):
+def test_parameters_of_crane_are_ignored(member):
     answer = member.post(f"{UPLOADS}?origin=elsewhere.test/app", 202, headers={"Content-Type": "application/json"})
     assert answer.headers["Location"].startswith(f"/v2/{UPLOADS}")
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_uploads_are_opened_with_and_without_a_slash_at_the_end(member, slash):
+def test_uploads_are_opened_with_and_without_a_trailing_slash(member, slash):
     member.post(f"{NAME}/blobs/uploads{slash}", 202)
 
 
@@ -244,7 +244,7 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_whatever_the_shape_the_blob_is_there_afterwards(docker, staged, shape):
+def test_blob_is_stored_for_every_shape_of_push(docker, staged, shape):
     member, pusher = docker("member"), docker("pusher")
     for data in (b"", b"x", DATA, DATA * 110):
         answer = shape(member, data, sha256(data))
@@ -257,13 +257,13 @@ def test_whatever_the_shape_the_blob_is_there_afterwards(docker, staged, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_sha512_blobs_come_in_every_shape_as_well(docker, shape):
+def test_sha512_blob_is_stored_for_every_shape_of_push(docker, shape):
     answer = shape(docker("member"), DATA, sha512(DATA))
     assert answer.headers["Docker-Content-Digest"] == sha512(DATA)
     assert docker("pusher").get(f"{NAME}/blobs/{sha512(DATA)}", 200).body == DATA
 
 
-def test_an_upload_opened_on_one_host_goes_on_at_the_other(docker):
+def test_upload_opened_on_one_host_continues_on_the_other(docker):
     upload = Upload(docker("member"))
     elsewhere = f"/v2/demo{upload.location.removeprefix('/v2')}"
     answer = docker("member", BARE_HOST).patch(elsewhere, 202, body=DATA, headers=OCTETS)
@@ -273,7 +273,7 @@ def test_an_upload_opened_on_one_host_goes_on_at_the_other(docker):
 
 
 # ── The way there ────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_every_patch_says_where_the_upload_stands(member):
+def test_every_patch_returns_the_range_of_the_upload(member):
     upload = Upload(member)
     for part, standing in ((b"", "0-0"), (b"a", "0-0"), (b"bc", "0-2"), (b"", "0-2"), (b"d" * 7, "0-9")):
         answer = upload.patch(part)
@@ -325,7 +325,7 @@ MALFORMED_RANGES = {
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("ranges", [OUT_OF_ORDER, MALFORMED_RANGES], ids=["out of order", "malformed"])
-def test_chunk_out_of_order_is_416_and_the_upload_stays(member, subtests, method, ranges):
+def test_chunk_out_of_order_is_416_and_changes_nothing(member, subtests, method, ranges):
     upload = Upload(member)
     upload.patch(b"01234", "0-4")
     path = upload.location if method == "PATCH" else with_digest(upload.location, sha256(b"0123456789"))
@@ -350,7 +350,7 @@ def test_the_first_chunk_starts_at_zero(member):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_chunk_whose_length_contradicts_its_range_is_refused_and_the_upload_stays(member, subtests, method):
+def test_chunk_with_a_length_other_than_its_range_is_refused_and_changes_nothing(member, subtests, method):
     upload = Upload(member)
     upload.patch(b"01234", "0-4")
     path = upload.location if method == "PATCH" else with_digest(upload.location, sha256(b"0123456789"))
@@ -382,7 +382,7 @@ CUTS = {
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_body_that_breaks_off_leaves_the_upload_where_it_was(member, method, cut):
+def test_truncated_body_keeps_the_former_offset(member, method, cut):
     upload = Upload(member)
     upload.patch(b"01234")
     path = upload.location if method == "PATCH" else with_digest(upload.location, sha256(b"0123456789"))
@@ -395,7 +395,7 @@ def test_a_body_that_breaks_off_leaves_the_upload_where_it_was(member, method, c
 
 
 @pytest.mark.parametrize("cut", CUTS)
-def test_a_single_post_that_breaks_off_leaves_nothing(member, staged, cut):
+def test_truncated_single_post_leaves_nothing(member, staged, cut):
     """Nobody was told the upload's address, so nobody could go on with it."""
     answer = member.post(f"{UPLOADS}?digest={sha256(b'567')}", 400, **CUTS[cut]())
     assert answer.codes == ["SIZE_INVALID"]
@@ -447,7 +447,7 @@ def test_bytes_with_another_digest_are_discarded_and_the_right_push_works(
     assert member.get(f"{NAME}/blobs/{sha256(DATA)}", 200).body == DATA
 
 
-def test_the_upload_is_over_after_a_wrong_digest(member):
+def test_upload_ends_after_a_wrong_digest(member):
     upload = Upload(member)
     upload.put(sha256(b"something else"), DATA, expect=400)
     assert member.get(upload.location, 404).codes == ["BLOB_UPLOAD_UNKNOWN"]
@@ -462,7 +462,7 @@ def test_an_upload_is_not_finished_without_a_digest(member):
 
 # ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("body", [b"", DATA], ids=["empty", "whole body"])
-def test_finishing_again_after_a_lost_answer_is_the_same_success(member, body):
+def test_repeated_last_request_succeeds_after_a_lost_answer(member, body):
     upload = Upload(member)
     if not body:
         upload.patch(DATA)
@@ -474,7 +474,7 @@ def test_finishing_again_after_a_lost_answer_is_the_same_success(member, body):
     assert Blob.objects.count() == 1
 
 
-def test_a_finished_upload_is_no_upload_any_more(member):
+def test_finished_upload_is_unknown(member):
     upload = Upload(member)
     upload.put(sha256(DATA), DATA)
     for method in ("GET", "PATCH", "DELETE"):
@@ -496,7 +496,7 @@ def test_a_cancelled_upload_leaves_nothing(docker, staged):
     assert upload.put(sha256(DATA), DATA, expect=404).codes == ["BLOB_UPLOAD_UNKNOWN"]
 
 
-def test_an_upload_that_was_left_alone_too_long_is_over(member):
+def test_idle_upload_expires(member):
     upload = Upload(member)
     upload.patch(DATA)
     UploadSession.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
@@ -505,7 +505,7 @@ def test_an_upload_that_was_left_alone_too_long_is_over(member):
     assert upload.put(sha256(DATA), expect=404).codes == ["BLOB_UPLOAD_UNKNOWN"]
 
 
-def test_every_patch_gives_the_upload_another_day(member):
+def test_every_patch_extends_the_upload_by_a_day(member):
     upload = Upload(member)
     UploadSession.objects.update(expires_at=timezone.now() + timedelta(hours=1))
     upload.patch(b"a")
@@ -524,7 +524,7 @@ def test_the_same_blob_pushed_twice_is_one_blob(docker, storage_folder):
     assert blob.storage_key not in trashed
 
 
-def test_bytes_are_stored_under_the_id_of_their_upload_not_their_digest(member, storage_folder):
+def test_bytes_are_stored_under_their_upload_id_not_their_digest(member, storage_folder):
     identifier = Upload(member).put(sha256(DATA), DATA) and str(UploadSession.objects.get().pk)
     (file,) = storage_folder.glob("blobs/*/*")
     assert file.relative_to(storage_folder).parts == ("blobs", identifier[:2], identifier)
@@ -546,7 +546,7 @@ STRANGE_UPLOADS = {
 }
 
 
-def test_an_upload_is_reached_by_its_owner_under_its_name_only(docker, subtests):
+def test_upload_is_found_only_by_its_owner_under_its_name(docker, subtests):
     upload = Upload(docker("member"))
     upload.patch(b"01234")
     for strange, request in STRANGE_UPLOADS.items():
@@ -571,7 +571,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("person", REFUSED)
-def test_who_may_not_push_cannot_open_or_touch_an_upload(docker, subtests, staged, person):
+def test_user_without_push_cannot_open_or_change_an_upload(docker, subtests, staged, person):
     status, code = REFUSED[person]
     client = docker(person)
     for method, path in (
@@ -597,7 +597,7 @@ def test_a_repository_must_exist_before_a_push(docker):
 
 
 # ── Two at once ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_of_two_patches_at_once_one_is_refused(docker):
+def test_one_of_two_simultaneous_patches_is_refused(docker):
     """The second request is made while the first one's body is still coming."""
     upload, refused = Upload(docker("member")), []
 
@@ -611,7 +611,7 @@ def test_of_two_patches_at_once_one_is_refused(docker):
     upload.put(sha256(b"A" * 100))
 
 
-def test_an_upload_is_not_finished_while_bytes_are_coming(docker):
+def test_upload_is_not_finished_during_a_patch(docker):
     upload, refused = Upload(docker("member")), []
 
     def finish_too():
@@ -623,7 +623,7 @@ def test_an_upload_is_not_finished_while_bytes_are_coming(docker):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_an_upload_may_be_cancelled_while_bytes_are_coming(docker, staged, method):
+def test_upload_can_be_cancelled_during_a_patch(docker, staged, method):
     upload = Upload(docker("member"))
     path = upload.location if method == "PATCH" else with_digest(upload.location, sha256(b"A" * 100))
     body = SlowBody(b"A" * 100, lambda: docker("member").delete(upload.location, 204))
@@ -642,7 +642,7 @@ def test_a_blob_of_exactly_the_largest_size_is_accepted(member, settings, shape)
 @pytest.mark.parametrize(
     ("method", "chunked"), [("PATCH", False), ("PATCH", True), ("PUT", False), ("PUT", True), ("POST", False)]
 )
-def test_a_blob_that_is_too_large_is_refused_and_its_bytes_are_freed(member, settings, staged, method, chunked):
+def test_too_large_blob_is_refused_and_its_bytes_freed(member, settings, staged, method, chunked):
     settings.MAX_BLOB_SIZE = 3 * 512 * 1024
     data = b"x" * (2 * 1024 * 1024)
     body = {"stream": BytesIO(data)} if chunked else {"body": data}
@@ -656,7 +656,7 @@ def test_a_blob_that_is_too_large_is_refused_and_its_bytes_are_freed(member, set
 # ── Algorithms ───────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("hint", ["sha256", "sha512", ""])
 @pytest.mark.parametrize("digest", [sha256(DATA), sha512(DATA)], ids=["sha256", "sha512"])
-def test_the_algorithm_of_the_first_request_is_a_hint_and_no_promise(member, hint, digest):
+def test_algorithm_of_the_first_request_may_differ_from_the_digest(member, hint, digest):
     location = member.start(NAME, query=f"?digest-algorithm={hint}").headers["Location"]
     member.patch(location, 202, body=DATA, headers=OCTETS)
     member.put(with_digest(location, digest), 201)
@@ -669,7 +669,7 @@ def test_an_unknown_algorithm_is_refused(member, algorithm):
     assert not UploadSession.objects.exists()
 
 
-def test_two_algorithms_of_the_same_bytes_are_two_blobs(member):
+def test_same_bytes_under_two_algorithms_are_two_blobs(member):
     member.push_blob(NAME, DATA, digest=sha512(DATA))
     member.head(f"{NAME}/blobs/{sha256(DATA)}", 404)
     member.push_blob(NAME, DATA)
@@ -718,7 +718,7 @@ def sources(docker):
     return docker
 
 
-def test_a_blob_that_one_may_pull_elsewhere_is_mounted(sources, subtests):
+def test_pullable_blob_of_another_repository_is_mounted(sources, subtests):
     for person, host, target, source in (
         ("member", PROJECT_HOST, "web/a", "public/app"),
         ("member", PROJECT_HOST, "public/b", "web/app"),
@@ -740,7 +740,7 @@ def test_a_blob_that_one_may_pull_elsewhere_is_mounted(sources, subtests):
     assert not UploadSession.objects.open().exists()
 
 
-def test_a_mounted_blob_is_for_those_who_push_until_an_image_names_it(sources):
+def test_mounted_blob_is_visible_to_pushers_only_until_an_image_names_it(sources):
     sources("pusher").post(f"web/new/blobs/uploads/?mount={sha256(b'not in an image yet')}&from=web/app", 202)
     sources("member").post(f"web/new/blobs/uploads/?mount={sha256(b'not in an image yet')}&from=public/app", 201)
     blob = f"web/new/blobs/{sha256(b'not in an image yet')}"
@@ -797,7 +797,7 @@ def _without_the_id(answer: Answer) -> tuple[int, dict[str, str], bytes]:
     return answer.status, headers, answer.body
 
 
-def test_what_cannot_be_mounted_is_a_new_upload_and_tells_nothing(sources, subtests):
+def test_refused_mount_opens_an_upload_and_reveals_nothing(sources, subtests):
     for case, mount in NO_MOUNTS.items():
         client = sources(mount.person, mount.host)
         with subtests.test(case):
@@ -823,14 +823,14 @@ def test_a_key_without_a_token_mounts_only_what_its_holder_may_pull(sources):
     assert pusher.raw("POST", f"{path}public/app", headers=pusher.basic()).status == 201
 
 
-def test_what_is_in_the_trash_is_not_mounted(sources):
+def test_blob_in_the_trash_is_not_mounted(sources):
     member = sources("member")
     member.delete(f"public/app/manifests/{IMAGE.digest}", 202)
     BlobLease.objects.filter(repository__name="public").delete()
     member.post(f"web/new/blobs/uploads/?mount={sha256(LAYER)}&from=public/app", 202)
 
 
-def test_a_blob_whose_bytes_are_gone_is_not_mounted_so_that_it_is_pushed_again(sources, storage_folder):
+def test_blob_with_missing_bytes_is_not_mounted(sources, storage_folder):
     member = sources("member")
     (storage_folder / Blob.objects.get(digest=sha256(LAYER)).storage_key).unlink()
     location = member.post(f"web/new/blobs/uploads/?mount={sha256(LAYER)}&from=public/app", 202).headers["Location"]
@@ -840,7 +840,7 @@ def test_a_blob_whose_bytes_are_gone_is_not_mounted_so_that_it_is_pushed_again(s
 
 
 # ── Pushes that will be refused ──────────────────────────────────────────────────────────────────────────────────────
-def test_an_upload_into_a_new_image_of_a_full_repository_is_refused_before_its_bytes_come(member, staged):
+def test_upload_into_a_new_image_of_a_full_repository_is_refused_at_the_start(member, staged):
     member.push("web/app", "1.0")
     Project.objects.filter(name="demo").update(image_limit=1)
     for path, body in (("web/other/blobs/uploads/", b""), (f"web/other/blobs/uploads/?digest={sha256(DATA)}", DATA)):
@@ -857,20 +857,20 @@ def test_an_upload_into_a_new_image_of_a_full_repository_is_refused_before_its_b
     member.start("web/other")
 
 
-def test_a_deleted_image_takes_no_place(member, world):
+def test_deleted_image_does_not_count_for_the_quota(member, world):
     member.push("web/app", "1.0")
     Project.objects.filter(name="demo").update(image_limit=1)
     trash.delete_images(world.member.actor, world.repository("web"), ["app"])
     member.start("web/other")
 
 
-def test_an_upload_into_an_image_is_open_below_a_limit_that_was_lowered(member):
+def test_upload_into_an_existing_image_is_allowed_above_a_lowered_quota(member):
     member.push("web/app", "1.0")
     Project.objects.filter(name="demo").update(image_limit=0)
     member.start("web/app")
 
 
-def test_an_upload_into_an_expired_image_is_refused_before_its_bytes_come(member, staged):
+def test_upload_into_an_expired_image_is_refused_at_the_start(member, staged):
     member.push("web/app", "1.0")
     StoredImage.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     for path, body in ((UPLOADS, b""), (f"{UPLOADS}?digest={sha256(DATA)}", DATA)):
