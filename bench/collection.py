@@ -1,4 +1,4 @@
-"""``python -m bench.collection``: the collector at a million blobs and a hundred thousand files, while others go on.
+"""``python -m bench.collection``: the garbage collector with a million blobs and a hundred thousand files, under load.
 
 Fills a database of its own, and then, in turn: nothing but pushes and pulls, and the same beside ``collectgarbage``,
 which is stopped by Ctrl-C at the end of each round and goes on in the next, until everything is gone. Prints the
@@ -37,7 +37,7 @@ ROWS = 10_000
 
 
 def fill(server: LiveServer) -> list[Path]:
-    """Blobs that nothing refers to, each with a review that is due; some of them have bytes: their files."""
+    """Create unreferenced blobs with due reviews, some of them with bytes. Return the files."""
     os.environ |= {name: value for name, value in server.environment.items() if name.startswith("KCR_")}
     os.environ |= {"DJANGO_SETTINGS_MODULE": "registry.settings"}
     import django
@@ -72,7 +72,7 @@ def fill(server: LiveServer) -> list[Path]:
 
 
 class Visitors(threading.Thread):
-    """Push and pull without a pause. Returns the seconds that each took, by kind."""
+    """Push and pull without a pause. The result is the seconds of each request, by kind."""
 
     def __init__(self, server: LiveServer) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Visitors(threading.Thread):
 
 
 def visited(server: LiveServer, until: float, is_over: object = lambda: False) -> dict[str, list[float]]:
-    """Push and pull until that time, or until the block ends."""
+    """Push and pull until the given time, or until the block ends."""
     visitors = Visitors(server)
     visitors.start()
     while time.monotonic() < until and not is_over():  # type: ignore[operator]
@@ -148,7 +148,7 @@ class Collector:
 
 
 def left(files: list[Path]) -> tuple[int, int]:
-    """Return the numbers of due reviews and of files. Make ObjectTrash due at once, without its delay."""
+    """Make all ObjectTrash rows due. Return the numbers of due reviews and of files."""
     from django.db import connection
     from django.utils import timezone
 

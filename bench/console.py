@@ -1,4 +1,4 @@
-"""``python -m bench.console``: every page of a project that is at its quotas.
+"""``python -m bench.console``: measure every page of a project at its quotas.
 
 Fills a database of its own (1,000 repositories; one with 10,000 images; one image with 1,000 tags; 100,000 events; what
 a scan found in each of the 10,000 digests; 50 vulnerabilities that are accepted), asks each page in this process and
@@ -19,7 +19,7 @@ ROUNDS = 15
 
 
 def prepare() -> None:
-    """An installation in a temporary folder."""
+    """Prepare an installation in a temporary folder."""
     folder = tempfile.mkdtemp(prefix="kcr-bench-")
     os.environ |= {"KCR_DATA_DIR": folder, "DJANGO_SETTINGS_MODULE": "registry.settings", "PYTHONWARNINGS": "ignore"}
     import logging
@@ -34,7 +34,7 @@ def prepare() -> None:
 
 
 def fill() -> None:
-    """Everything at its limit."""
+    """Fill the installation up to its quotas."""
     from django.utils import timezone
 
     from registry.models import Event, Image, Manifest, ProjectDay, Repository, Tag, TagDay
@@ -96,7 +96,7 @@ def fill() -> None:
 
 
 def fill_scans() -> None:
-    """Every digest was scanned: 30 packages, 40 findings, half of which all of them have."""
+    """Give every digest a scan with 30 packages and 40 findings. Half of the findings are in every digest."""
     from django.utils import timezone
 
     from accounts.models import Project

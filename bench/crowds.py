@@ -1,4 +1,4 @@
-"""``python -m bench.crowds``: how fast one client is while a crowd at another address holds what it can get.
+"""``python -m bench.crowds``: the speed of one client while a crowd at another address uses all it can get.
 
 Prints, for the embedded default and behind nginx, and for each crowd of tests/support/crowds.py: the median and the
 longest of 20 requests of ``/v2/``, and the speed of a push and a pull of 64 MiB as a share of the speed without the

@@ -91,7 +91,7 @@ COSIGN = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 
 class Story:
-    """Acts, each at its moment: rows are written now, and ``at`` then sets their times."""
+    """Acts in the past: rows are written now, and ``at`` then sets their times."""
 
     def __init__(self) -> None:
         from django.utils import timezone
@@ -157,7 +157,7 @@ def prepare() -> None:
 
 
 def make_people(story: Story) -> dict[str, Persona]:
-    """The company, its projects and repositories; everyone with a key."""
+    """Create the company, its projects and repositories, and users with a key each."""
     from accounts import organizations
     from accounts.models import OrganizationRole, ProjectRole, RepositoryRole
     from registry import members, projects, repositories
@@ -192,7 +192,7 @@ def make_people(story: Story) -> dict[str, Persona]:
 
 
 def build(story: Story, distribution: str, name: str, number: int, platforms: int) -> Pushable:
-    """A build: a base layer that changes every month, and a layer of its own; with provenance if for two platforms."""
+    """Build an image: a base layer that changes every month and a layer of its own. Two platforms get provenance."""
     from tests.support.images import Image as Pushed
     from tests.support.images import Index, Layer, canonical_json, random_bytes
 
@@ -230,7 +230,7 @@ def build(story: Story, distribution: str, name: str, number: int, platforms: in
 
 
 def scan(story: Story, manifest: Manifest, distribution: str, days_ago: float) -> Scan | None:
-    """What a scan on that day finds; None for what has no platform."""
+    """Return the findings of a scan on that day, None for a manifest without a platform."""
     from registry.models import Severity
     from tests.support.factories import found, scanned
 
@@ -245,7 +245,7 @@ def scan(story: Story, manifest: Manifest, distribution: str, days_ago: float) -
 
 
 def push(story: Story, docker: DockerClient, image: tuple[Any, ...], days_ago: float) -> None:
-    """One build: its version, ``latest``, ``nightly`` at times, a signature of every second release; then its scan."""
+    """Push one build as its version, ``latest`` and at times ``nightly``, sign every second release, and scan it."""
     from registry.models import Manifest
     from tests.support.images import Blob
     from tests.support.images import Image as Pushed
@@ -288,7 +288,7 @@ def promote(story: Story, person: Persona, path: str, days_ago: float) -> None:
 
 
 def clear_up(story: Story, person: Persona, path: str, days_ago: float) -> None:
-    """Delete the oldest release that is left."""
+    """Delete the oldest remaining release."""
     from registry import trash
     from registry.models import Image
     from registry.oci.names import ImageName
@@ -301,7 +301,7 @@ def clear_up(story: Story, person: Persona, path: str, days_ago: float) -> None:
 
 
 def count_pulls(story: Story) -> None:
-    """Pulls of tags, more on working days, and the project's totals."""
+    """Count pulls of tags, more on working days, and the totals of the project."""
     from collections import Counter
 
     from registry.models import Image, ProjectDay, Tag, TagDay
@@ -333,7 +333,7 @@ def count_pulls(story: Story) -> None:
 
 
 def count_severities() -> None:
-    """The totals of each day, which grow with what becomes known."""
+    """Write the totals of each day, which grow with each known vulnerability."""
     from django.utils import timezone
 
     from registry.models import Manifest
@@ -359,7 +359,7 @@ def count_severities() -> None:
 
 
 def settle(story: Story, people: dict[str, Persona], days_ago: int) -> None:
-    """What people set up once, each on its day: an acceptance, a cleanup policy, a description."""
+    """Create an acceptance, a cleanup policy and a description, each on its day."""
     from registry import images, repositories
     from registry.cleanup import policies
     from registry.models import Image
@@ -377,7 +377,7 @@ def settle(story: Story, people: dict[str, Persona], days_ago: int) -> None:
 
 
 def notify(story: Story) -> None:
-    """Mails about scans, and a vulnerability database of this morning."""
+    """Create mails about scans, and a vulnerability database of this morning."""
     from registry import repositories
     from scanning.models import DatabaseRefresh
     from tests.support.factories import subscribe
@@ -387,7 +387,7 @@ def notify(story: Story) -> None:
 
 
 def charts(story: Story, docker: DockerClient, days_ago: float, number: int) -> None:
-    """A Helm chart, as ``helm push`` pushes it."""
+    """Push a Helm chart as ``helm push`` does."""
     from tests.support.images import Blob
     from tests.support.images import Image as Pushed
 

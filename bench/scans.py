@@ -1,4 +1,4 @@
-"""``python -m bench.scans``: the daily round over 1,000 digests of which nothing has changed but the database's date.
+"""``python -m bench.scans``: the daily round over 1,000 unchanged digests with a newer vulnerability database.
 
 Fills an installation of its own, scans each digest once, takes the stored layers away, and scans all of them again,
 one at a time and two at once: prints wall time for each digest, with its spread. Environment: ``BENCH_DIGESTS``.
@@ -36,7 +36,7 @@ def prepare() -> Path:
 
 
 def fill(folder: Path) -> None:
-    """One image with all kinds of packages, and as many digests that hold the same."""
+    """Push one image with all kinds of packages under the given number of digests."""
     from registry.models import Manifest, Tag
     from scanning import scans
     from scanning.models import Component, Sbom, Scan
@@ -75,7 +75,7 @@ def fill(folder: Path) -> None:
 
 
 def load(folder: Path, days: int) -> None:
-    """The same facts in a database of another day."""
+    """Load a database with the same facts and another date."""
     from scanning.trivy import database
     from tests.support import vulnerability_db
 
@@ -85,7 +85,7 @@ def load(folder: Path, days: int) -> None:
 
 
 def work(at_once: int) -> list[float]:
-    """Run whatever is due; the seconds that each scan took."""
+    """Run all due scans. Return the seconds of each."""
     from django.db import connection
 
     from scanning import scans
@@ -112,7 +112,7 @@ def main() -> None:
     from scanning import scans
     from scanning.models import Finding, Report
 
-    (folder / "storage").rename(folder / "storage, taken away")  # a layer that is read would fail its scan
+    (folder / "storage").rename(folder / "storage, taken away")  # a scan that reads a layer now fails
     findings = Finding.objects.count()
     evening = timezone.now().replace(hour=23, minute=59)
     for round_, at_once in enumerate((1, 2, 1, 2), 1):

@@ -1,6 +1,6 @@
 """``python -m bench.secrecy``: does the time of an answer tell whether a private repository exists?
 
-A stranger asks for what is there and for what is not, in turn, by every route. Prints the median of each, and the
+A stranger requests a private and a missing repository in turn, on every route. Prints the median of each, and the
 difference: it should be far below 5 ms, and have either sign. ``BENCH_TRIES`` (200) is the number of tries each.
 """
 
@@ -32,7 +32,7 @@ ROUTES = {
 
 
 def _milliseconds(server: LiveServer, headers: dict[str, str], method: str, path: str) -> tuple[float, int]:
-    """How long one answer took, to its last byte, and its status."""
+    """Return the milliseconds until the last byte of an answer, and its status."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     try:
         connection.connect()
@@ -46,7 +46,7 @@ def _milliseconds(server: LiveServer, headers: dict[str, str], method: str, path
 
 
 def _compare(server: LiveServer, headers: dict[str, str], method: str, path: str) -> str:
-    """The medians of both repositories, asked in turn so that other load on the machine falls on both."""
+    """Return the medians of both repositories, requested in turn so that other load on the machine affects both."""
     times: dict[str, list[float]] = {"web": [], "none": []}
     statuses: dict[str, set[int]] = {"web": set(), "none": set()}
     for number in range(2 * TRIES):
@@ -62,7 +62,7 @@ def _compare(server: LiveServer, headers: dict[str, str], method: str, path: str
 
 
 def _ways(server: LiveServer, stranger: AccessKey) -> dict[str, dict[str, str]]:
-    """How a stranger may ask: with a key, with a token, with nothing."""
+    """Return the headers of a stranger with a key, with a token and without credentials."""
     host = {"Host": server.host}
     challenge = {"realm": f"{server.url}/token", "service": server.host, "scope": "repository:demo/web/app:pull"}
     client = server.client(stranger)
