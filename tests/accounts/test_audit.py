@@ -1,4 +1,4 @@
-"""The audit log: who reads what, and what strangers can write to it."""
+"""The audit log of organizations: its readers, and the rows that anonymous clients can add."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_people_roles_and_keys_leave_a_trace(acme, world):
 
 
 def test_owner_reads_no_events_from_before_a_person_joined_or_from_other_organizations(acme, other, world):
-    """A person of two organizations: their keys and roles there are not the business of the owners here."""
+    """The person belongs to two organizations. Owners of one do not read about keys and roles in the other."""
     user = world.outsider.user
     audit.record(Actor(label=user.email), audit.Action.SIGN_IN, person=user)
     assert log(acme) == []
@@ -160,7 +160,7 @@ def mailing(monkeypatch, django_capture_on_commit_callbacks):
 
 
 def test_other_owners_are_told_of_a_new_owner(acme, world, mailing, mailoutbox):
-    """The acting owner is told as well: another person may have used their session."""
+    """The acting owner gets a mail too: another person may have used their session."""
     with mailing():
         organizations.add_user(acme, "second@acme.test", role=OrganizationRole.OWNER, by=BY)
     assert [letter.to for letter in mailoutbox] == [["owner@acme.test"]]
@@ -173,7 +173,7 @@ def test_other_owners_are_told_of_a_new_owner(acme, world, mailing, mailoutbox):
     assert len(mailoutbox) == 3
 
 
-# ── Kept ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Retention ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_events_are_kept_as_long_as_the_history(acme, settings):
     fail("owner@acme.test")
     AuditEvent.objects.update(at=timezone.now() - timedelta(days=40))

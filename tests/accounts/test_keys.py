@@ -1,4 +1,4 @@
-"""Access keys: made, recognised, used, ended."""
+"""Access keys: creation, authentication, limits, last use and revocation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def authenticate(identifier: str, secret: str, address: str = "10.0.0.9") -> Acc
     return keys.authenticate(identifier, secret, address=address, client="test/1")
 
 
-# ── Made ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Creation ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_key_has_a_recognisable_name_and_secret(world):
     new = keys.create(world.stranger.user, "laptop")
     assert new.key.identifier.startswith("KCRK")
@@ -82,7 +82,7 @@ def test_key_identifiers_are_unique(world):
         AccessKey.objects.create(user=world.viewer.user, identifier=first.identifier, secret_hash="0" * 64)
 
 
-# ── Used ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Authentication ───────────────────────────────────────────────────────────────────────────────────────────────────
 def test_authenticating_a_key_costs_one_query(world, django_assert_num_queries):
     with django_assert_num_queries(1):
         key = authenticate(world.member.key.identifier, world.member.secret)
@@ -122,7 +122,7 @@ def test_holder_of_an_ended_key_is_told_why_it_ended(world, state):
 
 
 def test_use_of_an_ended_key_does_not_lock_out_its_address(world):
-    """A CI job with a revoked key tries all night; its colleagues at the same address go on."""
+    """A CI job with a revoked key retries all night. Others at its address must not be blocked."""
     keys.revoke(world.member.key)
     for _ in range(12):
         with pytest.raises(guesses.WrongCredentials):
@@ -150,7 +150,7 @@ def test_revoking_one_key_leaves_the_others(world):
     assert authenticate(other.key.identifier, other.secret).pk == other.key.pk
 
 
-# ── Limits, as docker meets them ─────────────────────────────────────────────────────────────────────────────────────
+# ── Limits in the registry API ───────────────────────────────────────────────────────────────────────────────────────
 def test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason(world, docker):
     image = docker("owner").push("web/app", "1.0")
     client = DockerClient(make_key(world.owner.user, "ci", pull_only=True))
@@ -183,7 +183,7 @@ def test_key_limited_to_a_project_gives_no_role_in_another_project(world, docker
     client.push("lab/secret/app", "2.0")
     for method, path in (("GET", "tags/list"), ("POST", "blobs/uploads/"), ("DELETE", "manifests/1.0")):
         assert client.request(method, f"demo/web/app/{path}", 404).codes == ["NAME_UNKNOWN"]
-    client.get("demo/public/app/tags/list", 200)  # as anybody
+    client.get("demo/public/app/tags/list", 200)  # the role of everyone
     client.post("demo/public/app/blobs/uploads/", 403)
     assert client.get("_catalog", 200).json()["repositories"] == ["demo/public/app", "lab/secret/app"]
 
@@ -301,7 +301,7 @@ def test_unknown_and_known_keys_are_refused_in_the_same_words(world):
 
 
 def test_failure_is_stored_without_the_typed_text(world):
-    """People type their password into the field for the name."""
+    """Some users type their password into the name field."""
     with pytest.raises(guesses.WrongCredentials):
         authenticate("my very own password", "wrong")
     failure = SignInFailure.objects.get()
@@ -334,7 +334,7 @@ def test_block_ends_when_the_tenth_latest_failure_expires(world):
 
 
 def test_right_secret_is_accepted_despite_failures_of_its_network_and_account(world):
-    """A CI job repeats a key that was deleted: all others behind its address go on."""
+    """A CI job retries a deleted key. Other clients behind its address must not be blocked."""
     stale = (*[("KCRKAAAAAAAAAAAAAAAA", "stale")] * 8, *[(world.member.key.identifier, "stale")] * 12)
     said = []
     for identifier, secret in stale:
@@ -356,7 +356,7 @@ def test_a_right_secret_costs_one_query_in_a_network_with_many_failures(world, d
 
 @pytest.mark.parametrize("identifier", ["", "KCRKAAAAAAAAAAAAAAAA", "member@acme.test"])
 def test_empty_secret_is_not_counted_as_a_guess(world, identifier):
-    """A script whose variable has no value."""
+    """This is a script whose variable is empty."""
     for _ in range(12):
         with pytest.raises(guesses.WrongCredentials, match="the secret is empty"):
             authenticate(identifier, "")

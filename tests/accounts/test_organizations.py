@@ -1,4 +1,4 @@
-"""Organizations, projects and people: made once, safe to repeat, refused in words."""
+"""Organizations, projects and users: repeatable creation, and refusals with a reason."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_adding_a_member_again_changes_no_role(world):
 
 
 def test_one_person_may_belong_to_two_organizations(world):
-    """What they may do in the one says nothing about the other."""
+    """A role in one organization gives no permission in the other."""
     other = Organization.objects.get(name="other")
     user, created = organizations.add_user(other, "stranger@acme.test", role=OrganizationRole.OWNER)
     assert not created

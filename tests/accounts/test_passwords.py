@@ -1,4 +1,4 @@
-"""Passwords of the console: who may try one, how often, how many at once."""
+"""Console passwords: limits of attempts by network, account and browser, and of simultaneous checks."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_console_password_opens_the_console(with_password):
         ("member@acme.test", PASSWORD + "x"),
         ("member@acme.test", ""),
         ("nobody@acme.test", PASSWORD),
-        ("viewer@acme.test", ""),  # has no password at all
+        ("viewer@acme.test", ""),  # has no password
         ("viewer@acme.test", "!"),
         ("", ""),
         ("x" * 1_000 + "@acme.test", PASSWORD),
@@ -108,7 +108,7 @@ def test_wrong_passwords_at_the_registry_count_for_the_network(with_password):
 
 
 def test_right_console_password_at_the_registry_is_not_counted_as_a_guess(with_password):
-    """A CI job logs in with it all night: its people still sign in from there."""
+    """A CI job uses the password all night. Users can still sign in from its network."""
     for _ in range(12):
         with pytest.raises(guesses.WrongCredentials, match="console password is not accepted"):
             authenticate(with_password.email, PASSWORD)
@@ -188,7 +188,7 @@ def test_an_unknown_account_is_slowed_in_the_same_way(world):
 
 
 def test_guesses_at_the_registry_count_for_the_account(with_password):
-    """docker login with an e-mail address and a password looks at the password, to tell that a key is needed."""
+    """docker login with an e-mail address checks the password, to answer that a key is needed."""
     for number in range(10):
         with pytest.raises(guesses.WrongCredentials, match="unknown access key"):
             authenticate(with_password.email, "wrong", f"10.1.0.{number}")
@@ -249,7 +249,7 @@ def fail_from(address: str, times: int = 10) -> None:
 
 
 def test_account_may_sign_in_from_a_network_of_a_recent_sign_in(with_password):
-    """Colleagues behind the same address typed ten wrong passwords."""
+    """Other users behind the address typed ten wrong passwords."""
     sign_in_from(with_password, "10.0.0.9")
     sign_in_from(with_password, "2001:db8:1:1::7")
     for address, expected in (
@@ -311,9 +311,9 @@ def test_a_right_password_leaves_no_failure(with_password):
     assert not SignInFailure.objects.exists()
 
 
-# ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Simultaneous attempts ────────────────────────────────────────────────────────────────────────────────────────────
 def test_burst_of_attempts_checks_no_more_passwords_than_the_limit(with_password, monkeypatch):
-    """Each attempt begins while all before it are still looked at."""
+    """Each attempt begins while all earlier ones are still being checked."""
     looked_at, said = [], []
 
     def look(email: str, *given: object, **more: object) -> bool:
@@ -330,7 +330,7 @@ def test_burst_of_attempts_checks_no_more_passwords_than_the_limit(with_password
 
 
 def test_simultaneous_attempts_do_not_exceed_the_limit(with_password, monkeypatch):
-    """Ten others have counted and not yet written when this one counts."""
+    """Ten other attempts have counted and not yet written when this one counts."""
     count = guesses._count
 
     def count_after_others(account: str, address: str | None, of_key: bool) -> SignInFailure:
@@ -362,7 +362,7 @@ def test_unknown_browsers_leave_a_place_to_known_browsers(with_password, world, 
 
 
 def test_every_password_check_takes_a_place(with_password, hurried):
-    """Each takes 100 MB for a moment."""
+    """Each check takes 100 MB for a moment."""
     places, email = passwords._places, with_password.email
     known = passwords.remember(with_password, "")
     with places.take("a", is_stranger=False), places.take("b", is_stranger=False), places.take("c", is_stranger=False):
@@ -408,7 +408,7 @@ def test_waiting_attempt_gets_the_freed_place(with_password, monkeypatch):
 
 
 def test_only_one_module_checks_passwords():
-    """And only it, and the manager that makes users for commands, sets them."""
+    """Only that module and the user manager set passwords."""
     found = set()
     for folder in ("accounts", "console", "registry", "scanning"):
         for path in (SOURCE / folder).rglob("*.py"):

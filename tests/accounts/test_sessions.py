@@ -1,4 +1,4 @@
-"""Sessions in the database: what is stored opens nothing, and an upgrade ends no session."""
+"""Sessions in the database: only hashes of keys are stored, and an upgrade keeps the sessions."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def test_the_store_finds_and_deletes_by_the_key_of_the_cookie(db):
 
 
 def test_an_upgrade_ends_no_session(signed_in):
-    """The keys of before are hashed where they are."""
+    """The migration hashes the existing keys in place."""
     cookie = signed_in.cookies[settings.SESSION_COOKIE_NAME].value
-    ConsoleSession.objects.update(session_key=cookie)  # as the former version stored it
+    ConsoleSession.objects.update(session_key=cookie)  # as the former version stored the session
     assert browser(cookie).get("/profile").status_code == 302
     names = [found.name for found in pkgutil.iter_modules(migrations.__path__, "accounts.migrations.")]
     (migration,) = (found for found in map(importlib.import_module, names) if hasattr(found, "hash_keys"))

@@ -1,4 +1,4 @@
-"""Tokens and the keys that sign them. What a token opens, and forged ones: tests/registry/v2/test_token.py."""
+"""Tokens and signing keys. Permissions of tokens and forged tokens: tests/registry/v2/test_token.py."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ GRANTS = [
 
 @pytest.fixture
 def signing(db) -> None:
-    """One signing key, and no other."""
+    """One signing key exists."""
     SigningKey.objects.all().delete()
     tokens.forget_keys()
     tokens.rotate_signing_key()
 
 
 def new_process() -> None:
-    """Another process knows nothing yet but what is in the database."""
+    """Clear the cached keys, as in a new process."""
     tokens.forget_keys()
 
 
-# ── What a token says ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Claims ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_token_carries_the_issued_claims(signing):
     actor = Actor(
         user_id=3, key_id=4, key_expires_at=5.5, label="mina@acme.test", pull_only=True, project_id=6, is_system=False
@@ -164,7 +164,7 @@ def test_rotation_signs_with_a_new_key_and_honours_the_old_one(signing):
 
 
 def test_process_reads_a_key_created_by_another_process(signing):
-    """A token of the new key comes to a process that has only read the old one."""
+    """A process that has read only the old key gets a token of the new key."""
     tokens.issue(ANONYMOUS, SERVICE, [])
     known = tokens._keys
     tokens._keys = type(known)()  # the other process

@@ -1,1 +1,1 @@
-"""KCR as real clients see it: docker, containerd, podman, buildah and skopeo against a real server."""
+"""Tests with real clients: docker, containerd, podman, buildah and skopeo against a real server."""

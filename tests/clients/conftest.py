@@ -15,7 +15,7 @@ from tests.support.server import People, Server
 
 @pytest.fixture(scope="session", autouse=True)
 def stopping_cleans_up() -> None:
-    """SIGTERM ends the run as Ctrl-C does, so that no daemon and no mount stays behind."""
+    """End the run on SIGTERM as on Ctrl-C, so that no daemon and no mount remains."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -23,7 +23,7 @@ def stopping_cleans_up() -> None:
 def registry_server() -> Iterator[Server]:
     """A running KCR without people; see ``people``.
 
-    It runs as it comes, on SQLite; with ``KCR_TEST_DATABASE=postgresql`` on PostgreSQL and Redis.
+    It uses SQLite, or PostgreSQL and Redis with ``KCR_TEST_DATABASE=postgresql``.
     """
     with contextlib.ExitStack() as parts:
         settings = {}
@@ -41,7 +41,7 @@ def people(registry_server: Server) -> People:
 
 @pytest.fixture(scope="session")
 def project_host(registry_server: Server) -> str:
-    """The host of the project ``demo``, where this machine finds it."""
+    """The host of the project ``demo``, under a name that this machine resolves."""
     host = registry_server.project_host()
     name = host.partition(":")[0]
     try:
@@ -60,14 +60,14 @@ def docker() -> Iterator[DockerDaemon]:
 
 @pytest.fixture(scope="session")
 def other_docker() -> Iterator[DockerDaemon]:
-    """Another machine with Docker, which has none of the first one's images."""
+    """Another machine with Docker, without the images of the first one."""
     with DockerDaemon("other-docker") as daemon:
         yield daemon
 
 
 @pytest.fixture
 def home() -> Iterator[ContainersHome]:
-    """A machine with podman, buildah and skopeo, on which nobody has done anything yet."""
+    """A fresh machine with podman, buildah and skopeo."""
     with ContainersHome("home") as made:
         yield made
 
@@ -81,7 +81,7 @@ def other_home() -> Iterator[ContainersHome]:
 
 @pytest.fixture
 def image(request: pytest.FixtureRequest) -> Image:
-    """A small image that no other test has."""
+    """A small image that no other test uses."""
     return Image.random(request.node.nodeid)
 
 

@@ -1,4 +1,4 @@
-"""Buildah: an image built from nothing reaches another machine."""
+"""Buildah: build, push and pull on another machine."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ def log_in(home: ContainersHome, key: AccessKey, host: str) -> None:
 
 
 def build(home: ContainersHome, base: str, content: str) -> str:
-    """Put a file on top of an image, or on nothing (``scratch``); the ID of the new image."""
+    """Add a file to an image or to ``scratch``. Return the ID of the new image."""
     file = home.folder / "greeting"
     file.write_text(content)
     container = home.buildah("from", "--tls-verify=false", base).output.strip()
@@ -29,7 +29,7 @@ def build(home: ContainersHome, base: str, content: str) -> str:
 
 
 def read(home: ContainersHome, reference: str, path: str) -> str:
-    """The content of a file in an image that is on the machine."""
+    """Return the content of a file in a local image."""
     container = home.buildah("from", "--pull-never", reference).output.strip()
     root = Path(home.buildah("mount", container).output.strip())
     content = (root / path).read_text()

@@ -1,4 +1,4 @@
-"""Docker, and the containerd inside it: two machines, one registry."""
+"""Docker and its containerd: two machines, one registry."""
 
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ pytestmark = pytest.mark.real
 
 
 def pushed_digest(result: Result) -> str:
-    """The digest that ``docker push`` reported."""
+    """Return the digest that ``docker push`` reported."""
     found = re.search(r"digest: (sha256:[0-9a-f]{64}) size: \d+", result.output)
     assert found, result
     return found[1]
 
 
 def load(client: DockerCommand, image: Image) -> str:
-    """Give a machine an image that it did not pull; the image's ID."""
+    """Load an image into the daemon. Return the ID of the image."""
     archive = image.write_docker_archive(client.configuration / "image.tar", "loaded:latest")
     client("load", "--input", str(archive))
     archive.unlink()
@@ -29,7 +29,7 @@ def load(client: DockerCommand, image: Image) -> str:
 
 
 def logged_in(daemon: DockerDaemon, key: AccessKey, host: str) -> DockerCommand:
-    """The ``docker`` command of the key's owner, logged in."""
+    """Return the ``docker`` command of the owner of the key, logged in."""
     client = daemon.client(key.id)
     client.login(host, key.id, key.secret)
     return client

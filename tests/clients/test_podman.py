@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def partial_home() -> Iterator[ContainersHome]:
-    """A machine whose podman fetches only the files that it lacks."""
+    """A machine whose podman fetches only missing files."""
     with PartialPullsHome("partial-home") as made:
         yield made
 
@@ -27,7 +27,7 @@ def log_in(home: ContainersHome, key: AccessKey, host: str) -> None:
 
 
 def load(home: ContainersHome, image: Image) -> str:
-    """Give a machine an image that it did not pull; the image's ID."""
+    """Load an image into podman. Return the ID of the image."""
     name = f"localhost/loaded:{image.config.digest[-12:]}"
     archive = image.write_docker_archive(home.folder / "image.tar", name)
     home.podman("load", "--input", str(archive))
@@ -35,7 +35,7 @@ def load(home: ContainersHome, image: Image) -> str:
 
 
 def push(home: ContainersHome, image: Image, reference: str, *more: str, succeeds: bool = True) -> Result:
-    """Push an image that was not pulled."""
+    """Push a loaded image."""
     return home.podman("push", "--tls-verify=false", *more, load(home, image), reference, succeeds=succeeds)
 
 
@@ -45,19 +45,19 @@ def pull(home: ContainersHome, reference: str, *more: str, succeeds: bool = True
 
 
 def known(home: ContainersHome, reference: str) -> dict[str, Any]:
-    """What podman knows about an image."""
+    """Return the output of ``podman image inspect``."""
     found: dict[str, Any] = home.podman("image", "inspect", reference).json()[0]
     return found
 
 
 def raw_manifest(server: Server, key: AccessKey, name: str, tag: str) -> dict[str, Any]:
-    """The manifest behind a tag."""
+    """Return the manifest of a tag."""
     document: dict[str, Any] = server.client(key).manifest(name, tag).json()
     return document
 
 
 def files(home: ContainersHome, reference: str) -> dict[str, str]:
-    """The digests of all files of an image by their path."""
+    """Return the digests of all files of an image by their path."""
     root = Path(home.podman("image", "mount", reference).output.strip())
     found = {str(path.relative_to(root)): sha256(path.read_bytes()) for path in root.rglob("*") if path.is_file()}
     home.podman("image", "unmount", reference)

@@ -1,4 +1,4 @@
-"""A repository that is deleted in the console and recovered there is the same to docker, to the last byte."""
+"""A repository deleted and recovered in the console: clients see the same bytes as before."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HISTORY = "/projects/demo/repositories/many/-/audit-log.csv"
 
 @dataclass
 class Seen:
-    """All that clients see of an image: tags, digests with their bytes and types, layers, referrers."""
+    """Everything that clients read of an image: tags, digests with their bytes and types, layers, referrers."""
 
     tags: list[str]
     named: dict[str, str]
@@ -37,7 +37,7 @@ class Seen:
 
 
 class Repository:
-    """The repository ``many`` of the project ``demo``, as its member's program sees it."""
+    """The repository ``many`` of the project ``demo``, as a client of a member sees it."""
 
     def __init__(self, server: Server, client: RegistryClient) -> None:
         self.server, self.client = server, client
@@ -45,7 +45,7 @@ class Repository:
         self.digests: dict[str, list[str]] = {}
 
     def fill(self) -> None:
-        """Images that share a layer; tags of which some were moved; an index, a signature and a digest without a tag."""
+        """Push images that share a layer, moved tags, an index, a signature and an untagged digest."""
         for number in range(IMAGES):
             name = f"demo/many/team/image-{number}"
             old, new = (Image.of(SHARED, *Image.random(f"{number} {age}", layers=1).layers) for age in ("old", "new"))
@@ -78,7 +78,7 @@ class Repository:
 def test_repository_recovered_in_the_console_is_identical_for_clients(
     docker: DockerDaemon, other_docker: DockerDaemon, registry_server: Server, people: People
 ) -> None:
-    """``KCR_TEST_RECOVERED_IMAGES=500`` makes it five hundred images."""
+    """``KCR_TEST_RECOVERED_IMAGES`` sets the number of images."""
     host, visitor = registry_server.host, registry_server.visitor("mina@acme.test", "--project", "demo:member")
     member = docker.client(people.member.id)
     member.login(host, people.member.id, people.member.secret)

@@ -1,4 +1,4 @@
-"""Skopeo: what goes in comes out byte for byte, in every form that an image can have."""
+"""Skopeo: images, indexes and artifacts are copied unchanged in both directions."""
 
 import json
 import re
@@ -15,7 +15,7 @@ KINDS = ("image", "zstd", "uncompressed", "index", "artifact")
 
 
 def make(kind: str) -> Pushable:
-    """One of the things that a registry keeps."""
+    """Make an image, an index or an artifact."""
     made: dict[str, Pushable] = {
         "image": Image.random("plain", layers=3, layer_size=300_000),
         "zstd": Image.random("zstd", compression="zstd", layer_size=300_000),
@@ -27,12 +27,12 @@ def make(kind: str) -> Pushable:
 
 
 def everything(thing: Pushable) -> dict[str, bytes]:
-    """All bytes of a thing by digest, manifests included."""
+    """Return all blobs and manifests by digest."""
     return {part.digest: part for part in thing.parts}
 
 
 def push(home: ContainersHome, thing: Pushable, reference: str, *more: str) -> Result:
-    """Push a thing as it is; ``more`` are options of ``skopeo copy``."""
+    """Push without conversion. ``more`` are options of ``skopeo copy``."""
     layout = home.folder / f"layout-{thing.manifest.digest.removeprefix('sha256:')}"
     if not layout.exists():
         write_layout(layout, {"made": thing})
@@ -41,7 +41,7 @@ def push(home: ContainersHome, thing: Pushable, reference: str, *more: str) -> R
 
 
 def pull(home: ContainersHome, reference: str, folder: str = "pulled") -> Path:
-    """Pull a thing as it is; the folder of its layout."""
+    """Pull without conversion. Return the folder of the layout."""
     target = home.folder / folder
     options = ("copy", "--all", "--preserve-digests", "--src-tls-verify=false")
     home.skopeo(*options, f"docker://{reference}", f"oci:{target}:pulled")
@@ -250,7 +250,7 @@ def test_push_without_permission_is_refused_with_the_reason(
 def test_push_to_an_unsupported_name_is_refused_with_the_expected_form(
     home: ContainersHome, registry_server: Server, people: People, image: Image, name: str
 ) -> None:
-    """skopeo asks with HEAD whether the image is there, whose answer has no reason, and goes on after a 404 only."""
+    """skopeo first sends HEAD, whose answer has no reason, and continues only after a 404."""
     log_in(home, people.member, registry_server.host)
     layout = write_layout(home.folder / "layout", {"made": image})
     target = f"docker://{registry_server.host}/{name}:1"
@@ -314,7 +314,7 @@ def test_referrer_of_an_image_is_listed_under_its_digest(
         for kind in ("signature", "inventory")
     }
 
-    first = client.push(name, reports["signature"])  # a report may come before the image
+    first = client.push(name, reports["signature"])  # a referrer may be pushed before its subject
     log_in(home, people.pusher, registry_server.host)
     push(home, image, f"{registry_server.host}/{name}:1")
     client.push(name, reports["inventory"])
