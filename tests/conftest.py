@@ -1,4 +1,4 @@
-"""What tests share: a database of this process, an empty storage for each test, the world of personas."""
+"""Shared fixtures: a database for this process, an empty storage for each test, the world of personas."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# How long anything takes on this machine is no test's business.
+# No test depends on the speed of the machine.
 hypothesis.settings.register_profile(
     "kcr",
     deadline=None,
@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("kcr")
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """SQLite in a file, as in production: databases in memory know neither WAL nor other processes."""
+    """Use SQLite in a file, as in production: in-memory databases have no WAL and no other processes."""
     from django.conf import settings
 
     database = settings.DATABASES["default"]
@@ -46,7 +46,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(autouse=True, scope="session")
 def columns_have_a_length() -> Iterator[None]:
-    """SQLite stores a text of any length, PostgreSQL refuses what is longer than the column: refused in both."""
+    """Refuse texts longer than their column on SQLite too, as PostgreSQL does."""
     from django.db.models import CharField
 
     def prepared(field: CharField, value: object, connection: object) -> object:
@@ -63,7 +63,7 @@ def columns_have_a_length() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def memory_of_the_process() -> None:
-    """What this process remembers between requests is forgotten before each test."""
+    """Clear the caches of this process before each test."""
     tokens.forget_keys()
     keys.last_used.clear()
     counter.clear()
@@ -72,7 +72,7 @@ def memory_of_the_process() -> None:
 
 @pytest.fixture(autouse=True)
 def storage_folder(settings: object, tmp_path: Path) -> Path:
-    """Each test stores blobs in a folder of its own."""
+    """Give each test its own folder for blobs."""
     folder = tmp_path / "storage"
     settings.STORAGES = settings.STORAGES | {  # type: ignore[attr-defined]
         "blobs": {
@@ -86,7 +86,7 @@ def storage_folder(settings: object, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def made_world(django_db_setup: None, django_db_blocker: object) -> World:
-    """The world, made once: each test's changes to it are rolled back."""
+    """Create the world once. Changes of each test are rolled back."""
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         return make_world()
 
@@ -100,7 +100,7 @@ def world(made_world: World, db: None) -> World:
 
 @pytest.fixture
 def docker(world: World) -> Callable[..., DockerClient]:
-    """``docker("viewer")``: that person's client; ``docker(None)``: one without login."""
+    """``docker("viewer")`` is the client of that persona, ``docker(None)`` an anonymous client."""
 
     def make(name: str | None, host: str = PROJECT_HOST) -> DockerClient:
         return DockerClient(world.people[name] if name else None, host)

@@ -1,4 +1,4 @@
-"""What tests of the console share: browsers without a browser, and an image to look at."""
+"""Shared fixtures of the console's tests: signed-in test clients and pushed images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def console(world: World) -> Callable[..., Client]:
-    """``console("member")``: that person's signed-in browser; ``console(None)``: somebody's."""
+    """``console("member")`` is the signed-in test client of that persona, ``console(None)`` an anonymous one."""
 
     def make(name: str | None = None, **options: object) -> Client:
         client = Client(SERVER_NAME="localhost", SERVER_PORT="8080", **options)
@@ -34,7 +34,7 @@ def console(world: World) -> Callable[..., Client]:
 
 @pytest.fixture
 def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
-    """web/app with tags 1.0 and latest, an index 2.0 of two platforms, a digest without a tag; their digests."""
+    """Push web/app with the tags 1.0 and latest, an index 2.0 of two platforms and an untagged digest. Return the digests."""
     member = docker("member")
     first, second, arm = image_of("first"), image_of("second"), image_of("arm", "arm64")
     member.push("web/app", "1.0", first)
@@ -60,7 +60,7 @@ def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
 
 @pytest.fixture
 def scanned(pushed: dict[str, str]) -> dict[str, str]:
-    """What ``pushed`` has, with results: of the first image and its successor; nothing is known of the rest."""
+    """``pushed`` with scan results of the first image and its successor. The other digests have none."""
     first, second = (Manifest.objects.get(digest=pushed[name]) for name in ("first", "second"))
     openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12-1", score=9.8)
     curl, zlib = found("CVE-2026-2", "curl", "8.1"), found("CVE-2026-3", "zlib", "1.3", severity=Severity.LOW)

@@ -1,4 +1,4 @@
-"""Addresses that no route has lead to the page that they mean, and tell nothing about what exists."""
+"""Redirects of unrouted addresses: to the likely page, and the same for existing and missing names."""
 
 from __future__ import annotations
 

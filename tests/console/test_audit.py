@@ -1,4 +1,4 @@
-"""The audit log on its pages: the organization's, for owners, and one's own."""
+"""Pages of the audit log of an organization and of a user."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.
 
 @pytest.fixture(autouse=True)
 def empty(world):
-    """What making the world has written is not of interest."""
+    """Delete the events of creating the world."""
     AuditEvent.objects.all().delete()
 
 
 def lines(browser, address: str = AUDIT) -> list[str]:
-    """The sentences of the page, without markup."""
+    """Return the sentences of the page without markup."""
     page = browser.get(address).content.decode()
     timeline = page.partition('<ol class="timeline">')[2].partition("</ol>")[0]
     items = re.findall(r"</svg>\s*<div>(.*?)<div", timeline, re.DOTALL)
@@ -127,7 +127,7 @@ def test_the_log_is_paged_both_ways(console, world):
     for number in range(120):
         detail = {"name": f"n{number:03}", "key": "K"}
         audit.record(Actor(label="a"), audit.Action.KEY_CREATE, person=world.member.user, detail=detail)
-    AuditEvent.objects.update(at=timezone.now())  # all at one moment: the id decides
+    AuditEvent.objects.update(at=timezone.now())  # all at the same time: the id decides
     browser = console("owner")
     pages = walk(browser, f"{AUDIT}?action=key.create", "next")
     seen = [name for page in pages for name in re.findall(r"“(n\d{3})”", page.text)]

@@ -1,4 +1,4 @@
-"""The audit log of a project on its page: lines, links, who acted, undo and restore from a row."""
+"""The page of a project's audit log: lines, links, actors, undo and restore."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ EMPTY = "\N{EN DASH}"
 
 
 def lines(browser, address: str = LOG) -> list[str]:
-    """The sentences of the page, without markup."""
+    """Return the sentences of the page without markup."""
     page = browser.get(address).content.decode()
     items = re.findall(r"<li>\s*<svg.*?</svg>\s*<div>(.*?)<div", page, re.DOTALL)
     return [html.unescape(" ".join(re.sub(r"<[^>]+>", "", item).split())) for item in items]
 
 
 def record_scans(world, number: int, **detail: int) -> None:
-    """Scans of the image demo/web/app that ended one after the other."""
+    """Record scans of the image demo/web/app that ended one after the other."""
     image = Image.objects.get(path="demo/web/app")
     for each in range(number):
         audit.record(SYSTEM, Event.Action.SCAN_DONE, image, digest=f"sha256:{each:064}", **detail)

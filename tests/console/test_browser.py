@@ -1,6 +1,6 @@
-"""The console in a real browser: stories with scripts and without, what axe-core says, narrow and wide screens.
+"""The console in a real browser: with and without scripts, accessibility (axe-core), narrow and wide screens.
 
-A page fails its test when it logs an error, fails to load something, asks another host, or is wider than the screen.
+A page fails its test when it logs an error, cannot load a file, requests another host, or is wider than the screen.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Console(LiveServer):
     """A server with people who can sign in, and an image."""
 
     def people(self) -> Console:
-        """Make them."""
+        """Create the users."""
         super().people()
         self.step("people")
         self.push("1")
@@ -93,11 +93,11 @@ class Console(LiveServer):
         return self
 
     def step(self, *arguments: str) -> None:
-        """A step of tests.console.world."""
+        """Run a step of tests.console.world."""
         self.run_module("tests.console.world", *arguments)
 
     def link_to(self, email: str) -> str:
-        """The link of the invitation of this address, from the mail that a worker would have sent."""
+        """Send the invitation of this address as a worker does. Return its link."""
         self.step("invitation", email)
         for letter in sorted((self.data / "mail").iterdir()):
             said = message_from_bytes(letter.read_bytes())
@@ -133,7 +133,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def visit(browser: Browser, server: Console, person: str, *, scripts: bool = True, **options: object) -> Iterator[Page]:
-    """Somebody's signed-in browser, which complains of what a page does wrong."""
+    """Open a signed-in browser that fails on errors of a page."""
     wrong: list[str] = []
     settings = {"locale": "en-US", "java_script_enabled": scripts} | options
     context = browser.new_context(base_url=server.url, **settings)
@@ -267,7 +267,7 @@ def test_access_key_is_created_used_and_revoked(browser, server, scripts):
 
 
 def server_says(server: Console, basic: tuple[str, str]) -> int:
-    """What /v2/ answers to a login."""
+    """Return the answer of /v2/ to a login."""
     word = base64.b64encode(":".join(basic).encode()).decode()
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
         connection.request("GET", "/v2/", headers={"Host": server.host, "Authorization": f"Basic {word}"})
@@ -512,7 +512,7 @@ SHIFTS = """
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_pages_fit_the_screen_and_do_not_shift_while_loading(browser, server, width):
-    """Over a line so slow that a page comes in pieces, as it also does on a busy machine."""
+    """The connection is so slow that a page arrives in pieces, as on a busy machine."""
     with visit(browser, server, "owner", viewport={"width": width, "height": 800}) as page:
         line = {"offline": False, "latency": 0, "uploadThroughput": -1, "downloadThroughput": 96 * 1024}
         page.context.new_cdp_session(page).send("Network.emulateNetworkConditions", line)

@@ -1,4 +1,4 @@
-"""Charts: axes with few round ticks, areas without gaps, one line of text when there is nothing."""
+"""Charts: axes with few round ticks, areas without gaps, and a line of text when there is no data."""
 
 from __future__ import annotations
 

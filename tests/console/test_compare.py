@@ -1,4 +1,4 @@
-"""The page that compares two images: what is chosen, platforms, findings, packages, configuration, and who sees what."""
+"""The page that compares two images: defaults, platforms, findings, packages, configuration and permissions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compared(browser, reference="1.0", **query):
 
 
 def findings(page) -> dict[str, list[str]]:
-    """The vulnerabilities of the tables, under the words of their headings."""
+    """Return the vulnerabilities of the tables by their heading."""
     rows = {"new": [], "fixed": []}
     tables = [table for table in page.tables if table[0][:2] == ["Vulnerability", "Severity"]]
     for name in rows:
@@ -44,7 +44,7 @@ def manifest_of(digest: str) -> Manifest:
 
 
 def push_index(docker, tag: str, *images: Image, name: str = "web/app") -> str:
-    """An index of these images and of an attestation of each, as BuildKit pushes them; its digest."""
+    """Push an index of the images with an attestation each, as BuildKit does. Return its digest."""
     member, entries = docker("member"), []
     for image in images:
         member.push(name, image.digest, image)
@@ -62,7 +62,7 @@ def push_index(docker, tag: str, *images: Image, name: str = "web/app") -> str:
     return sha256(content)
 
 
-# ── What is compared ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Defaults ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_tag_that_never_moved_is_compared_with_its_scan_before(member, scanned):
     assert findings(compared(member)) == {"new": [], "fixed": ["CVE-2026-3"]}
 

@@ -1,4 +1,4 @@
-"""Pages are compressed; what docker asks for, and downloads, are not."""
+"""Compression: pages are compressed, registry answers and downloads are not."""
 
 from __future__ import annotations
 

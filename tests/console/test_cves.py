@@ -1,4 +1,4 @@
-"""The page of a CVE: which images, in what order, filters, the file, accepting from there, and who sees what."""
+"""The page of a CVE: images, their order, filters, CSV file, acceptance and permissions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def member(console):
 
 
 def groups(page: Page) -> dict[str, list[str]]:
-    """{image: its rows}, in the order of the page."""
+    """Return the rows by image, in the order of the page."""
     table = next(table for table in page.tables if table[0][0] == "Image")
     shown: dict[str, list[str]] = {}
     for row in table[1:]:
@@ -45,7 +45,7 @@ def rows(browser, **query: str) -> dict[str, list[str]]:
 
 
 def layered(repository, image: str, tag: str, *layers: str) -> Manifest:
-    """An image of these layers."""
+    """Create an image of these layers."""
     content = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -64,7 +64,7 @@ def pull(manifest: Manifest, tag: str, hours: float) -> None:
 
 @pytest.fixture
 def spread(world):
-    """The CVE in three images of two projects, and another one in a fourth."""
+    """Record the CVE in three images of two projects, and another CVE in a fourth."""
     web, public, secret = (world.repository(name) for name in ("web", "public", "secret"))
     made = {
         "one": layered(web, "one", "1.0", "one"),
@@ -79,7 +79,7 @@ def spread(world):
     return made
 
 
-# ── Which images ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_images_are_grouped_and_sorted_by_last_pull(member, spread):
     pull(spread["open"], "1.0", 30)
     pull(spread["two"], "1.0", 2)
@@ -183,7 +183,7 @@ def test_images_are_filtered(console, spread, world):
         assert sorted(rows(owner, **query)) == wanted, query
 
 
-# ── The layer, and where it comes from ───────────────────────────────────────────────────────────────────────────────
+# ── Layers and base images ───────────────────────────────────────────────────────────────────────────────────────────
 def test_base_image_is_named_when_its_layers_match(member, world):
     web = world.repository("web")
     bottom = descriptor(b"bottom", "")["digest"]
@@ -218,7 +218,7 @@ def test_the_risk_is_accepted_from_the_page(member, console, spread):
     assert not [link for link in see(console("reader"), THERE).links if link.text == "Accept"]
 
 
-# ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── CSV file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_csv_file_has_the_filtered_rows(member, spread):
     pull(spread["two"], "1.0", 2)
     for query, images in ((f"{THERE}.csv", 3), (f"{THERE}.csv?pulled=7", 1), (f"{THERE}.csv?project=lab", 0)):

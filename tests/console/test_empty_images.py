@@ -1,4 +1,4 @@
-"""Images without tags and digests: left out of a repository's list, and found by its link."""
+"""Empty images: not in the list of a repository, but on a linked page."""
 
 from django.urls import reverse
 

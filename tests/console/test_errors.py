@@ -1,4 +1,4 @@
-"""The pages of refusals and failures: what they say, to whom, and the way back."""
+"""Error pages: their texts, their readers, and their links."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_failures_have_a_page_with_the_number_of_the_request(
 
 
 def test_the_page_of_a_failed_database_asks_no_database(console, world, monkeypatch, django_assert_num_queries):
-    """Nobody is known then, so the language is that of the browser."""
+    """Without a database there is no session, so the language is that of the browser."""
 
     def fail(*arguments: object) -> None:
         raise OperationalError("away")

@@ -1,4 +1,4 @@
-"""The history in words: every action has a sentence, whatever is in its detail, and nothing in it becomes markup."""
+"""Sentences of events: every action has one, for any detail, with escaped values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Garbage collection of a project: every number is the same, whether or not another tenant has the bytes."""
+"""Garbage collection of a project: no number depends on bytes of another tenant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OURS, KEPT = b"the bytes in question", Image(layers=[b"a layer that stays"])
 
 
 class Rival:
-    """Another tenant, who does one thing with the bytes, at one moment."""
+    """Another tenant, who does one thing with the bytes at one moment."""
 
     def __init__(self, docker, world, what: str, when: str) -> None:
         self.client, self.world, self.what, self.when = docker("outsider", RIVAL_HOST), world, what, when
@@ -48,11 +48,11 @@ class Rival:
 
 
 class RollBack(Exception):
-    """The next case begins with what was there."""
+    """Undo the changes of a case before the next one."""
 
 
 def figures(browser) -> list[str]:
-    """What the page says, without the time."""
+    """Return the text of the page without times."""
     page = browser.get("/projects/demo/garbage-collection").content.decode()
     main = re.sub(r"<time.*?</time>", "", page[page.index('id="collection"') :], flags=re.DOTALL)
     main = re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", main)
@@ -66,13 +66,13 @@ def dry_run() -> dict[str, object]:
 
 
 def our_time_is_over() -> None:
-    """Our leases have ended, and the looks at what we used are due; nothing is said of others."""
+    """End our leases and make the reviews of our blobs due."""
     BlobLease.objects.filter(repository__project__name="demo").update(expires_at=timezone.now() - timedelta(days=1))
     BlobReview.objects.filter(project__name="demo").update(review_after=timezone.now() - timedelta(days=1))
 
 
 def watched(docker, console, world, what: str, when: str) -> list[object]:
-    """Everything that our project can read about its garbage while the other tenant acts."""
+    """Return everything that our project can read about its garbage while the other tenant acts."""
     rival, member, browser = Rival(docker, world, what, when), docker("member"), console("member")
     demo, seen = world.projects["demo"], []
     name = ImageName("demo", "web", "app")
@@ -129,4 +129,4 @@ def test_garbage_numbers_do_not_reveal_bytes_of_another_tenant(docker, console, 
     beside = rolled_back(watched, docker, console, world, what, when)
     assert beside == alone
     done = alone[-2]
-    assert done[0]["size"] >= len(OURS)  # the scenario is about these bytes
+    assert done[0]["size"] >= len(OURS)  # the collection deleted these bytes

@@ -1,4 +1,4 @@
-"""Pages of images that somebody made as heavy as they can be: they say how much they leave out, and stay small."""
+"""Pages of the largest permitted images: they stay small and show how much they leave out."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_configuration_with_a_million_values_is_not_parsed(docker, console):
 
 
 def test_the_heaviest_image_is_a_page_of_bounded_weight(docker, console):
-    """Every list as long, and every text as long when it is HTML, as they are shown at most."""
+    """Every list and every text is as long as a page shows it at most."""
     member = docker("member")
     texts = [f"{QUOTES}{number}" for number in range(100)]
     inner = {

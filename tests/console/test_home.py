@@ -1,4 +1,4 @@
-"""The first page: cards of projects, what was pushed last, and the way straight to the only project."""
+"""The home page: project cards, latest pushes, and the redirect to the only project."""
 
 from __future__ import annotations
 

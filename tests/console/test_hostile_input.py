@@ -1,4 +1,4 @@
-"""Whatever stands in an address or a form of the console: an answer for a person, never a failure of ours."""
+"""Any text in an address or form of the console is answered with a page, never with a server error."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ EVERYWHERE = (
 
 @pytest.mark.parametrize("address", EVERYWHERE)
 def test_invalid_form_body_is_refused_before_it_is_read(console, db, tmp_path, settings, address):
-    """Too large, or of a length that nobody knows: on every path but those below /v2."""
+    """The body is too large or has no length. The check covers every path but those below /v2."""
     settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
     browser = console(None, enforce_csrf_checks=True)
     browser.cookies["csrftoken"] = "a" * 32  # Django parses the form to look for the token that belongs to this cookie
@@ -196,7 +196,7 @@ def test_health_is_asked_by_get_and_head_only_and_no_body_is_parsed(console, pat
 
 @pytest.mark.parametrize("prefix", ["/v2", "/token", "/healthz", "/x", "/v2/"])
 def test_script_name_header_does_not_change_paths(console, db, prefix):
-    """gunicorn takes SCRIPT_NAME from a header of whoever it trusts: pages and limits must not depend on it."""
+    """gunicorn reads SCRIPT_NAME from a header of trusted proxies. Pages and limits must not depend on it."""
     page = console(None).get("/sign-in", SCRIPT_NAME=prefix)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert page.headers["Cache-Control"] == "no-store"

@@ -18,7 +18,7 @@ APP = "/projects/demo/repositories/web/app/"
 
 @pytest.fixture
 def images(docker, scanned):
-    """web/app, of which CVE-2026-1 is critical; web/old, pulled a year ago; fixed/tool, pulled today."""
+    """web/app with the critical CVE-2026-1, web/old pulled a year ago, fixed/tool pulled today."""
     docker("owner").push("web/old", "1", image_of("old"))
     docker("owner").push("fixed/tool", "1", image_of("tool"))
     today = timezone.now().date()

@@ -1,4 +1,4 @@
-"""Invitations: nobody joins without accepting, and nobody learns who has an account."""
+"""Invitations: users join by accepting, and no answer reveals who has an account."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def invite(browser, email: str, role: str = "member"):
 
 
 def link() -> str:
-    """The link of the last mail, without the host."""
+    """Return the link of the last mail without the host."""
     return re.search(r"http://localhost:8080(/invitations/kcri_\w+)", mail.outbox[-1].body)[1]
 
 
@@ -43,14 +43,14 @@ def is_member(email: str) -> bool:
 
 
 def answered(answer, email: str) -> str:
-    """The page without what differs between any two requests."""
+    """Return the page without the parts that differ in every request."""
     page = re.sub(r'name="csrfmiddlewaretoken" value="\w+"|<time [^>]*>', "", answer.content.decode())
     return page.replace(email, "EMAIL")
 
 
-# ── No oracle ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Accounts are not revealed ────────────────────────────────────────────────────────────────────────────────────────
 def test_known_and_unknown_addresses_get_the_same_answer(console, world):
-    """The same words, status, statements and mail, and again when it is sent twice."""
+    """Text, status, queries and mail are the same, and also for a repeated form."""
     world.outsider.user.name = "Olga Outside"
     world.outsider.user.save()
     browser, seen = console("owner"), {}
@@ -119,7 +119,7 @@ def test_new_user_sets_a_password_and_joins(console, world):
 
 
 def test_user_with_a_password_must_sign_in_first(console, world):
-    """The link of a mail is no way around a password."""
+    """A link from a mail does not replace the password."""
     world.outsider.user.set_password(PASSWORD)
     world.outsider.user.save()
     invite(console("owner"), KNOWN)
@@ -136,7 +136,7 @@ def test_user_with_a_password_must_sign_in_first(console, world):
 
 
 def test_account_without_a_password_sets_one(console, world):
-    """adduser has made it; nobody can sign in to it yet."""
+    """adduser created the account without a password."""
     organizations.add_user(world.projects["rival"].organization, "fresh@other.test")
     invite(console("owner"), "fresh@other.test")
     browser = console(None)

@@ -1,4 +1,4 @@
-"""Access keys in the profile."""
+"""Pages of access keys: in the profile, the organization and the project."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_owners_see_keys_of_their_organization_only(console, world):
 
 
 def test_admins_see_every_key_with_access_to_their_project(console, world):
-    """Of members, of people with a role on a repository, of owners; not what is limited to another project."""
+    """Keys of members, of users with a repository role, and of owners, except keys limited to another project."""
     here = make_key(world.viewer.user, "of demo", project=world.projects["demo"])
     lab = make_key(world.member.user, "of lab", project=world.projects["lab"])
     found = listed(console("admin"), "/projects/demo/keys")
@@ -179,7 +179,7 @@ def test_a_revocation_is_undone_within_ten_minutes(console, docker, world):
 
 
 def test_only_the_person_who_revoked_a_key_restores_it(console, world):
-    """The holder of a leaked key may be the thief."""
+    """A thief may use the account of the holder."""
     key = make_key(world.member.user, "ci", project=world.projects["demo"]).key
     browser, there = console("admin"), f"/projects/demo/keys/{key.identifier}"
     browser.post(there)
@@ -255,7 +255,7 @@ def test_other_roles_cannot_see_or_revoke_keys(console, world, person):
 
 
 def test_keys_of_other_organizations_are_not_found(console, world):
-    """Nor do keys that a person of this organization limited to a project of another one."""
+    """The same holds for keys of an own user that are limited to a project of another organization."""
     elsewhere = make_key(world.member.user, "theirs", project=world.projects["rival"])
     for identifier in (world.outsider.key.identifier, elsewhere.key.identifier, "KCRKNOTHING", "' OR 1=1"):
         for there in ("/organizations/acme/keys", "/projects/demo/keys"):

@@ -1,4 +1,4 @@
-"""Lists: every row once, whatever the order, forwards and backwards; as many queries for 300 rows as for 10."""
+"""Lists: every row once, in each order, forwards and backwards, with the same queries for 10 and 300 rows."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_projects_are_paged_by_organization_and_filtered(console, world):
 
 
 def _projects(page: Page) -> list[str]:
-    """Where the cards of the projects lead; links of the menu have the name alone."""
+    """Return the links of the project cards. Links of the menu have the name alone."""
     return [link.href for link in page.links if re.search(r"\d repositor(y|ies)", link.text)]
 
 
@@ -93,7 +93,7 @@ def test_tags_are_paged_and_filtered(console, pushed, sort):
 
 
 def add(world, pushed, first: int, last: int) -> None:
-    """More of everything."""
+    """Add rows of every kind."""
     project, web = world.projects["demo"], world.repository("web")
     manifest = Manifest.objects.get(digest=pushed["first"])
     numbers = range(first, last)

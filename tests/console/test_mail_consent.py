@@ -1,4 +1,4 @@
-"""Mails of notices go to people of the organization, and to others who have agreed: asked once, and nothing else."""
+"""Consent to mails: users of the organization get them, other addresses are asked first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STRANGER = "Sam@Elsewhere.test"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """A worker that is there at once."""
+    """Run tasks immediately."""
     for task in (tasks.deliver, tasks.ask_recipients):
         monkeypatch.setattr(task, "delay", task)
 
@@ -42,7 +42,7 @@ def text(answer) -> str:
 
 
 def send(browser: Client, path: str, **fields: str):
-    """Fill in the form of the page that has these fields, and send all that it has."""
+    """Fill in the form of the page with these fields and submit it."""
     return see(browser, path).form(**fields).submit(browser, **fields)
 
 
@@ -60,7 +60,7 @@ def outsider() -> Client:
     return Client(SERVER_NAME="localhost", SERVER_PORT="8080", enforce_csrf_checks=True)
 
 
-# ── Asked ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Consent ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_external_address_gets_only_the_consent_question_until_it_agrees(console, world, project, mail_server):
     browser = console("admin")
     made = create(browser, STRANGER, "member@acme.test")
@@ -154,7 +154,7 @@ def test_forged_and_expired_links_reveal_nothing(project, monkeypatch):
     assert row.confirmed_at is None
 
 
-# ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Unsubscribing ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_unsubscribed_address_must_agree_again(project):
     made = subscribe(project, recipients=[STRANGER])
     other = subscribe(project, recipients=[STRANGER, "mina@acme.test"])
@@ -172,7 +172,7 @@ def test_person_who_left_the_organization_gets_no_more_mail(world, project):
     assert recipients.allowed(project, ["admin@acme.test"]) == set()
 
 
-# ── How many ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_mails_of_a_project_are_limited_per_hour(project, mail_server, monkeypatch):
     monkeypatch.setattr(recipients, "MAILS_PER_HOUR", 3)
     made = subscribe(project, recipients=["a@acme.test", "b@acme.test"])
@@ -210,7 +210,7 @@ def test_links_for_passwords_to_an_address_have_a_limit(world, mailoutbox):
     assert found.get().resets_sent == 1
 
 
-# ── From before ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Migration ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_recipients_from_before_the_migration_keep_their_mails(project):
     for addresses in (["Mina@acme.test", "joon@acme.test"], ["mina@acme.test"]):
         Subscription.objects.create(project=project, channel="mail", recipients=addresses)

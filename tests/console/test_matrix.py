@@ -1,6 +1,6 @@
-"""Who sees which page, and who may change what: every route of the console for every kind of person.
+"""Permissions of every console route for every role.
 
-PAGES is the promise. A route without a row fails, and so does a view that none of the decorators made.
+PAGES is the specification. A route without a row fails, and so does a view without a permission decorator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VIEW, MANAGE, ADMINISTER = "view", "manage", "administer"
 DEMO = {"project": "demo"}
 WEB = {"project": "demo", "repository": "web"}
 APP = WEB | {"image": "app"}
-# name: who may GET it, the words of its address, what it answers to a manager
+# name: roles that may GET it, the arguments of its address, the status for a manager
 PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "sign_in": (PUBLIC, {}, 200),
     "sign_out": (PUBLIC, {}, 302),
@@ -136,7 +136,7 @@ QUERIES = {
     **dict.fromkeys(("member_remove", "organization_remove", "person"), "?email=member@acme.test"),
     "permission_remove": "?email=viewer@acme.test",
 }
-# What a POST needs, where it is more than a GET.
+# The role that a POST needs, where it is more than for a GET.
 POSTS = {
     **dict.fromkeys(
         ("repository_settings", "image_settings", "permissions", "cleanup", "garbage_collection", "restore"), MANAGE
@@ -149,7 +149,8 @@ ROLES = {
     MANAGE: {"owner", "admin", "member"},
     ADMINISTER: {"owner", "admin"},
 }
-PEOPLE = ("reader", "pusher", "viewer", "stranger", "outsider", "member", "admin", "owner")  # who may least, first
+# From least to most permissions.
+PEOPLE = ("reader", "pusher", "viewer", "stranger", "outsider", "member", "admin", "owner")
 
 
 def routes(resolver: URLResolver) -> dict[str, URLPattern]:
@@ -170,7 +171,7 @@ def console_routes() -> dict[str, URLPattern]:
 
 @pytest.fixture
 def address(scanned, world):
-    """The address of a page; what it names is there."""
+    """Return the address of a page of existing objects."""
     name = ImageName("demo", "web", "app")
     deletion = trash.delete_references(world.member.actor, world.repository("web"), name, ["latest"])
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
@@ -230,7 +231,7 @@ def test_pages_of_a_project_need_a_sign_in(console, address, subtests):
 
 @pytest.mark.parametrize("person", PEOPLE)
 def test_changes_to_a_project(console, address, person, subtests):
-    """A POST with nothing in it changes nothing; whoever may not is told so before it is looked at."""
+    """An empty POST changes nothing. A user without permission is refused before the form is read."""
     browser = console(person)
     for page in OF_PROJECTS:
         needed = POSTS.get(page, PAGES[page][0])
@@ -287,7 +288,7 @@ def _parents(route: URLPattern) -> list[str]:
 
 @pytest.mark.parametrize("person", ["reader", "member", "admin"])
 def test_pages_offer_only_permitted_links_and_forms(console, address, person):
-    """Walk every page: each link opens, and no form of a page is one that the person may not send."""
+    """Every link of every page opens, and the user may submit every form."""
     browser, seen = console(person), set()
     todo = {address(page) for page, row in PAGES.items() if row[0] in {VIEW, PERSONAL} and row[2] != 404}
     while todo:

@@ -1,4 +1,4 @@
-"""Members of projects and organizations in the console: questions before roles end, and Undo afterwards."""
+"""Members of projects and organizations: confirmation before a role ends, and Undo afterwards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def undo(browser, page: Page) -> Page:
 
 @pytest.fixture
 def used(world):
-    """The member's key was used five hours ago."""
+    """Set the last use of the member's key to five hours ago."""
     key = world.member.key
     key.last_used_at, key.last_used_address = timezone.now() - timedelta(hours=5), "10.0.3.7"
     key.save()

@@ -1,4 +1,4 @@
-"""A channel is one class: this one is written here, and used through the console and the queue."""
+"""A new channel is one class. These tests define two and use them in the console and the queue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHOSEN = {"min_severity": "4", "frequency": "new"}
 
 
 class Board(Channel):
-    """Writes on a board, which has a name; a test reads it."""
+    """A channel that writes to a named board, which the test reads."""
 
     kind = "a-board-on-the-wall"  # 19 characters, more than any kind before
     label = "Board"
@@ -56,7 +56,7 @@ class Board(Channel):
 
 
 class Chat(WebChannel):
-    """What a channel for a chat program such as Slack needs."""
+    """A channel for a chat program such as Slack."""
 
     kind = "chat"
     label = "Chat"
@@ -75,7 +75,7 @@ def board(monkeypatch) -> Board:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """A worker that is there at once."""
+    """Run tasks immediately."""
     monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
 
 

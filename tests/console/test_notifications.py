@@ -1,4 +1,4 @@
-"""Notices in the console: who may make them, what is shown to whom, tests and the log, and the way out."""
+"""Notifications in the console: creation, permissions, tests, delivery log and unsubscribing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOOK = {"min_severity": "4", "frequency": "each", "url": ""}
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """A worker that is there at once."""
+    """Run tasks immediately."""
     monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
 
 
@@ -45,7 +45,7 @@ def the_event() -> Event:
     return Event.objects.filter(action="notice.change").latest("pk")
 
 
-# ── Made and changed ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Creating and changing ────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("place", "person"), [(DEMO, "admin"), (DEMO, "owner"), (WEB, "member"), (WEB, "admin"), (WEB, "owner")]
 )
@@ -218,7 +218,7 @@ def test_fields_that_are_not_of_the_form_are_ignored(console, world):
     assert (made.channel, made.secret, made.url, made.is_active) == ("mail", "", "", True)
 
 
-# ── Who may what ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("person", ["member", "reader"])
 def test_reader_sees_only_the_host_of_a_webhook(console, project, web, person):
     mail = subscribe(project)
@@ -252,7 +252,7 @@ def test_answers_are_shown_to_admins_of_the_project_only(console, project, web):
 
 
 def test_ids_of_other_projects_are_not_found(console, project, web, world):
-    """SECURITY 10: nothing of another project, of another repository, or under another notice."""
+    """SECURITY 10: ids of another project, repository or notification are not found."""
     ours = subscribe(project)
     of_web, of_public = subscribe(project, web), subscribe(project, world.repository("public"))
     of_lab = subscribe(world.projects["lab"])
@@ -327,7 +327,7 @@ def test_paused_notification_explains_why_it_does_not_send_again(console, projec
     assert Delivery.objects.count() == 1
 
 
-# ── The way out ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Unsubscribing ────────────────────────────────────────────────────────────────────────────────────────────────────
 def link_of(subscription: Subscription, address: str) -> str:
     return recipients.unsubscribe_link(subscription.pk, address).removeprefix("http://localhost:8080")
 
@@ -339,7 +339,7 @@ def test_recipient_unsubscribes(console, project, web):
     asked = text(browser.get(link))
     assert "No more notifications about <strong>demo/web</strong> to <strong>mina@acme.test</strong>?" in asked
     made.refresh_from_db()
-    assert len(made.recipients) == 2  # a GET, which scanners of mails send as well, changes nothing
+    assert len(made.recipients) == 2  # a GET changes nothing: mail scanners send it too
     done = browser.post(link)
     assert "mina@acme.test gets no more notifications about demo/web." in text(done)
     made.refresh_from_db()
@@ -354,7 +354,7 @@ def test_recipient_unsubscribes(console, project, web):
 
 
 def test_one_click_unsubscribe_works_without_cookies(console, project):
-    """RFC 8058: a POST with one field, without cookies, without a token of a form."""
+    """RFC 8058: a POST with one field, without cookies and CSRF token."""
     made = subscribe(project)
     answer = console(None, enforce_csrf_checks=True).post(
         link_of(made, "joon@acme.test"), "List-Unsubscribe=One-Click", content_type="application/x-www-form-urlencoded"
@@ -393,7 +393,7 @@ def test_forged_links_unsubscribe_no_one(console, project):
 
 
 def test_only_the_unsubscribe_form_needs_no_csrf_token(console, world):
-    """Control: everything else does (test_safety)."""
+    """Control: test_safety checks all other forms."""
     from tests.console.test_matrix import console_routes
 
     exempt = [name for name, route in console_routes().items() if getattr(route.callback, "csrf_exempt", False)]

@@ -1,4 +1,4 @@
-"""Where a person is in a list, and how many rows a page shows."""
+"""Positions in a list, and the number of rows of a page."""
 
 from __future__ import annotations
 

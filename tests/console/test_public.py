@@ -1,4 +1,4 @@
-"""Pages of public repositories: what strangers see of them, and that they see nothing else."""
+"""Pages of public repositories, as anonymous visitors see them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a page must never do: run what somebody pushed, load from elsewhere, change something by GET, believe a form."""
+"""Safety of every page: escaped texts, no foreign files, no change by GET, CSRF tokens."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from tests.support.images import Image as Pushed
 from tests.support.images import descriptor, image_of, sha256
 from tests.support.pages import dangers
 
-MADE = {"deletion", "run", "uid", "subscription"}  # what a page would need to be there
+MADE = {"deletion", "run", "uid", "subscription"}  # arguments of objects that these tests do not create
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>javascript:alert(1)"
 
 
-PARTS = 4  # of all pages, that can be looked at side by side
+PARTS = 4  # the pages are checked in so many parts, side by side
 
 
 def pages_of(part: int, *, left_out: frozenset[str] | set[str] = frozenset(), posted: bool = False) -> list[str]:
-    """A part of the pages; without ``posted`` only those that can be opened as they are."""
+    """Return a part of the pages; without ``posted`` only those that answer GET."""
     wanted = (name for name, row in PAGES.items() if name not in left_out and (posted or not MADE & row[1].keys()))
     return sorted(wanted)[part::PARTS]
 
 
 @pytest.fixture
 def hostile(docker, pushed, world):
-    """Whatever people may choose the words of, is hostile."""
+    """Every text that users can choose is hostile."""
     evil = image_of(EVIL, Labels={EVIL: EVIL}, Env=[EVIL], User=EVIL, Entrypoint=[EVIL])
     subject = {"subject": descriptor(evil.manifest, evil.media_type), "artifactType": "application/x"}
     evil = Pushed(evil.config, evil.layers, {"annotations": {EVIL: EVIL}})

@@ -28,7 +28,7 @@ def search(browser, words: str, **more: str) -> Page:
 
 
 def results(page: Page) -> set[str]:
-    """The texts of the links to images, tags and digests."""
+    """Return the texts of the links to images, tags and digests."""
     return {link.text for link in page.links if "/repositories/" in link.href}
 
 

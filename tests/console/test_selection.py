@@ -14,7 +14,7 @@ APP = f"{WEB}app/"
 
 
 def chosen(browser, page: Page, action: str) -> Page:
-    """The page after "Delete all that match" was pressed."""
+    """Return the page after "Delete all that match" was pressed."""
     form = next(form for form in page.forms if form.action == action and ("all", "yes") in form.buttons)
     answer = form.submit(browser, all="yes")
     assert answer.status_code == 200

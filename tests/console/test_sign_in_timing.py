@@ -1,4 +1,4 @@
-"""The time of an answer tells a person who guesses passwords nothing."""
+"""The response time of a sign-in reveals nothing about accounts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support import PASSWORD
 
 @pytest.fixture
 def hashes(monkeypatch):
-    """One entry for each password that was hashed: it is all that the time of an answer depends on."""
+    """Record each password hash: the response time depends on their number."""
     counted = []
 
     def counting(name):

@@ -30,7 +30,7 @@ NEW = "a rather long new password"
 
 @pytest.fixture
 def member(world) -> User:
-    """Mina: a member who knows her password."""
+    """Mina, a member with a password."""
     user = world.member.user
     user.set_password(PASSWORD)
     user.save()
@@ -39,7 +39,7 @@ def member(world) -> User:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    """Tasks are done when they are queued; mails are kept."""
+    """Run tasks when they are queued."""
     monkeypatch.setattr(tasks.send_password_link, "delay", tasks.send_password_link)
 
 
@@ -295,7 +295,7 @@ def test_requests_for_password_links_are_counted_by_network(console, world, monk
 
 
 def test_simultaneous_password_checks_are_limited(console, member, monkeypatch):
-    """Each takes 100 MB for a moment: a crowd is asked to come again, in words of its own."""
+    """Each check takes 100 MB for a moment, so further attempts are asked to try again."""
     monkeypatch.setattr(passwords, "_places", passwords.Places(1, 1))
     monkeypatch.setattr(passwords, "PATIENCE", 0.01)
     signed_in = console("member")
@@ -384,7 +384,7 @@ def test_expiry_of_a_key_is_announced_seven_days_and_one_day_before(world):
 
 
 def test_failed_expiry_mail_does_not_stop_the_others(world, monkeypatch):
-    """An address that is refused, and a name that would break the header."""
+    """One address is refused, and one name would break the header."""
     soon = timezone.now() + timedelta(days=3)
     refused = make_key(world.member.user, "ci", expires_at=soon).key
     make_key(world.admin.user, "two\nlines", expires_at=soon)
@@ -406,7 +406,7 @@ def test_failed_expiry_mail_does_not_stop_the_others(world, monkeypatch):
 
 @pytest.mark.parametrize("is_signed_in", [False, True])
 def test_unwritable_session_is_answered_with_503_and_retry_after(console, member, monkeypatch, is_signed_in):
-    """As on a full disk. Pages are shown all the same."""
+    """This happens on a full disk. Pages are still shown."""
     browser = console("member" if is_signed_in else None, raise_request_exception=False)
     ConsoleSession.objects.update(seen_at=timezone.now() - timedelta(hours=1))
 

@@ -1,4 +1,4 @@
-"""What people do in the console: repositories, images, tags, people, history, Recovery, collection, cleanup."""
+"""Workflows in the console: repositories, images, tags, members, audit log, Recovery, garbage collection, cleanup."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_an_image_expires(console, docker, pushed):
 
 
 def test_expiry_of_an_image_changes_only_with_another_day(console, pushed, world):
-    """The day that is shown is that of the reader's time zone: leaving it alone leaves the moment alone."""
+    """The day is shown in the reader's time zone. Submitting it unchanged keeps the time."""
     world.admin.user.time_zone = "Asia/Seoul"
     world.admin.user.save()
     console("admin").post(f"{APP}-/settings", {"description": "", "expires_on": "2030-03-01"})
@@ -198,7 +198,7 @@ def test_expiry_of_an_image_changes_only_with_another_day(console, pushed, world
 
 
 def test_list_of_images_shows_the_worst_tag_and_not_the_newest(console, scanned):
-    """latest is clean of what 1.0 has: the image is not."""
+    """latest lacks the vulnerability of 1.0; the image is shown with it."""
     page = text(console("reader").get(WEB))
     assert re.search(r"Critical</span>.*?in 1 of 3", page, re.DOTALL), page
 
@@ -381,7 +381,7 @@ def test_cleanup_policy_is_previewed_before_it_is_saved(console, pushed, monkeyp
     assert "release-*, v?" in shown
     assert 'name="keep_last"' not in shown
     form = see(browser, f"{WEB}-/cleanup").form("keep_last")
-    for keep, status in (("3", 302), ("4", 200)):  # the second form shows what was there before the first was sent
+    for keep, status in (("3", 302), ("4", 200)):  # the second form was loaded before the first was sent
         assert form.submit(console("admin"), keep_last=keep, act="save").status_code == status
     policy.refresh_from_db()
     assert policy.keep_last == 3
@@ -454,7 +454,7 @@ def test_a_role_in_the_project_replaces_one_on_a_repository(console, world):
     ],
 )
 def test_outdated_form_does_not_restore_a_role(console, world, there, email, role):
-    """Somebody else changed or took the role while the page was open."""
+    """Another user changed or removed the role while the page was open."""
     browser = console("owner")
     page = browser.get(there).content.decode()
     assert f'name="seen" value="{role}"' in page

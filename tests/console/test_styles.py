@@ -1,4 +1,4 @@
-"""Style sheets and templates agree: each class that one names is a class of the other; each token is defined and used."""
+"""Style sheets and templates use the same classes, and each token is defined and used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGES = [path for path in sorted((SOURCE / "templates").rglob("*.html")) if "mai
 TAGS = sorted((SOURCE / "console").rglob("*.py"))
 SCRIPT = "".join(path.read_text() for path in sorted((SOURCE / "static").glob("*.js")))
 
-# The classes that an expression in a class attribute may become, as far as style sheets know them.
+# The classes that an expression in a class attribute can produce, as far as style sheets have them.
 SEVERITIES = {"critical", "high", "medium", "low", "unknown"}
 CHART_COLOURS = {"c1", "c2", "c3", "c4", "c5", "c6"}
 EXPRESSIONS = {
@@ -37,13 +37,13 @@ def without_comments(sheet: str) -> str:
 
 
 def classes_of_selectors(sheet: str) -> set[str]:
-    """The classes in what stands before an opening brace, at-rules left out."""
+    """Return the classes of all selectors, at-rules left out."""
     selectors = [prelude for prelude in re.findall(r"([^{};]+)\{", without_comments(sheet)) if "@" not in prelude]
     return {name for selector in selectors for name in re.findall(rf"\.({CLASS})", re.sub(r'"[^"]*"', "", selector))}
 
 
 def classes_of_markup(markup: str) -> set[str]:
-    """The classes that stand in the class attributes of a template or a template tag."""
+    """Return the classes in the class attributes of a template or a template tag."""
     values = [re.sub(r"\{\{.*?\}\}|\{%.*?%\}", " ", value) for value in ATTRIBUTE.findall(markup)]
     return {name for value in values for name in value.split()}
 
@@ -53,7 +53,7 @@ def expressions_of_markup(markup: str) -> set[str]:
 
 
 def classes_of_script(script: str) -> set[str]:
-    """The classes that a script gives to elements."""
+    """Return the classes that a script sets on elements."""
     given = re.findall(rf'(?:classList\.add\(|className = )"({CLASS})"', script)
     return set(given)
 
@@ -65,7 +65,7 @@ def styled() -> set[str]:
 
 @pytest.fixture(scope="module")
 def written() -> set[str]:
-    """The classes that templates, template tags and the script write out."""
+    """Return the classes that templates, template tags and the script write."""
     markup = [classes_of_markup(path.read_text()) for path in (*PAGES, *TAGS)]
     return set().union(*markup, classes_of_script(SCRIPT))
 

@@ -1,4 +1,4 @@
-"""What the list of places suggests, and to whom."""
+"""Suggestions of the search field, by role."""
 
 from __future__ import annotations
 

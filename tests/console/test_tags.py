@@ -1,4 +1,4 @@
-"""Tags in the console: adding and moving them, what a move shows first, and the way back."""
+"""Tags in the console: adding and moving with a preview, undo, the list, and the tag history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def digest_of(tag: str) -> str:
 
 
 def ask(browser, tag: str, digest: str) -> Page:
-    """Fill in "Add tag" as it is served; the page that answers."""
+    """Fill in and submit the form "Add tag". Return the answer."""
     return Page(text(see(browser, ADD).form("tag").submit(browser, tag=tag, digest=digest)), ADD)
 
 

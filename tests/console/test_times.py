@@ -1,4 +1,4 @@
-"""How long ago something was, in words."""
+"""Relative times in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The open uploads of a person: listed, and ended."""
+"""The page of a user's open uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people see of scans: every state in words, lists, comparisons, what is accepted, and who may see or do it."""
+"""Pages of scans: states, lists, acceptances, downloads, the scan queue and permissions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def page(browser, name="vulnerabilities", reference="1.0", **query) -> str:
 
 
 def rows(text: str) -> list[str]:
-    """The vulnerabilities of a table, in its order."""
+    """Return the vulnerabilities of a table in their order."""
     return re.findall(r'<td class="name">\s*(?:<a [^>]*>)?([A-Z]+-[\w-]+)', text)
 
 
@@ -52,7 +52,7 @@ def member(console):
 
 # ── States ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def badge(browser, name="1.0") -> str:
-    """What the list of tags says of a tag."""
+    """Return the badge of a tag in the list of tags."""
     text = browser.get(reverse("console:image", args=APP)).content.decode()
     row = next(row for row in text.split("<tr>") if f">{name}</a>" in row)
     cell = row.split('data-label="Vulnerabilities"')[1].split("</td>")[0]
@@ -146,7 +146,7 @@ def test_newer_database_and_end_of_life_are_shown(member, first):
 
 @pytest.fixture
 def alone(first) -> Manifest:
-    """A manifest with the only tag of the project."""
+    """Create a manifest with the only tag of the project."""
     Tag.objects.live().exclude(manifest=first).update(ended_at=timezone.now())
     return first
 
@@ -215,7 +215,7 @@ def test_attestations_of_an_index_are_no_platforms(docker, member, django_captur
 # ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def many(first) -> list[str]:
-    """Two hundred findings of every kind."""
+    """Record two hundred findings of every kind."""
     layers = [layer["digest"] for layer in json.loads(bytes(first.content))["layers"]]
     made = [
         found(
@@ -400,7 +400,7 @@ def test_acceptance_of_another_project_is_not_found(member, console, scanned, wo
     assert Acceptance.objects.get().withdrawn_at is None
 
 
-# ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Downloads ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_csv_json_and_sbom_are_downloaded(member, scanned):
     accept(member)
     answer = member.get(reverse("console:vulnerabilities_csv", args=[*APP, "1.0"]))
@@ -611,7 +611,7 @@ def test_scan_of_a_whole_project_asks_first_shows_progress_and_can_be_stopped(co
     answer = admin.post(scans_page, {"act": "stop"}, follow=True).content.decode()
     assert "scan was stopped." in answer or "scans were stopped." in answer
     assert not waiting.exists()
-    # What has no result yet waits on.
+    # Digests without a result stay in the queue.
     assert Scan.objects.filter(state="waiting", trigger=Scan.Trigger.PUSH).count() == unknown - 1
 
 
@@ -638,7 +638,7 @@ def test_error_of_trivy_about_its_database_is_not_shown_to_members(member, first
 
 
 def test_numbers_of_a_project_count_tagged_images_that_can_run(member, scanned):
-    """An index counts once, by its worst platform; what no client can run does not count."""
+    """An index counts once, by its worst platform. Artifacts do not count."""
     project = manifest_of(scanned["first"]).image.repository.project
     for manifest in Manifest.objects.exclude(media_type__contains="index"):
         make_report(manifest, [found("CVE-2026-1", severity=Severity.CRITICAL, fixed="2")])

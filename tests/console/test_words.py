@@ -1,4 +1,4 @@
-"""The Korean of the console: complete, compiled, and on the pages."""
+"""The Korean translation of the console: complete, compiled and shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_compiled_catalog_matches_the_source(catalogue):
 @pytest.mark.real
 @pytest.mark.sqlite_only
 def test_catalog_has_every_message(catalogue, tmp_path):
-    """Collect the words again, from a copy: nothing new, nothing that is gone."""
+    """Run makemessages on a copy: no message is new, none is obsolete."""
     require("xgettext")
     for name in ("console", "accounts", "scanning", "registry", "templates", "manage.py"):
         copy = shutil.copytree if (SOURCE / name).is_dir() else shutil.copy

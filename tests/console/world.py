@@ -1,6 +1,6 @@
-"""``python -m tests.console.world STEP``: what tests/console/test_browser.py needs on its server.
+"""``python -m tests.console.world STEP``: data of tests/console/test_browser.py on its server.
 
-people: who can sign in. scans: what two scans found in the image 1. invitation ADDRESS: the mail of an invitation.
+people: users with passwords. scans: two scans of the image 1. invitation ADDRESS: send the mail of an invitation.
 """
 
 import sys
@@ -22,7 +22,7 @@ from tests.support.factories import found, make_report
 
 
 def people() -> None:
-    """An owner, an admin, a member (mina), a reader, and a viewer of demo/web."""
+    """Create an owner, an admin, a member (mina), a reader, and a viewer of demo/web."""
     demo, web = organizations.find_project("demo"), repositories.find("demo/web")
     roles = {"admin": ProjectRole.ADMIN, "mina": ProjectRole.MEMBER, "reader": ProjectRole.READER}
     for name in ("owner", "viewer", *roles):
@@ -35,7 +35,7 @@ def people() -> None:
 
 
 def scans() -> None:
-    """Two scans of the image 1; nothing works on the others."""
+    """Record two scans of the image 1 and delete all waiting scans."""
     Scan.objects.all().delete()
     first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
     openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
@@ -44,7 +44,7 @@ def scans() -> None:
 
 
 def invitation(address: str) -> None:
-    """Send the mail that a worker would send."""
+    """Send the mail of an invitation as a worker does."""
     tasks.send_invitation(Invitation.objects.get(email=address).pk)
 
 
