@@ -1,5 +1,5 @@
-"""Do the tests notice? ``python -m tests.planted`` plants defects into copies of the source, one at a time, and looks.
+"""Mutation tests: ``python -m tests.planted`` plants defects into copies of the source and runs the tests that must fail.
 
-``bugs.py`` has the list: what is replaced by what, and the tests that must fail then. Each of them passes without the
+``bugs.py`` has the list: replacements of source text, and the tests that must fail with each. They pass without the
 defect, which is tried first. A defect that survives is a test that is missing.
 """

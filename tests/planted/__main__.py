@@ -1,4 +1,4 @@
-"""Plant each defect of ``bugs.py`` into a copy of the source, and say whether the tests noticed.
+"""Plant each defect of ``bugs.py`` into a copy of the source, and print whether the tests found it.
 
     python -m tests.planted                   all of them, two at a time
     python -m tests.planted --only NAME       those whose name contains this
@@ -25,12 +25,12 @@ from .bugs import BUGS, Bug, Rotten
 
 SOURCE = Path(__file__).resolve().parents[2]
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-PASSED, FAILED = 0, 1  # as pytest says it; the others mean that no test was run
+PASSED, FAILED = 0, 1  # exit statuses of pytest; with any other status no test was run
 
 
 @dataclass
 class Verdict:
-    """What became of one defect. ``word``: found, survived, or broken (nothing can be said)."""
+    """The result of one defect. ``word``: found, survived, or broken (the tests could not run)."""
 
     bug: Bug
     word: str
@@ -53,7 +53,7 @@ def main() -> int:
         for number in range(options.parallel):
             roots.put(_copy(Path(folder) / str(number)))
         with ThreadPoolExecutor(options.parallel) as threads:
-            # No defect can be found by a test that fails anyway.
+            # A test that fails without the defect finds nothing.
             for control in threads.map(lambda bug: _try(bug, roots, 10 * options.timeout), _controls(wanted)):
                 if control.word != "survived":
                     print(f"without any defect, the tests do not pass:\n{control.said}")
@@ -81,7 +81,7 @@ def _options() -> argparse.Namespace:
 
 
 def _controls(bugs: list[Bug]) -> list[Bug]:
-    """For each database, all tests of these defects at once, and no defect."""
+    """Return, for each database, a run of all tests of these defects without a defect."""
     tests: dict[str, dict[str, None]] = {}
     for bug in bugs:
         tests.setdefault(bug.database, {}).update(dict.fromkeys(bug.tests))
@@ -89,7 +89,7 @@ def _controls(bugs: list[Bug]) -> list[Bug]:
 
 
 def _copy(root: Path) -> Path:
-    """What git knows of the source, and new files that it does not ignore."""
+    """Copy the files that git tracks, and new files that it does not ignore."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=SOURCE,
@@ -120,8 +120,8 @@ def _try(bug: Bug, roots: queue.Queue[Path], timeout: float) -> Verdict:
 
 
 def _run(bug: Bug, root: Path, timeout: float) -> tuple[str, str]:
-    """Run the tests of a defect; the word for what they say, and the end of what pytest printed."""
-    # Compiled files are told from newer sources by seconds and length only, which a defect may leave as they were.
+    """Run the tests of a defect. Return the word for the result, and the end of the output of pytest."""
+    # Python compares compiled files with sources by seconds and length only. A defect may change neither.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "KCR_TEST_DATABASE": bug.database}
     process = subprocess.Popen(
         [*PYTEST, *(f"tests/{test}" for test in bug.tests)],
@@ -136,7 +136,7 @@ def _run(bug: Bug, root: Path, timeout: float) -> tuple[str, str]:
     try:
         said = process.communicate(timeout=timeout)[0]
     except subprocess.TimeoutExpired:
-        process.terminate()  # pytest ends what its tests have started
+        process.terminate()  # pytest ends the processes of its tests
         try:
             said = process.communicate(timeout=30)[0]
         except subprocess.TimeoutExpired:

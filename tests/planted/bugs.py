@@ -1,4 +1,4 @@
-"""The defects: each is a text that stands exactly once in a file, what stands there instead, and who must notice."""
+"""The defects. Each replaces a text that occurs exactly once in a file, and names the tests that must fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Rotten(Exception):
-    """The list does not fit the source any more; the message says where."""
+    """The list does not fit the source. The message names the place."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Change:
     new: str
 
     def apply(self, root: Path) -> None:
-        """Do it. Raises Rotten when the text stands nowhere, or in several places."""
+        """Replace the text. Raises Rotten if it does not occur exactly once."""
         path = root / self.file
         source = path.read_text() if path.exists() else ""
         if (count := source.count(self.old)) != 1:
@@ -71,7 +71,7 @@ TAGS = "registry/tags.py"
 TOKENS = "accounts/tokens.py"
 UPLOADS = "registry/uploads.py"
 
-# ── Who may do what ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Permissions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "a viewer may push",
     ACCESS,
@@ -684,7 +684,7 @@ add(
     "registry/v2/test_http.py::test_user_at_the_limit_of_transfers_is_still_answered",
 )
 
-# ── Any order of pushes, deletions and nights ────────────────────────────────────────────────────────────────────────
+# ── Random sequences of operations ───────────────────────────────────────────────────────────────────────────────────
 MACHINE = "registry/test_state_machine.py"
 add(
     "a lease that is nearly over is not renewed",

@@ -1,4 +1,4 @@
-"""Collect the blobs that nothing refers to."""
+"""Collect unreferenced blobs."""
 
 from django.utils import timezone
 
@@ -9,7 +9,7 @@ from tests.race.worker import hurry, nap, run
 
 
 def deed() -> int:
-    """What is due of the project, and what is due of none."""
+    """Collect the due blobs of the project, and the due unclaimed blobs."""
     nap(0.05)
     hurry(BlobReview.objects.all(), "review_after")
     judged = [collector.collect(project, timezone.now()) for project in (Project.objects.get().pk, None)]

@@ -1,6 +1,6 @@
-"""The rules, broken: what other registries do, or did. A race with one of them must find damage.
+"""Controls: each breaks one rule, as other registries do or did. A race with a control must find damage.
 
-The windows in which it can be seen are as wide as on a slow machine.
+The controls widen the time windows, as on a slow machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ rng = random.Random(os.getpid())
 def reused_keys() -> None:
     """Keep bytes under their digest, and delete them once the row is gone.
 
-    A push that finds no row writes what is being deleted.
+    A push that finds no row then writes the file that is being deleted.
     """
 
     def take(gone: Iterable[Blob], now: datetime) -> None:
@@ -60,7 +60,7 @@ def reused_keys() -> None:
 
 
 def look_before_the_lock() -> None:
-    """Look up references and leases before the blobs are locked: what comes in between is not seen, and goes too."""
+    """Look up references and leases before the blobs are locked, so that later ones are missed."""
 
     def collect(project_id: int | None, until: datetime) -> dict[str, int]:
         wanted = list(BlobReview.objects.values_list("blob", flat=True))
@@ -70,7 +70,7 @@ def look_before_the_lock() -> None:
         time.sleep(rng.uniform(0.2, 2))
         gone = list(Blob.objects.filter(pk__in=set(wanted) - referenced - leased))
         for blob in gone:
-            with suppress(DatabaseError), transaction.atomic():  # one that defends itself does not save the others
+            with suppress(DatabaseError), transaction.atomic():  # skip a protected blob and delete the others
                 ManifestBlob.objects.filter(blob=blob).delete()
                 collector._take([blob], timezone.now())
         return {"collected": len(gone)}

@@ -1,4 +1,4 @@
-"""Delete tags, manifests, images, repositories, and blobs that a push has given up."""
+"""Delete tags, manifests, images, repositories, and blobs of abandoned pushes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def deed() -> int:
         trash.delete_repository(me(), home)
     elif kind < 0.1:
         blobs.drop(home, sha256(rng.choice(GIVEN_UP)))
-    elif kind < 0.2 or Manifest.objects.live().filter(image=image).count() > 8:  # or blobs would never be free
+    elif kind < 0.2 or Manifest.objects.live().filter(image=image).count() > 8:  # makes blobs unreferenced
         trash.delete_images(me(), home, [image.name])
     else:
         model: Any

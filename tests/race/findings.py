@@ -1,4 +1,4 @@
-"""``python -m tests.race.findings``: print what is wrong in the installation, as a list in JSON."""
+"""``python -m tests.race.findings``: print the problems of the installation as a JSON list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from registry.oci import documents
 
 
 def findings() -> list[str]:
-    """What must hold at any moment and does not. The rows are read in one snapshot; verify() allows for other processes."""
+    """Return the violated invariants. The rows are read in one snapshot; verify() allows for other processes."""
     verified = storage_check.verify(full=True)
     found = [f"{each.kind} {each.digest or each.key}" for each in verified if isinstance(each, storage_check.Problem)]
     with connection.cursor() as cursor:

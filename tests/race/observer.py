@@ -1,4 +1,4 @@
-"""Look for what is wrong while the others work."""
+"""Look for damage while the other workers run."""
 
 from datetime import timedelta
 

@@ -11,7 +11,7 @@ from tests.support.images import sha256
 
 
 def deed() -> int:
-    """One image, whole."""
+    """Pull one image with all its blobs."""
     tag = Tag.objects.live().select_related("image").order_by("?").first()
     if tag is None:
         nap(0.1)
@@ -19,7 +19,7 @@ def deed() -> int:
     name = ImageName(*tag.image.path.split("/", 2))
     found = manifests.permitted_manifest(me(), name, tag.name)
     for part in documents.parse(bytes(found.content), found.media_type).blobs:
-        # It may be deleted and recovered between two looks, but hardly between all of these.
+        # The image may be deleted and recovered between two requests, but hardly between all of these.
         problems = [problem_of(name, found, part.digest) for _ in range(3)]
         if all(problems):
             wrong(f"a layer of a live manifest: {problems[-1]}")
@@ -28,7 +28,7 @@ def deed() -> int:
 
 
 def problem_of(name: ImageName, manifest: manifests.PulledManifest, digest: str) -> str:
-    """What is wrong with a blob of the manifest; empty when nothing is, or when the manifest is deleted meanwhile."""
+    """Return the problem of a blob of the manifest; empty without one, or if the manifest was deleted in the meantime."""
     try:
         with blobs.open_bytes(blobs.permitted_blob(me(), name, digest)) as file:
             return "" if sha256(file.read()) == digest else f"other bytes than those of {digest}"

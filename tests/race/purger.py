@@ -1,4 +1,4 @@
-"""End the recovery of what was deleted a second ago, and remove the uploads that are over."""
+"""Purge deletions that are a second old, and remove expired uploads."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from tests.race.worker import hurry, nap, run
 
 
 def deed() -> int:
-    """At most twenty deletions."""
+    """Purge at most twenty deletions."""
     nap(0.05)
     hurry(Deletion.objects.filter(at__lt=timezone.now() - timedelta(seconds=1)), "purge_after")
     uploads.sweep()

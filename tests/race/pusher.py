@@ -1,4 +1,4 @@
-"""Push images, indexes and referrers of digests that others push and delete too. A push inside its lease must succeed."""
+"""Push images, indexes and referrers of digests that other workers push and delete too. A push inside its lease must succeed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ensure_blob(home: Repository, name: ImageName, data: bytes) -> None:
-    """Do what a client does before it names a blob: HEAD says that it is there, or a mount, or an upload."""
+    """Make a blob available as a client does: by HEAD, a mount or an upload."""
     kind = rng.random()
     if kind < 0.5:
         try:
@@ -37,14 +37,14 @@ def ensure_blob(home: Repository, name: ImageName, data: bytes) -> None:
 
 
 def push_manifest(home: Repository, name: ImageName, reference: str, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Push a manifest; its descriptor."""
+    """Push a manifest. Return its descriptor."""
     content, kind = json.dumps(document).encode(), str(document["mediaType"])
     manifests.push(me(), home, name, reference, content, content_type=kind)
     return descriptor(content, kind)
 
 
 def deed() -> int:
-    """One image, now and then an index of it or a referrer to it; 0 when it was given up or refused."""
+    """Push one image, sometimes with an index or a referrer. Return 0 if the push was abandoned or refused."""
     home = any_repository()
     if home is None:
         repositories.create(SYSTEM, Project.objects.get(), rng.choice(REPOSITORIES))
@@ -54,7 +54,7 @@ def deed() -> int:
     began = time.monotonic()
     for part in (image.config, *image.layers):
         ensure_blob(home, name, part)
-    if rng.random() < 0.4:  # what came so far is free when the lease ends, or when another process deletes it before
+    if rng.random() < 0.4:  # the pushed blobs become free when the lease ends or another process deletes them
         ensure_blob(home, name, rng.choice(GIVEN_UP))
         return 0
     nap(0.02)
@@ -62,7 +62,7 @@ def deed() -> int:
     try:
         pushed = push_manifest(home, name, rng.choice(["t1", "t2", "t3"]), document)
     except errors.ManifestBlobUnknown as error:
-        # A HEAD promises half of a lease. Only its end, or that of the repository, may have taken them.
+        # A HEAD guarantees half of a lease. Only its end, or a deleted repository, can explain missing blobs.
         if time.monotonic() - began < LEASE / 2 and Repository.objects.live().filter(pk=home.pk).exists():
             wrong(f"a push inside its lease was told that its blobs are unknown: {error.detail}")
         return 0

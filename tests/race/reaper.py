@@ -6,7 +6,7 @@ from tests.race.worker import hurry, nap, run
 
 
 def deed() -> int:
-    """At most two hundred files."""
+    """Delete at most two hundred files."""
     nap(0.05)
     hurry(ObjectTrash.objects.all(), "delete_after")
     return garbage.reap(limit=200)

@@ -1,4 +1,4 @@
-"""What the workers share: a clock that runs fast, digests that all of them want, and the loop that counts deeds."""
+"""Shared parts of the workers: a fast clock, shared digests, and the loop that counts deeds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 LEASE = 2.0  # seconds
-# So many that most have few references or none: what is collected is often what another process pushes at that moment.
+# So many that most have few or no references: the collector often deletes a blob during its push.
 CONTENTS = [f"layer {number}".encode() * 40 for number in range(48)]
 GIVEN_UP = [f"given up {number}".encode() * 40 for number in range(4)]
 CONFIGS = [json.dumps({"architecture": f"a{number}", "os": "linux"}).encode() for number in range(4)]
@@ -42,7 +42,7 @@ rng = random.Random(os.getpid())
 
 @dataclass
 class Counts:
-    """How often a worker tried its deed, how much it did, and what it found wrong."""
+    """Attempts, successes and problems of a worker."""
 
     tried: int = 0
     done: int = 0
@@ -53,32 +53,32 @@ counts = Counts()
 
 
 def wrong(what: str) -> None:
-    """Something that must never be."""
+    """Record a problem that must never occur."""
     counts.wrong.append(what)
 
 
 @cache
 def me() -> Actor:
-    """Who pushes, deletes and restores."""
+    """Return the user who pushes, deletes and restores."""
     user = User.objects.get(email=EMAIL)
     return Actor(user_id=user.pk, label=user.email)
 
 
 def any_repository() -> Repository | None:
-    """One of the two; None when it is deleted."""
+    """Return one of the two repositories, None if it is deleted."""
     found = Repository.objects.live().select_related("project").filter(name=rng.choice(REPOSITORIES))
     return found.first()
 
 
 def nap(seconds: float) -> None:
-    """Sleep at most so long."""
+    """Sleep for a random time up to the given seconds."""
     time.sleep(rng.random() * seconds)
 
 
 def hurry(rows: QuerySet, field: str) -> None:  # type: ignore[type-arg]
-    """Let what would come one day come now.
+    """Make future deadlines due now.
 
-    Rows that another process has locked are left alone: it follows the order of locks, this function does not.
+    Rows locked by another process are skipped, because this function does not follow the order of locks.
     """
     with transaction.atomic():
         free = list(rows.select_for_update(skip_locked=True).order_by("pk").values_list("pk", flat=True))
@@ -96,7 +96,7 @@ def _hasten() -> None:
 
 
 def run(deed: Callable[[], int]) -> None:
-    """Say "ready", wait for a line, repeat the deed until the time is over or a process has found damage; print counts."""
+    """Print "ready", wait for a line, repeat the deed until the time is over or damage is found, and print the counts."""
     logging.disable(logging.CRITICAL)
     _hasten()
     if control := os.environ["RACE_CONTROL"]:
@@ -111,7 +111,7 @@ def run(deed: Callable[[], int]) -> None:
         except errors.RegistryError:
             pass
         except Exception as error:
-            # A database that defends itself against a control is not the damage that must be found.
+            # A database that refuses the effect of a control is not the damage that must be found.
             if not (control and isinstance(error, DatabaseError)):
                 wrong(traceback.format_exc()[-2500:])
         if counts.wrong:

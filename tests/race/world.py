@@ -1,4 +1,4 @@
-"""``python -m tests.race.world``: make what the workers race for."""
+"""``python -m tests.race.world``: create the project, repositories and users of the race."""
 
 from accounts import organizations
 from accounts.actors import SYSTEM
@@ -10,7 +10,7 @@ REPOSITORIES = ("one", "two")
 
 
 def main() -> None:
-    """Make it."""
+    """Create them."""
     organization, _ = organizations.create_organization("acme")
     project, _ = projects.create(SYSTEM, organization, "demo")
     for name in REPOSITORIES:
