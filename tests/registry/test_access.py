@@ -1,4 +1,4 @@
-"""The policy: what each role allows, that one question and the list of answers agree, and that rights are asked live."""
+"""Access: permissions of each role, agreement of lists and single checks, and checks at every request."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ HEADER, *ROWS = [line.split() for line in TABLE.split("\n") if line]
 
 
 def persona_of(world: World, words: str) -> Persona | None:
-    """``owner,project=lab``: the owner with a key that is good in lab only. None: without login."""
+    """``owner,project=lab`` is the owner with a key limited to lab. None is anonymous."""
     name, *conditions = words.split(",")
     limits = {}
     for condition in conditions:
@@ -160,7 +160,7 @@ def test_list_of_visible_repositories_agrees_with_each_single_check(world, row):
     ],
 )
 def test_roles_in_a_project(world, who, project, expected):
-    """Roles on single repositories give nothing in the project: its pages do not exist for their holders."""
+    """A role on a repository gives no permission in its project: the project pages are not found."""
     actor = actor_of(world, who)
     given = [letter for letter, action in LETTERS.items() if access.may(actor, action, world.projects[project])]
     assert "".join(given) == expected
@@ -169,7 +169,7 @@ def test_roles_in_a_project(world, who, project, expected):
 # ── Any mixture ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(frozen=True)
 class Mixture:
-    """Roles of one user, and the limits of the key and token that they come with."""
+    """Roles of a user, and the limits of the key and the token."""
 
     is_owner: bool
     in_demo: ProjectRole | None
@@ -183,7 +183,7 @@ class Mixture:
     scope: dict[str, frozenset[Action]] | None
 
     def expected(self, name: str) -> set[Action]:
-        """What docs/reference/roles.md allows on the repository, said once more and differently than registry.access says it."""
+        """Return the permissions by docs/reference/roles.md, implemented independently of registry.access."""
         project = {"web": "demo", "public": "demo", "fixed": "demo", "secret": "lab", "rivals": "rival"}[name]
         if self.ended:
             return set()
@@ -220,7 +220,7 @@ mixtures = st.builds(
 @hypothesis_settings(max_examples=40, deadline=None, database=None)
 @given(mixture=mixtures)
 def test_any_mixture_of_roles_and_limits_matches_the_policy(world, mixture):
-    """Also what the catalog is made of: the images that may be pulled, and no other."""
+    """The catalog must list exactly the images that may be pulled."""
     with rolled_back():
         actor = make_actor(world, mixture)
         Image.objects.bulk_create(
@@ -245,7 +245,7 @@ def make_actor(world: World, mixture: Mixture) -> Actor:
         OrganizationMembership.objects.filter(user=user).update(role=OrganizationRole.OWNER)
     for name, role in (("web", mixture.on_web), ("public", mixture.on_public), ("secret", mixture.on_secret)):
         repositories.set_role(SYSTEM, world.repository(name), user, role)
-    if mixture.in_demo:  # beside roles on repositories, which members.set_role would end
+    if mixture.in_demo:  # keeps roles on repositories, which members.set_role would end
         ProjectMembership.objects.create(project=world.projects["demo"], user=user, role=mixture.in_demo)
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=mixture.web_is_public)
     limit = world.projects[mixture.limited_to] if mixture.limited_to else None
@@ -281,7 +281,7 @@ def test_catalog_lists_only_pullable_images(world, docker, row):
     assert here == sorted(f"{path.repository}/{path.image}" for path in pullable if path.project == "demo")
 
 
-# ── Rights are asked at each request ─────────────────────────────────────────────────────────────────────────────────
+# ── Permissions are checked at each request ──────────────────────────────────────────────────────────────────────────
 READ = {
     "HEAD manifest by tag": ("HEAD", "manifests/1.0"),
     "GET manifest by tag": ("GET", "manifests/1.0"),
@@ -304,7 +304,7 @@ DELETE = {"DELETE manifest": ("DELETE", "manifests/1.0")}
 
 
 class Visitor:
-    """Somebody whose token was issued before something was taken away, asking everything at once."""
+    """A client whose token was issued before a permission was removed."""
 
     def __init__(self, client: DockerClient, name: str, image: images.Image, *, may_push: bool) -> None:
         self.client, self.name, self.image = client, name, image
@@ -315,7 +315,7 @@ class Visitor:
             self.upload = location.rpartition("/")[2]
 
     def statuses(self, requests: dict[str, tuple[str, str]], headers: dict[str, str] | None = None) -> dict[str, int]:
-        """What each request is answered; nothing of it lasts."""
+        """Return the status of each request. The changes are rolled back."""
         found = {}
         for words, (method, path) in requests.items():
             whole = f"/v2/{self.name}/" + path.format(
@@ -376,7 +376,7 @@ def _delete_user(world: World, name: str) -> None:
 
 OK = "2xx"
 TAKEN_AWAY = [
-    # who, what happens, reading afterwards, pushing and deleting afterwards
+    # persona, change, expected statuses of reads, of pushes and deletions
     ("pusher", _remove_grant, 404, 404),
     ("viewer", _remove_grant, 404, 404),
     ("pusher", _make_viewer, OK, 403),
@@ -397,7 +397,7 @@ TAKEN_AWAY = [
     ("name", "take_away", "reading", "writing"), TAKEN_AWAY, ids=lambda value: getattr(value, "__name__", str(value))
 )
 def test_revoked_permission_ends_at_the_next_request(world, docker, name, take_away, reading, writing):
-    """The token is still alive; it helps nobody (docs/design/security.md 8, 9). Basic is refused alike."""
+    """A token that has not expired is refused too (docs/design/security.md 8, 9), and so is Basic."""
     image = docker("member").push("web/app", "1.0")
     pushes, deletes = name not in {"viewer", "reader"}, name in {"owner", "admin", "member"}
     visitor = Visitor(docker(name), "web/app", image, may_push=pushes)
@@ -441,7 +441,7 @@ def test_anonymous_tokens_lose_a_repository_made_private(world, docker):
 
 
 def delete_repository(repository: Repository, *, with_images: bool) -> None:
-    """As the console does it, or the repository's row alone."""
+    """Delete the repository as the console does, or only its row."""
     if with_images:
         trash.delete_repository(SYSTEM, repository)
         return
@@ -465,7 +465,7 @@ def test_old_tokens_read_nothing_of_a_deleted_repository(world, docker, name, wi
     assert set(visitor.statuses(READ).values()) == {200}
     delete_repository(world.repository(where), with_images=with_images)
     requests = READ | WRITE | DELETE
-    if name == "member":  # who may read a repository that is still to come is told: no referrers
+    if name == "member":  # a user who may read the future repository gets an empty list of referrers
         requests.pop("GET referrers")
     after = visitor.statuses(requests)
     assert set(after.values()) == {401 if name is None else 404}, after
@@ -477,7 +477,7 @@ def test_old_tokens_read_nothing_of_a_deleted_repository(world, docker, name, wi
     ("name", "status"), [("owner", 401), ("member", 401), ("reader", 401), ("pusher", 404), ("viewer", 404)]
 )
 def test_repository_recreated_under_its_name_honours_no_old_token(world, docker, name, status):
-    """Who has a right on the new one needs a new token; a role on the old one was a role on the old one."""
+    """A user with a role on the new repository needs a new token. Roles on the old repository do not apply."""
     pushes = name in {"owner", "member", "pusher"}
     old = docker("member").push("web/app", "1.0", images.Image(layers=[b"old"]))
     visitor = Visitor(docker(name), "web/app", old, may_push=pushes)
@@ -505,9 +505,9 @@ def test_token_issued_before_creation_does_not_grant_the_new_repository(world, d
     docker("member").push("later/app", "1.0")
 
 
-# ── The rule that protects the rules ─────────────────────────────────────────────────────────────────────────────────
+# ── Every view declares its action ───────────────────────────────────────────────────────────────────────────────────
 class Forgetful(RegistryView):
-    """A view whose author forgot to say what its methods do."""
+    """A view that declares no action for its methods."""
 
     def get(self, request):
         return HttpResponse("everything")

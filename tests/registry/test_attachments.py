@@ -1,4 +1,4 @@
-"""Signatures and the like: found in one query, no releases, and gone with the digest that they are attached to."""
+"""Attached tags and referrers: found in one query, not counted as releases, deleted with their digest."""
 
 import hashlib
 import json
@@ -63,7 +63,7 @@ def test_subject_is_read_from_the_name_of_a_tag(tag, subject):
     assert names.tag_subject(tag) == subject
 
 
-# ── No releases ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Overwriting, quotas and deletion ─────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att", ".sbom", ".src"])
 def test_attached_tags_are_overwritten_in_a_repository_without_tag_overwrite(docker, suffix):
     member = docker("member")
@@ -80,10 +80,10 @@ def test_tag_with_an_attached_name_but_no_subject_is_not_overwritten(docker):
     for part in MORE.parts[:-1]:
         member.push_blob("fixed/app", part)
     assert member.push_manifest("fixed/app", tag_of(OTHER), MORE.manifest, expect=403).codes == ["DENIED"]
-    member.push("fixed/app", tag_of(RELEASE, ""), RELEASE)  # names itself: a release
+    member.push("fixed/app", tag_of(RELEASE, ""), RELEASE)  # names itself, so it is a release
     for part in OTHER.parts[:-1]:
         member.push_blob("fixed/app", part)
-    member.push("fixed/app", tag_of(RELEASE, ""), OTHER)  # and an attached one from now on
+    member.push("fixed/app", tag_of(RELEASE, ""), OTHER)  # from now on it is attached
     member.push_manifest("fixed/app", "v1", OTHER.manifest, expect=403)
 
 
@@ -159,14 +159,14 @@ def test_manifest_with_another_subject_or_release_tag_stays(docker, app):
     member.push("web/app", tag_of(RELEASE), SIGNATURE)
     member.push("web/app", tag_of(OTHER), SIGNATURE)  # attached to both
     member.push("web/app", tag_of(RELEASE, ".sbom"), MORE)
-    member.push("web/app", "sbom", MORE)  # a release too
+    member.push("web/app", "sbom", MORE)  # is a release too
     member.delete(f"web/app/manifests/{RELEASE.digest}", 202)
     assert set(Tag.objects.live().values_list("name", flat=True)) == {"v2", tag_of(OTHER), "sbom"}
     digests = set(Manifest.objects.live().values_list("digest", flat=True))
     assert digests == {OTHER.digest, SIGNATURE.digest, MORE.digest}
 
 
-# ── What is attached ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Finding attachments ──────────────────────────────────────────────────────────────────────────────────────────────
 def test_tags_and_referrers_are_found_by_kind(docker, app):
     member = docker("member")
     attestation = Image(config=b'{"os": ""}', layers=[b"attestation"])
@@ -213,7 +213,7 @@ def test_kind_is_derived_from_the_artifact_type(docker, app, artifact_type, kind
 
 def test_tag_is_attached_while_its_subject_exists(docker, app):
     member = docker("member")
-    member.push("web/app", tag_of(OTHER), SIGNATURE)  # its subject comes later, as when all tags are copied by name
+    member.push("web/app", tag_of(OTHER), SIGNATURE)  # the subject is pushed later, as when tags are copied by name
     rows = Tag.objects.live().filter(image=app)
     assert [tag.name for tag in rows.attached()] == []
     member.push("web/app", "other", OTHER)

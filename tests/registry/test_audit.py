@@ -1,4 +1,4 @@
-"""What is written down from the first push on: events, tag intervals, deletion groups."""
+"""Events, tag intervals and deletions of pushes and deletes."""
 
 import json
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.django_db
 
 
 def actions() -> list[str]:
-    """What happened since the world was made, in order."""
+    """Return the actions since the world was created, in order."""
     setup = {Event.Action.REPOSITORY_CREATE, Event.Action.ROLE_CHANGE}
     return list(Event.objects.exclude(action__in=setup).order_by("pk").values_list("action", flat=True))
 
@@ -79,7 +79,7 @@ def test_deleting_a_digest_deletes_its_tags_children_and_signatures_together(doc
     ).encode()
     member.push_manifest("web/app", "1.0", index, OCI_INDEX)
     member.push_manifest("web/app", "latest", index, OCI_INDEX)
-    member.delete("web/app/manifests/child", 202)  # the tag only: from now on the child hangs on the index alone
+    member.delete("web/app/manifests/child", 202)  # deletes the tag only: now only the index references the child
     subject = {"mediaType": OCI_INDEX, "digest": sha256(index), "size": len(index)}
     signature = member.push("web/app", Image(more={"subject": subject}).digest, Image(more={"subject": subject}))
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
@@ -116,7 +116,7 @@ def test_push_of_a_deleted_digest_revives_it(docker):
 
 
 def test_signature_that_is_a_child_of_an_index_stays_with_the_index(docker):
-    """Deleting what it signs would otherwise take it from under the live index."""
+    """Deleting the signed digest must not delete a child of a live index."""
     member = docker("member")
     signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
     subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}
@@ -131,7 +131,7 @@ def test_signature_that_is_a_child_of_an_index_stays_with_the_index(docker):
 
 
 def test_a_signature_that_is_in_an_index_outlives_the_index(docker):
-    """What it signs is still there."""
+    """The signed digest is still there."""
     member = docker("member")
     signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
     subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}

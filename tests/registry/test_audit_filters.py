@@ -1,4 +1,4 @@
-"""The history read: every filter, in both directions, as a file; pruned; never by looking at all of it."""
+"""The audit log: filters, paging in both directions, CSV, pruning and use of indexes."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ OWNER, PUSHER, MEMBER = "owner@acme.test", "pusher@acme.test", "member@acme.test
 
 @pytest.fixture
 def filled(world) -> list[Event]:
-    """300 events of everybody in two repositories and four images of demo, an hour apart; the newest first."""
+    """Record 300 events of all users in two repositories and four images of demo, an hour apart. Return them newest first."""
     chance = random.Random(4)
     home = {name: world.repository(name) for name in ("web", "public", "secret")}
     places = [
@@ -67,12 +67,12 @@ def filled(world) -> list[Event]:
 
 
 def is_of_system(event: Event) -> bool:
-    """Whether nobody but the system acted."""
+    """Return whether the actor is the system."""
     return event.action == Action.SCAN_DONE or event.actor in {"system", "cleanup policy"}
 
 
 def every_filter(world, filled: list[Event]) -> dict[str, tuple[Wanted, list[Event]]]:
-    """A filter of every kind, and the events that it means."""
+    """Return filters of every kind with the events they select."""
     demo = Wanted(world.projects["demo"])
     image = (
         filled[0].image
@@ -193,7 +193,7 @@ def test_page_costs_the_same_queries_for_any_number_of_rows(world, filled, djang
 
 
 def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
-    """The newest are found by an index that is in their order; a million rows more would change nothing."""
+    """An index in the order of time finds the newest events, so that a million more rows change nothing."""
     for name, (wanted, _) in every_filter(world, filled).items():
         for part in audit._parts(wanted):
             told = plan(part.order_by("-pk")[:10])
@@ -203,7 +203,7 @@ def test_no_filter_of_a_page_reads_or_sorts_a_whole_table(world, filled):
             assert "SCAN registry_event" not in told, (name, told)
 
 
-@pytest.mark.sqlite_only  # PostgreSQL chooses by what it counted; the test above is about both
+@pytest.mark.sqlite_only  # PostgreSQL chooses by statistics; the test above covers both databases
 def test_each_filter_uses_its_index(world, filled):
     cases = every_filter(world, filled)
     for name, index in {
@@ -221,7 +221,7 @@ def test_each_filter_uses_its_index(world, filled):
 
 
 def test_events_whose_clocks_disagree_are_found_by_their_time(world, filled):
-    """Ids and times may be in another order for minutes: machines write them at once."""
+    """Ids and times may differ in order, because several machines write at once."""
     late, early = filled[100], filled[101]
     Event.objects.filter(pk=late.pk).update(at=early.at - timedelta(minutes=5))
     for edge in (early.at - timedelta(minutes=6), early.at, late.at):

@@ -1,4 +1,4 @@
-"""A backup is a copy of the database and one of the blobs, and neither is of the same moment: what is missing is told."""
+"""Backups: copies of the database and of the blobs from different moments, and the report of the differences."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def push(server: LiveServer, tag: str, data: bytes) -> None:
 
 
 def backup(server: LiveServer, name: str, *parts: str) -> None:
-    """Copy parts of the data directory while nobody serves."""
+    """Copy parts of the data directory while no server runs."""
     (server.folder / name).mkdir(exist_ok=True)
     for part in parts:
         source = server.data / part
@@ -33,7 +33,7 @@ def backup(server: LiveServer, name: str, *parts: str) -> None:
 
 
 def restore(server: LiveServer, **parts: str) -> None:
-    """End the server and put a database and blobs of these backups in the place of its data."""
+    """Stop the server and replace its data by a database and blobs of these backups."""
     server.end()
     for leftover in server.data.glob("kcr.sqlite3*"):
         leftover.unlink()
@@ -51,7 +51,7 @@ def verify(server: LiveServer) -> tuple[int, dict[str, int], str]:
 
 @pytest.fixture(scope="module")
 def server():
-    """Two backups, of before and after the push of ``late``."""
+    """A server with two backups, before and after the push of ``late``."""
     with LiveServer("backups", {"KCR_WEB_WORKERS": "1"}) as running:
         running.people()
         push(running, "early", EARLY)
@@ -67,7 +67,7 @@ def server():
 def test_database_older_than_the_blobs_has_orphans_and_serves_its_images(server):
     restore(server, database="first", blobs="second")
     for path in (server.data / "storage" / "blobs").glob("*/*"):
-        os.utime(path, (0, 0))  # only what is old enough is an orphan: a young one may be on its way
+        os.utime(path, (0, 0))  # only old files are orphans: a young one may belong to a running push
     status, counts, said = verify(server)
     assert (status, counts) == (1, {"blobs": 1, "missing": 0, "short": 0, "damaged": 0, "orphan": 1})
     assert said.count("orphan:") == 1

@@ -1,4 +1,4 @@
-"""The broker of files: no message is met half written, and one that cannot be read ends no worker."""
+"""The file broker: no reader sees a partial message, and an unreadable message stops no worker."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def folders(tmp_path):
 
 @pytest.fixture
 def connect(folders, monkeypatch):
-    """Connections to a broker of its own."""
-    monkeypatch.setattr(broker.Transport, "global_state", BrokerState())  # which queues a process has declared
+    """Open connections to a separate broker."""
+    monkeypatch.setattr(broker.Transport, "global_state", BrokerState())  # the queues that this process has declared
     options = {
         "data_folder_in": str(folders["messages"]),
         "data_folder_out": str(folders["messages"]),

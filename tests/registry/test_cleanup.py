@@ -1,4 +1,4 @@
-"""Cleanup policies at work: they take what they show, nothing that is kept or needed, and everything can come back."""
+"""Runs of cleanup policies: they delete what the preview shows, nothing that is kept or needed, and all is recoverable."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ def web(world) -> Repository:
 
 @pytest.fixture
 def tagged(docker, web):
-    """web/app with the tags t0 (today) to t9 (90 days ago), each another digest; web/other:t0 alone."""
+    """Push web/app with the tags t0 (today) to t9 (90 days ago), each with its own digest, and web/other:t0."""
     member = docker("member")
     for number in range(10):
         member.push("web/app", f"t{number}", image_of(number))
@@ -81,7 +81,7 @@ def lines(run: CleanupRun, outcome: str) -> list[str]:
     return sorted(run.lines.filter(outcome=outcome).values_list("tag", flat=True))
 
 
-# ── What goes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_run_deletes_exactly_what_the_preview_shows(tagged, web):
     policy = policy_of(web, keep_last=3, keep_patterns=["t9"], tag_days=45)
     expected = shown(web, policy)
@@ -134,7 +134,7 @@ def test_another_repository_is_left_alone(tagged, docker, web):
 # ── Digests without a tag ────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def untagged(docker, web):
-    """web/app: an index with two children and a signature on it, another index in Recovery, loose digests; all old."""
+    """Push to web/app an index with two children and a signature, another index in Recovery, and untagged digests, all old."""
     member = docker("member")
     found = {"child": image_of("child"), "other": image_of("other"), "loose": image_of("loose")}
     for image in found.values():
@@ -194,7 +194,7 @@ def test_untagged_digests_stay_without_a_rule(untagged, web):
     assert Manifest.objects.live().count() == 6
 
 
-# ── Too much ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Held runs ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_run_that_deletes_too_much_is_held_with_the_reason(tagged, web, caplog):
     policy = policy_of(web, keep_last=5, most_percent=45)
     before = live()
@@ -216,8 +216,8 @@ def test_run_at_exactly_the_percentage_is_not_held(tagged, web):
 def test_approved_run_deletes_only_the_listed_objects(tagged, docker, web, world):
     policy = policy_of(web, keep_last=2)
     held = cleanup.run(policy.pk)
-    docker("member").push("web/app", "t8", image_of("t8 again"))  # moved: it is not what was listed any more
-    docker("member").push("web/app", "new", image_of("new"))  # t1 is none of the newest two now, but was not listed
+    docker("member").push("web/app", "t8", image_of("t8 again"))  # moved: differs from the listed digest
+    docker("member").push("web/app", "new", image_of("new"))  # t1 is no longer among the newest two, but was not listed
     assert cleanup.approve(world.member.actor, held.pk)
     assert not cleanup.approve(world.member.actor, held.pk)
     run = cleanup.run(policy.pk)
@@ -254,7 +254,7 @@ def test_changed_policy_ends_its_earlier_runs(tagged, web, world):
 
 # ── Interruptions ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_run_continues_after_a_killed_worker(tagged, web, monkeypatch):
-    """Each step is one transaction, so a worker that is killed leaves the state after one of them."""
+    """Each step is one transaction, so a killed worker leaves the state after one of them."""
     monkeypatch.setattr(policies, "IMAGES", 1)
     monkeypatch.setattr(runs, "LINES", 2)
     policy = policy_of(web, keep_last=1, most_percent=100)
@@ -325,7 +325,7 @@ def test_failed_run_is_reported_and_not_retried(tagged, web, caplog):
     assert cleanup.run(policy.pk).state == State.DONE
 
 
-# ── By the clock ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Schedule ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def at(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 3, day, hour, minute, tzinfo=UTC)
 
@@ -339,7 +339,7 @@ def test_policy_runs_once_each_night_despite_runs_by_day(tagged, web, world):
         cleanup.run(policy.pk)
         CleanupRun.objects.filter(started_at__gt=at(day, 3)).update(started_at=at(day, 2, 31))
         assert cleanup.due(at(day, 2, 40)) == cleanup.due(at(day + 1, 2, 29)) == []
-    cleanup.run(policy.pk)  # somebody's, by day
+    cleanup.run(policy.pk)  # requested by a user, by day
     CleanupRun.objects.filter(started_at__gt=at(5, 0)).update(started_at=at(4, 14))
     assert cleanup.due(at(4, 20)) == []
     assert cleanup.due(at(5, 2, 30)) == [policy.pk]
@@ -416,10 +416,10 @@ def test_invalid_rules_are_refused(web, world, rules):
     assert not CleanupPolicy.objects.exists()
 
 
-# ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Replay ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_replay_lists_past_deletions_and_later_pulls(tagged, docker, web, monkeypatch):
     member = docker("member")
-    member.push("web/app", "again", image_of(8))  # t8's digest, tagged anew 5 days ago
+    member.push("web/app", "again", image_of(8))  # the digest of t8, tagged again 5 days ago
     age("again", 5)
     pulled = Tag.objects.get(name="t9")
     monkeypatch.setattr(pulls, "last_pulls", lambda _: {pulled.pk: ago(1)})
@@ -469,7 +469,7 @@ manifest_rows = st.lists(
 @hypothesis_settings(max_examples=60, deadline=None, database=None)
 @given(manifest_rows, st.integers(1, 30), st.none() | st.integers(1, 3))
 def test_no_run_deletes_needed_manifests(rows, days, keep_last):
-    """Manifests with any children and subjects; what stays keeps its children, and no tag names what is gone."""
+    """For any graph of manifests: live manifests keep their children, and no live tag names a deleted manifest."""
     web = Repository.objects.get(project__name="demo", name="web")
     image, found = _fill(web, rows)
     policy = CleanupPolicy.objects.update_or_create(

@@ -1,4 +1,4 @@
-"""The rules of cleanup policies: what they keep is kept, what they take is said why; the past judged as it was."""
+"""Rules of cleanup policies: kept tags, reasons of deletions, and replay of the past."""
 
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -183,7 +183,7 @@ def test_replay_deletes_a_digest_after_its_own_deletion_of_the_tag():
     assert (digest.tag, digest.digest, digest.at) == ("", "x", NOW - days(45))
 
 
-# ── Nights on which nothing can have changed are passed over ─────────────────────────────────────────────────────────
+# ── Nights without a change are skipped ──────────────────────────────────────────────────────────────────────────────
 ages = st.floats(-2, 14).map(lambda age: NOW - days(round(age * 4) / 4))
 some_names = st.sampled_from(["a", "b", "c", f"{SUBJECT.replace(':', '-')}.sig"])
 known_digests = st.sampled_from([SUBJECT, "sha256:b", "sha256:c"])

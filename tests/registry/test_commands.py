@@ -1,4 +1,4 @@
-"""Commands for scripts: JSON on standard output, safe to repeat, refusals in words."""
+"""Management commands: JSON on standard output, repeatable, refusals with a reason."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OTHERS = {"collectgarbage", "quickstart", "serve", "verifystorage"}
 
 
 def run(*arguments: str) -> dict[str, object]:
-    """The one JSON object that the command prints."""
+    """Run a command. Return the one JSON object that it prints."""
     output, errors = io.StringIO(), io.StringIO()
     call_command(*arguments, stdout=output, stderr=errors)
     assert errors.getvalue() == ""
@@ -56,7 +56,7 @@ def run(*arguments: str) -> dict[str, object]:
 
 
 def everything() -> dict[str, list[object]]:
-    """What a refused command must not change."""
+    """Return all rows that a refused command must not change."""
     models = (
         *(Organization, Project, User, OrganizationMembership, ProjectMembership, AccessKey, SigningKey),
         *(Repository, RepositoryUserPermission, Event),
@@ -64,9 +64,9 @@ def everything() -> dict[str, list[object]]:
     return {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
 
 
-# ── What they do ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Effects ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_commands_of_the_first_push_can_be_repeated(db, monkeypatch):
-    """The way of docs/guide/first-push.md, twice: the second time changes nothing."""
+    """Run the commands of docs/guide/first-push.md twice. The second time changes nothing."""
     identifiers = set()
     for created in (True, False):
         assert run("createorganization", "mill", "--display-name", "The Mill") == {
@@ -125,7 +125,7 @@ def test_commands_of_the_first_push_can_be_repeated(db, monkeypatch):
 
 
 def logged_in(tmp_path: Path, *arguments: str) -> tuple[str, str]:
-    """What a docker in PATH is called with, and what it reads, when sh runs the line of createaccesskey."""
+    """Run the printed line of createaccesskey with sh. Return the arguments and the input of docker."""
     docker = tmp_path / "docker"
     docker.write_text('#!/bin/sh\necho "$@" >arguments\ncat >secret\n')
     docker.chmod(0o700)
@@ -225,7 +225,7 @@ def test_a_user_gets_roles_and_a_password_from_standard_input(world, monkeypatch
 
 
 def test_existing_user_gets_the_given_name_and_password(world, monkeypatch):
-    """Once for a user without a password, once for a user who has one; the same again changes nothing."""
+    """Checked for a user without and with a password. A repetition changes nothing."""
     for password, times in (
         ("First-Passw0rd-kestrel", 1),
         ("Second-Passw0rd-kestrel", 2),
@@ -290,7 +290,7 @@ def test_a_leaked_signing_key_is_withdrawn(world, docker):
 
 
 def statuses(client: DockerClient, **credentials: dict[str, str]) -> dict[str, int]:
-    """What the registry answers to each of these headers."""
+    """Return the status of the registry for each of these headers."""
     return {name: client.raw("GET", "/v2/", headers=headers).status for name, headers in credentials.items()}
 
 
@@ -342,7 +342,7 @@ def test_an_operator_revokes_a_key_of_any_user(world, docker, django_capture_on_
 
 # ── Refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 REFUSALS = [
-    # command line, words of the refusal
+    # command line, text of the refusal
     ("createorganization a", "2 to 64 letters"),
     ("createorganization a/b", "2 to 64 letters"),
     ("deactivateuser nobody@acme.test", "there is no user nobody@acme.test"),
@@ -382,7 +382,7 @@ REFUSALS = [
     ("createaccesskey viewer@acme.test --expires-days -10000000", "after 1 to 36500 days"),
     ("createaccesskey viewer@acme.test --expires-days 999999999", "expir"),
     (f"createaccesskey viewer@acme.test --name {'x' * 65}", "at most 64"),
-    # Texts for which there is no room in the database.
+    # Texts longer than their column.
     (f"createorganization mill --display-name {'x' * 101}", "100"),
     (f"createproject acme shop --display-name {'x' * 101}", "100"),
     (f"adduser mina@acme.test --organization acme --name {'x' * 101}", "100"),
@@ -441,13 +441,13 @@ def test_full_project_refuses_a_new_repository(world):
 # ── The first start ──────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def nobody(db) -> None:
-    """An installation on its first day."""
+    """An installation without users."""
     for model in (RepositoryUserPermission, Event, Repository, User, Project, Organization):
         model.objects.all().delete()
 
 
 class Terminal(io.StringIO):
-    """What a person looks at, and no service keeps."""
+    """A stream that is a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -460,7 +460,7 @@ def introduce(output: type[io.StringIO] = Terminal) -> str:
 
 
 def test_secrets_are_written_to_a_file_without_a_terminal(nobody, settings, tmp_path):
-    """Standard output of a service stays in its journal."""
+    """The journal of a service keeps its standard output."""
     settings.DATA_DIR, file = tmp_path, tmp_path / "first-sign-in.txt"
     file.touch(0o644)
     file.write_text("of a former start")
@@ -498,7 +498,7 @@ def test_first_start_creates_an_owner_and_shows_the_secrets_once(nobody, setting
 
 def test_two_installations_share_no_password(nobody):
     first = introduce()
-    User.objects.all().delete()  # and begin again
+    User.objects.all().delete()  # and start again
     second = introduce()
     secrets = [re.findall(r"(?:localhost +|kcrs_)(\S{20,})", said) for said in (first, second)]
     assert len(secrets[0]) == len(secrets[1]) == 2
@@ -544,7 +544,7 @@ def test_every_command_has_help(name):
 @pytest.mark.real
 @pytest.mark.sqlite_only
 def test_commands_print_json_or_an_error_with_its_status(tmp_path):
-    """Real processes: one line of JSON and status 0, or words on standard error and status 1; never a traceback."""
+    """As real processes: one line of JSON and status 0, or a message on standard error and status 1, never a traceback."""
     environment = environment_for(tmp_path, KCR_DATA_DIR=str(tmp_path / "data"))
 
     def manage(line: str) -> subprocess.CompletedProcess[str]:

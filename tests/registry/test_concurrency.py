@@ -1,4 +1,4 @@
-"""Many at once: each change happens once, and each limit holds exactly."""
+"""Concurrent requests: each change happens once, and each limit holds exactly."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_blob_pushed_by_twenty_clients_is_stored_once(server):
     clients = [server.api() for _ in range(20)]
     assert at_once(20, lambda number: clients[number].push_blob(data)) == [201] * 20
     files = [path for path in (server.data / "storage" / "blobs").glob("*/*") if path.stat().st_size == len(data)]
-    assert len(files) == 20  # one is the blob's; nineteen wait in the trash for the collector
+    assert len(files) == 20  # one belongs to the blob; nineteen are in the trash
     if (server.data / "kcr.sqlite3").exists():
         with closing(sqlite3.connect(server.data / "kcr.sqlite3")) as database:
             rows = database.execute("SELECT storage_key FROM registry_blob WHERE digest = ?", [sha256(data)]).fetchall()
@@ -79,7 +79,7 @@ def test_one_of_two_writers_of_an_upload_continues(server):
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(api.ask, "PATCH", location, slowly())
         assert started.wait(20)
-        # The server has the first bytes when it holds the lock: ask with nothing, which changes nothing, until it says so.
+        # The server holds the lock once it has the first bytes: send empty requests until it refuses one.
         second = server.api()
         for _ in range(100):
             if second.ask("PATCH", location, b"")[0] == 416:
@@ -256,7 +256,7 @@ def test_one_of_a_hundred_requests_gets_the_last_place_of_a_quota(server, what):
 
 
 def made_repositories(server):
-    """Make repositories in the console; each says whether it was made, or refused for the quota."""
+    """Return a function that creates a repository in the console, and returns False if the quota refuses it."""
     owner = server.visitor("owner@acme.test", "--role", "owner")
     action, fields = owner.filled("/projects/demo/repositories/new", name="")
 
@@ -269,7 +269,7 @@ def made_repositories(server):
 
 
 def pushed_images(server):
-    """Push into images that are new each, with Basic."""
+    """Return a function that pushes into a new image with Basic."""
     part = descriptor(b"{}", OCTETS)
     document = json.dumps({"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": part, "layers": []}).encode()
     assert server.api().push_blob(b"{}") == 201
@@ -285,7 +285,7 @@ def pushed_images(server):
 
 
 def pushed_tags(server):
-    """Push tags of one image that are new each."""
+    """Return a function that pushes a new tag of one image."""
     api = server.api()
     assert api.push_blob(b"{}") == 201
     assert api.push_manifest("first", b"{}") == 201
@@ -301,7 +301,7 @@ def pushed_tags(server):
 
 
 def pushed_digests(server):
-    """Push manifests of one image that are new each, by digest."""
+    """Return a function that pushes a new manifest of one image by digest."""
     api = server.api()
     assert api.push_blob(b"{}") == 201
     assert api.push_manifest("first", b"{}") == 201
@@ -336,13 +336,13 @@ def test_hundred_simultaneous_uploads_respect_the_limit(server):
 
 
 def said_of_quota(status, body):
-    """Whether a push landed; it may have been refused for the quota only."""
+    """Return whether a push was accepted. The only permitted refusal is that of the quota."""
     assert status == 201 or (status == 403 and json.loads(body)["errors"][0]["detail"]["quota"]), (status, body)
     return status == 201
 
 
 def patiently(ask):
-    """Ask again when the server says that it has too much to do: what a client does with Retry-After."""
+    """Repeat the request while the server answers 503, as clients do with Retry-After."""
     while True:
         answer = ask()
         if getattr(answer, "status", None) != 503 and (not isinstance(answer, tuple) or answer[0] != 503):

@@ -1,4 +1,4 @@
-"""A process may die at any step; what was answered stays, what was not leaves nothing half."""
+"""Crashes at any step: acknowledged writes stay, and no partial state remains."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def server():
 
 
 def push_everything(server: LiveServer, data: bytes, tag: str) -> list[int]:
-    """Push a blob in two pieces and a manifest that names it; the statuses, as far as it came."""
+    """Push a blob in two pieces and a manifest that names it. Return the statuses until the first failure."""
     api = server.api()
     try:
         location = api.start()
@@ -132,7 +132,7 @@ def server_to_break():
 
 
 def test_each_integrity_rule_detects_its_violation(server_to_break):
-    """Break each of them and be told."""
+    """Break each rule and read its violation."""
     server = server_to_break
     data = b"something to break" * 100
     assert push_everything(server, data, "bite") == [202, 201, 201]
@@ -217,7 +217,7 @@ def test_killed_collector_is_continued(emptied, name):
         assert python(emptied, SETTLE) == 0
     assert collect(emptied, name) == 137
     assert_integrity(emptied.data)
-    # The run that died goes on, the next one sees what became due since, the last one ends its bytes.
+    # The first run continues the killed one, the second takes blobs due since, the third deletes their bytes.
     for _ in range(3):
         assert python(emptied, SETTLE) == 0
         assert collect(emptied) == 0

@@ -1,4 +1,4 @@
-"""Hundreds of clients at one address hold what they can get; the others are served as if they were alone."""
+"""Crowds: hundreds of clients of one address do not slow other clients."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def test_crowd_does_not_slow_other_clients(server, name):
 
 
 def children(server) -> list[str]:
-    """The process ids of the server's workers."""
+    """Return the process ids of the server's workers."""
     task = f"/proc/{server.process.pid}/task/{server.process.pid}/children"
     return Path(task).read_text().split()

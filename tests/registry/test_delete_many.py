@@ -1,4 +1,4 @@
-"""Deleting many tags and digests of an image at once: in few statements, as one act that comes back as one."""
+"""Deleting many tags and digests of an image: few statements, one deletion, one recovery."""
 
 import pytest
 from django.db import connection
@@ -15,7 +15,7 @@ NAME = ImageName("demo", "web", "app")
 
 @pytest.fixture
 def add(docker):
-    """``add(prefix, number)`` adds tags prefix0, prefix1, … to web/app; their names."""
+    """``add(prefix, number)`` adds tags prefix0, prefix1, … to web/app and returns their names."""
     docker("member").push("web/app", "release", Image())
     manifest = Manifest.objects.get()
 

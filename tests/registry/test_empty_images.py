@@ -1,4 +1,4 @@
-"""Images without digests: not listed and not counted, alive again with a push, and deleted after the time of Recovery."""
+"""Images without digests: not listed, not counted, revived by a push, deleted after the recovery period."""
 
 import threading
 from datetime import timedelta
@@ -22,7 +22,7 @@ RELEASE, OTHER = Image(layers=[b"release"]), Image(layers=[b"other"])
 
 @pytest.fixture
 def empty(docker) -> StoredImage:
-    """web/app had one digest, which the registry API deleted."""
+    """The registry API has deleted the only digest of web/app."""
     member = docker("member")
     member.push("web/app", "v1", RELEASE)
     member.delete(f"web/app/manifests/{RELEASE.digest}", 202)
@@ -100,7 +100,7 @@ def test_a_policy_empties_images_too(docker, world):
     assert is_empty()
 
 
-# ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_empty_image_is_deleted_after_the_recovery_period(docker, empty, settings):
     later.hours_pass(24 * settings.RECOVERY_DAYS - 1)
     assert tasks.purge_deletions() == 0
@@ -135,7 +135,7 @@ def test_recovered_empty_image_stays_for_a_recovery_period(world, empty, setting
 
 @pytest.mark.django_db(transaction=True)
 def test_simultaneous_push_and_sweep_lose_nothing(docker, world, settings):
-    """Whichever comes first, the image is there afterwards with what was pushed."""
+    """In either order, the image exists afterwards with the pushed digest."""
     member = docker("member")
     member.push("web/app", "v1", RELEASE)
     member.push("web/other", "v1", RELEASE)

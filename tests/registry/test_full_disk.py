@@ -1,4 +1,4 @@
-"""A disk that is full: a small file system of its own, as root, with a server on it."""
+"""A full disk: a server on a small file system, which needs root."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SmallServer(LiveServer):
         return self.disk / "data"
 
     def free(self) -> int:
-        """Bytes that are left."""
+        """Return the free bytes."""
         return shutil.disk_usage(self.disk).free
 
 
@@ -46,7 +46,7 @@ class SmallServer(LiveServer):
 def server():
     if os.geteuid() != 0:
         unavailable("this test mounts a small file system, which only root may do")
-    with TemporaryFolder("disk") as made:  # unmounts what is mounted in it
+    with TemporaryFolder("disk") as made:  # closing unmounts the file system
         command = [require("mount"), "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(made.folder)]
         mounted = run(command, succeeds=None)
         if mounted.status != 0:
@@ -63,7 +63,7 @@ def server():
 
 
 def endless(came: list[int]):
-    """A body that is longer than the disk."""
+    """Yield a body that is longer than the disk."""
     while True:
         came.append(256 * 1024)
         yield b"x" * came[-1]
@@ -81,7 +81,7 @@ def everybody_can_pull_and_ask_for_tokens(server):
 
 
 def send(api, upload, body) -> tuple[int, bytes]:
-    """A chunked PATCH whose answer may come before its end."""
+    """Send a chunked PATCH whose answer may come before its end."""
     with closing(http.client.HTTPConnection("127.0.0.1", api.server.port, timeout=60)) as connection:
         connection.putrequest("PATCH", upload, skip_host=True)
         for name, value in (api.headers | {"Transfer-Encoding": "chunked"}).items():
@@ -90,7 +90,7 @@ def send(api, upload, body) -> tuple[int, bytes]:
         try:
             for chunk in body:
                 connection.send(b"%x\r\n%s\r\n" % (len(chunk), chunk))
-        except OSError:  # it has been cut
+        except OSError:  # the server has closed the connection
             pass
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -137,7 +137,7 @@ def test_full_disk_serves_pulls_and_answers_other_requests_with_retry_after(serv
         except OSError:
             pass
     try:
-        for _ in range(3):  # what is left in the pages that the database has already is used up
+        for _ in range(3):  # uses up the free pages of the database
             everybody_can_pull_and_ask_for_tokens(server)
             assert "Garbage collection" in visitor.see("/projects/demo/garbage-collection")
         answers = [new.ask("POST", action, urlencode(fields)) for _ in range(20)]

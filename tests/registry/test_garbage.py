@@ -1,4 +1,4 @@
-"""The collector takes what nothing needs and nothing else; runs stop and go on; alarms repair nothing."""
+"""The garbage collector: deletes only unreferenced blobs; runs stop and continue; scrubs repair nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def demo(world):
 
 @pytest.fixture
 def wasted(member):
-    """An image that is kept, and five blobs that nothing needs any more."""
+    """Push an image, and five blobs that are no longer referenced."""
     member.push("web/app", "1.0", KEPT)
     for data in WASTE:
         member.push_blob("web/app", data)
@@ -67,7 +67,7 @@ def needed() -> set[str]:
 
 
 def collect(project) -> int:
-    """Everything that is due now; how many blobs went."""
+    """Collect everything due. Return the number of deleted blobs."""
     went = 0
     while counted := collector.collect(project.pk if project else None, timezone.now()):
         went += counted["collected"]
@@ -79,13 +79,13 @@ def files(folder) -> set[str]:
 
 
 def command(*arguments: str) -> tuple[dict[str, object], str]:
-    """What the command prints as JSON, and what it says beside."""
+    """Run a command. Return its JSON and its other output."""
     output, said = io.StringIO(), io.StringIO()
     call_command(*arguments, stdout=output, stderr=said)
     return json.loads(output.getvalue()), said.getvalue()
 
 
-# ── What goes, and what does not ─────────────────────────────────────────────────────────────────────────────────────
+# ── Deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_unreferenced_blobs_are_deleted_and_referenced_blobs_stay(wasted, demo, docker):
     assert collect(demo) == len(WASTE)
     assert left() == needed()
@@ -107,7 +107,7 @@ def test_acknowledged_blob_can_be_named_within_its_lease_despite_the_collector(m
             bearer = {"Authorization": f"Bearer {member.token('repository:web/app:pull,push')}"}
             member.head(f"web/app/blobs/{sha256(data)}", 200, headers=bearer)
         trash.delete_references(SYSTEM, world.repository("web"), ImageName("demo", "web", "app"), ["old"])
-    # Everything that was pushed is deleted for good; only the lease is left.
+    # Everything pushed is purged; only the lease remains.
     for repository in ("public", "web"):
         name = ImageName("demo", repository, "app")
         for manifest in Manifest.objects.live().filter(image__path=str(name)):
@@ -141,7 +141,7 @@ def test_collected_blob_is_unknown_to_pushers_until_it_is_pushed_again(wasted, d
     member.head(f"web/app/blobs/{sha256(WASTE[0])}", 404)
     member.push_blob("web/app", WASTE[0])
     second = Blob.objects.get(digest=sha256(WASTE[0])).storage_key
-    assert first != second  # a key never comes back
+    assert first != second  # a storage key is never used again
     later.trash_is_due()
     garbage.reap()
     assert first not in files(storage_folder)
@@ -164,7 +164,7 @@ def test_bytes_are_deleted_two_hours_after_their_row_and_a_running_download_cont
 
 
 def test_bytes_of_a_live_blob_are_never_deleted_even_when_in_the_trash(wasted, storage_folder, caplog):
-    """Cannot be; if a defect ever makes it so, the bytes stay and somebody is told."""
+    """Only a defect can cause this state. The bytes stay and an alarm is logged."""
     blob = Blob.objects.get(digest=sha256(KEPT.config))
     ObjectTrash.objects.create(storage_key=blob.storage_key, delete_after=timezone.now())
     assert garbage.reap() == 0
@@ -186,7 +186,7 @@ def test_shared_blob_is_deleted_with_the_last_project_and_each_counts_its_own(wa
     docker("outsider", RIVAL_HOST).push_blob("rivals/theirs", WASTE[0])
     assert collect(demo) == len(WASTE)
     assert left() == needed() | {blob.digest}
-    assert collect(rival) == 0  # its lease has a day to go
+    assert collect(rival) == 0  # its lease has one more day
     later.leases_end()
     assert (garbage.preview(rival).blobs, garbage.preview(rival).size) == (1, len(WASTE[0]))
     assert collect(rival) == 1
@@ -195,7 +195,7 @@ def test_shared_blob_is_deleted_with_the_last_project_and_each_counts_its_own(wa
 
 
 def test_locked_blob_is_released_and_deleted_by_the_unclaimed_run(wasted, demo, monkeypatch):
-    """SQLite locks no rows, so what PostgreSQL would skip is left out here."""
+    """SQLite locks no rows, so the blob that PostgreSQL would skip is left out here."""
     busy = Blob.objects.get(digest=sha256(WASTE[0]))
     original = Blob.objects.select_for_update
     monkeypatch.setattr(Blob.objects, "select_for_update", lambda **how: original(**how).exclude(pk=busy.pk))
@@ -255,7 +255,7 @@ def test_run_reports_its_progress_and_result(wasted, demo, monkeypatch):
     actions = Event.objects.filter(action__startswith="collection").order_by("pk")
     assert [event.action for event in actions] == ["collection.run", "collection.done"]
     assert actions[1].detail == {"state": "done", "blobs": len(WASTE), "size": wasted}
-    assert garbage.run(run.pk) is None  # delivered twice: it is done
+    assert garbage.run(run.pk) is None  # a repeated task finds the run done
     assert garbage.request(SYSTEM, demo)[1]
 
 
@@ -300,7 +300,7 @@ def test_failed_run_shows_the_reason(wasted, demo, monkeypatch, caplog):
         raise ValueError("of a defect")
 
     monkeypatch.setattr(collector, "_let_go", fails)
-    monkeypatch.setattr(collector.connection, "close", lambda: None)  # the test's own transaction
+    monkeypatch.setattr(collector.connection, "close", lambda: None)  # the transaction of the test
     failed = garbage.run(run.pk)
     assert (failed.state, failed.problem) == (State.FAILED, "ValueError: of a defect")
     assert "a collection failed" in caplog.text
@@ -317,7 +317,7 @@ def test_nightly_task_starts_runs_for_projects_and_unclaimed_blobs_that_are_due(
     assert tasks.collect_garbage() == 2
     runs = Collection.objects.in_bulk(queued)
     assert {run.project for run in runs.values()} == {world.projects["demo"], None}
-    assert tasks.collect_garbage() == 0  # they are open already
+    assert tasks.collect_garbage() == 0  # these runs are already open
     assert tasks.sweep_collections() == 2
     for run in runs:
         tasks.run_collection(run)
@@ -374,7 +374,7 @@ def test_scrub_lists_problems_and_repairs_nothing(member, storage_folder):
     assert problems(full=True) == quick | {("damaged", sha256(WASTE[3]))}
     assert {path: path.read_bytes() for path in storage_folder.rglob("*") if path.is_file()} == before
 
-    for number in (1, 2):  # a push repairs what a look can see; what is damaged inside is for a person to judge
+    for number in (1, 2):  # a push repairs missing and short files; damaged bytes need a decision
         member.push_blob("web/app", WASTE[number])
     assert problems(full=True) == {("damaged", sha256(WASTE[3])), ("orphan", str(old.relative_to(storage_folder)))}
 

@@ -1,4 +1,4 @@
-"""What may weigh megabytes is not read in numbers, and what must hold together is asked under one lock."""
+"""Large contents are not read for many rows at once, and related rows are checked under one lock."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = ImageName("demo", "web", "app")
 
 
 def heavy(queries: CaptureQueriesContext) -> list[str]:
-    """The statements that read manifests with their content or annotations."""
+    """Return the statements that read the content or annotations of manifests."""
     said = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     return [sql for sql in said if '"registry_manifest"."content"' in sql or '"registry_manifest"."annotations"' in sql]
 
@@ -41,7 +41,7 @@ def test_undo_and_recovery_of_tags_read_no_manifest_contents(docker, world):
 
 @pytest.mark.parametrize("where", ["repository", "project"])
 def test_role_is_set_under_the_lock_of_its_membership(world, where):
-    """Or somebody who is taken out of the organization at this moment would keep what is given now."""
+    """Otherwise a user removed from the organization at the same time would keep the role."""
     demo, web, stranger = world.projects["demo"], world.repository("web"), world.stranger.user
     with CaptureQueriesContext(connection) as queries:
         if where == "repository":

@@ -1,4 +1,4 @@
-"""Names and hosts: what a Host header and a path mean, and that nobody can bend it."""
+"""Names and hosts: the meaning of the Host header and of paths, and forged headers."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_the_bare_host_can_be_turned_off(settings, docker):
         assert answer.status == 404
         assert "project hosts only" in answer.message
     assert client.token_answer().status == 400
-    assert client.token_answer(service=PROJECT_HOST).status == 200  # the realm is still at the bare host
+    assert client.token_answer(service=PROJECT_HOST).status == 200  # the realm stays at the bare host
     assert docker("member").tags("web/app") == ["1.0"]
 
 
@@ -269,7 +269,7 @@ def test_locations_and_links_are_relative(docker):
 
 
 def test_both_hosts_share_everything_but_tokens(docker):
-    """Also what is written through one of them: a tag, a deletion, an upload."""
+    """This includes a tag, a deletion and an upload that were written through one of them."""
     here, bare = docker("member"), docker("member", BARE_HOST)
     image = bare.push("demo/web/app", "1.0")
     assert here.tags("web/app") == ["1.0"]

@@ -1,4 +1,4 @@
-"""A push of the digest that a tag already names: the time of the last push moves, for cleanup, lists and the log."""
+"""Repeated pushes of a tag with the same digest: the time of the last push in cleanup, lists and the audit log."""
 
 from datetime import datetime, timedelta
 
@@ -23,14 +23,14 @@ def ago(days: float) -> datetime:
 
 @pytest.fixture
 def nightly(docker) -> Tag:
-    """web/app:nightly was pushed by the member 40 days ago."""
+    """The member pushed web/app:nightly 40 days ago."""
     docker("member").push("web/app", "nightly", NIGHTLY)
     age(40)
     return Tag.objects.get()
 
 
 def age(days: float) -> None:
-    """Everything happened so many days ago."""
+    """Move all times back by so many days."""
     Tag.objects.update(started_at=ago(days), pushed_at=ago(days))
     Manifest.objects.update(pushed_at=ago(days), last_pushed_at=ago(days))
     StoredImage.objects.update(pushed_at=ago(days))
@@ -89,7 +89,8 @@ def test_image_and_digest_store_the_time_of_their_last_push(docker, nightly):
     assert manifest.pushed_at < ago(39)  # the pull policy counts its grace period from the first push
     for time in (manifest.last_pushed_at, image.pushed_at):
         assert timezone.now() - time < timedelta(minutes=5)
-    assert TagDay.objects.get(tag="nightly", day=timezone.now().date()).pushes == 1 + 1  # also the first one: no ageing
+    # age() does not move the day of the first push.
+    assert TagDay.objects.get(tag="nightly", day=timezone.now().date()).pushes == 1 + 1
 
 
 def test_push_by_digest_resets_the_age_of_an_untagged_digest(docker, world, nightly):
@@ -151,7 +152,7 @@ def test_tag_moved_away_and_back_is_logged_as_moved(docker, nightly):
     assert Tag.objects.live().get().pushed_at == Tag.objects.live().get().started_at
 
 
-# ── The past ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Replay, recovery, indexes ────────────────────────────────────────────────────────────────────────────────────────
 def test_replay_uses_the_time_of_the_last_push(docker, world, nightly):
     web = world.repository("web")
     policy = CleanupPolicy(repository=web, tag_days=30)

@@ -1,4 +1,4 @@
-"""Logs hold no secret of a link: whoever reads them must not be able to use it."""
+"""Logs: they contain no secret of a link, and warn about wrong settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SECRET = "a-secret-that-opens-something"
 
 
 def routes(resolver: URLResolver, names: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
-    """Name and arguments of every route."""
+    """Return the name and arguments of every route."""
     for pattern in resolver.url_patterns:
         if isinstance(pattern, URLResolver):
             yield from routes(pattern, (*names, pattern.namespace) if pattern.namespace else names)
@@ -59,7 +59,7 @@ SECRET_ROUTES = {name: arguments for name, arguments in routes(get_resolver()) i
 
 @pytest.fixture
 def logged() -> Iterator[Callable[[], str]]:
-    """What the handler of the settings has written since the last call."""
+    """Return the lines that the configured handler has written since the last call."""
     (handler,) = (each for each in logging.getLogger().handlers if isinstance(each.formatter, JsonFormatter))
     written = io.StringIO()
     former = handler.setStream(written)
@@ -134,7 +134,7 @@ def test_each_link_is_used_in_these_tests():
 
 @pytest.mark.parametrize("name", LINKS)
 def test_working_links_are_not_logged(world, logged, name):
-    """Opened, used, used twice, spoiled by a mail program, asked of another host, refused for its body or method."""
+    """Links are opened, used, used twice, damaged by a mail program, sent to another host, and refused for body or method."""
     path, token = LINKS[name](world)
     host_of_a_project = {"host": "demo.kr-central-2.kcr.localhost:8080"}
     visitor = browser()
@@ -159,7 +159,7 @@ def test_working_links_are_not_logged(world, logged, name):
 
 
 def test_server_errors_and_refused_forms_log_no_secret(world, logged, monkeypatch):
-    """Django's own records about them name the path of the request."""
+    """Django's own log records contain the path of the request."""
     path, token = open_the_password_link(world)
 
     def fail(*given: object) -> None:
@@ -197,10 +197,10 @@ def test_path_without_a_secret_is_logged_unchanged(world, logged):
     assert "GET /.well-known/nothing 404" in said
 
 
-# ── Settings that do not fit what is asked ───────────────────────────────────────────────────────────────────────────
+# ── Warnings about settings ──────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def warnings(monkeypatch, caplog) -> Callable[[], list[str]]:
-    """The warnings about settings of a process that has logged none yet."""
+    """Return the warnings about settings of a process that has logged none before."""
     monkeypatch.setattr(errors, "unknown_hosts", Once(20))
     for name in ("proxies", "origins"):
         monkeypatch.setattr(middleware, name, Once(10))
@@ -253,7 +253,7 @@ def test_untrusted_proxy_is_logged_once(db, warnings, settings):
     for address, headers in (
         *[("10.0.0.5", said)] * 3,
         ("10.0.0.6", {}),
-        ("1.1.1.1", said),  # a stranger who says so itself
+        ("1.1.1.1", said),  # a client that sends the header itself
         ("unix:", said),
     ):
         browser().get("/v2/", headers=headers, REMOTE_ADDR=address)
@@ -266,7 +266,7 @@ def test_untrusted_proxy_is_logged_once(db, warnings, settings):
 
 
 def test_a_form_from_another_address_of_the_console_is_logged_once(db, warnings, settings):
-    """As when a proxy ends TLS and KCR_PUBLIC_URL begins with http://."""
+    """This happens when a proxy ends TLS and KCR_PUBLIC_URL begins with http://."""
     for origin, host in (
         *[("https://localhost:8080", "localhost:8080")] * 3,
         ("https://evil.test", "localhost:8080"),  # another site

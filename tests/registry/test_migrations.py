@@ -1,4 +1,4 @@
-"""Migrations of data: a database with rows at the former migration is migrated, and its rows are found again."""
+"""Data migrations: rows of the former schema are migrated and checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMER = [("registry", "0005_reviews_of_projects"), ("scanning", "0003_judged_again")]
-# What the events say, by action: with the former names, and with those of now.
+# The detail of events by action, with the former and with the present names.
 DETAILS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "repository.create": (
         {"public": False, "tag_overwrite": True, "scan_on_push": True},
@@ -55,10 +55,10 @@ DETAILS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.fixture
 def empty_database(django_db_blocker: Any, tmp_path: Path) -> Iterator[None]:
-    """A database without tables in the place of the default one, and the default one again afterwards."""
+    """Replace the default database by one without tables, and restore it afterwards."""
     connection = connections.create_connection("default")
     settings = connection.settings_dict = deepcopy(connection.settings_dict)
-    settings["OPTIONS"].pop("pool", None)  # pools are by alias: this one leads to the other database
+    settings["OPTIONS"].pop("pool", None)  # pools are cached by alias: this one belongs to the other database
     settings["TEST"]["NAME"] = str(tmp_path / "db.sqlite3") if connection.vendor == "sqlite" else "migrations"
     with django_db_blocker.unblock():
         former, connections["default"] = connections["default"], connection
@@ -73,7 +73,7 @@ def empty_database(django_db_blocker: Any, tmp_path: Path) -> Iterator[None]:
 
 
 def migrate(*, to: list[tuple[str, str]] | None = None) -> Any:
-    """Migrate, to the newest state or ``to`` another; returns the models of that state."""
+    """Migrate to the newest state or to ``to``. Return the models of that state."""
     executor = MigrationExecutor(connections["default"])
     targets = to or executor.loader.graph.leaf_nodes()
     executor.migrate(targets)
@@ -81,7 +81,7 @@ def migrate(*, to: list[tuple[str, str]] | None = None) -> Any:
 
 
 def make_rows(apps: Any) -> None:
-    """A repository, a manifest, a cleanup, a subscription and events, with the models of that state."""
+    """Create a repository, a manifest, a cleanup policy, a subscription and events with the models of that state."""
 
     def make(app: str, model: str, **values: Any) -> Any:
         return apps.get_model(app, model).objects.create(**values)
@@ -110,7 +110,7 @@ def make_rows(apps: Any) -> None:
 
 def test_columns_and_events_have_plain_names(empty_database, monkeypatch):
     module = importlib.import_module("registry.migrations.0006_plain_names")
-    monkeypatch.setattr(module, "ROWS", 3)  # ten events: several rounds
+    monkeypatch.setattr(module, "ROWS", 3)  # ten events need several rounds
     make_rows(migrate(to=FORMER))
     migrate()
 
@@ -153,7 +153,7 @@ def test_reverse_migration_restores_the_former_names(empty_database):
 
 
 class Past:
-    """Rows as a deletion wrote them before 0007: its name is cut, all else is in events."""
+    """Rows of a deletion before 0007: its name is cut, everything else is in events."""
 
     def __init__(self, apps) -> None:
         self.model = lambda name: apps.get_model("registry", name).objects

@@ -1,4 +1,4 @@
-"""Database, broker and server go away and come back: what is answered meanwhile, and that nothing is lost or half done."""
+"""Outages of database, broker and server: answers during the outage, and no lost or partial write after it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def server(database, broker):
 
 
 def push(server: LiveServer, tag: str, data: bytes = DATA) -> int:
-    """Push a blob and an image; the last status."""
+    """Push a blob and an image. Return the last status."""
     api = server.api()
     status = api.push_blob(data)
     return api.push_manifest(tag, data) if status == 201 else status
@@ -95,7 +95,7 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
         assert (status, headers.get("Retry-After")) == (503, "5"), path
         assert "is not ready" in page
 
-    with ThreadPoolExecutor(32) as threads:  # each waits for the database for a while
+    with ThreadPoolExecutor(32) as threads:  # each request waits some time for the database
         refused = threads.map(lambda request: is_refused(*request), REQUESTS)
         shown = threads.map(is_no_page, ("/", "/projects/demo/", COLLECTION))
         list(refused), list(shown)
@@ -106,7 +106,7 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     assert is_pulled(server, "1.0")
     assert api.ask("GET", "manifests/2.0")[0] == 404
-    assert api.ask("GET", upload)[1]["Range"] == "0-2"  # nothing of what was refused
+    assert api.ask("GET", upload)[1]["Range"] == "0-2"  # no refused push left anything
     assert api.ask("PUT", f"{upload}?digest={sha256(b'12345')}", b"45")[0] == 201
     assert push(server, "after") == 201
     assert "Garbage collection" in visitor.see(COLLECTION)
@@ -133,7 +133,7 @@ def test_push_continues_after_a_database_outage(server, database):
     with ThreadPoolExecutor(1) as threads:
         pushing = threads.submit(api.ask, "PATCH", upload, body())
         try:
-            # It was let in, and writes: an outage before that would be another story.
+            # The request has been accepted and writes.
             assert wait_until(lambda: staged.exists() and staged.stat().st_size > 0, timeout=30)
             database.stop()
             go_on.set()
@@ -186,7 +186,7 @@ def test_terminated_server_finishes_running_requests(server):
     with ThreadPoolExecutor(1) as threads:
         pushing = threads.submit(api.ask, "PUT", f"{upload}?digest={sha256(data)}", body())
         assert came.wait(30)
-        assert wait_until(staged.exists, timeout=30)  # it has begun
+        assert wait_until(staged.exists, timeout=30)  # the request has begun
         server.process.send_signal(signal.SIGTERM)
         assert wait_until(lambda: not is_answering(server), timeout=20)
         go_on.set()
@@ -197,7 +197,7 @@ def test_terminated_server_finishes_running_requests(server):
 
 
 def is_answering(server: LiveServer) -> bool:
-    """Whether a new request is answered; one that waits in vain has come too late."""
+    """Return whether a new request is answered within a second."""
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=1)) as connection:
         try:
             connection.request("GET", "/healthz")

@@ -1,4 +1,4 @@
-"""The platforms of an image and of an index: what the entries of an index say, not what its images say."""
+"""Platforms of images and indexes: entries of an index take precedence over the configurations of its images."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def test_entry_without_a_platform_uses_that_of_its_image(platforms):
 )
 def test_attestation_is_not_a_platform(platforms, more):
     provenance = attestation(AMD64)
-    lies = Image(config=ARM64.config, layers=provenance.layers)  # its config says a platform
+    lies = Image(config=ARM64.config, layers=provenance.layers)  # its configuration has a platform
     entries = (
         AMD64.manifest.descriptor(platform=AMD64.platform),
         lies.manifest.descriptor(**more),

@@ -1,4 +1,4 @@
-"""The power may be cut after every step of a push: what was answered is there, and no row names bytes that are not."""
+"""Power cuts after every step of a push: acknowledged bytes survive, and no row names missing bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATA = b"a layer of some length" * 50
 
 @pytest.fixture
 def disk(storage_folder, monkeypatch):
-    """The disk below the storage, which the first upload makes."""
+    """The simulated disk of the storage folder."""
     storage_folder.mkdir()
     with Disk(storage_folder).watching(monkeypatch) as watched:
         yield watched
@@ -52,7 +52,7 @@ def test_image_and_blobs_survive_a_power_cut_after_every_step(disk, member):
 
 
 def test_push_of_an_existing_blob_survives_a_power_cut(disk, member, docker):
-    """The second push's file goes to the trash."""
+    """The file of the second push goes to the trash."""
     for name in ("web/app", "public/app"):
         member.push_blob(name, DATA)
         disk.answer(sha256(DATA))
@@ -91,7 +91,7 @@ def test_repair_of_a_lost_file_survives_a_power_cut(disk, member):
     assert disk.broken == []
     Path(blob_storage().path(Blob.objects.get().storage_key)).unlink()
     member.push_blob("web/app", DATA)
-    disk.broken.clear()  # until now, the row named the lost file
+    disk.broken.clear()  # before the push the row named the lost file
     disk.answer(sha256(DATA))
     assert disk.broken == []
 
@@ -109,7 +109,7 @@ def test_commit_is_durable_when_it_returns(world):
         assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
-# ── Controls: without a sync the disk complains ──────────────────────────────────────────────────────────────────────
+# ── Controls: the disk detects a missing sync ────────────────────────────────────────────────────────────────────────
 def test_missing_sync_of_the_file_is_detected(disk, member, monkeypatch):
     def sync_directories_only(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""Prepared queries: the values of each run and nothing of the first one, and no frozen moment."""
+"""Prepared queries: each run uses its own values and its own time."""
 
 from __future__ import annotations
 

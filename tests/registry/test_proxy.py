@@ -1,4 +1,4 @@
-"""A server behind nginx, which is configured as docs/operate/tls.md says."""
+"""A server behind nginx with the configuration of docs/operate/tls.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
-#: More than a client's socket, nginx and the server's reads hold at once.
+#: More than the buffers of the client's socket, nginx and the server together.
 SIZE = 3 * 1024 * 1024
 
 
@@ -45,7 +45,7 @@ def api(server):
 
 
 def in_blocks(data):
-    """A body of unknown length: http.client sends it in chunked coding."""
+    """Yield a body of unknown length, which http.client sends in chunked coding."""
     return iter([data[start : start + 64 * 1024] for start in range(0, len(data), 64 * 1024)])
 
 
@@ -90,7 +90,7 @@ def with_nothing_first(api, data):
 
 
 def in_pieces(api, data):
-    """Three PATCH requests that say which bytes they bring, then PUT with the rest."""
+    """Three PATCH requests with Content-Range, then PUT with the rest."""
     location, step = api.start(), len(data) // 4
     for start in range(0, 3 * step, step):
         piece = data[start : start + step]
@@ -123,7 +123,7 @@ def test_blobs_pushed_through_nginx_are_pulled_unchanged(api, push):
 
 
 def test_nginx_does_not_buffer_an_upload(server, api):
-    """nginx that keeps bodies would need the room for every upload on its own disk, and answer late."""
+    """An nginx that buffers bodies would need its own disk space for each upload, and would delay the answer."""
     location, kept = api.start(), b"x" * SIZE
 
     def body():
@@ -149,14 +149,14 @@ def test_truncated_body_through_nginx_changes_nothing(api):
 
 
 def test_repeated_last_request_succeeds_after_a_lost_answer(api):
-    """The client sends its last request and is gone before the answer comes; then it sends it again."""
+    """The client disconnects before the answer to its last request, and then repeats the request."""
     data = os.urandom(SIZE)
     location = api.start()
     assert api.ask("PATCH", location, data)[0] == 202
     with closing(http.client.HTTPConnection("127.0.0.1", api.server.port, timeout=60)) as connection:
         connection.request("PUT", with_digest(location, data), b"", api.headers)
     statuses = [api.ask("PUT", with_digest(location, data), b"")[0] for _ in range(2)]
-    # The first may still be under way: 416 says that another request writes.
+    # The first request may still run: 416 means that another request writes.
     while statuses[-1] == 416:
         statuses.append(api.ask("PUT", with_digest(location, data), b"")[0])
     assert set(statuses) <= {201, 416}
@@ -164,7 +164,7 @@ def test_repeated_last_request_succeeds_after_a_lost_answer(api):
 
 
 def test_a_push_through_nginx_survives_a_restart_of_the_server(server, api):
-    """The answer to a request that comes while nothing listens is nginx's 502; the upload goes on where it was."""
+    """While the server is down nginx answers 502. The upload then continues at its former offset."""
     data = os.urandom(SIZE)
     location = api.start()
     assert api.ask("PATCH", location, data[:1000])[0] == 202
@@ -179,7 +179,7 @@ def test_a_push_through_nginx_survives_a_restart_of_the_server(server, api):
 
 
 def test_upload_through_nginx_is_finished_when_the_server_terminates(server, api):
-    """SIGTERM in the middle of a body: the request is finished, answered, and durable."""
+    """SIGTERM arrives in the middle of a body. The request is finished, answered and durable."""
     data, location = os.urandom(SIZE), api.start()
     staged = server.data / "storage" / "staging" / location.rpartition("/")[2]
 
@@ -196,7 +196,7 @@ def test_upload_through_nginx_is_finished_when_the_server_terminates(server, api
 
 
 def test_client_address_is_the_one_nginx_reports(server):
-    """What a client writes into X-Forwarded-For is a claim; nginx adds the address that it sees."""
+    """nginx appends the real address to the X-Forwarded-For of the client."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, source_address=("127.0.0.2", 0), timeout=60)
     with closing(connection):
         connection.request("GET", "/sign-in", headers={"Host": server.host, "X-Forwarded-For": "203.0.113.9"})
@@ -208,7 +208,7 @@ def test_client_address_is_the_one_nginx_reports(server):
 
 
 def secret_paths(patterns=None, before=""):
-    """A path for each route that takes a token: a person who reads such an address can use it."""
+    """Return a path for each route with a secret token."""
     for pattern in get_resolver().url_patterns if patterns is None else patterns:
         route = before + str(pattern.pattern)
         if hasattr(pattern, "url_patterns"):
@@ -236,7 +236,7 @@ def test_challenge_has_the_public_address(server, api):
 
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class TlsServer(LiveServer):
-    """A server whose clients speak TLS, which nginx ends."""
+    """A server behind an nginx that ends TLS."""
 
     certificate: Path
 
@@ -246,12 +246,12 @@ class TlsServer(LiveServer):
         return f"https://{self.host}"
 
     def connect(self, timeout: float = 60) -> http.client.HTTPSConnection:
-        """A connection with TLS."""
+        """Open a connection with TLS."""
         trusted = ssl.create_default_context(cafile=self.certificate)
         return http.client.HTTPSConnection("localhost", self.port, timeout=timeout, context=trusted)
 
     def is_ready(self) -> bool:
-        """Asks the server itself: so does the health check of a container."""
+        """Ask the server directly, as the health check of a container does."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.own_port, timeout=5)) as connection:
             try:
                 connection.request("GET", "/readyz")
@@ -261,7 +261,7 @@ class TlsServer(LiveServer):
 
 
 def make_certificate(folder):
-    """A certificate for localhost, signed by itself; its file, which is named as skopeo wants it."""
+    """Make a self-signed certificate for localhost. Return its file, named as skopeo expects it."""
     key, name = (
         ec.generate_private_key(ec.SECP256R1()),
         x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
@@ -296,7 +296,7 @@ def tls_server(tmp_path_factory):
 
 
 def test_a_person_signs_in_over_tls(tls_server):
-    """The server knows that the client speaks TLS: the cookie is secure, and the form's origin is right."""
+    """The server knows that the client uses TLS: the cookie is secure, and the origin of the form matches."""
     visitor = tls_server.visitor("reader@acme.test", "--project", "demo:reader")
     assert {bool(cookie["secure"]) for cookie in visitor.cookies.values()} == {True}
     assert "web" in visitor.see("/projects/demo/repositories/")

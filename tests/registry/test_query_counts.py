@@ -1,6 +1,6 @@
-"""How many queries each request costs: a committed baseline (query_counts.json), so that no change makes it more unseen.
+"""Queries of each request, compared with a committed baseline (query_counts.json).
 
-After a change that is meant, delete the file and write it anew; the diff shows what changed:
+After an intended change, delete the file and write it again; the diff shows the changes:
 ``KCR_TEST_WRITE_BASELINE=1 .venv/bin/python -m pytest tests/registry/test_query_counts.py``
 """
 
@@ -60,7 +60,7 @@ PUSHES = {
     "PUT manifest under a new tag": ("PUT", "manifests/2.0", 201),
     "DELETE tag": ("DELETE", "manifests/1.0", 202),
 }
-# who, which repository, how they sign in
+# persona, repository, kind of credentials
 VISITORS = {
     "member, token": ("member", "web", "token"),
     "member, key": ("member", "web", "key"),
@@ -77,7 +77,7 @@ def credentials(client: DockerClient, way: str, name: str, actions: str = "pull"
 
 
 def measured(client: DockerClient, method: str, path: str, status: int, headers: dict[str, str]) -> list[str]:
-    """The queries of one request, savepoints left out."""
+    """Return the queries of one request without savepoints."""
     body = b""
     if method == "PUT" and "/manifests/" in path:
         body, headers = PUSHED.manifest, headers | {"Content-Type": PUSHED.media_type}
@@ -91,7 +91,7 @@ def measured(client: DockerClient, method: str, path: str, status: int, headers:
 
 
 def compare(counts: dict[str, int]) -> None:
-    """With the baseline, or into it."""
+    """Compare with the baseline, or write it."""
     known = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     if WRITE:
         BASELINE.write_text(json.dumps(known | counts, indent=2, sort_keys=True) + "\n")
@@ -102,7 +102,7 @@ def compare(counts: dict[str, int]) -> None:
 
 @pytest.fixture
 def pushed(docker) -> None:
-    """web/app:1.0 and public/app:1.0, for long; everything that a process learns once, it has learned."""
+    """web/app:1.0 and public/app:1.0 were pushed long ago, and the caches of the process are filled."""
     for repository in ("web", "public"):
         docker("member").push(f"{repository}/app", "1.0", PUSHED)
     Tag.objects.update(started_at=datetime(2026, 1, 1, tzinfo=UTC))
@@ -134,7 +134,7 @@ def test_other_reads_never_write(docker, pushed, visitor):
     compare(counts)
 
 
-@pytest.mark.sqlite_only  # PostgreSQL needs further queries to hold rows
+@pytest.mark.sqlite_only  # PostgreSQL needs more queries to lock rows
 @pytest.mark.parametrize("way", ["token", "key"])
 def test_push_costs_the_queries_of_the_baseline(docker, pushed, way):
     client, counts = docker("member"), {}
@@ -142,7 +142,7 @@ def test_push_costs_the_queries_of_the_baseline(docker, pushed, way):
     upload = client.start("web/app").headers["Docker-Upload-UUID"]
     for words, (method, path, status) in PUSHES.items():
         whole = f"/v2/web/app/{path}".replace("{upload}", upload)
-        if words == "PUT upload":  # the chunk came with PATCH
+        if words == "PUT upload":  # the chunk was sent by PATCH
             with CaptureQueriesContext(connection) as captured:
                 assert client.raw(method, whole, headers=headers).status == status
             queries = [one["sql"] for one in captured if not one["sql"].startswith(("SAVEPOINT", "RELEASE"))]
@@ -233,7 +233,7 @@ def test_list_costs_the_same_queries_for_10_and_300_rows(docker, pushed, what, w
 
 
 def test_every_line_of_the_baseline_is_measured():
-    """Nothing is left in the file of requests that are gone."""
+    """The file has no line of a removed request."""
     if WRITE:
         return
     expected = {f"{words}, {visitor}" for words in PULLS | OTHERS for visitor in VISITORS}
@@ -248,7 +248,7 @@ def test_every_line_of_the_baseline_is_measured():
 
 
 def test_measurement_counts_writes(docker, pushed):
-    """Control: a push does write, and the pattern finds it."""
+    """Control: a push writes, and the pattern finds the statement."""
     client = docker("member")
     headers = credentials(client, "key", "web/app")
     queries = measured(client, "POST", "/v2/web/app/blobs/uploads/", 202, headers)

@@ -1,4 +1,4 @@
-"""``manage.py quickstart`` as a newcomer and as Ctrl-C meet it."""
+"""``manage.py quickstart``: first start, restarts of its processes, and the stop."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 
 class Quickstart(LiveServer):
-    """The whole tree: web server, worker, beat."""
+    """The process tree of quickstart: web server, worker, beat."""
 
     def start(self) -> None:
-        """Nothing but the one command."""
+        """Start with the one command."""
         self.launch(self.command("quickstart"), self.environment, cwd=SOURCE)
         assert self.await_ready(self.is_ready), self.said()
 
     def tree(self) -> dict[int, str]:
-        """Process id and command line of everything that this quickstart started."""
+        """Return process id and command line of all processes of this quickstart."""
         found, mark = {}, f"KCR_DATA_DIR={self.data}".encode()
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -39,12 +39,12 @@ class Quickstart(LiveServer):
         return found
 
     def await_said(self, words: str) -> bool:
-        """Whether the log says this within half a minute."""
+        """Return whether the log contains this within half a minute."""
         return eventually(lambda: words in self.said(lines=1000))
 
 
 def eventually(true) -> bool:
-    """Whether ``true()`` becomes true within half a minute."""
+    """Return whether ``true()`` becomes true within half a minute."""
     end = time.monotonic() + 30
     while not (found := true()) and time.monotonic() < end:
         time.sleep(0.1)
@@ -53,7 +53,7 @@ def eventually(true) -> bool:
 
 @pytest.fixture
 def quickstart():
-    """One whose tables are there already: making them takes seconds."""
+    """A quickstart with existing tables: migrating takes seconds."""
     made = Quickstart("quickstart")
     made.migrate()
     with made as running:
@@ -62,7 +62,7 @@ def quickstart():
 
 @pytest.fixture
 def first_quickstart():
-    """One that begins with nothing."""
+    """A quickstart with an empty data directory."""
     with Quickstart("first-quickstart") as running:
         yield running
 
@@ -94,7 +94,7 @@ def test_first_start_creates_a_project_and_shows_its_key_once(first_quickstart):
 
 
 def is_static(path: Path) -> bool:
-    """Django gives the files of pages rights of their own; they hold no secret."""
+    """Return whether the file is a static file, which has other permissions and no secret."""
     return "static" in path.parts
 
 

@@ -1,9 +1,9 @@
-"""Pushers, pullers, deleters, restorers, purgers, collectors and reapers at once, on the real code; some are killed.
+"""A race of pushers, pullers, deleters, restorers, purgers, collectors and reapers on the real code; some are killed.
 
-The clock is made to run fast: leases, recovery and delays last a second or less, so that what takes weeks happens here
-all the time. What must hold at every moment, and an observer looks all the while: a push inside its lease can name its
+The clock runs fast: leases, recovery and delays last a second or less, so that what takes weeks happens here
+all the time. An observer checks the invariants all the time: a push inside its lease can name its
 blobs, each manifest has its references, each blob its bytes. ``KCR_TEST_RACE_SECONDS`` says how long; the controls
-break the rules on purpose, and must be caught.
+break the rules on purpose, and the race must find damage.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ WORKERS = (
 
 @dataclass
 class Race:
-    """A database and a storage of its own, and processes that work on it. ``done``: how often each of them acted."""
+    """A separate database and storage, and processes that work on it. ``done``: the number of deeds by worker."""
 
     environment: dict[str, str]
     done: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def begin(cls, folder, **settings: str) -> Race:
-        """An empty installation with what the workers race for."""
+        """Create the installation of the race."""
         paths = {"KCR_DATA_DIR": str(folder / "data"), "RACE_FOUND": str(folder / "found"), "RACE_CONTROL": ""}
         paths["DJANGO_SETTINGS_MODULE"] = "registry.settings"
         race = cls(environment_for(folder, PYTHONWARNINGS="ignore", **paths, **settings))
@@ -51,23 +51,23 @@ class Race:
         return race
 
     def command(self, module: str) -> list[str]:
-        """The command line of a module of tests.race."""
+        """Return the command line of a module of tests.race."""
         return [sys.executable, "-m", f"tests.race.{module}"]
 
     def findings(self) -> list[str]:
-        """What is wrong now, when nothing works."""
+        """Return the problems of the installation while no worker runs."""
         found: list[str] = run(self.command("findings"), environment=self.environment, directory=SOURCE).json()
         return found
 
     def start(self, worker: str, seconds: float, control: str) -> subprocess.Popen[str]:
-        """One worker, which waits for the word to begin."""
+        """Start one worker, which waits for a line on its input."""
         command = self.command(worker)
         environment = self.environment | {"RACE_SECONDS": str(seconds), "RACE_CONTROL": control}
         pipe = subprocess.PIPE
         return subprocess.Popen(command, env=environment, cwd=SOURCE, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
     def round(self, seconds: float, control: str = "", *, kill: bool = True) -> list[str]:
-        """All workers at once, some of them killed on the way. What went wrong: seen on the way, or in the end."""
+        """Run all workers at once and kill some of them. Return the problems found during the race and at its end."""
         working = [(name, self.start(name, seconds, control)) for name in WORKERS]
         victims = random.sample([process for _, process in working], 2 if kill else 0)
         try:
@@ -88,7 +88,7 @@ class Race:
         return wrong + self.findings()
 
     def said(self, name: str, process: subprocess.Popen[str], seconds: float, was_killed: bool) -> list[str]:
-        """What a worker that has ended found wrong."""
+        """Return the problems that an ended worker found."""
         output, errors = process.communicate(timeout=seconds + 120)
         if was_killed:
             return []
@@ -110,7 +110,7 @@ def race(request, tmp_path):
 
 @pytest.mark.timeout(300 + 3 * SECONDS)
 def test_race_of_all_workers_loses_nothing(race):
-    """As long as it was asked for, and until enough has happened: a loaded machine needs more rounds for that."""
+    """Race for the requested time and until each worker has acted enough. A loaded machine needs more rounds."""
     left = SECONDS
     while left > 0 or min(race.done.get(who, 0) for who in ("pusher", "collector")) <= 20:
         assert race.round(min(ROUND, SECONDS / 2)) == []
@@ -118,14 +118,14 @@ def test_race_of_all_workers_loses_nothing(race):
     print(race.done)
 
 
-# What a control must be caught at: damage, and not that it fails.
+# The damage that a control must cause; an error is not enough.
 DAMAGE = ("missing sha256:", "has lost a reference", "a layer of a live manifest", "a push inside its lease")
 
 
 @pytest.mark.parametrize("control", CONTROLS)
 def test_race_with_a_broken_rule_finds_damage(race, control):
-    """The harness bites: with these rules broken it finds damage within half a minute of racing."""
+    """Control: with a broken rule the race finds damage within half a minute."""
     found = race.round(30.0, control, kill=False)
     others = [each for each in found if not any(damage in each for damage in DAMAGE)]
     assert len(others) < len(found), "it was not caught"
-    assert [each for each in others if "orphan blobs/xx/" not in each] == []  # a reused key is nobody's now and then
+    assert [each for each in others if "orphan blobs/xx/" not in each] == []  # a reused key sometimes belongs to no row

@@ -1,4 +1,4 @@
-"""Bodies that are cut, doubled or contradict themselves, sent byte by byte to a real server."""
+"""Truncated, repeated and contradictory bodies, sent as raw bytes to a real server."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def api(server):
 
 
 def status_of(answer: bytes) -> int:
-    """The status of a raw answer; 0 when there was none."""
+    """Return the status of a raw answer, 0 without one."""
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
 
 
 def chunked(*pieces: bytes) -> bytes:
-    """Pieces in chunked coding, without the end."""
+    """Return pieces in chunked coding without the end."""
     return b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces)
 
 

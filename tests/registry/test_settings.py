@@ -1,4 +1,4 @@
-"""Settings: from the environment only, each documented, bad values refused in words, nothing secret by default."""
+"""Settings: read from the environment only, documented, validated, without default secrets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).resolve().parents[2]
 CODE = ("accounts", "console", "registry", "scanning")
 SECRET = "f49d1c0c7be3a2905e68d7f1b4a6c3e8d2"
-FOR_TESTS = {"KCR_FAILPOINT"}  # where a process dies, in tests of crashes
+FOR_TESTS = {"KCR_FAILPOINT"}  # the failpoint of crash tests
 
 
 def sources() -> Iterator[Path]:
@@ -35,16 +35,16 @@ def sources() -> Iterator[Path]:
 
 
 def load(monkeypatch: pytest.MonkeyPatch, folder: Path, **values: str) -> dict[str, object]:
-    """The settings of a new process with these values in its environment."""
+    """Load the settings of a new process with these values in its environment."""
     monkeypatch.setenv("KCR_DATA_DIR", str(folder))
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return runpy.run_path(str(SOURCE / "registry" / "settings.py"))
 
 
-# ── Documented ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Documentation ────────────────────────────────────────────────────────────────────────────────────────────────────
 def names_in_code() -> set[str]:
-    """Every text in the code that is the name of a setting."""
+    """Return the names of all settings in the code."""
     found = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -62,7 +62,7 @@ def names_in(text: str) -> set[str]:
 
 
 def documented() -> dict[str, str]:
-    """name -> its default, as docs/reference/settings.md has it."""
+    """Return the defaults by name, as docs/reference/settings.md has them."""
     rows = (SOURCE / "docs" / "reference" / "settings.md").read_text().splitlines()
     return {row.split("`")[1]: row.split("|")[2].strip() for row in rows if row.startswith("| `KCR_")}
 
@@ -78,7 +78,7 @@ def test_every_documented_setting_exists():
 
 
 def test_only_registry_env_reads_the_environment():
-    """registry.env alone reads the environment; starters only say which settings module it is."""
+    """Only registry.env reads the environment; entry points only set the settings module."""
     readers = {"registry/env.py", "registry/failpoints.py"}
     starters = {"registry/celery.py", "registry/wsgi.py"}
     for path in sources():
@@ -116,7 +116,7 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
     assert default["WEB_WORKERS"] == min(4, os.cpu_count() or 1)
 
 
-# ── Good and bad values ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Valid and invalid values ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -211,7 +211,7 @@ def test_data_directory_is_private_to_its_user(monkeypatch, tmp_path, settings):
 
 
 def test_files_of_a_process_are_private_to_its_user(monkeypatch, tmp_path):
-    """In a directory that the group may read, too: sessions and links for new passwords are in these files."""
+    """This holds in a directory that the group may read, because these files contain sessions and password links."""
     before = os.umask(0o022)
     try:
         load(monkeypatch, tmp_path)
@@ -305,7 +305,7 @@ def test_a_secret_from_the_environment_leaves_no_file(monkeypatch, tmp_path):
 
 
 def test_empty_secret_is_refused(monkeypatch, tmp_path):
-    """A full disk left an empty file: nobody must hash keys with nothing."""
+    """A full disk can leave an empty file, and keys must not be hashed without a secret."""
     path = tmp_path / "secret_key"
     path.touch()
     with pytest.raises(ImproperlyConfigured, match=r"is empty: set KCR_SECRET_KEY, or delete the file"):
@@ -316,7 +316,7 @@ def test_empty_secret_is_refused(monkeypatch, tmp_path):
 
 
 def test_source_contains_no_secret():
-    """Nothing in the repository that an installation could be opened with (CVE-2026-4404: a default password)."""
+    """The repository contains no credentials (CVE-2026-4404: a default password)."""
     for path in (*sources(), *(SOURCE / name for name in ("docker-compose.yml", "Dockerfile", "README.md"))):
         text = path.read_text()
         assert not re.search(r"kcrs_[a-z2-7]{52}|django-insecure|BEGIN [A-Z ]*PRIVATE KEY", text), path
@@ -344,7 +344,7 @@ def test_https_makes_cookies_secure(monkeypatch, tmp_path):
     assert https["CSRF_COOKIE_SECURE"]
     assert https["SECURE_HSTS_SECONDS"] >= 31_536_000
     plain = load(monkeypatch, tmp_path, KCR_PUBLIC_URL="http://localhost:8080")
-    assert not plain["SESSION_COOKIE_SECURE"]  # a cookie that is never sent back would lock everybody out
+    assert not plain["SESSION_COOKIE_SECURE"]  # browsers never send a secure cookie over http: no sign-in would work
 
 
 def test_tasks_are_serialized_as_json_only():
@@ -365,7 +365,7 @@ def test_code_never_executes_data(word):
 
 
 def test_no_module_unpacks_a_layer():
-    """Trivy does, in a process of its own. scanning.trivy.database reads an archive that an operator gave it."""
+    """Trivy unpacks layers in its own process. scanning.trivy.database reads an archive of the operator."""
     archives = {"tarfile", "zipfile", "lzma", "bz2", "zstandard", "shutil.unpack_archive"}
     found = {
         path.relative_to(SOURCE).as_posix()
@@ -377,7 +377,7 @@ def test_no_module_unpacks_a_layer():
 
 
 def names_of(node: ast.Import | ast.ImportFrom | ast.Attribute) -> list[str]:
-    """The modules that a statement imports, or the function that an expression names."""
+    """Return the modules that a statement imports, or the function that an expression names."""
     if isinstance(node, ast.Attribute):
         return [ast.unparse(node)]
     if isinstance(node, ast.ImportFrom):
@@ -390,7 +390,7 @@ def test_the_tests_have_a_data_directory_of_their_own():
 
 
 def test_compose_file_has_each_setting_once():
-    """Docker Compose refuses a mapping with a key that stands in it twice."""
+    """Docker Compose refuses a mapping with a duplicate key."""
     names = re.findall(r"^    (KCR_\w+):", (SOURCE / "docker-compose.yml").read_text(), re.MULTILINE)
     assert len(names) > 10
     assert sorted(names) == sorted(set(names))

@@ -1,4 +1,4 @@
-"""Two hundred slow readers leave the server to the others (tests/registry/test_crowds.py has more); memory is bounded."""
+"""Two hundred slow readers do not slow other clients (see also tests/registry/test_crowds.py), and memory is bounded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def server():
 
 
 def memory(server: LiveServer) -> int:
-    """Bytes in memory of the server and its workers together."""
+    """Return the bytes in memory of the server and its workers together."""
     group, total = os.getpgid(server.process.pid), 0
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -43,7 +43,7 @@ def memory(server: LiveServer) -> int:
 
 
 class SlowCrowd:
-    """Connections that each read a kilobyte a second, from a thread of their own."""
+    """Connections that each read a kilobyte a second, in a separate thread."""
 
     def __init__(self, server: LiveServer, request: bytes) -> None:
         self.selector, self.over = selectors.DefaultSelector(), threading.Event()
@@ -58,7 +58,7 @@ class SlowCrowd:
         self.thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Self:
-        """Returns when every one of them is being served."""
+        """Return once all connections receive bytes."""
         self.thread.start()
         end = time.monotonic() + 30
         while len(self.moving) < SLOW and time.monotonic() < end:
@@ -102,7 +102,7 @@ def test_slow_readers_do_not_slow_other_clients(server):
 
 
 def test_large_blob_does_not_fill_the_memory(server):
-    """``KCR_TEST_LARGE_BYTES=5368709120`` makes it 5 GiB."""
+    """``KCR_TEST_LARGE_BYTES`` sets the size of the blob."""
     api = server.api()
     for _ in range(20):
         api.ask("GET", "/v2/")

@@ -1,4 +1,4 @@
-"""Who writes to SQLite stands in a queue: turns come in order, in a process and between processes, and never get lost."""
+"""The queue of SQLite writers: turns come in order, within a process and between processes, and are never lost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def path(tmp_path) -> Path:
 
 
 def arrive(turns: Turns, act) -> threading.Thread:
-    """Start a thread; returns when it stands in the queue."""
+    """Start a thread. Return once it waits in the queue."""
     before = turns.waiting
     thread = threading.Thread(target=act)
     thread.start()
@@ -86,7 +86,7 @@ def test_timed_out_waiter_leaves_the_queue_without_blocking_it(path):
         turns.take(0.01)
     assert turns.waiting == 0
     first.give()
-    first.give()  # once more changes nothing
+    first.give()  # a repetition changes nothing
     turns.take(0).give()
 
 
@@ -116,7 +116,7 @@ OTHER_PROCESS = """
 
 @pytest.mark.parametrize("how", ["gives", "dies"])
 def test_processes_take_turns(path, tmp_path, how):
-    """This process asks again at once, and comes after the other one all the same; also when that one is killed."""
+    """This process takes a second turn immediately, and still comes after the other process, even if that one is killed."""
     turns, order, source = Turns(path), tmp_path / "order", Path(__file__).parents[2]
     turn = turns.take(0)
     before = next_ticket(path)
@@ -139,7 +139,7 @@ def test_forked_process_has_no_turn_and_no_waiting_threads():
     child = os.fork()
     if child == 0:
         try:
-            turn.give()  # a copy: not the turn of the parent, and not the one that comes next
+            turn.give()  # a copy: neither the turn of the parent nor the next one
             mine = turns.take(0)
             try:
                 turns.take(0)
@@ -163,7 +163,7 @@ def test_unusable_queue_file_does_not_prevent_writing(tmp_path, caplog):
 # ── The backend ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def database(db, tmp_path):
-    """A connection of its own, to a database of its own."""
+    """A separate connection to a separate database."""
     settings = connection.settings_dict | {"NAME": str(tmp_path / "own.sqlite3")}
     options = {"transaction_mode": "IMMEDIATE", "timeout": 0.01}
     made = DatabaseWrapper(settings | {"OPTIONS": options, "CONN_HEALTH_CHECKS": False}, "own")
@@ -200,7 +200,7 @@ def test_transaction_holds_the_turn_until_it_ends(database, end):
 def test_failed_begin_releases_the_turn(database):
     other = DatabaseWrapper(database.settings_dict, "other")
     with other.connection or other.cursor().connection as raw:
-        raw.execute("BEGIN IMMEDIATE")  # a program that does not stand in the queue
+        raw.execute("BEGIN IMMEDIATE")  # a program that does not use the queue
         with pytest.raises(OperationalError, match="locked"):
             begin(database)
         raw.execute("ROLLBACK")

@@ -1,10 +1,10 @@
-"""Any order of pushes, deletions, recoveries, holds, nights and hours: what the registry answers is what a model says.
+"""Random sequences of pushes, deletions, recoveries, holds, nights and hours, compared with a model.
 
-The model knows nothing of rows, keys, reviews or the trash. It says what may be pulled, pushed and recovered; beside it,
-after every step: what was acknowledged is there with all its bytes, what is gone is not, no row is without its bytes, and
-no file without an owner. In the end everything is deleted, and nothing may be left on the disk.
+The model has no rows, keys, reviews or trash. It predicts what may be pulled, pushed and recovered. In addition,
+after every step: acknowledged content has all its bytes, deleted content is gone, each row has its bytes, and
+each file has an owner. In the end everything is deleted, and no file may remain.
 
-``KCR_TEST_MACHINES=500`` tries so many random runs instead of the fixed ones, and shortens the one that fails.
+``KCR_TEST_MACHINES=500`` tries so many random runs instead of the fixed ones, and shrinks a failing one.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ origins = st.sampled_from(REPOSITORIES)
 FORMS = ("tag", "digest", "manifest only")  # the last brings no blobs
 data = st.sampled_from(DATA)
 some_data = st.lists(data, min_size=1, max_size=3, unique=True)
-numbers = st.integers(0, 30)  # of one of those that there are
+numbers = st.integers(0, 30)  # of an existing one
 
 
 # ── The model ────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass(eq=False)
 class Home:
-    """A repository; another one may be made under its name when it is deleted."""
+    """A repository. Another one may be created under its name after its deletion."""
 
     name: str
     row: Repository
@@ -90,7 +90,7 @@ class Home:
 
 @dataclass(eq=False)
 class Picture:
-    """An image, with what every digest of it is and what its tags name."""
+    """An image with its digests and tags."""
 
     name: str
     home: Home
@@ -115,7 +115,7 @@ class Content:
 
 @dataclass(eq=False)
 class Act:
-    """Something was deleted: until when it can come back, and what belongs to it."""
+    """A deletion: its deadline and its contents."""
 
     kind: str
     row: Deletion
@@ -133,7 +133,7 @@ class Act:
 
 @dataclass(eq=False)
 class Upload:
-    """An upload of which a half is there."""
+    """An upload with half of its bytes."""
 
     key: str
     home: Home
@@ -143,7 +143,7 @@ class Upload:
 
 # ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
 class Machine(RuleBasedStateMachine):
-    """Does the same to the registry and to the model, and compares."""
+    """Apply each step to the registry and to the model, and compare them."""
 
     def __init__(self, world, folder: Path) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            if sys.exception() is self.outer:  # or what has failed already would be hidden
+            if sys.exception() is self.outer:  # otherwise the first failure would be hidden
                 self.everything_ends()
         finally:
             transaction.set_rollback(True)
@@ -188,8 +188,8 @@ class Machine(RuleBasedStateMachine):
         """The live images."""
         return [image for home in self.live_homes() for image in home.images if not image.act]
 
-    # ── What may happen ──────────────────────────────────────────────────────────────────────────────────────────
-    # A few rules with many forms: each of them is chosen as often as the others.
+    # ── Rules ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # A few rules with many forms, so that each rule is chosen equally often.
     @precondition(live_homes)
     @rule(
         what=st.sampled_from(("push", "look for", "drop", "mount", "pull")), number=numbers, origin=origins, blob=data
@@ -242,7 +242,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.acts)
     @rule(number=numbers, form=st.sampled_from(("hold", "hold no longer", "purge", "purge")))
     def decide(self, number: int, form: str) -> None:
-        """What people do in Recovery besides recovering."""
+        """Hold, release or purge a deletion."""
         act = self.choose(number)
         if form == "purge":
             self.purge_now(act)
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(hours=st.sampled_from(HOURS), jobs=st.lists(st.sampled_from(JOBS), max_size=4, unique=True))
     def time_passes(self, hours: int, jobs: list[str]) -> None:
-        """And then the background works, in some order."""
+        """Advance the clock, then run the background tasks in some order."""
         later.hours_pass(hours)
         self.now += hours
         for job in jobs:
@@ -431,7 +431,7 @@ class Machine(RuleBasedStateMachine):
             self.forget(act)
 
     def refusal(self, act: Act, *, replace_tags: bool) -> type[errors.RegistryError] | None:
-        """What recovering it now has to raise."""
+        """Return the error that recovering it now must raise."""
         is_late = act.until <= self.now and not act.is_held
         if act.kind == "repository":
             return errors.RecoveryGone if is_late else errors.NameTaken if self.live(act.home.name) else None
@@ -462,7 +462,7 @@ class Machine(RuleBasedStateMachine):
             self.end(act)
 
     def parts(self, act: Act) -> list[Act]:
-        """Acts that took something before from what this one took whole."""
+        """Return earlier deletions of parts of the contents of this one."""
         if act.kind == "image":
             return [each for each in self.acts if each is not act and each.picture is act.picture]
         if act.kind == "repository":
@@ -473,7 +473,7 @@ class Machine(RuleBasedStateMachine):
         return any(each.is_held for each in self.parts(act))
 
     def end(self, act: Act) -> None:
-        """What it took is gone for good."""
+        """Purge the contents of the deletion."""
         parts, taken = self.parts(act), {digest for digest, _ in act.contents()}
         if act.kind == "repository":
             self.homes.remove(act.home)
@@ -498,7 +498,7 @@ class Machine(RuleBasedStateMachine):
         for act in [act for act in self.acts if act.until <= self.now and not act.is_held]:
             if act in self.acts and self.has_held_parts(act):
                 act.until = self.now + POSTPONED
-            elif act in self.acts:  # and not a part of one that has just ended
+            elif act in self.acts:  # and not part of one that has just ended
                 self.end(act)
                 count += 1
         assert ended == count
@@ -513,7 +513,7 @@ class Machine(RuleBasedStateMachine):
     def sweep(self) -> None:
         uploads.sweep()
 
-    # ── What must hold at every moment ───────────────────────────────────────────────────────────────────────────
+    # ── Invariants ───────────────────────────────────────────────────────────────────────────────────────────────
     @invariant()
     def what_was_acknowledged_is_pulled(self) -> None:
         for picture in self.pictures():
@@ -583,7 +583,7 @@ class Machine(RuleBasedStateMachine):
         assert staged <= {key.rpartition("/")[2] for key in keys}
 
     def everything_ends(self) -> None:
-        """In the end all bytes are freed."""
+        """Delete everything, and check that all bytes are freed."""
         for picture in self.pictures():
             trash.delete_images(self.actor(picture.home), picture.home.row, [picture.name])
         for act in self.acts:
@@ -602,7 +602,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.fixture
 def machine(world, storage_folder, monkeypatch):
-    """``machine()``: a new one."""
+    """``machine()`` returns a new machine."""
     monkeypatch.setattr(collector, "PAUSE", 0)
     monkeypatch.setattr(reaper, "PAUSE", 0)
     return lambda: Machine(world, storage_folder)
@@ -617,16 +617,16 @@ def test_any_sequence_of_operations_matches_the_model(machine):
         deadline=None,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
-        # Shortening a failed run takes minutes; what explains it makes each step several times slower.
+        # Shrinking a failed run takes minutes, and the explain phase makes each step several times slower.
         phases=[Phase.generate, Phase.shrink] if RUNS else [Phase.generate],
     )
     run_state_machine_as_test(machine, settings=quick)
 
 
-# ── Runs that are worth keeping ──────────────────────────────────────────────────────────────────────────────────────
+# ── Regression runs ──────────────────────────────────────────────────────────────────────────────────────────────────
 @contextmanager
 def playing(machine):
-    """A machine that has begun; at the end everything ends, and the database is as before."""
+    """Start a machine. At the end delete everything and roll back the database."""
     played = machine()
     try:
         played.begin()
@@ -637,7 +637,7 @@ def playing(machine):
 
 
 def look(played: Machine) -> None:
-    """What must hold at every moment."""
+    """Check the invariants."""
     played.what_was_acknowledged_is_pulled()
     played.blobs_are_seen_through_images_and_leases_only()
     played.what_can_come_back_has_its_bytes_and_no_row_is_without()
@@ -686,7 +686,7 @@ def test_new_repository_under_a_reused_name_shows_nothing_of_the_former_one(mach
         run.make_again()
         look(run)
         run.push_image(number=2, image="app", tag="1", parts=[DATA[0]], form="manifest only")
-        assert run.pictures() == []  # it named a blob of the former one
+        assert run.pictures() == []  # it named a blob of the former repository
         run.recover(number=0, replace_tags=False)  # refused: the name is taken
         run.push_image(number=2, image="app", tag="1", parts=[DATA[0]], form="tag")
         run.delete(what="repository", number=0, of_tags=set(), of_digests=set())

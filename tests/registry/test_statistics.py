@@ -1,4 +1,4 @@
-"""Pulls and pushes by tag and day, and what repositories and projects store."""
+"""Statistics: pulls and pushes by tag and day, and stored bytes of repositories and projects."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.support.images import OCI_INDEX, Image, descriptor
 
 
 def days() -> dict[str, tuple[int, int, int]]:
-    """Pulls, checks, pushes by tag."""
+    """Return pulls, checks and pushes by tag."""
     counter.flush()
     return {row.tag: (row.pulls, row.checks, row.pushes) for row in TagDay.objects.all()}
 
 
 def test_docker_pull_of_a_tag_by_digest_counts_once(docker):
-    """It asks for the tag by HEAD, then fetches the digest; other clients fetch the tag."""
+    """docker sends HEAD for the tag and then fetches the digest. Other clients fetch the tag."""
     image = docker("member").push("web/app", "1")
     reader = docker("reader")
     reader.head("web/app/manifests/1", 200)
@@ -103,7 +103,7 @@ def test_old_days_are_deleted(docker):
 
 # ── Sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def stored(world) -> tuple[int, int, int]:
-    """Of web, of public, of the project; no measurement rests."""
+    """Return the stored bytes of web, of public and of the project, all measured now."""
     RepositoryUsage.objects.update(seconds=0)
     ProjectUsage.objects.update(seconds=0)
     sizes.refresh()
@@ -139,7 +139,7 @@ def test_unchanged_repositories_are_not_measured_again_and_costly_ones_wait(dock
 
 
 def test_past_tag_names_get_no_pull_count(docker):
-    """Or anybody could make as many rows as there are seconds."""
+    """Otherwise any client could create a row for every second."""
     docker("member").push("public/app", "1.0")
     Tag.objects.update(started_at=timezone.now() - timedelta(days=1))
     past = timezone.now() - timedelta(hours=1)

@@ -1,4 +1,4 @@
-"""What a place for blobs must do (registry.storage.contract): the same tests for every kind of place."""
+"""The contract of storages (registry.storage.contract), tested for every kind of storage."""
 
 import errno
 import os
@@ -18,12 +18,12 @@ SOON = timedelta(minutes=1)
 
 @pytest.fixture
 def storage():
-    """One of each kind; the file system's is that of every test."""
+    """A storage of each kind."""
     return blob_storage()
 
 
 def write(storage, upload, data, offset=0, limit=LIMIT):
-    """Append in chunks of three bytes; the offset, and all that was seen on the way."""
+    """Append in chunks of three bytes. Return the offset and the observed bytes."""
     seen = []
     chunks = (data[start : start + 3] for start in range(0, len(data), 3))
     with storage.writing(upload) as append:
@@ -201,7 +201,7 @@ def test_bytes_are_placed_for_programs_that_read_files(storage, tmp_path, monkey
     upload, path = uuid4(), tmp_path / "placed"
     write(storage, upload, b"content")
     storage.publish(upload, 7, key_of(upload))
-    if is_elsewhere:  # on another file system, which no link reaches
+    if is_elsewhere:  # on another file system, where hard links do not work
 
         def refuse(link, target):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -260,7 +260,7 @@ def test_full_disk_is_reported_and_loses_nothing(storage, monkeypatch, code):
 
 
 def test_writer_keeps_its_lock_after_publishing(storage, storage_folder):
-    """A request that is sent again waits for the first one to commit: the bytes are not gone, they have another name."""
+    """A repeated request waits until the first one commits. The published bytes have another name then."""
     upload = uuid4()
     write(storage, upload, b"content")
     with storage.writing(upload, key_of(upload)):
@@ -289,7 +289,7 @@ def test_files_are_private_and_links_are_not_followed(storage, storage_folder, t
 
 @pytest.mark.parametrize("key", ["../outside", "{folder}/outside", "blobs/../../outside"])
 def test_keys_cannot_point_outside_the_storage(storage, storage_folder, key, tmp_path):
-    """The keys lead to a file of this test only: with a defect in the storage, publish and delete would change it."""
+    """The keys point to a file of this test, which publish and delete would change with a defect."""
     upload, key = uuid4(), key.format(folder=storage_folder.parent)
     write(storage, upload, b"x")
     acts = (
@@ -307,7 +307,7 @@ def test_keys_cannot_point_outside_the_storage(storage, storage_folder, key, tmp
 
 
 def test_acknowledged_bytes_survive_a_power_cut(storage, storage_folder, monkeypatch):
-    """Bytes are synced before the offset is answered; the renamed file's folder before the blob is."""
+    """Bytes are synced before the offset is acknowledged, and the folder of the renamed file before the blob is."""
     steps = []
 
     def synced(descriptor):

@@ -1,4 +1,4 @@
-"""A tag's past: its meanings, pulled as of a moment by docker, and made its meaning again."""
+"""Tag history: pulls as of a moment, intervals, and moving a tag back."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,7 +25,7 @@ JANUARY, MARCH, MAY = (datetime(2026, month, 1, 12, tzinfo=UTC) for month in (1,
 
 @pytest.fixture
 def moved(docker) -> StoredImage:
-    """web/app:stable meant OLD from January to March and NEW since then."""
+    """web/app:stable named OLD from January to March and NEW since then."""
     docker("member").push("web/app", "stable", OLD)
     docker("member").push("web/app", "stable", NEW)
     old, new = Tag.objects.order_by("pk")
@@ -44,7 +44,7 @@ def message(client, tag: str) -> str:
     return answer.message
 
 
-# ── Pulling the past ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Past tags ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_docker_pulls_a_tag_as_of_a_moment(docker, moved):
     viewer = docker("viewer")
     assert viewer.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest
@@ -128,17 +128,17 @@ def test_push_to_a_past_tag_is_refused(docker, moved):
 
 
 def test_live_tag_with_the_form_of_a_past_tag_takes_precedence(docker, moved):
-    """It was pushed under another name here and renamed, as only a former version could have made it."""
+    """The tag was pushed under another name and renamed, because only a former version accepted this form."""
     docker("member").push("web/app", "former", NEW)
     Tag.objects.filter(name="former").update(name=at("stable", JANUARY))
     member = docker("member")
     assert member.pull("web/app", at("stable", JANUARY))[0] == NEW.manifest
     assert at("stable", JANUARY) in member.tags("web/app")
-    member.push("web/app", at("stable", JANUARY), OLD)  # what is there already stays a tag
+    member.push("web/app", at("stable", JANUARY), OLD)  # an existing tag stays a tag
     assert member.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest
     member.push("web/app", at("stable", JANUARY), NEW)
     member.delete(f"web/app/manifests/{at('stable', JANUARY)}", 202)
-    assert member.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest  # now the past again
+    assert member.pull("web/app", at("stable", JANUARY))[0] == OLD.manifest  # a past tag again
 
 
 def test_past_tags_are_found_by_indexes(docker, moved):
@@ -150,7 +150,7 @@ def test_past_tags_are_found_by_indexes(docker, moved):
         assert "TEMP B-TREE" not in told
 
 
-# ── Every history ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Random histories ─────────────────────────────────────────────────────────────────────────────────────────────────
 moves = st.lists(
     st.tuples(st.integers(0, 5), st.sampled_from(["a", "b"]), st.sampled_from([None, 0, 1, 2])), max_size=14
 )
@@ -160,7 +160,7 @@ moves = st.lists(
 @settings(max_examples=50, deadline=None, database=None)
 @given(moves)
 def test_any_history_of_a_tag_is_read_as_it_was_written(moves):
-    """Any sequence of moves and deletions, at any distance, also at none; asked at and around each of its moments."""
+    """Any sequence of moves and deletions at any distance, read at and around each moment."""
     image, found = _image_of_three()
     now = {"a": None, "b": None}
     written: list[tuple[datetime, dict[str, str | None]]] = []
@@ -187,7 +187,7 @@ def test_any_history_of_a_tag_is_read_as_it_was_written(moves):
 def _image_of_three() -> tuple[StoredImage, list[Manifest]]:
     repository = Repository.objects.get(name="web")
     image, _ = StoredImage.objects.get_or_create(repository=repository, name="hypothesis", path="demo/web/hypothesis")
-    Tag.objects.filter(image=image).delete()  # of the example before
+    Tag.objects.filter(image=image).delete()  # of the previous example
     return image, [
         Manifest.objects.get_or_create(
             image=image, digest=f"sha256:{number}", defaults={"content": b"", "size": 0, "total_size": 0}
@@ -206,7 +206,7 @@ def test_every_past_tag_is_a_valid_tag(tag, moment):
 
 
 def test_clock_that_goes_back_creates_no_negative_interval(docker, moved):
-    """The machine that moved the tag last was ahead by an hour."""
+    """The clock of the machine that moved the tag last was an hour ahead."""
     ahead = timezone.now() + timedelta(hours=1)
     Tag.objects.live().update(started_at=ahead)
     docker("member").push_manifest("web/app", "stable", OLD.manifest)
@@ -215,7 +215,7 @@ def test_clock_that_goes_back_creates_no_negative_interval(docker, moved):
     assert Tag.objects.as_of(moved, "stable", ahead).manifest.digest == OLD.digest
 
 
-# ── Its meanings ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Intervals ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_usage_history_has_the_actors_of_each_interval(docker, moved, world):
     docker("owner").push("web/app", "other", NEW)
     docker("member").delete("web/app/manifests/stable", 202)
@@ -239,7 +239,7 @@ def test_the_usage_history_costs_one_query(docker, moved, django_assert_num_quer
             assert tag.closed_by is None or tag.closed_by.actor
 
 
-# ── Making it the tag again ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Moving a tag back ────────────────────────────────────────────────────────────────────────────────────────────────
 def point(world, digest: str, *, tag: str = "stable", seen: str = NEW.digest, repository: str = "web", who="member"):
     return manifests.point_tag(
         getattr(world, who).actor,

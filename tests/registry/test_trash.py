@@ -1,4 +1,4 @@
-"""Recovery: what was deleted comes back as it was, or the words say why not; after its time it is gone for good."""
+"""Recovery: deletions are recovered unchanged or refused with the reason, and are purged after their deadline."""
 
 import json
 from datetime import timedelta
@@ -47,7 +47,7 @@ MODELS = (
 
 
 def everything() -> dict[str, list[dict[str, object]]]:
-    """Each row that deleting and recovering may touch."""
+    """Return all rows that deletion and recovery may change."""
     return {model.__name__: list(model.objects.order_by("pk").values()) for model in MODELS}
 
 
@@ -94,7 +94,7 @@ def member(docker):
 
 
 def meaning(path: str = PATH) -> dict[str, str]:
-    """What each live tag of the image names."""
+    """Return the digest of each live tag of the image."""
     found = Tag.objects.live().filter(image__path=path, image__deletion=None).select_related("manifest")
     return {tag.name: tag.manifest.digest for tag in found}
 
@@ -103,7 +103,7 @@ def newest(action: Event.Action) -> Event:
     return Event.objects.filter(action=action).latest("pk")
 
 
-# ── What comes back ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Recovery ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_recovered_tag_starts_a_new_interval(member, world, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act("1.0")
@@ -200,20 +200,20 @@ def test_index_recovers_children_of_an_earlier_deletion(member, act, restore):
     member.push("web/app", A.digest, A)
     index = index_of(A)
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
-    first = act(sha256(index))  # takes the part along
+    first = act(sha256(index))  # deletes the child too
     member.push("web/app", A.digest, A)
     second = act(A.digest)
     restore(first)
     assert member.get("web/app/manifests/multi", 200).body == index
     assert member.pull("web/app", A.digest)[0] == A.manifest
-    assert restore(second).deletions == [second]  # there is nothing left to do, and nothing to complain of
+    assert restore(second).deletions == [second]  # nothing is left to recover, and nothing is reported
     assert not Deletion.objects.exists()
 
 
 def test_image_is_recovered_with_exactly_the_contents_of_its_deletion(member, delete_image, act, restore):
     for tag, image in (("1.0", A), ("2.0", B), ("3.0", C)):
         member.push("web/app", tag, image)
-    act("3.0")  # an act of its own stays one
+    act("3.0")  # a separate deletion stays separate
     act(B.digest)
     before = meaning()
     deletion = delete_image()
@@ -246,7 +246,7 @@ def test_repository_of_thirty_images_is_recovered_unchanged(docker, world, resto
     long_ago = f"{hours_ago - timedelta(minutes=30):%Y%m%dt%H%Mz}"
 
     def seen() -> dict[str, object]:
-        """Everything that docker can see, byte for byte."""
+        """Return everything that docker can read, byte for byte."""
         found: dict[str, object] = {"catalog": member.get("_catalog?n=1000", 200).json()}
         for name, signature in signatures.items():
             tags = member.tags(name)
@@ -274,7 +274,7 @@ def test_repository_of_thirty_images_is_recovered_unchanged(docker, world, resto
     assert list(Event.objects.order_by("pk").values())[: len(past)] == past
     kept = Tag.objects.filter(pk__in=[meaning["id"] for meaning in meanings]).order_by("pk")
     assert list(kept.values()) == meanings
-    member.push("web/image00", "3.0", A)  # rights, names and locks are as they were
+    member.push("web/image00", "3.0", A)  # roles, names and settings are unchanged
     docker("viewer").pull("web/image00", "3.0")
 
 
@@ -369,7 +369,7 @@ def test_new_repository_under_a_reused_name_is_not_overwritten(docker, world, re
     trash.delete_repository(world.owner.actor, anew)
     restore(deletion)
     assert meaning() == {"1.0": A.digest}
-    assert docker("viewer").pull("web/app", "1.0")[0] == A.manifest  # the rights on it came back as well
+    assert docker("viewer").pull("web/app", "1.0")[0] == A.manifest  # the roles on it were recovered too
 
 
 def test_roles_do_not_apply_to_a_new_repository_under_a_reused_name(docker, world):
@@ -439,7 +439,7 @@ def test_deletion_frees_the_quota_immediately(member, world, act, delete_image):
     repositories.create(world.owner.actor, world.projects["demo"], "more")
 
 
-# ── Too late, twice, and in the wrong order ──────────────────────────────────────────────────────────────────────────
+# ── Deadlines, repetition and order ──────────────────────────────────────────────────────────────────────────────────
 def test_recoverable_deletions_are_listed_with_actor_time_and_deadline(member, world, act, delete_image, settings):
     settings.RECOVERY_DAYS = 3
     member.push("web/app", "1.0", A)
@@ -524,7 +524,7 @@ def test_contents_of_a_deleted_container_wait_for_it(member, world, act, delete_
     with pytest.raises(errors.NameUnknown, match="the repository demo/web is deleted: recover it first"):
         restore(tag)
     assert everything() == before
-    restored = restore(tag, digest, image, repository)  # in whatever order they are named
+    restored = restore(tag, digest, image, repository)  # in any order of the arguments
     assert [each.kind for each in restored.deletions] == ["repository", "image", "manifest", "tag"]
     assert meaning() == {"1.0": A.digest, "2.0": B.digest}
 
@@ -556,7 +556,7 @@ def test_restoring_an_unknown_deletion_is_refused_as_gone(world):
         trash.restore(world.owner.actor, [12345])
 
 
-# ── Deleted content answers nowhere ──────────────────────────────────────────────────────────────────────────────────
+# ── Deleted content is not visible ───────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
 def test_deleted_content_is_visible_nowhere(docker, world, act, delete_image, kind):
     member, reader = docker("member"), docker("reader")
@@ -575,7 +575,7 @@ def test_deleted_content_is_visible_nowhere(docker, world, act, delete_image, ki
     for client in (member, reader):
         client.get("web/app/manifests/1.0", 404)
         client.head("web/app/manifests/1.0", 404)
-        expected = 200 if kind == "tag" else 404  # a tag goes alone: its digest stays
+        expected = 200 if kind == "tag" else 404  # deleting a tag keeps its digest
         for digest in (A.digest, signature.digest):
             client.get(f"web/app/manifests/{digest}", expected)
             client.head(f"web/app/manifests/{digest}", expected)
@@ -596,12 +596,12 @@ def test_deleted_content_is_visible_nowhere(docker, world, act, delete_image, ki
         member.push_manifest("web/app", "again", B.manifest, expect=400)
 
 
-# ── Hold, and purging before the time ────────────────────────────────────────────────────────────────────────────────
+# ── Hold and immediate purge ─────────────────────────────────────────────────────────────────────────────────────────
 def test_held_deletion_is_not_purged_after_its_deadline(member, world, act, restore):
     member.push("web/app", "1.0", A)
     deletion = act(A.digest)
     trash.hold(world.owner.actor, deletion, on=True)
-    trash.hold(world.owner.actor, deletion, on=True)  # twice is once
+    trash.hold(world.owner.actor, deletion, on=True)  # a repetition changes nothing
     later.recovery_ends()
     assert trash.purge() == 0
     assert list(trash.listed(world.projects["demo"])) == [deletion]
@@ -629,7 +629,7 @@ def test_released_deletion_is_purged(member, world, act):
 
 @pytest.mark.parametrize("outer", ["image", "repository"])
 def test_hold_on_a_part_keeps_the_containing_deletion(member, world, act, delete_image, restore, outer):
-    """The image goes after its digest did: purging it would take what is held along."""
+    """The image was deleted after its digest: purging it would purge the held digest."""
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
     part = act(A.digest)
@@ -640,7 +640,7 @@ def test_hold_on_a_part_keeps_the_containing_deletion(member, world, act, delete
     later.recovery_ends()
     assert trash.purge() == 0
     whole.refresh_from_db()
-    assert whole.purge_after > timezone.now()  # it is asked again later
+    assert whole.purge_after > timezone.now()  # it is tried again later
     restore(whole, part)
     assert meaning() == {"1.0": A.digest, "2.0": B.digest}
 
@@ -697,12 +697,12 @@ def test_children_of_a_recoverable_index_are_not_purged_before_it(member, world,
         trash.purge_now(world.owner.actor, of_part)
     assert not Event.objects.filter(action=Event.Action.DELETION_PURGE).exists()
     later.recovery_ends(Deletion.objects.filter(pk=of_part.pk))
-    assert trash.purge() == 0  # put off
+    assert trash.purge() == 0  # postponed
     restore(of_index)
     assert member.pull("web/app", A.digest)[0] == A.manifest
 
 
-# ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Purge ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def files(folder) -> set[str]:
     return {str(path.relative_to(folder)) for path in (folder / "blobs").glob("*/*")}
 
@@ -729,7 +729,7 @@ def test_shared_layer_is_deleted_with_its_last_owner(docker, world, act, storage
     collect_everything(world)
     assert not Blob.objects.filter(pk=only_a.pk).exists()
     assert docker("reader").pull("public/app", "1.0")[0] == B.manifest
-    assert only_a.storage_key in files(storage_folder)  # somebody may be reading it
+    assert only_a.storage_key in files(storage_folder)  # a client may still read it
     later.trash_is_due()
     garbage.reap()
     assert only_a.storage_key not in files(storage_folder)
@@ -739,7 +739,7 @@ def test_shared_layer_is_deleted_with_its_last_owner(docker, world, act, storage
     collect_everything(world)
     later.leases_end()
     collect_everything(world)
-    assert Blob.objects.filter(pk=shared.pk).exists()  # what is in Recovery keeps its bytes
+    assert Blob.objects.filter(pk=shared.pk).exists()  # recoverable content keeps its bytes
     later.recovery_ends()
     assert trash.purge() == 1
     collect_everything(world)
@@ -750,7 +750,7 @@ def test_shared_layer_is_deleted_with_its_last_owner(docker, world, act, storage
 
 
 def test_purge_of_an_image_ends_earlier_deletions_and_keeps_shared_blobs(member, world, act, delete_image):
-    """An image's end is the end of every act in it; acts elsewhere stay."""
+    """Purging an image ends all deletions in it. Deletions elsewhere stay."""
     member.push("web/app", "1.0", A)
     member.push("web/app", "2.0", B)
     member.push("web/other", "1.0", B)
@@ -766,7 +766,7 @@ def test_purge_of_an_image_ends_earlier_deletions_and_keeps_shared_blobs(member,
 
 
 class Killed(BaseException):
-    """A process that ends between two transactions."""
+    """Ends a process between two transactions."""
 
 
 def test_killed_purge_is_continued(docker, world, restore, monkeypatch):
@@ -828,7 +828,7 @@ def test_failing_purge_does_not_block_other_purges(member, act, monkeypatch, cap
 
 @pytest.mark.parametrize("kind", ["tag", "manifest", "image", "repository"])
 def test_deletion_works_without_its_event(docker, world, act, delete_image, restore, settings, kind):
-    """It is listed, held, restored and purged after the audit log was pruned."""
+    """The deletion is listed, held, restored and purged after the audit log was pruned."""
     member = docker("member")
     many = [Image(layers=[f"layer {number}".encode()]) for number in range(5)]
     for number, image in enumerate(many):
@@ -890,7 +890,7 @@ def test_deletion_stores_its_requested_and_deleted_objects(member, act, delete_i
 
 
 def test_name_of_a_deletion_is_cut_and_its_requested_objects_are_not(member, world, act, restore):
-    """Only the sixth digest is live again: the name has no room for it."""
+    """Only the sixth digest is live again, and the name has no room for it."""
     many = [Image(layers=[f"layer {number}".encode()]) for number in range(6)]
 
     def push() -> None:
@@ -905,17 +905,17 @@ def test_name_of_a_deletion_is_cut_and_its_requested_objects_are_not(member, wor
     assert restore(deletion).deletions == [deletion]
 
 
-# ── What goes with a digest ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Contents deleted with a digest ───────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     ("graph", "roots", "going"),
     [
         ({}, {1}, {1}),
         ({2: {1}}, {1}, {1, 2}),
-        ({2: {1, 9}}, {1}, {1}),  # another index names it
+        ({2: {1, 9}}, {1}, {1}),  # another index references it
         ({2: {1, 3}}, {1, 3}, {1, 2, 3}),
         ({2: {1}, 3: {2}, 4: {3, 2}}, {1}, {1, 2, 3, 4}),
         ({4: {3, 2}, 3: {9}, 2: {1}}, {1}, {1, 2}),
-        ({2: set()}, {1}, {1}),  # nothing holds it, so it does not hang on what goes
+        ({2: set()}, {1}, {1}),  # nothing references it, so it is not deleted along
         ({2: {3}, 3: {2}}, {1}, {1}),
     ],
 )

@@ -1,4 +1,4 @@
-"""Undoing what a key did: back to what others had made of it, nothing of theirs touched, everything said."""
+"""Undo of the changes of a key: the previous state returns, changes of others stay, and every step is reported."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -26,14 +26,14 @@ A, B, C = (Image(layers=[name.encode()]) for name in "ABC")
 
 @pytest.fixture
 def thief(world):
-    """A key of the member that somebody else has got hold of; world.member is the member with the own key."""
+    """A stolen key of the member. world.member is the member with another key."""
     world.people["thief"] = make_key(world.member.user, "leaked")
     return world.people["thief"]
 
 
 @pytest.fixture
 def stable(docker, thief):
-    """web/app:stable names A; owner pushed B and C as well, as b and c."""
+    """web/app:stable names A. The owner also pushed B and C as b and c."""
     for tag, image in (("stable", A), ("b", B), ("c", C)):
         docker("owner").push("web/app", tag, image)
     return StoredImage.objects.get(path="demo/web/app")
@@ -50,7 +50,7 @@ def undo_all(world, **whose) -> undo.Undone:
 
 
 def meaning() -> dict[str, str]:
-    """What each tag of web/app names: A, B, C or a digest."""
+    """Return what each tag of web/app names: A, B, C or a digest."""
     known = {A.digest: "A", B.digest: "B", C.digest: "C"}
     found = Tag.objects.live().filter(image__path="demo/web/app").select_related("manifest")
     return {tag.name: known.get(tag.manifest.digest, tag.manifest.digest) for tag in found}
@@ -324,7 +324,7 @@ def test_every_event_action_is_undone_reported_or_listed_as_harmless(action):
 
 
 def test_changes_of_others_earlier_or_elsewhere_are_not_touched(docker, stable, world):
-    docker("member").push("web/app", "members", B)  # the same person with another key
+    docker("member").push("web/app", "members", B)  # the same user with another key
     docker("thief").push("public/app", "evil", B)
     Event.objects.filter(path="demo/public/app").update(at=timezone.now() - timedelta(hours=2))
     assert undo_all(world) == undo.Undone()
@@ -363,7 +363,7 @@ def test_undo_needs_exactly_one_user_or_key(world, thief):
 
 
 def test_tag_moved_between_preview_and_undo_stays(docker, stable, world):
-    """point_tag is told what was seen, so the step refuses when it is something else by then."""
+    """point_tag gets the digest of the preview and refuses if the tag names another one."""
     docker("thief").push("web/app", "stable", B)
     with pytest.raises(errors.Changed):
         manifests.point_tag(world.owner.actor, world.repository("web"), NAME, "stable", A.digest, seen=C.digest)

@@ -1,4 +1,4 @@
-"""Writers of one upload, one after the other: what was answered is never overwritten."""
+"""Upload sessions: writers, limits, sweeps and full disks."""
 
 import os
 from datetime import timedelta
@@ -67,7 +67,7 @@ def test_no_upload_starts_in_a_concurrently_deleted_repository(world):
         uploads.start(world.member.actor, repository, "app")
 
 
-# ── How many ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def few(monkeypatch):
     monkeypatch.setattr(uploads, "OPEN_SESSIONS", 3)
@@ -84,7 +84,7 @@ def test_user_at_the_limit_starts_no_upload_until_one_ends(world, few):
     opened = [uploads.start(actor, repository, "app") for _ in range(3)]
     with pytest.raises(errors.TooManyRequests, match="end them in your profile"):
         uploads.start(actor, repository, "app")
-    uploads.start(world.pusher.actor, repository, "app")  # everybody has their own
+    uploads.start(world.pusher.actor, repository, "app")  # the limit is per user
     uploads.finish(actor, repository, "app", str(opened[0].pk), sha256(b""), uploads.Piece([]))
     uploads.start(actor, repository, "app")
 

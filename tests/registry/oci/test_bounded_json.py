@@ -1,4 +1,4 @@
-"""What a document costs is bounded before it is read."""
+"""Bounded JSON: the cost of a document is limited before it is parsed."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ def test_a_document_of_too_many_values_is_refused_before_it_is_built(value, monk
 
 
 def test_the_largest_index_that_is_useful_is_read():
-    """4,000 entries with all that an entry may have."""
+    """The index has 4,000 entries with all fields."""
     entry = {
         "mediaType": media_types.OCI_MANIFEST,
         "digest": f"sha256:{'0' * 64}",

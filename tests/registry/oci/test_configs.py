@@ -1,4 +1,4 @@
-"""Image configurations, however odd."""
+"""Parsing of image configurations."""
 
 import dataclasses
 import json

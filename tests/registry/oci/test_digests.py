@@ -1,4 +1,4 @@
-"""Digests: read strictly where they name content of ours, and by the general grammar where they do not."""
+"""Digests: strict for stored content, and the general grammar for foreign content."""
 
 import hashlib
 import string
@@ -153,7 +153,7 @@ def test_general_digests_follow_the_grammar(text, expected):
 
 
 def reads_as_digest(text: str) -> bool:
-    """The general grammar, read letter by letter, of at most 255 characters."""
+    """Return whether the text matches the general grammar, by a letter-wise parser, with at most 255 characters."""
     algorithm, colon, encoded = text.partition(":")
     for separator in "+._-":
         algorithm = algorithm.replace(separator, " ")

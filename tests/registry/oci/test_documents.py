@@ -1,4 +1,4 @@
-"""Manifests and indexes, read strictly: whatever comes, it is a document that everybody reads alike, or a refusal."""
+"""Strict parsing of manifests and indexes: every input is an unambiguous document or is refused."""
 
 import copy
 import json
@@ -17,7 +17,7 @@ DOCKER, DOCKER_LIST = media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
 LONG_S = "\N{LATIN SMALL LETTER LONG S}"
 
-# The keys that some reader gives a meaning to, where they stand (image-spec 1.1).
+# The keys with a meaning in the image-spec 1.1, by place.
 OF_DESCRIPTORS = {"mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"}
 OF_DOCUMENTS = {
     *("schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"),
@@ -31,7 +31,7 @@ PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 def descriptors(
     draw: st.DrawFn, types: tuple[str, ...] = (OCI_CONFIG, OCI_LAYER_GZIP, "application/x")
 ) -> dict[str, Any]:
-    """A good descriptor."""
+    """Draw a valid descriptor."""
     found: dict[str, Any] = {
         "mediaType": draw(st.sampled_from(types)),
         "digest": draw(DIGESTS),
@@ -48,7 +48,7 @@ def descriptors(
 
 @st.composite
 def good_documents(draw: st.DrawFn) -> dict[str, Any]:
-    """A good manifest or index."""
+    """Draw a valid manifest or index."""
     media_type = draw(st.sampled_from([OCI, OCI_INDEX, DOCKER, DOCKER_LIST]))
     tree: dict[str, Any] = {"schemaVersion": 2, "mediaType": media_type}
     if media_type in (OCI, DOCKER):
@@ -68,7 +68,7 @@ def good_documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def folded(key: str) -> str:
-    """The key as Go's encoding/json compares it: without regard to case, a long s being an s."""
+    """Return the key as Go's encoding/json compares it: in lower case, with a long s as an s."""
     return key.lower().replace(LONG_S, "s")
 
 
@@ -95,7 +95,7 @@ STRANGE_VALUES = st.recursive(
 
 
 def spots(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every place in a tree: its container and key."""
+    """Return the container and key of every place in a tree."""
     pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in list(pairs):
         yield tree, key
@@ -104,7 +104,7 @@ def spots(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 @st.composite
 def nearly_good_documents(draw: st.DrawFn) -> Any:
-    """A good document after something has happened to it."""
+    """Draw a valid document with one change."""
     tree = copy.deepcopy(draw(good_documents()))
     for _ in range(draw(st.integers(1, 3))):
         places = list(spots(tree))
@@ -124,11 +124,11 @@ def nearly_good_documents(draw: st.DrawFn) -> Any:
 
 
 def accepts(content: bytes, content_type: str) -> documents.Document | None:
-    """The document, None when it is refused; nothing else may happen."""
+    """Return the document, None if it is refused. Any other error fails the test."""
     try:
         return documents.parse(content, content_type)
     except documents.InvalidDocument as error:
-        error.args[0].encode()  # the words can be sent
+        error.args[0].encode()  # the message can be encoded
         return None
 
 
@@ -194,7 +194,7 @@ def test_every_descriptor_is_a_blob_a_child_or_a_foreign_layer(tree):
 
 
 def objects_with_meaning(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any], set[str]]]:
-    """The objects of a document whose keys have a meaning, with these keys."""
+    """Return the objects of a document that have keys with a meaning, with these keys."""
     yield tree, OF_DOCUMENTS
     for part in (tree.get("config"), tree.get("subject"), *(tree.get("layers") or []), *(tree.get("manifests") or [])):
         if isinstance(part, dict):
@@ -205,7 +205,7 @@ def objects_with_meaning(tree: dict[str, Any]) -> Iterator[tuple[dict[str, Any],
 @settings(max_examples=200)
 @given(nearly_good_documents(), CONTENT_TYPES)
 def test_accepted_documents_are_read_alike_by_case_insensitive_readers(tree, content_type):
-    """Go clients take the last key that is equal but for case; a collector or scanner must not see anything else."""
+    """Go clients take the last key that is equal but for case. The collector and the scanner must read the same."""
     content = json.dumps(tree).encode()
     if accepts(content, content_type) is None:
         return
@@ -242,7 +242,7 @@ def test_numbers_with_ambiguous_readings_are_refused(number):
 
 
 def part(media_type: str, **more: Any) -> dict[str, Any]:
-    """A descriptor of that type."""
+    """Return a descriptor of that type."""
     return {"mediaType": media_type, "digest": str(digests.of(b"")), "size": 0, **more}
 
 

@@ -1,4 +1,4 @@
-"""Names, tags and unique IDs, against the grammar of the specification written out by hand."""
+"""Names, tags and project IDs, against a hand-written parser of the specification's grammar."""
 
 import re
 import string
@@ -17,7 +17,7 @@ SEPARATORS = st.sampled_from([".", "_", "__", "-", "--", "-----"])
 
 @st.composite
 def components(draw: st.DrawFn) -> str:
-    """One component, as the grammar makes it."""
+    """Draw one component by the grammar."""
     text = draw(WORDS)
     for separator, word in draw(st.lists(st.tuples(SEPARATORS, WORDS), max_size=3)):
         text += separator + word
@@ -25,7 +25,7 @@ def components(draw: st.DrawFn) -> str:
 
 
 def reads_as_component(text: str) -> bool:
-    """The same grammar, read letter by letter."""
+    """Return whether the text is a component, by a letter-wise parser."""
     letters = set(string.ascii_lowercase + string.digits)
     words = re.split(r"([._-]+)", text)
     separators = words[1::2]
@@ -35,12 +35,12 @@ def reads_as_component(text: str) -> bool:
 
 
 def reads_as_name(text: str) -> bool:
-    """Components between slashes, 200 characters at most."""
+    """Return whether the text is components between slashes, at most 200 characters."""
     return len(text) <= 200 and all(reads_as_component(part) for part in text.split("/"))
 
 
 def is_in_repository(path: str) -> bool:
-    """Whether the first part may be a repository, and there is a second one."""
+    """Return whether the first component is a valid repository and a second one follows."""
     return 2 <= len(path.partition("/")[0]) <= 64 and "/" in path
 
 

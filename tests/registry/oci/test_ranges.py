@@ -1,4 +1,4 @@
-"""Ranges of downloads against a slow reading of RFC 9110 byte by byte; ranges of chunks against their two numbers."""
+"""Ranges of downloads, against a simple parser of RFC 9110; ranges of chunks."""
 
 import re
 
@@ -19,7 +19,7 @@ HEADERS = st.builds("bytes={}".format, st.lists(PARTS, min_size=1, max_size=4).m
 
 
 def slowly(header: str, size: int) -> list[list[int]] | None:
-    """The bytes of each satisfiable range of a header; None when it is no range at all (RFC 9110, section 14.1.2)."""
+    """Return the bytes of each satisfiable range of a header, None for an invalid header (RFC 9110, section 14.1.2)."""
     found = []
     for part in header.removeprefix("bytes=").split(","):
         match = re.fullmatch(r"([0-9]*)-([0-9]*)", part)
@@ -79,7 +79,7 @@ def test_invalid_range_gives_the_whole_content(header):
 
 
 def test_numbers_too_long_for_a_size_are_not_a_range():
-    """Reading them would cost more than sending everything."""
+    """Parsing them would cost more than sending the whole content."""
     assert ranges.of_download(f"bytes=0-{'9' * 100_000}", 100) == []
 
 

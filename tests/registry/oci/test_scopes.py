@@ -1,4 +1,4 @@
-"""Scopes: what is written is read, in whatever form and order clients send it."""
+"""Parsing of scopes in every form and order."""
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ SCOPES = st.builds(Scope, TYPES, NAMES, ACTIONS)
 
 
 def merged(wanted: list[Scope]) -> list[Scope]:
-    """The same scopes, each resource once, in the order in which they were first named."""
+    """Return the scopes with each resource once, in the order of first occurrence."""
     actions: dict[tuple[str, str], frozenset[str]] = {}
     for scope in wanted:
         resource = scope.type, scope.name

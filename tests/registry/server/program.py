@@ -1,8 +1,8 @@
-"""``python -m tests.registry.server.program PORT PATIENCE``: the worker of KCR with an application that says what it saw.
+"""``python -m tests.registry.server.program PORT PATIENCE``: the worker of KCR with an application that reports its requests.
 
-``POST /read?KEY`` reads its body; ``GET /seen?KEY`` answers what that request saw: {"bytes", "error"}, or null.
+``POST /read?KEY`` reads its body; ``GET /seen?KEY`` returns the result of that request: {"bytes", "error"}, or null.
 ``GET /file`` is a file of FILE_BYTES, ``/stream`` pieces of a megabyte without end, ``/hold`` takes until ``/release``.
-``GET /count`` answers how many such requests came before; ``/process`` answers the number of the worker's process.
+``GET /count`` returns the number of earlier such requests; ``/process`` returns the id of the worker's process.
 """
 
 import itertools
@@ -28,7 +28,7 @@ FILE = os.memfd_create("file")
 
 
 class Pieces:
-    """What Django's StreamingHttpResponse looks like to a server."""
+    """A stand-in for Django's StreamingHttpResponse."""
 
     streaming = True
     made = 0

@@ -1,4 +1,4 @@
-"""Budgets that no client takes whole, and the threads that wait for events in turn."""
+"""Shares of budgets by client, and the threads that wait for events in turn."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_only_trusted_proxies_name_the_client(settings):
 
 # ── Threads ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 class Events:
-    """A queue of numbered events; what a thread does with each is a function of the test."""
+    """A queue of numbered events. Each test defines the function that handles an event."""
 
     def __init__(self, maximum: int = 8) -> None:
         self.queue: queue.Queue[int] = queue.Queue()
@@ -121,7 +121,7 @@ class Events:
         self.handled.put((number, threading.current_thread().name))
 
     def waiting(self) -> int:
-        """How many threads wait for an event, once one does."""
+        """Wait until a thread waits for an event. Return the number of waiting threads."""
         end = time.monotonic() + 10
         while not self.waits and time.monotonic() < end:
             time.sleep(0.01)
@@ -156,7 +156,7 @@ def test_thread_that_steps_aside_is_replaced_and_then_parked():
     gate.set()
     assert events.took() == (1, "web-0")
     assert other == "web-1"
-    for number in range(3, 10):  # one of the two leads, never both
+    for number in range(3, 10):  # exactly one of the two leads
         events.queue.put(number)
         events.took()
     assert (events.threads.count, events.waiting()) == (2, 1)

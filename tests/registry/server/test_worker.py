@@ -1,4 +1,4 @@
-"""The web server's worker, byte by byte: what it accepts, and that no client holds what others need."""
+"""The worker of the web server: accepted requests, and limits of what a client can hold."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Program(Daemon):
         assert self.await_ready(self.answers), self.said()
 
     def connect(self, address: str = "127.0.0.1", *, receive_bytes: int = 0) -> socket.socket:
-        """A connection from this address of the loopback network."""
+        """Open a connection from this address of the loopback network."""
         client = socket.socket()
         if receive_bytes:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -66,7 +66,7 @@ class Program(Daemon):
             return read_all(client).partition(END)[2]
 
     def send(self, text: str, body: bytes = b"", *, end: bool = False) -> bytes:
-        """Everything that is answered to these lines and this body; ``end`` ends the client's side after them."""
+        """Send lines and a body, and return the whole answer. ``end`` closes the client's side after them."""
         with self.connect() as client:
             client.sendall(text.replace("\n", "\r\n").encode("latin-1") + END + body)
             if end:
@@ -89,7 +89,7 @@ def read_all(client: socket.socket, wait: float = 15) -> bytes:
 
 
 def status_of(answer: bytes) -> int:
-    """The status of the last answer; 0 when there was none."""
+    """Return the status of the last answer, 0 without one."""
     return int(answer.rpartition(b"HTTP/1.1 ")[2][:3] or 0) if b"HTTP/1.1 " in answer else 0
 
 
@@ -101,7 +101,7 @@ def program():
 
 @contextmanager
 def crowd(program, number: int, request: bytes, *, address: str = "127.0.0.2", receive_bytes: int = 0):
-    """Connections that send this, then neither read nor write nor hang up."""
+    """Open connections that send these bytes, and then neither read nor write nor close."""
     with ExitStack() as stack:
         clients = []
         for _ in range(number):
@@ -112,7 +112,7 @@ def crowd(program, number: int, request: bytes, *, address: str = "127.0.0.2", r
 
 
 def longest_answer(program, tries: int = 5) -> float:
-    """Seconds of the slowest of some requests."""
+    """Return the seconds of the slowest of some requests."""
     slowest = 0.0
     for _ in range(tries):
         began = time.monotonic()
@@ -121,7 +121,7 @@ def longest_answer(program, tries: int = 5) -> float:
     return slowest
 
 
-# ── What is a request ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def chunked(*pieces: bytes, end: bool = True) -> bytes:
     return b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n" * end
 
@@ -220,7 +220,7 @@ def test_expect_continue_is_answered_when_the_body_is_read(program):
         answers = b""
         while answers.count(b"ok") < 2:
             answers += client.recv(1000)
-    with program.connect() as client:  # nothing reads it: no word of it, and the connection is closed
+    with program.connect() as client:  # the application reads nothing: no 100 Continue, and the connection is closed
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
         answer = read_all(client)
     assert (status_of(answer), b"100 Continue" in answer, b"Connection: close" in answer) == (200, False, True)
@@ -244,14 +244,14 @@ def test_unread_body_is_not_read_as_the_next_request(program):
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(OK) + OK + OK)
         client.shutdown(socket.SHUT_WR)
         assert read_all(client).count(b"HTTP/1.1 200") == 2
-    with program.connect() as client:  # too long to be here already: answered, then closed
+    with program.connect() as client:  # too long to be received already: answered, then closed
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + OK)
         answer = read_all(client)
     assert (answer.count(b"HTTP/1.1"), b"Connection: close" in answer) == (1, True)
 
 
 def test_answer_reaches_a_client_that_still_sends(program):
-    """A connection that is closed with unread bytes is reset, which may take the answer away from the client."""
+    """Closing a connection with unread bytes resets it, and the client may lose the answer."""
     with program.connect() as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 300_000)
         time.sleep(0.3)
@@ -269,7 +269,7 @@ def test_failing_application_affects_one_answer_only(program):
     assert program.ask("/") == b"ok"
 
 
-# ── What goes out ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(("path", "size"), [("/file", FILE_BYTES), ("/text", 8 << 20)])
 def test_a_large_answer_arrives_whole(program, path, size):
     assert len(program.ask(path)) == size
@@ -278,7 +278,7 @@ def test_a_large_answer_arrives_whole(program, path, size):
 def test_slow_reader_gets_the_whole_file(program):
     with program.connect(receive_bytes=4096) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-        time.sleep(1)  # the thread has left it to the epoll
+        time.sleep(1)  # the thread has handed the file over to epoll
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         assert len(read_all(client).partition(END)[2]) == FILE_BYTES
 
@@ -294,7 +294,7 @@ def test_the_next_request_follows_a_file_that_was_read_slowly(program):
         assert read_all(client).count(b"HTTP/1.1 200") >= 1
 
 
-# ── What no client may hold ──────────────────────────────────────────────────────────────────────────────────────────
+# ── Limits by client ─────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize(
     "request_",
     [
@@ -318,7 +318,7 @@ def test_stalled_readers_release_their_thread(program):
 
 
 def test_busy_address_does_not_delay_another_address(program):
-    """One address asks for as many threads as there are: it gets a few at a time, and all of its answers in the end."""
+    """One address requests as many threads as exist. It gets a few at a time, and all answers in the end."""
     before = program.worker_threads()
     with crowd(program, THREADS, b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n") as clients:
         assert longest_answer(program) < 1
@@ -372,7 +372,7 @@ def test_one_address_cannot_use_all_transfers(program):
         end, refused = time.monotonic() + 10, []
         while len(refused) < THREADS - THREADS // 4 and time.monotonic() < end:
             time.sleep(0.1)
-            refused = select.select(clients, [], [], 0)[0]  # the application saw an error and answered
+            refused = select.select(clients, [], [], 0)[0]  # the application got an error and answered
         assert len(refused) == THREADS - THREADS // 4
         with program.connect("127.0.0.3") as other:  # another address still has its share
             other.sendall(head + b"x" * 1_000_000)
@@ -386,12 +386,12 @@ def test_unread_streams_count_as_transfers(program):
         while int(program.ask("/pieces")) < THREADS // 4 and time.monotonic() < end:
             time.sleep(0.1)
         time.sleep(0.5)
-        assert int(program.ask("/pieces")) == THREADS // 4  # the application waits for its readers
+        assert int(program.ask("/pieces")) == THREADS // 4  # the application waits for the readers
         assert sum(b" 429 " in client.recv(40) for client in clients) == THREADS - THREADS // 4
 
 
 def test_unread_answers_do_not_fill_the_memory(program):
-    """A network may have 16 MiB of answers waiting in the memory of a process: two of these, the others are cut."""
+    """A network may have 16 MiB of unread answers in the memory of a process: two of these fit, the others are cut."""
     with crowd(program, 8, b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n", receive_bytes=4096) as clients:
         assert longest_answer(program) < 1
         time.sleep(1)
@@ -403,10 +403,10 @@ def test_blocked_thread_is_replaced(program):
     with crowd(program, 8, b"GET /busy HTTP/1.1\r\nHost: a\r\n\r\n"):
         began = time.monotonic()
         assert program.ask("/") == b"ok"
-        assert time.monotonic() - began < 2  # eight times 0.3 s one after the other would be more
+        assert time.monotonic() - began < 2  # eight times 0.3 s in sequence would be more
 
 
-# ── When it ends ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Stopping ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_running_download_is_finished_when_the_server_stops():
     with Program("stopping") as program, program.connect(receive_bytes=65536) as client:
         client.sendall(b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -423,10 +423,10 @@ def test_running_download_is_finished_when_the_server_stops():
         assert program.stop() == 0
 
 
-# ── Too slow ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Time limits ──────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture(scope="module")
 def hasty():
-    """The same with a second of patience."""
+    """The same program with a time limit of one second."""
     with Program("hasty", patience=1.0) as running:
         yield running
 
@@ -456,7 +456,7 @@ def test_stalled_body_is_closed(hasty):
     key = uuid.uuid4().hex
     with hasty.connect() as client:
         client.sendall(f"POST /read?{key} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n".encode())
-        for _ in range(4):  # more than a second in all, but each second moves
+        for _ in range(4):  # more than a second in total, but progress in each second
             client.sendall(b"x" * connections.LEAST_BYTES)
             time.sleep(0.5)
         assert b"Connection: close" in read_all(client)

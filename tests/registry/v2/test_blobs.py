@@ -1,4 +1,4 @@
-"""Blobs: pulled whole and in ranges, looked for, dropped; who sees which; and what happens when their bytes are lost."""
+"""Blobs: pulls, ranges, conditions, visibility, deletion and lost bytes."""
 
 import email
 import hashlib
@@ -23,7 +23,7 @@ IMAGE = Image(config=DATA, layers=[])
 
 @pytest.fixture
 def member(docker):
-    """Somebody who has pushed DATA and no manifest yet."""
+    """A client that has pushed DATA and no manifest."""
     client = docker("member")
     client.push_blob(NAME, DATA, "post")
     return client
@@ -31,11 +31,11 @@ def member(docker):
 
 @pytest.fixture
 def stored(storage_folder):
-    """The file that holds a blob."""
+    """Return the file of a blob."""
     return lambda data: storage_folder / Blob.objects.get(digest=sha256(data)).storage_key
 
 
-# ── Whole ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Pulls ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_blob_is_pulled_with_the_headers_that_clients_read(member):
     whole, looked_for = member.get(PATH, 200), member.head(PATH, 200)
     assert whole.body == DATA
@@ -154,7 +154,7 @@ def test_invalid_range_is_answered_with_the_whole_blob(member, subtests):
 
 
 def parts_of(answer: Answer) -> list[tuple[str, bytes]]:
-    """Content-Range and bytes of each part of a multipart/byteranges answer."""
+    """Return Content-Range and bytes of each part of a multipart/byteranges answer."""
     head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
     parts = email.message_from_bytes(head + answer.body)
     assert parts.get_content_type() == "multipart/byteranges"
@@ -170,7 +170,7 @@ SEVERAL_RANGES = {
 
 
 def test_several_ranges_get_all_parts_or_the_whole_blob(member, subtests):
-    """zstd:chunked podman takes what it gets as all that it asked for: the first range alone would break it."""
+    """podman (zstd:chunked) takes the answer for all requested ranges: the first range alone would break it."""
     for asked, expected in SEVERAL_RANGES.items():
         with subtests.test(asked):
             answer = member.get(PATH, headers={"Range": asked})
@@ -189,7 +189,7 @@ def test_overlapping_ranges_get_no_more_than_the_whole_blob(member):
 
 
 def test_head_ignores_range(member, subtests):
-    """RFC 9110, section 14.2: a Range header means something for GET alone."""
+    """RFC 9110, section 14.2: Range applies to GET only."""
     for asked in ("bytes=2-5", "bytes=10-", "bytes=0-1,4-5"):
         with subtests.test(asked):
             answer = member.head(PATH, 200, headers={"Range": asked})
@@ -238,7 +238,7 @@ def test_other_if_range_ignores_an_unsatisfiable_range(member):
     assert member.get(PATH, 200, headers={"Range": "bytes=500-", "If-Range": '"another"'}).body == DATA
 
 
-# ── Who sees it ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Visibility ───────────────────────────────────────────────────────────────────────────────────────────────────────
 HIDDEN = (404, "BLOB_UNKNOWN")
 NOWHERE = (404, "NAME_UNKNOWN")
 NOBODY = (401, "UNAUTHORIZED")
@@ -246,7 +246,7 @@ SEEN = (200, "")
 
 
 def sees(client: DockerClient, path: str) -> tuple[int, str]:
-    """Status and error code of a pull; HEAD must agree."""
+    """Return status and error code of a pull. HEAD must agree."""
     answer = client.get(path)
     assert client.head(path).status == answer.status
     return answer.status, "" if answer.status == 200 else answer.codes[0]
@@ -303,7 +303,7 @@ def test_anonymous_client_pulls_public_blobs(docker):
 
 
 def test_head_by_a_pusher_keeps_the_blob_for_a_manifest(docker, member):
-    """What was answered with 200 can be named in a manifest for many hours, even if it was about to be collected."""
+    """A blob answered with 200 can be named in a manifest for hours, even if its collection was due."""
     pusher = docker("pusher")
     bearer = {"Authorization": f"Bearer {pusher.token('repository:web/app:pull,push')}"}
     soon = timezone.now() + timedelta(minutes=1)
@@ -324,7 +324,7 @@ def test_head_by_a_pusher_keeps_the_blob_of_a_deleted_image(docker, member):
     pusher.push_manifest("web/other", "1.0", IMAGE.manifest)
 
 
-# ── Dropped ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Deletion ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_deleted_blob_is_gone_immediately(member):
     answer = member.delete(PATH, 202)
     assert answer.body == b""

@@ -1,4 +1,4 @@
-"""The list of images, and the root that tells clients where to log in."""
+"""The catalog, and the root ``/v2/``."""
 
 from urllib.parse import quote
 
@@ -17,7 +17,7 @@ LAB_HOST = "lab.kr-central-2.kcr.localhost:8080"
 
 @pytest.fixture
 def images(docker):
-    """An image or two in every repository."""
+    """Create one or two images in every repository."""
     for name in (*WEB, *PUBLIC, *FIXED, *SECRET, *RIVALS):
         repository, _, rest = name.partition("/")
         add(repository, rest)
@@ -25,18 +25,18 @@ def images(docker):
 
 
 def add(repository: str, *names: str) -> None:
-    """Images of a repository, as a push would make them."""
+    """Create images of a repository as a push does."""
     found = Repository.objects.select_related("project").get(name=repository)
     StoredImage.objects.bulk_create(StoredImage(repository=found, name=name, path=f"{found}/{name}") for name in names)
 
 
 def listed(client: DockerClient, query: str = "") -> list[str]:
-    """The names that somebody is shown."""
+    """Return the listed names."""
     return list(client.get(f"_catalog{query}", 200).json()["repositories"])
 
 
 def next_page(answer: Answer) -> str:
-    """The address in a Link header, "" without one."""
+    """Return the address in a Link header, "" without one."""
     if "Link" not in answer.headers:
         return ""
     address, _, relation = answer.headers["Link"].partition(";")
@@ -44,7 +44,7 @@ def next_page(answer: Answer) -> str:
     return address.strip("<>")
 
 
-# ── Who sees what ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Visibility ───────────────────────────────────────────────────────────────────────────────────────────────────────
 SEEN = {
     "owner": FIXED + PUBLIC + WEB,
     "admin": FIXED + PUBLIC + WEB,
@@ -137,7 +137,7 @@ MANY = ["a", "a-b", "a.b", "a/b", "a0", "a_b", "ab", "b", "z", "0", "a/b/c", "a-
 
 @pytest.fixture
 def many(docker):
-    """Images whose names differ in what stands between words, in web and in public."""
+    """Create images in web and public whose names differ in their separators."""
     add("web", *MANY)
     add("public", *MANY)
     return docker
@@ -193,7 +193,7 @@ def test_no_page_is_longer_than_its_limit(docker, query, size):
 @pytest.mark.parametrize("path", ["/v2/", "/v2"])
 @pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
 def test_root_challenges_every_request_without_a_token(docker, host, path):
-    """Also when there are public images: crane reads 200 as "no login is needed" and stays anonymous for ever."""
+    """This holds with public images too: crane reads 200 as "no login is needed" and stays anonymous."""
     answer = docker(None, host).raw("GET", path)
     assert (answer.status, answer.codes) == (401, ["UNAUTHORIZED"])
     challenge = f'Bearer realm="http://localhost:8080/token",service="{host}"'

@@ -1,4 +1,4 @@
-"""The table of codes and statuses: complete, and for the refusals of the API alone."""
+"""The table of error codes and statuses: complete, and only for errors of the API."""
 
 from __future__ import annotations
 

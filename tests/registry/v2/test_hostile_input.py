@@ -1,6 +1,6 @@
-"""Whatever stands in a field of a request: the answer is an error of the client's, never a failure of ours.
+"""Hostile values in every field of a request: the answer is a client error, never a server error.
 
-Each field gets each value, from somebody without login and from somebody who may do nearly everything.
+Each field gets each value, from an anonymous client and from an owner.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PUSHED = images.Image(layers=[b"a layer"])
 DIGEST = sha256(b"a layer")
 BAD_REQUESTS = range(400, 500)
 
-# As they are written in a URL. Those that begin with + are put behind a good value, the others stand alone.
+# As written in a URL. Values that begin with + are appended to a valid value, the others replace it.
 VALUES = {
     "NUL": "+%00",
     "a newline at the end": "+%0A",
@@ -63,7 +63,7 @@ VALUES = {
 
 @dataclass(frozen=True)
 class Field:
-    """A place in a request for a value; ``good`` is what clients write there."""
+    """A place in a request for a value; ``good`` is a valid value."""
 
     method: str
     path: str
@@ -79,7 +79,7 @@ class Field:
 
 
 def anything(status: int) -> bool:
-    """The field may hold whatever it likes; it must not break anything."""
+    """Any value is accepted, and none may cause an error."""
     return status < 500
 
 
@@ -164,7 +164,7 @@ def upload(docker) -> str:
 
 @pytest.fixture
 def storage_calls(monkeypatch) -> list[str]:
-    """The names of all calls of the storage, in order."""
+    """Record the names of all calls of the storage, in order."""
     calls: list[str] = []
 
     def recorded(name: str) -> Callable[..., object]:
@@ -194,7 +194,7 @@ def storage_calls(monkeypatch) -> list[str]:
 
 
 def state(storage: Path) -> dict[str, object]:
-    """What a refused request must not change."""
+    """Return all rows that a refused request must not change."""
     return {
         "files": sorted(str(path) for path in storage.rglob("*")),
         "tags": sorted(Tag.objects.live().values_list("name", flat=True)),
@@ -206,7 +206,7 @@ def state(storage: Path) -> dict[str, object]:
 
 
 def complaints(answer: Answer) -> Iterator[str]:
-    """What is wrong with an answer: it must be one of the registry's, short, and carry nothing into a header."""
+    """Return the problems of an answer: it must be a short registry error without injected headers."""
     if answer.status >= 500:
         yield f"{answer.status} {answer.body[:200]!r}"
         return
@@ -238,7 +238,7 @@ def ask(client: DockerClient, method: str, path: str, headers: dict[str, str], *
 
 @pytest.mark.parametrize("where", URL_FIELDS)
 def test_any_text_in_an_address_is_answered_without_a_failure(docker, upload, storage_folder, storage_calls, where):
-    """No failure of ours, nothing changed, and no file looked for: what was refused names none."""
+    """No server error, no change, and no storage call for a refused value."""
     field = URL_FIELDS[where]
     member, nobody = docker("member"), docker(None)
     before, wrong, refused = state(storage_folder), {}, True
@@ -260,7 +260,7 @@ def test_any_text_in_an_address_is_answered_without_a_failure(docker, upload, st
     assert {name: problems for name, problems in wrong.items() if problems} == {}
     if refused:
         assert state(storage_folder) == before
-    if field.exists:  # control: it is the value that was refused
+    if field.exists:  # control: only the value was refused
         answer = ask(member, field.method, good, member.basic())
         assert answer.status < 300 or (answer.status == 405 and "blob" in where), answer.body
 
@@ -323,7 +323,7 @@ def test_any_text_in_a_header_is_answered_without_a_failure(docker, upload, head
         text = good + value[1:] if value.startswith("+") else value
         answer = ask(member, method, path.replace("{upload}", upload), member.basic(), **{header: text})
         wrong[name] = list(complaints(answer))
-        is_legal = header == "Content-Type" and value in {"", "+\n"}  # the document says what it is
+        is_legal = header == "Content-Type" and value in {"", "+\n"}  # the document has its media type
         if not expected(answer.status) and not is_legal:
             wrong[name].append(f"{answer.status} {answer.body[:200]!r}")
         assert answer.headers.get("X-Request-Id") != text
@@ -390,8 +390,8 @@ def test_any_text_in_a_form_is_answered_without_a_failure(world, field):
         )
         wrong[name] = list(complaints(answer))
         expected = 401 if field == "refresh_token" else FORM[field]
-        # NUL in a name or secret is dropped: what is left must still be right.
-        # Ten wrong secrets for one key, and further ones are not heard.
+        # NUL in a name or secret is dropped, and the rest must still be right.
+        # After ten wrong secrets for one key further ones are refused.
         if name == TEN_MEGABYTES:
             expected = 413
         if expected and answer.status not in {expected, 400, 429} and name != "NUL":
@@ -424,7 +424,7 @@ def document(**more: object) -> dict[str, object]:
 
 
 PLACES = {
-    # where a text may stand in a manifest, and whether it must be refused whatever it is
+    # place of a text in a manifest, and whether every text is refused there
     "mediaType": (lambda text: document(mediaType=text), True),
     "artifactType": (lambda text: document(artifactType=text), False),
     "value of an annotation": (lambda text: document(annotations={"key": text}), False),
@@ -454,7 +454,7 @@ PLACES = {
 
 @pytest.mark.parametrize("place", PLACES)
 def test_any_text_in_a_manifest_is_refused_or_stored_unchanged(docker, upload, place):
-    """Refused, or stored and given back: to those who pull it, and in the list of referrers."""
+    """The text is refused, or stored and returned unchanged by pulls and in the list of referrers."""
     make, must_refuse = PLACES[place]
     member, wrong = docker("member"), {}
     member.http.raise_request_exception = False
@@ -488,7 +488,7 @@ def test_invalid_manifests_are_refused(docker, upload, body):
     assert docker("member").get("web/app/manifests/1.0", 200).body == PUSHED.manifest
 
 
-# ── Uploads that end badly (docs/design/security.md 36, 38) ──────────────────────────────────────────────────────────
+# ── Failed uploads (docs/design/security.md 36, 38) ──────────────────────────────────────────────────────────────────
 class Stream(io.RawIOBase):
     """A body that the client stops sending."""
 

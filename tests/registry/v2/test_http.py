@@ -1,4 +1,4 @@
-"""What all answers have in common, the shape of every error, and text that nobody should send."""
+"""Common headers, errors, challenges, names and credentials of the registry API."""
 
 import re
 from contextlib import ExitStack
@@ -29,7 +29,7 @@ CODES = {
 
 @pytest.fixture
 def member(docker):
-    """Somebody who has pushed IMAGE as 1.0."""
+    """A client that has pushed IMAGE as 1.0."""
     client = docker("member")
     client.push(NAME, "1.0", IMAGE, shape="post")
     return client
@@ -37,7 +37,7 @@ def member(docker):
 
 @dataclass
 class Case:
-    """A request and the answer that it gets."""
+    """A request and its expected answer."""
 
     method: str
     path: str
@@ -55,7 +55,7 @@ class Case:
         return client.request(self.method, self.path, self.status, body=self.body, headers=self.headers)
 
 
-# ── Good answers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 OCTETS = {"Content-Type": media_types.BLOB}
 GOOD = [
     Case("GET", "/v2/", 200),
@@ -247,7 +247,7 @@ def test_challenge_names_the_needed_scope(docker, member, subtests):
 
 
 def test_client_cannot_inject_into_a_challenge(docker, subtests):
-    """Names are part of the scope: nothing in them may end it, or the line."""
+    """Names are part of the scope and must not end it or the header line."""
     for name in (
         "a%22,error=%22x",
         "a%22,realm=%22http://evil.test/token",
@@ -299,7 +299,7 @@ def test_claimed_forwarded_host_is_ignored(docker, header):
 
 # ── Names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_escaped_slash_is_read_as_a_slash(docker, member):
-    """Permission is asked for the name as it is routed, never as it was spelled."""
+    """Permission is checked for the routed name, not for its spelling."""
     assert docker("viewer").get("web%2Fapp/manifests/1.0", 200).body == IMAGE.manifest
     assert docker("viewer").get("web%2fapp/manifests%2f1.0", 200).body == IMAGE.manifest
     assert docker("stranger").get("web%2Fapp/manifests/1.0", 404).codes == ["NAME_UNKNOWN"]
@@ -368,7 +368,7 @@ WRITES = (
 
 @pytest.mark.parametrize("host", OTHER_FORMS)
 def test_unsupported_name_is_unknown_on_reads_and_refused_on_writes(docker, member, subtests, host):
-    """`crane copy` and others ask with HEAD whether the image is there, and push after a 404 only."""
+    """`crane copy` and other clients first send HEAD, and push only after a 404."""
     form = "project/repository/image" if host == BARE_HOST else "repository/image"
     client = docker("member", host)
     for name in OTHER_FORMS[host]:
@@ -439,16 +439,16 @@ def test_invalid_digest_is_refused_on_every_route(member, subtests):
                 ("POST", f"{UPLOADS}?digest={digest}"),
                 ("PUT", f"{UPLOADS}{RANDOM_ID}?digest={digest}"),
             ]
-            if ":" in digest or "%3A" in digest:  # else it is a tag
+            if ":" in digest or "%3A" in digest:  # without a colon it is a tag
                 requests += [(method, f"{NAME}/manifests/{digest}") for method in ("GET", "PUT", "DELETE")]
             for method, path in requests:
                 answer = member.request(method, path, 400, body=b"x", headers=member.basic())
                 assert answer.codes == ["DIGEST_INVALID"], (method, path)
 
 
-# ── Many at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Transfers ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_user_at_the_limit_of_transfers_is_still_answered(docker, member):
-    """One user may hold a share of the threads that read bodies, on however many addresses; the others keep theirs."""
+    """A user may use only a share of the threads that read bodies, from any number of addresses."""
     location = member.start(NAME).headers["Location"]
     user = User.objects.get(email__startswith="member@").pk
     with ExitStack() as taken:

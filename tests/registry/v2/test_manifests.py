@@ -1,4 +1,4 @@
-"""Manifests and indexes: what is accepted, what is refused and why, what comes back, and what deleting takes along."""
+"""Manifests and indexes: validation, references, pushes, pulls, deletion and expiry."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ ABSENT = object()
 
 
 def document(**changes: Any) -> bytes:
-    """A good image manifest with changes; ABSENT takes a key away."""
+    """Return a valid image manifest with changes; ABSENT removes a key."""
     tree = {
         "schemaVersion": 2,
         "mediaType": OCI,
@@ -54,31 +54,31 @@ def document(**changes: Any) -> bytes:
 
 
 def layer(**changes: Any) -> dict[str, Any]:
-    """A good layer's descriptor with changes; ABSENT takes a key away."""
+    """Return the descriptor of a valid layer with changes; ABSENT removes a key."""
     tree = descriptor(LAYER, OCI_LAYER_GZIP) | changes
     return {key: value for key, value in tree.items() if value is not ABSENT}
 
 
 def index(*entries: Any, **changes: Any) -> bytes:
-    """An index of these descriptors with changes."""
+    """Return an index of these descriptors with changes."""
     parts = {"mediaType": OCI_INDEX, "config": ABSENT, "layers": ABSENT, "manifests": list(entries)}
     return document(**(parts | changes))
 
 
 def with_text(extra: str) -> bytes:
-    """A good manifest with more JSON text before its last brace."""
+    """Return a valid manifest with more JSON text before its last brace."""
     return document()[:-1] + b", " + extra.encode("utf-8", "surrogatepass") + b"}"
 
 
 def replaced(old: str, new: str) -> bytes:
-    """A good manifest with one text in place of another."""
+    """Return a valid manifest with one text replaced."""
     text = document().decode()
     assert old in text
     return text.replace(old, new).encode()
 
 
 def nested(lists: int) -> Any:
-    """So many lists inside each other, with a number in the innermost one."""
+    """Return nested lists of this depth with a number in the innermost one."""
     value: Any = 1
     for _ in range(lists):
         value = [value]
@@ -86,7 +86,7 @@ def nested(lists: int) -> Any:
 
 
 def padded(size: int) -> bytes:
-    """A good manifest of exactly that many bytes."""
+    """Return a valid manifest of exactly so many bytes."""
     short = document(annotations={"padding": ""})
     content = document(annotations={"padding": "x" * (size - len(short))})
     assert len(content) == size
@@ -98,7 +98,7 @@ GOOD = document()
 
 @pytest.fixture
 def member(docker):
-    """Somebody who has pushed CONFIG and LAYER to web."""
+    """A client that has pushed CONFIG and LAYER to web."""
     client = docker("member")
     for data in (CONFIG, LAYER):
         client.push_blob(NAME, data, "post")
@@ -106,12 +106,12 @@ def member(docker):
 
 
 def stored() -> list[int]:
-    """How many manifests, references, tags, images and words of their history there are."""
+    """Return the numbers of manifests, references, tags, images and events."""
     rows = [model.objects.count() for model in (Manifest, ManifestBlob, ManifestChild, Tag, StoredImage)]
     return [*rows, Event.objects.exclude(image=None).count()]
 
 
-# ── Refused ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Refused documents ────────────────────────────────────────────────────────────────────────────────────────────────
 NOT_JSON_OBJECTS = {
     "nothing": b"",
     "white space": b" \n",
@@ -170,7 +170,7 @@ KEYS = {
     "Size in a descriptor": document(layers=[layer(Size=1)]),
     "URLs in a descriptor": document(layers=[layer(URLs=["https://elsewhere.test/"])]),
     "MediaType in a descriptor": document(layers=[layer(MediaType="text/plain")]),
-    # Go's encoding/json folds one more letter of our keys: to it, a long s is an s.
+    # Go's encoding/json also reads a long s as an s.
     "layers with a long s": with_text('"layer\N{LATIN SMALL LETTER LONG S}": []'),
     "manifests with a long s": with_text('"manife\N{LATIN SMALL LETTER LONG S}ts": []'),
     "subject with a long s": with_text('"\N{LATIN SMALL LETTER LONG S}ubject": null'),
@@ -358,7 +358,7 @@ def test_header_and_document_must_name_the_same_media_type(member, subtests):
 
 @pytest.mark.parametrize("deleted", [False, True], ids=["", "even after it was deleted"])
 def test_digest_keeps_its_first_media_type(member, deleted):
-    """CVE-2021-41190: the same bytes must not be an image to one reader and an index to another."""
+    """CVE-2021-41190: the same bytes must not be an image for one reader and an index for another."""
     content = document(mediaType=ABSENT)
     member.push_manifest(NAME, "1.0", content, OCI)
     if deleted:
@@ -374,7 +374,7 @@ def test_repeated_layer_with_a_wrong_size_is_refused(member):
         assert member.push_manifest(NAME, "1.0", content, expect=400).codes == ["MANIFEST_INVALID"]
 
 
-# ── Accepted ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Accepted documents ───────────────────────────────────────────────────────────────────────────────────────────────
 EMPTY_CONFIG = descriptor(b"{}", OCI_EMPTY)
 NEVER_HERE = descriptor(ABSENT_BLOB, OCI_LAYER_GZIP)
 ACCEPTED = {
@@ -471,9 +471,9 @@ def test_manifests_of_up_to_4_mib_are_pulled_unchanged(member, size, chunked):
     assert answer.headers["Content-Length"] == str(size)
 
 
-# ── Too large, or cut ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Size ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 class Endless(BytesIO):
-    """A body that does not end, and knows how much of it was taken."""
+    """A body without an end that counts the bytes read."""
 
     taken = 0
 
@@ -514,7 +514,7 @@ def test_truncated_manifest_is_refused(member, length):
     assert not any(stored())
 
 
-# ── What it names must be here ───────────────────────────────────────────────────────────────────────────────────────
+# ── References ───────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_each_missing_blob_is_an_error_of_its_own(member):
     missing = [b"one", b"two", b"three"]
     content = document(
@@ -557,7 +557,7 @@ def test_missing_references_of_a_manifest_are_refused(member, content, media_typ
 
 
 def test_blob_of_another_repository_cannot_be_named(docker, member):
-    """Knowing a digest is no right to the bytes."""
+    """Knowing a digest gives no access to its bytes."""
     docker("owner", BARE_HOST).push("lab/secret/app", "1.0", Image(layers=[b"a secret"]), shape="post")
     docker("member").push("public/app", "1.0", Image(layers=[b"in public"]), shape="post")
     before = [model.objects.count() for model in (Manifest, ManifestBlob, Tag, StoredImage, Event, BlobLease)]
@@ -606,7 +606,7 @@ def test_an_index_may_name_an_index(member):
 
 
 def test_index_with_a_missing_child_is_refused(member):
-    """Sparse indexes: the specification leaves it open, and half an index is no image for somebody."""
+    """Sparse indexes are refused: the specification leaves this open, and some platforms could not be pulled."""
     member.push_manifest(NAME, sha256(GOOD), GOOD)
     absent = [document(annotations={"for": platform}) for platform in ("arm64", "s390x")]
     content = index(descriptor(GOOD, OCI), *(descriptor(image, OCI) for image in absent))
@@ -784,7 +784,7 @@ def test_outdated_if_none_match_gets_the_manifest(member):
 
 
 def test_last_modified_says_when_digest_and_tag_were_pushed(docker, member, subtests):
-    """For tools that wait until a release has some age."""
+    """Some tools wait until a release has a minimum age."""
     newer = document(layers=[])
     member.push_manifest(NAME, "1.0", GOOD)
     member.push_manifest(NAME, "1.0", newer)
@@ -807,7 +807,7 @@ def test_last_modified_says_when_digest_and_tag_were_pushed(docker, member, subt
 
 
 def test_last_modified_is_never_in_the_future(member):
-    """Clocks of several machines differ."""
+    """The clocks of several machines may differ."""
     member.push_manifest(NAME, "1.0", GOOD)
     Tag.objects.update(pushed_at=timezone.now() + timedelta(minutes=5))
     said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
@@ -815,7 +815,7 @@ def test_last_modified_is_never_in_the_future(member):
 
 
 def test_if_modified_since_is_ignored(member):
-    """A tag may move twice in a second: only the digest tells whether it is the same."""
+    """A tag may move twice in a second, so only the digest is a valid condition."""
     member.push_manifest(NAME, "1.0", GOOD)
     said = member.head(f"{NAME}/manifests/1.0", 200).headers["Last-Modified"]
     newer = document(layers=[])
@@ -909,7 +909,7 @@ def test_deleted_index_takes_its_untagged_children(member):
     member.delete(f"{NAME}/manifests/{sha256(all_of_them)}", 202)
     assert member.get(f"{NAME}/manifests/{sha256(untagged)}", 404).codes == ["MANIFEST_UNKNOWN"]
     assert member.pull(NAME, "amd64")[0] == tagged
-    # Pushed again: what is missing is asked for, and then all is as before.
+    # A second push must bring the missing children first, and then restores everything.
     answer = member.push_manifest(NAME, "all", all_of_them, OCI_INDEX, expect=400)
     assert answer.codes == ["MANIFEST_BLOB_UNKNOWN"]
     assert answer.json()["errors"][0]["detail"]["digest"] == sha256(untagged)
@@ -963,7 +963,7 @@ def test_the_layers_of_an_expired_image_are_not_pulled_unless_another_image_has_
         assert "expired" in client.get(f"web/other/blobs/{sha256(alone)}", 403).message
         assert client.get(f"{NAME}/blobs/{sha256(shared)}", 200).body == shared
     docker("stranger").get(f"{NAME}/blobs/{sha256(alone)}", 404)
-    # Nor by way of a lease: a push brings the bytes again.
+    # A lease does not help either: here a push brings the bytes again.
     bearer = {"Authorization": f"Bearer {member.token(f'repository:{NAME}:pull,push')}"}
     member.head(f"{NAME}/blobs/{sha256(alone)}", 404, headers=bearer)
     member.post(f"public/app/blobs/uploads/?mount={sha256(alone)}&from={NAME}", 202)
@@ -983,7 +983,7 @@ def test_expiry_is_not_revealed_to_users_without_access(docker, member):
 
 
 def test_permission_of_a_slow_push_is_checked_after_its_body(docker, world):
-    """Whoever is revoked while they send has sent in vain."""
+    """A user whose role is revoked during the upload is refused."""
     member, image = docker("member"), Image()
     for data in (image.config, *image.layers):
         member.push_blob(NAME, data)

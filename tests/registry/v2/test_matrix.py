@@ -1,6 +1,6 @@
-"""Who gets which answer: every route and method of the registry, for every kind of person and repository.
+"""Permissions of the registry API: every route and method for every role and kind of repository.
 
-TABLE is the promise, one status for each cell. Each row is asked with a token, as docker gets it, and with the access key
+TABLE is the specification, one status for each cell. Each row is requested with a token, as docker does, and with the access key
 itself (Basic), those of manifests on the bare host as well. A route or method without a row fails.
 """
 
@@ -31,7 +31,7 @@ from tests.support.personas import World, make_key
 if TYPE_CHECKING:
     from tests.support.registry_client import Answer
 
-# web is private, public is public, both of project demo; missing does not exist. "-": the route has no repository.
+# web is private, public is public, both in project demo; missing does not exist. "-": the route has no repository.
 # anonymous has an anonymous token; deactivated was a member of the project when the token was issued.
 TABLE = """
 route     method repository anonymous owner admin member reader pusher viewer stranger outsider deactivated
@@ -130,7 +130,7 @@ CODES = {
     *("MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN", "SIZE_INVALID", "UNAUTHORIZED", "DENIED"),
     *("UNSUPPORTED", "TOOMANYREQUESTS"),
 }
-ACTIONS = {"PUT": "pull,push", "DELETE": "delete"}  # of the challenge; everything else is "pull"
+ACTIONS = {"PUT": "pull,push", "DELETE": "delete"}  # scopes of the challenge; all other scopes are "pull"
 SCOPES = {"catalog": "registry:catalog:*"}
 PEOPLE, *_LINES = [line.split() for line in TABLE.split("\n") if line]
 PEOPLE = PEOPLE[3:]
@@ -138,7 +138,7 @@ PEOPLE = PEOPLE[3:]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """A line of the table."""
 
     route: str
     method: str
@@ -153,10 +153,10 @@ ROWS = [Row(line[0], line[1], line[2], dict(zip(PEOPLE, map(int, line[3:]), stri
 REGISTRY_ROWS = [row for row in ROWS if row.route not in {"healthz", "readyz"}]
 
 
-# ── The scene ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Data ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @dataclass
 class Scene:
-    """The world with an image app:1.0 in web and in public, a blob that no manifest names, and somebody who leaves."""
+    """The world with an image app:1.0 in web and public, an unreferenced blob, and a deactivated user."""
 
     world: World
     image: Image
@@ -164,7 +164,7 @@ class Scene:
     tokens: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     def body(self, row: Row, person: str) -> tuple[bytes, dict[str, str]]:
-        """Body and headers of the row's request."""
+        """Return body and headers of the row's request."""
         if row.route == "manifest" and row.method == "PUT":
             return self.image.manifest, {"Content-Type": self.image.media_type}
         if row.route == "upload" and row.method in {"PATCH", "PUT"}:
@@ -181,7 +181,7 @@ class Scene:
         return b"", {}
 
     def path(self, row: Row, person: str, prefix: str = "") -> str:
-        """The path of the row's request; an upload belongs to the person who asks (or to the member)."""
+        """Return the path of the row's request. An upload belongs to the requesting user (or to the member)."""
         upload = ""
         if row.route == "upload":
             repository = self.world.repository("web" if row.repository == "missing" else row.repository)
@@ -218,9 +218,9 @@ def client_of(scene: Scene, person: str, host: str = PROJECT_HOST) -> DockerClie
     return DockerClient(scene.world.people.get(person), host)
 
 
-# ── How a request is made ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def with_token(scene: Scene, row: Row, person: str, host: str = PROJECT_HOST) -> Answer:
-    """As docker does it: ask, get a token for what the challenge says, ask again."""
+    """Send the request as docker does: get a challenge, fetch a token for it, repeat the request."""
     client = client_of(scene, person, host)
     path = scene.path(row, person, "demo/" if host == BARE_HOST else "")
     body, headers = scene.body(row, person)
@@ -241,7 +241,7 @@ def with_token_on_the_bare_host(scene: Scene, row: Row, person: str) -> Answer:
 
 
 def with_key(scene: Scene, row: Row, person: str) -> Answer:
-    """Basic, as curl does it. Without login that is no credentials at all."""
+    """Send the request with Basic as curl does. An anonymous client sends no credentials."""
     client = client_of(scene, person)
     body, headers = scene.body(row, person)
     path = scene.path(row, person)
@@ -253,7 +253,7 @@ WAYS = [with_token, with_token_on_the_bare_host, with_key]
 
 
 def check_shape(row: Row, answer: Answer) -> None:
-    """What every answer of the registry carries, and how its errors look (distribution-spec, "Error Codes")."""
+    """Check the common headers and the form of errors (distribution-spec, "Error Codes")."""
     if row.route in {"healthz", "readyz"}:
         return
     assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
@@ -286,7 +286,7 @@ def test_every_role_gets_the_answer_of_the_table(scene, route, way):
             continue
         expected = dict(row.expected)
         if way is with_key and row in REGISTRY_ROWS and route != "token":
-            expected["anonymous"] = 401  # nothing was offered: what is public takes an anonymous token
+            expected["anonymous"] = 401  # a request without credentials; public content needs an anonymous token
         for person in PEOPLE:
             with rolled_back():
                 answer = way(scene, row, person)
@@ -297,7 +297,7 @@ def test_every_role_gets_the_answer_of_the_table(scene, route, way):
 
 
 def routes() -> dict[str, URLPattern]:
-    """Every route of the installation but the console's, which has tests of its own."""
+    """Return every route except those of the console, which has its own tests."""
 
     def walk(patterns, namespace):
         for pattern in patterns:
@@ -317,7 +317,7 @@ def test_every_route_has_rows():
 def test_every_method_that_a_route_has_is_in_the_table(scene, route):
     rows = [row for row in ROWS if row.route == route]
     known = {row.method for row in rows}
-    if route == "unknown":  # it has no method at all, and says so in the same way for each
+    if route == "unknown":  # the route has no method and answers each in the same way
         known, status = set(), 404
     else:
         status = 405
@@ -335,7 +335,7 @@ def test_every_method_that_a_route_has_is_in_the_table(scene, route):
 
 
 def test_refusals_of_head_have_no_body(scene):
-    """Asked of the handler itself: Django's test client would take the body of any HEAD away."""
+    """Calls the handler directly, because Django's test client removes the body of HEAD."""
     for row in REGISTRY_ROWS:
         for person in ("anonymous", "stranger"):
             if row.method == "HEAD" and (person == "anonymous" or row.expected[person] >= 400):
@@ -361,7 +361,7 @@ def test_anonymous_requests_get_a_challenge(scene):
 
 
 def test_refusals_give_the_reason_to_users_with_access(scene, docker):
-    """Statuses alone do not help: members learn that a repository is missing, viewers what they lack."""
+    """Members are told that a repository is missing, viewers which permission they lack."""
     missing = docker("member").get("missing/app/tags/list", 404)
     assert missing.codes == ["NAME_UNKNOWN"]
     assert "has no repository missing" in missing.message
@@ -378,7 +378,7 @@ def test_refusals_give_the_reason_to_users_with_access(scene, docker):
 
 
 def test_registry_ignores_console_sessions(scene, client):
-    """Cookies mean nothing to the registry API."""
+    """The registry API ignores cookies."""
     client.force_login(scene.world.member.user)
     assert client.cookies
     for path in ("/v2/", "/v2/web/app/manifests/1.0", "/v2/_catalog"):

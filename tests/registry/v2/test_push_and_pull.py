@@ -1,4 +1,4 @@
-"""The main road: what was pushed is what is pulled."""
+"""A push and a pull of one image."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_both_hosts_name_the_same_image(docker):
 
 @pytest.mark.parametrize("host", [PROJECT_HOST, BARE_HOST])
 def test_stored_bytes_are_never_shown_as_a_page(docker, host):
-    """The console may have the same host: what was pushed must not become a page of it."""
+    """The console may have the same host, so pushed bytes must not be shown as a page."""
     page = b"<!doctype html><script>alert(document.domain)</script>"
     more = {"annotations": {"a": page.decode()}}
     image = docker("member").push("web/app", "1.0", Image(config=page, layers=[page, page + b"\n"], more=more))

@@ -1,4 +1,4 @@
-"""Referrers: which signatures, SBOMs and attestations there are for a digest."""
+"""Referrers: the list of signatures, SBOMs and attestations of a digest."""
 
 import json
 from typing import Any
@@ -22,37 +22,37 @@ SUBJECT = descriptor(IMAGE.manifest, IMAGE.media_type)
 
 @pytest.fixture
 def member(docker):
-    """Somebody who has pushed IMAGE as 1.0."""
+    """A client that has pushed IMAGE as 1.0."""
     client = docker("member")
     client.push(NAME, "1.0", IMAGE, shape="post")
     return client
 
 
 def artifact(artifact_type: str = SIGNATURE, subject: dict[str, Any] = SUBJECT, **more: Any) -> bytes:
-    """A manifest that says something about the subject."""
+    """Return a manifest with the subject."""
     extra = {"subject": subject} | ({"artifactType": artifact_type} if artifact_type else {}) | more
     return Image(layers=[], more=extra).manifest
 
 
 def index_artifact(**more: Any) -> bytes:
-    """An index that says something about IMAGE."""
+    """Return an index with IMAGE as its subject."""
     tree = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [], "subject": SUBJECT} | more
     return json.dumps(tree).encode()
 
 
 def attach(client: DockerClient, content: bytes, media_type: str = media_types.OCI_MANIFEST, name: str = NAME) -> str:
-    """Push it by its digest."""
+    """Push a manifest by its digest."""
     client.push_manifest(name, sha256(content), content, media_type)
     return sha256(content)
 
 
 def digests(answer: Answer) -> list[str]:
-    """What an answer lists."""
+    """Return the listed digests."""
     return [entry["digest"] for entry in answer.json()["manifests"]]
 
 
 def next_page(answer: Answer) -> str:
-    """The address in a Link header, "" without one."""
+    """Return the address in a Link header, "" without one."""
     if "Link" not in answer.headers:
         return ""
     address, _, relation = answer.headers["Link"].partition(";")
@@ -61,7 +61,7 @@ def next_page(answer: Answer) -> str:
 
 
 def all_pages(client: DockerClient, path: str) -> list[Answer]:
-    """Every page of a list, Link after Link."""
+    """Return every page of a list by following its links."""
     found = []
     while path:
         found.append(client.get(path, 200))
@@ -178,7 +178,7 @@ def test_filter_is_applied_and_confirmed(member):
 
 
 def test_unencoded_plus_in_the_filter_is_a_plus(docker, member):
-    """By the rules of forms a plus in a query is a blank. A media type has none, so signatures would seem to be missing."""
+    """Form decoding turns a plus into a space. A media type has no space, so signatures would seem to be missing."""
     sbom, blank = attach(member, artifact("application/spdx+json")), attach(member, artifact("spdx json"))
     attach(member, artifact("application/spdx-json"))
     for query in ("application/spdx+json", "application/spdx%2Bjson", "application%2Fspdx%20json"):
@@ -190,13 +190,13 @@ def test_unencoded_plus_in_the_filter_is_a_plus(docker, member):
     assert [digests(answer) for answer in answers] == [[sbom]]
 
 
-# ── Nothing there ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Empty lists ──────────────────────────────────────────────────────────────────────────────────────────────────────
 NOTHING = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}
 
 
 @pytest.mark.parametrize("query", ["", f"?artifactType={SIGNATURE}"])
 def test_missing_digest_has_an_empty_list(docker, subtests, query):
-    """The conformance suite asks before it pushes anything, and oras asks for a digest of zeros."""
+    """The conformance suite requests the list before any push, and oras requests a digest of zeros."""
     for person, name in (
         ("member", "web/never-pushed"),
         ("viewer", "web/never-pushed"),
@@ -260,7 +260,7 @@ def test_untagged_referrers_are_deleted_with_their_subject_and_tagged_ones_stay(
 
 # ── Pages ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def add_referrers(count: int) -> list[str]:
-    """So many more referrers of IMAGE, every third one an SBOM; their digests in order."""
+    """Create more referrers of IMAGE, every third one an SBOM. Return their digests in order."""
     image = Manifest.objects.get(digest=IMAGE.digest).image
     rows = Manifest.objects.bulk_create(
         Manifest(
@@ -313,7 +313,7 @@ def test_invalid_last_is_refused(member, subtests):
     "letter", ["x", "\N{HANGUL SYLLABLE GA}", '"', "\x01"], ids=["ASCII", "Korean", "quotes", "control"]
 )
 def test_pages_are_smaller_than_the_limit_of_clients(member, letter):
-    """Clients read 4 MiB of an answer; annotations may be almost as long as that."""
+    """Clients read at most 4 MiB of an answer, and annotations may be almost that long."""
     weight = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
     expected = []
     for number in range(3):

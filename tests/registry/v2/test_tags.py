@@ -1,4 +1,4 @@
-"""Tags: listed in pages, set several at a time, not overwritten where that is off, and no more of them than allowed."""
+"""Tags: lists, several tags in one push, protection from overwriting, and quotas."""
 
 import json
 from urllib.parse import quote
@@ -22,20 +22,20 @@ NEWER = Image(layers=[], more={"annotations": {"version": "newer"}})
 
 @pytest.fixture
 def member(docker):
-    """Somebody who has pushed IMAGE as 1.0."""
+    """A client that has pushed IMAGE as 1.0."""
     client = docker("member")
     client.push(NAME, "1.0", IMAGE, shape="post")
     return client
 
 
 def tag(*names: str) -> None:
-    """Let more names mean the one manifest that there is."""
+    """Create more tags of the only manifest."""
     manifest = Manifest.objects.get()
     Tag.objects.bulk_create(Tag(image=manifest.image, name=name, manifest=manifest) for name in names)
 
 
 def next_page(answer: Answer) -> str:
-    """The address in a Link header, "" without one."""
+    """Return the address in a Link header, "" without one."""
     if "Link" not in answer.headers:
         return ""
     address, _, relation = answer.headers["Link"].partition(";")
@@ -45,7 +45,7 @@ def next_page(answer: Answer) -> str:
 
 
 def pages(client: DockerClient, path: str) -> list[list[str]]:
-    """Every page of a list of tags, Link after Link."""
+    """Return every page of a list of tags by following its links."""
     found = []
     while path:
         answer = client.get(path, 200)
@@ -113,7 +113,7 @@ MANY = sorted([*(f"v{number}" for number in range(24)), "1.0"], key=str.encode)
 
 @pytest.fixture
 def many(member):
-    """Somebody who has pushed MANY tags."""
+    """A client that has pushed MANY tags."""
     tag(*(name for name in MANY if name != "1.0"))
     return member
 
@@ -216,7 +216,7 @@ def test_no_page_has_more_than_a_thousand_tags(member, query):
 
 
 def test_concurrent_changes_do_not_disturb_the_pages(many):
-    """Every tag that was there all the time is listed, once."""
+    """Every tag that existed all the time is listed once."""
     found, path, number = [], f"{LIST}?n=4", 0
     while path:
         answer = many.get(path, 200)
@@ -229,7 +229,7 @@ def test_concurrent_changes_do_not_disturb_the_pages(many):
     assert len(found) == len(set(found))
 
 
-# ── Several at once ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Several tags in one push ─────────────────────────────────────────────────────────────────────────────────────────
 def push_with_tags(
     client: DockerClient, reference: str, *names: str, expect: int = 201, image: Image = IMAGE
 ) -> Answer:
@@ -240,7 +240,7 @@ def push_with_tags(
 
 
 def accepted(answer: Answer) -> list[str]:
-    """The tags that an answer confirms."""
+    """Return the tags that an answer confirms."""
     return [name.strip() for name in answer.headers["OCI-Tag"].split(",")]
 
 
@@ -282,10 +282,10 @@ def test_several_tags_may_move_at_once(member):
     assert meanings == {"a": IMAGE.manifest, "b": NEWER.manifest, "c": NEWER.manifest, "1.0": IMAGE.manifest}
 
 
-# ── No overwriting ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Protection from overwriting ──────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def fixed(docker):
-    """Somebody who has pushed IMAGE as 1.0 and latest to a repository that does not allow tags to be overwritten."""
+    """A client that has pushed IMAGE as 1.0 and latest to a repository without tag overwrite."""
     client = docker("member")
     client.push("fixed/app", "1.0", IMAGE, shape="post")
     client.push_manifest("fixed/app", "latest", IMAGE.manifest)
@@ -398,10 +398,10 @@ def test_quota_of_digests_includes_digests_in_recovery(member, world):
         assert refused.codes == ["DENIED"]
         assert refused.json()["errors"][0]["detail"]["quota"] == "digests"
         assert "2 of 2 digests, those in Recovery included" in refused.message
-    member.push_manifest(NAME, "2.0", NEWER.manifest)  # is here already
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # exists already
     member.delete(f"{NAME}/manifests/{NEWER.digest}", 202)
-    member.push_manifest(NAME, "2.0", other, expect=403)  # what was deleted is kept
-    member.push_manifest(NAME, "2.0", NEWER.manifest)  # comes back
+    member.push_manifest(NAME, "2.0", other, expect=403)  # the deleted digest still counts
+    member.push_manifest(NAME, "2.0", NEWER.manifest)  # is revived
     member.delete(f"{NAME}/manifests/{NEWER.digest}", 202)
     trash.purge_now(world.member.actor, Deletion.objects.latest("pk"))
     member.push_manifest(NAME, "2.0", other)

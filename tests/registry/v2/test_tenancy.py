@@ -1,4 +1,4 @@
-"""What you may not see does not exist: every answer about it is the answer about nothing."""
+"""Tenancy: requests about invisible objects are answered as if they did not exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = images.Image(layers=[b"a layer that only demo/fixed has"])
 LAYER = sha256(SECRET.layers[0])
 NOWHERE = sha256(b"a layer that nobody ever pushed")
 
-# Everything that can be asked about a repository. {upload} is an upload of the member's.
+# All requests about a repository. {upload} is an upload of the member.
 REQUESTS = [
     ("GET", "tags/list"),
     ("HEAD", "tags/list"),
@@ -71,7 +71,7 @@ ONE_OF_EACH = [
 
 
 def normal(answer: Answer, name: str = "the name") -> dict[str, object]:
-    """An answer without what differs between any two answers, and without the name that was asked for."""
+    """Return an answer without its varying parts and without the requested name."""
 
     def plain(text: str) -> str:
         return UUID.sub("UUID", text.replace(name, "NAME"))
@@ -121,7 +121,7 @@ def ask(
     credentials: dict[str, str],
     requests: list[tuple[str, str]] = REQUESTS,
 ) -> list[dict[str, object]]:
-    """The answers to all of these requests about ``name``."""
+    """Return the answers to all of these requests about ``name``."""
     found = []
     for method, path in paths(name, upload, requests):
         body, headers = body_of(method, path)
@@ -131,7 +131,7 @@ def ask(
 
 
 def without_right(world, name: str) -> object:
-    """Somebody who has no right on demo/fixed, for one of several reasons."""
+    """A client without permission on demo/fixed, for one of several reasons."""
     if name == "anonymous":
         return None
     if name == "owner with a key for lab":
@@ -168,7 +168,7 @@ def test_private_repository_answers_as_a_missing_one(world, secret, name, way):
 
 @pytest.mark.parametrize("name", ["anonymous", "stranger", "outsider"])
 def test_invisible_project_answers_as_a_missing_one(world, docker, name):
-    """On the bare host by its name, and by its own host."""
+    """Requested by name on the bare host, and at the host of the project."""
     owner = docker("owner", BARE_HOST)
     owner.push("lab/secret/app", "1.0", SECRET)
     upload = owner.start("lab/secret/app").headers["Location"].rpartition("/")[2]
@@ -208,7 +208,7 @@ def test_token_service_answers_alike_for_private_and_missing_repositories(world,
     ],
 )
 def test_private_and_missing_repositories_cost_the_same_queries(world, secret, name, path):
-    """Else the time that an answer takes tells what is there (docs/design/security.md 2). Asked in queries, not in milliseconds."""
+    """Otherwise the response time would reveal existence (docs/design/security.md 2). Compared in queries, not milliseconds."""
     client = DockerClient(without_right(world, name))
     token = client.token("repository:fixed/app:pull repository:ghost/app:pull")
     for credentials in (client.basic(), {"Authorization": f"Bearer {token}"}):
@@ -221,11 +221,11 @@ def test_private_and_missing_repositories_cost_the_same_queries(world, secret, n
 
 
 def without_values(sql: str) -> str:
-    """The question without the texts, numbers and moments that it asks about."""
+    """Return the query without its texts, numbers and times."""
     return re.sub(r"'[^']*'|\b\d[\d:. -]*", "?", sql)
 
 
-# ── A digest is no key ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── A digest gives no access ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("name", ["owner", "member", "reader", "pusher", "viewer"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_blob_of_another_repository_answers_as_a_missing_one(docker, secret, name, method):
@@ -273,7 +273,7 @@ def bearer(client: DockerClient, scope: str) -> dict[str, str]:
 
 
 def test_manifest_is_visible_in_its_image_only(docker):
-    """Blobs belong to a repository, manifests and tags to an image."""
+    """Blobs belong to a repository; manifests and tags belong to an image."""
     image = docker("member").push("web/one", "1.0")
     docker("member").push("web/two", "2.0", images.Image(layers=[b"another"]))
     docker("viewer").get(f"web/one/manifests/{image.digest}", 200)
@@ -298,13 +298,13 @@ def test_index_cannot_name_a_manifest_of_another_image(docker):
 # ── Mounts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def sources(world, docker) -> None:
-    """LAYER is shown by demo/fixed (private, of the project's people) and lab/secret (the owner's); web has nothing."""
+    """LAYER is in demo/fixed (private, for the project) and lab/secret (for the owner); web is empty."""
     docker("member").push("fixed/app", "1.0", SECRET)
     docker("owner", BARE_HOST).push("lab/secret/app", "1.0", SECRET)
     docker("member").push("web/app", "1.0")
 
 
-# who mounts into demo/web, the token's scope besides pull,push there, the query
+# persona that mounts into demo/web, scope of the token besides pull,push there, query
 REFUSED_MOUNTS = {
     "no right on the source": ("pusher", "demo/fixed/app:pull", f"mount={LAYER}&from=demo/fixed/app"),
     "no right on the source's project": ("member", "lab/secret/app:pull", f"mount={LAYER}&from=lab/secret/app"),
@@ -328,7 +328,7 @@ REFUSED_MOUNTS = {
 
 @pytest.mark.parametrize("cause", REFUSED_MOUNTS)
 def test_refused_mount_is_an_ordinary_upload(docker, sources, cause):
-    """202 and a new session, equal whatever the cause (docs/design/security.md 4)."""
+    """The answer is 202 with a new session for every cause (docs/design/security.md 4)."""
     name, source, query = REFUSED_MOUNTS[cause]
     client = docker(name, BARE_HOST)
     scope = "repository:demo/web/app:pull,push" + (f" repository:{source}" if source else "")
@@ -364,7 +364,7 @@ def test_a_mount_from_a_public_repository_needs_no_role_there(world, docker):
 
 
 def test_deleted_content_cannot_be_mounted(world, docker, sources):
-    """A lease that is still open shows the blob to those who push to the source, and to nobody else."""
+    """An open lease shows the blob only to users who may push to the source."""
     repositories.set_role(SYSTEM, world.repository("fixed"), world.pusher.user, repositories.RepositoryRole.VIEWER)
     docker("pusher").post(f"web/before/blobs/uploads/?mount={LAYER}&from=fixed/app", 201)
     docker("member").delete(f"fixed/app/manifests/{SECRET.digest}", 202)
@@ -388,7 +388,7 @@ UPLOAD_REQUESTS = [("GET", ""), ("HEAD", ""), ("PATCH", ""), ("PUT", f"?digest={
     ],
 )
 def test_upload_is_known_only_to_its_owner_in_its_image(docker, name, where):
-    """Everybody here may push; still only its owner, and only there, knows the upload (docs/design/security.md 7)."""
+    """All of these users may push, but only the owner finds the upload, and only in its image (docs/design/security.md 7)."""
     upload = docker("member").start("web/app").headers["Docker-Upload-UUID"]
     assert uuid.UUID(upload).version == 4
     client = docker(name)
@@ -416,9 +416,9 @@ def test_finished_upload_is_unknown(docker):
     client.put(f"{location}?digest={sha256(b'other')}", 404, body=b"other")
 
 
-# ── What was deleted ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Deleted content ──────────────────────────────────────────────────────────────────────────────────────────────────
 def test_deleted_content_is_gone_for_every_reader(world, docker):
-    """By tag, digest, blob and referrers; who may push still sees a layer under an open lease (docs/design/security.md 11)."""
+    """By tag, digest, blob and referrers. Users with push still see a layer under an open lease (docs/design/security.md 11)."""
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=True)
     subject = docker("member").push("web/app", "1.0", SECRET)
     signature = images.Image(

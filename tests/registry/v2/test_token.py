@@ -1,4 +1,4 @@
-"""The token service: what a login gets, what a token is good for, and what an attacker gets for trying."""
+"""The token service: logins, granted scopes, refresh tokens, guessing and forged tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.support.registry_client import Answer
 
 
-# ── Asking ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def basic(name: str, secret: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
 
@@ -103,7 +103,7 @@ def test_login_needs_no_scope(docker, ask):
 
 
 SCOPES = [
-    # who, scopes (repeated parameters), what is granted
+    # persona, scopes (repeated parameters), granted scopes
     ("member", ["repository:web/app:pull"], {"repository:web/app": "pull"}),
     ("member", ["repository:web/app:push,pull"], {"repository:web/app": "pull,push"}),
     ("member", ["repository:web/app:*"], {"repository:web/app": "delete,pull,push"}),
@@ -145,7 +145,7 @@ SCOPES = [
     ("member", ["repository:WEB/app:pull"], {}),
     ("member", ["Repository:web/app:pull"], {}),
     ("member", ["namespace:web/app:pull"], {}),
-    # Who may know that a repository is missing may ask for what is to come.
+    # Users who may know that a repository is missing get scopes for a future one.
     ("member", ["repository:missing/app:pull,push"], {"repository:missing/app": "pull,push"}),
     ("pusher", ["repository:missing/app:pull,push"], {}),
 ]
@@ -153,7 +153,7 @@ SCOPES = [
 
 @pytest.mark.parametrize(
     ("ask", "name", "scopes", "expected"),
-    [(get, *row) for row in SCOPES] + [(post, *row) for row in SCOPES if row[0]],  # nobody posts without credentials
+    [(get, *row) for row in SCOPES] + [(post, *row) for row in SCOPES if row[0]],  # POST needs credentials
 )
 def test_granted_scopes_are_the_requested_and_permitted_ones(docker, ask, name, scopes, expected):
     answer = ask(docker(name), *scopes)
@@ -186,7 +186,7 @@ def test_token_allows_exactly_the_granted_scopes(docker):
 
 @pytest.mark.parametrize("ask", [get, post])
 def test_token_has_the_first_scopes_that_fit_in_a_header(docker, ask):
-    """A client that mirrors many images asks for all of them at once."""
+    """A client that mirrors many images requests all scopes in one token."""
     short = [f"repository:missing/app{number}:*" for number in range(52)]
     long = [f"repository:missing/{number:02}{'a' * 180}:*" for number in range(52)]
     for scopes, least in ((short, 50), ([" ".join(short)], 50), (long, 18)):
@@ -225,7 +225,7 @@ def test_tokens_are_issued_for_known_services_only(docker, ask, service):
 
 
 def test_additional_parameters_of_clients_are_ignored(docker):
-    """Parameters of real clients that change nothing (docker, containerd, containers/image)."""
+    """Parameters of docker, containerd and containers/image without an effect."""
     extra = {"account": "anybody", "client_id": "docker", "unknown": "x"}
     assert access_of(get(docker("member"), "repository:web/app:pull", **extra)) == {"repository:web/app": "pull"}
     assert access_of(post(docker("member"), "repository:web/app:pull", **extra)) == {"repository:web/app": "pull"}
@@ -342,14 +342,14 @@ def test_console_password_is_refused_and_only_its_holder_is_told_why(world, dock
     assert get(client, headers=basic(email, PASSWORD)).message == "unknown access key, or wrong secret"
 
 
-# ── Nobody ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Anonymous clients ────────────────────────────────────────────────────────────────────────────────────────────────
 def test_anonymous_token_pulls_public_images(docker):
     image = docker("member").push("public/app", "1.0")
     assert docker(None).pull("public/app", "1.0")[0] == image.manifest
 
 
 def test_anonymous_token_reads_nothing_private(docker):
-    """CVE-2026-27771: a token for nobody pulled private images and read the catalog."""
+    """CVE-2026-27771: an anonymous token pulled private images and read the catalog."""
     image = docker("member").push("web/app", "1.0")
     client = docker(None)
     answer = get(client, "repository:web/app:*", "registry:catalog:*", offline_token="true")
@@ -374,7 +374,7 @@ def test_anonymous_upload_to_a_public_repository_is_refused(docker):
     assert client.raw("PUT", "/v2/public/app/manifests/1.0", headers=headers).status == 401
 
 
-# ── One host each ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Hosts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 LAB_HOST = PROJECT_HOST.replace("demo", "lab")
 
 
@@ -400,7 +400,7 @@ def test_a_token_is_for_one_host(world, docker, made_for, used_at):
 
 
 def test_tokens_for_each_host_are_issued_at_every_host(docker):
-    """The realm is one address, whatever host the challenge came from."""
+    """The realm is one address for the challenges of all hosts."""
     docker("member").push("web/app", "1.0")
     for asked_at in (BARE_HOST, PROJECT_HOST):
         for service, name in ((BARE_HOST, "demo/web/app"), (PROJECT_HOST, "web/app")):
@@ -436,10 +436,10 @@ def test_refresh_token_is_issued_only_on_request(docker):
 
 @pytest.mark.parametrize("how", [{"offline_token": "true"}, {"access_type": "offline"}])
 def test_refresh_token_is_issued_for_usable_hosts_only(docker, how):
-    """Whoever has no role and no repository in a project is answered as if it did not exist."""
+    """A user without a role in a project or its repositories gets the answer for a missing project."""
     ask = get if "offline_token" in how else post
     for name, project, is_kept in (
-        *(("reader", "demo", True), ("viewer", "demo", True), ("stranger", "demo", True)),  # demo/public is for all
+        *(("reader", "demo", True), ("viewer", "demo", True), ("stranger", "demo", True)),  # demo/public is public
         *(("owner", "lab", True), ("member", "lab", False), ("outsider", "lab", False)),
         *(("outsider", "rival", True), ("member", "rival", False), ("owner", "rival", False)),
         *((name, "nowhere", False) for name in ("owner", "member", "outsider")),
@@ -543,7 +543,7 @@ def login(persona: Persona, address: str, **headers: str) -> Answer:
 
 
 def test_ten_wrong_secrets_block_their_address_only(world):
-    """What is wrong is refused there. A right secret is not: it has 256 random bits, so it is no guess."""
+    """Wrong secrets are refused at this address. A right secret is accepted: it has 256 random bits and cannot be guessed."""
     name = world.member.key.identifier
     assert {answer.status for answer in guess(10, "10.9.9.9", name)} == {401}
     for answer in (*guess(1, "10.9.9.9", name), *guess(1, "10.9.9.9")):
@@ -587,7 +587,7 @@ def test_guesses_are_counted_at_every_endpoint(world):
 
 
 def test_guesses_from_other_addresses_block_no_one(world):
-    """An account that many addresses guess at: the wrong ones are slowed, the right secret still opens."""
+    """Many addresses guess at one account. Wrong secrets are refused, the right secret is accepted."""
     name = world.member.key.identifier
     statuses = [guess(1, f"10.1.0.{number}", name)[0].status for number in range(12)]
     assert statuses[:10] == [401] * 10
@@ -602,7 +602,7 @@ def test_successful_login_is_not_counted_as_a_guess(world):
 
 
 def test_x_forwarded_for_is_ignored_without_trusted_proxies(world):
-    """Without trusted proxies it neither hides a guesser nor accuses somebody else."""
+    """Without trusted proxies the header neither hides the client's address nor blocks another one."""
     for number in range(10):
         guess(1, "10.9.9.9", **{"X-Forwarded-For": f"10.3.0.{number}"})
     other = "KCRKBBBBBBBBBBBBBBBB"
@@ -618,7 +618,7 @@ def test_x_forwarded_for_is_believed_from_trusted_proxies(world, settings):
         ("10.8.0.1", "192.0.2.1", 429),
         ("10.8.0.2", "192.0.2.1", 429),
         ("10.8.0.1", "192.0.2.1, 10.7.0.1", 429),  # two proxies in a row
-        ("10.8.0.1", "198.51.100.1, 192.0.2.1", 429),  # the client said something itself
+        ("10.8.0.1", "198.51.100.1, 192.0.2.1", 429),  # the client sent the header itself
         ("10.8.0.1", " 192.0.2.1 ", 429),
         ("192.0.2.1", "198.51.100.1", 429),  # not through a proxy
         ("10.8.0.1", "192.0.2.2", 401),
@@ -662,7 +662,7 @@ LEFT_OUT = object()
 
 
 class Forger:
-    """Makes tokens that are right in everything but what it is told. It even has our private key, where that helps."""
+    """Makes tokens with chosen defects, where needed with the private key of the installation."""
 
     def __init__(self, client: DockerClient) -> None:
         token = client.token("repository:web/app:pull")
@@ -679,12 +679,12 @@ class Forger:
         self.foreign_jwk = {**jwk, "kid": self.kid, "alg": "EdDSA", "use": "sig"}
 
     def sign(self, signer=None, algorithm: str = "EdDSA", header: dict | None = None, **claims: object) -> str:
-        """A token with these changes; a claim that is LEFT_OUT is."""
+        """Return a token with these changes; LEFT_OUT removes a claim."""
         said = {name: value for name, value in (self.claims | claims).items() if value is not LEFT_OUT}
         return jwt.encode(said, signer or self.private, algorithm, headers={"kid": self.kid, **(header or {})})
 
     def raw(self, header: object, payload: object = None, key=None) -> str:
-        """Header and payload as they are, signed with our key (or another one)."""
+        """Return header and payload, signed with the key of the installation or another one."""
 
         def encoded(value: object) -> bytes:
             text = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -694,7 +694,7 @@ class Forger:
         return (text + b"." + base64.urlsafe_b64encode((key or self.private).sign(text)).rstrip(b"=")).decode()
 
     def hmac(self, key: bytes) -> str:
-        """HS256 with a key that everybody knows. (PyJWT itself refuses to sign with a PEM.)"""
+        """Sign with HS256 and a public key. (PyJWT itself refuses to sign with a PEM.)"""
         import hashlib
         import hmac
 
@@ -783,7 +783,7 @@ FORGERIES = {
 
 
 def test_unchanged_token_of_the_forger_is_accepted(docker):
-    """Control: what it signs without any change is accepted, so each refusal below is for the change."""
+    """Control: an unchanged token is accepted, so each refusal below is caused by its change."""
     forger = Forger(docker("viewer"))
     for token in (forger.sign(), forger.raw(forger.header)):
         assert docker("viewer").raw("GET", "/v2/", headers=bearer(token)).status == 200
@@ -815,7 +815,7 @@ def test_guessing_key_identifiers_costs_no_query_each(docker, django_assert_max_
     client = docker("viewer")
     forger = Forger(client)
     guesses = [forger.sign(header={"kid": f"{number:016x}"}) for number in range(30)]
-    with django_assert_max_num_queries(5):  # one for each second that this takes
+    with django_assert_max_num_queries(5):  # one query for each second of this loop
         for token in guesses:
             assert client.raw("GET", "/v2/", headers=bearer(token)).status == 401
 

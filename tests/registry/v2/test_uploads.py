@@ -1,4 +1,4 @@
-"""Blobs on their way in: every shape in which clients push them, and everything that goes wrong on the way."""
+"""Uploads: every shape of a push, chunks, interruptions, wrong digests, limits and mounts."""
 
 import hashlib
 import itertools
@@ -34,7 +34,7 @@ def sha512(data: bytes) -> str:
 
 
 def with_digest(location: str, digest: str) -> str:
-    """As every client does it: keep what the Location has, append the digest."""
+    """Append the digest to the Location, as clients do."""
     return f"{location}{'&' if '?' in location else '?'}digest={digest}"
 
 
@@ -45,13 +45,13 @@ def member(docker):
 
 @pytest.fixture
 def staged(storage_folder):
-    """Bytes that wait in the staging folder."""
+    """Return the bytes in the staging folder."""
     return lambda: sum(file.stat().st_size for file in (storage_folder / "staging").glob("*"))
 
 
 @dataclass
 class Upload:
-    """An upload of one client, and where it stands."""
+    """An upload of one client, and its offset."""
 
     client: DockerClient
     name: str = NAME
@@ -74,12 +74,12 @@ class Upload:
 
     @property
     def range(self) -> str:
-        """How far the registry says that it is."""
+        """Return the range that the registry reports."""
         return self.client.get(self.location, 204).headers["Range"]
 
 
 class BrokenBody(BytesIO):
-    """A body whose connection fails where these bytes end."""
+    """A body whose connection fails after these bytes."""
 
     def read(self, size: int | None = -1) -> bytes:
         block = super().read(size)
@@ -89,7 +89,7 @@ class BrokenBody(BytesIO):
 
 
 class SlowBody(BytesIO):
-    """A body; while the registry waits for it, something else happens (once)."""
+    """A body that calls a function once, while the registry waits for its bytes."""
 
     def __init__(self, data: bytes, meanwhile: Callable[[], object]):
         super().__init__(data)
@@ -101,7 +101,7 @@ class SlowBody(BytesIO):
         return super().read(size)
 
 
-# ── Open ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_an_upload_is_opened_with_one_relative_location_and_a_random_id(member):
     answer = member.start(NAME)
     identifier = answer.headers["Docker-Upload-UUID"]
@@ -140,7 +140,7 @@ def test_user_has_at_most_a_hundred_open_uploads(docker, world):
     member.post(UPLOADS, 202)
 
 
-# ── Every shape ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Shapes of a push ─────────────────────────────────────────────────────────────────────────────────────────────────
 def docker_stream(client, data, digest):
     """docker: one PATCH without a length, an empty PUT."""
     upload = Upload(client)
@@ -178,7 +178,7 @@ def chunked_post(client, data, digest):
 
 
 def thirds(data):
-    """The data in three parts, each with its Content-Range; parts of nothing are left out."""
+    """Return the data in three parts with their Content-Range, without empty parts."""
     edges = [0, len(data) // 3, 2 * len(data) // 3, len(data)]
     parts = [(data[start:end], f"{start}-{end - 1}") for start, end in itertools.pairwise(edges)]
     return [part for part in parts if part[0]]
@@ -272,7 +272,7 @@ def test_upload_opened_on_one_host_continues_on_the_other(docker):
     assert docker("member", BARE_HOST).get(f"demo/{NAME}/blobs/{sha256(DATA)}", 200).body == DATA
 
 
-# ── The way there ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Chunks ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_every_patch_returns_the_range_of_the_upload(member):
     upload = Upload(member)
     for part, standing in ((b"", "0-0"), (b"a", "0-0"), (b"bc", "0-2"), (b"", "0-2"), (b"d" * 7, "0-9")):
@@ -365,7 +365,7 @@ def test_chunk_with_a_length_other_than_its_range_is_refused_and_changes_nothing
     upload.put(sha256(b"0123456789"), b"56789", "5-9")
 
 
-# ── Bodies that break off ────────────────────────────────────────────────────────────────────────────────────────────
+# ── Truncated bodies ─────────────────────────────────────────────────────────────────────────────────────────────────
 CUTS = {
     "shorter than its Content-Length": lambda: {
         "stream": BytesIO(b"567"),
@@ -396,7 +396,7 @@ def test_truncated_body_keeps_the_former_offset(member, method, cut):
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_truncated_single_post_leaves_nothing(member, staged, cut):
-    """Nobody was told the upload's address, so nobody could go on with it."""
+    """The client never got the address of the upload, so it could not be continued."""
     answer = member.post(f"{UPLOADS}?digest={sha256(b'567')}", 400, **CUTS[cut]())
     assert answer.codes == ["SIZE_INVALID"]
     member.head(f"{NAME}/blobs/{sha256(b'567')}", 404)
@@ -460,7 +460,7 @@ def test_an_upload_is_not_finished_without_a_digest(member):
     assert not Blob.objects.exists()
 
 
-# ── The end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Finished, cancelled and expired uploads ──────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("body", [b"", DATA], ids=["empty", "whole body"])
 def test_repeated_last_request_succeeds_after_a_lost_answer(member, body):
     upload = Upload(member)
@@ -513,7 +513,7 @@ def test_every_patch_extends_the_upload_by_a_day(member):
 
 
 def test_the_same_blob_pushed_twice_is_one_blob(docker, storage_folder):
-    """The second one's bytes are on the list of what may be deleted; which of the two is kept, nobody can tell."""
+    """The bytes of one of the two pushes are in the trash."""
     for person in ("member", "pusher", "owner"):
         docker(person).push_blob(NAME, DATA)
     blob = Blob.objects.get()
@@ -532,7 +532,7 @@ def test_bytes_are_stored_under_their_upload_id_not_their_digest(member, storage
     assert Blob.objects.get().storage_key == f"blobs/{identifier[:2]}/{identifier}"
 
 
-# ── Nobody else's ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Owners of uploads ────────────────────────────────────────────────────────────────────────────────────────────────
 STRANGE_UPLOADS = {
     "another person's": lambda location: ("pusher", location),
     "through another repository": lambda location: ("member", location.replace("/web/", "/public/")),
@@ -596,9 +596,9 @@ def test_a_repository_must_exist_before_a_push(docker):
     assert docker("stranger").post("nowhere/app/blobs/uploads/", 404).codes == ["NAME_UNKNOWN"]
 
 
-# ── Two at once ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Simultaneous requests ────────────────────────────────────────────────────────────────────────────────────────────
 def test_one_of_two_simultaneous_patches_is_refused(docker):
-    """The second request is made while the first one's body is still coming."""
+    """The second request is sent while the body of the first is still being received."""
     upload, refused = Upload(docker("member")), []
 
     def push_too():
@@ -710,7 +710,7 @@ ABSENT = sha256(b"never pushed")
 
 @pytest.fixture
 def sources(docker):
-    """The same layer in images of web, public, fixed and lab/secret; a layer of public that no manifest names."""
+    """Push one layer in images of web, public, fixed and lab/secret, and an unreferenced layer in public."""
     for name in ("web/app", "public/app", "fixed/app"):
         docker("member").push(name, "1", IMAGE, shape="post")
     docker("owner", BARE_HOST).push("lab/secret/app", "1", IMAGE, shape="post")
@@ -751,7 +751,7 @@ def test_mounted_blob_is_visible_to_pushers_only_until_an_image_names_it(sources
 
 @dataclass
 class NoMount:
-    """A mount that must end as an ordinary new upload."""
+    """A mount that must become an ordinary upload."""
 
     query: str
     person: str = "pusher"
@@ -816,7 +816,7 @@ def test_a_token_for_the_target_alone_mounts_nothing_from_elsewhere(sources):
 
 
 def test_a_key_without_a_token_mounts_only_what_its_holder_may_pull(sources):
-    """Basic credentials are for everything, so only the right on the source is asked."""
+    """Basic credentials have no scope, so only the permission on the source counts."""
     pusher = sources("pusher")
     path = f"/v2/web/new/blobs/uploads/?mount={sha256(LAYER)}&from="
     assert pusher.raw("POST", f"{path}fixed/app", headers=pusher.basic()).status == 202
@@ -839,7 +839,7 @@ def test_blob_with_missing_bytes_is_not_mounted(sources, storage_folder):
     assert member.get(f"public/app/blobs/{sha256(LAYER)}", 200).body == LAYER
 
 
-# ── Pushes that will be refused ──────────────────────────────────────────────────────────────────────────────────────
+# ── Refusals at the start ────────────────────────────────────────────────────────────────────────────────────────────
 def test_upload_into_a_new_image_of_a_full_repository_is_refused_at_the_start(member, staged):
     member.push("web/app", "1.0")
     Project.objects.filter(name="demo").update(image_limit=1)
