@@ -1,4 +1,4 @@
-"""What tests of scanning share: a scanner with databases written by hand, a mail server and a receiver of webhooks."""
+"""Shared fixtures of the scanning tests: a scanner with hand-written databases, a mail server and a receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ TODAY = datetime(2026, 11, 20, 6, tzinfo=UTC)
 
 @dataclass
 class Scanner:
-    """Trivy, as a worker would run it, and the databases that it reads."""
+    """Trivy as a worker runs it, and its databases."""
 
     folder: Path
 
     def load(self, advisories: Iterable[vulnerability_db.Advisory] = FACTS, *, days: int = 0) -> database.Database:
-        """Use a database with these facts, made so many days after TODAY."""
+        """Load a database with these facts, dated so many days after TODAY."""
         written = vulnerability_db.write(self.folder / "written", advisories, updated_at=TODAY + timedelta(days=days))
         return database.install(io.BytesIO(vulnerability_db.archive(written)), "db.tar.gz")
 
     def work(self) -> list[Scan]:
-        """Run whatever is due, one after the other; the scans that ended."""
+        """Run all due scans in sequence. Return the ended scans."""
         done = []
         while (due := scans.next_due()) is not None:
             assert scans.run(due)
@@ -47,19 +47,19 @@ class Scanner:
 
 @pytest.fixture
 def scanner(settings, tmp_path) -> Scanner:
-    """A scanner without a vulnerability database yet."""
+    """A scanner without a vulnerability database."""
     require_trivy()
     settings.DATA_DIR = settings.SCAN_DIR = tmp_path
     return Scanner(tmp_path)
 
 
 def report_of(digest: str) -> Report:
-    """What is known of a digest."""
+    """Return the report of a digest."""
     return Report.objects.get(manifest__digest=digest)
 
 
 def found_in(digest: str) -> frozenset[Expected]:
-    """The current findings of a digest, as the images' builders say them."""
+    """Return the current findings of a digest in the form of FINDINGS."""
     rows = Finding.objects.current().filter(manifest__digest=digest).select_related("vulnerability", "package")
     return frozenset(
         Expected(
@@ -75,5 +75,5 @@ def found_in(digest: str) -> frozenset[Expected]:
 
 
 def manifest_of(digest: str) -> Manifest:
-    """The manifest of a digest."""
+    """Return the manifest of a digest."""
     return Manifest.objects.get(digest=digest)

@@ -1,4 +1,4 @@
-"""Vulnerabilities that people live with: what they cover, when they end, what counts."""
+"""Risk acceptances: their scope, their end, and the counts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIXABLE = found("CVE-2026-2", severity=Severity.HIGH, fixed="1.1")
 
 @pytest.fixture
 def push(docker):
-    """A pushed image, told from others by its repository."""
+    """Push an image, whose content differs by repository. Return its manifest."""
 
     def make(name="web/app"):
         digest = docker("member").push(name, "1.0", scan_images.debian()).digest
@@ -39,7 +39,7 @@ def push(docker):
 
 @pytest.fixture
 def accept(world):
-    """Accept in the project, or in ``repository``."""
+    """Accept a vulnerability in the project, or in ``repository``."""
 
     def make(name, **options):
         options = {"reason": "no way to reach it"} | options
@@ -197,7 +197,7 @@ def test_invalid_acceptances_are_refused(push, accept, options, why):
 
 
 def test_counts_are_computed_under_the_lock_of_their_report(push, accept):
-    """Or an acceptance that ends in between would be counted for good."""
+    """Otherwise an acceptance that ends during the count would be counted for ever."""
     manifest = push()
     make_report(manifest, [ONE])
     with CaptureQueriesContext(connection) as queries:

@@ -1,4 +1,4 @@
-"""Mails, Kakao Work, webhooks: what goes over the wire, and what happens when it does not arrive."""
+"""Mails, Kakao Work and webhooks: sent messages, failures and retries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def project(world):
 
 @pytest.fixture
 def webhook(project, receiver):
-    """A subscription to a webhook and its secret."""
+    """Create a subscription to a webhook. Return it and its secret."""
     made = subscriptions.create(
         SYSTEM,
         project,
@@ -62,7 +62,7 @@ def queued(subscription: Subscription, content: dict | None = None, **more) -> D
 
 
 def sent(delivery: Delivery) -> Delivery:
-    """What became of it after one attempt, whenever it would have been due."""
+    """Attempt the delivery now. Return its new state."""
     Delivery.objects.filter(pk=delivery.pk).update(next_at=timezone.now())
     deliveries.deliver(delivery.pk)
     delivery.refresh_from_db()
@@ -195,7 +195,7 @@ def test_retried_mail_keeps_its_message_id(project, web):
 
 # ── Webhook ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def receivers_check():
-    """What docs/reference/webhook.md tells receivers to do."""
+    """Verify the signature as docs/reference/webhook.md tells receivers to do."""
     document = (SOURCE / "docs" / "reference" / "webhook.md").read_text()
     found: dict = {}
     exec(document.partition("```python\n")[2].partition("```")[0], found)
@@ -444,7 +444,7 @@ def test_delivery_is_sent_again_by_hand(webhook, receiver):
     assert repeated.pk != delivery.pk
     assert receiver.requests[0][2] == receiver.requests[1][2]
     waiting = queued(webhook[0], next_at=timezone.now() + timedelta(hours=1))
-    assert deliveries.again(waiting).pk == waiting.pk  # one that waits is tried now
+    assert deliveries.again(waiting).pk == waiting.pk  # a waiting delivery is tried now
     assert deliveries.due() == [waiting.pk]
 
 
@@ -466,7 +466,7 @@ def test_test_message_has_the_fields_of_a_real_one(project, web):
     assert set(real["images"][0]["new"][0]) == set(test["images"][0]["new"][0])
 
 
-# ── Leaving ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Unsubscribing ────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_forged_unsubscribe_links_are_refused(project):
     subscription = subscribe(project)
     link = recipients.unsubscribe_link(subscription.pk, "mina@acme.test").rpartition("/")[2]
@@ -476,7 +476,7 @@ def test_forged_unsubscribe_links_are_refused(project):
     assert subscriptions.read_unsubscribe_link(stranger).subscription is None
 
 
-# ── What a message says ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── Contents of messages ─────────────────────────────────────────────────────────────────────────────────────────────
 def test_mail_about_one_image_names_it_and_shows_fifteen_findings_and_a_link(project, web, mail_server):
     subscribe(project, web)
     manifest = make_manifest(web, "app", tag="1.0")

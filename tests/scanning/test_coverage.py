@@ -1,4 +1,4 @@
-"""A system that the vulnerability database does not cover is never clean: not in the result, nor at a pull."""
+"""Coverage: a system without rows in the vulnerability database is never clean, in results and at pulls."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ KNOWN = frozenset(
 )
 
 
-# ── The rows that Trivy looked up ────────────────────────────────────────────────────────────────────────────────────
+# ── Lookups of Trivy ─────────────────────────────────────────────────────────────────────────────────────────────────
 def looked_up(family: str, release: str | None = None, packages: int = 7) -> str:
-    """What Trivy logs."""
+    """Return the log line of a lookup by Trivy."""
     version = "" if release is None else f'os_version="{release}" '
     return (
         "2026-11-27T03:50:22Z\tINFO\t[vuln] Vulnerability scanning is enabled\n"
@@ -115,7 +115,7 @@ def test_names_of_sources_are_read_from_a_root_of_several_pages(tmp_path):
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def scan(docker, scanner, django_capture_on_commit_callbacks):
-    """Push an image as a member and scan it; its digest."""
+    """Push an image as a member and scan it. Return its digest."""
 
     def push(image: Image, tag: str = "1.0") -> str:
         with django_capture_on_commit_callbacks(execute=True):
@@ -170,7 +170,7 @@ def test_findings_of_languages_are_kept_and_the_next_database_covers_the_system(
 
 
 def scan_again(scanner, digest: str) -> str:
-    """Scan a digest once more; the digest."""
+    """Scan a digest again. Return the digest."""
     scans.request([manifest_of(digest).pk], Scan.Trigger.MANUAL, "member@acme.test")
     scanner.work()
     return digest

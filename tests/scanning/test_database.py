@@ -1,4 +1,4 @@
-"""Where the vulnerability database comes from, and that nobody ever sees half of one."""
+"""The vulnerability database: loading, fetching, validation, and no reader of a partial one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.real, pytest.mark.django_db]
 
 
 def archive_of(scanner, **files: bytes) -> io.BytesIO:
-    """An archive with these files, and no others."""
+    """Return an archive of exactly these files."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as archive:
         for name, content in files.items():
@@ -42,7 +42,7 @@ def archive_of(scanner, **files: bytes) -> io.BytesIO:
 
 @pytest.fixture
 def written(tmp_path):
-    """The files of a good database."""
+    """Write a valid database. Return its folder."""
     return vulnerability_db.write(tmp_path / "good", FACTS, updated_at=TODAY)
 
 
@@ -69,7 +69,7 @@ def test_waiting_scans_start_with_a_database(scanner, docker, django_capture_on_
 
 
 def promising(file: bytes) -> bytes:
-    """The same database, whose first page of buckets says that it has more entries than fit."""
+    """Return the same database with a first bucket page that claims more entries than fit."""
     page_size, root = struct.unpack_from("<I", file, 24)[0], struct.unpack_from("<Q", file, 32)[0]
     at = root * page_size + 10
     return file[:at] + b"\xff\xff" + file[at + 2 :]
@@ -143,7 +143,7 @@ def test_running_scan_keeps_its_database(scanner):
 
 
 def test_newest_database_is_kept_despite_touched_folders(scanner):
-    """Trivy touches folders that it reads: that makes an older one no newer."""
+    """Trivy touches the folders that it reads. This must not make an older database newer."""
     older = [scanner.load(days=days).folder for days in range(2)]
     newest = scanner.load(days=5)
     for folder in older:
@@ -161,7 +161,7 @@ def test_age_of_the_database_is_computed(scanner):
     assert not scanner.load(days=fresh).is_stale
 
 
-# ── Fetched ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Fetching ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_database_is_fetched_from_a_repository_of_this_registry(scanner, docker, settings, written):
     docker("member").push("web/trivy-db", "2", vulnerability_db.artifact(written))
     for name in ("localhost:8080/demo/web/trivy-db:2", "demo.kr-central-2.kcr.localhost:8080/web/trivy-db"):
@@ -199,7 +199,7 @@ def test_changed_bytes_of_a_stored_database_are_refused(scanner, docker, setting
 
 
 def test_database_pushed_twice_is_fetched_once(scanner, docker, settings, written):
-    """Two manifests of one image with the same layer, one of them deleted."""
+    """One image has two manifests with the same layer, one of them deleted."""
     member, thing = docker("member"), vulnerability_db.artifact(written)
     member.push("web/trivy-db", "2", thing)
     again = json.loads(thing.manifest) | {"annotations": {"org.opencontainers.image.created": "today"}}
@@ -247,7 +247,7 @@ def test_failed_fetch_is_reported(scanner, docker, settings, name):
 
 
 def test_trivy_fetches_the_database_from_another_registry(scanner, settings, written, monkeypatch):
-    """A public repository of another registry: ours, seen as somebody else's."""
+    """This registry serves as the other registry."""
     with LiveServer("mirror") as server:
         server.people().manage("createrepository", "demo/mirror", "--public")
         client = server.client(server.key)

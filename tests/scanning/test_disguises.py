@@ -1,4 +1,4 @@
-"""Images whose manifests say that they are something else: what a client could run is scanned, and judged at the gate."""
+"""Images disguised as artifacts: everything a client can run is scanned, and the pull policy applies."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def push(docker, django_capture_on_commit_callbacks):
 
 @pytest.fixture
 def shut(world):
-    """The gate of web refuses high and worse, and what has no result."""
+    """The pull policy of web refuses high and worse, and images without a result."""
     repositories.update(SYSTEM, world.repository("web"), block_severity=int(Severity.HIGH), unscanned_grace_hours=0)
 
 
@@ -97,9 +97,9 @@ def test_artifacts_without_runnable_content_pass_without_a_scan(push, docker, sh
     docker("viewer").get("web/app/manifests/1.0", 200)
 
 
-# ── Whatever a manifest says ─────────────────────────────────────────────────────────────────────────────────────────
+# ── Fields of manifests ──────────────────────────────────────────────────────────────────────────────────────────────
 def spelled(media_type: str) -> st.SearchStrategy[str]:
-    """The type with other letters, spaces and parameters around it."""
+    """Draw the type in another spelling: letter case, spaces and parameters."""
     return st.builds(
         lambda letters, before, after: before + "".join(letters) + after,
         st.tuples(*(st.sampled_from([letter, letter.upper()]) for letter in media_type)),

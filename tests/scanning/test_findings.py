@@ -1,4 +1,4 @@
-"""What is known of an index follows its platforms; what is accepted twice is accepted once."""
+"""Findings: results of an index follow those of its platforms, and a repeated acceptance is stored once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def index(docker):
-    """An index of two platforms, and the two."""
+    """Return an index of two platforms, and both platforms."""
     parts = [image_of("one"), image_of("two", "arm64")]
     for part in parts:
         docker("member").push("web/app", part.digest, part)

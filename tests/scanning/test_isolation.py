@@ -1,4 +1,4 @@
-"""What a Trivy that an image has taken over reaches: tried by a program in its place, in each kind of isolation."""
+"""Isolation of Trivy: a hostile program in its place reports what it reaches in each kind of isolation."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ exit 0
 
 @pytest.fixture
 def place(tmp_path, settings):
-    """A data folder with a secret, a stored blob and a database, and a workplace in it."""
+    """Create a data folder with a secret, a stored blob, a database and a working folder."""
     data = tmp_path / "data"
     data.mkdir(mode=0o700)
     settings.DATA_DIR = settings.SCAN_DIR = data
@@ -60,7 +60,7 @@ def place(tmp_path, settings):
 
 @pytest.fixture
 def hostile(place, tmp_path, monkeypatch):
-    """Run the program in the place of Trivy, in a kind of isolation; what it reached, and its folder."""
+    """Run the program instead of Trivy in a kind of isolation. Return what it reached, and its folder."""
 
     def run(kind):
         data = place.folder.parent
@@ -89,14 +89,14 @@ def hostile(place, tmp_path, monkeypatch):
 
 
 def let_pass(folder):
-    """Let other users get to what is in the folder: pytest's folders are for its user alone."""
+    """Let other users enter the folder: the folders of pytest are private to its user."""
     for each in (folder, *folder.parents):
         if each != Path("/") and each.stat().st_uid == os.geteuid():
             each.chmod(each.stat().st_mode | 0o011)
 
 
 def offered(kind):
-    """Skip where the machine does not offer this kind."""
+    """Skip the test if the machine does not support this kind."""
     if kind == "user" and os.geteuid() != 0:
         unavailable("only root becomes another user")
     try:
@@ -109,7 +109,7 @@ def offered(kind):
 
 def test_program_without_isolation_reaches_everything(hostile, place):
     reached, _ = hostile("limits")
-    assert reached == EVERYTHING - {"environment"}  # of which the application keeps others out
+    assert reached == EVERYTHING - {"environment"}  # the application refuses other users there
 
 
 def test_program_in_namespaces_reaches_nothing(hostile, place):
@@ -125,13 +125,13 @@ def test_program_of_another_user_reaches_only_the_network(hostile, place, tmp_pa
     offered("user")
     let_pass(tmp_path)
     reached, _ = hostile("user")
-    assert reached - {"blob"} == {"network"}  # the blob is a copy
+    assert reached - {"blob"} == {"network"}  # the program gets a copy of the blob
     data = place.folder.parent
     assert {(data / name).read_text() for name in ("blob", "database", "secret_key")} == {SECRET}
 
 
 def test_namespaces_work_for_an_ordinary_user(tmp_path):
-    """As embedded installations run: not as root, in a namespace of the user."""
+    """Embedded installations run like this: not as root, in a user namespace."""
     python = Path("/usr/bin/python3")
     if os.geteuid() != 0 or not python.exists() or not shutil.which("setpriv"):
         unavailable("needs root, setpriv and the system's Python")
@@ -178,7 +178,7 @@ def test_namespaces_work_for_an_ordinary_user(tmp_path):
     assert reached == {"limits": EVERYTHING, "namespaces": set()}
 
 
-# ── What it leaves ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Files and processes of a run ─────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
 def test_links_left_by_a_run_are_not_followed(place, kind):
     output = place.folder / "sbom.json"
@@ -222,10 +222,10 @@ def test_processes_of_a_stopped_run_are_ended(hostile, place, tmp_path, monkeypa
     assert wait_until(lambda: sleeping() == before, timeout=5)
 
 
-# ── Said ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Log of the start ─────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def refused(monkeypatch):
-    """A machine whose system refuses every sandbox."""
+    """Simulate a machine that refuses every sandbox."""
     monkeypatch.setattr(program, "_program", lambda: "/bin/true")
     monkeypatch.setattr(sandbox, "__file__", "/nowhere/sandbox.py")
     program.isolation.cache_clear()
@@ -263,7 +263,7 @@ def test_start_with_isolation_logs_nothing(caplog):
     assert ScannerHost.objects.get().isolation == "namespaces"
 
 
-# ── In a container of its own ────────────────────────────────────────────────────────────────────────────────────────
+# ── Separate container ───────────────────────────────────────────────────────────────────────────────────────────────
 def test_runner_accepts_only_paths_below_its_folder(place, tmp_path, monkeypatch, settings):
     folder = place.folder
     settings.TRIVY_SOCKET = str(folder / "trivy.sock")

@@ -1,4 +1,4 @@
-"""Several workers at once: no notice is lost or told twice, no message is sent twice."""
+"""Several workers at once: no notification is lost or reported twice, and no message is sent twice."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 
 class Installation(Server):
-    """A database of its own; nothing is served."""
+    """An installation without a running server."""
 
     def start(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         self.migrate()
 
 

@@ -1,4 +1,4 @@
-"""Migrations of scanning keep and correct what is in the tables."""
+"""Data migrations of scanning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 class Rows:
-    """Makes rows with the models of a former migration: a project with one image."""
+    """Creates rows with the models of a former migration: a project with one image."""
 
     def __init__(self, apps):
         self.apps = apps

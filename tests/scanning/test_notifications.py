@@ -1,4 +1,4 @@
-"""Who hears of which scan, when and of what: one message about many images, and nothing twice."""
+"""Notifications: grouping of scans into messages, schedule, comparison with earlier scans, acceptances."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def project(world):
 
 
 def gathered() -> list[dict]:
-    """The content of what is written now."""
+    """Gather the due messages. Return their contents."""
     return [Delivery.objects.get(pk=pk).content for pk in messages.gather()]
 
 
@@ -62,7 +62,7 @@ def test_images_of_one_push_are_one_message(project, web):
     manifests = [make_manifest(web, f"app {number}", image=f"app{number}", tag="1") for number in range(5)]
     waiting = [open_scan(manifest) for manifest in manifests[1:]]
     scanned(manifests[0], critical("CVE-1"), high("CVE-2", "zlib"))
-    assert gathered() == []  # four are still to come
+    assert gathered() == []  # four scans are not finished
     for scan, manifest in zip(waiting, manifests[1:], strict=True):
         scan.delete()
         scanned(manifest, high("CVE-1"))
@@ -116,7 +116,7 @@ def test_message_has_the_facts_of_an_image(project, web):
         "tags": ["latest", "1.0"],
         "platform": "linux/amd64",
         "url": f"http://localhost:8080/projects/demo/repositories/web/app/-/manifests/{manifest.digest}/vulnerabilities",
-        "counts": {"critical": 1},  # the low one is below what was asked for
+        "counts": {"critical": 1},  # the low finding is below the chosen severity
         "fixable": 1,
         "accepted": 0,
         "fixed": 0,
@@ -223,7 +223,8 @@ def test_daily_message_is_sent_at_midnight(project, web):
     Notification.objects.update(noted_at=timezone.now() - timedelta(days=1))
     scanned(make_manifest(web, "two", image="two", tag="1"), high("CVE-1"))
     content = the(gathered())
-    assert [image["image"] for image in content["images"]] == ["one"]  # today's is tomorrow's message
+    # The message of tomorrow has the findings of today.
+    assert [image["image"] for image in content["images"]] == ["one"]
     assert gathered() == []
     Notification.objects.filter(delivery=None).update(noted_at=timezone.now() - timedelta(days=1))
     assert [image["image"] for image in the(gathered())["images"]] == ["two"]
@@ -284,7 +285,7 @@ def test_first_scan_of_a_digest_is_compared_with_the_previous_digest_of_the_tag(
     newer = make_manifest(web, "new", tag="stable")
     scanned(newer, high("CVE-1", version="1.0.1"), critical("CVE-9", "bash"))
     (image,) = the(gathered())["images"]
-    assert names(image) == ["CVE-9"]  # CVE-1 was known, in another build of the package; canary is another tag
+    assert names(image) == ["CVE-9"]  # CVE-1 was known in another build of the package; canary is another tag
     assert image["fixed"] == 1  # CVE-2
 
 
@@ -324,7 +325,7 @@ def test_a_platform_is_compared_with_the_same_platform(project, web):
 
 
 def test_the_same_finding_under_another_version_of_the_package_is_not_new(project, web):
-    """A newer Trivy may read a version otherwise."""
+    """A newer Trivy may write the version in another form."""
     subscribe(project)
     manifest = make_manifest(web, "app", tag="1")
     scanned(manifest, high("CVE-1"))

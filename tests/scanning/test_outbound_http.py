@@ -1,4 +1,4 @@
-"""Addresses that people type must not lead into the network around us (SECURITY 31)."""
+"""Outbound HTTP: typed addresses must not reach the internal network (SECURITY 31)."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_unresolvable_name_is_a_temporary_failure(resolver):
 
 
 def test_dialled_address_is_the_checked_one(receiver, resolver, monkeypatch, settings):
-    """DNS rebinding: what was judged is what is dialled."""
+    """DNS rebinding: the checked address is the dialled one."""
     asked = resolver("rebind.test", PUBLIC)
     dialled = []
     monkeypatch.setattr(
@@ -135,7 +135,7 @@ def test_host_header_has_the_name_of_the_dialled_address(receiver, resolver):
 
 
 def test_the_next_address_is_tried_when_one_is_dead(receiver, resolver):
-    resolver("hooks.test", "127.0.0.2", "127.0.0.1")  # nobody listens at the first
+    resolver("hooks.test", "127.0.0.2", "127.0.0.1")  # nothing listens at the first address
     outbound_http.post(outbound_http.check(f"http://hooks.test:{receiver.port}/"), b"{}", {})
     assert len(receiver.requests) == 1
 
@@ -188,14 +188,14 @@ def test_other_name_of_the_own_address_is_refused(settings, resolver):
     with pytest.raises(outbound_http.Refused, match="this registry itself"):
         outbound_http.check("https://alias.test/")
     outbound_http.check("https://alias.test:8443/")
-    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network(PUBLIC)]  # a proxy that serves others besides
+    settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network(PUBLIC)]  # a proxy that also serves other hosts
     outbound_http.check("https://alias.test/")
 
 
-# ── Slow and odd ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Slow and invalid servers ─────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def odd(settings):
-    """``odd(b"...", b"...")``: a server that says these bytes, a piece at a time, and then nothing; its address."""
+    """``odd(b"...", b"...")`` starts a server that sends these pieces and then nothing, and returns its address."""
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     over = threading.Event()
     threads, sockets = [], []
@@ -246,7 +246,7 @@ def test_silent_server_times_out(odd, monkeypatch):
     ],
 )
 def test_slow_server_times_out(odd, monkeypatch, pieces):
-    """Each piece comes in time; all of them together do not."""
+    """Each piece arrives in time, but all pieces together do not."""
     monkeypatch.setattr(outbound_http, "TOTAL_SECONDS", 0.5)
     with pytest.raises(outbound_http.Unreachable, match="in time"):
         outbound_http.post(outbound_http.check(odd(*pieces, pause=0.1)), b"{}", {})
@@ -268,7 +268,7 @@ def test_closed_port_is_reported(settings):
 
 
 def read_request(connection: socket.socket) -> None:
-    """Read a request to its end: closing a socket with unread bytes resets it, and the client may lose the answer."""
+    """Read a request to its end. Closing a socket with unread bytes resets it, and the client may lose the answer."""
     with connection.makefile("rb") as said:
         said.readline()
         said.read(int(http.client.parse_headers(said)["Content-Length"]))
@@ -277,7 +277,7 @@ def read_request(connection: socket.socket) -> None:
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
 def tls_port(tmp_path, settings):
-    """A server with a certificate for hooks.test, signed by itself."""
+    """Start a server with a self-signed certificate for hooks.test. Return its port."""
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     require("openssl")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

@@ -1,4 +1,4 @@
-"""Projects take turns at the scanner: one with many scans, or slow ones, does not hold up the others."""
+"""Projects take turns at the scanner: a project with many or slow scans does not delay others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Trigger = Scan.Trigger
 
 @pytest.fixture
 def queue(world):
-    """``queue("big", 5)``: so many scans of a project wait."""
+    """``queue("big", 5)`` queues so many scans of a project."""
     organization = world.projects["demo"].organization
 
     def add(name: str, number: int, trigger: Scan.Trigger = Trigger.PUSH, **more) -> list[Scan]:
@@ -34,7 +34,7 @@ def queue(world):
 
 
 def take() -> str:
-    """Take up the next scan, which goes on running; its project."""
+    """Start the next scan. Return its project."""
     due = scans.next_due()
     assert due is not None
     scan = scans._claim(due)
@@ -43,7 +43,7 @@ def take() -> str:
 
 
 def end(name: str) -> None:
-    """One of the project's running scans ends."""
+    """End one of the project's running scans."""
     scan = Scan.objects.filter(project__name=name, state="running").earliest("pk")
     Scan.objects.filter(pk=scan.pk).update(state="done", finished_at=timezone.now())
 

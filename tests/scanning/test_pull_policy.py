@@ -1,4 +1,4 @@
-"""The gate: who is refused which image, and who never is."""
+"""The pull policy: refused pulls, exceptions, and unscanned images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OCI_IMAGE = Image(config=b'{"architecture":"amd64","os":"linux","rootfs":{"type"
 
 @pytest.fixture
 def shut(world):
-    """``shut("web", Severity.HIGH)``: the repository refuses that and worse."""
+    """``shut("web", Severity.HIGH)`` makes the repository refuse high and worse."""
 
     def make(name, gate, hours=None):
         repositories.update(SYSTEM, world.repository(name), block_severity=int(gate), unscanned_grace_hours=hours)
@@ -39,7 +39,7 @@ def shut(world):
 
 @pytest.fixture
 def pushed(docker):
-    """The manifest of an image that a member pushed to web."""
+    """Push an image to web as a member. Return its manifest."""
     digest = docker("member").push("web/app", "1.0", scan_images.debian()).digest
     return Manifest.objects.get(digest=digest)
 

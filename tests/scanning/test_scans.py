@@ -1,4 +1,4 @@
-"""Scans from push to result, with the real Trivy and databases written by hand."""
+"""Scans from push to result, with the real Trivy and hand-written databases."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALL = DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS
 
 @pytest.fixture
 def push(docker, django_capture_on_commit_callbacks):
-    """Push something as a member; its digest."""
+    """Push as a member. Return the digest."""
 
     def to_web(thing, tag="1.0", name="web/app"):
         with django_capture_on_commit_callbacks(execute=True):
@@ -46,7 +46,7 @@ def push(docker, django_capture_on_commit_callbacks):
     return to_web
 
 
-# ── What is found ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_pushed_image_is_scanned_and_has_exactly_its_findings(scanner, push):
     scanner.load()
     image = scan_images.all_in_one()
@@ -153,7 +153,7 @@ def test_platform_without_a_result_is_counted(scanner, push, world):
     assert report_of(digest).unknown_parts == 0
 
 
-# ── Again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Repeated scans ───────────────────────────────────────────────────────────────────────────────────────────────────
 def test_rescan_finds_the_new_vulnerability_without_reading_a_layer(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
@@ -286,7 +286,7 @@ def test_late_result_of_a_lost_worker_is_not_written(scanner, push, monkeypatch)
     real = program.make_report
 
     def slow(*arguments):
-        Scan.objects.update(attempts=7)  # somebody else has it by now
+        Scan.objects.update(attempts=7)  # another worker has taken the scan
         return real(*arguments)
 
     monkeypatch.setattr(program, "make_report", slow)
@@ -318,7 +318,7 @@ def test_digest_deleted_during_its_scan_is_scanned_after_recovery(
     assert Scan.objects.filter(trigger=Scan.Trigger.PUSH).count() == 2
 
 
-# ── What goes wrong ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_missing_database_is_reported_and_scans_start_with_one(scanner, push):
     digest = push(scan_images.debian())
     (scan,) = scanner.work()
@@ -437,7 +437,7 @@ def test_timeout_is_reported(scanner, push, monkeypatch):
 def test_killed_scan_is_reported_and_can_be_retried(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())
-    assert program.version()  # asked once a process, before it is killed
+    assert program.version()  # the version is read once a process, before the kill
     assert program.isolation()
     killed = program.subprocess.Popen
 
@@ -457,7 +457,7 @@ def test_killed_scan_is_reported_and_can_be_retried(scanner, push, monkeypatch):
 
 
 def scanner_settings(scanner) -> None:
-    """monkeypatch.undo takes back what the scanner's fixture set, too."""
+    """Return the settings of the scanner fixture, which monkeypatch.undo would also undo."""
     from django.conf import settings
 
     settings.DATA_DIR = settings.SCAN_DIR = scanner.folder
@@ -503,7 +503,7 @@ def test_trivy_gets_no_secret_of_the_installation(scanner, push, monkeypatch):
     assert {name for options in started for name in options["env"]} == {"PATH", "HOME", "TMPDIR"}
 
 
-# ── What follows ─────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Versions, statistics and pruning ─────────────────────────────────────────────────────────────────────────────────
 def test_new_version_of_trivy_reads_the_layers_again(scanner, push, monkeypatch):
     scanner.load()
     digest = push(scan_images.debian())

@@ -1,4 +1,4 @@
-"""The whole way, with real programs: skopeo pushes, workers scan, the console shows, a mail arrives; and the day after."""
+"""The whole process with real programs: push by skopeo, scan, console, mail, and the scan of the next day."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCANNED = "from registry.models import Manifest; print(Manifest.objects.filter(w
 
 
 class Mailbox:
-    """A mail server that keeps what it is sent."""
+    """A mail server that stores its mails."""
 
     def __init__(self) -> None:
         self.mails: list[str] = []
@@ -67,7 +67,7 @@ def mailbox() -> Iterator[Mailbox]:
 
 @pytest.fixture
 def running(mailbox) -> Iterator[Quickstart]:
-    """Everything that one command starts, with a mail server."""
+    """A running quickstart with a mail server."""
     require_trivy()
     settings = {
         "KCR_MAIL_URL": f"smtp+plain://127.0.0.1:{mailbox.controller.port}",
@@ -84,7 +84,7 @@ def running(mailbox) -> Iterator[Quickstart]:
 
 
 def eventually(look: Callable[[], object]) -> object:
-    """What ``look`` finds within two minutes."""
+    """Return the first true result of ``look`` within two minutes."""
     end = time.monotonic() + 120
     while not (found := look()) and time.monotonic() < end:
         time.sleep(0.5)
@@ -92,7 +92,7 @@ def eventually(look: Callable[[], object]) -> object:
 
 
 def copy(server: Quickstart, layout: Path, name: str) -> None:
-    """What a person types to push a layout, or to fill the mirror."""
+    """Copy an image from a layout to the server by skopeo."""
     credentials = f"--dest-creds={server.key.id}:{server.key.secret}"
     line = ["skopeo", "--insecure-policy", "copy", "--all", "--dest-tls-verify=false", credentials]
     tag = name.rpartition(":")[2]
@@ -115,7 +115,7 @@ def test_pull_policy_refuses_a_disguised_image_to_podman(running, tmp_path):
         for number, name in enumerate(("artifact type", "bytes", "attestation")):
             client.push("demo/web/app", disguises[name], str(number))
             reference = f"{running.host}/demo/web/app:{number}"
-            home.podman("pull", "--tls-verify=false", reference)  # so much for what it says of itself
+            home.podman("pull", "--tls-verify=false", reference)  # podman runs it in spite of its manifest
             home.podman("image", "rm", "--force", reference)
         assert running.manage("shell", "-v0", "-c", SHUT) == 1
         assert eventually(lambda: running.manage("shell", "-v0", "-c", SCANNED) == 3)
@@ -137,7 +137,7 @@ def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp
     layout = write_layout(tmp_path / "image", {"1.0": image})
     copy(running, layout, "demo/web/app:1.0")
 
-    # The console shows exactly what is in it.
+    # The console shows exactly the findings of the image.
     names = {finding.vulnerability for finding in ALL}
     assert eventually(lambda: names <= set(re.findall(r"CVE-\d+-\d+", browser.see(page))))
     shown = browser.see(page)
@@ -146,7 +146,7 @@ def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp
         assert finding.package in shown
         assert finding.fixed in shown
 
-    # One mail says so.
+    # One mail reports the findings.
     assert eventually(lambda: mailbox.mails)
     (mail,) = mailbox.mails
     named = [finding for finding in ALL if finding.vulnerability in mail]
@@ -157,7 +157,7 @@ def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp
     assert f"{len(ALL) - 15} more" in mail
     assert "demo/web/app" in mail
 
-    # The day after, one thing more is known: that alone is mailed.
+    # The next day one more vulnerability is known. The mail reports only this one.
     tomorrow = vulnerability_db.write(tmp_path / "tomorrow", [*FACTS, TOMORROW])
     layout = write_layout(tmp_path / "mirror-tomorrow", {"2": vulnerability_db.artifact(tomorrow)})
     copy(running, layout, "demo/mirror/trivy-db:2")

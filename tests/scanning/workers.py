@@ -1,6 +1,6 @@
-"""A process of its own with several workers as threads: ``python -m tests.scanning.workers URL`` prints JSON.
+"""Several workers as threads of one process: ``python -m tests.scanning.workers URL`` prints JSON.
 
-They gather the notices of twelve images at once, several times, and then all send the same delivery to the URL.
+They gather the notifications of twelve images at once, and then send the same deliveries to the URL at once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def at_once(work: Callable[[], Any]) -> list[Any]:
 
 
 def main(url: str) -> None:
-    """Make the images, gather their notifications and deliver them, each in all workers at once."""
+    """Create the images, gather their notifications and deliver them, each step in all workers at once."""
     django.setup()
     from accounts import organizations
     from accounts.actors import SYSTEM
