@@ -1,4 +1,4 @@
-"""What tests share: images, clients, servers, people, pages. Nothing here is a test."""
+"""Helpers of the tests: images, clients, servers, people, pages."""
 
 #: The password of everyone in the tests.
 PASSWORD = "correct horse battery"

@@ -1,4 +1,4 @@
-"""Crowds of clients at one address that take all they can get: what a server must stand while it serves others."""
+"""Crowds of clients at one address that use all they can get, while the server serves other clients."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.server import AccessKey
 
-ADDRESS = "127.0.0.2"  # all others come from 127.0.0.1
+ADDRESS = "127.0.0.2"  # all other clients come from 127.0.0.1
 PAUSE = 20.0
 LAYER = 12 * 1024 * 1024
 
@@ -29,7 +29,7 @@ LAYER = 12 * 1024 * 1024
 class CrowdedServer(LiveServer):
     """A server with a public repository that holds one layer.
 
-    The stranger has a key but no right; the other member may push as the first one may.
+    The stranger has a key but no role; the other member may push like the first one.
     """
 
     def people(self) -> CrowdedServer:
@@ -56,7 +56,7 @@ class CrowdedServer(LiveServer):
 
 @dataclass(frozen=True)
 class Crowd:
-    """``number`` connections that send the request and then never hang up; ``reads`` says whether they read at all."""
+    """``number`` connections that send the request and stay open; ``reads`` is whether they read the answer."""
 
     number: int
     request: Callable[[CrowdedServer], str]
@@ -65,12 +65,12 @@ class Crowd:
 
     @contextmanager
     def around(self, server: CrowdedServer) -> Iterator[None]:
-        """The crowd is there during the block; a client that is turned away comes again after PAUSE seconds."""
+        """Keep the crowd connected during the block. A refused client connects again after PAUSE seconds."""
         text = self.request(server).format(host=server.host)
         data = text.replace("\n", "\r\n").encode() + self.body
         over, selector = threading.Event(), selectors.DefaultSelector()
         clients: dict[int, socket.socket] = {}
-        away: deque[float] = deque()  # when each client that was turned away comes again
+        away: deque[float] = deque()  # the times at which refused clients connect again
 
         def join() -> None:
             client = socket.socket()
@@ -122,7 +122,7 @@ def _basic(key: AccessKey) -> str:
 
 
 def _opened(server: CrowdedServer) -> str:
-    """The location of a new upload of the other member."""
+    """Return the location of a new upload of the other member."""
     api = server.api()
     api.headers["Authorization"] = f"Basic {_basic(server.other)}"
     return api.start()

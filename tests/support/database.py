@@ -1,4 +1,4 @@
-"""The database of a test: changes that are taken back, and how it would find rows, however full or fast it is."""
+"""Database helpers: rollback of a block, and query plans independent of size and speed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """Take back whatever the block changes in the database."""
+    """Roll back all database changes of the block."""
     with transaction.atomic():
         yield
         transaction.set_rollback(True)
 
 
 def plan(queryset: QuerySet) -> str:  # type: ignore[type-arg]
-    """What the database would do, were its tables too large to be read or sorted. Run it inside a transaction."""
+    """Return the query plan as for tables too large to be scanned or sorted. Run it inside a transaction."""
     with connection.cursor() as cursor:
         sql, parameters = queryset.query.sql_with_params()
         if connection.vendor == "postgresql":

@@ -1,7 +1,7 @@
-"""A client of the registry without a network: the token handshake, pushes in every shape, pulls, each with what to expect.
+"""A client of the registry without a network: token handshake, pushes in every shape and pulls, with expected statuses.
 
     docker = DockerClient(world.member)
-    docker.push("web/app", "1.0")                      # makes an image, pushes blobs and manifest; the image
+    docker.push("web/app", "1.0")                      # pushes blobs and manifest of a new image, returns it
     docker.pull("web/app", "1.0")                      # (manifest, media type), every blob fetched and verified
     docker.get("web/app/manifests/none", expect=404)   # any request, with a token for what the challenge asks
 
@@ -76,9 +76,9 @@ class DockerClient:
         headers: dict[str, str] | None = None,
         stream: Any = None,
     ) -> Answer:
-        """One request, with a token for the scope of the challenge when there is one; as docker does it, once again.
+        """Send a request. After a challenge fetch a token for its scope and repeat the request, as docker does.
 
-        ``path`` is below /v2/, or a whole path as in a Location. Tokens are used again.
+        ``path`` is below /v2/, or a whole path as in a Location. Tokens are cached.
         """
         path = path if path.startswith("/") else f"/v2/{path}"
         headers = dict(headers or {})
@@ -100,25 +100,25 @@ class DockerClient:
     def raw(
         self, method: str, path: str, *, body: bytes = b"", headers: dict[str, str] | None = None, stream: Any = None
     ) -> Answer:
-        """One request exactly as given. ``stream`` (anything with ``read``) is a body of unknown length: chunked."""
+        """Send a request exactly as given. ``stream`` (an object with ``read``) is a chunked body of unknown length."""
         environ = {} if stream is None else {"wsgi.input": stream, "wsgi.input_terminated": True}
         response = self.http.generic(method, path, body, content_type="", headers=headers or {}, **environ)
         return Answer(response.status_code, dict(response.headers), _body_of(response))
 
     def token(self, scope: str = "", expect: int = 200, **parameters: str) -> str:
-        """A token from the token service, by GET and Basic."""
+        """Return a token of the token service, by GET and Basic."""
         answer = self.token_answer(scope, **parameters)
         assert answer.status == expect, answer.body
         return str(answer.json().get("token", ""))
 
     def token_answer(self, scope: str = "", **parameters: str) -> Answer:
-        """The token service's whole answer."""
+        """Return the whole answer of the token service."""
         query = {"service": self.host, **({"scope": scope} if scope else {}), **parameters}
         text = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
         return self.raw("GET", f"/token?{text}", headers=self.basic())
 
     def basic(self) -> dict[str, str]:
-        """The Authorization header with key and secret; none without login."""
+        """Return the Authorization header with key and secret; none for an anonymous client."""
         if self.persona is None:
             return {}
         text = f"{self.persona.key.identifier}:{self.persona.secret}"
@@ -135,7 +135,7 @@ class DockerClient:
         return self.post(f"{name}/blobs/uploads/{query}", expect)
 
     def push_blob(self, name: str, data: bytes, shape: str = "patch", digest: str = "") -> str:
-        """Push a blob the way that some client does it (SHAPES); returns its digest."""
+        """Push a blob in the shape of a client (SHAPES). Return its digest."""
         digest = digest or sha256(data)
         octets = {"Content-Type": OCTETS}
         if shape == "post":
@@ -157,9 +157,9 @@ class DockerClient:
 
     # ── Images ───────────────────────────────────────────────────────────────────────────────────────────────────
     def push(self, name: str, reference: str, thing: Pushable | None = None, *, shape: str = "post") -> Any:
-        """Push what ``tests.support.images`` makes; the same is returned.
+        """Push an object of ``tests.support.images`` and return it.
 
-        Blobs go in the fewest requests, unless the test is about their ``shape``.
+        Blobs are pushed in the fewest requests unless ``shape`` is given.
         """
         thing = thing or Image()
         for part in thing.parts[:-1]:
@@ -177,7 +177,7 @@ class DockerClient:
         return self.put(f"{name}/manifests/{reference}", expect, body=manifest, headers={"Content-Type": media_type})
 
     def pull(self, name: str, reference: str) -> tuple[bytes, str]:
-        """Fetch a manifest and every blob that it names, verified; returns its bytes and media type."""
+        """Fetch and verify a manifest and all its blobs. Return the bytes and media type of the manifest."""
         answer = self.get(f"{name}/manifests/{reference}", 200)
         assert answer.headers["Docker-Content-Digest"] == sha256(answer.body)
         document = answer.json()
@@ -187,7 +187,7 @@ class DockerClient:
         return answer.body, answer.headers["Content-Type"]
 
     def tags(self, name: str) -> list[str]:
-        """All tags of an image."""
+        """Return all tags of an image."""
         return list(self.get(f"{name}/tags/list", 200).json()["tags"])
 
 

@@ -1,6 +1,6 @@
-"""A pytest plugin, loaded first: gives the tests an environment of their own before any setting is read.
+"""A pytest plugin, loaded first: sets the environment of the tests before any setting is read.
 
-``KCR_TEST_DATABASE=postgresql`` runs them on a PostgreSQL server that is started here and stopped in the end.
+``KCR_TEST_DATABASE=postgresql`` runs them on a PostgreSQL server, started here and stopped at the end.
 """
 
 import atexit
@@ -22,7 +22,7 @@ os.environ["KCR_PUBLIC_URL"] = "http://localhost:8080"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests() -> None:
-    """Start the database that was asked for, once in each process; before pytest-django reads the settings."""
+    """Start the chosen database once in each process, before pytest-django reads the settings."""
     if os.environ.get("KCR_TEST_DATABASE") == "postgresql" and "KCR_DATABASE_URL" not in os.environ:
         from tests.support.programs import PostgresServer
 

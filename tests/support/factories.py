@@ -1,4 +1,4 @@
-"""Rows of the scanner, made as a scan leaves them, without Trivy: images, findings, reports, subscriptions."""
+"""Rows of the scanner as a scan writes them, without Trivy: images, findings, reports, subscriptions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 VERSION = "0.76.0"
 
 
-# ── What a scan found ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Findings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def found(
     vulnerability: str = "CVE-2026-1000",
     package: str = "openssl",
@@ -38,7 +38,7 @@ def found(
     kind: str = "debian",
     **more: str,
 ) -> ReportedFinding:
-    """A vulnerability as a report says it."""
+    """Return a vulnerability in the form of a report."""
     said = {
         "path": "",
         "status": "fixed" if fixed else "affected",
@@ -52,17 +52,17 @@ def found(
 
 
 def critical(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
-    """A critical one, which can be mended."""
+    """Return a critical vulnerability with a fixed version."""
     return found(name, package, **{"severity": Severity.CRITICAL, "version": "1.0", "fixed": "1.1", **more})
 
 
 def high(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
-    """A high one, which can be mended."""
+    """Return a high vulnerability with a fixed version."""
     return critical(name, package, **{"severity": Severity.HIGH, **more})
 
 
 def low(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
-    """A low one, which can be mended."""
+    """Return a low vulnerability with a fixed version."""
     return critical(name, package, **{"severity": Severity.LOW, **more})
 
 
@@ -70,7 +70,7 @@ def low(name: str, package: str = "openssl", **more: Any) -> ReportedFinding:
 def make_manifest(
     repository: Repository, text: str, *, image: str = "app", platform: str = "linux/amd64", **tags: Any
 ) -> Manifest:
-    """A manifest of project/repository/image; its digest is that of the text. ``tag="1.0"`` names it."""
+    """Create a manifest of project/repository/image whose digest is that of the text, perhaps with a tag."""
     path = f"{repository}/{image}"
     found, _ = Image.objects.get_or_create(path=path, deletion=None, defaults={"repository": repository, "name": image})
     content = text.encode()
@@ -89,7 +89,7 @@ def make_manifest(
 
 
 def make_index(*children: Manifest, tag: str = "") -> Manifest:
-    """An index of these manifests, perhaps with a tag."""
+    """Create an index of these manifests, perhaps with a tag."""
     content = "".join(child.digest for child in children).encode()
     made = Manifest.objects.create(
         image=children[0].image,
@@ -107,7 +107,7 @@ def make_index(*children: Manifest, tag: str = "") -> Manifest:
 
 
 def set_tag(manifest: Manifest, name: str) -> Tag:
-    """Let the name mean this manifest from now on."""
+    """Move the tag to this manifest."""
     now = timezone.now()
     Tag.objects.live().filter(image=manifest.image, name=name).update(ended_at=now)
     return Tag.objects.create(image=manifest.image, name=name, manifest=manifest, started_at=now)
@@ -115,7 +115,7 @@ def set_tag(manifest: Manifest, name: str) -> Tag:
 
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def open_scan(manifest: Manifest, **more: Any) -> Scan:
-    """A scan that waits."""
+    """Create a waiting scan."""
     project = manifest.image.repository.project
     more = {"trigger": Scan.Trigger.PUSH, "requested_by": "member@acme.test"} | more
     return Scan.objects.create(manifest=manifest, project=project, **more)
@@ -130,7 +130,7 @@ def scanned(
     is_covered: bool = True,
     **more: Any,
 ) -> Scan:
-    """A scan that has just ended with this; the manifest's packages are these and those that are named in it."""
+    """Record a finished scan with these findings. The packages are the given ones and those of the findings."""
     now = timezone.now()
     more = {"started_at": now, "finished_at": now, "database_at": now - timedelta(hours=5)} | more
     held = sorted({*packages, *(row.package for row in found)})
@@ -151,21 +151,21 @@ def scanned(
 def make_report(
     manifest: Manifest, findings: Iterable[ReportedFinding] = (), *, by: str = "member@acme.test", **more: Any
 ) -> Scan:
-    """A scan that a person asked for, and whose notifications are gathered."""
+    """Record a requested scan whose notifications are already gathered."""
     given: dict[str, Any] = {"trigger": Scan.Trigger.MANUAL, "requested_by": by, "is_noted": True} | more
     return scanned(manifest, *findings, **given)
 
 
 # ── Notifications ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def agree(project: Project, *addresses: str) -> None:
-    """Let these addresses want the project's mails."""
+    """Record the consent of these addresses to the project's mails."""
     for address in addresses:
         said = {"confirmed_at": timezone.now()}
         Recipient.objects.update_or_create(project=project, address=address.lower(), defaults=said)
 
 
 def subscribe(project: Project, repository: Repository | None = None, **more: Any) -> Subscription:
-    """Mails about new findings from high on, to two people, unless something else is said."""
+    """Create a subscription, by default mails to two addresses about new findings from high on."""
     more = {"channel": "mail", "recipients": ["mina@acme.test", "joon@acme.test"]} | more
     agree(project, *more["recipients"])
     return Subscription.objects.create(project=project, repository=repository, **more)

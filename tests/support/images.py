@@ -5,8 +5,8 @@
     Image.of(Layer.of({"etc/motd": b"hi"}))   # its config describes its layers: clients can run it
     Image.random("seed"), Index.random("seed"), Artifact("application/x", Blob("text/plain", b"text"))
 
-Everything made here is the same for the same arguments: layers hold random bytes drawn from a seed, times
-are zero. The media types are those of the specification, written down a second time: a mistake in
+All objects are deterministic: layers hold random bytes drawn from a seed, times
+are zero. The media types of the specification are repeated here, so that a mistake in
 ``registry.oci.media_types`` is noticed.
 """
 
@@ -40,17 +40,17 @@ Compression = Literal["gzip", "zstd", "none"]
 
 
 def sha256(content: bytes) -> str:
-    """The digest of bytes, as registries write it."""
+    """Return the digest of bytes, as registries write it."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def descriptor(content: bytes, media_type: str, **more: Any) -> dict[str, Any]:
-    """The reference to bytes in a manifest, with more fields such as ``platform``."""
+    """Return the descriptor of bytes, with more fields such as ``platform``."""
     return {"mediaType": media_type, "digest": sha256(content), "size": len(content), **more}
 
 
 def canonical_json(document: Mapping[str, Any]) -> bytes:
-    """A document as the bytes whose digest names it. A half character has no UTF-8, so it is escaped."""
+    """Return a document as canonical bytes. Lone surrogates have no UTF-8 and are escaped."""
     try:
         return json.dumps(document, indent=2, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -58,12 +58,12 @@ def canonical_json(document: Mapping[str, Any]) -> bytes:
 
 
 def random_bytes(seed: str, size: int) -> bytes:
-    """Bytes that do not compress, the same for the same seed."""
+    """Return incompressible bytes, the same for the same seed."""
     return random.Random(seed).randbytes(size)
 
 
 def zstd_frame(content: bytes) -> bytes:
-    """A Zstandard frame (RFC 8878) that stores the content in raw blocks, readable by every decoder."""
+    """Return a Zstandard frame (RFC 8878) that stores the content in raw blocks, readable by every decoder."""
     largest = 128 * 1024
     blocks = [content[start : start + largest] for start in range(0, len(content), largest)] or [b""]
     frame = [b"\x28\xb5\x2f\xfd\xa0", len(content).to_bytes(4, "little")]
@@ -73,7 +73,7 @@ def zstd_frame(content: bytes) -> bytes:
 
 
 def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """A tar with files by their path and the folders around them, owned by root, from the year 1970."""
+    """Return a tar with files by path and their folders, owned by root, from the year 1970."""
     folders = {str(folder) for path in files for folder in PurePosixPath(path).parents} - {"."}
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:
@@ -89,37 +89,37 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
 
 
 class Blob(bytes):
-    """Bytes that know the media type, and perhaps annotations, by which a manifest refers to them."""
+    """Bytes with the media type, and perhaps annotations, of their descriptor."""
 
     media_type: str
     annotations: Mapping[str, str]
 
     def __new__(cls, media_type: str, content: bytes, annotations: Mapping[str, str] | None = None) -> Self:
-        """The bytes ``content``."""
+        """Create a blob with the bytes ``content``."""
         made = super().__new__(cls, content)
         made.media_type, made.annotations = media_type, annotations or {}
         return made
 
     @cached_property
     def digest(self) -> str:
-        """The name of the bytes."""
+        """The digest of the bytes."""
         return sha256(self)
 
     def descriptor(self, **more: Any) -> dict[str, Any]:
-        """The reference to the bytes, with more fields such as ``platform``."""
+        """Return the descriptor of the bytes, with more fields such as ``platform``."""
         if self.annotations:
             more = {"annotations": dict(self.annotations), **more}
         return descriptor(self, self.media_type, **more)
 
 
 class Layer(Blob):
-    """A layer of files: the compressed form that travels, and ``tar``, what is in it."""
+    """A layer of files: the compressed bytes, and ``tar``, its uncompressed content."""
 
     tar: bytes
 
     @classmethod
     def packed(cls, tar: bytes, compression: Compression = "gzip") -> Self:
-        """A layer of this tar."""
+        """Return a layer of this tar."""
         if compression == "gzip":
             made = cls(OCI_LAYER_GZIP, gzip.compress(tar, compresslevel=1, mtime=0))
         elif compression == "zstd":
@@ -131,17 +131,17 @@ class Layer(Blob):
 
     @classmethod
     def of(cls, files: Mapping[str, bytes], compression: Compression = "gzip") -> Self:
-        """A layer with files by their path."""
+        """Return a layer with files by path."""
         return cls.packed(tar_of(files), compression)
 
     @cached_property
     def diff_id(self) -> str:
-        """The digest of the tar, by which a config names the layer."""
+        """The digest of the tar, which the config contains."""
         return sha256(self.tar)
 
 
 class Pushable:
-    """What can be pushed. Images, indexes and artifacts say what their manifest is and what comes before it."""
+    """An object that can be pushed. Images, indexes and artifacts define their manifest and its parts."""
 
     @property
     def manifest(self) -> Blob:
@@ -150,7 +150,7 @@ class Pushable:
 
     @property
     def parts(self) -> tuple[Blob, ...]:
-        """Everything that travels in an order in which it can be pushed; the manifest is last."""
+        """All blobs and manifests in an order in which they can be pushed; the manifest is last."""
         raise NotImplementedError
 
     @property
@@ -167,7 +167,7 @@ class Pushable:
 class Image(Pushable):
     """A manifest with a config and layers.
 
-    ``more``: fields of the manifest, added or replaced. ``annotations``: what an index says about the image. Bytes
+    ``more``: fields of the manifest, added or replaced. ``annotations``: those of an index entry. Bytes
     without a media type become a config or a layer of an image.
     """
 
@@ -184,7 +184,7 @@ class Image(Pushable):
 
     @classmethod
     def of(cls, *layers: Layer, architecture: str = "amd64", labels: Mapping[str, str] | None = None) -> Self:
-        """An image whose config describes these layers."""
+        """Return an image whose config describes these layers."""
         settings = {
             "Env": ["PATH=/usr/bin:/bin", "GREETING=hello"],
             "Entrypoint": ["/bin/program"],
@@ -215,7 +215,7 @@ class Image(Pushable):
         layer_size: int = 4096,
         compression: Compression = "gzip",
     ) -> Self:
-        """An image of layers that each hold one file of random bytes."""
+        """Return an image of layers that each hold one file of random bytes."""
         made = [
             Layer.of({f"data/{number}.bin": random_bytes(f"{seed}/{number}", layer_size)}, compression)
             for number in range(layers)
@@ -224,13 +224,13 @@ class Image(Pushable):
 
     @property
     def platform(self) -> dict[str, str]:
-        """The platform as an index describes it: what the config says."""
+        """The platform of the config, in the form of an index entry."""
         told = json.loads(self.config)
         return {name: told[name] for name in ("architecture", "os")}
 
     @property
     def architecture(self) -> str:
-        """The architecture that the config says."""
+        """The architecture of the config."""
         return self.platform["architecture"]
 
     @cached_property
@@ -247,11 +247,11 @@ class Image(Pushable):
 
     @property
     def parts(self) -> tuple[Blob, ...]:
-        """Everything that travels in an order in which it can be pushed; the manifest is last."""
+        """All blobs and manifests in an order in which they can be pushed; the manifest is last."""
         return (self.config, *self.layers, self.manifest)
 
     def write_docker_archive(self, path: Path, *names: str) -> Path:
-        """Write what ``docker save`` writes, for ``docker load`` and ``podman load``; the path."""
+        """Write an archive as ``docker save`` does, for ``docker load`` and ``podman load``. Return its path."""
         config = f"{self.config.digest.removeprefix('sha256:')}.json"
         layers = [layer for layer in self.layers if isinstance(layer, Layer)]
         assert len(layers) == len(self.layers), "only layers of files can be loaded"
@@ -262,7 +262,7 @@ class Image(Pushable):
 
 
 def image_of(text: str = "app", arch: str = "amd64", **config: Any) -> Image:
-    """An image whose config has a history, labels and an environment; its layers are no tars."""
+    """Return an image whose config has a history, labels and an environment. Its layers are not tars."""
     layers = [f"{text} {number}".encode() * 50 for number in range(2)]
     document = {
         "architecture": arch,
@@ -284,13 +284,13 @@ def _typed(content: bytes, media_type: str) -> Blob:
 
 @dataclass(frozen=True)
 class Index(Pushable):
-    """One image for several platforms, and perhaps what BuildKit adds about them."""
+    """One image for several platforms, and perhaps attestations of BuildKit."""
 
     images: tuple[Image, ...]
 
     @classmethod
     def random(cls, seed: str, *, layer_size: int = 4096) -> Self:
-        """An index for linux/amd64 and linux/arm64 whose images share their first layer."""
+        """Return an index for linux/amd64 and linux/arm64 whose images share their first layer."""
         shared = Layer.of({"data/0.bin": random_bytes(f"{seed}/0", layer_size)})
         labels = {"test.kcr.seed": seed}
         return cls(
@@ -308,13 +308,13 @@ class Index(Pushable):
 
     @property
     def parts(self) -> tuple[Blob, ...]:
-        """Everything that travels in an order in which it can be pushed; the index is last."""
+        """All blobs and manifests in an order in which they can be pushed; the index is last."""
         return (*(part for image in self.images for part in image.parts), self.manifest)
 
 
 @dataclass(frozen=True)
 class Artifact(Pushable):
-    """Something that is not an image, or something that is said about one (``subject``)."""
+    """An artifact, perhaps a referrer of an image (``subject``)."""
 
     artifact_type: str
     content: Blob
@@ -323,7 +323,7 @@ class Artifact(Pushable):
 
     @property
     def config(self) -> Blob:
-        """The empty config that the specification asks of artifacts."""
+        """The empty config that the specification prescribes for artifacts."""
         return Blob(OCI_EMPTY, b"{}")
 
     @cached_property
@@ -343,12 +343,12 @@ class Artifact(Pushable):
 
     @property
     def parts(self) -> tuple[Blob, ...]:
-        """Everything that travels in an order in which it can be pushed; the manifest is last."""
+        """All blobs and manifests in an order in which they can be pushed; the manifest is last."""
         return (self.config, self.content, self.manifest)
 
 
 def write_layout(folder: Path, tagged: Mapping[str, Pushable]) -> Path:
-    """Write an OCI image layout with things by their tag, for ``skopeo copy oci:FOLDER:TAG``; the folder."""
+    """Write an OCI image layout with objects by tag, for ``skopeo copy oci:FOLDER:TAG``. Return the folder."""
     contents = folder / "blobs" / "sha256"
     contents.mkdir(parents=True)
     entries = []
@@ -362,7 +362,7 @@ def write_layout(folder: Path, tagged: Mapping[str, Pushable]) -> Path:
 
 
 def layout_blobs(folder: Path) -> dict[str, bytes]:
-    """The blobs and manifests of an OCI image layout by digest, each checked against its name."""
+    """Return the blobs and manifests of an OCI image layout by digest, each checked against its name."""
     found = {}
     for path in (folder / "blobs" / "sha256").iterdir():
         content = path.read_bytes()

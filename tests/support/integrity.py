@@ -1,4 +1,4 @@
-"""What must hold in a data directory at every moment, whatever was killed, cut or refused."""
+"""Invariants of a data directory, which hold after every kill, truncation and refusal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def violations(data: Path) -> list[str]:
-    """Every rule that the database and the files of an embedded installation break; empty when all is well."""
+    """Return the invariants that the database and the files of an embedded installation violate."""
     storage = data / "storage"
     with closing(sqlite3.connect(data / "kcr.sqlite3")) as database:
         return [
@@ -28,7 +28,7 @@ def violations(data: Path) -> list[str]:
 
 
 def assert_integrity(data: Path) -> None:
-    """Fail with the list of what is broken."""
+    """Fail with the list of violations."""
     assert violations(data) == []
 
 

@@ -1,4 +1,4 @@
-"""Time passes in tests without waiting: what would end by the clock is made to have ended."""
+"""Let time pass without waiting, by moving the stored times."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONG_AGO = timedelta(days=1)
 
 
 def hours_pass(hours: int) -> None:
-    """Everything that the registry has written down happened, and will happen, so many hours earlier."""
+    """Move all stored times of the registry back by so many hours."""
     for model in apps.get_app_config("registry").get_models():
         moments = [field.name for field in model._meta.concrete_fields if isinstance(field, DateTimeField)]
         if moments:
@@ -26,23 +26,23 @@ def hours_pass(hours: int) -> None:
 
 
 def leases_end() -> None:
-    """Every lease is over, and the collector's look at the leased blobs is due."""
+    """End all leases and make the reviews of the leased blobs due."""
     moment = timezone.now() - LONG_AGO
     BlobLease.objects.update(expires_at=moment)
     BlobReview.objects.update(review_after=moment)
 
 
 def recovery_ends(deletions: QuerySet[Deletion] | None = None) -> None:
-    """Nobody recovered these (all) in time."""
+    """Move the deadline of these (default: all) deletions into the past."""
     found = Deletion.objects.all() if deletions is None else deletions
     found.update(purge_after=timezone.now() - LONG_AGO)
 
 
 def uploads_end() -> None:
-    """Every upload, finished or not, is over."""
+    """Expire all uploads, finished or not."""
     UploadSession.objects.update(expires_at=timezone.now() - LONG_AGO)
 
 
 def trash_is_due() -> None:
-    """No download can be reading what no row names any more."""
+    """Make all bytes in the trash due."""
     ObjectTrash.objects.update(delete_after=timezone.now() - LONG_AGO)

@@ -1,4 +1,4 @@
-"""No log of a test run holds a secret: the logs of this process, and those of the servers that tests start."""
+"""Search for secrets in the logs of this process and of the servers that tests start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = re.compile(
 
 
 def secrets_in(lines: Iterable[str]) -> list[str]:
-    """The lines of a JSON log that hold a secret. Other lines are what commands print and mails: those may."""
+    """Return the lines of a JSON log that contain a secret. Other lines are output of commands and mails, which may contain one."""
     return [line for line in lines if SECRET.search(line) and _is_of_a_log(line)]
 
 
@@ -36,8 +36,8 @@ def _is_of_a_log(line: str) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def lines_with_secrets() -> Iterator[list[str]]:
-    """The lines that this process has logged with a secret in them."""
-    # Imported here: it reads the settings, and this module is loaded before the tests have chosen their database.
+    """Collect the lines with a secret that this process logs."""
+    # Imported here because it reads the settings, and this module is loaded before the tests choose their database.
     from registry.logs import JsonFormatter
 
     found: list[str] = []
@@ -55,7 +55,7 @@ def lines_with_secrets() -> Iterator[list[str]]:
 
 @pytest.fixture(autouse=True)
 def no_secret_is_logged(lines_with_secrets: list[str]) -> Iterator[None]:
-    """Fail the test that has logged a secret."""
+    """Fail a test that has logged a secret."""
     lines_with_secrets.clear()
     yield
     assert not lines_with_secrets, "a log holds a secret"

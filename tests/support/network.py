@@ -1,8 +1,8 @@
-"""What this installation sends to: a mail server and a receiver of webhooks on loopback, and nothing else.
+"""The network of the tests: a mail server and a receiver of webhooks on loopback, and no other host.
 
-``loopback_only`` refuses connections to other hosts. It is a patch of three methods of ``socket.socket`` and not the
-library pytest-socket, which would be one more dependency for these thirty lines. It does not see what is no Python: the
-client library of PostgreSQL, the look-up of names, programs that tests start.
+``loopback_only`` refuses connections to other hosts. It patches three methods of ``socket.socket`` and is not the
+library pytest-socket, which would be one more dependency for thirty lines. It covers Python only, and not the
+client library of PostgreSQL, DNS, and programs that tests start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host, an address or a name, is this machine by its loopback address."""
+    """Return whether a host, an address or a name, is the loopback of this machine."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -38,7 +38,7 @@ def is_loopback(host: str) -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def loopback_only() -> Iterator[None]:
-    """Fail a test that opens a connection to another host, whatever the code under test makes of the failure."""
+    """Fail a test that opens a connection to another host, even if the tested code catches the error."""
 
     def guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: socket.socket, *arguments: Any) -> Any:
@@ -57,7 +57,7 @@ def loopback_only() -> Iterator[None]:
 
 @dataclass
 class Receiver:
-    """A web server that keeps what it is sent. ``answers``: what to say next; 200 when there is none left."""
+    """A web server that stores its requests. ``answers``: the next answers, then 200."""
 
     port: int = 0
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -65,17 +65,17 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Where to send."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.port}/hook?secret=path"
 
     def will_say(self, status: int, body: bytes = b"", **headers: str) -> None:
-        """Answer a request so."""
+        """Queue an answer."""
         self.answers.append((status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
 
 
 @pytest.fixture
 def receiver(settings: Any) -> Iterator[Receiver]:
-    """A receiver on loopback, which the operator of this site allows."""
+    """A receiver on loopback in an allowed network."""
     settings.WEBHOOK_ALLOWED_NETWORKS = [ip_network("127.0.0.0/8")]
     found = Receiver()
 
@@ -105,27 +105,27 @@ def receiver(settings: Any) -> Iterator[Receiver]:
 
 @dataclass
 class MailServer:
-    """An SMTP server that keeps what it is sent. ``refusals``: what to say to a recipient instead, once or always."""
+    """An SMTP server that stores its mails. ``refusals``: answers that refuse a recipient once or always."""
 
     mails: list[EmailMessage] = field(default_factory=list)
     recipients: list[list[str]] = field(default_factory=list)
     refusals: dict[str, list[str]] = field(default_factory=dict)
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
-        """Take the recipient, or not."""
+        """Accept or refuse the recipient."""
         if waiting := self.refusals.get(address):
             return waiting.pop(0)
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        """Keep the mail."""
+        """Store the mail."""
         self.recipients.append(list(envelope.rcpt_tos))
         self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
         return "250 OK"
 
     def part(self, number: int, kind: str) -> str:
-        """The text or HTML of a mail."""
+        """Return the text or HTML of a mail."""
         found = self.mails[number].get_body((kind,))
         assert found is not None
         return str(found.get_content())
@@ -133,7 +133,7 @@ class MailServer:
 
 @pytest.fixture
 def mail_server(settings: Any) -> Iterator[MailServer]:
-    """A mail server on loopback, to which this installation sends."""
+    """The mail server of the installation, on loopback."""
     found = MailServer()
     controller = Controller(found, hostname="127.0.0.1", port=free_port())
     logging.getLogger("mail.log").setLevel(logging.WARNING)
@@ -146,7 +146,7 @@ def mail_server(settings: Any) -> Iterator[MailServer]:
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """``resolver("evil.test", "203.0.113.1")``: a name means these addresses; returns the list of what was asked."""
+    """``resolver("evil.test", "203.0.113.1")`` resolves a name to these addresses and returns the list of lookups."""
     known: dict[str, list[str]] = {}
     asked: list[str] = []
     real = socket.getaddrinfo

@@ -1,4 +1,4 @@
-"""nginx in front of a server, configured as docs/operate/tls.md tells operators to configure it."""
+"""nginx in front of a server, with the configuration of docs/operate/tls.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "operate" / "tls.md"
 AnyServer = TypeVar("AnyServer", bound=Server)
 
-#: What a machine decides, not the document: which process serves, and where it writes.
+#: Settings of the machine that are not in the document: processes and folders.
 MACHINE = """
 daemon off;
 master_process on;
@@ -48,14 +48,14 @@ http {{
 
 
 def documented() -> str:
-    """The configuration in docs/operate/tls.md."""
+    """Return the configuration in docs/operate/tls.md."""
     blocks = re.findall(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     assert len(blocks) == 1, "docs/operate/tls.md has one configuration of nginx"
     return str(blocks[0])
 
 
 def _replaced(text: str, pattern: str, replacement: str) -> str:
-    """The text with its one line of this pattern replaced."""
+    """Return the text with the only line of this pattern replaced."""
     text, number = re.subn(rf"^ *{pattern}\n", replacement, text, flags=re.MULTILINE)
     assert number == 1, f"the documented configuration of nginx has {number} lines like {pattern!r}, not one"
     return text
@@ -64,7 +64,7 @@ def _replaced(text: str, pattern: str, replacement: str) -> str:
 class Nginx(Daemon):
     """An nginx on a free port in front of the servers on these ports of the loopback address.
 
-    Most clients of the tests do not speak TLS: it is left out unless ``certificate`` names a file in PEM, whose key is
+    Most clients of the tests do not use TLS: it is left out unless ``certificate`` names a file in PEM, whose key is
     beside it with the ending ``.key``.
     """
 
@@ -78,8 +78,8 @@ class Nginx(Daemon):
 
     @property
     def configuration(self) -> str:
-        """The documented configuration with this machine's ports and folders."""
-        # A server that was restarted by a test is asked again at once.
+        """Return the documented configuration with the ports and folders of the test."""
+        # nginx retries a restarted server immediately.
         servers = "".join(f"    server 127.0.0.1:{port} max_fails=0;\n" for port in self.upstreams)
         text = _replaced(documented(), r"server 127\.0\.0\.1:8080;", servers)
         tls, files = "", ("", "")
@@ -90,7 +90,7 @@ class Nginx(Daemon):
         text = _replaced(text, r"ssl_certificate [^;]*;", files[0])
         text = _replaced(text, r"ssl_certificate_key [^;]*;", files[1])
         account = pwd.getpwuid(os.geteuid())
-        # nginx that is started by root changes to another user unless it is told not to.
+        # nginx started by root changes to another user unless configured otherwise.
         user = "" if os.geteuid() else f"user {account.pw_name} {grp.getgrgid(account.pw_gid).gr_name};"
         return MACHINE.format(folder=self.folder, user=user, documented=text)
 
@@ -104,7 +104,7 @@ class Nginx(Daemon):
             pytest.fail(f"nginx does not start:\n{self.said()}")
 
     def accepts(self) -> bool:
-        """Whether something listens on the port."""
+        """Return whether something listens on the port."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
             return True
         return False
@@ -112,7 +112,7 @@ class Nginx(Daemon):
 
 @contextlib.contextmanager
 def behind_nginx(server: AnyServer, certificate: Path | None = None) -> Iterator[AnyServer]:
-    """Start nginx, and behind it the server, which is given here before it is started.
+    """Start nginx, and the given server, which must not be started yet, behind it.
 
     Clients, ``KCR_PUBLIC_URL`` included, know the address of nginx only. ``certificate``: see ``Nginx``.
     """

@@ -1,11 +1,11 @@
-"""A page of the console as a browser without scripts sees it: title, headings, texts, links, tables, forms.
+"""A page of the console as a browser without scripts shows it: title, headings, texts, links, tables, forms.
 
     page = see(browser, "/projects/demo/repositories/")
     page.link("next").href
-    page.form("typed").submit(browser, typed="web")     # sends all that the page has in the form, and this
+    page.form("typed").submit(browser, typed="web")     # sends the form of the page with this change
     assert page.table("Tag", "Size")[0]["Tag"] == "1.0"
 
-A form refuses fields that it does not have and values that it does not offer: a test cannot send what no person could.
+A form refuses fields and values that it does not offer, so that a test sends only what a user can send.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: Where each element says what it loads or leads to.
+#: The attributes of elements that load or link to an address.
 ADDRESSES = {"a": "href", "form": "action", "img": "src", "script": "src", "link": "href", "button": "formaction"}
-#: What a browser does not show.
+#: Elements that a browser does not show.
 HIDDEN = frozenset({"script", "style", "template", "title"})
-#: Elements that have no end.
+#: Elements without an end tag.
 VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
-#: Elements whose text stands in the text around them without a gap.
+#: Inline elements, whose text joins the surrounding text without a gap.
 INLINE = frozenset({"a", "abbr", "b", "code", "em", "i", "kbd", "label", "mark", "small", "span", "strong", "time"})
-#: Inputs that are sent only when they are chosen.
+#: Inputs that are sent only when checked.
 CHOICES = frozenset({"checkbox", "radio"})
 BUTTONS = frozenset({"submit", "image", "button", "reset"})
 
@@ -35,7 +35,7 @@ Sent = dict[str, str | list[str]]
 
 @dataclass
 class Link:
-    """A link. ``href`` is the whole path of where it leads, with its query and without a fragment."""
+    """A link. ``href`` is the absolute path with query and without fragment."""
 
     href: str
     rel: str = ""
@@ -43,7 +43,7 @@ class Link:
 
 
 class Cell(str):
-    """The text of a table's cell, and its links."""
+    """The text of a table cell, and its links."""
 
     __slots__ = ("links",)
     links: list[Link]
@@ -57,7 +57,7 @@ class Cell(str):
 
 @dataclass
 class Field:
-    """What a form sends under a name. ``options``: all that it could send; None where anything may be typed."""
+    """A field of a form. ``options``: all values that it can send, None for free text."""
 
     name: str
     values: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Field:
 
 
 class Form:
-    """A form: where it goes, how, its fields, and its buttons as (name, value)."""
+    """A form: action, method, fields, and buttons as (name, value)."""
 
     def __init__(self, action: str, method: str) -> None:
         self.action, self.method = action, method
@@ -74,29 +74,29 @@ class Form:
 
     @property
     def names(self) -> set[str]:
-        """The names of all that it can send, those of its buttons included."""
+        """The names of all fields and buttons."""
         return self.fields.keys() | {name for name, _ in self.buttons if name}
 
     @property
     def everything(self) -> list[tuple[str, str]]:
-        """All pairs of name and value that it offers; a field to type in offers none."""
+        """All offered pairs of name and value. A text field offers none."""
         chosen = [(name, value) for name, each in self.fields.items() for value in sorted(each.options or ())]
         return chosen + self.buttons
 
     @property
     def shown(self) -> Sent:
-        """What it sends when it is left as it is, without a button."""
+        """The values of the unchanged form, without a button."""
         return {name: _one_or_all(each.values) for name, each in self.fields.items() if each.values}
 
     def filled(self, **fields: str | Iterable[str]) -> Sent:
-        """What it sends when these fields are filled in so; an empty list leaves all boxes of that name unchecked."""
+        """Return the values with these fields filled in. An empty list unchecks all boxes of that name."""
         refused = self.refused(fields)
         assert not refused, f"the form to {self.action} does not offer {refused}: {sorted(self.names)}"
         sent = self.shown | {name: _one_or_all(_values(given)) for name, given in fields.items()}
         return {name: value for name, value in sent.items() if value != []}
 
     def refused(self, fields: Mapping[str, str | Iterable[str]]) -> list[tuple[str, str]]:
-        """Which of these names and values it could not send."""
+        """Return the names and values that the form does not offer."""
         given = [(name, value) for name, values in fields.items() for value in _values(values)]
         return [(name, value) for name, value in given if not self._offers(name, value)]
 
@@ -105,13 +105,13 @@ class Form:
         return options is None or value in options or (name, value) in self.buttons
 
     def submit(self, browser: Any, **fields: str | Iterable[str]) -> Any:
-        """Fill in these fields and send it with ``browser.post`` or ``browser.get``; what that returns."""
+        """Fill in these fields and submit with ``browser.post`` or ``browser.get``. Return the response."""
         send = browser.post if self.method == "post" else browser.get
         return send(self.action, self.filled(**fields))
 
 
 class Page(HTMLParser):
-    """The parsed page. ``path``: its address, for links and forms that lead back to it."""
+    """A parsed page. ``path``: its address, for relative links and forms."""
 
     def __init__(self, html: str, path: str = "") -> None:
         super().__init__()
@@ -135,14 +135,14 @@ class Page(HTMLParser):
         self.feed(html)
         self.close()
 
-    # ── What is asked ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Queries ──────────────────────────────────────────────────────────────────────────────────────────────────
     @property
     def text(self) -> str:
-        """All that can be read, each run of white space as one space."""
+        """The visible text with each run of white space as one space."""
         return _joined(self._texts)
 
     def form(self, *names: str, **fields: str | Iterable[str]) -> Form:
-        """The first form that is sent by POST, has fields of all these names, and offers all these values."""
+        """Return the first POST form with fields of all these names that offers all these values."""
         for form in self.forms:
             if form.method == "post" and form.names >= {*names, *fields} and not form.refused(fields):
                 return form
@@ -150,11 +150,11 @@ class Page(HTMLParser):
         raise AssertionError(f"{self.path or 'the page'} has no form with {names} and {fields}: {have}")
 
     def link(self, rel: str) -> Link | None:
-        """The first link of this relation, as ``next``; None when there is none."""
+        """Return the first link of this relation, such as ``next``, None without one."""
         return next((link for link in self.links if rel in link.rel.split()), None)
 
     def table(self, *columns: str) -> list[dict[str, Cell]]:
-        """The rows of the first table with these columns, by column; AssertionError when there is none."""
+        """Return the rows of the first table with these columns, by column. Raises AssertionError without one."""
         for rows in self.tables:
             if rows and set(columns) <= set(rows[0]):
                 return [dict(zip(rows[0], row, strict=False)) for row in rows[1:]]
@@ -164,12 +164,12 @@ class Page(HTMLParser):
 
     @property
     def row_links(self) -> list[str]:
-        """Where the first link of each row of the tables leads, their headings left out."""
+        """The first link of each table row, without heading rows."""
         rows = [row for table in self.tables for row in table[1:]]
         found = ([link.href for cell in row for link in cell.links] for row in rows)
         return [links[0] for links in found if links]
 
-    # ── How it is read ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── Parser ───────────────────────────────────────────────────────────────────────────────────────────────────
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         given = dict(attributes)
         if tag not in VOID:
@@ -229,7 +229,7 @@ class Page(HTMLParser):
         self._say(data)
 
     def _say(self, words: str) -> None:
-        """Keep a text that can be read."""
+        """Add a visible text."""
         if HIDDEN & set(self._open):
             return
         self._texts.append(words)
@@ -268,7 +268,7 @@ class Page(HTMLParser):
                 found.options = (found.options or set()) | {value or ""}
 
     def _add_option(self, select: Field, value: str, *, is_selected: bool) -> None:
-        """Of a list that opens the first option is sent unless another one is selected."""
+        """Add an option. A drop-down list sends its first option unless another one is selected."""
         assert select.options is not None
         if is_selected or not select.options:
             select.values = [value]
@@ -276,14 +276,14 @@ class Page(HTMLParser):
 
 
 def see(browser: Any, path: str) -> Page:
-    """The page of this path, which must be there, in a browser of Django's test client."""
+    """Return the page of this path, which must have status 200."""
     answer = browser.get(path)
     assert answer.status_code == 200, f"{path}: {answer.status_code}"
     return Page(answer.content.decode(), path)
 
 
 def walk(browser: Any, path: str, rel: str) -> list[Page]:
-    """The page of this path and all that follow by the links of this relation, ``next`` or ``prev``."""
+    """Return the page of this path and all pages that follow by links of this relation, ``next`` or ``prev``."""
     pages = [see(browser, path)]
     while link := pages[-1].link(rel):
         pages.append(see(browser, link.href))
@@ -302,14 +302,14 @@ class _Dangers(HTMLParser):
         if tag in {"style", "iframe", "object", "embed", "base"} or (tag == "script" and "src" not in named):
             self.found.append(tag)
         address = urlsplit(named.get(ADDRESSES.get(tag, ""), ""))
-        leaves = tag == "a" and named.get("rel") == "noopener noreferrer"  # another site, which is told nothing of ours
+        leaves = tag == "a" and named.get("rel") == "noopener noreferrer"  # another site, without a referrer
         is_ours = address.netloc in {"", "localhost:8080"}
         if address.scheme not in {"", "http", "https"} or not (is_ours or leaves):
             self.found.append(f"{tag} {address.geturl()}")
 
 
 def dangers(html: str) -> list[str]:
-    """What a page must not have: scripts and styles in its text, and what loads from, or leads to, another site."""
+    """Return forbidden parts of a page: inline scripts and styles, and files or links of another site."""
     return _Dangers(html).found
 
 

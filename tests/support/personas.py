@@ -1,4 +1,4 @@
-"""The people of the tests, and what they may touch. Say ``world.viewer``, not "a user with pull permission".
+"""The people of the tests and their roles. Use ``world.viewer`` for a user with pull permission.
 
 organization acme
   project demo     repositories web (private), public (public), fixed (private, no tag overwrite)
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Persona:
-    """A person with an access key. ``actor`` is what the rules see; ``tokens`` what their clients have, by host."""
+    """A person with an access key. ``actor`` is used by permission checks; ``tokens`` are cached tokens by host."""
 
     user: User
     key: AccessKey
@@ -35,13 +35,13 @@ class Persona:
 
     @property
     def actor(self) -> Actor:
-        """The actor that a Basic login with the key makes."""
+        """The actor of a Basic login with the key."""
         return keys.actor(self.key)
 
 
 @dataclass
 class World:
-    """Everything of the module's picture, made in the database."""
+    """The rows of the table above."""
 
     people: dict[str, Persona] = field(default_factory=dict)
     repositories: dict[str, Repository] = field(default_factory=dict)
@@ -55,18 +55,18 @@ class World:
         return people[name]
 
     def repository(self, name: str) -> Repository:
-        """The repository called ``name`` (names are unique in this world)."""
+        """Return the repository called ``name`` (names are unique in this world)."""
         return self.repositories[name]
 
 
 def make_key(user: User, name: str = "tests", **limits: object) -> Persona:
-    """A further key of a person."""
+    """Create another key of a person."""
     new = keys.create(user, name, **limits)  # type: ignore[arg-type]
     return Persona(user, new.key, new.secret)
 
 
 def make_world() -> World:
-    """Make organizations, projects, repositories and people."""
+    """Create organizations, projects, repositories and people."""
     world = World()
     acme, _ = organizations.create_organization("acme")
     other, _ = organizations.create_organization("other")

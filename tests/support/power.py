@@ -1,12 +1,12 @@
-"""A power cut after every step: what a disk may have kept, compared with what the database says by then.
+"""Simulated power cuts after every step: possible contents of the disk, compared with the database.
 
 ``Disk`` watches the calls of ``os`` that change files below a folder, and keeps two states of each file and directory:
-as it is, and as of its last ``fsync``. After each call, and after each commit, it looks at what would be left if the
-power were cut now. POSIX promises nothing about what was not synced, so four disks are looked at: names and contents
+as it is, and as of its last ``fsync``. After each call, and after each commit, it checks what would remain if the
+power were cut now. POSIX guarantees nothing about unsynced changes, so four disks are checked: names and contents
 may each be those of now or those of the last sync, independently of each other.
 
 Commits count as durable: SQLite runs with synchronous=FULL, PostgreSQL with synchronous_commit=on. Deletions are not
-synced: a blob's file that comes back without a row is an orphan, which ``verifystorage`` names.
+synced: a blob's file that reappears without a row is an orphan, which ``verifystorage`` reports.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Directory:
 
 @dataclass
 class Committed:
-    """What the database says about bytes: it survives every power cut."""
+    """The committed rows about bytes, which survive every power cut."""
 
     blobs: dict[str, str] = field(default_factory=dict)
     """Digests by storage key."""
@@ -75,7 +75,7 @@ class Committed:
 
 
 class Disk:
-    """Watches ``folder``, which is durable itself. ``broken`` says what a power cut would break, and after which step."""
+    """Watches ``folder``, which is durable itself. ``broken`` lists the damage of a power cut after each step."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.root = folder, Directory()
@@ -87,11 +87,11 @@ class Disk:
         self.broken: list[str] = []
 
     def answer(self, digest: str) -> None:
-        """A client was told that the blob is stored."""
+        """Record that a client got the answer that the blob is stored."""
         self.answered.add(digest)
         self._step(f"201 {digest[:15]}")
 
-    # ── What would be left ───────────────────────────────────────────────────────────────────────────────────────
+    # ── After a power cut ────────────────────────────────────────────────────────────────────────────────────────
     def _step(self, name: str) -> None:
         self.steps.append(name)
         before = set(self.broken)
@@ -123,7 +123,7 @@ class Disk:
             if folder == "staging" and upload not in self.committed.uploads and upload not in self.committed.trash:
                 yield "a staged file has no upload, and nothing will ever delete it"
 
-    # ── What happens ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── Watched calls ────────────────────────────────────────────────────────────────────────────────────────────
     @contextmanager
     def watching(self, patch: pytest.MonkeyPatch) -> Iterator[Disk]:
         """Watch the calls of ``os`` and the commits of this thread's connection."""
@@ -144,7 +144,7 @@ class Disk:
                     self._step("commit")
             return result
 
-        # The test's own transaction is around everything: a savepoint that is released stands for a commit.
+        # The test runs in a transaction, so that the release of a savepoint counts as a commit.
         with connection.execute_wrapper(execute):
             yield self
 
@@ -158,8 +158,8 @@ class Disk:
         return call
 
     def _find(self, path: Any) -> tuple[Directory, str] | None:
-        """The directory and the name in it; None for what is not below the folder."""
-        place = Path(os.path.abspath(path))  # noqa: PTH100  (of links nothing is known here)
+        """Return the directory and the name in it, None for a path outside the folder."""
+        place = Path(os.path.abspath(path))  # noqa: PTH100  (links are not resolved here)
         if self.folder not in place.parents:
             return None
         directory = self.root
@@ -243,7 +243,7 @@ class Disk:
 def _left(
     directory: Directory, prefix: str, *, synced_names: bool = False, synced_contents: bool = False
 ) -> Iterator[tuple[str, bytes]]:
-    """Every file below the directory that would be there, with its bytes."""
+    """Return every remaining file below the directory with its bytes."""
     for name, found in (directory.synced if synced_names else directory.names).items():
         if isinstance(found, File):
             yield prefix + name, found.synced if synced_contents else found.content

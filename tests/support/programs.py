@@ -1,7 +1,7 @@
-"""The programs that people use with a registry, started for tests and stopped again.
+"""Programs that are used with a registry, started and stopped by tests.
 
-Docker daemons, podman, buildah, skopeo, containerd's ctr, PostgreSQL, Redis and Trivy: each gets folders,
-configuration and credentials of its own below a temporary folder, so that nothing of the machine is read or
+Docker daemons, podman, buildah, skopeo, containerd's ctr, PostgreSQL, Redis and Trivy: each gets its own folders,
+configuration and credentials below a temporary folder, so that no file of the machine is read or
 changed.
 A program that is missing skips the test with the reason; with ``KCR_TEST_REQUIRE_ALL=1`` it fails it.
 """
@@ -31,7 +31,7 @@ from tests.support.logs import secrets_in
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
-#: Settings of the caller that would change what a client does.
+#: Environment variables that would change the behaviour of a client.
 FOREIGN_SETTINGS = re.compile(
     r"(KCR|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|TRIVY|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
     re.IGNORECASE,
@@ -39,12 +39,12 @@ FOREIGN_SETTINGS = re.compile(
 
 
 class ProgramFailedError(AssertionError):
-    """A program ended other than expected; the message holds its command line and all that it said."""
+    """A program ended with an unexpected status. The message has its command line and output."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a program ended and what it printed."""
+    """Exit status and output of a program."""
 
     arguments: tuple[str, ...]
     status: int
@@ -53,7 +53,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Everything that the program printed."""
+        """The whole output."""
         return self.output + self.errors
 
     def json(self) -> Any:
@@ -75,29 +75,29 @@ def unavailable(reason: str) -> NoReturn:
 
 
 def search_path() -> str:
-    """The caller's ``PATH`` with the folders of system programs, which an ordinary user's lacks."""
+    """Return the caller's ``PATH`` with the folders of system programs, which ordinary users lack."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS))
 
 
 def require(name: str) -> str:
-    """The path of a program; see ``unavailable`` when there is none."""
+    """Return the path of a program. Calls ``unavailable`` without one."""
     found = shutil.which(name, path=search_path())
     return found or unavailable(f"this test needs the program {name}, which is not on this machine")
 
 
 def require_postgres(name: str) -> str:
-    """The path of a program of PostgreSQL, which Debian keeps off the ``PATH``."""
+    """Return the path of a PostgreSQL program, which Debian keeps off the ``PATH``."""
     found = sorted(POSTGRES_PROGRAMS.glob(f"*/bin/{name}"), key=lambda path: float(path.parents[1].name))
     return str(found[-1]) if found else require(name)
 
 
 def require_trivy() -> str:
-    """The path of Trivy, which may be installed beside this Python."""
+    """Return the path of Trivy, which may be installed beside this Python."""
     return shutil.which("trivy", path=sysconfig.get_path("scripts")) or require("trivy")
 
 
 def environment_for(home: Path, **settings: str) -> dict[str, str]:
-    """The caller's environment without settings for clients and proxies, with a home of its own."""
+    """Return the caller's environment without settings for clients and proxies, and with a separate home."""
     kept = {name: value for name, value in os.environ.items() if not FOREIGN_SETTINGS.fullmatch(name)}
     return {**kept, "PATH": search_path(), "HOME": str(home), "LC_ALL": "C.UTF-8", **settings}
 
@@ -113,7 +113,7 @@ def run(
 ) -> Result:
     """Run a program to its end.
 
-    ``succeeds`` says how it has to end: True with status 0, False with any other, None either way.
+    ``succeeds`` is the expected end: True for status 0, False for any other, None for either.
     Raises ProgramFailedError when it ends otherwise, or after ``timeout`` seconds.
     """
     try:
@@ -138,7 +138,7 @@ def run(
 
 
 def _unprivileged(user: str) -> str:
-    """This user of the system, or "nobody" where there is none of that name."""
+    """Return this user of the system, or "nobody" if it does not exist."""
     try:
         return pwd.getpwnam(user).pw_name
     except KeyError:
@@ -146,9 +146,9 @@ def _unprivileged(user: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listened on a moment ago.
+    """Return a free TCP port of the loopback address.
 
-    It is not one of those that the system gives to outgoing connections, which could take it meanwhile.
+    It is outside the range for outgoing connections, which could take it in the meantime.
     """
     while True:
         port = secrets.choice(range(15_000, 32_000))
@@ -158,7 +158,7 @@ def free_port() -> int:
 
 
 def wait_until(ready: Callable[[], bool], *, timeout: float) -> bool:
-    """Ask again and again; True as soon as the answer is yes, False after ``timeout`` seconds."""
+    """Poll; return True as soon as the answer is true, False after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while not ready():
         if time.monotonic() > end:
@@ -168,7 +168,7 @@ def wait_until(ready: Callable[[], bool], *, timeout: float) -> bool:
 
 
 def unmount_below(folder: Path) -> None:
-    """Unmount everything that is mounted in a folder, innermost first."""
+    """Unmount all mounts in a folder, innermost first."""
     with contextlib.suppress(FileNotFoundError):
         lines = Path("/proc/self/mountinfo").read_text().splitlines()
         points = [Path(line.split(" ")[4].replace(r"\040", " ")) for line in lines]
@@ -177,7 +177,7 @@ def unmount_below(folder: Path) -> None:
 
 
 def overlay_works(folder: Path) -> bool:
-    """Whether an overlay file system can be mounted in a folder (root only, not on an overlay)."""
+    """Return whether an overlay file system can be mounted in a folder (root only, not on an overlay)."""
     parts = {name: folder / "overlay-probe" / name for name in ("lower", "upper", "work", "merged")}
     for part in parts.values():
         part.mkdir(parents=True)
@@ -190,7 +190,7 @@ def overlay_works(folder: Path) -> bool:
 
 
 class TemporaryFolder:
-    """A folder that vanishes with everything mounted in it."""
+    """A temporary folder; closing it unmounts everything in it and removes it."""
 
     def __init__(self, name: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"kcr-{name}-"))
@@ -209,7 +209,7 @@ class TemporaryFolder:
         self.close()
 
     def start(self) -> None:
-        """Make what the folder is for."""
+        """Start the contents of the folder. Subclasses override it."""
 
     def close(self) -> None:
         """Remove the folder."""
@@ -218,7 +218,7 @@ class TemporaryFolder:
 
 
 class Daemon(TemporaryFolder):
-    """A program that runs until it is stopped; its log is in its folder."""
+    """A program that runs until it is stopped. Its log is in its folder."""
 
     stop_signal = signal.SIGTERM
     start_timeout = 60.0
@@ -255,11 +255,11 @@ class Daemon(TemporaryFolder):
             )
 
     def is_running(self) -> bool:
-        """Whether the program was started and has not ended."""
+        """Return whether the program was started and has not ended."""
         return self.process is not None and self.process.poll() is None
 
     def await_ready(self, ready: Callable[[], bool]) -> bool:
-        """Wait until ``ready`` says yes; False when the program ends before that, or the time is up."""
+        """Wait until ``ready`` returns True. Return False if the program ends before, or at the timeout."""
         end = time.monotonic() + self.start_timeout
         while self.is_running() and time.monotonic() < end:
             if ready():
@@ -268,13 +268,13 @@ class Daemon(TemporaryFolder):
         return False
 
     def said(self, *, lines: int = 60) -> str:
-        """The end of the program's log."""
+        """Return the end of the program's log."""
         with contextlib.suppress(FileNotFoundError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
     def stop(self) -> int | None:
-        """Ask the program to end and wait for it; its exit status, None when it was not running."""
+        """Terminate the program and wait for it. Return its exit status, None if it was not running."""
         process, self.process = self.process, None
         if process is None:
             return None
@@ -287,7 +287,7 @@ class Daemon(TemporaryFolder):
             return process.wait()
 
     def close(self) -> None:
-        """Stop the program and remove its folder. Its log may hold no secret (``tests.support.logs``)."""
+        """Stop the program and remove its folder. Its log must not contain a secret (``tests.support.logs``)."""
         self.stop()
         written = self.log.read_text(errors="replace") if self.log.exists() else ""
         super().close()
@@ -315,12 +315,12 @@ class DockerCommand:
         )
 
     def login(self, host: str, name: str, secret: str, *, succeeds: bool = True) -> Result:
-        """Log in to a registry; ``succeeds`` says whether that has to work."""
+        """Log in to a registry; ``succeeds`` is whether the login must succeed."""
         arguments = ("login", "--username", name, "--password-stdin", host)
         return self(*arguments, text_input=secret, succeeds=succeeds)
 
     def image(self, reference: str) -> dict[str, Any]:
-        """What the daemon knows about an image."""
+        """Return the output of ``docker image inspect``."""
         found: dict[str, Any] = self("image", "inspect", reference).json()[0]
         return found
 
@@ -331,9 +331,9 @@ class DockerCommand:
 
 
 class DockerDaemon(Daemon):
-    """A Docker daemon with its own containerd, images and socket; without network for containers.
+    """A Docker daemon with its own containerd, images and socket, and without network for containers.
 
-    Plain HTTP works with registries on 127.0.0.0/8, which the daemon takes for insecure by itself.
+    Plain HTTP works with registries on 127.0.0.0/8, which the daemon treats as insecure by default.
     """
 
     def start(self) -> None:
@@ -363,7 +363,7 @@ class DockerDaemon(Daemon):
         return f"unix://{self.folder / 'docker.sock'}"
 
     def client(self, person: str) -> DockerCommand:
-        """The ``docker`` command of a person, who keeps the logins made with it."""
+        """Return the ``docker`` command of a person with its own logins."""
         configuration = self.folder / "people" / person
         configuration.mkdir(parents=True, exist_ok=True)
         return DockerCommand(self, configuration)
@@ -376,9 +376,9 @@ class DockerDaemon(Daemon):
 
 
 class ContainersHome(TemporaryFolder):
-    """One person's podman, buildah and skopeo: storage, configuration and logins in one folder.
+    """podman, buildah and skopeo of one person: storage, configuration and logins in one folder.
 
-    Only the cache of blob locations, which has no setting for root, is the machine's.
+    Only the cache of blob locations is shared with the machine, because it has no setting for root.
     """
 
     storage_options = ""
@@ -400,12 +400,12 @@ class ContainersHome(TemporaryFolder):
         )
         (settings / "registries.conf").write_text("unqualified-search-registries = []\n")
         (settings / "policy.json").write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
-        (self.folder / "auth.json").write_text("{}")  # podman refuses to start without the file
+        (self.folder / "auth.json").write_text("{}")  # podman does not start without the file
         (self.folder / "runtime").mkdir(mode=0o700)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes the three programs use this folder and nothing else."""
+        """The environment that makes the three programs use only this folder."""
         settings = self.folder / ".config" / "containers"
         return environment_for(
             self.folder,
@@ -419,7 +419,7 @@ class ContainersHome(TemporaryFolder):
         )
 
     def run(self, program: str, *arguments: str, text_input: str = "", succeeds: bool | None = True) -> Result:
-        """Run one of the programs; see ``run``."""
+        """Run one of the programs. See ``run``."""
         command = [require(program), *arguments]
         return run(command, environment=self.environment, text_input=text_input, succeeds=succeeds)
 
@@ -450,7 +450,7 @@ class PartialPullsHome(ContainersHome):
 class PostgresServer(Daemon):
     """A PostgreSQL server on a free port with one empty database.
 
-    The database sorts by the rules of English, not by bytes, so that a query which forgets its collation is
+    The database sorts by the rules of English, not by bytes, so that a query without its collation is
     noticed.
     """
 
@@ -459,7 +459,7 @@ class PostgresServer(Daemon):
     def __init__(self, name: str = "postgres") -> None:
         super().__init__(name)
         self.port = free_port()
-        self.user = _unprivileged("postgres") if os.geteuid() == 0 else None  # it refuses to run as root
+        self.user = _unprivileged("postgres") if os.geteuid() == 0 else None  # PostgreSQL does not run as root
 
     @property
     def url(self) -> str:
@@ -485,7 +485,7 @@ class PostgresServer(Daemon):
         self.serve(("createdb", "kcr"))
 
     def serve(self, probe: Sequence[str] = ("psql", "--command", "SELECT 1", "kcr")) -> None:
-        """Start the server on the data that it has; it is ready when the probe, a client's command, succeeds."""
+        """Start the server on its existing data and wait until a client's command succeeds."""
         environment = environment_for(self.folder)
         # fmt: off
         self.launch([
@@ -500,7 +500,7 @@ class PostgresServer(Daemon):
             pytest.fail(f"PostgreSQL does not start:\n{self.said()}")
 
     def count_connections(self) -> int:
-        """How many clients are connected, the one that asks left out."""
+        """Return the number of connected clients, except the asking one."""
         question = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
         command = [require_postgres("psql"), "--host", "127.0.0.1", "--port", str(self.port), "--username", "kcr"]
         told = run([*command, "--tuples-only", "--command", question, "kcr"], environment=environment_for(self.folder))
@@ -508,7 +508,7 @@ class PostgresServer(Daemon):
 
 
 class RedisServer(Daemon):
-    """A Redis server on a free port that keeps nothing."""
+    """A Redis server on a free port without persistence."""
 
     def __init__(self, name: str = "redis") -> None:
         super().__init__(name)
@@ -520,7 +520,7 @@ class RedisServer(Daemon):
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Start the server and wait for its first answer."""
+        """Start the server and wait until it answers."""
         # fmt: off
         self.launch([
             require("redis-server"), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
@@ -531,7 +531,7 @@ class RedisServer(Daemon):
             pytest.fail(f"Redis does not start:\n{self.said()}")
 
     def answers(self) -> bool:
-        """Whether the server answers a ping."""
+        """Return whether the server answers a ping."""
         with (
             contextlib.suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection,

@@ -1,7 +1,7 @@
-"""A client of a running registry over plain HTTP: single requests as they are, and pushes as real clients make them.
+"""A client of a running registry over plain HTTP: single requests, and pushes as real clients make them.
 
 client = server.client(people.member)
-client.request("GET", "/v2/demo/web/app/tags/list")    # with the handshake for a token
+client.request("GET", "/v2/demo/web/app/tags/list")    # with the token handshake
 client.push("demo/web/app", Image.random("seed"), "1.0")
 client.ask("GET", "/healthz")                          # one request, exactly as given
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Answer(NamedTuple):
-    """What a registry answered."""
+    """An answer of a registry."""
 
     status: int
     headers: dict[str, str]
@@ -55,8 +55,8 @@ class Answer(NamedTuple):
 class RegistryClient:
     """A client of one person (without a key: anonymous) on one host of a server.
 
-    ``image`` is PROJECT/REPOSITORY/NAME: what is below ``/v2/`` of a path that does not begin with a slash. ``headers``
-    go with every request. Connections go to the server's port on the loopback address, whatever the host's name is.
+    ``image`` is PROJECT/REPOSITORY/NAME; paths without a leading slash are below ``/v2/IMAGE/``. ``headers``
+    are sent with every request. Connections always go to the server's port on the loopback address.
     """
 
     def __init__(self, server: Server, key: AccessKey | None = None, *, host: str = "", image: str = "") -> None:
@@ -69,7 +69,7 @@ class RegistryClient:
     def open(
         self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str
     ) -> Iterator[http.client.HTTPResponse]:
-        """One request; its answer is still to be read. ``path`` may be an address that the registry gave."""
+        """Send a request and return its unread response. ``path`` may be an address from the registry."""
         named = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         if "://" in path:
             parts = urllib.parse.urlsplit(path)
@@ -86,12 +86,12 @@ class RegistryClient:
             connection.close()
 
     def ask(self, method: str, path: str, body: bytes | Iterable[bytes] | None = None, **headers: str) -> Answer:
-        """One request and its answer."""
+        """Send a request. Return its answer."""
         with self.open(method, path, body, **headers) as answer:
             return Answer(answer.status, dict(answer.headers), answer.read())
 
     def raw(self, text: str, body: bytes = b"", *, end: bool = False, wait: float = 5) -> bytes:
-        """Send a request line, headers and body as they are, and read what comes back until the end or ``wait``."""
+        """Send raw bytes, and read the answer until its end or ``wait`` seconds."""
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=wait) as connection:
             head = text.replace("\n", "\r\n") + "".join(f"\r\n{k}: {v}" for k, v in self.headers.items())
             connection.sendall(head.encode() + b"\r\n\r\n" + body)
@@ -107,7 +107,7 @@ class RegistryClient:
 
     # ── The handshake ────────────────────────────────────────────────────────────────────────────────────────────
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """One request; after a challenge a token is fetched and the request repeated."""
+        """Send a request. After a challenge fetch a token and repeat the request."""
         first = self.ask(method, path, body, **headers)
         challenge = first.headers.get("WWW-Authenticate", "")
         if first.status != http.client.UNAUTHORIZED or not challenge.startswith("Bearer "):
@@ -116,13 +116,13 @@ class RegistryClient:
         return self.ask(method, path, body, **headers, Authorization=f"Bearer {self.token(told)}")
 
     def expect(self, status: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """As ``request``; AssertionError with the answer when it has another status."""
+        """As ``request``. Raises AssertionError with the answer for another status."""
         answer = self.request(method, path, body, **headers)
         assert answer.status == status, f"{method} {path}: {answer.status}, not {status}\n{answer}"
         return answer
 
     def token(self, challenge: Mapping[str, str]) -> str:
-        """The token for what a challenge asks."""
+        """Return a token for a challenge."""
         asked = {name: challenge[name] for name in ("service", "scope") if name in challenge}
         headers = {"Authorization": f"Basic {self.basic}"} if self.basic is not None else {}
         answer = self.ask("GET", f"{challenge['realm']}?{urllib.parse.urlencode(asked)}", None, **headers)
@@ -130,33 +130,33 @@ class RegistryClient:
         return str(answer.json()["token"])
 
     def authorized(self) -> RegistryClient:
-        """This client with a token for pulls, pushes and deletions of its image from now on."""
+        """Fetch a token for pulls, pushes and deletions of the image. Return this client."""
         scope = f"repository:{self.image}:pull,push,delete"
         challenge = {"realm": f"{self.server.url}/token", "service": self.host, "scope": scope}
         self.headers["Authorization"] = f"Bearer {self.token(challenge)}"
         return self
 
-    # ── The client's image, with its token ───────────────────────────────────────────────────────────────────────
+    # ── Requests about the image ─────────────────────────────────────────────────────────────────────────────────
     def start(self) -> str:
-        """Open an upload; its location."""
+        """Open an upload. Return its location."""
         return self.ask("POST", "blobs/uploads/").headers["Location"]
 
     def push_blob(self, data: bytes, location: str = "") -> int:
-        """Push a blob as docker does; the status of the last request."""
+        """Push a blob as docker does. Return the status of the last request."""
         status, headers, _ = self.ask("PATCH", location or self.start(), iter([data]))
         if status != http.client.ACCEPTED:
             return status
         return self.ask("PUT", f"{headers['Location']}?digest={sha256(data)}").status
 
     def push_manifest(self, tag: str, *blobs: bytes) -> int:
-        """Push a manifest of pushed blobs (the first is the config) under a tag; the status."""
+        """Push a manifest of pushed blobs (the first is the config) under a tag. Return the status."""
         parts = [descriptor(data, OCTETS) for data in blobs]
         document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": parts[0], "layers": parts[1:]}
         return self.ask("PUT", f"manifests/{tag}", canonical_json(document), Content_Type=OCI_MANIFEST).status
 
-    # ── Whole images, with the handshake ─────────────────────────────────────────────────────────────────────────
+    # ── Whole images ─────────────────────────────────────────────────────────────────────────────────────────────
     def push(self, name: str, thing: Pushable, tag: str | None = None) -> Answer:
-        """Push what ``tests.support.images`` makes, under a tag or by digest without one; the answer to its manifest."""
+        """Push an object of ``tests.support.images`` under a tag, or by digest. Return the answer to its manifest."""
         for part in thing.parts[:-1]:
             if part.media_type in MANIFEST_TYPES:
                 self._put_manifest(name, part)
@@ -176,10 +176,10 @@ class RegistryClient:
         return self.expect(http.client.CREATED, "PUT", path, manifest, Content_Type=manifest.media_type)
 
     def manifest(self, name: str, reference: str) -> Answer:
-        """The answer to a request for a manifest."""
+        """Return the answer to a request for a manifest."""
         return self.request("GET", f"/v2/{name}/manifests/{reference}", Accept=", ".join(MANIFEST_TYPES))
 
     def referrers(self, name: str, digest: str, artifact_type: str | None = None) -> Answer:
-        """The answer to the question what refers to a digest."""
+        """Return the list of referrers of a digest."""
         query = f"?{urllib.parse.urlencode({'artifactType': artifact_type})}" if artifact_type else ""
         return self.request("GET", f"/v2/{name}/referrers/{digest}{query}")

@@ -1,7 +1,7 @@
-"""Images for the scanner: with vulnerable software, with none, things that are no images, and hostile ones.
+"""Images for the scanner: with vulnerable software, without software, artifacts, disguised and hostile images.
 
-Each function says what Trivy finds. ``write_layout`` of ``tests.support.images`` makes a folder for ``trivy image --input``
-of any of them. ``FINDINGS`` has what ``tests.support.vulnerability_db.FACTS`` say about the ordinary ones.
+Each docstring has the findings of Trivy. ``write_layout`` of ``tests.support.images`` makes a folder for ``trivy image --input``
+of any of them. ``FINDINGS`` has the findings of the ordinary images by ``tests.support.vulnerability_db.FACTS``.
 """
 
 import gzip
@@ -34,7 +34,7 @@ JAR = "app/lib/log4j-core-2.14.1.jar"
 
 
 class Package(NamedTuple):
-    """A package of a distribution, perhaps made from a source package of another name."""
+    """A package of a distribution, perhaps built from a source package of another name."""
 
     name: str
     version: str
@@ -42,7 +42,7 @@ class Package(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A vulnerability of a package, as a report says it."""
+    """A vulnerability of a package, in the form of a report."""
 
     vulnerability: str
     package: str
@@ -54,13 +54,13 @@ class Finding(NamedTuple):
 
 # ── Software ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def debian_release(version: str) -> dict[str, bytes]:
-    """The files that say which Debian this is."""
+    """Return the release files of Debian."""
     told = f'PRETTY_NAME="Debian GNU/Linux {version}"\nNAME="Debian GNU/Linux"\nID=debian\nVERSION_ID="{version}"\n'
     return {"etc/os-release": told.encode(), "etc/debian_version": f"{version}.5\n".encode()}
 
 
 def dpkg_status(packages: Iterable[Package]) -> bytes:
-    """What dpkg notes about installed packages."""
+    """Return the dpkg database of installed packages."""
     return "".join(
         f"Package: {package.name}\nStatus: install ok installed\nArchitecture: amd64\n"
         f"Source: {package.source or package.name}\nVersion: {package.version}\n\n"
@@ -69,7 +69,7 @@ def dpkg_status(packages: Iterable[Package]) -> bytes:
 
 
 def apk_installed(packages: Iterable[Package]) -> bytes:
-    """What apk notes about installed packages."""
+    """Return the apk database of installed packages."""
     return "".join(
         f"P:{package.name}\nV:{package.version}\nA:x86_64\nL:MIT\no:{package.source or package.name}\n\n"
         for package in packages
@@ -77,7 +77,7 @@ def apk_installed(packages: Iterable[Package]) -> bytes:
 
 
 def python_packages(**versions: str) -> dict[str, bytes]:
-    """What pip leaves behind of packages."""
+    """Return the files of installed Python packages."""
     return {
         f"{SITE_PACKAGES}/{name}-{version}.dist-info/METADATA": (
             f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nLicense: MIT\n"
@@ -87,7 +87,7 @@ def python_packages(**versions: str) -> dict[str, bytes]:
 
 
 def npm_packages(**versions: str) -> dict[str, bytes]:
-    """What npm leaves behind of packages."""
+    """Return the files of installed npm packages."""
     return {
         f"app/node_modules/{name}/package.json": canonical_json({"name": name, "version": version, "license": "MIT"})
         for name, version in versions.items()
@@ -95,7 +95,7 @@ def npm_packages(**versions: str) -> dict[str, bytes]:
 
 
 def java_archive(group: str, name: str, version: str) -> bytes:
-    """A jar as Maven makes it, without classes."""
+    """Return a jar of Maven without classes."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
         properties = f"groupId={group}\nartifactId={name}\nversion={version}\n"
@@ -143,7 +143,7 @@ DEBIAN_FINDINGS = frozenset({
     Finding("CVE-2025-27587", "openssl", "3.0.11-1~deb12u1", "", "UNKNOWN", "affected"),
     Finding("CVE-2023-45853", "zlib1g", "1:1.2.13.dfsg-1", "", "CRITICAL", "will_not_fix"),
 })
-#: What the database of the day after finds besides, where there is Debian.
+#: The additional findings of the next day's database in Debian.
 TOMORROWS_FINDINGS = frozenset({
     Finding("CVE-2025-15467", "libssl3", "3.0.11-1~deb12u1", "3.0.18-1~deb12u2", "CRITICAL", "fixed"),
     Finding("CVE-2025-15467", "openssl", "3.0.11-1~deb12u1", "3.0.18-1~deb12u2", "CRITICAL", "fixed"),
@@ -180,7 +180,7 @@ def debian() -> Image:
 
 
 def distroless() -> Image:
-    """Debian 12 without dpkg: a file for each package, as distroless images have them; DEBIAN_FINDINGS."""
+    """Debian 12 with a file for each package, as in distroless images; DEBIAN_FINDINGS."""
     packages = {f"{STATUS}.d/{package.name}": dpkg_status([package]) for package in DEBIAN_PACKAGES}
     return Image.of(Layer.of({**debian_release("12"), **packages}))
 
@@ -201,7 +201,7 @@ def npm() -> Image:
 
 
 def jar() -> Image:
-    """A Java archive that says what it is in its pom.properties; JAR_FINDINGS."""
+    """A Java archive with pom.properties; JAR_FINDINGS."""
     return Image.of(JAR_LAYER)
 
 
@@ -211,18 +211,18 @@ def all_in_one() -> Image:
 
 
 def end_of_life() -> Image:
-    """Debian 9, which nobody maintains: recognised as such, nothing is known about its packages."""
+    """Debian 9, which has reached its end of life: recognised, no findings."""
     return Image.of(Layer.of({**debian_release("9"), STATUS: dpkg_status([Package("openssl", "1.1.0l-1~deb9u1")])}))
 
 
 def _dpkg_under(**files: bytes) -> Image:
-    """An old openssl of Debian under files in /etc that say which system it is, such as ``os_release=``."""
+    """Return an old openssl of Debian under other release files in /etc, such as ``os_release=``."""
     etc = {f"etc/{name.replace('_', '-' if name == 'os_release' else '_')}": content for name, content in files.items()}
     return Image.of(Layer.of({**etc, STATUS: dpkg_status([Package("openssl", "3.0.11-1~deb12u1")])}))
 
 
 def _apk_under(system: bytes, version: bytes) -> Image:
-    """An old openssl of Alpine under a system of this name and version."""
+    """Return an old openssl of Alpine under a system of this name and version."""
     files = {"etc/os-release": b"ID=%s\nVERSION_ID=%s\n" % (system, version)}
     if system == b"alpine":
         files["etc/alpine-release"] = version + b"\n"
@@ -230,7 +230,7 @@ def _apk_under(system: bytes, version: bytes) -> Image:
 
 
 def uncovered() -> Mapping[str, tuple[Image, str]]:
-    """Images with an old openssl in systems that no database of ours has rows for, and the system as Trivy calls it."""
+    """Return images with an old openssl in systems without rows in the database, by Trivy's name of the system."""
     centos = dict.fromkeys(("etc/centos-release", "etc/redhat-release"), b"CentOS Stream release 9\n")
     centos["etc/os-release"] = b'NAME="CentOS Stream"\nID="centos"\nVERSION_ID="9"\n'
     return {
@@ -249,18 +249,18 @@ def uncovered() -> Mapping[str, tuple[Image, str]]:
 
 
 def kali_with_python() -> Image:
-    """Kali, of which the database has no rows, and packages of Python; PYTHON_FINDINGS."""
+    """Kali, which has no rows in the database, and packages of Python; PYTHON_FINDINGS."""
     kali = {"etc/os-release": b"ID=kali\n", "etc/debian_version": b"kali-rolling\n"}
     return Image.of(Layer.of({**kali, STATUS: dpkg_status([Package("openssl", "3.0.11-1~deb12u1")])}), PYTHON_LAYER)
 
 
 def scratch() -> Image:
-    """One program and nothing that says what is in it: no operating system, no packages."""
+    """One program without metadata: no operating system, no packages."""
     return Image.of(Layer.of({"program": b"\x7fELF" + random_bytes("program", 4096)}))
 
 
 def zero_layers() -> Image:
-    """No layer at all: no operating system, no packages."""
+    """No layer: no operating system, no packages."""
     return Image.of()
 
 
@@ -285,7 +285,7 @@ FINDINGS: Mapping[Callable[[], Image], frozenset[Finding]] = {
 }
 
 
-# ── No images ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Artifacts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def helm_chart() -> Image:
     """A Helm chart: from a registry it is refused by name; from a folder it looks like an image without software."""
     chart = {"apiVersion": "v2", "name": "chart", "version": "1.0.0"}
@@ -305,7 +305,7 @@ def wasm() -> Image:
 
 
 def attestation(image: Image) -> Image:
-    """What BuildKit says about an image, next to it in an index: looks like an image, is refused as a broken one."""
+    """An attestation of BuildKit beside an image in an index: looks like an image, is refused as a broken one."""
     predicate = "https://slsa.dev/provenance/v0.2"
     statement = {
         "_type": "https://in-toto.io/Statement/v0.1",
@@ -325,7 +325,7 @@ def attestation(image: Image) -> Image:
 
 
 def signature(image: Image) -> Image:
-    """What cosign pushes as ``sha256-….sig``: looks like an image, is refused as a broken one."""
+    """A signature of cosign, ``sha256-….sig``: looks like an image, is refused as a broken one."""
     payload = {
         "critical": {
             "identity": {"docker-reference": ""},
@@ -343,7 +343,7 @@ def signature(image: Image) -> Image:
 
 
 def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str = "linux") -> Blob:
-    """A config that claims what is in the layers."""
+    """Return a config with these diff_ids."""
     document = {
         "architecture": architecture,
         "os": system,
@@ -355,7 +355,7 @@ def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str
 
 # ── Images in disguise ───────────────────────────────────────────────────────────────────────────────────────────────
 def disguises() -> Mapping[str, Image]:
-    """Debian 12 under manifests that say that it is something else; some client runs each; DEBIAN_FINDINGS."""
+    """Debian 12 under manifests of other types, each of which some client runs; DEBIAN_FINDINGS."""
     image, layer = debian(), DEBIAN_LAYER
     config = image.config
 
@@ -376,33 +376,33 @@ def disguises() -> Mapping[str, Image]:
 
 
 def elsewhere() -> Image:
-    """Debian 12 and a layer that is said to be somewhere else: nothing is known of the whole."""
+    """Debian 12 and a foreign layer: the image has no result."""
     foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
     return Image(debian().config, (DEBIAN_LAYER, Blob(foreign, PYTHON_LAYER)))
 
 
 def same_diff_ids() -> Image:
-    """A harmless layer below Debian 12 with the same claim for both: Trivy would read the first one twice."""
+    """A harmless layer below Debian 12 with the same diff_id for both: Trivy would read the first one twice."""
     harmless = Layer.of({"etc/motd": b"hello\n"})
     return Image(_config_of([harmless.diff_id, harmless.diff_id]), (harmless, DEBIAN_LAYER))
 
 
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
 class ClaimedLayer(NamedTuple):
-    """A layer as it travels, and the digest that a config claims for what is in it."""
+    """The compressed bytes of a layer, and the diff_id that the config claims."""
 
     diff_id: str
     blob: Blob
 
 
 def bomb(mebibytes: int = 2048, path: str = STATUS) -> Image:
-    """A file of zeros in a layer of a thousandth of its size: Trivy writes it to its temporary folder, twice."""
+    """A file of zeros, compressed a thousandfold: Trivy writes it to its temporary folder twice."""
     zeros = bytes(MEBIBYTE)
     return _claimed(_repetitive_layer((_head(path, mebibytes * MEBIBYTE), 1), (zeros, mebibytes), (zeros, 1)))
 
 
 def bombs(number: int = 10, mebibytes: int = 200) -> Image:
-    """Files of zeros that are bearable one by one: Trivy has all the archives of a layer on the disk at once."""
+    """Files of zeros below the limit each: Trivy has all archives of a layer on the disk at once."""
     zeros = bytes(MEBIBYTE)
     files = [
         part
@@ -413,32 +413,32 @@ def bombs(number: int = 10, mebibytes: int = 200) -> Image:
 
 
 def memory_bomb(mebibytes: int = 100) -> Image:
-    """A package with a name as long as that: Trivy takes fifty times as much memory to say so."""
+    """A package with a name of this length: Trivy uses fifty times as much memory."""
     start, end = b'{"version": "1.0.0", "name": "'.ljust(512, b"n"), b'"}'.ljust(512)
     head = _head("app/node_modules/long/package.json", len(start) + mebibytes * MEBIBYTE + len(end))
     return _claimed(_repetitive_layer((head + start, 1), (b"n" * MEBIBYTE, mebibytes), (end + bytes(1024), 1)))
 
 
 def _claimed(*layers: ClaimedLayer) -> Image:
-    """An image of these layers on top of Debian 12."""
+    """Return an image of these layers on top of Debian 12."""
     base = ClaimedLayer(DEBIAN_LAYER.diff_id, DEBIAN_LAYER)
     config = _config_of(layer.diff_id for layer in (base, *layers))
     return Image(config, [layer.blob for layer in (base, *layers)])
 
 
 def _head(path: str, size: int) -> bytes:
-    """What precedes a file in a tar; the file has to fill whole blocks."""
+    """Return the header of a file in a tar. The size must be a multiple of the block size."""
     member = tarfile.TarInfo(path)
     member.size = size
     return member.tobuf(tarfile.USTAR_FORMAT)
 
 
 def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
-    """A layer whose tar is each of these parts so many times; the tar is never held as a whole.
+    """Return a layer whose tar repeats each of these parts. The whole tar is never in memory.
 
-    Packed by itself a part comes out the same each time, so it is packed once.
+    The compressed form of a part is always the same, so it is compressed once.
     """
-    packed = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]  # the head of gzip
+    packed = [b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"]  # the header of gzip
     digest, checksum, size = hashlib.sha256(), 0, 0
     for content, times in parts:
         packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
@@ -452,44 +452,44 @@ def _repetitive_layer(*parts: tuple[bytes, int]) -> ClaimedLayer:
 
 
 def poisoned() -> Image:
-    """A layer without software that claims to be the one of ``python()``; DEBIAN_FINDINGS.
+    """A layer without software with the diff_id of the layer of ``python()``; DEBIAN_FINDINGS.
 
-    With a cache on disk that both share Trivy then finds nothing in ``python()`` either.
+    With a shared cache on disk Trivy would then find nothing in ``python()``.
     """
     return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Layer.of({"etc/motd": b"hello\n"})))
 
 
 def broken_tar() -> Image:
-    """A layer that is packed well but is no tar: refused."""
+    """A valid gzip layer whose content is not a tar: refused."""
     return Image.of(DEBIAN_LAYER, Layer.packed(random_bytes("broken", 4096)))
 
 
 def truncated_gzip() -> Image:
-    """A layer that ends in the middle: refused."""
+    """A truncated layer: refused."""
     whole = PYTHON_LAYER
     return _claimed(ClaimedLayer(PYTHON_LAYER.diff_id, Blob(OCI_LAYER_GZIP, whole[: len(whole) // 2])))
 
 
 def config_not_json() -> Image:
-    """A config that says nothing: refused."""
+    """A config that is not JSON: refused."""
     return Image(Blob(OCI_CONFIG, b"not JSON"), (DEBIAN_LAYER,))
 
 
 def many_packages(number: int = 50_000) -> Image:
-    """Debian 12 with so many packages more that have no vulnerability; DEBIAN_FINDINGS."""
+    """Debian 12 with so many more packages without a vulnerability; DEBIAN_FINDINGS."""
     packages = [Package(f"package-{place}", f"1.{place}-1") for place in range(number)]
     return Image.of(Layer.of({**debian_release("12"), STATUS: dpkg_status([*packages, *DEBIAN_PACKAGES])}))
 
 
 def jar_not_a_zip() -> Image:
-    """A file that is called like a Java archive: nothing is found in it, PYTHON_FINDINGS in the other layer."""
+    """A file with the name of a Java archive: nothing is found in it, PYTHON_FINDINGS in the other layer."""
     return Image.of(PYTHON_LAYER, Layer.of({JAR: b"not a zip"}))
 
 
 def strange_members() -> Image:
-    """Members that lead out of the tar, links and devices, where software would be; DEBIAN_FINDINGS.
+    """Members with paths outside the tar, links and devices; DEBIAN_FINDINGS.
 
-    Whoever unpacks it without care makes a file ``kcr-escaped`` outside, or reads a file of the machine.
+    A careless program that unpacks it creates a file ``kcr-escaped`` outside, or reads a file of the machine.
     """
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", format=tarfile.USTAR_FORMAT) as archive:

@@ -1,4 +1,4 @@
-"""A real KCR, started as its operator starts it, on a free port of the loopback address."""
+"""A real KCR, started as by an operator, on a free port of the loopback address."""
 
 import functools
 import http.client
@@ -29,7 +29,7 @@ NO_SETTINGS: Mapping[str, str] = {}
 
 @functools.cache
 def _empty_database() -> bytes:
-    """What ``migrate`` makes on SQLite. It takes seconds: servers of one test process begin with copies."""
+    """Return a migrated SQLite database. Migrating takes seconds, so the servers of a test process start with copies."""
     with TemporaryFolder("database") as made:
         settings = environment_for(made.folder, KCR_DATA_DIR=str(made.folder))
         run([sys.executable, str(SOURCE / "manage.py"), "migrate"], environment=settings, directory=SOURCE)
@@ -38,14 +38,14 @@ def _empty_database() -> bytes:
 
 @dataclass(frozen=True)
 class AccessKey:
-    """What a person logs in with."""
+    """An access key."""
 
     id: str
     secret: str
 
 
 class Server(Daemon):
-    """A KCR of its own: data, port, database.
+    """A KCR with its own data, port and database.
 
     ``settings`` are further ``KCR_`` variables, such as ``KCR_DATABASE_URL``. Leaving the context ends the
     server and fails when it does not end with status 0. Clients connect to ``port``: the server listens there
@@ -82,11 +82,11 @@ class Server(Daemon):
         return f"http://{self.host}"
 
     def connect(self, timeout: float = 60) -> http.client.HTTPConnection:
-        """A connection to where clients connect."""
+        """Open a connection to the port of clients."""
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def project_host(self, project: str = PROJECT) -> str:
-        """The host of a project, where names begin with the repository."""
+        """Return the host of a project, where names begin with the repository."""
         return f"{project}.{REGION}.{DOMAIN}:{self.port}"
 
     @property
@@ -104,12 +104,12 @@ class Server(Daemon):
         )
 
     def start(self) -> None:
-        """Make the database and start serving; returns when the server says that it is ready."""
+        """Create the database and start the server. Returns when the server is ready."""
         self.migrate()
         self.serve()
 
     def migrate(self) -> None:
-        """Make the database."""
+        """Create the database."""
         if "KCR_DATABASE_URL" in self.settings:
             run(self.command("migrate"), environment=self.environment, directory=SOURCE)
         else:
@@ -117,17 +117,17 @@ class Server(Daemon):
             (self.data / "kcr.sqlite3").write_bytes(_empty_database())
 
     def serve(self) -> None:
-        """Start the server on the data that it has."""
+        """Start the server on its existing data."""
         self.launch(self.command("serve"), self.environment, cwd=SOURCE)
         if not self.await_ready(self.is_ready):
             pytest.fail(f"the server is not ready after {self.start_timeout} seconds:\n{self.said()}")
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of ``manage.py``."""
+        """Return the command line of ``manage.py``."""
         return [sys.executable, str(SOURCE / "manage.py"), *arguments]
 
     def is_ready(self) -> bool:
-        """Whether the server says that it is ready."""
+        """Return whether the server is ready."""
         try:
             answer = self.client().ask("GET", "/readyz")
         except (OSError, http.client.HTTPException):
@@ -135,11 +135,11 @@ class Server(Daemon):
         return answer.status == http.client.OK
 
     def manage(self, *arguments: str) -> Any:
-        """Run a command of ``manage.py``; the JSON that it prints, None when it prints nothing."""
+        """Run a command of ``manage.py``. Return its JSON output, None without output."""
         return self._said(self.command(*arguments))
 
     def run_module(self, module: str, *arguments: str) -> Any:
-        """Run ``python -m MODULE`` beside the server; the JSON that it prints, None when it prints nothing."""
+        """Run ``python -m MODULE`` beside the server. Return its JSON output, None without output."""
         return self._said([sys.executable, "-m", module, *arguments])
 
     def _said(self, command: list[str]) -> Any:
@@ -147,7 +147,7 @@ class Server(Daemon):
         return json.loads(output) if output.strip() else None
 
     def end(self) -> None:
-        """End the server as its operator does and fail when it complains."""
+        """Stop the server as an operator does. Fail if its exit status is not 0."""
         status = self.stop()
         if status not in (None, 0):
             pytest.fail(f"the server ended with status {status}:\n{self.said()}")
@@ -160,35 +160,35 @@ class Server(Daemon):
             self.process = None
 
     def close(self) -> None:
-        """End the server and remove its data."""
+        """Stop the server and remove its data."""
         try:
             self.end()
         finally:
             super().close()
 
     def access_key(self, email: str, *options: str) -> AccessKey:
-        """A new access key of a person; ``options`` are those of ``createaccesskey``."""
+        """Create an access key of a person; ``options`` are those of ``createaccesskey``."""
         made = self.manage("createaccesskey", email, *options)
         return AccessKey(made["id"], made["secret"])
 
     def client(self, key: AccessKey | None = None, *, project: str | None = None) -> RegistryClient:
-        """A client of the registry's API, on the bare host or on a project's."""
+        """Return a client of the registry API, on the bare host or on a project's."""
         return RegistryClient(self, key, host=self.project_host(project) if project else "")
 
     def visitor(self, email: str, *options: str) -> Visitor:
-        """A new person of the organization with these options of ``adduser``, signed in to the console."""
+        """Create a user of the organization with these options of ``adduser``, and sign in to the console."""
         command = self.command("adduser", email, "--organization", ORGANIZATION, *options, "--password-stdin")
         run(command, environment=self.environment, directory=SOURCE, text_input=PASSWORD)
         return Visitor(self, email)
 
 
 class LiveServer(Server):
-    """A server with one project, one repository and one member with a key: enough for faults."""
+    """A server with one project, one repository and one member with a key."""
 
     key: AccessKey
 
     def people(self) -> Self:
-        """Make them."""
+        """Create them."""
         self.manage("createorganization", ORGANIZATION)
         self.manage("createproject", ORGANIZATION, PROJECT)
         self.manage("createrepository", f"{PROJECT}/web")
@@ -203,12 +203,12 @@ class LiveServer(Server):
         self.serve()
 
     def api(self, image: str = f"{PROJECT}/web/app") -> RegistryClient:
-        """A client of the member with a token for pushing to this image."""
+        """Return a client of the member with a token for this image."""
         return RegistryClient(self, self.key, image=image).authorized()
 
 
 class People:
-    """The people of the tests, each with an access key under the name of what that person may do.
+    """The people of the tests, named by their role, each with an access key.
 
     Project ``demo`` has the repositories ``web`` (private), ``public`` and ``fixed`` (private, no tag
     overwrite). ``admin``, ``member`` and ``reader`` belong to the project, ``pusher`` and ``viewer`` hold a
@@ -222,7 +222,7 @@ class People:
         server.manage("createrepository", f"{PROJECT}/web")
         server.manage("createrepository", f"{PROJECT}/public", "--public")
         server.manage("createrepository", f"{PROJECT}/fixed", "--no-tag-overwrite")
-        with ThreadPoolExecutor(max_workers=2) as threads:  # each of them takes several commands
+        with ThreadPoolExecutor(max_workers=2) as threads:  # each person needs several commands
             admin = threads.submit(self.add, "admin", "--project", f"{PROJECT}:admin")
             member = threads.submit(self.add, "member", "--project", f"{PROJECT}:member")
             reader = threads.submit(self.add, "reader", "--project", f"{PROJECT}:reader")
@@ -233,7 +233,7 @@ class People:
         self.pusher, self.viewer, self.stranger = pusher.result(), viewer.result(), stranger.result()
 
     def add(self, name: str, *options: str, grant: str | None = None) -> AccessKey:
-        """A new person of the organization, perhaps with a grant on ``web``; the person's access key."""
+        """Create a user of the organization, perhaps with a role on ``web``. Return the user's access key."""
         email = self.email(name)
         self.server.manage("adduser", email, "--organization", ORGANIZATION, *options)
         if grant is not None:
@@ -241,10 +241,10 @@ class People:
         return self.server.access_key(email, "--name", "tests")
 
     def revoke(self, name: str) -> None:
-        """Take a person's grant on ``web`` away."""
+        """Remove a person's role on ``web``."""
         self.server.manage("revoke", f"{PROJECT}/web", self.email(name))
 
     @staticmethod
     def email(name: str) -> str:
-        """The address with which a person signs in."""
+        """Return the sign-in address of a person."""
         return f"{name}@acme.test"

@@ -1,4 +1,4 @@
-"""A person at the console of a running server, with a browser that has no scripts: pages, forms, cookies."""
+"""A visitor of the console of a running server, with a browser without scripts: pages, forms, cookies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Visitor:
-    """A person who signs in with PASSWORD; without an address, one who has not signed in yet."""
+    """A person who signs in with PASSWORD, or an anonymous visitor without an address."""
 
     def __init__(self, server: Server, email: str = "") -> None:
         self.server, self.cookies = server, SimpleCookie()
@@ -24,27 +24,27 @@ class Visitor:
             assert status == 302, f"{email} cannot sign in"
 
     def see(self, path: str) -> str:
-        """The page of this path."""
+        """Return the page of this path."""
         status, _, page = self.ask("GET", path)
         assert status == 200, f"{path}: {status}"
         return page
 
     def send(self, path: str, **fields: str) -> tuple[int, str, str]:
-        """Fill in the form of a page that has these fields, and send it; status, where it leads, and the answer's page."""
+        """Fill in and submit the form of a page with these fields. Return status, location and page of the answer."""
         return self.post(*self.filled(path, **fields))
 
     def filled(self, path: str, **fields: str) -> tuple[str, dict[str, str | list[str]]]:
-        """Where such a form goes, and all that a browser sends with it."""
+        """Return the action of such a form, and its filled-in fields."""
         form = Page(self.see(path), path).form(**fields)
         return form.action, form.filled(**fields)
 
     def post(self, path: str, fields: dict[str, str | list[str]]) -> tuple[int, str, str]:
-        """Send fields; status, where it leads, and the answer's page."""
+        """Send fields. Return status, location and page of the answer."""
         status, headers, page = self.ask("POST", path, urlencode(fields, doseq=True))
         return status, headers.get("Location", ""), page
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, dict[str, str], str]:
-        """One request; status, headers and page."""
+        """Send a request. Return status, headers and page."""
         cookies = "; ".join(f"{name}={cookie.value}" for name, cookie in self.cookies.items())
         headers = {"Host": self.server.host, "Cookie": cookies, "Origin": self.server.url}
         if body is not None:
