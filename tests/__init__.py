@@ -1,1 +1,1 @@
-"""The tests. They mirror the source: tests/<app>/test_<module>.py; tests/clients holds those with real clients."""
+"""The tests mirror the source: tests/<app>/test_<module>.py. tests/clients has the tests with real clients."""

@@ -1,4 +1,4 @@
-"""``make audit``: the audit of the locked dependencies, against a source of vulnerabilities on this machine."""
+"""``make audit``: the audit of the locked dependencies, with a local source of vulnerabilities."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def audit(monkeypatch):
 
 @pytest.fixture
 def source():
-    """A source that knows one vulnerability of one package; its address."""
+    """Start a source with one vulnerability of one package. Return its address."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
@@ -72,7 +72,7 @@ def options(address):
 
 @pytest.fixture
 def allowed(tmp_path):
-    """An allow list that allows nothing; a test may write others into it."""
+    """An empty allow list, which tests extend."""
     path = tmp_path / "allowed.toml"
     path.write_text("")
     return path
@@ -102,7 +102,7 @@ def test_unreachable_source_is_reported_and_does_not_fail(audit, allowed, capsys
 
 
 def test_source_without_packages_counts_as_unreachable(audit, monkeypatch, tmp_path):
-    """A mirror of packages has no vulnerabilities to tell; pip-audit calls its 404 "nothing known"."""
+    """A mirror of packages has no vulnerability data, and pip-audit reads its 404 as "no known vulnerability"."""
     said = {"dependencies": [{"name": "django", "skip_reason": "not found"}]}
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\necho '{json.dumps(said)}'\n")
@@ -129,7 +129,7 @@ def test_the_allow_list_can_be_read(audit):
 
 
 def test_both_lock_files_name_the_same_versions():
-    """What is tested and audited is what runs."""
+    """The tested and audited versions are those that run."""
     root = FILE.parents[1]
     runtime, development = (
         set(re.findall(r"^[a-z0-9-]+==\S+", (root / name).read_text(), re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The image and docker-compose.yml: what a container may do, and what it is made of."""
+"""The image and docker-compose.yml: privileges and base images of containers."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _ENTRY = r"((?:(?: {%d}.*)?\n)+)"
 
 
 def _blocks(text: str, indent: int) -> dict[str, str]:
-    """name -> the lines below it, for every mapping in the text that begins at this indent."""
+    """Return the lines below every mapping of this indent by name."""
     lines = "".join(line for line in text.splitlines(keepends=True) if not re.match(r"\s*(#|$)", line))
     return dict(re.findall(rf"^ {{{indent}}}([\w-]+):(?: &\w+)?\n{_ENTRY % (indent + 2)}", lines, re.MULTILINE))
 
 
 TOP = _blocks(COMPOSE, 0)
-#: Each service with what it takes over from the ``x-`` blocks.
+#: Each service with its lines and those of its ``x-`` blocks.
 SERVICES = {
     name: text + (TOP["x-kcr"] if "<<: *kcr\n" in text else "") + (TOP["x-hardened"] if "<<: *" in text else "")
     for name, text in _blocks(TOP["services"], 2).items()
 }
-#: Root there gives each run of Trivy a user of its own; it has no network and no setting instead.
+#: Root there gives each run of Trivy its own user. The service has no network and no settings.
 RUNS_AS_ROOT = {"trivy": {"CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETPCAP", "SETUID"}}
 FOREIGN = [name for name, text in SERVICES.items() if "    build:" not in text and "  build:" not in text]
 
 
 def said(name: str, key: str) -> list[str]:
-    """What a service says under a key: one value, or the entries of a list."""
+    """Return the value or list of a key of a service."""
     found = re.search(rf"^ +{key}: ?(?:&\w+)?(.*)\n((?: +- .*\n)*)", SERVICES[name], re.MULTILINE)
     assert found, f"{name} says nothing of {key}"
     return [found[1]] if found[1] else re.findall(r"- (.*)", found[2])
@@ -114,7 +114,7 @@ class ComposedRedis(RedisServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the service has."""
+        """The environment of the service."""
         assert "REDISCLI_AUTH: ${REDIS_PASSWORD:?" in SERVICES["redis"]
         return environment_for(self.folder, REDISCLI_AUTH=self.password)
 
@@ -137,11 +137,11 @@ def test_no_command_line_shows_the_password_of_redis():
         assert redis.stop() == 0
 
 
-# ── A file system that cannot be written to ──────────────────────────────────────────────────────────────────────────
+# ── Read-only file system ────────────────────────────────────────────────────────────────────────────────────────────
 class ConfinedServer(LiveServer):
-    """A server that may do what a container of docker-compose.yml may: data in one folder, /tmp in memory, nothing else."""
+    """A server with the write access of a container of docker-compose.yml: its data folder, and /tmp in memory."""
 
-    #: In a mount namespace of its own: the data are mounted where nothing else is, then everything else is read only.
+    #: In a separate mount namespace: mounts the data, then makes everything else read-only.
     SCRIPT = (
         'mount --bind "$1" /mnt && mount --options remount,bind,ro / && mount --types tmpfs tmpfs /tmp && shift'
         ' && exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"'
@@ -154,7 +154,7 @@ class ConfinedServer(LiveServer):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The data are seen where they are mounted."""
+        """The environment with the mounted data folder."""
         return super().environment | {"KCR_DATA_DIR": "/mnt", "HOME": "/mnt", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -1,4 +1,4 @@
-"""The documents name only what exists: documents, headings, files and functions of the code, words of the console."""
+"""The documents name only existing documents, headings, files and functions of the code, and texts of the console."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import polib
 
 SOURCE = Path(__file__).resolve().parents[1]
 CODE = ("accounts", "bench", "console", "registry", "scanning", "static", "templates", "tests", "docs", ".ci")
-#: Chapters of the image-spec are files of its own repository.
+#: Chapters of the image-spec, which are files of another repository.
 OF_THE_SPECIFICATION = {
     "config.md",
     "descriptor.md",
@@ -29,7 +29,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 @cache
 def files() -> tuple[Path, ...]:
-    """Every file of the repository, those that are not added to git yet as well."""
+    """Return every file of the repository, including files not yet added to git."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=True).stdout
     found = (SOURCE / name for name in names.split("\0") if name)
@@ -51,27 +51,27 @@ def name_of(path: Path) -> str:
 
 
 def without_code(text: str) -> str:
-    """A document without its blocks of code."""
+    """Return a document without its blocks of code."""
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 @cache
 def anchors(path: Path) -> frozenset[str]:
-    """What a link can point to in a document: its headings, as GitHub writes them in an address."""
+    """Return the anchors of a document: its headings, as GitHub writes them in an address."""
     headings = re.findall(r"^#+ (.*)$", without_code(path.read_text()), re.MULTILINE)
     words = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
     return frozenset(re.sub(r"[^\w\- ]", "", each).replace(" ", "-") for each in words)
 
 
 def said_in(path: Path) -> str:
-    """The comments and texts of a program."""
+    """Return the comments and strings of a program."""
     with tokenize.open(path) as file:
         kinds = {tokenize.COMMENT, tokenize.STRING}
         return "\n".join(token.string for token in tokenize.generate_tokens(file.readline) if token.type in kinds)
 
 
 def exists(name: str, beside: Path) -> bool:
-    """Whether a document has this path from here or from the root; a bare name may be that of any document."""
+    """Return whether a document has this path from here or from the root. A bare name may be that of any document."""
     return name in {path.name for path in DOCUMENTS} or any((folder / name).is_file() for folder in (beside, SOURCE))
 
 
@@ -145,7 +145,7 @@ def test_decisions_have_unique_numbers_and_reasons():
 # ── Code ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @cache
 def defined_in(place: Path) -> frozenset[str]:
-    """The functions and classes of a module, or of all modules of a package."""
+    """Return the functions and classes of a module, or of all modules of a package."""
     modules = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
     nodes = (node for module in modules for node in ast.walk(ast.parse(module.read_text())))
     return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef))
@@ -180,7 +180,7 @@ def test_each_answer_of_the_orientation_begins_with_its_place():
 
 # ── The console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_words_in_italics_are_texts_of_the_console():
-    """*Recovery* in a guide is what a person reads on a page."""
+    """*Recovery* in a guide must be a text on a page."""
     catalogue = polib.pofile(str(SOURCE / "console" / "locale" / "ko" / "LC_MESSAGES" / "django.po"))
     known = {entry.msgid for entry in catalogue}
     unknown = []

@@ -1,4 +1,4 @@
-"""The pages of docs/reference say all that the code does, and nothing else (settings.md: registry/test_settings.py)."""
+"""The pages of docs/reference match the code (settings.md: registry/test_settings.py)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def web(world) -> Repository:
 
 
 def section(page: str, heading: str) -> str:
-    """The part of a page below a heading, up to the next one."""
+    """Return the part of a page below a heading, up to the next one."""
     text = (REFERENCE / page).read_text()
     found = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     assert found, heading
@@ -49,18 +49,18 @@ def section(page: str, heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the table in a text, without its head."""
+    """Return the cells of the table in a text, without its header."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def names(cells: str) -> list[str]:
-    """Everything that is written as code."""
+    """Return all texts in code spans."""
     return re.findall(r"`([^`]+)`", cells)
 
 
 def fields(value: Any, path: str = "") -> Iterator[str]:
-    """The path of each field of a JSON document; counts by severity are one field."""
+    """Return the path of each field of a JSON document. Counts by severity are one field."""
     if isinstance(value, list):
         yield f"{path}[]"
         for each in value:
@@ -100,7 +100,7 @@ def test_every_argument_of_a_command_has_its_row(name, app):
 
 
 def calls() -> Iterator[tuple[str, list[str]]]:
-    """Every call of a command in a block of code: the document, and the words after ``manage.py``."""
+    """Yield every command in a block of code: the document, and the words after ``manage.py``."""
     root = REFERENCE.parents[1]
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
@@ -124,7 +124,7 @@ def test_every_documented_command_line_is_valid():
 
 # ── The registry API ─────────────────────────────────────────────────────────────────────────────────────────────────
 def routes() -> dict[str, set[str]]:
-    """address -> methods, of every route of the API but the one that answers all the rest."""
+    """Return the methods of every route of the API by address, without the catch-all route."""
     patterns: list[URLPattern] = get_resolver("registry.v2.urls").url_patterns
     found = {}
     for pattern in patterns:
@@ -158,7 +158,7 @@ def test_table_of_roles_matches_the_policy():
     assert [action.value for action in access.Action] == [action.value for action in actions]
 
 
-# ── What is sent and downloaded ──────────────────────────────────────────────────────────────────────────────────────
+# ── Webhooks and downloads ───────────────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.django_db
 def test_the_fields_of_a_webhook_are_documented(web):
     documented = [names(row[0])[0] for row in rows(section("webhook.md", "Body"))]

@@ -1,4 +1,4 @@
-"""``make test`` runs every group of tests, whatever becomes of the others, and fails when one of them failed."""
+"""``make test`` runs every group of tests, and fails if one of them failed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_test(folder: Path, *failing: str) -> tuple[Result, list[str]]:
-    """``make test`` with a pytest that only writes down how it was called, and fails when a word of these is there."""
+    """Run ``make test`` with a fake pytest that records its arguments, and fails if one of these words is among them."""
     fails = "".join(f' *"{word}"*) exit 1;;' for word in failing)
     python = folder / "bin" / "python"
     python.parent.mkdir()

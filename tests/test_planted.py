@@ -1,4 +1,4 @@
-"""The list of planted defects (tests.planted) fits the source: it cannot rot between two times that it is run."""
+"""The list of planted defects (tests.planted) matches the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/design/security.md names a test for each statement: the tests exist, and no statement is missing."""
+"""docs/design/security.md names an existing test for each statement, and no statement is missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMED = sorted(set(re.findall(r"`(tests/[^`]+)`", DOCUMENT)))
 
 @functools.cache
 def names_in(path: str) -> frozenset[str]:
-    """The names of the tests in a file."""
+    """Return the names of the tests in a file."""
     tree = ast.parse((SOURCE / path).read_text())
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
@@ -42,7 +42,7 @@ def test_named_tests_exist(name):
 
 
 def test_statements_named_elsewhere_exist():
-    """Comments of tests point to statements by number."""
+    """Comments of tests cite statements by number."""
     for path in (SOURCE / "tests").rglob("*.py"):
         for numbers in re.findall(r"security\.md (\d+(?:, \d+)*)", path.read_text()):
             assert set(map(int, numbers.split(", "))) <= set(NUMBERED)

@@ -1,4 +1,4 @@
-"""The tools of the tests are right where a mistake of theirs would let a test pass."""
+"""Tests of tests.support, where a mistake would let a test pass."""
 
 from __future__ import annotations
 
