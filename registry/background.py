@@ -21,10 +21,11 @@ BUFFERS: tuple[Callable[[], object], ...] = (last_used.flush, counter.flush)
 
 
 class Flusher(threading.Thread):
-    """Writes the BUFFERS every SECONDS. A crash loses at most that much of the statistics."""
+    """Writes the BUFFERS every SECONDS, then calls ``observe``. A crash loses at most that much of the statistics."""
 
-    def __init__(self) -> None:
+    def __init__(self, observe: Callable[[], object]) -> None:
         super().__init__(name="flusher", daemon=True)
+        self._observe = observe
 
     def run(self) -> None:
         """Flush until the process ends."""
@@ -33,6 +34,7 @@ class Flusher(threading.Thread):
             flush()
             try:
                 lost = forget_dead_connections(lost)
+                self._observe()
             except Exception:
                 logger.exception("the connections could not be looked at")
 

@@ -63,6 +63,20 @@ def ports(name: str) -> frozenset[int]:
     return frozenset(map(int, found))
 
 
+def metrics_address(name: str, listen: str) -> str:
+    """HOST:PORT, or "" when it is absent. Raises ImproperlyConfigured, also for a port of ``listen``.
+
+    The port tells requests for metrics from others.
+    """
+    value = text(name)
+    host, _, port = value.rpartition(":")
+    if value and not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ImproperlyConfigured(f"{name} must look like 127.0.0.1:9464, not {value!r}")
+    if port and port in {address.rpartition(":")[2] for address in listen.split(",")}:
+        raise ImproperlyConfigured(f"{name} must have a port of its own: KCR_LISTEN has {port} already")
+    return value
+
+
 def public_url(name: str, default: str) -> SplitResult:
     """Scheme, host and port, nothing else. Raises ImproperlyConfigured."""
     value = text(name, default).rstrip("/")

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 
 from registry.logs import Once, shown_path
+from registry.metrics import counters
 from registry.server.clients import address_of, is_private, is_trusted
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class RequestMiddleware:
         response = self.get_response(request)
         warn_of_settings(request, response)
         response.headers["X-Request-Id"] = request.id  # type: ignore[attr-defined]
+        seconds = time.perf_counter() - started
+        if settings.METRICS_LISTEN:
+            counters.observe(request, response, seconds)
         if request.path_info != "/healthz":
             logger.info(
                 "%s %s %s",
@@ -55,7 +59,7 @@ class RequestMiddleware:
                 response.status_code,
                 extra={
                     "request_id": request.id,  # type: ignore[attr-defined]
-                    "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+                    "milliseconds": round(seconds * 1000, 1),
                     "address": request.META["REMOTE_ADDR"],
                     "host": request.META.get("HTTP_HOST", ""),
                 },

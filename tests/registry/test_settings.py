@@ -78,9 +78,9 @@ def test_every_documented_setting_exists():
 
 
 def test_only_registry_env_reads_the_environment():
-    """Only registry.env reads the environment; entry points only set the settings module."""
+    """Only registry.env reads the environment; others set variables of Django and of prometheus_client."""
     readers = {"registry/env.py", "registry/failpoints.py"}
-    starters = {"registry/celery.py", "registry/wsgi.py"}
+    starters = {"registry/celery.py", "registry/metrics/__init__.py", "registry/wsgi.py"}
     for path in sources():
         words = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         if {"environ", "getenv"} & words:
@@ -135,6 +135,10 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
         ("KCR_PUBLIC_URL", "https://user:secret@example.com"),
         *(("KCR_WEB_WORKERS", value) for value in ("0", "-1", "two", "1.5", "٣", "1_0", "+2")),
         ("KCR_WEB_THREADS", "15"),
+        *(
+            ("KCR_METRICS_LISTEN", value)
+            for value in ("9464", ":9464", "localhost:http", "localhost:0", "127.0.0.1:8080")
+        ),
         *(("KCR_BARE_HOST_NAMES", value) for value in ("maybe", "2", "onn")),
         *(("KCR_TRUSTED_PROXIES", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1,,x")),
         *(("KCR_WEBHOOK_ALLOWED_NETWORKS", value) for value in ("nonsense", "10.0.0.1/8", "10.0.0.0/33", "*")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.db import connection
 from gunicorn.app.base import BaseApplication
 
 from registry.background import Flusher
+from registry.metrics import counters
 from registry.server.worker import Worker
 
 
@@ -28,8 +30,13 @@ def _forget_connections() -> None:
         connection.close_pool()  # type: ignore[attr-defined]
 
 
-def _start_flusher(worker: object) -> None:
-    Flusher().start()
+def _start_flusher(worker: Any) -> None:
+    Flusher(partial(counters.observe_process, worker)).start()
+
+
+def _has_ended(server: object, worker: Any) -> None:
+    if settings.METRICS_LISTEN:
+        counters.forget_process(worker.pid)
 
 
 class Server(BaseApplication):
@@ -38,7 +45,7 @@ class Server(BaseApplication):
     def load_config(self) -> None:
         """Set what differs from gunicorn's defaults."""
         options = {
-            "bind": settings.LISTEN.split(","),
+            "bind": [*settings.LISTEN.split(","), *filter(None, [settings.METRICS_LISTEN])],
             "worker_class": Worker,
             "workers": settings.WEB_WORKERS,
             "threads": settings.WEB_THREADS,  # created when needed
@@ -52,6 +59,7 @@ class Server(BaseApplication):
             "errorlog": "-",
             "loglevel": "error",  # its warnings are about clients that try TLS first
             "post_worker_init": _start_flusher,
+            "child_exit": _has_ended,
         }
         for name, value in options.items():
             self.cfg.set(name, value)
