@@ -128,6 +128,7 @@ def days_chart(
             "day": day,
             "number": number,
             "is_named": has_days and index % 7 == len(days) % 7,
+            "is_between": index // 7 % 2 == 1,
             "is_today": index == len(days) - 1,
         }
         for index, (day, number) in enumerate(days)

@@ -26,6 +26,12 @@ def ago(moment: datetime | None) -> SafeString:
 
 
 @register.filter
+def near(moment: datetime) -> SafeString:
+    """``ago`` for a moment that is less than DATED days away, else nothing: to stand beside a date."""
+    return ago(moment) if abs(timezone.now() - moment) < timedelta(DATED) else SafeString("")
+
+
+@register.filter
 def exact(moment: datetime) -> str:
     """Date, time and zone."""
     local = timezone.localtime(moment)

@@ -19,7 +19,7 @@ CHART_COLOURS = {"c1", "c2", "c3", "c4", "c5", "c6"}
 EXPRESSIONS = {
     "colour": CHART_COLOURS,
     "each.name": SEVERITIES,
-    "kind": {"number"},
+    "kind": {"number", "spare"},
     "level": {"warn", "full"},
     "message.level_tag": {"warning", "error"},
     "name": SEVERITIES,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.utils import timezone
 
-from console.templatetags.times import ago
+from console.templatetags.times import ago, near
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
@@ -33,3 +33,10 @@ def test_distances_are_whole_units_and_dates_after_a_week(monkeypatch, distance,
     drawn = ago(NOW - distance)
     assert f">{words}</time>" in drawn
     assert f'datetime="{(NOW - distance).isoformat()}"' in drawn
+
+
+@pytest.mark.parametrize(("distance", "is_said"), [(timedelta(days=6, hours=23), True), (timedelta(days=7), False)])
+def test_a_date_stands_alone_when_the_distance_is_a_date_too(monkeypatch, distance, is_said):
+    monkeypatch.setattr(timezone, "now", lambda: NOW)
+    for moment in (NOW - distance, NOW + distance):
+        assert near(moment) == (ago(moment) if is_said else "")
