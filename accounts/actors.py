@@ -13,6 +13,7 @@ class Actor:
     ``key_id``: the access key that was used; it must still be alive whenever a right is asked for.
     ``project_id``: the only project in which the key has rights (None: all of the user's).
     ``key_expires_at``: when that key ends, in seconds since 1970 (None: never), so that its holder can be warned.
+    ``counts_pulls``: False if pulls with the key are left out of the statistics.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
     ``address`` and ``client`` (the User-Agent) are for the audit log.
     """
@@ -23,6 +24,7 @@ class Actor:
     label: str = "anonymous"
     pull_only: bool = False
     project_id: int | None = None
+    counts_pulls: bool = True
     scope: dict[int, frozenset[str]] | None = field(default=None, hash=False)
     is_system: bool = False
     address: str = ""

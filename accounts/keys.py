@@ -70,6 +70,7 @@ def create(
     *,
     project: Project | None = None,
     pull_only: bool = False,
+    counts_pulls: bool = True,
     expires_at: datetime | None = None,
     form_id: uuid.UUID | None = None,
     by: Actor | None = None,
@@ -95,6 +96,7 @@ def create(
             secret_hash=hash_secret(secret),
             project=project,
             pull_only=pull_only,
+            counts_pulls=counts_pulls,
             expires_at=expires_at,
             form_id=form_id,
         )
@@ -156,6 +158,7 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
         "name": key.name,
         "project": key.project.name if key.project else "",
         "pull_only": key.pull_only,
+        "counts_pulls": key.counts_pulls,
         "expires_at": key.expires_at.isoformat() if key.expires_at else "",
     }
     organizations = [key.project.organization_id] if key.project else None
@@ -193,6 +196,7 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
         label=key.user.email,
         pull_only=key.pull_only,
         project_id=key.project_id,
+        counts_pulls=key.counts_pulls,
         address=address,
         client=client,
     )

@@ -189,7 +189,7 @@ class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
 class AccessKey(models.Model):
     """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
 
-    The limits (project, pull only, expiry) are given when the key is made and never change.
+    The limits (project, pull only, expiry) and ``counts_pulls`` are given when the key is made and never change.
     """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
@@ -198,6 +198,7 @@ class AccessKey(models.Model):
     secret_hash = models.CharField(max_length=64)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     pull_only = models.BooleanField(default=False)
+    counts_pulls = models.BooleanField(default=True, help_text="false: pulls by a scanner or mirror are no use")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

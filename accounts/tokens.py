@@ -94,6 +94,7 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "key_expires_at": actor.key_expires_at,
         "project": actor.project_id,
         "pull_only": actor.pull_only,
+        "counts_pulls": actor.counts_pulls,
     }
     return jwt.encode(claims, private_key, algorithm=ALGORITHM, headers={"kid": identifier})
 
@@ -148,6 +149,7 @@ def _token(claims: dict[str, Any], address: str, client: str) -> Token:
         label=claims["sub"],
         pull_only=claims["pull_only"],
         project_id=claims["project"],
+        counts_pulls=claims.get("counts_pulls", True),  # an older process issued the token
         scope=scope,
         address=address,
         client=client,

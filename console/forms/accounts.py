@@ -143,6 +143,14 @@ class NewKey(Form):
         to_field_name="name",
     )
     pull_only = forms.BooleanField(label=gettext_lazy("May only pull"), required=False)
+    uncounted = forms.BooleanField(
+        label=gettext_lazy("Do not count pulls"),
+        required=False,
+        help_text=gettext_lazy(
+            "For scanners, mirrors and monitoring. A pull with this key is not a use of the image: cleanup policies and"
+            " the pages of vulnerabilities ignore it."
+        ),
+    )
 
     def __init__(self, *args: Any, projects: Any, **kwargs: Any) -> None:
         kwargs.setdefault("initial", {"form_id": uuid.uuid4(), "expires": "90"})

@@ -89,8 +89,12 @@ def _sentences() -> dict[str, str]:
 
 def _limits(detail: dict[str, Any]) -> str:
     """The limits of a key after a comma, such as ``, demo, may only pull``; "" when it has none."""
-    project, pull_only = str(detail.get("project") or ""), _("may only pull") if detail.get("pull_only") else ""
-    return "".join(f", {each}" for each in (project, pull_only) if each)
+    limits = (
+        str(detail.get("project") or ""),
+        _("may only pull") if detail.get("pull_only") else "",
+        _("pulls not counted") if detail.get("counts_pulls") is False else "",
+    )
+    return "".join(f", {each}" for each in limits if each)
 
 
 def _times(event: AuditEvent) -> str:

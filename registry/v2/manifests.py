@@ -36,7 +36,9 @@ class ManifestView(ImageView):
         }
         if http.has_already(request, headers["ETag"]):
             return http.empty(304, **headers, Content_Length=len(manifest.content))
-        counter.note(manifest.image_id, manifest.counted_as, Kind.CHECK if request.method == "HEAD" else Kind.PULL)
+        if self.actor.counts_pulls:
+            kind = Kind.CHECK if request.method == "HEAD" else Kind.PULL
+            counter.note(manifest.image_id, manifest.counted_as, kind)
         return http.content(request, manifest.content, manifest.media_type, **headers)
 
     def put(self, request: Request, name: str, reference: str) -> HttpResponse:

@@ -45,7 +45,14 @@ def new_process() -> None:
 # ── Claims ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_token_carries_the_issued_claims(signing):
     actor = Actor(
-        user_id=3, key_id=4, key_expires_at=5.5, label="mina@acme.test", pull_only=True, project_id=6, is_system=False
+        user_id=3,
+        key_id=4,
+        key_expires_at=5.5,
+        label="mina@acme.test",
+        pull_only=True,
+        project_id=6,
+        counts_pulls=False,
+        is_system=False,
     )
     token = tokens.verify(tokens.issue(actor, SERVICE, GRANTS), SERVICE, address="192.0.2.1", client="docker/27")
     assert token.grants == tuple(GRANTS)
@@ -56,6 +63,7 @@ def test_token_carries_the_issued_claims(signing):
         label="mina@acme.test",
         pull_only=True,
         project_id=6,
+        counts_pulls=False,
         address="192.0.2.1",
         client="docker/27",
         scope={7: frozenset({"pull", "push", "delete"})},

@@ -62,6 +62,18 @@ def test_limits_of_a_new_key_are_set_and_validated(console, world):
     assert 'value="laptop"' in past.content.decode()
 
 
+def test_a_key_whose_pulls_are_not_counted_is_marked(console, world):
+    browser = console("member")
+    answer = see(browser, "/profile/keys/new").form("uncounted").submit(browser, name="scanner", uncounted="on")
+    identifier, _ = made(answer)
+    assert not AccessKey.objects.get(identifier=identifier).counts_pulls
+    (row,) = [row for row in see(browser, "/profile/keys").table("ID", "Limits") if identifier in row["ID"]]
+    assert row["Limits"] == "pulls not counted"
+    line = f"Created the access key “scanner” ({identifier}) of member@acme.test, pulls not counted"
+    assert line in see(browser, "/profile/activity").text
+    assert "pulls not counted" in see(console("owner"), f"/organizations/acme/keys/{identifier}").text
+
+
 def test_viewer_may_limit_a_key_to_a_project_with_a_repository_role(console, world):
     identifier, _ = made(console("viewer").post("/profile/keys/new", form(project="demo")))
     assert AccessKey.objects.get(identifier=identifier).project.name == "demo"

@@ -261,10 +261,11 @@ def test_a_grant_can_be_changed(world):
 
 def test_options_of_an_access_key(world):
     made = run(
-        "createaccesskey", "owner@acme.test", "--name", "ci", "--project", "lab", "--pull-only", "--expires-days", "30"
-    )
+        "createaccesskey", "owner@acme.test", "--name", "ci", "--project", "lab", "--pull-only", "--expires-days", "30",
+        "--uncounted",
+    )  # fmt: skip
     key = AccessKey.objects.get(identifier=made["id"])
-    assert (key.name, key.project, key.pull_only) == ("ci", world.projects["lab"], True)
+    assert (key.name, key.project, key.pull_only, key.counts_pulls) == ("ci", world.projects["lab"], True, False)
     assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
     assert made["secret"] not in str(vars(key))
     forever = run("createaccesskey", "owner@acme.test")

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from accounts.keys import last_used
 from registry import trash
 from registry.models import Image as StoredImage
 from registry.models import ProjectDay, ProjectUsage, RepositoryUsage, Tag, TagDay
@@ -16,7 +17,9 @@ from registry.oci.names import ImageName
 from registry.statistics import pulls as counting
 from registry.statistics import sizes
 from registry.statistics.pulls import counter
+from tests.support.docker_client import DockerClient
 from tests.support.images import OCI_INDEX, Image, descriptor
+from tests.support.personas import make_key
 
 
 def days() -> dict[str, tuple[int, int, int]]:
@@ -60,6 +63,27 @@ def test_children_of_an_index_are_not_counted_and_untagged_digests_are(docker):
     for reference in ("all", part.digest, alone.digest):
         member.get(f"web/app/manifests/{reference}", 200)
     assert days() == {"all": (1, 0, 1), "": (1, 0, 0)}
+
+
+def test_pulls_of_an_uncounted_key_leave_no_trace_and_its_pushes_do(docker, world):
+    image = docker("member").push("web/app", "1")
+    counter.flush()
+    before = list(TagDay.objects.values()), list(ProjectDay.objects.values()), StoredImage.objects.get().pulled_at
+    scanner = make_key(world.member.user, "scanner", counts_pulls=False)
+    client = DockerClient(scanner)
+    client.head("web/app/manifests/1", 200)
+    client.get(f"web/app/manifests/{image.digest}", 200)
+    client.get("web/app/manifests/1", 200)
+    assert client.raw("GET", "/v2/web/app/manifests/1", headers=client.basic()).status == 200
+    counter.flush()
+    assert (list(TagDay.objects.values()), list(ProjectDay.objects.values()), StoredImage.objects.get().pulled_at) == (
+        before
+    )
+    last_used.flush()
+    scanner.key.refresh_from_db()
+    assert scanner.key.last_used_at, "the key itself was used"
+    client.push("web/app", "2")
+    assert days() == {"1": (0, 0, 1), "2": (0, 0, 1)}
 
 
 def test_flush_adds_counts_and_pull_writes_nothing(docker):

@@ -70,6 +70,7 @@ def create(request: HttpRequest) -> HttpResponse:
             form.cleaned_data["name"],
             project=form.cleaned_data["project"],
             pull_only=form.cleaned_data["pull_only"],
+            counts_pulls=not form.cleaned_data["uncounted"],
             expires_at=form.expires_at(),
             form_id=form.cleaned_data["form_id"],
             by=actor(request),

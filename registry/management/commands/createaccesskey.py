@@ -30,6 +30,7 @@ class Command(JsonCommand):
         parser.add_argument("--name", default="command line")
         parser.add_argument("--project", help="good in this project only")
         parser.add_argument("--pull-only", action="store_true")
+        parser.add_argument("--uncounted", action="store_true", help="pulls with it are not counted")
         parser.add_argument("--expires-days", type=int, help="ends after so many days (default: never)")
         parser.add_argument("--docker-login", action="store_true", help="print a line for sh that logs docker in")
 
@@ -44,6 +45,7 @@ class Command(JsonCommand):
             options["name"],
             project=project,
             pull_only=options["pull_only"],
+            counts_pulls=not options["uncounted"],
             expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
             by=command_actor("createaccesskey"),
         )
