@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from console.forms.acceptances import Accept
 from console.queries import vulnerabilities as queries
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from console.views.shared.subjects import find_subject
 from registry.access import Action
 from scanning import acceptances
@@ -34,7 +35,7 @@ def accept(place: Place, reference: str) -> HttpResponse:
     if wanted.get("from") == "cve":
         back = reverse("console:cve", args=[vulnerability])
     package = about["finding"].package.name
-    form = Accept(place.request.POST or None, package=package, repository=str(place.repository))
+    form = Accept(typed(place.request), package=package, repository=str(place.repository))
     if place.request.method == "POST" and form.is_valid():
         chosen = form.cleaned_data
         made = form.attempt(

@@ -11,6 +11,7 @@ from console.forms.cleanup import Policy
 from console.forms.shared.seen import seen
 from console.queries import cleanup as queries
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from registry import cleanup, tasks
 from registry.access import Action
 from registry.cleanup import policies
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 def show(place: Place) -> HttpResponse:
     """The policy. POST previews what it would delete, saves it or starts a run."""
     current = queries.policy_of(place.repository)
-    posted = place.request.POST
-    form = Policy(posted) if posted else Policy.of(current)
+    given = typed(place.request)
+    form = Policy(given) if given else Policy.of(current)
     context: dict[str, Any] = {"form": form, "current": current, "runs": queries.runs(place.repository)}
     if place.request.method == "POST" and form.is_valid():
-        act = posted.get("act")
+        act = place.request.POST.get("act")
         if act == "save":
             if form.attempt(policies.set_policy, place.actor, place.repository, seen=seen(form), **form.rules()):
                 runs = form.cleaned_data["is_active"]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.http import Http404, HttpResponseRedirect
+from django.shortcuts import redirect
 
 from console import addresses
 from console.queries import members, organizations, trash
-from console.views.shared.pages import referring_page, render_standalone
+from console.views.shared import kept_forms
+from console.views.shared.pages import own_address, referring_page, render_standalone
 from console.views.shared.place import Place, find_place
 
 if TYPE_CHECKING:
@@ -45,7 +48,17 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """403 for a form whose CSRF token is missing or wrong."""
+    """403 for a form whose CSRF token is missing or wrong.
+
+    A sign-in in another tab makes a new token. A form of this console that was open meanwhile is shown again; a second
+    form to sign in leads on. The header Origin proves that no other site sent it.
+    """
+    if request.user.is_authenticated and request.headers.get("Origin") == settings.PUBLIC_URL:
+        if request.resolver_match and request.resolver_match.url_name == "sign_in":
+            return redirect(own_address(request, request.POST.get("next", "")))
+        answer = redirect(request.get_full_path())
+        kept_forms.keep(answer, request)
+        return answer
     return render_standalone(request, "403_csrf.html", status=403, back=referring_page(request, "/"))
 
 

@@ -15,6 +15,7 @@ from console.forms.images import ImageSettings
 from console.queries import images as queries
 from console.queries import repositories as repository_queries
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from console.views.shared.selection import Selection, selected
 from registry import images, trash
 from registry.access import Action
@@ -61,9 +62,9 @@ def commands(place: Place) -> HttpResponse:
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
     """Description and expiry."""
-    form = ImageSettings.of(place.image)
+    given = typed(place.request)
+    form = ImageSettings(given) if given else ImageSettings.of(place.image)
     if place.request.method == "POST":
-        form = ImageSettings(place.request.POST)
         if form.is_valid() and not form.is_sure(place.image):
             use, ends = queries.recent_use(place.image), form.expires_at()
             is_past = ends is not None and ends <= timezone.now()

@@ -18,6 +18,7 @@ from console.queries import accounts as account_queries
 from console.queries import members as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from console.views.shared.members import member_of_list, member_to_add
 from registry import members, undo
 from registry.access import Action
@@ -45,7 +46,7 @@ def index(place: Place) -> HttpResponse:
 @of_project(Action.ADMINISTER)
 def add(place: Place) -> HttpResponse:
     """A new member of the project."""
-    form = ProjectMember(place.request.POST or None)
+    form = ProjectMember(typed(place.request))
     if place.request.method == "POST" and form.is_valid():
         words = _("No member of %(organization)s has this address. An owner of the organization can add them.")
         user = member_to_add(place, form, words, partial(members.role_of, place.project))

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from console.forms.notifications import NotificationForm
 from console.queries import notifications as queries
 from console.views.shared.decorators import of_project, public
+from console.views.shared.kept_forms import typed
 from console.views.shared.pages import render_standalone
 from registry.access import Action
 from scanning import tasks
@@ -34,7 +35,7 @@ def _create(place: Place) -> HttpResponse:
     """A form for the channel that was chosen; what was made, with its secret, after it."""
     kind = place.request.GET.get("channel", "")
     channel = channels.CHANNELS.get(kind) or next(iter(channels.CHANNELS.values()))
-    form = NotificationForm(place.request.POST or None, channel=channel)
+    form = NotificationForm(typed(place.request), channel=channel)
     if place.request.method == "POST" and form.is_valid():
         made = form.attempt(
             subscriptions.create,
@@ -87,7 +88,7 @@ def _show(place: Place, subscription: int) -> HttpResponse:
 def _edit(place: Place, subscription: int) -> HttpResponse:
     """Change target, severity and frequency."""
     found = _found(place, subscription)
-    form = NotificationForm(place.request.POST or None, channel=channels.of(found), current=found)
+    form = NotificationForm(typed(place.request), channel=channels.of(found), current=found)
     if place.request.method == "POST" and form.is_valid():
         form.attempt(subscriptions.update, place.actor, found, form.target(), **form.options())
         if form.is_valid():

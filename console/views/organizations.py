@@ -19,6 +19,7 @@ from console.queries import accounts as account_queries
 from console.queries import organizations as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import personal
+from console.views.shared.kept_forms import typed
 from console.views.shared.organizations import find_organization, render_for_owners
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
@@ -51,7 +52,7 @@ def show(request: HttpRequest, organization: str) -> HttpResponse:
 def invite(request: HttpRequest, organization: str) -> HttpResponse:
     """An invitation to the organization."""
     found, _is_owner = find_organization(request, organization, change=True)
-    form = NewInvitation(request.POST or None)
+    form = NewInvitation(typed(request))
     if request.method == "POST" and form.is_valid() and _invite(request, found, form):
         return redirect("console:organization", found.name)
     context: dict[str, Any] = {

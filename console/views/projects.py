@@ -14,6 +14,7 @@ from console.forms.shared.seen import seen
 from console.queries import projects as queries
 from console.queries import repositories as repository_queries
 from console.views.shared.decorators import of_project, personal
+from console.views.shared.kept_forms import typed
 from console.views.shared.organizations import find_organization
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import Place, actor
@@ -39,7 +40,8 @@ def usage(place: Place) -> HttpResponse:
 @of_project(Action.VIEW, post=Action.ADMINISTER)
 def settings(place: Place) -> HttpResponse:
     """Name and description. The ID never changes."""
-    form = ProjectSettings(place.request.POST) if place.request.method == "POST" else ProjectSettings.of(place.project)
+    given = typed(place.request)
+    form = ProjectSettings(given) if given else ProjectSettings.of(place.project)
     if place.request.method == "POST" and form.is_valid():
         wanted = {name: form.cleaned_data[name] for name in projects.SETTINGS}
         if form.attempt(projects.update, place.actor, place.project, seen=seen(form), **wanted) is not None:
@@ -63,7 +65,7 @@ def home(request: HttpRequest) -> HttpResponse:
 def create(request: HttpRequest, organization: str) -> HttpResponse:
     """A new project of the organization."""
     found, _is_owner = find_organization(request, organization, change=True)
-    form = NewProject(request.POST or None)
+    form = NewProject(typed(request))
     if request.method == "POST" and form.is_valid():
         made = form.attempt(projects.create, actor(request), found, **form.cleaned_data)
         if made and (made[1] or projects.was_just_made(made[0], actor(request))):

@@ -19,6 +19,7 @@ from console.queries import members
 from console.queries import repositories as queries
 from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from console.views.shared.members import member_of_list, member_to_add
 from registry import repositories, trash
 from registry.access import Action
@@ -38,7 +39,7 @@ def index(place: Place) -> HttpResponse:
 @of_project(Action.MANAGE)
 def create(place: Place) -> HttpResponse:
     """A new repository."""
-    form = NewRepository(place.request.POST or None)
+    form = NewRepository(typed(place.request))
     if place.request.method == "POST" and form.is_valid():
         wanted, name = form.wanted(), form.cleaned_data["name"]
         made = form.attempt(repositories.create, place.actor, place.project, name, **wanted)
@@ -70,14 +71,13 @@ def commands(place: Place) -> HttpResponse:
 def settings(place: Place) -> HttpResponse:
     """Description, visibility, tag overwrite, scans, pull policy."""
     current = repositories.settings_of(place.repository)
-    form = RepositorySettings.of(current)
-    if place.request.method == "POST":
-        form = RepositorySettings(place.request.POST)
-        if form.is_valid():
-            change = form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
-            if change is not None:
-                place.flash(_("The settings of %(name)s have been saved.") % {"name": place.repository.name})
-                return place.redirect_to("repository_settings")
+    given = typed(place.request)
+    form = RepositorySettings(given) if given else RepositorySettings.of(current)
+    if place.request.method == "POST" and form.is_valid():
+        change = form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
+        if change is not None:
+            place.flash(_("The settings of %(name)s have been saved.") % {"name": place.repository.name})
+            return place.redirect_to("repository_settings")
     context: dict[str, Any] = {"form": form, "current": current}
     return place.render("console/repositories/settings.html", side="repositories", **context)
 
@@ -101,7 +101,7 @@ def permissions(place: Place) -> HttpResponse:
 @of_project(Action.MANAGE)
 def grant(place: Place) -> HttpResponse:
     """A role on the repository for a person outside the project."""
-    form = Grant(place.request.POST or None)
+    form = Grant(typed(place.request))
     if place.request.method == "POST" and form.is_valid():
         words = _("No member of %(organization)s has this address: roles are given to members of the organization.")
         user = member_to_add(place, form, words, partial(repositories.role_of, place.repository))

@@ -13,6 +13,7 @@ from console.queries import images as image_queries
 from console.queries import tags as queries
 from console.templatetags.digests import named_digest
 from console.views.shared.decorators import of_project
+from console.views.shared.kept_forms import typed
 from console.views.shared.selection import selected
 from registry import manifests, trash
 from registry.access import Action
@@ -33,7 +34,7 @@ def add(place: Place) -> HttpResponse:
 
     GET with a tag and a digest shows the look, too: that is how pages offer to restore a tag.
     """
-    given = place.request.POST if place.request.method == "POST" else place.request.GET
+    given = typed(place.request) or place.request.GET
     is_complete = bool(given.get("tag") and given.get("digest"))
     form = AddTag(place.image, given if is_complete or place.request.method == "POST" else None, initial=given.dict())
     if form.is_valid():

@@ -15,6 +15,7 @@ from accounts.models import AccessKey
 from console.forms.accounts import NewKey
 from console.queries import accounts as queries
 from console.views.shared.decorators import personal
+from console.views.shared.kept_forms import typed
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from console.views.shared.toasts import toast
@@ -62,7 +63,7 @@ def revoke(request: HttpRequest) -> HttpResponse:
 @personal
 def create(request: HttpRequest) -> HttpResponse:
     """Make a key; its secret is in the answer to this request and nowhere else."""
-    form = NewKey(request.POST or None, projects=queries.pullable_projects(actor(request)))
+    form = NewKey(typed(request), projects=queries.pullable_projects(actor(request)))
     if request.method == "POST" and form.is_valid():
         made = form.attempt(
             keys.create,

@@ -14,6 +14,7 @@ from accounts.models import Theme, User
 from console.forms.accounts import Profile
 from console.queries.shared import listing
 from console.views.shared.decorators import personal, public
+from console.views.shared.kept_forms import typed
 from console.views.shared.pages import referring_page, render_standalone
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def show(request: HttpRequest) -> HttpResponse:
     """Name, language, theme, time zone."""
     user = _user(request)
     initial = {name: getattr(user, name) for name in ("name", "language", "theme", "time_zone")}
-    form = Profile(request.POST or None, initial=initial)
+    form = Profile(typed(request), initial=initial)
     if request.method == "POST" and form.is_valid():
         for name, value in form.cleaned_data.items():
             setattr(user, name, value)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.contrib.auth import logout
 from django.http import HttpResponseRedirect
 from django.shortcuts import redirect, render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 
 from accounts import audit, guesses, passwords
 from console.forms.accounts import SignIn
 from console.views.shared.decorators import public
+from console.views.shared.pages import own_address
 from console.views.shared.place import actor
 from console.views.shared.sign_in import BROWSER_COOKIE, add_slowed_error, begin_session, too_many_requests
 
@@ -26,7 +25,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     """With e-mail address and password. A refusal that slows guessing is a 429."""
     wanted = request.POST.get("next") or request.GET.get("next", "")
     if request.user.is_authenticated:
-        return HttpResponseRedirect(_own(request, wanted))
+        return HttpResponseRedirect(own_address(request, wanted))
     form = SignIn(request.POST or None)
     seconds = 0
     if request.method == "POST" and form.is_valid():
@@ -43,7 +42,7 @@ def sign_in(request: HttpRequest) -> HttpResponse:
             add_slowed_error(form, refusal)
             seconds = refusal.seconds
         else:
-            return begin_session(request, user, _own(request, wanted))
+            return begin_session(request, user, own_address(request, wanted))
     page = render(request, "console/accounts/sign_in.html", {"form": form, "next": wanted})
     return too_many_requests(page, seconds) if seconds else page
 
@@ -59,9 +58,3 @@ def sign_out(request: HttpRequest) -> HttpResponse:
 def _note_failure(request: HttpRequest, form: SignIn) -> None:
     by = actor(request)
     audit.record_failed_sign_in(form.cleaned_data["email"], address=by.address, client=by.client)
-
-
-def _own(request: HttpRequest, wanted: str) -> str:
-    """Where to go after signing in: a page of ours, never another host."""
-    is_ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=settings.IS_HTTPS)
-    return wanted if is_ours and wanted.startswith("/") else "/"

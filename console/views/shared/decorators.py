@@ -16,10 +16,12 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
 from accounts.errors import Refusal
 from console.queries import public as public_queries
+from console.views.shared import kept_forms
 from console.views.shared.pages import referring_page
 from console.views.shared.place import find_place
 
@@ -80,9 +82,24 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
 
 
 def _declare(view: Callable[..., HttpResponseBase], who: str) -> Callable[..., HttpResponse]:
-    checked: Any = require_http_methods(["GET", "HEAD", "POST"])(view)
+    checked: Any = require_http_methods(["GET", "HEAD", "POST"])(_with_kept_form(view))
     checked.who = who
     return checked  # type: ignore[no-any-return]
+
+
+def _with_kept_form(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Say once that the form on the page was not carried out, if it was sent before a sign-in."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if not kept_forms.is_back(request):
+            return view(request, *args, **kwargs)  # type: ignore[no-any-return]
+        messages.info(request, _("Nothing has been changed: you signed in since the form was opened. Send it again."))
+        response: HttpResponse = view(request, *args, **kwargs)
+        kept_forms.forget(response, request)
+        return response
+
+    return answer
 
 
 def _to_public_page(request: HttpRequest, project: str, kwargs: dict[str, Any]) -> HttpResponse | None:
@@ -99,4 +116,7 @@ def _to_public_page(request: HttpRequest, project: str, kwargs: dict[str, Any]) 
 
 
 def _to_sign_in(request: HttpRequest) -> HttpResponse:
-    return redirect_to_login(request.get_full_path() if request.method == "GET" else "/")
+    answer = redirect_to_login(request.get_full_path())
+    if request.method == "POST" and kept_forms.keep(answer, request):
+        answer.headers["Location"] += "&kept=yes"
+    return answer

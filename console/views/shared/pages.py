@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -19,6 +20,12 @@ def referring_page(request: HttpRequest, otherwise: str) -> str:
     came_from = request.headers.get("Referer", "")
     own = {request.get_host()}
     return came_from if "/" in came_from and url_has_allowed_host_and_scheme(came_from, own) else otherwise
+
+
+def own_address(request: HttpRequest, wanted: str) -> str:
+    """``wanted`` if it is a path of the console, never another host; "/" otherwise."""
+    is_ours = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=settings.IS_HTTPS)
+    return wanted if is_ours and wanted.startswith("/") else "/"
 
 
 def render_standalone(request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
