@@ -40,6 +40,14 @@ def undeleted(prefix: str = "") -> Q:
     )
 
 
+def _image_at(path: str) -> Subquery:
+    """The live image of this path, found before its tags.
+
+    With a join, SQLite begins with all tags of that name: ten thousand images may have a "latest".
+    """
+    return Subquery(Image.objects.live().filter(path=path).values("pk"))
+
+
 class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
 
@@ -56,16 +64,14 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         found = self.live().filter(image__path=path, image__deletion=None)
         if by_digest:
             return found.filter(digest=reference)
-        return found.filter(tags__image=F("image"), tags__name=reference, tags__ended_at=None)
+        return found.filter(tags__image=_image_at(path), tags__name=reference, tags__ended_at=None)
 
     def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
         """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
 
         A live tag with the literal name ``reference`` takes precedence.
         """
-        # A subquery for the image instead of a join on the outer row: each step reads one row through an index.
-        image = Image.objects.live().filter(path=path).values("pk")
-        tags = Tag.objects.filter(image=Subquery(image))
+        tags = Tag.objects.filter(image=_image_at(path))
         spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
         begun = Subquery(tags.filter(name=name, started_at__lte=moment).order_by("-started_at", "-pk").values("pk")[:1])
         still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)
