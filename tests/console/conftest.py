@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,7 @@ from django.test import Client
 
 from registry.models import Manifest, Severity
 from tests.support.factories import found, make_report
-from tests.support.images import OCI_INDEX, descriptor, image_of, sha256
+from tests.support.images import OCI_INDEX, descriptor, image_of, index_of, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +46,7 @@ def pushed(docker: Callable[..., DockerClient]) -> dict[str, str]:
         descriptor(each.manifest, each.media_type, platform={"os": "linux", "architecture": name})
         for each, name in ((second, "amd64"), (arm, "arm64"))
     ]
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    index = index_of(*parts)
     member.push_manifest("web/app", "2.0", index, OCI_INDEX)
     return {
         "first": first.digest,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from django.urls import reverse
 
 from console.queries.compare import what_changed
 from registry.models import Manifest, Severity
 from tests.support.factories import found, make_report
-from tests.support.images import OCI_INDEX, Artifact, Blob, Image, canonical_json, descriptor, image_of, sha256
+from tests.support.images import (
+    OCI_INDEX,
+    Artifact,
+    Blob,
+    Image,
+    descriptor,
+    image_of,
+    index_of,
+    sha256,
+)
 from tests.support.pages import Page, see
 
 APP = ["demo", "web", "app"]
@@ -57,7 +64,7 @@ def push_index(docker, tag: str, *images: Image, name: str = "web/app") -> str:
         member.push(name, attestation.digest, attestation)
         said = {"platform": {"os": "unknown", "architecture": "unknown"}, "annotations": ATTESTATION}
         entries.append(descriptor(attestation.manifest, attestation.media_type, **said))
-    content = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    content = index_of(*entries)
     member.push_manifest(name, tag, content, OCI_INDEX)
     return sha256(content)
 
@@ -150,7 +157,7 @@ def test_platform_of_an_index_is_that_of_its_entry(docker):
     member = docker("member")
     member.push("web/app", wrong.digest, wrong)
     entry = descriptor(wrong.manifest, wrong.media_type, platform={"os": "linux", "architecture": "arm64"})
-    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
+    content = index_of(entry)
     member.push_manifest("web/app", "1.0", content, OCI_INDEX)
     index = manifest_of(sha256(content))
     assert what_changed(index, index).platforms == ["linux/arm64"]

@@ -10,7 +10,7 @@ import pytest
 from registry.models import Manifest
 from registry.oci import configs
 from tests.support.factories import found, make_report
-from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_LAYER, Image, descriptor, sha256
+from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_LAYER, Image, descriptor, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 MAX_PAGE = 300_000
@@ -120,7 +120,7 @@ def test_an_index_of_many_platforms_shows_its_beginning(docker, console):
         descriptor(image.manifest, image.media_type, platform={"os": "linux", "architecture": f"cpu{number}"})
         for number in range(1_000)
     ]
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    index = index_of(*parts)
     member.push_manifest("web/app", "heavy", index, OCI_INDEX)
     page = text(console("reader").get("/projects/demo/repositories/web/app/-/manifests/heavy"))
     assert "and 872 more" in page

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from accounts.models import AccessKey, Project
 from registry.models import Event, Image, Repository, Tag, TagDay
-from tests.support.images import OCI_INDEX, OCI_MANIFEST, Artifact, Blob, descriptor, image_of
+from tests.support.images import OCI_INDEX, OCI_MANIFEST, Artifact, Blob, descriptor, image_of, index_of
 from tests.support.images import Image as Pushed
 from tests.support.pages import Page, see
 
@@ -282,7 +282,7 @@ def test_attestations_are_shown_as_provenance_not_platforms(console, docker, pus
             proof.manifest, OCI_MANIFEST, platform={"os": "unknown", "architecture": "unknown"}, annotations=said
         ),
     ]
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
+    index = index_of(*parts)
     member.push_manifest("web/app", "built", index, OCI_INDEX)
     page = see(console("reader"), f"{APP}-/manifests/built")
     assert [row["Platform"] for row in page.table("Platform", "Digest")] == ["linux/amd64"]

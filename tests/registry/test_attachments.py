@@ -1,7 +1,6 @@
 """Attached tags and referrers: found in one query, not counted as releases, deleted with their digest."""
 
 import hashlib
-import json
 from datetime import timedelta
 
 import pytest
@@ -17,7 +16,7 @@ from registry.cleanup import policies
 from registry.models import Image as StoredImage
 from registry.models import Manifest, Tag
 from registry.oci import names
-from tests.support.images import OCI_INDEX, Artifact, Blob, Image, sha256
+from tests.support.images import OCI_INDEX, Artifact, Blob, Image, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 RELEASE, OTHER = Image(layers=[b"release"]), Image(layers=[b"other"])
@@ -34,8 +33,7 @@ def referrer(artifact_type: str, text: bytes = b"text", subject: Image = RELEASE
 
 
 def fallback(*referrers: Artifact) -> Blob:
-    entries = [each.manifest.descriptor(artifactType=each.artifact_type) for each in referrers]
-    return Blob(OCI_INDEX, json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode())
+    return index_of(*(each.manifest.descriptor(artifactType=each.artifact_type) for each in referrers))
 
 
 @pytest.fixture

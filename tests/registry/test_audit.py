@@ -1,11 +1,10 @@
 """Events, tag intervals and deletions of pushes and deletes."""
 
-import json
-
 import pytest
 
 from registry.models import Deletion, Event, Manifest, Tag
-from tests.support.images import OCI_INDEX, Image, sha256
+from tests.support.docker_client import DockerClient
+from tests.support.images import OCI_INDEX, Blob, Image, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 
@@ -100,8 +99,7 @@ def test_deleting_a_digest_deletes_its_tags_children_and_signatures_together(doc
 def test_child_of_another_index_or_with_a_tag_stays(docker):
     member = docker("member")
     child = member.push("web/app", "child")
-    entry = f'{{"mediaType":"{child.media_type}","digest":"{child.digest}","size":{len(child.manifest)}}}'
-    index = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{entry}]}}'.encode()
+    index = index_of(child.manifest.descriptor())
     member.push_manifest("web/app", "1.0", index, OCI_INDEX)
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
     member.pull("web/app", "child")
@@ -115,16 +113,20 @@ def test_push_of_a_deleted_digest_revives_it(docker):
     docker("viewer").pull("web/app", image.digest)
 
 
+def push_signature_in_index(member: DockerClient) -> tuple[Image, Image, Blob]:
+    """Push an image, its signature, and an index with the signature as its child. Return the three."""
+    signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
+    signature = Image(more={"subject": signed.manifest.descriptor()})
+    member.push("web/app", signature.digest, signature)
+    index = index_of(signature.manifest.descriptor())
+    member.push_manifest("web/app", "index", index, OCI_INDEX)
+    return signed, signature, index
+
+
 def test_signature_that_is_a_child_of_an_index_stays_with_the_index(docker):
     """Deleting the signed digest must not delete a child of a live index."""
     member = docker("member")
-    signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
-    subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}
-    signature = Image(more={"subject": subject})
-    member.push("web/app", signature.digest, signature)
-    entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
-    member.push_manifest("web/app", "index", index, OCI_INDEX)
+    signed, signature, _ = push_signature_in_index(member)
     member.delete(f"web/app/manifests/{signed.digest}", 202)
     member.get(f"web/app/manifests/{signature.digest}", 200)
     assert [manifest.digest for manifest in Deletion.objects.get().manifests.all()] == [signed.digest]
@@ -133,13 +135,7 @@ def test_signature_that_is_a_child_of_an_index_stays_with_the_index(docker):
 def test_a_signature_that_is_in_an_index_outlives_the_index(docker):
     """The signed digest is still there."""
     member = docker("member")
-    signed = member.push("web/app", "signed", Image(layers=[b"signed"]))
-    subject = {"mediaType": signed.media_type, "digest": signed.digest, "size": len(signed.manifest)}
-    signature = Image(more={"subject": subject})
-    member.push("web/app", signature.digest, signature)
-    entry = {"mediaType": signature.media_type, "digest": signature.digest, "size": len(signature.manifest)}
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}).encode()
-    member.push_manifest("web/app", "index", index, OCI_INDEX)
+    signed, signature, index = push_signature_in_index(member)
     member.delete(f"web/app/manifests/{sha256(index)}", 202)
     member.get(f"web/app/manifests/{signature.digest}", 200)
     member.delete(f"web/app/manifests/{signed.digest}", 202)

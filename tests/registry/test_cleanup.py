@@ -1,6 +1,5 @@
 """Runs of cleanup policies: they delete what the preview shows, nothing that is kept or needed, and all is recoverable."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -30,7 +29,7 @@ from registry.models import Image as StoredImage
 from registry.oci import media_types
 from registry.oci.names import ImageName
 from registry.statistics import pulls
-from tests.support.images import Image, descriptor, sha256
+from tests.support.images import Image, descriptor, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 State = CleanupRun.State
@@ -140,10 +139,7 @@ def untagged(docker, web):
     for image in found.values():
         member.push("web/app", image.digest, image)
     parts = [descriptor(found[name].manifest, media_types.OCI_MANIFEST) for name in ("child", "other")]
-    documents = {
-        name: json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
-        for name, entries in (("index", parts[:1]), ("trashed", parts[1:]))
-    }
+    documents = {name: index_of(*entries) for name, entries in (("index", parts[:1]), ("trashed", parts[1:]))}
     for name, document in documents.items():
         member.push_manifest("web/app", name, document, media_types.OCI_INDEX)
     member.push_manifest("web/app", "keeps-other", found["other"].manifest)

@@ -1,12 +1,11 @@
 """Platforms of images and indexes: entries of an index take precedence over the configurations of its images."""
 
-import json
 from typing import Any
 
 import pytest
 
 from registry.models import Manifest
-from tests.support.images import OCI_INDEX, Blob, Image
+from tests.support.images import OCI_INDEX, Image, index_of
 from tests.support.scan_images import attestation
 
 pytestmark = pytest.mark.django_db
@@ -14,11 +13,6 @@ AMD64 = Image(config=b'{"architecture": "amd64", "os": "linux"}', layers=[b"app"
 ARM64 = Image(config=b'{"architecture": "arm64", "os": "linux"}', layers=[b"app"])
 LINUX_ARM64 = {"os": "linux", "architecture": "arm64"}
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
-
-
-def index_of(*entries: dict[str, Any]) -> Blob:
-    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-    return Blob(OCI_INDEX, json.dumps(document).encode())
 
 
 @pytest.fixture

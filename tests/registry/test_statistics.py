@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 
 from django.db import connection
@@ -18,7 +17,7 @@ from registry.statistics import pulls as counting
 from registry.statistics import sizes
 from registry.statistics.pulls import counter
 from tests.support.docker_client import DockerClient
-from tests.support.images import OCI_INDEX, Image, descriptor
+from tests.support.images import OCI_INDEX, Image, index_of
 from tests.support.personas import make_key
 
 
@@ -56,9 +55,7 @@ def test_children_of_an_index_are_not_counted_and_untagged_digests_are(docker):
     member = docker("member")
     for each in (part, alone):
         member.push("web/app", each.digest, each)
-    index = json.dumps(
-        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(part.manifest, part.media_type)]}
-    ).encode()
+    index = index_of(part.manifest.descriptor())
     member.push_manifest("web/app", "all", index, OCI_INDEX)
     for reference in ("all", part.digest, alone.digest):
         member.get(f"web/app/manifests/{reference}", 200)

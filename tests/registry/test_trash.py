@@ -34,7 +34,7 @@ from registry.oci.names import ImageName
 from registry.trash import purging, restoring
 from registry.trash.deleting import closure
 from tests.support import later
-from tests.support.images import Image, descriptor, sha256
+from tests.support.images import Image, descriptor, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 PATH = "demo/web/app"
@@ -49,11 +49,6 @@ MODELS = (
 def everything() -> dict[str, list[dict[str, object]]]:
     """Return all rows that deletion and recovery may change."""
     return {model.__name__: list(model.objects.order_by("pk").values()) for model in MODELS}
-
-
-def index_of(*images_: Image) -> bytes:
-    entries = [descriptor(image.manifest, media_types.OCI_MANIFEST) for image in images_]
-    return json.dumps({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}).encode()
 
 
 def referrer_of(subject: bytes, media_type: str, note: str) -> Image:
@@ -171,7 +166,7 @@ def test_each_digest_of_a_recovered_deletion_has_its_event(member, act, restore)
 def test_index_is_recovered_with_its_children_and_their_referrers(member, act, restore):
     for part in (A, B):
         member.push("web/app", part.digest, part)
-    index = index_of(A, B)
+    index = index_of(A.manifest.descriptor(), B.manifest.descriptor())
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
     signature = referrer_of(index, media_types.OCI_INDEX, "signed")
     inventory = referrer_of(A.manifest, media_types.OCI_MANIFEST, "what is inside")
@@ -198,7 +193,7 @@ def test_index_is_recovered_with_its_children_and_their_referrers(member, act, r
 
 def test_index_recovers_children_of_an_earlier_deletion(member, act, restore):
     member.push("web/app", A.digest, A)
-    index = index_of(A)
+    index = index_of(A.manifest.descriptor())
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
     first = act(sha256(index))  # deletes the child too
     member.push("web/app", A.digest, A)
@@ -239,7 +234,9 @@ def test_repository_of_thirty_images_is_recovered_unchanged(docker, world, resto
         signatures[name] = referrer_of(new.manifest, media_types.OCI_MANIFEST, f"signed {number}")
         member.push(name, signatures[name].digest, signatures[name])
         if number % 10 == 0:
-            member.push_manifest(name, "multi", index_of(old, new), media_types.OCI_INDEX)
+            member.push_manifest(
+                name, "multi", index_of(old.manifest.descriptor(), new.manifest.descriptor()), media_types.OCI_INDEX
+            )
     hours_ago = timezone.now() - timedelta(hours=2)
     Tag.objects.filter(ended_at=None).update(started_at=hours_ago)
     Tag.objects.filter(ended_at__isnull=False).update(started_at=hours_ago - timedelta(hours=1), ended_at=hours_ago)
@@ -688,7 +685,7 @@ def test_purged_repository_takes_its_unfinished_uploads(docker, world, storage_f
 
 def test_children_of_a_recoverable_index_are_not_purged_before_it(member, world, act, restore):
     member.push("web/app", A.digest, A)
-    index = index_of(A)
+    index = index_of(A.manifest.descriptor())
     member.push_manifest("web/app", "multi", index, media_types.OCI_INDEX)
     of_index = act(sha256(index))
     member.push("web/app", A.digest, A)

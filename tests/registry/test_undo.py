@@ -1,6 +1,5 @@
 """Undo of the changes of a key: the previous state returns, changes of others stay, and every step is reported."""
 
-import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +15,7 @@ from registry.models import Image as StoredImage
 from registry.oci.names import ImageName
 from registry.undo import plan
 from registry.undo.plan import Kind
-from tests.support.images import OCI_INDEX, Image, descriptor
+from tests.support.images import OCI_INDEX, Image, index_of
 from tests.support.personas import make_key
 
 pytestmark = pytest.mark.django_db
@@ -198,9 +197,7 @@ def test_digest_tagged_or_pushed_by_others_stays(docker, stable, world):
 
 def test_index_is_deleted_with_the_children_pushed_with_it(docker, stable, world):
     child = docker("thief").push("web/app", "child", Image(layers=[b"child"]))
-    parts = [descriptor(child.manifest, child.media_type)]
-    index = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": parts}).encode()
-    docker("thief").push_manifest("web/app", "index", index, OCI_INDEX)
+    docker("thief").push_manifest("web/app", "index", index_of(child.manifest.descriptor()), OCI_INDEX)
     result = undo_all(world)
     assert result.skipped == []
     assert not Manifest.objects.live().exclude(digest__in=[A.digest, B.digest, C.digest]).exists()

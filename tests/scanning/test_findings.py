@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 
 import pytest
@@ -13,7 +12,7 @@ from scanning import acceptances, findings
 from scanning.models import Acceptance, Finding, Report
 from scanning.trivy.report import PackageName
 from tests.support.factories import found, make_report
-from tests.support.images import OCI_INDEX, descriptor, image_of, sha256
+from tests.support.images import OCI_INDEX, image_of, index_of, sha256
 
 pytestmark = pytest.mark.django_db
 
@@ -24,8 +23,7 @@ def index(docker):
     parts = [image_of("one"), image_of("two", "arm64")]
     for part in parts:
         docker("member").push("web/app", part.digest, part)
-    entries = [descriptor(part.manifest, part.media_type, platform={"os": "linux"}) for part in parts]
-    content = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}).encode()
+    content = index_of(*(part.manifest.descriptor(platform={"os": "linux"}) for part in parts))
     docker("member").push_manifest("web/app", "1", content, OCI_INDEX)
     first, second = (Manifest.objects.get(digest=part.digest) for part in parts)
     return Manifest.objects.get(digest=sha256(content)), first, second

@@ -186,6 +186,15 @@ class DockerClient:
                 assert sha256(self.get(f"{name}/blobs/{part['digest']}", 200).body) == part["digest"]
         return answer.body, answer.headers["Content-Type"]
 
+    def pages(self, path: str) -> list[Answer]:
+        """Return all pages of a list by following its links."""
+        found: list[Answer] = []
+        while path:
+            found.append(self.get(path, 200))
+            path = found[-1].next_page
+            assert len(found) < 200, "pages without an end"
+        return found
+
     def tags(self, name: str) -> list[str]:
         """Return all tags of an image."""
         return list(self.get(f"{name}/tags/list", 200).json()["tags"])

@@ -282,6 +282,12 @@ def _typed(content: bytes, media_type: str) -> Blob:
     return content if isinstance(content, Blob) else Blob(media_type, content)
 
 
+def index_of(*entries: Mapping[str, Any], **more: Any) -> Blob:
+    """Return an OCI index of these descriptors, with more fields such as ``subject``."""
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(entries)}
+    return Blob(OCI_INDEX, canonical_json(document | more))
+
+
 @dataclass(frozen=True)
 class Index(Pushable):
     """One image for several platforms, and perhaps attestations of BuildKit."""
@@ -303,8 +309,7 @@ class Index(Pushable):
     @cached_property
     def manifest(self) -> Blob:
         """The OCI index."""
-        entries = [image.manifest.descriptor(platform=image.platform) for image in self.images]
-        return Blob(OCI_INDEX, canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}))
+        return index_of(*(image.manifest.descriptor(platform=image.platform) for image in self.images))
 
     @property
     def parts(self) -> tuple[Blob, ...]:

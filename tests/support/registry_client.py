@@ -51,6 +51,16 @@ class Answer(NamedTuple):
         """The message of the first error in the body."""
         return str(self.json()["errors"][0]["message"])
 
+    @property
+    def next_page(self) -> str:
+        """The address in the Link header, "" without one."""
+        if "Link" not in self.headers:
+            return ""
+        address, _, relation = self.headers["Link"].partition(";")
+        assert relation.strip() == 'rel="next"'
+        assert address[0] + address[-1] == "<>"
+        return address[1:-1]
+
 
 class RegistryClient:
     """A client of one person (without a key: anonymous) on one host of a server.

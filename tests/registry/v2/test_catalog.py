@@ -7,7 +7,6 @@ import pytest
 from registry.models import Image as StoredImage
 from registry.models import Repository
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
-from tests.support.registry_client import Answer
 
 WEB, PUBLIC, FIXED = ["web/app", "web/team/app"], ["public/app"], ["fixed/app"]
 SECRET, RIVALS = ["secret/app"], ["rivals/app"]
@@ -33,15 +32,6 @@ def add(repository: str, *names: str) -> None:
 def listed(client: DockerClient, query: str = "") -> list[str]:
     """Return the listed names."""
     return list(client.get(f"_catalog{query}", 200).json()["repositories"])
-
-
-def next_page(answer: Answer) -> str:
-    """Return the address in a Link header, "" without one."""
-    if "Link" not in answer.headers:
-        return ""
-    address, _, relation = answer.headers["Link"].partition(";")
-    assert relation.strip() == 'rel="next"'
-    return address.strip("<>")
 
 
 # ── Visibility ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +143,7 @@ def test_following_the_links_gives_every_image_once_in_byte_order(many, host, pr
         page = answer.json()["repositories"]
         assert 0 < len(page) <= size
         found += page
-        path = next_page(answer)
+        path = answer.next_page
         assert path.startswith("/v2/_catalog?") or not path
         assert len(found) <= len(names)
     assert found == sorted(names, key=str.encode)
@@ -186,7 +176,7 @@ def test_no_page_is_longer_than_its_limit(docker, query, size):
     add("web", *names)
     answer = docker("member").get(f"_catalog{query}", 200)
     assert answer.json()["repositories"] == [f"web/{name}" for name in names[:size]]
-    assert docker("member").get(next_page(answer), 200).json()["repositories"][0] == f"web/{names[size]}"
+    assert docker("member").get(answer.next_page, 200).json()["repositories"][0] == f"web/{names[size]}"
 
 
 # ── The root ─────────────────────────────────────────────────────────────────────────────────────────────────────────

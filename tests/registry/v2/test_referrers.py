@@ -9,7 +9,7 @@ import pytest
 from registry.models import Manifest
 from registry.oci import media_types
 from tests.support.docker_client import BARE_HOST, DockerClient
-from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Image, descriptor, sha256
+from tests.support.images import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Image, descriptor, index_of, sha256
 from tests.support.registry_client import Answer
 
 NAME = "web/app"
@@ -36,8 +36,7 @@ def artifact(artifact_type: str = SIGNATURE, subject: dict[str, Any] = SUBJECT, 
 
 def index_artifact(**more: Any) -> bytes:
     """Return an index with IMAGE as its subject."""
-    tree = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [], "subject": SUBJECT} | more
-    return json.dumps(tree).encode()
+    return index_of(**{"subject": SUBJECT} | more)
 
 
 def attach(client: DockerClient, content: bytes, media_type: str = media_types.OCI_MANIFEST, name: str = NAME) -> str:
@@ -49,25 +48,6 @@ def attach(client: DockerClient, content: bytes, media_type: str = media_types.O
 def digests(answer: Answer) -> list[str]:
     """Return the listed digests."""
     return [entry["digest"] for entry in answer.json()["manifests"]]
-
-
-def next_page(answer: Answer) -> str:
-    """Return the address in a Link header, "" without one."""
-    if "Link" not in answer.headers:
-        return ""
-    address, _, relation = answer.headers["Link"].partition(";")
-    assert relation.strip() == 'rel="next"'
-    return address.strip("<>")
-
-
-def all_pages(client: DockerClient, path: str) -> list[Answer]:
-    """Return every page of a list by following its links."""
-    found = []
-    while path:
-        found.append(client.get(path, 200))
-        path = next_page(found[-1])
-        assert len(found) < 200, "pages without an end"
-    return found
 
 
 # ── The list ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +166,7 @@ def test_unencoded_plus_in_the_filter_is_a_plus(docker, member):
         assert digests(answer) == [sbom]
         assert answer.headers["OCI-Filters-Applied"] == "artifactType"
     assert digests(docker("viewer").get(f"{PATH}?artifactType=spdx%20json", 200)) == [blank]
-    answers = all_pages(docker("viewer", BARE_HOST), f"demo/{PATH}?n=1&artifactType=application/spdx+json")
+    answers = docker("viewer", BARE_HOST).pages(f"demo/{PATH}?n=1&artifactType=application/spdx+json")
     assert [digests(answer) for answer in answers] == [[sbom]]
 
 
@@ -281,7 +261,7 @@ def add_referrers(count: int) -> list[str]:
 @pytest.mark.parametrize("count", [99, 100, 101, 250])
 def test_following_the_links_gives_every_referrer_once(member, count):
     expected = add_referrers(count)
-    answers = all_pages(member, PATH)
+    answers = member.pages(PATH)
     assert [digest for answer in answers for digest in digests(answer)] == expected
     assert len(answers) == -(-count // 100)
     for answer in answers:
@@ -292,7 +272,7 @@ def test_following_the_links_gives_every_referrer_once(member, count):
 def test_links_keep_the_filter(docker, member):
     expected = add_referrers(10)[::3]
     client = docker("viewer", BARE_HOST)
-    answers = all_pages(client, f"demo/{PATH}?n=1&artifactType={quote(SBOM, safe='')}")
+    answers = client.pages(f"demo/{PATH}?n=1&artifactType={quote(SBOM, safe='')}")
     assert [digest for answer in answers for digest in digests(answer)] == expected
     assert all(answer.headers["OCI-Filters-Applied"] == "artifactType" for answer in answers)
     assert len(answers) == 4
@@ -300,7 +280,7 @@ def test_links_keep_the_filter(docker, member):
 
 def test_a_link_is_relative(member):
     add_referrers(3)
-    assert next_page(member.get(f"{PATH}?n=2", 200)).startswith(f"/v2/{PATH}?")
+    assert member.get(f"{PATH}?n=2", 200).next_page.startswith(f"/v2/{PATH}?")
 
 
 def test_invalid_last_is_refused(member, subtests):
@@ -321,6 +301,6 @@ def test_pages_are_smaller_than_the_limit_of_clients(member, letter):
             "annotations": {"number": str(number), "long": letter * (3 * MIB // 2 // weight)}
         }
         expected.append(attach(member, json.dumps(tree, ensure_ascii=False).encode()))
-    answers = all_pages(member, PATH)
+    answers = member.pages(PATH)
     assert [digest for answer in answers for digest in digests(answer)] == expected
     assert max(len(answer.body) for answer in answers) <= 4 * MIB

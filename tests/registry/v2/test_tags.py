@@ -11,7 +11,7 @@ from registry.models import Deletion, Event, Manifest, Tag
 from registry.models import Image as StoredImage
 from registry.oci import media_types
 from tests.support.docker_client import BARE_HOST, DockerClient
-from tests.support.images import Image, sha256
+from tests.support.images import Image, index_of, sha256
 from tests.support.registry_client import Answer
 
 NAME = "web/app"
@@ -34,25 +34,9 @@ def tag(*names: str) -> None:
     Tag.objects.bulk_create(Tag(image=manifest.image, name=name, manifest=manifest) for name in names)
 
 
-def next_page(answer: Answer) -> str:
-    """Return the address in a Link header, "" without one."""
-    if "Link" not in answer.headers:
-        return ""
-    address, _, relation = answer.headers["Link"].partition(";")
-    assert relation.strip() == 'rel="next"'
-    assert address[0] + address[-1] == "<>"
-    return address[1:-1]
-
-
 def pages(client: DockerClient, path: str) -> list[list[str]]:
     """Return every page of a list of tags by following its links."""
-    found = []
-    while path:
-        answer = client.get(path, 200)
-        found.append(answer.json()["tags"])
-        path = next_page(answer)
-        assert len(found) < 100, "pages without an end"
-    return found
+    return [answer.json()["tags"] for answer in client.pages(path)]
 
 
 # ── Lists ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,7 +113,7 @@ def test_following_the_links_gives_every_tag_once(many, size):
 @pytest.mark.parametrize("host", [None, BARE_HOST])
 def test_a_link_is_relative_and_leads_on_at_the_same_host(docker, many, host):
     client, name = (docker("viewer", host), f"demo/{NAME}") if host else (docker("viewer"), NAME)
-    link = next_page(client.get(f"{name}/tags/list?n=3", 200))
+    link = client.get(f"{name}/tags/list?n=3", 200).next_page
     assert link.startswith(f"/v2/{name}/tags/list?")
     assert client.get(link, 200).json()["tags"] == MANY[3:6]
 
@@ -210,7 +194,7 @@ def test_no_page_has_more_than_a_thousand_tags(member, query):
     tag(*names)
     answer = member.get(f"{LIST}{query}", 200)
     assert answer.json()["tags"] == ["1.0", *names[:999]]
-    rest = member.get(next_page(answer), 200)
+    rest = member.get(answer.next_page, 200)
     assert rest.json()["tags"] == names[999:]
     assert "Link" not in rest.headers
 
@@ -223,7 +207,7 @@ def test_concurrent_changes_do_not_disturb_the_pages(many):
         found += answer.json()["tags"]
         tag(f"0-before-{number}", f"v0-within-{number}", f"z-behind-{number}")
         Tag.objects.filter(name=found[-1]).delete()
-        path, number = next_page(answer), number + 1
+        path, number = answer.next_page, number + 1
         assert number < 100
     assert [name for name in found if name in MANY] == MANY
     assert len(found) == len(set(found))
@@ -411,8 +395,6 @@ def test_quota_of_digests_includes_digests_in_recovery(member, world):
 def test_index_and_its_children_count_as_one_tag(member):
     limit(tag_limit=1)
     member.delete(f"{NAME}/manifests/1.0", 202)
-    entry = {"mediaType": IMAGE.media_type, "digest": IMAGE.digest, "size": len(IMAGE.manifest)}
-    tree = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
-    content = json.dumps(tree).encode()
+    content = index_of(IMAGE.manifest.descriptor())
     member.push_manifest(NAME, "all", content, media_types.OCI_INDEX)
     assert member.head(f"{NAME}/manifests/all", 200).headers["Docker-Content-Digest"] == sha256(content)
