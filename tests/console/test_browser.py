@@ -526,10 +526,70 @@ def test_pages_fit_the_screen_and_do_not_shift_while_loading(browser, server, wi
         assert wrong == []
 
 
-def test_layout_observer_detects_a_shift(browser, server):
+# The elements that end to the right of the page's column, without those in a box that scrolls or cuts.
+OUTSIDE = """
+    () => {
+        const main = document.querySelector("main");
+        const end = main.getBoundingClientRect().right - parseFloat(getComputedStyle(main).paddingRight) + 1;
+        const isCut = (element) => element !== main
+            && (getComputedStyle(element).overflowX !== "visible" || isCut(element.parentElement));
+        return [...main.querySelectorAll(":not(svg *, .sheet, .sheet *, .visually-hidden)")]
+            .filter((each) => each.getBoundingClientRect().right > end && !isCut(each.parentElement))
+            .map((each) => `${each.tagName}.${each.className}`);
+    }
+"""
+SIZES = (360, 768, 1280, 1440, 1920)
+A4 = 717  # the width of a page with the margins of Chromium
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ko-KR"])
+def test_pages_stay_in_their_column_at_all_widths_and_on_paper(browser, server, locale):
+    with visit(browser, server, "owner", locale=locale) as page:
+        wrong = {}
+        for address in PAGES:
+            page.goto(address)
+            for width, media in (*((size, "screen") for size in SIZES), (A4, "print")):
+                page.emulate_media(media=media)
+                page.set_viewport_size({"width": width, "height": 800})
+                if found := page.evaluate(OUTSIDE):
+                    wrong[address, width, media] = found[:3]
+        assert wrong == {}
+
+
+def test_print_hides_navigation_and_controls(browser, server):
+    with visit(browser, server, "owner", color_scheme="dark") as page:
+        page.goto(APP)
+        page.emulate_media(media="print")
+        for selector in (".top", ".side", ".tools", ".copy", ".button", "input", ".tabs a:not([aria-current])"):
+            for each in page.locator(selector).all():
+                expect(each).to_be_hidden()
+        expect(page.get_by_role("heading", name="app")).to_be_visible()
+        expect(page.get_by_role("row")).not_to_have_count(0)
+        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+
+
+@pytest.mark.parametrize(
+    ("selector", "edge"),
+    [(".side a", "borderLeftColor"), (".tabs a", "borderBottomColor"), (".chips a", "borderLeftColor")],
+)
+def test_forced_colours_mark_the_current_page_and_tab(browser, server, selector, edge):
+    with visit(browser, server, "owner", forced_colors="active") as page:
+        page.goto(f"{WEB}-/audit-log")
+        assert page.evaluate("matchMedia('(forced-colors: active)').matches")
+        colour = f"(each) => getComputedStyle(each).{edge}"
+        current = page.locator(f"{selector}[aria-current]").evaluate(colour)
+        others = page.locator(f"{selector}:not([aria-current])").evaluate_all(f"(all) => all.map({colour})")
+        assert others
+        assert current not in others
+
+
+def test_layout_observers_detect_a_shift_and_a_wide_table(browser, server):
     """Control."""
     with visit(browser, server, "reader") as page:
         page.goto(APP)
+        assert page.evaluate(OUTSIDE) == []
+        page.evaluate("document.querySelector('main table').style.width = '101%'")
+        assert page.evaluate(OUTSIDE) != []
         page.evaluate("document.querySelector('main').prepend(document.createElement('pre'), '1\\n2\\n3')")
         page.evaluate("document.querySelector('main').style.paddingTop = '300px'")
         page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
