@@ -173,7 +173,7 @@ def fill_scans() -> None:
     )
     days = [now.date() - timedelta(days=number) for number in range(1, 90)]
     SeverityDay.objects.bulk_create(
-        SeverityDay(project=project, day=day, digests=10_000, scanned=10_000, **counts) for day in days
+        SeverityDay(project=project, day=day, tags=10_999, scanned=10_000, critical=6_000, high=4_000) for day in days
     )
     DatabaseRefresh.objects.create(source="a file", updated_at=now)
     Subscription.objects.create(project=project, channel="mail", recipients=["mina@acme.test"])

@@ -333,29 +333,20 @@ def count_pulls(story: Story) -> None:
 
 
 def count_severities() -> None:
-    """Write the totals of each day, which grow with each known vulnerability."""
+    """Write the tags of each day by their worst severity, which grow with each known vulnerability."""
     from django.utils import timezone
 
     from registry.models import Manifest
-    from scanning.models import Finding, SeverityDay
+    from scanning import findings
+    from scanning.models import SeverityDay
 
+    findings.record_day(timezone.now())
     project = Manifest.objects.earliest("pk").image.repository.project
-    current = Finding.objects.current().in_project(project)
-    counts = {
-        name: current.filter(severity=level).count()
-        for level, name in ((4, "critical"), (3, "high"), (2, "medium"), (1, "low"))
-    }
+    today = SeverityDay.objects.get(project=project)
+    names = ("critical", "high", "medium", "low", "tags", "scanned")
     for ago in range(1, DAYS):
-        share = (DAYS - ago) / DAYS
-        grown = {name: int(number * share) for name, number in counts.items()}
-        scanned = int(200 * share)
-        SeverityDay.objects.create(
-            project=project,
-            day=timezone.now().date() - timedelta(days=ago),
-            digests=scanned + 5,
-            scanned=scanned,
-            **grown,
-        )
+        grown = {name: getattr(today, name) * (DAYS - ago) // DAYS for name in names}
+        SeverityDay.objects.create(project=project, day=today.day - timedelta(days=ago), **grown)
 
 
 def settle(story: Story, people: dict[str, Persona], days_ago: int) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import Count, Exists, Min, OuterRef, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, Exists, Min, Q
 from django.utils import timezone
 
 from registry.database.batches import in_batches
@@ -278,16 +277,26 @@ def _order(report: Report) -> list[int]:
     return [*(getattr(report, name) for name in Report.COUNTS), rank]
 
 
+def tags_by_worst() -> dict[str, Any]:
+    """Counts for annotating tags: ``tags``, by worst severity ``critical``, ``high``, …, and ``scanned``.
+
+    What no client can run is not counted. Accepted findings do not count for the worst severity.
+    """
+    report = "manifest__report__"
+    counts: dict[str, Any] = {"tags": Count("pk", filter=~Q(**{f"{report}state": State.UNSUPPORTED}))}
+    worse = Q()
+    for name in Report.COUNTS:
+        counts[name] = Count("pk", filter=worse & Q(**{f"{report}{name}__gt": 0}))
+        worse &= Q(**{f"{report}{name}": 0})
+    return counts | {"scanned": Count("pk", filter=Q(**{f"{report}state": State.SCANNED}))}
+
+
 def record_day(now: datetime) -> int:
-    """Store today's counts of each project: over its tagged digests, each once. Returns how many projects."""
-    names = (*Report.COUNTS, "fixable")
-    tagged = Manifest.objects.filter(undeleted(), Exists(Tag.objects.live().filter(manifest=OuterRef("pk"))))
-    is_known = Q(report__state__in=Report.KNOWN)
-    sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in names}
-    rows = tagged.values("image__repository__project").order_by()
-    totals = rows.annotate(**sums, digests=Count("pk"), scanned=Count("pk", filter=is_known))
-    for row in totals:
+    """Store today's counts of the tags of each project. Returns how many projects."""
+    tags = Tag.objects.live().unattached().filter(undeleted("manifest__"))
+    rows = tags.values("image__repository__project").order_by().annotate(**tags_by_worst())
+    for row in rows:
         said = {name: number for name, number in row.items() if name != "image__repository__project"}
         project = row["image__repository__project"]
         SeverityDay.objects.update_or_create(project_id=project, day=now.date(), defaults=said)
-    return len(totals)
+    return len(rows)

@@ -54,7 +54,8 @@ def of_project(project: Project, wanted: QueryDict) -> dict[str, Any]:
         found = found.annotate(within=_within_project()).filter(within__icontains=search)
     least = wanted.get("severity", "")
     if least in SEVERITIES:
-        found = found.filter(Exists(scans.tagged(scans.at_least(SEVERITIES[least]), image=OuterRef("pk"))))
+        is_bad = scans.at_least(SEVERITIES[least], scans.REPORT)
+        found = found.filter(Exists(scans.tags(is_bad, image=OuterRef("pk"))))
     lately = TagDay.objects.filter(image=OuterRef("pk"), day__gte=last_days()[0]).order_by().values("image")
     found = found.annotate(pulls=Coalesce(Subquery(lately.annotate(number=Sum("pulls")).values("number")), 0))
     page: listing.Listing[Any] = listing.page(
@@ -76,7 +77,7 @@ def describe(rows: list[Any]) -> None:
     newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
     latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
     by_image = {tag.image_id: tag for tag in latest.with_manifests()}
-    known = scans.by_image(scans.tagged(image__in=shown))
+    known = scans.by_image(scans.tags(image__in=shown))
     for image in rows:
         image.tag_count = numbers.get(image.pk, 0)
         image.latest = by_image.get(image.pk)

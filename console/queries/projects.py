@@ -48,7 +48,10 @@ BYTE_ORDER = {"sqlite": "BINARY", "postgresql": "C"}
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What a project holds, how it is used, and its problems."""
+    """What a project holds, how it is used, and its problems.
+
+    ``known``: what is known of its tags (``scans.add_up``). ``critical``: ``scans.critical``.
+    """
 
     repositories: int
     images: int
@@ -61,6 +64,7 @@ class Overview:
     recent: dict[str, Any]
     attention: list[dict[str, Any]]
     known: dict[str, int]
+    critical: dict[str, int]
 
     @property
     def pull_count(self) -> int:
@@ -74,7 +78,7 @@ class Overview:
 
 
 def overview(project: Project) -> Overview:
-    """The project on one page. At most thirteen queries."""
+    """The project on one page. At most fifteen queries."""
     usage = ProjectUsage.objects.filter(project=project).first()
     days = _days(project)
     live = Repository.objects.live().filter(project=project)
@@ -85,7 +89,8 @@ def overview(project: Project) -> Overview:
     for each in biggest:
         each["width"] = round(max(0.5, 100 * each["size"] / largest), 1)
     repositories = live.count()
-    known = scans.add_up(scans.by_repository(scans.tagged(image__repository__project=project)))
+    known = scans.add_up(scans.by_repository(scans.tags(image__repository__project=project)))
+    critical = scans.critical(project, known)
     return Overview(
         repositories=repositories,
         images=Image.objects.with_contents().filter(repository__project=project, repository__deletion=None).count(),
@@ -96,8 +101,9 @@ def overview(project: Project) -> Overview:
         biggest=biggest,
         smaller=repositories - len(biggest),
         recent=audit_log.recent(project, RECENT),
-        attention=[*scans.attention(project, known), *_attention(project, repositories)],
+        attention=[*scans.attention(project, known, critical), *_attention(project, repositories)],
         known=known,
+        critical=critical,
     )
 
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, Sum, Window, prefetch_related_objects
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum, Value, Window, prefetch_related_objects
 from django.db.models.functions import Coalesce
+from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
 from console.queries.shared import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import MANIFEST_CONTENT_FIELDS, undeleted
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
-from scanning.models import Acceptance, DatabaseRefresh, Finding, Report, Scan, ScannerHost, SeverityDay
+from scanning import findings
+from scanning.models import (
+    Acceptance,
+    DatabaseRefresh,
+    Finding,
+    Report,
+    Scan,
+    ScannerHost,
+    SeverityDay,
+    Vulnerability,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +39,9 @@ DAYS = 90
 TOP = 10
 SHOWN = 10
 ENOUGH = 200  # findings of the worst severities that are looked through for the worst vulnerabilities
+MOST = 1_000  # tags whose vulnerabilities are counted on a page of a project
+REPORT = "manifest__report"  # of a tag
 SCAN_SORTS = {"asked": "-pk"}
-SUMS = (*Report.COUNTS, "fixable", "accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +110,17 @@ def name_tags(manifests: Iterable[Manifest]) -> None:
         manifest.tag_names = sorted(names.get(manifest.pk, ()))  # type: ignore[attr-defined]
 
 
-def tagged(*conditions: Q, **where: Any) -> QuerySet[Manifest]:
-    """What live tags point to, each digest once: the images that people count."""
-    named = Tag.objects.live().filter(manifest=OuterRef("pk"))
-    return Manifest.objects.filter(undeleted(), Exists(named), *conditions, **where)
+def tags(*conditions: Q, **where: Any) -> QuerySet[Tag]:
+    """The live tags that people count: without attached ones, such as signatures."""
+    is_live = Q(manifest__deletion=None, image__deletion=None, image__repository__deletion=None)
+    return Tag.objects.live().unattached().filter(is_live, *conditions, **where)
+
+
+def has(vulnerability: str) -> Q:
+    """Of tags with this vulnerability, in their image or in a platform of their index."""
+    found = Finding.objects.current().filter(vulnerability__name=vulnerability)
+    of_parts = found.filter(manifest__parent_references__parent=OuterRef("manifest"), manifest__deletion=None)
+    return Q(Exists(found.filter(manifest=OuterRef("manifest")))) | Q(Exists(of_parts))
 
 
 def in_use(manifest: str = "manifest") -> Q:
@@ -134,62 +152,68 @@ def at_least(severity: int, report: str = "report") -> Q:
     return wanted
 
 
-def by_repository(found: QuerySet[Manifest]) -> list[dict[str, Any]]:
-    """What is known of these manifests, summed up for each repository; ``digests``: those that can run. One query."""
-    return _summed(found, "image__repository", "image__repository__name")
+def by_repository(found: QuerySet[Tag]) -> list[dict[str, Any]]:
+    """What is known of these tags, counted for each repository. One query.
+
+    ``tags``: how many can run. ``critical``, ``high``, …: how many of them by their worst severity. ``found_critical``,
+    …: the sums of their findings. ``fixable``, ``accepted``: how many tags have such findings.
+    """
+    return _counted(found, "image__repository", "image__repository__name")
 
 
-def by_image(found: QuerySet[Manifest]) -> dict[int, dict[str, Any]]:
-    """What is known of these manifests, summed up for each image, by its id. One query."""
-    return {row["image"]: row for row in _summed(found, "image")}
+def by_image(found: QuerySet[Tag]) -> dict[int, dict[str, Any]]:
+    """What is known of these tags, counted for each image, by its id. One query."""
+    return {row["image"]: row for row in _counted(found, "image")}
 
 
-def _summed(found: QuerySet[Manifest], *keys: str) -> list[dict[str, Any]]:
-    sums: dict[str, Any] = {name: Coalesce(Sum(f"report__{name}"), 0) for name in SUMS}
+def _counted(found: QuerySet[Tag], *keys: str) -> list[dict[str, Any]]:
     stale = timezone.now() - DatabaseRefresh.STALE
-    numbers: dict[str, Any] = {
-        f"with_{name}": Count("pk", filter=Q(**{f"report__{name}__gt": 0})) for name in Report.COUNTS
-    }
+    sums: dict[str, Any] = {f"found_{name}": Coalesce(Sum(f"{REPORT}__{name}"), 0) for name in Report.COUNTS}
     rows: Any = found.values(*keys).order_by()
     return list(
         rows.annotate(
+            **findings.tags_by_worst(),
             **sums,
-            **numbers,
-            digests=Count("pk", filter=~Q(report__state=Report.State.UNSUPPORTED)),
-            scanned=Count("pk", filter=Q(report__state=Report.State.SCANNED)),
-            uncovered=Count("pk", filter=Q(report__state=Report.State.UNCOVERED)),
-            end_of_life=Count("pk", filter=Q(report__is_end_of_life=True)),
-            unrecognised=Count("pk", filter=Q(report__state=Report.State.UNRECOGNISED)),
-            unsupported=Count("pk", filter=Q(report__state=Report.State.UNSUPPORTED)),
-            failed=Count("pk", filter=Q(report__state=Report.State.FAILED)),
-            outdated=Count("pk", filter=Q(report__state__in=Report.KNOWN, report__database_at__lt=stale)),
+            fixable=_number(fixable__gt=0),
+            accepted=_number(accepted__gt=0),
+            uncovered=_number(state=Report.State.UNCOVERED),
+            end_of_life=_number(is_end_of_life=True),
+            unrecognised=_number(state=Report.State.UNRECOGNISED),
+            unsupported=_number(state=Report.State.UNSUPPORTED),
+            failed=_number(state=Report.State.FAILED),
+            outdated=_number(state__in=Report.KNOWN, database_at__lt=stale),
         )
     )
+
+
+def _number(**where: Any) -> Count:
+    """The number of tags whose report is so."""
+    return Count("pk", filter=Q(**{f"{REPORT}__{name}": value for name, value in where.items()}))
 
 
 def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
     """The sums of several repositories."""
     states = ("scanned", "uncovered", "unrecognised", "failed")
-    names = (*SUMS, "digests", *states, "unsupported", "end_of_life", "outdated")
-    total = {name: sum(row[name] for row in rows) for name in names}
-    total["unscanned"] = total["digests"] - sum(total[name] for name in states)
+    names = (*Report.COUNTS, *(f"found_{name}" for name in Report.COUNTS), "fixable", "accepted", "tags", *states)
+    total = {name: sum(row[name] for row in rows) for name in (*names, "unsupported", "end_of_life", "outdated")}
+    total["unscanned"] = total["tags"] - sum(total[name] for name in states)
     return total
 
 
 def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
-    """The worst severity in something and in how many of its tagged digests; and of how many nothing is known."""
+    """The worst severity in something and in how many of its tags; and of how many nothing is known."""
     if row is None:
-        return {"digests": 0}
-    name = next((each for each in Report.COUNTS if row[f"with_{each}"]), "")
+        return {"tags": 0}
+    name = next((each for each in Report.COUNTS if row[each]), "")
     known = row["scanned"] + row["unrecognised"]
     return {
         "name": name,
         "severity": Severity[name.upper()] if name else None,
-        "number": row[f"with_{name}"] if name else 0,
-        "digests": row["digests"],
-        "unknown": row["digests"] - known,
+        "number": row[name] if name else 0,
+        "tags": row["tags"],
+        "unknown": row["tags"] - known,
         "is_recognised": bool(row["scanned"]),
-        "is_uncovered": row["uncovered"] == row["digests"] - known,
+        "is_uncovered": row["uncovered"] == row["tags"] - known,
         "is_end_of_life": bool(row["end_of_life"]),
         "is_outdated": bool(row["outdated"]),
     }
@@ -197,9 +221,10 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
 
 # ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def page(project: Project) -> dict[str, Any]:
-    """Everything about a project's scans at the moment. Eleven queries."""
-    rows = by_repository(tagged(image__repository__project=project))
+    """Everything about a project's scans at the moment. Thirteen queries."""
+    rows = by_repository(tags(image__repository__project=project))
     total = add_up(rows)
+    worst = cves(project, _least(total), total) if any(total[name] for name in Report.COUNTS) else []
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
     shown: list[Any] = list(
         failures.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)[:SHOWN]
@@ -210,7 +235,8 @@ def page(project: Project) -> dict[str, Any]:
     return {
         "total": total,
         "days": _days(project, total),
-        "top": top(project, total),
+        "top": name_cves(worst[:TOP]),
+        "top_of": min(total["tags"], MOST),
         "repositories": _worst(rows),
         "queue": waiting,
         "failures": shown,
@@ -230,23 +256,48 @@ def _days(project: Project, total: dict[str, int]) -> list[tuple[date, SeverityD
     return [(day, rows.get(day)) for day in (first + timedelta(days=number) for number in range(DAYS))]
 
 
-def top(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
-    """The worst vulnerabilities of what is in use: by severity, those with a fix first, by how many digests."""
+def _least(total: dict[str, int]) -> Severity:
+    """The least severity to look at for the worst vulnerabilities, so that there are ENOUGH findings."""
     least, seen = Severity.CRITICAL, 0
     for name in Report.COUNTS:
         least = Severity[name.upper()]
-        seen += total[name]
+        seen += total[f"found_{name}"]
         if seen >= ENOUGH:
             break
-    if not seen:
-        return []
-    found = Finding.objects.current().in_project(project).unaccepted(timezone.now())
-    found = found.filter(in_use(), severity__gte=least)
-    names = ("vulnerability__name", "vulnerability__title", "vulnerability__score")
-    rows = found.values(*names).order_by()
-    fixable = Count("manifest", filter=~Q(fixed_version=""), distinct=True)
-    rows = rows.annotate(worst=Max("severity"), digests=Count("manifest", distinct=True), fixable=fixable)
-    return list(rows.order_by("-worst", F("fixable").desc(), "-digests", "vulnerability__name")[:TOP])
+    return least
+
+
+def cves(project: Project, least: Severity, total: dict[str, int]) -> list[dict[str, Any]]:
+    """The unaccepted vulnerabilities of a project's tags of this severity or worse, the worst first. Three queries.
+
+    Each has ``vulnerability`` (its id), ``worst`` (its severity), ``tags``, and ``fixable``: how many of these tags
+    have a fix. A tag of an index has what its platforms have. Of more than MOST tags the newest count.
+    """
+    found = Finding.objects.current().in_project(project).unaccepted(timezone.now()).filter(severity__gte=least)
+    shown = tags(image__repository__project=project)
+    newest = shown.order_by("-pk").values_list("pk", flat=True)[:MOST]
+    only = {"in": list(newest)} if total["tags"] > MOST else {}
+    sums: dict[int, dict[str, Any]] = {}
+    for path in ("manifest__tags", "manifest__parent_references__parent__tags"):
+        where = {"isnull": False, "ended_at": None, "subject": "", **only}
+        numbers = {
+            "worst": Max("severity"),
+            "tags": Count(path, distinct=True),
+            "fixable": Count(path, filter=~Q(fixed_version=""), distinct=True),
+        }
+        of_tags: Any = found.filter(**{f"{path}__{name}": value for name, value in where.items()}).order_by()
+        for row in of_tags.values("vulnerability").annotate(**numbers):
+            known = sums.setdefault(row["vulnerability"], {**row, "worst": 0, "tags": 0, "fixable": 0})
+            known["worst"] = max(known["worst"], row["worst"])
+            known["tags"] += row["tags"]
+            known["fixable"] += row["fixable"]
+    return sorted(sums.values(), key=lambda row: (-row["worst"], -row["fixable"], -row["tags"], row["vulnerability"]))
+
+
+def name_cves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Replace the ids of these vulnerabilities by their rows. One query."""
+    known = Vulnerability.objects.in_bulk([row["vulnerability"] for row in rows])
+    return [row | {"vulnerability": known[row["vulnerability"]]} for row in rows]
 
 
 def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -275,9 +326,10 @@ def queue(project: Project) -> dict[str, Any]:
 
 def failed(project: Project) -> QuerySet[Report]:
     """Reports whose last scan failed, of what can be scanned again: an index fails with its platforms only."""
+    with_problem = Report.objects.exclude(problem="").values("pk")  # a subquery, so that SQLite uses the index of these
     return (
         Report.objects.in_project(project)
-        .exclude(problem="")
+        .filter(pk__in=with_problem)
         .exclude(manifest__media_type__in=sorted(media_types.INDEXES))
         .order_by("-manifest")
     )
@@ -315,57 +367,48 @@ def _with_manifests(found: QuerySet[Scan]) -> QuerySet[Scan]:
 
 # ── Risk acceptances ────────────────────────────────────────────────────────────────────────────────────────────
 def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """A page of acceptances with how many findings each covers now, and how many a fix has freed. Three queries."""
+    """A page of acceptances. ``is_used``: it covers a finding now. ``has_fix``: a fix has freed one. Three queries."""
     active = Acceptance.objects.active(timezone.now()).filter(project=project)
     has_ended = wanted.get("state") == "ended"
     found = Acceptance.objects.filter(project=project)
     found = found.exclude(pk__in=active.values("pk")) if has_ended else active
+    concerned = _concerned(project)
+    without_fix, with_fix = Exists(concerned.filter(fixed_version="")), Exists(concerned.exclude(fixed_version=""))
+    found = found.annotate(is_used=without_fix | (Q(covers_fixed=True) & with_fix), has_fix=with_fix)
     page = listing.page(found.select_related("repository"), wanted, {"accepted": "-pk"})
-    rows: list[Any] = page.rows
-    places = _places(project, {row.vulnerability for row in rows})
-    for row in rows:
-        own = [each for each in places[row.vulnerability] if _concerns(row, each)]
-        without, fixed = sum(each["without_fix"] for each in own), sum(each["fixed"] for each in own)
-        row.covered = without + (fixed if row.covers_fixed else 0)
-        row.freed = 0 if row.covers_fixed else fixed
     return {"listing": page, "has_ended": has_ended, "active_count": active.count()}
 
 
-def _places(project: Project, vulnerabilities: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """Where each of these vulnerabilities is: packages and repositories with numbers of findings. One query."""
-    found = Finding.objects.current().in_project(project).filter(vulnerability__name__in=vulnerabilities)
-    rows: Any = found.order_by().values("vulnerability__name", "package__name", "manifest__image__repository")
-    numbers = {
-        "without_fix": Count("pk", filter=Q(fixed_version="")),
-        "fixed": Count("pk", filter=~Q(fixed_version="")),
-    }
-    places = defaultdict(list)
-    for row in rows.annotate(**numbers):
-        places[row["vulnerability__name"]].append(row)
-    return places
+def _concerned(project: Project) -> Any:
+    """The findings of the vulnerability, package and repository of the acceptance of the outer query."""
+    of_package = Q(Exact(OuterRef("package"), Value(""))) | Q(package__name=OuterRef("package"))
+    of_repository = Q(IsNull(OuterRef("repository"), True)) | Q(manifest__image__repository=OuterRef("repository"))
+    found = Finding.objects.current().in_project(project).filter(of_package, of_repository)
+    return found.filter(vulnerability__name=OuterRef("vulnerability")).order_by()
 
 
-def _concerns(acceptance: Acceptance, place: dict[str, Any]) -> bool:
-    is_of_package = acceptance.package in {"", place["package__name"]}
-    return is_of_package and acceptance.repository_id in {None, place["manifest__image__repository"]}
+def critical(project: Project, total: dict[str, int]) -> dict[str, int]:
+    """How many critical vulnerabilities the project's tags have, and how many of these have a fix. Two queries.
+
+    ``of``: how many tags were looked at.
+    """
+    rows = cves(project, Severity.CRITICAL, total) if total["critical"] else []
+    fixable = sum(bool(row["fixable"]) for row in rows)
+    return {"number": len(rows), "fixable": fixable, "of": min(total["tags"], MOST)}
 
 
-def attention(project: Project, total: dict[str, int]) -> list[dict[str, Any]]:
-    """Problems to show: criticals with a fix, failed scans, an old or missing database."""
+def attention(project: Project, total: dict[str, int], critical: dict[str, int]) -> list[dict[str, Any]]:
+    """Problems to show: criticals with a fix, failed scans, an old or missing database. Two queries."""
     found: list[dict[str, Any]] = []
-    if total["critical"]:
-        fixable = Finding.objects.current().unaccepted(timezone.now()).exclude(fixed_version="")
-        fixable = fixable.filter(severity=Severity.CRITICAL)
-        own, of_parts = OuterRef("pk"), {"manifest__parent_references__parent": OuterRef("pk")}
-        bad = Q(Exists(fixable.filter(manifest=own))) | Q(Exists(fixable.filter(**of_parts)))
-        number = tagged(bad, image__repository__project=project).count()
-        if number:
-            found.append({"kind": "critical", "number": number})
+    if critical["fixable"]:
+        found.append(
+            {"kind": "critical", "number": critical["fixable"], "tags": total["critical"], "of": total["tags"]}
+        )
     failures = failed(project).count()
     if failures:
         found.append({"kind": "failed", "number": failures})
     state = database()
-    if total["digests"] and (state.is_missing or state.is_stale):
+    if total["tags"] and (state.is_missing or state.is_stale):
         found.append({"kind": "database", "database": state})
     return found
 

@@ -296,11 +296,8 @@ def acceptable(subject: Subject, vulnerability: str, package: str) -> dict[str, 
         return None
     _explain(rows, {}, None)
     project = subject.manifest.image.repository.project_id
-    in_project = Finding.objects.current().in_project(project).filter(vulnerability__name=vulnerability)
-    here = Q(manifest__image__repository=subject.manifest.image.repository_id)
-    numbers = in_project.order_by().aggregate(
-        project=Count("manifest", distinct=True),
-        repository=Count("manifest", filter=here, distinct=True),
-    )
+    in_project = scans.tags(scans.has(vulnerability), image__repository__project=project)
+    here = Q(image__repository=subject.manifest.image.repository_id)
+    numbers = in_project.aggregate(project=Count("pk"), repository=Count("pk", filter=here))
     has_fix = any(row.fixed_version for row in rows)
     return {"finding": max(rows, key=lambda row: row.severity), "findings": rows, "has_fix": has_fix, **numbers}

@@ -337,9 +337,9 @@ class Report(models.Model):
 
 
 class SeverityDay(models.Model):
-    """Findings of a project's tagged digests by severity on one day (UTC), without accepted ones.
+    """The tags of a project by their worst severity on one day (UTC), without accepted findings.
 
-    ``digests``: how many were tagged. ``scanned``: how many of them had a result.
+    ``tags``: how many there were. ``scanned``: how many of them had a result.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="severity_days", db_index=False)
@@ -349,8 +349,7 @@ class SeverityDay(models.Model):
     medium = models.PositiveIntegerField(default=0)
     low = models.PositiveIntegerField(default=0)
     unknown = models.PositiveIntegerField(default=0)
-    fixable = models.PositiveIntegerField(default=0)
-    digests = models.PositiveIntegerField(default=0)
+    tags = models.PositiveIntegerField(default=0)
     scanned = models.PositiveIntegerField(default=0)
 
     class Meta:
