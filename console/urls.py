@@ -81,6 +81,11 @@ _repository: list[URLPattern | URLResolver] = [
     path("-/notifications", notifications.index, name="repository_notifications"),
     path("-/notifications/new", notifications.repository_create, name="repository_notification_new"),
     path("-/notifications/<int:subscription>", notifications.repository_show, name="repository_notification"),
+    path(
+        "-/notifications/<int:subscription>/secret",
+        notifications.repository_secret,
+        name="repository_notification_secret",
+    ),
     path("-/notifications/<int:subscription>/edit", notifications.repository_edit, name="repository_notification_edit"),
     path(
         "-/notifications/<int:subscription>/<int:delivery>",
@@ -102,6 +107,7 @@ _project: list[URLPattern | URLResolver] = [
     path("scans", scans.show, name="scans"),
     path("scans/log", scans.log, name="scans_log"),
     path("scans/acceptances", scans.acceptances, name="acceptances"),
+    path("scans/acceptances/<int:acceptance>/withdraw", scans.withdraw, name="acceptance_withdraw"),
     path("audit-log", audit_log.show, name="audit_log"),
     path("audit-log.csv", audit_log.download, name="audit_log_csv"),
     path("audit-log/<int:event>/undo", undo.one, name="undo_event"),
@@ -120,6 +126,7 @@ _project: list[URLPattern | URLResolver] = [
     path("notifications", notifications.index, name="notifications"),
     path("notifications/new", notifications.create, name="notification_new"),
     path("notifications/<int:subscription>", notifications.show, name="notification"),
+    path("notifications/<int:subscription>/secret", notifications.secret, name="notification_secret"),
     path("notifications/<int:subscription>/edit", notifications.edit, name="notification_edit"),
     path("notifications/<int:subscription>/<int:delivery>", notifications.delivery, name="delivery"),
     path("usage", projects.usage, name="usage"),

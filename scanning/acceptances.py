@@ -21,6 +21,7 @@ from . import findings, sboms
 from .models import Acceptance, Finding, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -82,16 +83,26 @@ def accept(
     return made
 
 
-def withdraw(actor: Actor, acceptance: Acceptance) -> bool:
-    """End an acceptance now. Returns False if it was withdrawn already."""
+def withdraw(actor: Actor, acceptance: Acceptance, *, undoes: Collection[int] = ()) -> Event | None:
+    """End an acceptance now. Returns the event; None if it was withdrawn already."""
     now = timezone.now()
     with transaction.atomic():
         active = Acceptance.objects.filter(pk=acceptance.pk, withdrawn_at=None)
         if not active.update(withdrawn_at=now, withdrawn_by=actor.label[:254]):
-            return False
-        _record(actor, acceptance, Event.Action.VULNERABILITY_WITHDRAW)
+            return None
+        event = _record(actor, acceptance, Event.Action.VULNERABILITY_WITHDRAW, undoes)
     _recount(acceptance)
-    return True
+    return event
+
+
+def restore(actor: Actor, acceptance: Acceptance, *, undoes: Collection[int] = ()) -> None:
+    """Undo a withdrawal: the acceptance holds until its end, as before. Raises RequestInvalid after its end."""
+    with transaction.atomic():
+        withdrawn = Acceptance.objects.exclude(withdrawn_at=None).exclude(expires_at__lte=timezone.now())
+        if not withdrawn.filter(pk=acceptance.pk).update(withdrawn_at=None, withdrawn_by=""):
+            raise RequestInvalid(_("The acceptance holds already, or has reached its end."))
+        _record(actor, acceptance, Event.Action.VULNERABILITY_ACCEPT, undoes)
+    _recount(acceptance)
 
 
 def openvex(project: Project, repository: Repository | None = None) -> dict[str, Any]:
@@ -166,11 +177,13 @@ def _recount(acceptance: Acceptance) -> None:
     findings.recount(Report.objects.filter(manifest__in=found.values("manifest")))
 
 
-def _record(actor: Actor, acceptance: Acceptance, action: Event.Action) -> None:
-    audit.record(
+def _record(actor: Actor, acceptance: Acceptance, action: Event.Action, undoes: Collection[int] = ()) -> Event:
+    return audit.record(
         actor,
         action,
         acceptance.repository or acceptance.project,
+        undoes=undoes,
+        acceptance=acceptance.pk,
         vulnerability=acceptance.vulnerability,
         package=acceptance.package,
         reason=acceptance.reason,

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from registry.tasks import queue
 from scanning import findings, scans
-from scanning.notifications import deliveries, messages, recipients
+from scanning.notifications import deliveries, messages, recipients, subscriptions
 from scanning.trivy import database
 
 BUDGET = 60.0  # seconds that a worker spends on due scans before it takes its next message
@@ -120,6 +120,7 @@ def sweep_deliveries() -> int:
 
 @shared_task
 def forget_deliveries() -> int:
-    """Delete old deliveries and counts of mails."""
+    """Delete old deliveries, counts of mails, and subscriptions that were deleted long ago."""
     recipients.forget()
+    subscriptions.forget()
     return deliveries.forget()

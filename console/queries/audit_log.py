@@ -13,6 +13,7 @@ from registry import audit, trash
 from registry.audit import By, Wanted, csv_cell
 from registry.models import Event, Manifest, Tag
 from scanning.models import Subscription
+from scanning.undo import is_undoable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,16 +116,17 @@ def links_of(project: Project, events: Sequence[Event]) -> Links:
     named = {(event.image_id, event.digest) for event in events if event.digest}
     named |= {(event.image_id, str(event.detail.get("before"))) for event in events if event.action == Action.TAG_MOVE}
     images, digests = {image for image, _ in named}, {digest for _, digest in named}
-    live = Manifest.objects.live().filter(image__in=images, digest__in=digests) if named else Manifest.objects.none()
+    manifests = Manifest.objects.live().filter(image__in=images, digest__in=digests)
     made = trash.listed(project).filter(event__in=ids)
     closed = Tag.objects.filter(closed_by__in=ids, deletion__in=trash.listed(project))
     opened = Tag.objects.live().filter(opened_by__in=[event.pk for event in events if event.action == Action.TAG_MOVE])
     noted = {event.detail.get("subscription") for event in events if event.action == Action.NOTICE_CHANGE}
-    subscriptions = Subscription.objects.filter(project=project, pk__in=noted) if noted else Subscription.objects.none()
+    live = Subscription.objects.live().filter(project=project)
+    subscriptions = live.filter(pk__in=noted) if noted else live.none()
     moved = set(opened.values_list("opened_by", flat=True))
     undone = {pk for event in events for pk in event.detail.get("undoes", ())}
     return Links(
-        manifests=frozenset(live.values_list("image", "digest")),
+        manifests=frozenset(manifests.values_list("image", "digest") if named else ()),
         restorable=dict([*closed.values_list("closed_by", "deletion"), *made.values_list("event", "pk")]),
         undoable=frozenset(
             event.pk for event in events if event.pk not in undone and (event.pk in moved or _is_setting(event))
@@ -134,8 +136,8 @@ def links_of(project: Project, events: Sequence[Event]) -> Links:
 
 
 def _is_setting(event: Event) -> bool:
-    """Whether the event changed settings or a role of something that is not deleted."""
-    if event.action in {Action.MEMBER_CHANGE, Action.PROJECT_UPDATE}:
+    """Whether the event changed settings, roles, a notification or an acceptance, of something that is not deleted."""
+    if event.action in {Action.MEMBER_CHANGE, Action.PROJECT_UPDATE} or is_undoable(event):
         return True
     if event.action in {Action.IMAGE_UPDATE, Action.EXPIRY_CHANGE}:
         return event.image is not None and event.image.deletion_id is None

@@ -27,7 +27,7 @@ class Row:
 
 def subscriptions(project: Project, repository: Repository | None) -> list[Row]:
     """Those of the project and its repositories; or those that a repository's scans are told to. Two queries."""
-    found = Subscription.objects.filter(project=project).select_related("repository")
+    found = Subscription.objects.live().filter(project=project).select_related("repository")
     if repository:
         found = found.filter(Q(repository=repository) | Q(repository=None)).order_by("-repository", "pk")
     else:
@@ -41,7 +41,7 @@ def subscriptions(project: Project, repository: Repository | None) -> list[Row]:
 
 def subscription(project: Project, repository: Repository | None, pk: int) -> Subscription | None:
     """One of this repository; or of the project as a whole."""
-    found = Subscription.objects.filter(project=project, repository=repository, pk=pk)
+    found = Subscription.objects.live().filter(project=project, repository=repository, pk=pk)
     return found.select_related("project", "repository__project", "created_by").first()
 
 

@@ -379,6 +379,29 @@ def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
     return {"listing": page, "has_ended": has_ended, "active_count": active.count()}
 
 
+def what_counts_again(acceptance: Acceptance) -> dict[str, Any]:
+    """Numbers of the findings that no other acceptance covers, and the repositories whose pull policy can refuse them.
+
+    Two queries.
+    """
+    others = Acceptance.objects.active(timezone.now()).exclude(pk=acceptance.pk)
+    found = Finding.objects.current().in_project(acceptance.project).filter(~Exists(others.covering()))
+    found = found.filter(vulnerability__name=acceptance.vulnerability)
+    if acceptance.repository_id:
+        found = found.filter(manifest__image__repository=acceptance.repository_id)
+    if acceptance.package:
+        found = found.filter(package__name=acceptance.package)
+    if not acceptance.covers_fixed:
+        found = found.filter(fixed_version="")
+    numbers = found.aggregate(findings=Count("pk"), images=Count("manifest__image", distinct=True))
+    strict = found.filter(
+        manifest__image__repository__block_severity__gt=Severity.NONE,
+        manifest__image__repository__block_severity__lte=F("severity"),
+    )
+    names = strict.order_by().values_list("manifest__image__repository__name", flat=True).distinct()
+    return numbers | {"refusing": sorted(names)}
+
+
 def _concerned(project: Project) -> Any:
     """The findings of the vulnerability, package and repository of the acceptance of the outer query."""
     of_package = Q(Exact(OuterRef("package"), Value(""))) | Q(package__name=OuterRef("package"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accounts.models import AccessKey, ProjectMembership, User
-from registry import undo
 from registry.models import Event
+from scanning import undo
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -385,7 +385,8 @@ def step_name(step: Step) -> str:
     if step.kind in {Kind.ROLE, Kind.MEMBER}:
         return _("role of %(name)s in %(path)s") % {"name": step.name, "path": step.path}
     if step.name:
-        return f"{step.path}: {setting_name(step.name)}"
+        action = Action.NOTICE_CHANGE if step.kind == Kind.SET_NOTIFICATION else ""
+        return f"{step.path}: {setting_name(step.name, action)}"
     return f"{step.path}:{step.tag}" if step.tag else step.words
 
 
@@ -394,6 +395,10 @@ def step_value(step: Step, value: Any) -> str:
     """A value of what a step of an undo changes, in words."""
     if step.kind in {Kind.ROLE, Kind.MEMBER}:
         return role_words(_text(value)) or _("nothing")
+    if step.kind == Kind.NOTIFICATION:
+        return _("there") if value else _("deleted")
+    if step.kind == Kind.ACCEPTANCE:
+        return _("accepted") if value else _("not accepted")
     if step.name:
         return setting_value(step.name, value)
     return short(_text(value)) or "–"

@@ -20,8 +20,9 @@ from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
 from console.views.shared.kept_forms import typed
 from console.views.shared.members import member_of_list, member_to_add
-from registry import members, undo
+from registry import members
 from registry.access import Action
+from scanning import undo
 
 if TYPE_CHECKING:
     from django.http import HttpResponse

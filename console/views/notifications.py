@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
+from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
@@ -17,6 +18,7 @@ from console.views.shared.pages import render_standalone
 from registry.access import Action
 from scanning import tasks
 from scanning.notifications import channels, deliveries, messages, recipients, subscriptions
+from scanning.undo import is_undoable
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -67,8 +69,8 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         secret = subscriptions.renew_secret(place.actor, found)
         return _page(place, "secret", subscription=found, secret=secret)
     if act == "delete":
-        subscriptions.delete(place.actor, found)
-        place.flash(_("The notification has been deleted."))
+        event = subscriptions.delete(place.actor, found)
+        place.flash(_("The notification has been deleted."), undoable=event)
         return place.redirect_to(place.named("notifications"))
     if act == "test":
         content = messages.test_content(found, timezone.now())
@@ -79,7 +81,9 @@ def _show(place: Place, subscription: int) -> HttpResponse:
         tasks.start_asking()
         place.flash(_("A mail that asks is on its way."))
     elif act in {"pause", "resume"}:
-        subscriptions.set_active(place.actor, found, is_active=act == "resume")
+        event = subscriptions.set_active(place.actor, found, is_active=act == "resume")
+        words = _("The notification sends again.") if act == "resume" else _("The notification is paused.")
+        place.flash(words, undoable=event)
     else:
         raise Http404
     return place.redirect_to(place.named("notification"), subscription=found.pk)
@@ -90,12 +94,27 @@ def _edit(place: Place, subscription: int) -> HttpResponse:
     found = _found(place, subscription)
     form = NotificationForm(typed(place.request), channel=channels.of(found), current=found)
     if place.request.method == "POST" and form.is_valid():
-        form.attempt(subscriptions.update, place.actor, found, form.target(), **form.options())
+        event = form.attempt(subscriptions.update, place.actor, found, form.target(), **form.options())
         if form.is_valid():
             tasks.start_asking()
-            place.flash(_("The notification has been changed."))
+            undoable = event if event and is_undoable(event) else None
+            place.flash(_("The notification has been changed."), undoable=undoable)
             return place.redirect_to(place.named("notification"), subscription=found.pk)
     return _page(place, "edit", form=form, subscription=found)
+
+
+def _secret(place: Place, subscription: int) -> HttpResponse:
+    """Ask before the secret is replaced; the form goes to ``show``."""
+    found = _found(place, subscription)
+    here = place.url(place.named("notification"), subscription=subscription)
+    if not channels.of(found).has_secret:
+        return redirect(here)
+    context: dict[str, Any] = {
+        "question": _("Make a new secret for %(target)s?") % {"target": channels.of(found).target(found)},
+        "back": here,
+        "action": here,
+    }
+    return _page(place, "new_secret", **context)
 
 
 def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
@@ -118,6 +137,8 @@ show = of_project(Action.VIEW, post=Action.ADMINISTER)(_show)
 repository_show = of_project(Action.VIEW, post=Action.MANAGE)(_show)
 edit = of_project(Action.ADMINISTER)(_edit)
 repository_edit = of_project(Action.MANAGE)(_edit)
+secret = of_project(Action.ADMINISTER)(_secret)
+repository_secret = of_project(Action.MANAGE)(_secret)
 delivery = of_project(Action.ADMINISTER)(_delivery)
 repository_delivery = of_project(Action.MANAGE)(_delivery)
 
@@ -168,5 +189,6 @@ def _page(place: Place, template: str, **context: Any) -> HttpResponse:
     subscription = context.get("subscription")
     if subscription is not None:
         shared["here"] = place.url(place.named("notification"), subscription=subscription.pk)
+        shared["secret_url"] = place.url(place.named("notification_secret"), subscription=subscription.pk)
         shared["edit_url"] = place.url(place.named("notification_edit"), subscription=subscription.pk)
     return place.render(f"console/notifications/{template}.html", **shared, **context)

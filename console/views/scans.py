@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.http import Http404
 from django.shortcuts import redirect
@@ -49,16 +49,39 @@ def log(place: Place) -> HttpResponse:
 def acceptances(place: Place) -> HttpResponse:
     """The risk acceptances. POST withdraws one."""
     if place.request.method == "POST":
-        chosen = identifier(place.request.POST.get("acceptance"))
-        found = Acceptance.objects.filter(project=place.project, pk=chosen or 0)
-        acceptance = found.select_related("repository__project", "project").first()
-        if acceptance is None:
-            raise Http404
-        if domain.withdraw(place.actor, acceptance):
-            place.flash(_("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability})
-        return redirect(referring_page(place.request, place.url("acceptances")))
+        acceptance = _acceptance(place, identifier(place.request.POST.get("acceptance")) or 0)
+        event = domain.withdraw(place.actor, acceptance)
+        if event:
+            words = _("%(vulnerability)s is not accepted any more.") % {"vulnerability": acceptance.vulnerability}
+            place.flash(words, undoable=event)
+        came_from, log = referring_page(place.request, ""), place.url("acceptances")
+        return redirect(log if came_from.endswith("/withdraw") else came_from or log)
     page = queries.acceptances(place.project, place.request.GET)
     return place.render("console/scans/acceptances.html", side="scans", page=page)
+
+
+@of_project(Action.MANAGE)
+def withdraw(place: Place, acceptance: int) -> HttpResponse:
+    """Ask before an acceptance is withdrawn; the form goes to ``acceptances``."""
+    found = _acceptance(place, acceptance)
+    if found.withdrawn_at:
+        return place.redirect_to("acceptances")
+    context: dict[str, Any] = {
+        "question": _("Withdraw the acceptance of %(vulnerability)s?") % {"vulnerability": found.vulnerability},
+        "back": referring_page(place.request, place.url("acceptances")),
+        "action": place.url("acceptances"),
+        "acceptance": found,
+        "ends": queries.what_counts_again(found),
+    }
+    return place.render("console/acceptances/withdraw.html", side="scans", **context)
+
+
+def _acceptance(place: Place, pk: int) -> Acceptance:
+    found = Acceptance.objects.filter(project=place.project, pk=pk)
+    acceptance = found.select_related("repository__project", "project").first()
+    if acceptance is None:
+        raise Http404
+    return acceptance
 
 
 @of_project(Action.MANAGE)

@@ -13,8 +13,8 @@ from console.forms.undo import UndoChoice
 from console.queries import undo as queries
 from console.views.shared.decorators import of_project
 from console.views.shared.pages import referring_page
-from registry import undo
 from registry.access import Action
+from scanning import undo
 
 if TYPE_CHECKING:
     from django.http import HttpResponse

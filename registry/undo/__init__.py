@@ -2,6 +2,16 @@
 
 from .apply import Undone, acts, preview, undo
 from .organization import ORGANIZATION_ACTIONS, undo_organization_role
-from .plan import Kind, Step
+from .plan import Kind, Step, way_back
 
-__all__ = ["ORGANIZATION_ACTIONS", "Kind", "Step", "Undone", "acts", "preview", "undo", "undo_organization_role"]
+__all__ = [
+    "ORGANIZATION_ACTIONS",
+    "Kind",
+    "Step",
+    "Undone",
+    "acts",
+    "preview",
+    "undo",
+    "undo_organization_role",
+    "way_back",
+]

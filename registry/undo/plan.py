@@ -45,9 +45,6 @@ _BY_HAND = {
     Action.REPOSITORY_CREATE: gettext_noop("%(path)s was made: delete it if it is not wanted"),
     Action.REPOSITORY_RECOVER: gettext_noop("%(path)s was recovered: delete it again if it is not wanted"),
     Action.IMAGE_RECOVER: gettext_noop("%(path)s was recovered: delete again what is not wanted"),
-    Action.NOTICE_CHANGE: gettext_noop("%(path)s has other notices now: look at who gets them"),
-    Action.VULNERABILITY_ACCEPT: gettext_noop("a vulnerability was accepted in %(path)s: look at what is accepted"),
-    Action.VULNERABILITY_WITHDRAW: gettext_noop("an acceptance was withdrawn in %(path)s: look at what is accepted"),
     Action.DELETION_PURGE: gettext_noop("something of %(path)s was deleted for good"),
     Action.DELETION_HOLD: gettext_noop("something of %(path)s is held in Recovery, or not any more: look at it"),
     Action.PROJECT_UPDATE: gettext_noop("%(path)s has other quotas now: look at them"),
@@ -55,7 +52,7 @@ _BY_HAND = {
 
 
 class Kind(StrEnum):
-    """What a step does."""
+    """What a step does. Those of notifications and acceptances are made by ``scanning.undo``."""
 
     RESTORE = "restore"
     POINT = "point"
@@ -66,6 +63,9 @@ class Kind(StrEnum):
     SET_PROJECT = "set project"
     ROLE = "role"
     MEMBER = "member"
+    NOTIFICATION = "notification"
+    SET_NOTIFICATION = "set notification"
+    ACCEPTANCE = "acceptance"
     BY_HAND = "by hand"
 
 
@@ -313,17 +313,11 @@ def of_settings(chosen: Chosen) -> list[Step]:
 
 def _of_setting(kind: Kind, thing: int, name: str, found: list[tuple[Event, Any, Any]]) -> Step | None:
     """None if the setting has the right value. ``found``: its changes, newest first, with the values around each."""
-    now = value = present(kind, thing, name)
-    undone = []
-    for event, before, after in found:
-        if value != after:
-            break
-        value = before
-        undone.append(event.pk)
-    newest, theirs = found[0][0], [after for _event, _before, after in found]
-    was_put_back = any(now == before for _event, before, _after in found if before not in theirs)
-    if now == value and (undone or was_put_back):
+    now, newest = present(kind, thing, name), found[0][0]
+    way = way_back(now, found)
+    if way is None:
         return None
+    value, undone = way
     if kind in {Kind.ROLE, Kind.MEMBER}:
         words = _("set the role of %(name)s in %(path)s back to %(value)s")
         since = _("another user has changed the role since")
@@ -335,13 +329,29 @@ def _of_setting(kind: Kind, thing: int, name: str, found: list[tuple[Event, Any,
         kind,
         newest.path,
         words % said,
-        tuple(undone),
+        undone,
         thing=thing,
         name=name,
         before=now,
         after=value,
         problem="" if undone else since % said,
     )
+
+
+def way_back(now: Any, found: Sequence[tuple[Event, Any, Any]]) -> tuple[Any, tuple[int, ...]] | None:
+    """The value before these changes, and the ids of the events that lead there; None if it is the present value.
+
+    ``found``: the changes of one value, newest first, with the values around each. No ids: another change came later.
+    """
+    value, undone = now, []
+    for event, before, after in found:
+        if value != after:
+            break
+        value = before
+        undone.append(event.pk)
+    theirs = [after for _event, _before, after in found]
+    was_put_back = any(now == before for _event, before, _after in found if before not in theirs)
+    return None if now == value and (undone or was_put_back) else (value, tuple(undone))
 
 
 def by_hand(chosen: Chosen) -> list[Step]:

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     """Reads of subscriptions."""
 
+    def live(self) -> Self:
+        """Subscriptions that are not deleted."""
+        return self.filter(deleted_at=None)
+
     def of_repository(self, repository: Repository) -> Self:
         """The active subscriptions that cover this repository."""
         wide = Q(repository=None) | Q(repository=repository)
-        return self.filter(wide, project=repository.project_id, is_active=True)
+        return self.live().filter(wide, project=repository.project_id, is_active=True)
 
 
 class Subscription(models.Model):
@@ -32,6 +36,7 @@ class Subscription(models.Model):
 
     ``channel`` is a key of ``scanning.notifications.channels.CHANNELS``. ``recipients`` (e-mail addresses), ``url`` and
     ``secret`` (encrypted with KCR_SECRET_KEY) belong to the channel. Findings below ``min_severity`` are left out.
+    ``deleted_at``: deleted, and kept for KCR_RECOVERY_DAYS so that the deletion can be undone.
     """
 
     class Frequency(models.TextChoices):
@@ -53,6 +58,7 @@ class Subscription(models.Model):
     is_active = models.BooleanField(default=True)
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
+    deleted_at = models.DateTimeField(null=True)
 
     objects = SubscriptionQuerySet.as_manager()
 

@@ -110,7 +110,7 @@ class Acceptance(models.Model):
 
     ``package`` "": in every package. Without ``covers_fixed`` it covers a finding only while there is no fixed version.
     ``justification``: OpenVEX's reason for "not affected", "" if the product is affected and the risk accepted. Only
-    a withdrawal changes the row.
+    a withdrawal, and its undo, change the row.
     """
 
     class Justification(models.TextChoices):

@@ -169,7 +169,9 @@ def _first_known(tags: QuerySet[Tag], manifest: Manifest) -> int | None:
 def _with_news(now: datetime) -> Iterator[Subscription]:
     """Subscriptions whose pending notifications are due."""
     midnight = datetime.combine(now.astimezone(UTC).date(), time(), tzinfo=UTC)
-    found = Subscription.objects.filter(is_active=True, notifications__delivery=None, notifications__isnull=False)
+    found = Subscription.objects.live().filter(
+        is_active=True, notifications__delivery=None, notifications__isnull=False
+    )
     found = found.annotate(first=Min("notifications__noted_at")).select_related("project", "repository__project")
     for subscription in found.order_by("pk"):
         first: datetime = subscription.first  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 from registry import trash
 from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
+from scanning import acceptances
 from tests.support.database import rolled_back
 from tests.support.factories import subscribe
 from tests.support.pages import Page
@@ -68,6 +69,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "scans": (VIEW, DEMO, 200),
     "scans_log": (VIEW, DEMO, 200),
     "acceptances": (VIEW, DEMO, 200),
+    "acceptance_withdraw": (MANAGE, DEMO | {"acceptance": 0}, 200),
     "audit_log": (VIEW, DEMO, 200),
     "audit_log_csv": (VIEW, DEMO, 200),
     "undo": (MANAGE, DEMO, 200),
@@ -86,6 +88,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "notifications": (VIEW, DEMO, 200),
     "notification_new": (ADMINISTER, DEMO, 200),
     "notification": (VIEW, DEMO | {"subscription": 0}, 200),
+    "notification_secret": (ADMINISTER, DEMO | {"subscription": 0}, 302),
     "notification_edit": (ADMINISTER, DEMO | {"subscription": 0}, 200),
     "delivery": (ADMINISTER, DEMO | {"subscription": 0, "delivery": 0}, 200),
     "usage": (VIEW, DEMO, 200),
@@ -102,6 +105,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "repository_notifications": (VIEW, WEB, 200),
     "repository_notification_new": (MANAGE, WEB, 200),
     "repository_notification": (VIEW, WEB | {"subscription": 0}, 200),
+    "repository_notification_secret": (MANAGE, WEB | {"subscription": 0}, 302),
     "repository_notification_edit": (MANAGE, WEB | {"subscription": 0}, 200),
     "repository_delivery": (MANAGE, WEB | {"subscription": 0, "delivery": 0}, 200),
     "cleanup": (VIEW, WEB, 200),
@@ -176,6 +180,7 @@ def address(scanned, world):
     deletion = trash.delete_references(world.member.actor, world.repository("web"), name, ["latest"])
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
     event = Event.objects.filter(project=world.projects["demo"], action="tag.move").latest("pk")
+    acceptance = acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-2", reason="none")
     notices = {}
     for repository in (None, world.repository("web")):
         notice = subscribe(world.projects["demo"], repository)
@@ -185,6 +190,7 @@ def address(scanned, world):
         words = dict(PAGES[page][1])
         words |= {name: pk for name, pk in notices["repository" not in words].items() if name in words}
         words |= {"deletion": deletion.pk} if "deletion" in words else {}
+        words |= {"acceptance": acceptance.pk} if "acceptance" in words else {}
         words |= {"run": run.pk} if "run" in words else {}
         words |= {"event": event.pk} if "event" in words else {}
         words |= {"identifier": world.member.key.identifier} if "identifier" in words else {}

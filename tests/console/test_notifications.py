@@ -90,13 +90,51 @@ def test_mail_notification_is_created_tested_changed_and_deleted(console, world,
     made.refresh_from_db()
     assert made.is_active
 
-    browser.post(answer.url, {"act": "delete"})
-    assert not Subscription.objects.exists()
+    gone = see(browser, browser.post(answer.url, {"act": "delete"}).url)
+    assert "The notification has been deleted." in gone.text
+    *_former, undo = (form for form in gone.forms if form.action.endswith("/undo"))
+    assert not Subscription.objects.live().exists()
     assert the_event().detail["after"] == {"channel": None}
     assert browser.get(answer.url).status_code == 404
     words = text(browser.get("/projects/demo/audit-log?action=notice"))
     assert "Deleted a notification of" in words
     assert "minimum severity: High and above → Critical" in words
+    undo.submit(browser)
+    assert browser.get(answer.url).status_code == 200
+
+
+def test_a_change_and_a_pause_are_undone_from_the_message_and_the_line(console, project):
+    made, browser = subscribe(project), console("admin")
+    edit = see(browser, f"{DEMO}/{made.pk}/edit").form("frequency")
+    shown = see(browser, edit.submit(browser, frequency="daily", min_severity="5").url)
+    assert "The notification has been changed." in shown.text
+    next(form for form in shown.forms if form.action.endswith("/undo")).submit(browser)
+    made.refresh_from_db()
+    assert (made.frequency, made.min_severity) == ("new", 4)
+    browser.post(f"{DEMO}/{made.pk}", {"act": "pause"})
+    log = see(browser, "/projects/demo/audit-log?action=notice")
+    (line,) = [link.href for link in log.links if link.href.endswith(f"/{the_event().pk}/undo")]
+    question = see(browser, line)
+    assert "demo: active" in question.text
+    next(form for form in question.forms if form.action == line).submit(browser)
+    made.refresh_from_db()
+    assert made.is_active
+
+
+def test_a_new_secret_asks_first(console, project, monkeypatch):
+    hook, browser = (
+        subscribe(project, channel="webhook", url="https://hooks.example.com/T0", recipients=[]),
+        console("admin"),
+    )
+    (link,) = [link.href for link in see(browser, f"{DEMO}/{hook.pk}").links if link.href.endswith("/secret")]
+    question = see(browser, link)
+    assert question.headings == ["Make a new secret for hooks.example.com?"]
+    assert "The present secret signs no more messages." in question.text
+    hook.refresh_from_db()
+    assert hook.secret == "", "looking changes nothing"
+    assert "kcrw_" in question.form(act="secret").submit(browser, act="secret").content.decode()
+    mails = subscribe(project)
+    assert browser.get(f"{DEMO}/{mails.pk}/secret").url == f"{DEMO}/{mails.pk}"
 
 
 def test_webhook_page_shows_the_secret_once_and_only_the_host(console, world, receiver):

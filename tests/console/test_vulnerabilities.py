@@ -349,12 +349,19 @@ def test_accepting_counts_at_once_and_withdrawing_too(member, scanned):
     assert rows(page(member, accepted="only")) == ["CVE-2026-1"]
     listed = member.get(reverse("console:acceptances", args=["demo"])).content.decode()
     assert "never called" in listed
-    member.post(reverse("console:acceptances", args=["demo"]), {"acceptance": made.pk})
+    there = see(member, reverse("console:acceptances", args=["demo"]))
+    question = see(member, next(link.href for link in there.links if link.href.endswith("/withdraw")))
+    assert question.headings == ["Withdraw the acceptance of CVE-2026-1?"]
+    assert "1 finding counts again. 1 image is affected." in question.text
+    shown = see(member, question.form("acceptance").submit(member).url)
     assert badge(member) == "C Critical 1 H High 1"
+    next(form for form in shown.forms if form.action.endswith("/undo")).submit(member)
+    assert badge(member) == "H High 1"
+    question.form("acceptance").submit(member)
     ended = member.get(reverse("console:acceptances", args=["demo"]), {"state": "ended"}).content.decode()
     assert "withdrawn by member@acme.test" in ended
     actions = [event.action for event in Event.objects.filter(action__startswith="vulnerability").order_by("pk")]
-    assert actions == ["vulnerability.accept", "vulnerability.withdraw"]
+    assert actions == ["vulnerability.accept", "vulnerability.withdraw"] * 2
 
 
 @pytest.mark.parametrize(
