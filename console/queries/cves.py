@@ -164,7 +164,7 @@ def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[
         "total": len(summary.images),
         "summary": summary,
         "lately_days": LATELY,
-        "image_count": Image.objects.live().filter(repository__in=reach.values("pk")).count(),
+        "image_count": Image.objects.with_contents().filter(repository__in=reach.values("pk")).count(),
     }
 
 

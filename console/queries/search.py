@@ -220,7 +220,7 @@ def _suggested_repositories(reach: Any, words: str) -> Group:
 
 
 def _suggested_images(reach: Any, wanted: Reference) -> Group:
-    found = Image.objects.live().filter(repository__in=reach.values("pk"), path__icontains=wanted.path)
+    found = Image.objects.with_contents().filter(repository__in=reach.values("pk"), path__icontains=wanted.path)
     found = found.none() if wanted.tag or not wanted.path else found
     rows = [
         Suggestion(each.path, reverse("console:image", args=_place(each)))

@@ -91,7 +91,7 @@ def newest(image: Image) -> list[Tag]:
 def chosen_tags(image: Image, names: list[str]) -> list[Any]:
     """The live tags of these names, with their digests and use. Two queries."""
     live = Tag.objects.live().filter(image=image, name__in=names)
-    rows: list[Any] = list(live.with_manifests().order_by("name"))
+    rows: list[Any] = list(live.with_manifests().order_by("natural_name", "name"))
     images.add_use(image, rows)
     return rows
 

@@ -90,7 +90,7 @@ def delete(place: Place) -> HttpResponse:
 
 def _matching(image: Image, filters: QueryDict) -> Iterable[str]:
     found = image_queries.tags(image, filters)["listing"].found
-    return found.order_by("name").values_list("name", flat=True)  # type: ignore[no-any-return]
+    return found.order_by("natural_name", "name").values_list("name", flat=True)  # type: ignore[no-any-return]
 
 
 @of_project(Action.VIEW)

@@ -3,6 +3,8 @@
 from django.urls import reverse
 
 from console.queries import projects
+from registry.models import Image as StoredImage
+from tests.support.factories import found, make_report
 from tests.support.images import Image
 from tests.support.pages import see
 
@@ -18,6 +20,12 @@ def test_empty_images_are_on_a_page_of_their_own(console, docker, world):
     assert page.row_links == ["/projects/demo/repositories/web/full/"]
     assert "1 image without tags and digests" in page.text
     (link,) = [link.href for link in page.links if "contents=none" in link.href]
+
+    suggested = see(browser, "/search/suggestions?q=web/")
+    assert [link.text for link in suggested.links if link.href.endswith(("/full/", "/emptied/"))] == ["demo/web/full"]
+    (full,) = StoredImage.objects.filter(name="full")
+    make_report(full.manifests.get(), [found("CVE-2026-1")])
+    assert "of 1, in 1 project" in see(browser, "/cves/CVE-2026-1").text
 
     page = see(browser, link)
     assert page.row_links == ["/projects/demo/repositories/web/emptied/"]

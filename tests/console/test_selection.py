@@ -39,6 +39,8 @@ def test_all_matching_tags_are_deleted(console, tags):
     assert page.headings == ["Delete 60 tags"]
     assert "All 60 that match the filter: v" in page.text
     assert "and 10 more" in page.text
+    shown = [row[0].split()[0] for row in page.tables[0][1:]]
+    assert shown == [f"v{number}" for number in range(50)], "in natural order"
     answer = page.form("seen").submit(browser)
     assert answer.url == APP
     assert not tags.filter(name__startswith="v").exists()

@@ -6,12 +6,14 @@ import json
 import re
 from datetime import timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 from django.utils import timezone, translation
 
 from accounts.actors import SYSTEM
 from accounts.errors import Refusal
+from accounts.models import User
 from registry.models import Severity
 from scanning import tasks
 from scanning.models import Delivery, Subscription
@@ -99,6 +101,21 @@ def test_every_recipient_has_a_link_of_their_own(project, web, mail_server):
         assert links[number] in mail_server.part(number, "html")
         leaving = subscriptions.read_unsubscribe_link(links[number].rpartition("/")[2])
         assert (leaving.address, leaving.subscription) == (address, subscription)
+
+
+def test_times_are_in_the_zone_of_the_recipient(project, web, mail_server):
+    User.objects.create_user("joon@acme.test", time_zone="Asia/Seoul")
+    delivery = queued(subscribe(project, web))
+    Delivery.objects.filter(pk=delivery.pk).update(content=at(delivery.content, "2026-11-27T20:05:00+00:00"))
+    sent(delivery)
+    for kind in ("plain", "html"):
+        assert "Scanned on 27 Nov 2026, 20:05 UTC" in mail_server.part(0, kind)
+        assert "Scanned on 28 Nov 2026, 05:05 KST" in mail_server.part(1, kind)
+
+
+def at(content: dict[str, Any], moment: str) -> dict[str, Any]:
+    """The content with this time of the scans."""
+    return content | {"images": [image | {"scanned_at": moment} for image in content["images"]]}
 
 
 def test_log_keeps_the_mail_without_personal_links(project, web, mail_server):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import smtplib
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -13,9 +14,12 @@ from django.core.exceptions import ValidationError
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.validators import validate_email
 from django.template.loader import render_to_string
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import zones
+from accounts.models import User
 from registry.models import Severity
 from scanning.notifications import recipients, words
 
@@ -170,7 +174,13 @@ class _Message(EmailMultiAlternatives):
 
 
 def mail(delivery: Delivery, address: str, connection: Any = None) -> _Message:
-    """The mail for one recipient, in the active language."""
+    """The mail for one recipient, in the active language and the recipient's time zone (UTC if it is no user's)."""
+    user = User.objects.filter(email=address.lower()).first()
+    with timezone.override(zones.of_user(user) if user else zones.UTC):
+        return _mail(delivery, address, connection)
+
+
+def _mail(delivery: Delivery, address: str, connection: Any) -> _Message:
     link = recipients.unsubscribe_link(delivery.subscription_id, address)
     context = _context(delivery.content) | {"unsubscribe": link}
     number = hashlib.sha256(f"{delivery.pk} {address}".encode()).hexdigest()[:24]
@@ -228,6 +238,7 @@ def _image_context(image: dict[str, Any], limit: int) -> dict[str, Any]:
     return image | {
         "shown": [finding | _badge(finding["severity"]) for finding in shown],
         "more": max(0, image["new_total"] - len(shown)),
+        "scanned": datetime.fromisoformat(image["scanned_at"]) if image.get("scanned_at") else None,
         "facts": [each for each in (words.counts(image["counts"]), *_changes(image), *words.limits_of(image)) if each],
     }
 
