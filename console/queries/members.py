@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from accounts.models import AccessKey, User
 
 NAMED = 5
+RANKS = ("", ProjectRole.READER, ProjectRole.MEMBER, ProjectRole.ADMIN)
 
 
 def administrators(project: Project) -> list[str]:
@@ -62,6 +63,27 @@ def what_ends(project: Project, user: User) -> dict[str, Any]:
         "is_owner": owns.exists(),
         "repositories": Repository.objects.live().filter(project=project).count(),
         "keys": keys_of(project, user),
+    }
+
+
+def what_is_given_up(project: Project, user: User, role: str) -> dict[str, Any] | None:
+    """What a user can no longer do in the project once they have this role ("": none); None if they lose nothing.
+
+    ``helpers``: who can give the former role back. At most five queries.
+    """
+    before = members.role_of(project, user) or ""
+    ends = what_ends(project, user)
+    if ends["is_owner"] or RANKS.index(role) >= RANKS.index(before):
+        return None
+    owners = organizations.owners(project.organization.name)
+    others = [email for email in administrators(project) if email != user.email]
+    return {
+        "before": before,
+        "after": role,
+        "administer": before == ProjectRole.ADMIN,
+        "manage": before != ProjectRole.READER and role in {"", ProjectRole.READER},
+        "keys": [] if role else ends["keys"],
+        "helpers": others or owners,
     }
 
 

@@ -20,7 +20,7 @@ from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
 from console.views.shared.kept_forms import typed
 from console.views.shared.members import member_of_list, member_to_add
-from registry import members
+from registry import access, members
 from registry.access import Action
 from scanning import undo
 
@@ -35,11 +35,17 @@ UNDO_TIME = timedelta(days=1)
 
 @of_project(Action.VIEW, post=Action.ADMINISTER)
 def index(place: Place) -> HttpResponse:
-    """The members. POST changes a role or removes a member."""
+    """The members. POST changes a role or removes a member; admins who lower their own role are asked first."""
     if place.request.method == "POST":
         posted = place.request.POST
-        _set_role(place, member_of_list(place, posted.get("email", "")), posted.get("role", ""), posted.get("seen"))
-        return place.redirect_to("members")
+        user, role = member_of_list(place, posted.get("email", "")), posted.get("role", "")
+        if user.pk == place.actor.user_id and not posted.get("sure") and role in queries.RANKS:
+            lost = queries.what_is_given_up(place.project, user, role)
+            if lost:
+                return _ask(place, user, lost)
+        _set_role(place, user, role, posted.get("seen"))
+        may_view = access.may(place.actor, Action.VIEW, place.project)
+        return place.redirect_to("members") if may_view else redirect("console:home")
     page = queries.project_members(place.project, place.request.GET)
     return place.render("console/members/index.html", side="members", page=page)
 
@@ -67,6 +73,9 @@ def remove(place: Place) -> HttpResponse:
     role = members.role_of(place.project, user)
     if role is None:
         raise Http404
+    lost = queries.what_is_given_up(place.project, user, "") if user.pk == place.actor.user_id else None
+    if lost:
+        return _ask(place, user, lost)
     context: dict[str, Any] = {
         "question": _("Remove %(email)s from %(project)s?") % {"email": user.email, "project": place.project},
         "back": place.url("members"),
@@ -119,6 +128,19 @@ def revoke_key(place: Place, identifier: str) -> HttpResponse:
     return place.render("console/accounts/key_revoke.html", side="members", **context)
 
 
+def _ask(place: Place, user: User, lost: dict[str, Any]) -> HttpResponse:
+    """Ask an admin who gives up their own role; the form goes to ``index``."""
+    said = {"role": role_words(lost["before"]), "project": place.project}
+    context: dict[str, Any] = {
+        "question": _("Give up your role %(role)s in %(project)s?") % said,
+        "back": place.url("members"),
+        "action": place.url("members"),
+        "member": user,
+        "lost": lost,
+    }
+    return place.render("console/members/own_role.html", side="members", **context)
+
+
 def _key(place: Place, identifier: str) -> AccessKey:
     found = members.keys_in_project(place.project, with_ended=True).select_related("user", "project")
     chosen = found.filter(identifier=identifier).first()
@@ -138,4 +160,5 @@ def _set_role(place: Place, user: User, role: str, seen: str | None) -> None:
     else:
         words = _("%(email)s is now %(role)s.")
     said = {"email": user.email, "project": place.project, "role": role_words(role)}
-    place.flash(words % said, undoable=event)
+    may_undo = user.pk != place.actor.user_id or access.may(place.actor, Action.ADMINISTER, place.project)
+    place.flash(words % said, undoable=event if may_undo else None)

@@ -29,7 +29,7 @@ from registry import members, undo
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
-    from accounts.models import AccessKey
+    from accounts.models import AccessKey, User
 
 
 @personal
@@ -70,6 +70,8 @@ def remove(request: HttpRequest, organization: str) -> HttpResponse:
     member = queries.find_membership(found, request.GET.get("email", ""))
     if member is None:
         raise Http404
+    if member.user.pk == request.user.pk:
+        return _ask_owner(request, found, member.user, "")
     there = reverse("console:organization", args=[found.name])
     context: dict[str, Any] = {
         "question": _("Remove %(email)s from %(organization)s?") % {"email": member.user.email, "organization": found},
@@ -156,6 +158,8 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     role = request.POST.get("role", "")
     if user is None or role not in {"", *OrganizationRole.values}:
         raise Http404
+    if user.pk == request.user.pk and role != OrganizationRole.OWNER and not request.POST.get("sure"):
+        return _ask_owner(request, organization, user, role)
     wanted, seen = OrganizationRole(role) if role else None, request.POST.get("seen")
     try:
         event = members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
@@ -165,8 +169,26 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
         words = _("%(email)s is now %(role)s.") if role else _("%(email)s has been removed from %(organization)s.")
         said = {"email": user.email, "role": role_words(role), "organization": organization}
         back = reverse("console:organization_undo_event", args=[organization.name, event.pk]) if event else ""
-        toast(request, words % said, undo=(back, {}) if back else None)
+        is_own = user.pk == request.user.pk
+        toast(request, words % said, undo=(back, {}) if back and not is_own else None)
+        if is_own and not role:
+            return redirect("console:home")
     return redirect("console:organization", organization.name)
+
+
+def _ask_owner(request: HttpRequest, organization: Organization, user: User, role: str) -> HttpResponse:
+    """Ask an owner who gives up their own role; the form goes to ``show``."""
+    there = reverse("console:organization", args=[organization.name])
+    context: dict[str, Any] = {
+        "question": _("Give up your role as an owner of %(organization)s?") % {"organization": organization},
+        "back": there,
+        "action": there,
+        "member": user,
+        "role": role,
+        "ends": queries.person(organization, user),
+        "helpers": [email for email in queries.owners(organization.name) if email != user.email],
+    }
+    return render_for_owners(request, "console/organizations/own_role.html", organization, **context)
 
 
 @personal

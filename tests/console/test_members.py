@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from accounts import organizations
 from accounts.models import OrganizationMembership, OrganizationRole, ProjectRole, RepositoryRole
 from registry import members, repositories
 from registry.models import Event
@@ -69,6 +70,67 @@ def test_removing_a_member_is_undone_from_the_message(console, world):
     assert members.role_of(world.projects["demo"], world.member.user) == ProjectRole.MEMBER
     newest = Event.objects.filter(action="project.member").latest("pk")
     assert newest.detail["undoes"] == [newest.pk - 1]
+
+
+@pytest.mark.parametrize(
+    ("role", "lost"),
+    [
+        ("member", ["change members, settings"]),
+        ("reader", ["change members, settings", "push, delete"]),
+        ("", ["change members, settings", "push, delete", "see its pages"]),
+    ],
+)
+def test_an_admin_who_gives_up_the_own_role_is_asked(console, world, role, lost):
+    browser, project, user = console("admin"), world.projects["demo"], world.admin.user
+    listed = see(browser, "/projects/demo/members")
+    if role:
+        answer = listed.form("role", email=user.email).submit(browser, role=role)
+        question = Page(answer.content.decode(), "/projects/demo/members")
+    else:
+        question = see(browser, f"/projects/demo/members/remove?email={user.email}")
+    assert members.role_of(project, user) == "admin", "nothing has changed"
+    assert question.headings == ["Give up your role Admin in demo?"]
+    said = ["change members, settings", "push, delete", "see its pages"]
+    assert [words for words in said if words in question.text] == lost
+    assert "You cannot undo it yourself. These people can give the role back: owner@acme.test." in question.text
+    after = question.form("sure").submit(browser, role=role)
+    assert (members.role_of(project, user) or "") == role
+    shown = see(browser, after.url)
+    assert not [form for form in shown.forms if form.action.endswith("/undo")]
+
+
+def test_an_admin_who_owns_the_organization_or_raises_another_role_is_not_asked(console, world):
+    members.set_role(world.owner.actor, world.projects["demo"], world.owner.user, ProjectRole.ADMIN)
+    browser = console("owner")
+    for email, role in (("owner@acme.test", "reader"), ("reader@acme.test", "admin"), ("admin@acme.test", "reader")):
+        form = see(browser, "/projects/demo/members").form("role", email=email)
+        assert form.submit(browser, role=role).status_code == 302
+
+
+@pytest.mark.parametrize("role", ["member", ""])
+def test_an_owner_who_gives_up_the_own_role_is_asked(console, world, role):
+    acme, browser = world.projects["demo"].organization, console("owner")
+    organizations.add_user(acme, "second@acme.test", role=OrganizationRole.OWNER)
+    there = "/organizations/acme/"
+    if role:
+        answer = see(browser, there).form("role", email="owner@acme.test").submit(browser, role=role)
+        question = Page(answer.content.decode(), there)
+    else:
+        question = see(browser, f"{there}remove?email=owner@acme.test")
+    assert question.headings == ["Give up your role as an owner of acme?"]
+    assert "These people can give the role back: second@acme.test." in question.text
+    held = OrganizationMembership.objects.filter(organization=acme, user=world.owner.user)
+    assert held.get().role == "owner"
+    see(browser, question.form("sure").submit(browser, role=role).url)
+    assert [each.role for each in held.all()] == ([role] if role else [])
+
+
+def test_the_last_owner_is_told_so(console, world):
+    browser = console("owner")
+    answer = see(browser, "/organizations/acme/").form("role", email="owner@acme.test").submit(browser, role="member")
+    question = Page(answer.content.decode(), "/organizations/acme/")
+    assert "You are the last owner: make another member an owner first." in question.text
+    assert not question.form("sure").buttons
 
 
 def test_later_changed_role_is_not_undone(console, world):
