@@ -141,6 +141,15 @@ def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[A
     return found.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)))
 
 
+def administered_projects_of(admin: Actor, organization: Organization, user: User) -> list[Project]:
+    """The projects of which ``admin`` is an Admin and in which keys of the user can act, by name. One query."""
+    own = ProjectMembership.objects.filter(project=OuterRef("pk"), user=admin.user_id, role=ProjectRole.ADMIN)
+    roles = ProjectMembership.objects.filter(project=OuterRef("pk"), user=user)
+    grants = RepositoryUserPermission.objects.filter(content_object__project=OuterRef("pk"), user=user)
+    reached = Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(_owners(organization).filter(user=user)))
+    return list(Project.objects.filter(Exists(own), reached, organization=organization).order_by("name"))
+
+
 def keys_in_organization(organization: Organization, *, with_ended: bool = False) -> QuerySet[AccessKey]:
     """The valid keys of the organization's people, without those for projects of other organizations.
 

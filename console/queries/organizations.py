@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F, Max
+from django.db.models import F, Max, Q
 
 from accounts.models import (
     AuditEvent,
@@ -56,7 +56,8 @@ def find_membership(organization: Organization, email: str) -> OrganizationMembe
 def person(organization: Organization, user: User, viewer: Actor | None = None) -> dict[str, Any]:
     """A user's roles in the organization's projects and on their repositories, keys, and when they were seen last.
 
-    ``viewer``: only projects that this actor may see; None for all. Five queries.
+    ``viewer``: only projects that this actor may see, and keys that act in projects that they administer; None for all.
+    ``acts_in`` of a key is a list of these projects. At most six queries.
     """
     projects = organization.projects.all()
     if viewer:
@@ -68,14 +69,20 @@ def person(organization: Organization, user: User, viewer: Actor | None = None) 
     rows = grants.select_related("content_object__project", "permission")
     pushes = {grant.content_object_id for grant in rows if grant.permission.codename == "push_repository"}
     repositories = {grant.content_object_id: grant.content_object for grant in rows}
-    keys = members.keys_in_organization(organization).filter(user=user).select_related("project", "user")
+    found = members.keys_in_organization(organization).filter(user=user).select_related("project", "user")
+    keys: Any = found.order_by(F("last_used_at").desc(nulls_last=True))
+    if viewer:
+        reached = members.administered_projects_of(viewer, organization, user)
+        keys = keys.filter(Q(project=None) | Q(project__in=reached)) if reached else keys.none()
+        for key in keys:
+            key.acts_in = [key.project] if key.project else reached
     return {
         "projects": list(roles.select_related("project").order_by("project__name")),
         "repositories": [
             {"repository": repository, "role": "member" if pk in pushes else "viewer"}
             for pk, repository in sorted(repositories.items(), key=lambda item: str(item[1]))
         ],
-        "keys": list(keys.order_by(F("last_used_at").desc(nulls_last=True))),
+        "keys": list(keys),
         "seen_at": user.sessions.aggregate(last=Max("seen_at"))["last"] or user.last_login,
     }
 

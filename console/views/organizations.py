@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
 from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts import keys as access_keys
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from accounts.models import AccessKey, User
+
+CHANGES_TIME = timedelta(days=1)
 
 
 @personal
@@ -85,18 +89,16 @@ def remove(request: HttpRequest, organization: str) -> HttpResponse:
 
 @personal
 def person(request: HttpRequest, organization: str) -> HttpResponse:
-    """A person of the organization: roles in the projects that the viewer may see. Owners see keys and last use."""
+    """A person of the organization: roles in the projects that the viewer may see.
+
+    Owners see their keys and when they were here last. Admins of projects see the keys that act in these.
+    """
     found, is_owner = find_organization(request, organization)
     member = queries.find_membership(found, request.GET.get("email", ""))
     if member is None:
         raise Http404
-    context: dict[str, Any] = {
-        "organization": found,
-        "is_owner": is_owner,
-        "member": member,
-        "page": queries.person(found, member.user, None if is_owner else actor(request)),
-        "shows_keys": is_owner,
-    }
+    page = queries.person(found, member.user, None if is_owner else actor(request))
+    context: dict[str, Any] = {"organization": found, "is_owner": is_owner, "member": member, "page": page}
     return render_standalone(request, "console/organizations/person.html", **context)
 
 
@@ -221,6 +223,7 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
     context: dict[str, Any] = {
         "key": chosen,
         "may_restore": access_keys.may_restore(chosen, who),
+        "changes": account_queries.changes_by_project(found, chosen, timezone.now() - CHANGES_TIME),
         "revoke_url": reverse("console:organization_key_revoke", args=[found.name, identifier]),
     }
     return render_for_owners(request, "console/organizations/key.html", found, **context)

@@ -12,6 +12,7 @@ from accounts.models import OrganizationMembership, OrganizationRole, ProjectRol
 from registry import members, repositories
 from registry.models import Event
 from tests.support.pages import Page, see
+from tests.support.personas import make_key
 
 MEMBERS = "/projects/demo/members"
 ACME = "/organizations/acme/"
@@ -232,6 +233,43 @@ def test_page_of_a_person_shows_roles_in_projects_that_the_viewer_may_see(consol
     stranger = see(console("stranger"), there)
     assert "No role in a project that you can see." in stranger.text
     assert console("owner").get(f"{ACME}person?email=outsider@other.test").status_code == 404
+
+
+def test_an_admin_sees_the_keys_of_a_person_that_act_in_their_projects(console, world, used):
+    lab = make_key(world.member.user, "of lab", project=world.projects["lab"]).key
+    demo = make_key(world.member.user, "of demo", project=world.projects["demo"]).key
+    there = f"{ACME}person?email=member@acme.test"
+    rows = {row["Key"].split()[0]: row for row in see(console("admin"), there).table("Key", "Acts in")}
+    assert set(rows) == {"tests", "of"}
+    assert all(row["Acts in"] == "demo" for row in rows.values())
+    assert "10.0.3.7" in rows["tests"]["Last used"]
+    page = see(console("admin"), rows["of"]["Key"].links[0].href)
+    assert page.path == f"/projects/demo/keys/{demo.identifier}"
+    assert f"/projects/demo/keys/{demo.identifier}/revoke" in {link.href for link in page.links}
+    assert f"{ACME}person?email=member%40acme.test" in {link.href for link in page.links}, "the holder"
+    assert lab.identifier not in see(console("admin"), there).text
+    members.set_role(world.owner.actor, world.projects["lab"], world.admin.user, ProjectRole.ADMIN)
+    both = see(console("admin"), there)
+    assert lab.identifier not in both.text, "its holder has no role in lab"
+    for person in ("reader", "member", "stranger"):
+        assert demo.identifier not in see(console(person), there).text
+
+
+def test_a_leaked_key_from_the_list_to_its_undo_in_three_clicks(console, docker, world):
+    docker("pusher").push("web/app", "1.0")
+    browser = console("owner")
+    listed = see(browser, f"{ACME}keys").table("Key", "Holder")
+    (row,) = [row for row in listed if world.pusher.key.identifier in row["Key"]]
+    key = see(browser, row["Actions"].links[0].href)
+    assert "pusher@acme.test" in key.text
+    assert [link.text.strip() for link in key.links if link.href.endswith("/revoke")] == ["Revoke …"]
+    (project,) = [link.href for link in key.links if link.href.startswith("/projects/demo/keys/")]
+    assert "demo: 2 changes" in key.text
+    undoing = see(browser, project)
+    assert "remove demo/web/app:1.0" in undoing.text
+    (undo_all,) = [link.href for link in undoing.links if "/undo?who=" in link.href]
+    assert "Undo all this" in see(browser, undo_all).text
+    assert "It changed nothing" in see(browser, f"{ACME}keys/{world.viewer.key.identifier}").text
 
 
 @pytest.mark.parametrize(("name", "may"), [("pusher", "push pull"), ("viewer", "pull")])
