@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum, Value, Window, prefetch_related_objects
+from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, Sum, Value, Window, prefetch_related_objects
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
