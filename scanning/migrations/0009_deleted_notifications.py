@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scanning', '0007_uncovered_systems'),
+        ('scanning', '0008_tags_by_severity'),
     ]
 
     operations = [
