@@ -88,7 +88,7 @@ def create(
         User.objects.select_for_update().get(pk=user.pk)
         _check_number(user)
         if form_id and AccessKey.objects.filter(form_id=form_id).exists():
-            raise Refusal(_("this key has been made already; its secret was shown then, and only then"))
+            raise Refusal(_("this key was created already; its secret is shown only once"))
         key = AccessKey.objects.create(
             user=user,
             name=name.strip(),

@@ -199,7 +199,7 @@ def _check_invitations(organization: Organization, email: str) -> None:
     since = timezone.now() - timedelta(hours=1)
     sent = audit.of_organization(organization, action=audit.Action.INVITATION_SEND, since=since)
     if sent.count() >= INVITATIONS_AN_HOUR:
-        raise Refusal(_("That were many invitations. Send the next ones in an hour."))
+        raise Refusal(_("Too many invitations. Try again in an hour."))
     if Invitation.objects.filter(organization=organization).exclude(email=email).count() >= INVITATIONS_OPEN:
         raise Refusal(_("Many invitations are open. Withdraw some first."))
 

@@ -223,7 +223,7 @@ def point_tag(
         names_now = current.manifest.digest if current else ""
         if names_now not in {seen, digest}:
             words = (
-                _("%(name)s:%(tag)s now names %(digest)s: check it, then try again")
+                _("%(name)s:%(tag)s now points to %(digest)s: check it, then try again")
                 if names_now
                 else _("%(name)s:%(tag)s was deleted meanwhile: check it, then try again")
             )

@@ -36,7 +36,7 @@ class NotificationForm(Form):
         choices=[
             (
                 Frequency.NEW,
-                gettext_lazy("Only when something new was found: not in the image that the tag named before"),
+                gettext_lazy("Only when something new was found: not in the image that the tag pointed to before"),
             ),
             (Frequency.EACH, gettext_lazy("After each scan that found something")),
             (Frequency.DAILY, gettext_lazy("Once a day, at 00:00 UTC, when something was found")),

@@ -38,7 +38,7 @@ class RepositorySettings(Form):
         initial="yes",
         choices=[
             ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
-            ("no", gettext_lazy("Disabled: a tag means the same image for ever")),
+            ("no", gettext_lazy("Disabled: a tag always points to the same image")),
         ],
     )
     scan = forms.ChoiceField(

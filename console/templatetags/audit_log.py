@@ -131,8 +131,8 @@ def _values(event: Event, detail: dict[str, Any], links: Links | None) -> dict[s
         "tag": _tag(event),
         "digest": _digest(event, event.digest, links),
         "before": _digest(event, _text(detail.get("before")), links),
-        "was": role_words(_text(detail.get("before"))) or _("nothing"),
-        "now": role_words(_text(detail.get("after"))) or _("nothing"),
+        "was": role_words(_text(detail.get("before"))) or _("no role"),
+        "now": role_words(_text(detail.get("after"))) or _("no role"),
         "user": _user(event, user),
         "tags": _listed(detail.get("tags")) or _("no tag"),
         "changes": _changes(event.action, detail),
@@ -238,7 +238,7 @@ def _sentences() -> dict[str, str]:
         Action.TAG_RECOVER: _("Recovered {tag} for {digest}"),
         Action.DELETION_HOLD: _("Changed the hold on {path}"),
         Action.DELETION_PURGE: _("Deleted {path} for good"),
-        Action.COLLECTION_RUN: _("Asked for a garbage collection of {path}"),
+        Action.COLLECTION_RUN: _("Requested a garbage collection of {path}"),
         Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs}, {size}"),
         Action.SCAN_DONE: _("Scanned {digest} of {path}: {found}"),
         Action.VULNERABILITY_ACCEPT: _("Accepted {vulnerability} in {path}: {reason}"),
@@ -258,6 +258,10 @@ def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
             "dismissed": _("Dismissed a cleanup of {path}"),
             "failed": _("A cleanup of {path} failed"),
         }.get(_text(detail.get("state")), "")
+    if action in {Action.ROLE_CHANGE, Action.MEMBER_CHANGE} and not _text(detail.get("after")):
+        return _("Removed {user} from {path} (was {was})")
+    if action in {Action.ROLE_CHANGE, Action.MEMBER_CHANGE} and not _text(detail.get("before")):
+        return _("Added {user} to {path} as {now}")
     if action == Action.NOTICE_CHANGE:
         return _of_notifications(detail)
     if action == Action.COLLECTION_DONE and not _number(detail.get("blobs")):
@@ -394,7 +398,7 @@ def step_name(step: Step) -> str:
 def step_value(step: Step, value: Any) -> str:
     """A value of what a step of an undo changes, in words."""
     if step.kind in {Kind.ROLE, Kind.MEMBER}:
-        return role_words(_text(value)) or _("nothing")
+        return role_words(_text(value)) or _("no role")
     if step.kind == Kind.NOTIFICATION:
         return _("there") if value else _("deleted")
     if step.kind == Kind.ACCEPTANCE:

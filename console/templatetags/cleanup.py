@@ -39,22 +39,22 @@ def reason_words(why: CleanupLine | Why) -> str:
         Reason.ATTACHED: _("attached to %(digest)s"),
         Reason.PATTERN: _("its name matches %(pattern)s"),
         Reason.NEWEST: _("one of the newest %(number)s of its image"),
-        Reason.NOT_NEWEST: _("the newest %(number)s of its image are kept, and this is none of them"),
-        Reason.NO_RULE: _("no rule takes it"),
+        Reason.NOT_NEWEST: _("the newest %(number)s of its image are kept; this is not one of them"),
+        Reason.NO_RULE: _("no rule matches"),
         Reason.OLD: ngettext(
             "older than %(days)s day: last pushed %(day)s", "older than %(days)s days: last pushed %(day)s", number
         ),
         Reason.UNPULLED: ngettext(
             "not pulled for %(days)s day: last used %(day)s", "not pulled for %(days)s days: last used %(day)s", number
         ),
-        Reason.UNTAGGED: _("no tag names it since %(day)s"),
+        Reason.UNTAGGED: _("untagged since %(day)s"),
         Reason.UNTAGGED_LONG: ngettext(
-            "no tag names it since %(day)s, more than %(days)s day",
-            "no tag names it since %(day)s, more than %(days)s days",
+            "untagged since %(day)s, more than %(days)s day",
+            "untagged since %(day)s, more than %(days)s days",
             number,
         ),
         Reason.CHANGED: _("skipped: it was pushed, pulled, moved or deleted since it was judged"),
-        Reason.NEEDED: _("skipped: an index names it"),
+        Reason.NEEDED: _("skipped: an index refers to it"),
         Reason.GONE: _("skipped: it was deleted already"),
     }
     return words[why.reason] % facts if why.reason in words else str(facts.get("words", ""))

@@ -50,8 +50,8 @@ def audit_words(event: AuditEvent) -> SafeString:
     values = {
         **names,
         "person": format_html("<strong>{}</strong>", event.subject or _("an unknown account")),
-        "was": role_words(str(detail.get("before") or "")) or _("nothing"),
-        "now": role_words(str(detail.get("after") or "")) or _("nothing"),
+        "was": role_words(str(detail.get("before") or "")) or _("no role"),
+        "now": role_words(str(detail.get("after") or "")) or _("no role"),
         "key": format_html('<span class="mono">{}</span>', names["key"]),
         "limits": _limits(detail),
         "times": _times(event),
@@ -61,7 +61,24 @@ def audit_words(event: AuditEvent) -> SafeString:
         words = _("A new key signs tokens; all others were withdrawn, and every token in use failed")
     if event.action == Action.PASSWORD_CHANGE and detail.get("by_operator"):
         words = _("An operator set the password of {person}")
+    if event.action in {Action.PROJECT_ROLE, Action.REPOSITORY_ROLE}:
+        words = _of_role("project" if event.action == Action.PROJECT_ROLE else "repository", detail) or words
     return format_html(words, **values)
+
+
+def _of_role(where: str, detail: dict[str, Any]) -> str:
+    """The sentence of a role that began or ended, ``where``: "project" or "repository"; "" for one that changed."""
+    if not detail.get("after"):
+        return {
+            "project": _("Removed {person} from {project} (was {was})"),
+            "repository": _("Removed {person} from {repository} (was {was})"),
+        }[where]
+    if not detail.get("before"):
+        return {
+            "project": _("Added {person} to {project} as {now}"),
+            "repository": _("Added {person} to {repository} as {now}"),
+        }[where]
+    return ""
 
 
 def _sentences() -> dict[str, str]:

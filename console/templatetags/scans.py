@@ -319,7 +319,7 @@ def justification_words(justification: str) -> str:
         Acceptance.Justification.CONTROLLED: _("Not affected: an attacker cannot reach the vulnerable code"),
         Acceptance.Justification.MITIGATED: _("Not affected: something else prevents it already"),
     }
-    return str(words.get(justification, _("The risk is taken")))
+    return str(words.get(justification, _("Risk accepted")))
 
 
 @register.filter
@@ -335,7 +335,7 @@ def problem_words(problem: str) -> str:
         Problem.KILLED: _("Something ended the scanner from outside"),
         Problem.DAMAGED: _("The image cannot be read"),
         Problem.BYTES_MISSING: _("Bytes of a layer are lost"),
-        Problem.ELSEWHERE: _("Layers of it are kept elsewhere"),
+        Problem.ELSEWHERE: _("Some layers are stored elsewhere"),
         Problem.WORKER_LOST: _("The worker ended in the middle of it, several times"),
         Problem.GONE: _("The digest was deleted meanwhile"),
         Problem.OTHER: _("The scanner failed"),
@@ -349,16 +349,16 @@ def problem_hint(problem: str) -> str:
     return {
         Problem.DATABASE_MISSING: from_operator,
         Problem.DATABASE_BROKEN: from_operator,
-        Problem.SCANNER_MISSING: _("An operator installs Trivy beside the worker, then retry."),
+        Problem.SCANNER_MISSING: _("Ask an operator to install Trivy beside the worker, then retry."),
         Problem.TIMEOUT: _("Retry; if it happens again, make the image smaller or split it."),
         Problem.MEMORY: _("Retry; if it happens again, look for a huge package file in the image."),
         Problem.DISK: _("Look for a file that is huge when unpacked, remove it and push again."),
         Problem.KILLED: _("Retry; if it happens again, the worker's machine is short of memory."),
         Problem.DAMAGED: _("Pull it to check whether it can be unpacked, then build and push it again."),
         Problem.BYTES_MISSING: _("Push the image again: it brings the bytes back."),
-        Problem.ELSEWHERE: _("Push it with all its layers as ordinary ones: what is not here cannot be scanned."),
+        Problem.ELSEWHERE: _("Push it with all its layers: layers that are stored elsewhere cannot be scanned."),
         Problem.WORKER_LOST: _("Retry; if it happens again, an operator looks into the worker's log."),
-        Problem.GONE: _("Nothing is to be done; recover the digest if it is still wanted."),
+        Problem.GONE: _("No action is needed. Recover the digest if you still need it."),
         Problem.OTHER: _("Retry; if it happens again, show the detail to an operator."),
     }[Problem(problem) if problem in Problem.values else Problem.OTHER]
 

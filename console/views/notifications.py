@@ -79,7 +79,7 @@ def _show(place: Place, subscription: int) -> HttpResponse:
     elif act == "ask":
         recipients.ask_again(place.project, place.request.POST.get("address", ""))
         tasks.start_asking()
-        place.flash(_("A mail that asks is on its way."))
+        place.flash(_("A mail asking for consent is on its way."))
     elif act in {"pause", "resume"}:
         event = subscriptions.set_active(place.actor, found, is_active=act == "resume")
         words = _("The notification sends again.") if act == "resume" else _("The notification is paused.")
@@ -125,7 +125,7 @@ def _delivery(place: Place, subscription: int, delivery: int) -> HttpResponse:
         raise Http404
     if place.request.method == "POST":
         tasks.start_delivery(deliveries.again(sent).pk)
-        place.flash(_("It is on its way again."))
+        place.flash(_("It is being sent again."))
         return place.redirect_to(place.named("notification"), subscription=found.pk)
     return _page(place, "delivery", subscription=found, delivery=sent)
 

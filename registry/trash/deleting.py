@@ -219,7 +219,7 @@ def _roots(image: Image, wanted: Sequence[str]) -> list[Manifest]:
     needed = ManifestChild.objects.filter(child__in=roots, parent__deletion=None).exclude(parent__in=roots)
     if named := needed.order_by("pk").values("parent__digest", "child__digest").first():
         raise errors.Unsupported(
-            _("the index %(index)s still names %(digest)s: delete the index first")
+            _("the index %(index)s still refers to %(digest)s: delete the index first")
             % {"index": named["parent__digest"], "digest": named["child__digest"]}
         )
     return roots

@@ -205,7 +205,9 @@ def _obstacle(deletion: Deletion) -> str:
         return words % {"deletion": deletion}
     parents = ManifestChild.objects.filter(child__deletion=deletion).exclude(parent__deletion=deletion)
     if parents.exists():
-        words = _("an index in Recovery names what %(deletion)s took: recover the index, or delete it for good first")
+        words = _(
+            "an index in Recovery refers to what %(deletion)s deleted: recover the index, or delete it for good first"
+        )
         return words % {"deletion": deletion}
     if UploadSession.objects.filter(repository__deletion=deletion, state=UploadSession.State.OPEN).exists():
         words = _("an upload into %(deletion)s has not ended yet: try again in a little while")

@@ -239,7 +239,7 @@ def _restore_in_image(
     for tag in closed:
         if tag.manifest.deletion_id is not None:
             raise errors.ManifestUnknown(
-                _("%(image)s:%(tag)s named %(digest)s, which was deleted afterwards: recover that")
+                _("%(image)s:%(tag)s pointed to %(digest)s, which was deleted afterwards: recover that")
                 % {"image": image.path, "tag": tag.name, "digest": tag.manifest.digest}
             )
         now = Tag.objects.live().with_manifests().filter(image=image, name=tag.name).first()
@@ -248,7 +248,7 @@ def _restore_in_image(
         else:
             count += tags.point(actor, image, tag.name, tag.manifest, added=Action.TAG_RECOVER, undoes=undoes)
     if not (own or closed or Manifest.objects.live().filter(image=image, digest__in=deletion.requested).exists()):
-        raise errors.RecoveryGone(_("what %(deletion)s took is gone for good") % {"deletion": deletion})
+        raise errors.RecoveryGone(_("what %(deletion)s deleted is gone for good") % {"deletion": deletion})
     return count, skipped
 
 

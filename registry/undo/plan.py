@@ -42,12 +42,12 @@ _OF_TAGS = frozenset(
     }
 )
 _BY_HAND = {
-    Action.REPOSITORY_CREATE: gettext_noop("%(path)s was made: delete it if it is not wanted"),
-    Action.REPOSITORY_RECOVER: gettext_noop("%(path)s was recovered: delete it again if it is not wanted"),
-    Action.IMAGE_RECOVER: gettext_noop("%(path)s was recovered: delete again what is not wanted"),
-    Action.DELETION_PURGE: gettext_noop("something of %(path)s was deleted for good"),
-    Action.DELETION_HOLD: gettext_noop("something of %(path)s is held in Recovery, or not any more: look at it"),
-    Action.PROJECT_UPDATE: gettext_noop("%(path)s has other quotas now: look at them"),
+    Action.REPOSITORY_CREATE: gettext_noop("%(path)s was created: delete it if it is not needed"),
+    Action.REPOSITORY_RECOVER: gettext_noop("%(path)s was recovered: delete it again if it is not needed"),
+    Action.IMAGE_RECOVER: gettext_noop("%(path)s was recovered: delete again what is not needed"),
+    Action.DELETION_PURGE: gettext_noop("a part of %(path)s was deleted for good"),
+    Action.DELETION_HOLD: gettext_noop("a hold in the Recovery of %(path)s was changed: check it"),
+    Action.PROJECT_UPDATE: gettext_noop("the quotas of %(path)s were changed: check them"),
 }
 
 
@@ -222,7 +222,7 @@ def _of_tag(chosen: Chosen, image: Image, rows: Sequence[Tag]) -> Step | None:
         return Step(
             Kind.BY_HAND,
             image.path,
-            _("%(image)s:%(tag)s stays what it is") % {"image": image.path, "tag": name},
+            _("%(image)s:%(tag)s is left as it is") % {"image": image.path, "tag": name},
             (),
             thing=image.pk,
             tag=name,
@@ -252,7 +252,7 @@ def _problem_of_tag(chosen: Chosen, image: Image, target: Tag | None) -> str:
         return _("the image is deleted")
     gone = target.manifest.deletion if target else None
     if gone is not None and not chosen.restores(gone.pk):
-        words = _("what it named is in Recovery until %(end)s UTC: %(deletion)s")
+        words = _("what it pointed to is in Recovery until %(end)s UTC: %(deletion)s")
         return words % {"end": f"{gone.purge_after:%Y-%m-%d %H:%M}", "deletion": gone}
     return ""
 
@@ -274,7 +274,7 @@ def _of_digests(chosen: Chosen, image_id: int, leaving: set[str]) -> Iterator[St
         others = _pushed_by_others(chosen, image_id, digests)
         for manifest in roots.only("digest", "image__path").select_related("image").order_by("pk"):
             names = set(Tag.objects.live().filter(manifest=manifest).values_list("name", flat=True)) - leaving
-            problem = _("%(tags)s names it") % {"tags": ", ".join(sorted(names)[:5])} if names else ""
+            problem = _("%(tags)s points to it") % {"tags": ", ".join(sorted(names)[:5])} if names else ""
             if who := others.get(manifest.digest):
                 problem = _("%(who)s has pushed it as well") % {"who": who}
             yield Step(

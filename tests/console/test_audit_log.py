@@ -216,7 +216,7 @@ CHANGES = {
     ),
     "role on a repository": (
         lambda w: repositories.set_role(w.owner.actor, w.repository("web"), w.viewer.user, None),
-        {"role of viewer@acme.test in demo/web": ("nothing", "Viewer")},
+        {"role of viewer@acme.test in demo/web": ("no role", "Viewer")},
         lambda w: repositories.role_of(w.repository("web"), w.viewer.user) == "viewer",
     ),
 }

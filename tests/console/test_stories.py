@@ -153,7 +153,7 @@ def test_tag_is_added_moved_deleted_and_recovered(console, docker, pushed):
 def test_deleting_a_digest_first_lists_its_tags(console, docker, pushed):
     browser = console("member")
     page = text(browser.get(f"{APP}-/manifests/{pushed['first']}/delete"))
-    assert "the tag that names it: 1.0" in page
+    assert "Also deletes the tag 1.0." in page
     browser.post(f"{APP}-/manifests/{pushed['first']}/delete")
     docker("reader").get("web/app/manifests/1.0", expect=404)
 
@@ -275,7 +275,7 @@ def test_digests_are_deleted_together_after_a_preview(console, docker, pushed):
     browser = console("member")
     asked = text(browser.get(f"{APP}-/untagged/delete?digest={pushed['untagged']}&digest={pushed['first']}"))
     assert "Delete 2 digests" in asked
-    assert "With it goes the tag that names it: 1.0." in asked
+    assert "Also deletes the tag 1.0." in asked
     assert Tag.objects.live().filter(name="1.0").exists()
     wanted = {"digest": [pushed["untagged"], pushed["first"]], "sure": "yes"}
     answer = text(browser.post(f"{APP}-/untagged/delete", wanted, follow=True))

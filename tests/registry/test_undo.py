@@ -187,7 +187,7 @@ def test_digest_tagged_or_pushed_by_others_stays(docker, stable, world):
     assert {step.tag for step in result.done} == {"evil"}
     told = {step.tag or step.digest: step.problem for step in result.skipped}
     assert told == {
-        evil.digest: "wanted names it",
+        evil.digest: "wanted points to it",
         both.digest: "pusher@acme.test has pushed it as well",
         "both": "owner@acme.test has changed it since",
     }
@@ -291,7 +291,7 @@ def test_policy_created_by_the_key_is_disabled(world, thief):
 def test_repository_created_by_the_key_is_reported_and_kept(world, thief):
     repositories.create(thief.actor, world.projects["demo"], "evil")
     result = undo_all(world)
-    assert problems(result) == ["demo/evil was made: delete it if it is not wanted"]
+    assert problems(result) == ["demo/evil was created: delete it if it is not needed"]
 
 
 def test_settings_of_a_project_are_restored_and_quotas_reported(world):
@@ -305,7 +305,7 @@ def test_settings_of_a_project_are_restored_and_quotas_reported(world):
     result = undo.undo(by, events)
     demo.refresh_from_db()
     assert (demo.description, demo.tag_limit) == ("", limit + 1)
-    assert problems(result) == ["demo has other quotas now: look at them"]
+    assert problems(result) == ["the quotas of demo were changed: check them"]
     assert Event.objects.latest("pk").detail["undoes"] == [events.order_by("pk")[0].pk]
     assert undo.preview(by, events.filter(pk=events.order_by("pk")[0].pk)) == []
 

@@ -43,7 +43,7 @@ def forgotten(request: HttpRequest) -> HttpResponse:
     form = Forgotten(request.POST or None)
     if request.method == "POST" and form.is_valid():
         if not _is_patient(request):
-            form.add_error(None, _("That were many links. Try again in a few minutes."))
+            form.add_error(None, _("Too many links requested. Try again in a few minutes."))
             return too_many_requests(render(request, "console/accounts/forgotten.html", {"form": form}), LINKS_WINDOW)
         if tasks.request_password_link(form.cleaned_data["email"]):
             return render(request, "console/accounts/forgotten.html", {"sent_to": form.cleaned_data["email"]})
