@@ -275,7 +275,7 @@ def test_digest_gets_another_tag(docker, moved, world):
 def test_concurrently_changed_tag_is_not_moved(docker, moved, world, tag, seen):
     third = docker("member").push("web/app", "third", Image(layers=[b"third"]))
     before = Event.objects.count()
-    with pytest.raises(errors.Changed, match=r"now names|was deleted meanwhile") as caught:
+    with pytest.raises(errors.Changed, match=r"now points to|was deleted meanwhile") as caught:
         point(world, third.digest, tag=tag, seen=seen)
     assert caught.value.detail == {"digest": NEW.digest if tag == "stable" else ""}
     assert Event.objects.count() == before
