@@ -180,7 +180,7 @@ def fill_scans() -> None:
 
 
 def measure() -> None:
-    """Print a line for each page."""
+    """Print a line for each page. "cve" and "search of a package": of something that is in all 10,000 images."""
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
@@ -194,11 +194,16 @@ def measure() -> None:
     client = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
     client.force_login(User.objects.get(email="member@acme.test"))
     print(f"{'page':28} {'ms':>8} {'cpu ms':>8} {'queries':>8} {'kB':>7}")
+    addresses = {
+        "cve": reverse("console:cve", args=["CVE-2026-10001"]),
+        "search of a package": reverse("console:search") + "?q=package-1",
+    }
     for name, (kind, words, status) in sorted(PAGES.items()):
-        if kind not in {VIEW, PERSONAL} or status != 200 or "run" in words or name.endswith("csv"):
-            continue
-        named = words | ({"reference": "first"} if "reference" in words else {})
-        address = reverse(f"console:{name}", kwargs=named) + {"search": "?q=image-99", "home": "?all=1"}.get(name, "")
+        if kind in {VIEW, PERSONAL} and status == 200 and not {"run", "name"} & words.keys() and name[-3:] != "csv":
+            named = words | ({"reference": "first"} if "reference" in words else {})
+            query = {"search": "?q=image-99", "home": "?all=1"}.get(name, "")
+            addresses[name] = reverse(f"console:{name}", kwargs=named) + query
+    for name, address in sorted(addresses.items()):
         times, worked = [], []
         for _ in range(ROUNDS):
             started, began = time.perf_counter(), time.process_time()

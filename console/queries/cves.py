@@ -266,7 +266,9 @@ def _affected(actor: Actor, vulnerability: Vulnerability, chosen: Filter, images
     """These images with their tags and what was found in those."""
     rows = {image.pk: Affected(image) for image in images}
     in_it = chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability, manifest__deletion=None))
-    of_images = in_it.filter(manifest__image__in=rows) if chosen.state != "tagged" and not chosen.days else in_it.none()
+    # As a subquery: SQLite would look at every finding of the vulnerability otherwise.
+    of_images = in_it.filter(manifest__in=Manifest.objects.live().filter(image__in=rows).values("pk"))
+    of_images = of_images.none() if chosen.state == "tagged" or chosen.days else of_images
     untagged = of_images.exclude(scans.in_use()).order_by().values_list("manifest__image")
     for pk, number in untagged.annotate(Count("manifest", distinct=True)):
         rows[pk].untagged = number

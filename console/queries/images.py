@@ -44,6 +44,7 @@ PROJECT_SORTS = {"pushed": "-pushed_at", "name": "path", "pulls": "-pulls"}
 UNTAGGED_SORTS = {"pushed": "-pushed_at", "size": "-total_size"}
 SEVERITIES = {each.name.lower(): each for each in Severity if each}
 DAYS = 30
+ALSO = 20  # other tags of the digest of a tag
 
 
 def of_project(project: Project, wanted: QueryDict) -> dict[str, Any]:
@@ -139,14 +140,19 @@ def _with_places(found: TagQuerySet) -> TagQuerySet:
 
 
 def _add_names(image: Image, rows: list[Any]) -> None:
-    """Give each tag ``also`` (the other tags of its digest) and ``attached`` (attachments by kind). Two queries."""
+    """Give each tag ``also``, ``also_count`` and ``attached`` (attachments by kind). Two queries.
+
+    ``also``: the first other tags of its digest, at most ALSO; ``also_count``: how many there are.
+    """
     live = Tag.objects.live().unattached().filter(image=image, manifest__in={tag.manifest_id for tag in rows})
     named: dict[int, list[str]] = {}
     for manifest_id, name in live.order_by("natural_name").values_list("manifest", "name"):
         named.setdefault(manifest_id, []).append(name)
     marks = attachments.attached(image, {tag.manifest.digest for tag in rows})
     for tag in rows:
-        tag.also = [name for name in named.get(tag.manifest_id, ()) if name != tag.name]
+        names = named.get(tag.manifest_id, [])
+        tag.also = [name for name in names[: ALSO + 1] if name != tag.name][:ALSO]
+        tag.also_count = len(names) - (tag.name in names)
         tag.attached = {each.kind: each for each in marks.get(tag.manifest.digest, ())}
 
 
