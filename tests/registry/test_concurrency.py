@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.support.images import OCI_MANIFEST, OCTETS, descriptor, sha256
 from tests.support.integrity import assert_integrity
 from tests.support.programs import PostgresServer
 from tests.support.server import LiveServer
+from tests.support.threads import at_once
 
 pytestmark = pytest.mark.real
 
@@ -32,18 +34,6 @@ def server(request):
         yield running.people()
 
 
-def at_once(count, act):
-    """What ``act(number)`` gave in each of so many threads that start together."""
-    gate = threading.Barrier(count)
-
-    def run(number):
-        gate.wait()
-        return act(number)
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))
-
-
 def check(server):
     if (server.data / "kcr.sqlite3").exists():
         assert_integrity(server.data)
@@ -52,7 +42,7 @@ def check(server):
 def test_blob_pushed_by_twenty_clients_is_stored_once(server):
     data = random.Random(2).randbytes(300_000)
     clients = [server.api() for _ in range(20)]
-    assert at_once(20, lambda number: clients[number].push_blob(data)) == [201] * 20
+    assert at_once(*(partial(client.push_blob, data) for client in clients)) == [201] * 20
     files = [path for path in (server.data / "storage" / "blobs").glob("*/*") if path.stat().st_size == len(data)]
     assert len(files) == 20  # one belongs to the blob; nineteen are in the trash
     if (server.data / "kcr.sqlite3").exists():
@@ -96,7 +86,10 @@ def test_one_of_two_writers_of_an_upload_continues(server):
 def test_twenty_simultaneous_tags_of_a_new_image_are_all_stored(server):
     clients = [server.api() for _ in range(20)]
     assert clients[0].push_blob(b"{}") == 201
-    assert at_once(20, lambda number: clients[number].push_manifest(f"t{number:02}", b"{}")) == [201] * 20
+    assert (
+        at_once(*(partial(client.push_manifest, f"t{number:02}", b"{}") for number, client in enumerate(clients)))
+        == [201] * 20
+    )
     _, _, body = clients[0].ask("GET", "tags/list")
     assert all(f'"t{number:02}"' in body.decode() for number in range(20))
     check(server)
@@ -107,65 +100,18 @@ def test_tag_moved_by_ten_clients_at_once_has_one_digest(server):
     layers = [f"layer {number}".encode() for number in range(10)]
     for layer in layers:
         assert clients[0].push_blob(layer) == 201
-    assert at_once(10, lambda number: clients[number].push_manifest("moved", layers[number])) == [201] * 10
-    check(server)
-    events = server.manage(
-        "shell",
-        "-v0",
-        "-c",
-        "import json; from registry.models import Tag; t = Tag.objects.filter(name='moved').order_by('pk');"
-        "print(json.dumps([[x.started_at.timestamp(), x.ended_at and x.ended_at.timestamp()] for x in t]))",
+    assert (
+        at_once(*(partial(client.push_manifest, "moved", layer) for client, layer in zip(clients, layers, strict=True)))
+        == [201] * 10
     )
+    check(server)
+    events = server.work("concurrency", "tag_intervals", "moved")
     assert len(events) == 10
     assert [ended for _, ended in events].count(None) == 1
     assert all(before[1] == after[0] for before, after in itertools.pairwise(events))
 
 
 # ── Recovery, purging, collecting ────────────────────────────────────────────────────────────────────────────────────
-AT_ONCE = """
-import json, threading
-from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from django.db import connection
-from django.utils import timezone
-from accounts.actors import SYSTEM
-from registry import errors, garbage, manifests, repositories, trash
-from registry.garbage import collector
-from registry.models import *
-def at_once(*acts):
-    gate = threading.Barrier(len(acts))
-    def run(act):
-        gate.wait()
-        try:
-            return act()
-        except errors.RegistryError as error:
-            return type(error).__name__
-        finally:
-            connection.close()
-    with ThreadPoolExecutor(len(acts)) as threads:
-        return list(threads.map(run, acts))
-web = repositories.find("demo/web")
-"""
-RESTORE_AGAINST_PURGE = """
-found = []
-for name in sorted(Image.objects.live().filter(repository=web, name__startswith="doomed").values_list("name", flat=True)):
-    (deletion,) = trash.delete_images(SYSTEM, web, [name])
-    rows = Tag.objects.filter(image__name=name).count()
-    restored, purged = at_once(
-        lambda: len(trash.restore(SYSTEM, [deletion.pk]).deletions), lambda: trash.purge_now(SYSTEM, deletion) or "purged"
-    )
-    live = Image.objects.live().filter(repository=web, name=name).first()
-    found.append({
-        "said": [restored, purged],
-        "tags": Tag.objects.live().filter(image=live).count() if live else 0,
-        "manifests": Manifest.objects.live().filter(image=live).count() if live else 0,
-        "rows": Image.objects.filter(name=name).count(),
-        "deletions": Deletion.objects.filter(pk=deletion.pk).count(),
-    })
-print(json.dumps(found))
-"""
-
-
 def test_simultaneous_recovery_and_purge_are_all_or_nothing(server):
     clients = [server.api() for _ in range(2)]
     assert clients[0].push_blob(b"{}") == 201
@@ -176,7 +122,7 @@ def test_simultaneous_recovery_and_purge_are_all_or_nothing(server):
         for tag in ("1", "2", "3"):
             path = f"/v2/demo/web/doomed-{number:02}/manifests/{tag}"
             assert clients[0].ask("PUT", path, manifest, **basic)[0] == 201
-    found = server.manage("shell", "-v0", "-c", AT_ONCE + RESTORE_AGAINST_PURGE)
+    found = server.work("concurrency", "restore_against_purge")
     assert len(found) == 20
     for each in found:
         if each["said"][0] == 1:
@@ -192,32 +138,8 @@ def test_simultaneous_recovery_and_purge_are_all_or_nothing(server):
     check(server)
 
 
-COLLECT_FOUR_TIMES = """
-from registry.models import *
-collector.BATCH, collector.PAUSE = 20, 0
-now, project = timezone.now(), web.project
-made = Blob.objects.bulk_create(
-    Blob(digest=f"sha256:{number:064x}", size=10, storage_key=f"blobs/zz/{number}") for number in range(1, 501)
-)
-BlobReview.objects.bulk_create(BlobReview(blob=blob, project=project, review_after=now - timedelta(days=1)) for blob in made)
-asked = at_once(*[lambda: garbage.request(SYSTEM, project)] * 4)
-run = asked[0][0]
-ended = at_once(*[lambda: garbage.run(run.pk)] * 4)
-run.refresh_from_db()
-print(json.dumps({
-    "runs": len({each[0].pk for each in asked}), "new": sum(each[1] for each in asked),
-    "state": run.state, "total": run.total, "reviewed": run.reviewed, "collected": run.collected, "size": run.size,
-    "left": Blob.objects.filter(storage_key__startswith="blobs/zz/").count(),
-    "trash": ObjectTrash.objects.filter(pk__startswith="blobs/zz/").count(),
-    "asked": Event.objects.filter(action="collection.run").count(),
-    "done": Event.objects.filter(action="collection.done").count(),
-}))
-ObjectTrash.objects.filter(pk__startswith="blobs/zz/").delete()
-"""
-
-
 def test_four_collectors_on_one_run_delete_each_blob_once(server):
-    found = server.manage("shell", "-v0", "-c", AT_ONCE + COLLECT_FOUR_TIMES)
+    found = server.work("concurrency", "collect_in_four_threads")
     assert (found["runs"], found["new"], found["asked"], found["done"]) == (1, 1, 1, 1)
     assert (found["state"], found["reviewed"]) == ("done", found["total"])
     assert (found["collected"], found["size"], found["left"], found["trash"]) == (500, 5_000, 0, 500)
@@ -225,33 +147,20 @@ def test_four_collectors_on_one_run_delete_each_blob_once(server):
 
 # ── Quotas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 CROWD = 100
-OF_QUOTAS = {
-    "repositories": ("repository_limit", "Repository.objects.live()"),
-    "images": ("image_limit", "Image.objects.live().filter(repository__name='web')"),
-    "tags": ("tag_limit", "Tag.objects.live().filter(image__name='app')"),
-    "digests": ("digest_limit", "Manifest.objects.filter(image__name='app')"),
-}
-LEAVE_ROOM_FOR_ONE = """
-from accounts.models import Project; from registry.models import *
-Project.objects.update({limit}={rows}.count() + 1)
-"""
-COUNT = "from registry.models import *; print({rows}.count())"
 
 
-@pytest.mark.parametrize("what", OF_QUOTAS)
+@pytest.mark.parametrize("what", ["repositories", "images", "tags", "digests"])
 def test_one_of_a_hundred_requests_gets_the_last_place_of_a_quota(server, what):
-    limit, rows = OF_QUOTAS[what]
     land = {"repositories": made_repositories, "images": pushed_images, "tags": pushed_tags, "digests": pushed_digests}[
         what
     ](server)
-    server.manage("shell", "-v0", "-c", LEAVE_ROOM_FOR_ONE.format(limit=limit, rows=rows))
-    before = server.manage("shell", "-v0", "-c", COUNT.format(rows=rows))
+    before = server.work("concurrency", "leave_room_for_one", what)
     try:
-        landed = at_once(CROWD, land)
+        landed = at_once(*(partial(land, number) for number in range(CROWD)))
     finally:
-        server.manage("shell", "-v0", "-c", f"from accounts.models import *; Project.objects.update({limit}=1000)")
+        server.work("concurrency", "lift_limit", what)
     assert sorted(landed) == [False] * (CROWD - 1) + [True]
-    assert server.manage("shell", "-v0", "-c", COUNT.format(rows=rows)) == before + 1
+    assert server.work("concurrency", "count", what) == before + 1
     check(server)
 
 
@@ -317,22 +226,19 @@ def pushed_digests(server):
     return push
 
 
-OPEN_UPLOADS = "from registry.models import *; print(UploadSession.objects.open().count())"
-
-
 def test_hundred_simultaneous_uploads_respect_the_limit(server):
-    server.manage("shell", "-v0", "-c", "from registry.models import *; UploadSession.objects.all().delete()")
+    server.work("concurrency", "delete_uploads")
     api = server.api()
 
-    def start(_):
+    def start():
         status, headers, _ = patiently(lambda: api.ask("POST", "blobs/uploads/"))
         assert status == 202 or (status == 429 and headers["Retry-After"]), status
         return status == 202
 
-    assert all(at_once(60, start))
-    assert at_once(CROWD, start).count(True) == uploads.OPEN_SESSIONS - 60
-    assert server.manage("shell", "-v0", "-c", OPEN_UPLOADS) == uploads.OPEN_SESSIONS
-    server.manage("shell", "-v0", "-c", "from registry.models import *; UploadSession.objects.all().delete()")
+    assert all(at_once(*[start] * 60))
+    assert at_once(*[start] * CROWD).count(True) == uploads.OPEN_SESSIONS - 60
+    assert server.work("concurrency", "count_open_uploads") == uploads.OPEN_SESSIONS
+    server.work("concurrency", "delete_uploads")
 
 
 def said_of_quota(status, body):

@@ -6,6 +6,7 @@ import http.client
 import random
 import re
 import sqlite3
+import sys
 import threading
 import time
 from contextlib import closing
@@ -165,39 +166,19 @@ def test_each_integrity_rule_detects_its_violation(server_to_break):
 
 
 # ── Deleting, recovering, collecting ─────────────────────────────────────────────────────────────────────────────────
-SETTLE = """
-from django.utils import timezone
-from registry.models import *
-now = timezone.now()
-BlobLease.objects.all().delete()
-UploadSession.objects.filter(state="done").delete()
-BlobReview.objects.update(review_after=now)
-ObjectTrash.objects.update(delete_after=now)
-"""
-DELETE = """
-from accounts.actors import SYSTEM
-from registry import repositories, trash
-trash.delete_images(SYSTEM, repositories.find("demo/web"), ["app"])
-"""
-RESTORE = """
-from accounts.actors import SYSTEM
-from registry import trash
-from registry.models import Deletion
-trash.restore(SYSTEM, [Deletion.objects.latest("pk").pk])
-"""
-END = "Deletion.objects.update(purge_after=now)"
-
-
-def python(server: LiveServer, code: str, failpoint: str = "") -> int:
-    """Run code in a process of its own; its status."""
-    environment = server.environment | ({"KCR_FAILPOINT": f"{failpoint}:die"} if failpoint else {})
-    return run(server.command("shell", "-v", "0", "-c", code), environment=environment, succeeds=None).status
+def work(server: LiveServer, function: str, failpoint: str = "") -> int:
+    """Call a function of tests.workers.crashes. Return the exit status."""
+    return status(server, [sys.executable, "-m", "tests.workers", "crashes", function], failpoint)
 
 
 def collect(server: LiveServer, failpoint: str = "") -> int:
-    """``manage.py collectgarbage``; its status."""
+    """Run ``manage.py collectgarbage``. Return the exit status."""
+    return status(server, server.command("collectgarbage"), failpoint)
+
+
+def status(server: LiveServer, command: list[str], failpoint: str) -> int:
     environment = server.environment | ({"KCR_FAILPOINT": f"{failpoint}:die"} if failpoint else {})
-    return run(server.command("collectgarbage"), environment=environment, succeeds=None).status
+    return run(command, environment=environment, directory=SOURCE, succeeds=None).status
 
 
 @pytest.fixture(scope="module")
@@ -210,16 +191,16 @@ def emptied():
 def test_killed_collector_is_continued(emptied, name):
     data = random.Random(name).randbytes(200_000)
     assert push_everything(emptied, data, "doomed") == [202, 201, 201]
-    assert python(emptied, DELETE) == 0
-    assert python(emptied, SETTLE + END) == 0
+    assert work(emptied, "delete_image") == 0
+    assert work(emptied, "settle_and_expire_deletions") == 0
     if name == "reap.deleted":
         assert collect(emptied) == 0
-        assert python(emptied, SETTLE) == 0
+        assert work(emptied, "settle") == 0
     assert collect(emptied, name) == 137
     assert_integrity(emptied.data)
     # The first run continues the killed one, the second takes blobs due since, the third deletes their bytes.
     for _ in range(3):
-        assert python(emptied, SETTLE) == 0
+        assert work(emptied, "settle") == 0
         assert collect(emptied) == 0
         assert_integrity(emptied.data)
     with closing(sqlite3.connect(emptied.data / "kcr.sqlite3")) as database:
@@ -227,8 +208,8 @@ def test_killed_collector_is_continued(emptied, name):
             assert database.execute(f"SELECT COUNT(*) FROM registry_{table}").fetchone() == (0,), table
     assert list((emptied.data / "storage" / "blobs").glob("*/*")) == []
     assert push_everything(emptied, data, "again") == [202, 201, 201]
-    assert python(emptied, DELETE) == 0
-    assert python(emptied, SETTLE + END) == 0
+    assert work(emptied, "delete_image") == 0
+    assert work(emptied, "settle_and_expire_deletions") == 0
     assert collect(emptied) == 0
 
 
@@ -244,7 +225,7 @@ def test_killed_cancel_leaves_the_bytes_to_the_collector(emptied):
     staging = emptied.data / "storage" / "staging"
     assert [path.name for path in staging.iterdir()] == [location.rpartition("/")[2]]
     assert_integrity(emptied.data)
-    assert python(emptied, SETTLE) == 0
+    assert work(emptied, "settle") == 0
     assert collect(emptied) == 0
     assert list(staging.iterdir()) == []
 
@@ -252,10 +233,10 @@ def test_killed_cancel_leaves_the_bytes_to_the_collector(emptied):
 def test_killed_recovery_recovers_nothing(emptied):
     data = random.Random("restore").randbytes(200_000)
     assert push_everything(emptied, data, "kept") == [202, 201, 201]
-    assert python(emptied, DELETE) == 0
-    assert python(emptied, RESTORE, "restore.before_commit") == 137
+    assert work(emptied, "delete_image") == 0
+    assert work(emptied, "restore_image", "restore.before_commit") == 137
     assert_integrity(emptied.data)
     assert emptied.api().ask("GET", "manifests/kept")[0] == 404
-    assert python(emptied, RESTORE) == 0
+    assert work(emptied, "restore_image") == 0
     assert emptied.api().ask("GET", "manifests/kept")[0] == 200
     assert_integrity(emptied.data)

@@ -161,14 +161,8 @@ def test_broker_outage_allows_pushes_and_pulls_and_delays_tasks(server, broker):
     assert "Queued" in visitor.see(COLLECTION)
     broker.start()
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
-    sweep = "from registry import tasks; print(tasks.sweep_collections())"
-    assert server.manage("shell", "-v0", "-c", sweep) == 1
-    work = "from registry.models import Collection; from registry import garbage; print(len(garbage.unfinished()))"
-    assert server.manage("shell", "-v0", "-c", work) == 1
-    queued = (
-        "from registry.celery import app; c = app.connection_for_read(); print(c.default_channel.client.llen('celery'))"
-    )
-    assert server.manage("shell", "-v0", "-c", queued) == 1
+    for function in ("sweep_collections", "count_unfinished_collections", "count_queued_tasks"):
+        assert server.work("tasks", function) == 1
 
 
 def test_terminated_server_finishes_running_requests(server):

@@ -1,4 +1,4 @@
-"""Tags changed from many sides at once, in a process of its own on real databases: each change happens once."""
+"""Concurrent changes of tags in one process, on real databases: each change happens once."""
 
 from __future__ import annotations
 
@@ -9,36 +9,6 @@ from tests.support.programs import PostgresServer
 from tests.support.server import LiveServer
 
 pytestmark = pytest.mark.real
-
-BEGINNING = """
-import json, threading
-from concurrent.futures import ThreadPoolExecutor
-from django.db import connection
-from accounts.actors import SYSTEM
-from registry import cleanup, errors, manifests, repositories
-from registry.cleanup import policies
-from registry.models import *
-from registry.oci.names import ImageName
-
-web, name = repositories.find("demo/web"), ImageName("demo", "web", "app")
-digests = list(Manifest.objects.filter(image__path=str(name)).order_by("pk").values_list("digest", flat=True))
-
-def at_once(count, act):
-    gate = threading.Barrier(count)
-    def run(number):
-        gate.wait()
-        try:
-            return act(number)
-        except errors.RegistryError as error:
-            return type(error).__name__
-        finally:
-            connection.close()
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))
-
-def point(tag, digest, seen):
-    return manifests.point_tag(SYSTEM, web, name, tag, digest, seen=seen)
-"""
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -52,7 +22,7 @@ def server(request):
 
 
 def filled(server):
-    """demo/web/app: eight digests under t0 to t7."""
+    """Push eight digests to demo/web/app as t0 to t7."""
     api = server.api()
     assert api.push_blob(b"{}") == 201
     for number in range(8):
@@ -62,56 +32,27 @@ def filled(server):
     return server
 
 
-def told(server, code):
-    """What the code prints, run with BEGINNING in a process beside the server."""
-    found = server.manage("shell", "-v0", "-c", BEGINNING + code)
+def worked(server, function):
+    """Call a function of tests.workers.tags. Return its result."""
+    found = server.work("tags", function)
     if (server.data / "kcr.sqlite3").exists():
         assert_integrity(server.data)
     return found
 
 
 def test_one_of_several_simultaneous_moves_of_a_tag_succeeds(server):
-    found = told(
-        server,
-        """
-point("race", digests[0], "")
-answers = at_once(7, lambda number: point("race", digests[number + 1], digests[0]))
-meanings = list(Tag.objects.filter(name="race").order_by("pk").values_list("manifest__digest", "ended_at"))
-print(json.dumps([answers, len(meanings), meanings[0][1] is not None, meanings[-1][1] is None]))
-""",
-    )
-    answers, meanings, *ends = found
-    assert sorted(map(str, answers)) == ["Changed"] * 6 + ["True"]
-    assert (meanings, ends) == (2, [True, True])
+    found = worked(server, "move_in_seven_threads")
+    assert sorted(map(str, found["answers"])) == ["Changed"] * 6 + ["True"]
+    assert found["live"] == [False, True]
 
 
 def test_workers_of_one_run_delete_each_tag_once(server):
-    """Four at once, while somebody moves one of the tags. One that comes when the run is done begins another run."""
-    found = told(
-        server,
-        """
-for number in range(120):
-    point(f"old-{number:03}", digests[number % 8], "")
-policy = policies.set_policy(SYSTEM, web, keep_last=1, keep_patterns=["t*", "race"], most_percent=100)
-def act(number):
-    return cleanup.run(policy.pk).pk if number else point("old-060", digests[0], digests[4])
-moved, *runs = at_once(5, act)
-deleted = CleanupLine.objects.filter(outcome="deleted").values_list("tag_version", flat=True)
-print(json.dumps({
-    "moved": moved,
-    "runs": sorted(set(runs)) == sorted(CleanupRun.objects.values_list("pk", flat=True)),
-    "states": sorted(set(CleanupRun.objects.values_list("state", flat=True))),
-    "counted": sum(CleanupRun.objects.values_list("deleted", flat=True)),
-    "lines": len(deleted), "meanings": len(set(deleted)),
-    "events": Event.objects.filter(action="tag.delete").count(),
-    "live": sorted(Tag.objects.live().filter(name__startswith="old-").values_list("name", flat=True)),
-}))
-""",
-    )
-    assert found["runs"]
+    """Four workers run the policy while another user moves a tag. A worker that finds the run done begins another run."""
+    found = worked(server, "run_policy_in_four_threads")
+    assert found["ran"] == found["runs"]
     assert found["states"] == ["done"]
-    assert found["counted"] == found["lines"] == found["meanings"] == found["events"]
-    # The tag that was moved is the newest then, or was deleted before and seen to be gone.
+    assert found["counted"] == found["lines"] == found["intervals"] == found["events"]
+    # The moved tag is the newest now, or was deleted before the move.
     assert found["moved"] in {True, "Changed"}
     assert 1 <= len(found["live"]) <= 2
     assert set(found["live"]) <= {"old-119", "old-060"}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import textwrap
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from django.db import OperationalError, connection, connections
@@ -15,6 +14,10 @@ from django.db import OperationalError, connection, connections
 from registry.database.sqlite.base import DatabaseWrapper
 from registry.database.sqlite.turns import TookTooLong, Turns, of
 from tests.support.programs import wait_until
+from tests.support.server import SOURCE
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 WRITERS, PATIENCE = 24, 60
 
@@ -98,30 +101,14 @@ def test_dropped_turn_is_given_back(path):
 
 
 # ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────
-OTHER_PROCESS = """
-    import sys
-    from pathlib import Path
-    sys.path.insert(0, sys.argv[1])
-    from registry.database.sqlite.turns import Turns
-    turn = Turns(Path(sys.argv[2])).take(60)
-    with open(sys.argv[3], "a") as order:
-        order.write("other ")
-    if sys.argv[4] == "gives":
-        turn.give()
-    else:
-        import os
-        os._exit(0)
-"""
-
-
 @pytest.mark.parametrize("how", ["gives", "dies"])
 def test_processes_take_turns(path, tmp_path, how):
     """This process takes a second turn immediately, and still comes after the other process, even if that one is killed."""
-    turns, order, source = Turns(path), tmp_path / "order", Path(__file__).parents[2]
+    turns, order = Turns(path), tmp_path / "order"
     turn = turns.take(0)
     before = next_ticket(path)
-    arguments = [sys.executable, "-c", textwrap.dedent(OTHER_PROCESS), source, path, order, how]
-    with subprocess.Popen([str(each) for each in arguments]) as other:
+    command = [sys.executable, "-m", "tests.workers.turns", str(path), str(order), how]
+    with subprocess.Popen(command, cwd=SOURCE) as other:
         assert wait_until(lambda: next_ticket(path) > before, timeout=PATIENCE)
         turn.give()
         turn = turns.take(PATIENCE)

@@ -27,7 +27,7 @@ def test_four_workers_send_each_message_once(receiver, database):
         if database == "postgresql":
             settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
         installation = stack.enter_context(Installation("notices", settings))
-        found = installation.run_module("tests.scanning.workers", receiver.url)
+        found = installation.work("notifications", "deliver_in_four_threads", receiver.url)
     assert found["notifications"] == 24  # twelve images for two subscriptions
     assert found["images"] == 24
     assert found["pending"] == 0

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import email
-import email.policy
 import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from registry.management.commands.quickstart import ORGANIZATION
 from tests.registry.test_quickstart import Quickstart
 from tests.support import PASSWORD, scan_images, vulnerability_db
 from tests.support.images import write_layout
-from tests.support.programs import ContainersHome, environment_for, free_port, require, require_trivy, run
+from tests.support.programs import ContainersHome, environment_for, require, require_trivy, run
 from tests.support.scan_images import DEBIAN_FINDINGS, JAR_FINDINGS, NPM_FINDINGS, PYTHON_FINDINGS
 from tests.support.visitor import Visitor
 from tests.support.vulnerability_db import FACTS, TOMORROW
@@ -24,63 +21,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.support.network import MailServer
+
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
 ALL = DEBIAN_FINDINGS | PYTHON_FINDINGS | NPM_FINDINGS | JAR_FINDINGS
 OWNER = "mina@acme.test"
-EVENING = (
-    "from datetime import timedelta; from django.utils import timezone; from scanning import scans, tasks;"
-    " tomorrow = (timezone.now() + timedelta(days=1)).replace(hour=23, minute=59);"
-    " print(scans.request_daily(tomorrow)); tasks.start(scans.waiting(8))"
-)
-SUBSCRIBE = (
-    "from accounts.models import Project; from scanning.models import Subscription;"
-    f" print(Subscription.objects.create(project=Project.objects.get(), channel='mail', recipients=['{OWNER}'],"
-    " frequency='new', min_severity=1).pk)"
-)
-
-SHUT = "from registry.models import Repository; print(Repository.objects.filter(name='web').update(block_severity=4))"
-SCANNED = "from registry.models import Manifest; print(Manifest.objects.filter(worst_severity=5).count())"
-
-
-class Mailbox:
-    """A mail server that stores its mails."""
-
-    def __init__(self) -> None:
-        self.mails: list[str] = []
-        self.controller = Controller(self, hostname="127.0.0.1", port=free_port())
-
-    async def handle_DATA(self, server, session, envelope) -> str:  # noqa: N802
-        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        body = mail.get_body(("plain",))
-        self.mails.append(f"{mail['Subject']}\n{body.get_content()}")
-        return "250 OK"
 
 
 @pytest.fixture
-def mailbox() -> Iterator[Mailbox]:
-    made = Mailbox()
-    made.controller.start()
-    yield made
-    made.controller.stop()
-
-
-@pytest.fixture
-def running(mailbox) -> Iterator[Quickstart]:
+def running(mail_server, settings) -> Iterator[Quickstart]:
     """A running quickstart with a mail server."""
     require_trivy()
-    settings = {
-        "KCR_MAIL_URL": f"smtp+plain://127.0.0.1:{mailbox.controller.port}",
+    variables = {
+        "KCR_MAIL_URL": f"smtp+plain://127.0.0.1:{settings.EMAIL_PORT}",
         "KCR_TRIVY_DB_REPOSITORY": "",
         "KCR_ADMIN_EMAIL": OWNER,
         "KCR_ADMIN_PASSWORD": PASSWORD,
     }
-    server = Quickstart("story", settings)
+    server = Quickstart("story", variables)
     server.settings["KCR_TRIVY_DB_REPOSITORY"] = f"{server.host}/demo/mirror/trivy-db:2"
     with server:
         server.manage("createrepository", "demo/web")
         server.manage("createrepository", "demo/mirror")
         yield server
+
+
+def texts(mail_server: MailServer) -> list[str]:
+    """Return subject and text of each mail."""
+    return [f"{mail['Subject']}\n{mail_server.part(number, 'plain')}" for number, mail in enumerate(mail_server.mails)]
 
 
 def eventually(look: Callable[[], object]) -> object:
@@ -107,7 +76,7 @@ def test_pull_policy_refuses_a_disguised_image_to_podman(running, tmp_path):
     viewer = running.access_key("vic@acme.test")
     today = vulnerability_db.write(tmp_path / "today", FACTS)
     copy(running, write_layout(tmp_path / "mirror", {"2": vulnerability_db.artifact(today)}), "demo/mirror/trivy-db:2")
-    running.manage("shell", "-v0", "-c", "from scanning import tasks; print(int(tasks.refresh_database()))")
+    running.work("scans", "refresh_database_and_start_scans")
     disguises = scan_images.disguises()
     client = running.client(running.key)
     with ContainersHome("gate") as home:
@@ -117,23 +86,23 @@ def test_pull_policy_refuses_a_disguised_image_to_podman(running, tmp_path):
             reference = f"{running.host}/demo/web/app:{number}"
             home.podman("pull", "--tls-verify=false", reference)  # podman runs it in spite of its manifest
             home.podman("image", "rm", "--force", reference)
-        assert running.manage("shell", "-v0", "-c", SHUT) == 1
-        assert eventually(lambda: running.manage("shell", "-v0", "-c", SCANNED) == 3)
+        running.work("scans", "refuse_high")
+        assert eventually(lambda: running.work("scans", "count_critical") == 3)
         for number in range(3):
             refused = home.podman("pull", "--tls-verify=false", f"{running.host}/demo/web/app:{number}", succeeds=False)
             assert "severity critical" in refused.text + str(refused)
 
 
-def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp_path):
+def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mail_server, tmp_path):
     running.key = running.access_key(OWNER)
-    running.manage("shell", "-v0", "-c", SUBSCRIBE)
+    running.work("scans", "subscribe", OWNER)
     browser = Visitor(running, OWNER)
     image = scan_images.all_in_one()
     page = f"/projects/demo/repositories/web/app/-/manifests/{image.manifest.digest}/vulnerabilities"
     today = vulnerability_db.write(tmp_path / "today", FACTS)
     layout = write_layout(tmp_path / "mirror", {"2": vulnerability_db.artifact(today)})
     copy(running, layout, "demo/mirror/trivy-db:2")
-    running.manage("shell", "-v0", "-c", "from scanning import tasks; print(int(tasks.refresh_database()))")
+    running.work("scans", "refresh_database_and_start_scans")
     layout = write_layout(tmp_path / "image", {"1.0": image})
     copy(running, layout, "demo/web/app:1.0")
 
@@ -147,8 +116,8 @@ def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp
         assert finding.fixed in shown
 
     # One mail reports the findings.
-    assert eventually(lambda: mailbox.mails)
-    (mail,) = mailbox.mails
+    assert eventually(lambda: mail_server.mails)
+    (mail,) = texts(mail_server)
     named = [finding for finding in ALL if finding.vulnerability in mail]
     assert {finding.vulnerability for finding in ALL if finding.severity in {"CRITICAL", "HIGH"}} <= {
         finding.vulnerability for finding in named
@@ -161,11 +130,10 @@ def test_push_is_scanned_mailed_and_rescanned_the_next_day(running, mailbox, tmp
     tomorrow = vulnerability_db.write(tmp_path / "tomorrow", [*FACTS, TOMORROW])
     layout = write_layout(tmp_path / "mirror-tomorrow", {"2": vulnerability_db.artifact(tomorrow)})
     copy(running, layout, "demo/mirror/trivy-db:2")
-    refresh = "from scanning.trivy import database; print(int(database.refresh() is not None))"
-    assert running.manage("shell", "-v0", "-c", refresh) == 1
-    assert running.manage("shell", "-v0", "-c", EVENING) == 1
-    assert eventually(lambda: len(mailbox.mails) == 2)
-    _, news = mailbox.mails
+    assert running.work("scans", "refresh_database")
+    assert running.work("scans", "request_daily") == 1
+    assert eventually(lambda: len(mail_server.mails) == 2)
+    _, news = texts(mail_server)
     assert "CVE-2025-15467" in news
     assert not [name for name in names if name in news]
     assert "CVE-2025-15467" in browser.see(page)

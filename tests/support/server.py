@@ -142,6 +142,10 @@ class Server(Daemon):
         """Run ``python -m MODULE`` beside the server. Return its JSON output, None without output."""
         return self._said([sys.executable, "-m", module, *arguments])
 
+    def work(self, module: str, function: str, *arguments: str) -> Any:
+        """Call a function of tests/workers/MODULE.py in a process beside the server. Return its result."""
+        return self.run_module("tests.workers", module, function, *arguments)
+
     def _said(self, command: list[str]) -> Any:
         output = run(command, environment=self.environment, directory=SOURCE).output
         return json.loads(output) if output.strip() else None

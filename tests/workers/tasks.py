@@ -1,0 +1,43 @@
+"""Steps of tests/registry/test_outages.py and tests/registry/test_quickstart.py."""
+
+from datetime import timedelta
+
+from django.utils import timezone
+
+from accounts.models import User
+from registry import garbage, tasks
+from registry.celery import app
+from registry.models import Repository, UploadSession
+
+
+def sweep_collections() -> int:
+    """Queue the waiting collections. Return their number."""
+    return tasks.sweep_collections()
+
+
+def count_unfinished_collections() -> int:
+    """Return the number of unfinished collections."""
+    return len(garbage.unfinished())
+
+
+def count_queued_tasks() -> int:
+    """Return the number of tasks in the queue."""
+    with app.connection_for_read() as connection:
+        return connection.SimpleQueue("celery").qsize()
+
+
+def queue_sweep_of_uploads() -> None:
+    """Create an expired upload and queue the sweep of uploads."""
+    UploadSession.objects.create(
+        repository=Repository.objects.get(),
+        image_name="a",
+        algorithm="sha256",
+        user=User.objects.get(),
+        expires_at=timezone.now() - timedelta(days=1),
+    )
+    tasks.sweep_uploads.delay()
+
+
+def count_uploads() -> int:
+    """Return the number of uploads."""
+    return UploadSession.objects.count()
