@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.core.cache import cache
 
 from accounts import keys, tokens
@@ -58,6 +59,15 @@ def columns_have_a_length() -> Iterator[None]:
     as_ever = CharField.get_db_prep_save
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CharField, "get_db_prep_save", prepared)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cheap_password_hashes() -> Iterator[None]:
+    """Hash passwords with Argon2 at its lowest cost: the hundreds of hashes of a run would take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, cost in {"time_cost": 1, "memory_cost": 8, "parallelism": 1}.items():
+            patch.setattr(Argon2PasswordHasher, name, cost)
         yield
 
 
