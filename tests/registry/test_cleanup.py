@@ -40,7 +40,8 @@ def ago(days: float):
 
 
 def image_of(number: object, **more: object) -> Image:
-    return Image(layers=[str(number).encode()], more=more)
+    """Return an image with its own digest. All share their blobs, so that a repository gets these once."""
+    return Image(more={"annotations": {"number": str(number)}, **more})
 
 
 @pytest.fixture
@@ -52,8 +53,9 @@ def web(world) -> Repository:
 def tagged(docker, web):
     """Push web/app with the tags t0 (today) to t9 (90 days ago), each with its own digest, and web/other:t0."""
     member = docker("member")
-    for number in range(10):
-        member.push("web/app", f"t{number}", image_of(number))
+    member.push("web/app", "t0", image_of(0))
+    for number in range(1, 10):
+        member.push_manifest("web/app", f"t{number}", image_of(number).manifest)
         age(f"t{number}", number * 10)
     member.push("web/other", "t0", image_of("other"))
     return StoredImage.objects.get(path="demo/web/app")
