@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 ATTACHED_LIMIT = 32
 _FULL = {
     "repositories": gettext_noop(
-        "%(full)s is full: %(used)s of %(limit)s repositories. Delete repositories, or ask an operator to raise the"
-        " quota."
+        "the project %(full)s is full: %(used)s of %(limit)s repositories. Delete repositories, or ask an operator to"
+        " raise the quota"
     ),
     "images": gettext_noop(
-        "%(full)s is full: %(used)s of %(limit)s images. Delete images, or ask an operator to raise the quota."
+        "%(full)s is full: %(used)s of %(limit)s images. Delete images, or ask an operator to raise the quota"
     ),
     "tags": gettext_noop(
-        "%(full)s is full: %(used)s of %(limit)s tags. Delete tags, or ask an operator to raise the quota."
+        "%(full)s is full: %(used)s of %(limit)s tags. Delete tags, or ask an operator to raise the quota"
     ),
     "attached": gettext_noop(
-        "%(full)s has %(used)s of %(limit)s tags such as sha256-….sig for this digest. Delete some of them."
+        "%(full)s has %(used)s of %(limit)s tags such as sha256-….sig for this digest. Delete some of them"
     ),
     "digests": gettext_noop(
         "%(full)s is full: %(used)s of %(limit)s digests, those in Recovery included. Delete digests for good, or ask"
-        " an operator to raise the quota."
+        " an operator to raise the quota"
     ),
 }
 

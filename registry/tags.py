@@ -158,7 +158,7 @@ def _point(
 ) -> None:
     if current is None and names.is_past_tag(name):
         raise errors.Unsupported(
-            _("%(tag)s is how the past of a tag is pulled, and cannot be pushed: choose a tag without --at- and a time")
+            _("the tag %(tag)s names the past of a tag, and cannot be pushed: choose one without --at- and a time")
             % {"tag": name}
         )
     if current is None:

@@ -100,7 +100,7 @@ def restore(actor: Actor, acceptance: Acceptance, *, undoes: Collection[int] = (
     with transaction.atomic():
         withdrawn = Acceptance.objects.exclude(withdrawn_at=None).exclude(expires_at__lte=timezone.now())
         if not withdrawn.filter(pk=acceptance.pk).update(withdrawn_at=None, withdrawn_by=""):
-            raise RequestInvalid(_("The acceptance holds already, or has reached its end."))
+            raise RequestInvalid(_("the acceptance holds already, or has reached its end"))
         _record(actor, acceptance, Event.Action.VULNERABILITY_ACCEPT, undoes)
     _recount(acceptance)
 

@@ -128,7 +128,7 @@ def resolve(image: Image, text: str) -> Manifest:
     rows = list(found.select_related("deletion").order_by(F("deletion").asc(nulls_first=True), "pk")[:2])
     if not rows:
         words = _("%(image)s has no tag %(text)s, and no digest that begins so.")
-        raise errors.ManifestUnknown(words % {"image": image.name, "text": wanted})
+        raise errors.ManifestUnknown(words % {"image": image.path, "text": wanted})
     if len(rows) > 1 and rows[1].deletion_id is None:
         words = _("Several digests begin with %(text)s: type more of it.")
         raise errors.ManifestUnknown(words % {"text": wanted})
@@ -140,9 +140,9 @@ def _no_tag(image: Image, text: str) -> str:
     like = Tag.objects.live().filter(image=image, name__startswith=text).order_by("name").values_list("name", flat=True)
     if text and (names := list(like[:3])):
         words = _("%(image)s has no tag %(text)s. Tags that begin so: %(names)s.")
-        return words % {"image": image.name, "text": text, "names": ", ".join(names)}
+        return words % {"image": image.path, "text": text, "names": ", ".join(names)}
     words = _("%(image)s has no tag %(text)s.")
-    return words % {"image": image.name, "text": text}
+    return words % {"image": image.path, "text": text}
 
 
 def recent_digests(image: Image) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def _of_user(request: HttpRequest, invitation: Invitation) -> HttpResponse:
         try:
             organizations.accept(actor(request), invitation, user)
         except Refusal as error:
-            messages.error(request, str(error))
+            messages.error(request, error.sentence)
             return redirect("console:home")
         return _welcome(request, invitation, redirect(_home_of(invitation)))
     return render_standalone(request, "console/invitations/show.html", invitation=invitation, is_mine=is_mine)

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from accounts import keys as access_keys
 from accounts import organizations, tasks
-from accounts.errors import Refusal
+from accounts.errors import Refusal, sentence
 from accounts.models import Organization, OrganizationRole
 from console.forms.organizations import NewInvitation
 from console.queries import accounts as account_queries
@@ -113,13 +113,13 @@ def undo_event(request: HttpRequest, organization: str, event: int) -> HttpRespo
         try:
             result = undo.undo_organization_role(actor(request), chosen)
         except Refusal as error:
-            messages.error(request, str(error))
+            messages.error(request, error.sentence)
         else:
             words = _("%(email)s has the former roles again.")
             messages.success(request, words % {"email": chosen.subject})
             for step in result.skipped:
-                words = _("Not undone: %(what)s. %(problem)s.")
-                messages.warning(request, words % {"what": step.words, "problem": step.problem})
+                words = _("Not undone: %(what)s: %(problem)s")
+                messages.warning(request, sentence(words % {"what": step.words, "problem": step.problem}))
     return redirect("console:organization", found.name)
 
 
@@ -166,7 +166,7 @@ def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
     try:
         event = members.set_organization_role(actor(request), organization, user, wanted, seen=seen)
     except Refusal as error:
-        messages.error(request, str(error))
+        messages.error(request, error.sentence)
     else:
         words = _("%(email)s is now %(role)s.") if role else _("%(email)s has been removed from %(organization)s.")
         said = {"email": user.email, "role": role_words(role), "organization": organization}
@@ -211,7 +211,7 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
         try:
             organizations.restore_key(who, chosen)
         except Refusal as error:
-            messages.error(request, str(error))
+            messages.error(request, error.sentence)
         else:
             messages.success(request, _("Access key “%(name)s” works again.") % {"name": chosen.name})
         return redirect(here)

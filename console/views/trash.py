@@ -10,6 +10,7 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.errors import sentence
 from console.forms.shared.typed_name import TypedName
 from console.queries import images as image_queries
 from console.queries import trash as queries
@@ -55,7 +56,7 @@ def restore(place: Place) -> HttpResponse:
         words = _("%(path)s:%(tag)s points to another digest now and was skipped.")
         place.flash(words % {"path": skipped.path, "tag": skipped.tag}, level=messages.WARNING)
     for deletion, why in restored.refused[:5]:
-        place.flash(f"{deletion}: {why}", level=messages.ERROR)
+        place.flash(sentence(f"{deletion}: {why}"), level=messages.ERROR)
     return redirect(referring_page(place.request, place.url("recovery")))
 
 

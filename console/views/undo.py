@@ -9,6 +9,7 @@ from django.http import Http404
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 
+from accounts.errors import sentence
 from console.forms.undo import UndoChoice
 from console.queries import undo as queries
 from console.views.shared.decorators import of_project
@@ -48,7 +49,7 @@ def one(place: Place, event: int) -> HttpResponse:
     if place.request.method == "POST":
         result = undo.undo(place.actor, events)
         for step in result.skipped:
-            place.flash(f"{step.words}: {step.problem}", level=messages.ERROR)
+            place.flash(sentence(f"{step.words}: {step.problem}"), level=messages.ERROR)
         if result.done:
             place.flash(_("The change has been undone."))
         elif not result.skipped:

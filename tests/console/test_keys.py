@@ -235,7 +235,7 @@ def test_admin_revokes_only_keys_limited_to_their_project(console, docker, world
     limited = make_key(world.owner.user, "ci", project=world.projects["demo"])
     browser = console("admin")
     refused = browser.post(f"/projects/demo/keys/{world.owner.key.identifier}", follow=True).content.decode()
-    assert "only an owner of the organization may revoke a key that is not limited to this project" in refused
+    assert "Only an owner of the organization may revoke a key that is not limited to this project" in refused
     world.owner.key.refresh_from_db()
     assert world.owner.key.revoked_at is None
     page = browser.get(f"/projects/demo/keys/{world.owner.key.identifier}").content.decode()

@@ -240,7 +240,7 @@ def test_failed_recovery_shows_the_reason(console, docker, pushed, world):
     docker("member").push("web/app", "new")
     deletion = Deletion.objects.get()
     answer = browser.post("/projects/demo/recovery/restore", {"deletion": deletion.pk}, follow=True)
-    assert "there is an image demo/web/app again" in text(answer)
+    assert "There is an image demo/web/app again" in text(answer)
     assert Deletion.objects.filter(pk=deletion.pk).exists()
     foreign = console("outsider").post("/projects/rival/recovery/restore", {"deletion": deletion.pk}, follow=True)
     assert "recovered already, or is gone" in text(foreign)

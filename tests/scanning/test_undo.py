@@ -84,7 +84,7 @@ def test_what_others_did_since_stays(accepted, world):
 def test_a_withdrawal_after_the_end_is_not_undone(accepted, world):
     event = acceptances.withdraw(world.admin.actor, accepted)
     Acceptance.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
-    assert take_back(world.member.actor, event) == ["The acceptance holds already, or has reached its end."]
+    assert take_back(world.member.actor, event) == ["the acceptance holds already, or has reached its end"]
     assert Acceptance.objects.get().withdrawn_at is not None
 
 

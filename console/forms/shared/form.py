@@ -34,5 +34,5 @@ class Form(forms.Form):
         try:
             return call(*args, **kwargs)
         except Refusal as error:
-            self.add_error(self.field_of.get(type(error).__name__), str(error))
+            self.add_error(self.field_of.get(type(error).__name__), error.sentence)
             return None

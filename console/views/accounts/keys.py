@@ -44,7 +44,7 @@ def _restore(request: HttpRequest, key: AccessKey) -> None:
     try:
         keys.restore(key, by=actor(request))
     except Refusal as error:
-        messages.error(request, str(error))
+        messages.error(request, error.sentence)
     else:
         messages.success(request, _("Access key “%(name)s” works again.") % {"name": key.name})
 

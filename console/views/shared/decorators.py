@@ -72,8 +72,8 @@ def of_project(action: Action, *, post: Action | None = None) -> Callable[..., C
                 return view(place, **kwargs)
             except Refusal as error:
                 if request.method != "POST":
-                    raise Http404(str(error)) from error
-                messages.error(request, str(error))
+                    raise Http404(error.sentence) from error
+                messages.error(request, error.sentence)
                 return redirect(referring_page(request, reverse("console:overview", args=[project])))
 
         return _declare(answer, str(post or action))
