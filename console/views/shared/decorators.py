@@ -94,7 +94,9 @@ def _with_kept_form(view: Callable[..., Any]) -> Callable[..., Any]:
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if not kept_forms.is_back(request):
             return view(request, *args, **kwargs)  # type: ignore[no-any-return]
-        messages.info(request, _("Nothing has been changed: you signed in since the form was opened. Send it again."))
+        messages.warning(
+            request, _("Nothing has been changed: you signed in since the form was opened. Send it again.")
+        )
         response: HttpResponse = view(request, *args, **kwargs)
         kept_forms.forget(response, request)
         return response
