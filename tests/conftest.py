@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from accounts.models import Project
+    from registry.models import Repository
+
 
 # No test depends on the speed of the machine.
 hypothesis.settings.register_profile(
@@ -106,6 +109,18 @@ def world(made_world: World, db: None) -> World:
     """The people, projects and repositories of tests.support.personas."""
     assert Organization.objects.exists(), "a transactional test has emptied the database: give it one of its own"
     return deepcopy(made_world)
+
+
+@pytest.fixture
+def project(world: World) -> Project:
+    """The project demo."""
+    return world.projects["demo"]
+
+
+@pytest.fixture
+def web(world: World) -> Repository:
+    """The repository demo/web."""
+    return world.repository("web")
 
 
 @pytest.fixture

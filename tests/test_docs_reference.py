@@ -30,14 +30,8 @@ if TYPE_CHECKING:
 
     from django.urls import URLPattern
 
-    from registry.models import Repository
 
 REFERENCE = Path(__file__).resolve().parents[1] / "docs" / "reference"
-
-
-@pytest.fixture
-def web(world) -> Repository:
-    return world.repository("web")
 
 
 def section(page: str, heading: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import timedelta
 from importlib import import_module
@@ -16,7 +15,7 @@ from scanning import tasks
 from scanning.models import Delivery, MailHour, Recipient, Subscription
 from scanning.notifications import deliveries, recipients, subscriptions
 from tests.support.factories import agree, subscribe
-from tests.support.pages import see
+from tests.support.pages import see, text
 
 pytestmark = pytest.mark.django_db
 
@@ -30,15 +29,6 @@ def at_once(monkeypatch):
     """Run tasks immediately."""
     for task in (tasks.deliver, tasks.ask_recipients):
         monkeypatch.setattr(task, "delay", task)
-
-
-@pytest.fixture
-def project(world):
-    return world.projects["demo"]
-
-
-def text(answer) -> str:
-    return html.unescape(answer.content.decode())
 
 
 def send(browser: Client, path: str, **fields: str):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 
@@ -18,6 +17,7 @@ from scanning.notifications.channels.base import Channel, Outcome, WrongAddress
 from scanning.notifications.channels.web import WebChannel
 from tests.console.test_mail_consent import send
 from tests.support.factories import high, make_manifest, scanned, subscribe
+from tests.support.pages import text
 
 NOTIFICATIONS = "/projects/demo/notifications"
 CHOSEN = {"min_severity": "4", "frequency": "new"}
@@ -79,10 +79,6 @@ def at_once(monkeypatch):
     monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
 
 
-def text(answer) -> str:
-    return html.unescape(answer.content.decode())
-
-
 def test_console_offers_validates_tests_and_edits_the_new_channel(console, world, board):
     browser = console("admin")
     new = f"{NOTIFICATIONS}/new?channel={board.kind}"
@@ -139,7 +135,7 @@ def test_unknown_kind_of_channel_is_shown_and_fails_once(console, world):
     assert (delivery.state, delivery.attempts) == ("failed", 1)
     assert "has no channel “pigeon”" in delivery.problem
     browser.post(f"{NOTIFICATIONS}/{made.pk}", {"act": "delete"})
-    assert not Subscription.objects.exists()
+    assert not Subscription.objects.live().exists()
 
 
 @pytest.mark.parametrize("kind", channels.CHANNELS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 
 import pytest
@@ -13,7 +12,7 @@ from scanning.models import Delivery, Subscription
 from scanning.notifications import deliveries, recipients
 from scanning.notifications.channels import webhook
 from tests.support.factories import agree, subscribe
-from tests.support.pages import see
+from tests.support.pages import see, text
 
 DEMO = "/projects/demo/notifications"
 WEB = "/projects/demo/repositories/web/-/notifications"
@@ -25,20 +24,6 @@ HOOK = {"min_severity": "4", "frequency": "each", "url": ""}
 def at_once(monkeypatch):
     """Run tasks immediately."""
     monkeypatch.setattr(tasks.deliver, "delay", tasks.deliver)
-
-
-@pytest.fixture
-def project(world):
-    return world.projects["demo"]
-
-
-@pytest.fixture
-def web(world):
-    return world.repository("web")
-
-
-def text(answer) -> str:
-    return html.unescape(answer.content.decode())
 
 
 def the_event() -> Event:

@@ -45,11 +45,6 @@ def image_of(number: object, **more: object) -> Image:
 
 
 @pytest.fixture
-def web(world) -> Repository:
-    return world.repository("web")
-
-
-@pytest.fixture
 def tagged(docker, web):
     """Push web/app with the tags t0 (today) to t9 (90 days ago), each with its own digest, and web/other:t0."""
     member = docker("member")

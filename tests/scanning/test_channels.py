@@ -28,16 +28,6 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 
 
 @pytest.fixture
-def web(world):
-    return world.repository("web")
-
-
-@pytest.fixture
-def project(world):
-    return world.projects["demo"]
-
-
-@pytest.fixture
 def webhook(project, receiver):
     """Create a subscription to a webhook. Return it and its secret."""
     made = subscriptions.create(

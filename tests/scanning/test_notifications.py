@@ -27,16 +27,6 @@ from tests.support.factories import (
 Frequency = Subscription.Frequency
 
 
-@pytest.fixture
-def web(world):
-    return world.repository("web")
-
-
-@pytest.fixture
-def project(world):
-    return world.projects["demo"]
-
-
 def gathered() -> list[dict]:
     """Gather the due messages. Return their contents."""
     return [Delivery.objects.get(pk=pk).content for pk in messages.gather()]

@@ -11,12 +11,15 @@ A form refuses fields and values that it does not offer, so that a test sends on
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import unescape
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from django.http import HttpResponse
 
 #: The attributes of elements that load or link to an address.
 ADDRESSES = {"a": "href", "form": "action", "img": "src", "script": "src", "link": "href", "button": "formaction"}
@@ -273,6 +276,11 @@ class Page(HTMLParser):
         if is_selected or not select.options:
             select.values = [value]
         select.options.add(value)
+
+
+def text(response: HttpResponse) -> str:
+    """Return the HTML of a response with its entities decoded."""
+    return unescape(response.content.decode())
 
 
 def see(browser: Any, path: str) -> Page:
