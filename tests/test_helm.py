@@ -144,14 +144,14 @@ def test_processes_get_the_same_settings_and_no_volume_is_shared(tmp_path):
     assert not claims
 
 
-def test_a_claim_takes_the_place_of_the_bucket(tmp_path):
+def test_existing_claim_replaces_the_bucket(tmp_path):
     documents = rendered(tmp_path, storage={"existingClaim": "blobs"})
     web = pods(documents)["kcr-web"]
     assert {"name": "data", "persistentVolumeClaim": {"claimName": "blobs"}} in web["volumes"]
     assert "KCR_STORAGE_URL" not in environment_of(web["containers"][0])
 
 
-def test_stopped_release_has_no_pods_and_keeps_the_rest(tmp_path):
+def test_stopped_release_has_zero_replicas_and_the_same_objects(tmp_path):
     running, stopped = rendered(tmp_path), rendered(tmp_path, stopped=True)
     numbers = {each["metadata"]["name"]: each["spec"]["replicas"] for each in stopped if each["kind"] == "Deployment"}
     assert numbers == dict.fromkeys(("kcr-web", "kcr-worker", "kcr-scanner", "kcr-beat"), 0)

@@ -126,7 +126,7 @@ def test_an_owner_who_gives_up_the_own_role_is_asked(console, world, role):
     assert [each.role for each in held.all()] == ([role] if role else [])
 
 
-def test_the_last_owner_is_told_so(console, world):
+def test_last_owner_cannot_give_up_the_role(console, world):
     browser = console("owner")
     answer = see(browser, "/organizations/acme/").form("role", email="owner@acme.test").submit(browser, role="member")
     question = Page(answer.content.decode(), "/organizations/acme/")

@@ -104,7 +104,7 @@ def test_a_large_project_counts_vulnerabilities_of_its_newest_tags(console, proj
     assert (only["tags"], only["fixable"]) == (1, 1)
 
 
-def test_acceptance_says_whether_it_is_needed(console, project, world):
+def test_acceptances_show_whether_they_are_needed(console, project, world):
     """Found; gone from every image; freed by a fix that appeared."""
     member, page = console("member"), reverse("console:acceptances", args=["demo"])
 

@@ -36,7 +36,7 @@ def test_distances_are_whole_units_and_dates_after_a_week(monkeypatch, distance,
 
 
 @pytest.mark.parametrize(("distance", "is_said"), [(timedelta(days=6, hours=23), True), (timedelta(days=7), False)])
-def test_a_date_stands_alone_when_the_distance_is_a_date_too(monkeypatch, distance, is_said):
+def test_distance_is_left_out_when_it_is_a_date(monkeypatch, distance, is_said):
     monkeypatch.setattr(timezone, "now", lambda: NOW)
     for moment in (NOW - distance, NOW + distance):
         assert near(moment) == (ago(moment) if is_said else "")

@@ -99,7 +99,7 @@ class TestAddress:
         assert ("kcr_http_requests_total", "GET", "none", "404") in samples(text)
         assert "private-thing" not in text
 
-    def test_metrics_and_the_rest_have_addresses_of_their_own(self, server, port):
+    def test_metrics_and_other_pages_have_separate_addresses(self, server, port):
         assert ask(server.port, "/metrics", f"127.0.0.1:{port}")[0] == 404
         for path in ("/", "/v2/", "/sign-in", "/readyz"):
             assert ask(port, path, server.host) == (404, "")
@@ -178,7 +178,7 @@ def test_uploads_queues_and_quotas_are_read(world):
     assert read["kcr_scans_last_day", "done"] == 1
 
 
-def test_lost_database_is_said_and_the_rest_left_out(monkeypatch):
+def test_database_outage_is_reported_and_other_metrics_are_left_out(monkeypatch):
     def read():
         raise OperationalError
 

@@ -69,7 +69,7 @@ def test_an_acceptance_is_undone_by_a_withdrawal(accepted, world):
     assert (last().action, last().detail["undoes"]) == ("vulnerability.withdraw", [event.pk])
 
 
-def test_what_others_did_since_stays(accepted, world):
+def test_later_changes_of_others_are_kept(accepted, world):
     made = last()
     acceptances.withdraw(world.admin.actor, accepted)
     acceptances.restore(world.owner.actor, accepted)
@@ -81,14 +81,14 @@ def test_what_others_did_since_stays(accepted, world):
     assert active(accepted)
 
 
-def test_a_withdrawal_after_the_end_is_not_undone(accepted, world):
+def test_withdrawal_of_an_expired_acceptance_is_not_undone(accepted, world):
     event = acceptances.withdraw(world.admin.actor, accepted)
     Acceptance.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
     assert take_back(world.member.actor, event) == ["the acceptance holds already, or has reached its end"]
     assert Acceptance.objects.get().withdrawn_at is not None
 
 
-def test_events_of_former_versions_are_for_people(accepted, world):
+def test_events_of_former_versions_are_reported_and_not_undone(accepted, world):
     event = acceptances.withdraw(world.admin.actor, accepted)
     Event.objects.filter(pk=event.pk).update(detail={"vulnerability": "CVE-2026-1"})
     assert take_back(world.member.actor, event) == ["an acceptance was withdrawn in demo: look at what is accepted"]
@@ -100,7 +100,7 @@ def mails(demo) -> Subscription:
     return subscribe(demo)
 
 
-def test_a_deleted_notification_comes_back_with_its_log_and_sends_nothing_old(mails, demo, world):
+def test_deleted_notification_is_restored_with_its_log_and_sends_no_old_message(mails, demo, world):
     sent = Delivery.objects.create(subscription=mails, state=Delivery.State.SENT)
     Delivery.objects.create(subscription=mails)
     event = subscriptions.delete(world.admin.actor, mails)
@@ -130,14 +130,14 @@ def test_a_deletion_is_final_after_the_time_of_recovery(mails, world, settings):
     assert take_back(world.admin.actor, event) == ["it is gone for good"]
 
 
-def test_a_twin_that_was_made_meanwhile_keeps_the_deleted_one_away(mails, demo, world):
+def test_restoring_a_duplicate_notification_is_refused(mails, demo, world):
     event = subscriptions.delete(world.admin.actor, mails)
     subscribe(demo)
     assert take_back(world.admin.actor, event) == ["There is such a notification already, with the same target."]
     assert Subscription.objects.live().count() == 1
 
 
-def test_values_are_set_back_in_one_change_and_only_those_that_nobody_changed_since(mails, world):
+def test_undo_sets_back_only_unchanged_values_in_one_event(mails, world):
     target = {"recipients": "joon@acme.test"}
     event = subscriptions.update(world.admin.actor, mails, target, min_severity=5, frequency="daily", language="ko")
     subscriptions.update(world.owner.actor, mails, target, min_severity=5, frequency="each", language="ko")
@@ -149,7 +149,7 @@ def test_values_are_set_back_in_one_change_and_only_those_that_nobody_changed_si
     assert Event.objects.count() == before + 1
 
 
-def test_a_person_who_unsubscribed_from_a_deleted_notification_stays_off_it(mails, world):
+def test_unsubscribing_from_a_deleted_notification_survives_its_restoration(mails, world):
     link = recipients.unsubscribe_link(mails.pk, "mina@acme.test")
     event = subscriptions.delete(world.admin.actor, mails)
     leaving = subscriptions.read_unsubscribe_link(link.rpartition("/")[2])
@@ -159,7 +159,7 @@ def test_a_person_who_unsubscribed_from_a_deleted_notification_stays_off_it(mail
     assert Subscription.objects.live().get().recipients == ["joon@acme.test"]
 
 
-def test_new_urls_and_secrets_are_for_people(demo, world):
+def test_new_urls_and_secrets_are_reported_and_not_undone(demo, world):
     hook = subscribe(demo, channel="webhook", url="https://hooks.example.com/T0", recipients=[])
     subscriptions.renew_secret(world.admin.actor, hook)
     assert take_back(world.admin.actor, last()) == [
