@@ -387,6 +387,12 @@ def same_diff_ids() -> Image:
     return Image(_config_of([harmless.diff_id, harmless.diff_id]), (harmless, DEBIAN_LAYER))
 
 
+def fewer_diff_ids() -> Image:
+    """A harmless layer below Debian 12, and a config with the diff_id of the first one only."""
+    harmless = Layer.of({"etc/motd": b"hello\n"})
+    return Image(_config_of([harmless.diff_id]), (harmless, DEBIAN_LAYER))
+
+
 # ── Hostile images ───────────────────────────────────────────────────────────────────────────────────────────────────
 class ClaimedLayer(NamedTuple):
     """The compressed bytes of a layer, and the diff_id that the config claims."""
