@@ -78,6 +78,11 @@ def open_bytes(blob: Blob) -> File[bytes]:
     return _whole(blob, lambda storage: storage.open(blob.storage_key))
 
 
+def address(blob: Blob) -> str:
+    """Return a URL of the storage where the client can read the blob for some minutes; "" if there is none."""
+    return blob_storage().address(blob.storage_key, blob.size)
+
+
 def place(blob: Blob, path: Path, *, copied: bool = False) -> None:
     """Link the blob's bytes at ``path``, read-only; with ``copied``, copy them.
 

@@ -35,6 +35,10 @@ app.conf.update(
     },
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},
+        "discard abandoned uploads": {
+            "task": "registry.tasks.discard_abandoned_uploads",
+            "schedule": crontab(minute="50", hour="4"),
+        },
         "measure usage": {"task": "registry.tasks.measure_usage", "schedule": 10.0},
         "forget what has expired": {"task": "accounts.tasks.forget_expired", "schedule": crontab(minute="17")},
         "forget old pull statistics": {"task": "registry.tasks.forget_pulls", "schedule": crontab(minute="19")},

@@ -6,18 +6,22 @@ Every name begins with ``KCR_``, except variables that other programs use as wel
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = frozenset({"on", "true", "yes", "1"})
 _FALSE = frozenset({"off", "false", "no", "0"})
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PREFIX = re.compile(r"[A-Za-z0-9._/-]{0,200}")
+PRESIGN_FROM = 1024 * 1024  # bytes: for a smaller blob, a second request costs clients more than its bytes
 LEAST_SECRET, LEAST_DIFFERENT = 32, 8  # characters
 
 
@@ -124,6 +128,64 @@ def mail(name: str) -> Mail | None:
         raise ImproperlyConfigured(f"{name} must look like smtp://user:password@mail.example.com:587")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return Mail(parts.hostname, port, parts.scheme == "smtps", parts.scheme == "smtp", user, password)
+
+
+def storage(name: str, default: Path) -> dict[str, Any]:
+    """Where blobs are, for Django's STORAGES: ``file:///path``, or ``s3://BUCKET/optional/prefix?region=…``.
+
+    Parameters of S3: ``region``, ``endpoint``, ``public_endpoint``, ``presign`` (on or off), ``presign_from`` (bytes).
+    Clients are sent to S3 unless ``presign`` is off, or the only address that is known is an internal endpoint.
+    Raises ImproperlyConfigured.
+    """
+    value = text(name, default.absolute().as_uri())
+    try:
+        parts = urlsplit(value)
+        if parts.scheme == "s3":
+            return {"BACKEND": "registry.storage.s3.S3BlobStorage", "OPTIONS": _s3_options(parts)}
+        is_good = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and not parts.query
+        _require(is_good, "it must look like file:///path or s3://bucket/prefix?region=eu-central-1")
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} cannot be used: {error}") from error
+    location = Path(unquote(parts.path))
+    return {"BACKEND": "registry.storage.filesystem.FileSystemBlobStorage", "OPTIONS": {"location": location}}
+
+
+def _s3_options(parts: SplitResult) -> dict[str, Any]:
+    """The options of S3BlobStorage. Raises ValueError."""
+    _require(bool(_BUCKET.fullmatch(parts.netloc)), f"{parts.netloc!r} is not the name of a bucket")
+    prefix = parts.path.strip("/")
+    _require(bool(_PREFIX.fullmatch(prefix)) and ".." not in prefix.split("/"), f"{prefix!r} is not a usable prefix")
+    _require(not parts.fragment, "there is a # in it")
+    given = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    found = dict(given)
+    unknown = found.keys() - {"region", "endpoint", "public_endpoint", "presign", "presign_from"}
+    _require(not unknown and len(given) == len(found), f"unknown or repeated parameter: {sorted(unknown or found)}")
+    endpoint, public = (_endpoint(part, found.get(part, "")) for part in ("endpoint", "public_endpoint"))
+    word = found.get("presign", "on" if public or not endpoint else "off").lower()
+    _require(word in _TRUE | _FALSE, f"presign must be on or off, not {word!r}")
+    least = found.get("presign_from", str(PRESIGN_FROM))
+    _require(least.isascii() and least.isdigit(), f"presign_from must be a number of bytes, not {least!r}")
+    return {
+        "bucket_name": parts.netloc,
+        "location": prefix,
+        "region_name": found.get("region") or None,
+        "endpoint_url": endpoint or None,
+        "public_endpoint": public,
+        "presign_from": int(least) if word in _TRUE else None,
+    }
+
+
+def _endpoint(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    is_bare = "@" not in parts.netloc and value.rstrip("/") == f"{parts.scheme}://{parts.netloc}"
+    _require(not value or (is_good and is_bare), f"{name} must look like https://s3.example.com, not {value!r}")
+    return value.rstrip("/")
+
+
+def _require(condition: bool, words: str) -> None:
+    if not condition:
+        raise ValueError(words)
 
 
 def private_directory(name: str, default: Path) -> Path:

@@ -58,6 +58,6 @@ def _broker() -> None:
 
 _PROBES: dict[str, Callable[[], object]] = {
     "database": _database,
-    "storage": lambda: blob_storage().check_room(),
+    "storage": lambda: blob_storage().check(),
     "broker": _broker,
 }

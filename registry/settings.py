@@ -119,10 +119,7 @@ MAX_BLOB_SIZE = env.number("KCR_MAX_BLOB_SIZE", 64 * 1024**3, least=1)
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
-    "blobs": {
-        "BACKEND": "registry.storage.filesystem.FileSystemBlobStorage",
-        "OPTIONS": {"location": DATA_DIR / "storage"},
-    },
+    "blobs": env.storage("KCR_STORAGE_URL", DATA_DIR / "storage"),
 }
 STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"

@@ -6,13 +6,12 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 from django.utils import timezone
 
 from registry.models import Blob, ObjectTrash, UploadSession
 from registry.oci import digests
-from registry.storage import blob_storage
+from registry.storage import blob_storage, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +83,10 @@ def _is_owned(key: str) -> bool:
     if Blob.objects.filter(storage_key=key).exists() or ObjectTrash.objects.filter(pk=key).exists():
         return True
     try:
-        upload = UUID(key.rpartition("/")[2])
+        upload = UploadSession(pk=upload_of(key))
     except ValueError:
         return False
-    return UploadSession.objects.filter(pk=upload).exists()
+    return (
+        UploadSession.objects.filter(pk=upload.pk).exists()
+        or ObjectTrash.objects.filter(pk=upload.storage_key).exists()
+    )

@@ -40,6 +40,12 @@ def sweep_uploads() -> int:
 
 
 @shared_task
+def discard_abandoned_uploads() -> int:
+    """Every night: delete stored bytes of uploads that have no row."""
+    return uploads.discard_abandoned()
+
+
+@shared_task
 def forget_pulls() -> int:
     """Delete pull statistics of days that are kept no longer."""
     return pulls.forget(timezone.now())

@@ -6,7 +6,10 @@ transaction at the end makes the blob visible. See docs/design/storage.md, "Uplo
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import logging
+import secrets
+import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -14,6 +17,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import User
@@ -22,7 +26,7 @@ from registry.database.transactions import release_connection, retried
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
 from registry.oci import digests
-from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
+from registry.storage import Busy, Full, Missing, Saved, TooLarge, Writer, blob_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,11 +35,15 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
 
+logger = logging.getLogger(__name__)
+
 SESSION_LIFE = timedelta(hours=24)
 IDLE = timedelta(hours=1)  # start() may end an upload that got no bytes for longer
 DONE_SESSION_LIFE = timedelta(hours=1)
 TRASH_DELAY = timedelta(hours=2)
 OPEN_SESSIONS = 100
+WRITER_LEASE = timedelta(seconds=30)  # for storages without locks
+ABANDONED_AGE = timedelta(hours=48)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +100,9 @@ def _end_idle(user_id: int) -> bool:
     idle = of_user(user_id).filter(expires_at__lt=_expiry() - IDLE)
     for session in idle.order_by("expires_at")[:OPEN_SESSIONS]:
         try:
-            with blob_storage().writing(session.pk):
+            with _writing(session):
                 discard(session, among=idle)
-        except Busy:
+        except (Busy, errors.BlobUploadUnknown):
             continue
         return True
     return False
@@ -151,10 +159,12 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     offset does not change), BlobTooLarge, StorageFull.
     """
     with _written(session, piece) as written:
-        current = UploadSession.objects.filter(pk=session.pk, offset=session.offset, state=UploadSession.State.OPEN)
-        if not current.update(offset=written.end, prefix_digest=written.digest, expires_at=_expiry()):
+        saved = written.writer.save()
+        current = UploadSession.objects.open_to(session).filter(offset=session.offset)
+        position = {"offset": saved.size, "stored_as": saved.name, "prefix_digest": written.digest}
+        if not current.update(**position, expires_at=_expiry()):
             raise errors.BlobUploadUnknown
-    session.offset, session.prefix_digest = written.end, written.digest
+    session.offset, session.stored_as, session.prefix_digest = saved.size, saved.name, written.digest
     return session
 
 
@@ -179,12 +189,21 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
 def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Blob:
     digest = str(claimed)
     with _written(session, piece, claimed.algorithm) as written:
-        storage = blob_storage()
-        if (written.digest or _digest_of(storage.staged(session.pk, written.end), claimed.algorithm)) != digest:
+        if not _has_digest(session, written, claimed):
             discard(session)
             raise errors.DigestInvalid(f"the bytes that arrived do not have the digest {digest}")
-        storage.publish(session.pk, written.end, session.storage_key)
-        return _make_visible(session, digest, written.end)
+        key = written.writer.publish()
+        return _make_visible(session, digest, written.end, key)
+
+
+def _has_digest(session: UploadSession, written: _Written, claimed: digests.Digest) -> bool:
+    """Seal the bytes and compare their digest. Read them only if their digest is not known yet."""
+    if written.digest not in {"", str(claimed)}:
+        return False
+    is_own = written.writer.seal()
+    if is_own and written.digest:
+        return True
+    return _digest_of(_renewing(session, written.writer.read()), claimed.algorithm) == str(claimed)
 
 
 def discard(session: UploadSession, *, among: QuerySet[UploadSession] | None = None) -> None:
@@ -209,17 +228,37 @@ def sweep(limit: int = 1_000) -> int:
     """Delete expired uploads, open and finished ones. Return their number."""
     overdue = list(UploadSession.objects.overdue().order_by("expires_at")[:limit])
     for session in overdue:
-        if session.state == UploadSession.State.DONE:
-            session.delete()
-        else:
-            discard(session, among=UploadSession.objects.overdue())
+        try:
+            if session.state == UploadSession.State.DONE:
+                blob_storage().discard(session.pk, keep=session.stored_as)  # what requests left that failed
+                session.delete()
+            else:
+                discard(session, among=UploadSession.objects.overdue())
+        except OSError:
+            logger.exception("the storage keeps bytes of the upload %s for now", session.pk)
     return len(overdue)
+
+
+def discard_abandoned() -> int:
+    """Delete unpublished bytes that no upload has had for ABANDONED_AGE. Return the number of their uploads.
+
+    There are some if a process ended, or lost its storage, at the wrong moment.
+    """
+    storage, found = blob_storage(), 0
+    for upload in set(storage.unfinished(older_than=timezone.now() - ABANDONED_AGE)):
+        if UploadSession.objects.filter(pk=upload).exists():
+            continue
+        blob = Blob.objects.filter(storage_key__startswith=UploadSession(pk=upload).storage_key).first()
+        storage.discard(upload, keep=blob.storage_key if blob else "")
+        found += 1
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The new offset in bytes, and the digest of all bytes before it ("" if unknown)."""
+    """The writer, the new offset in bytes, and the digest of all bytes before it ("" if unknown)."""
 
+    writer: Writer
     end: int
     digest: str
 
@@ -245,21 +284,66 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
     algorithm = algorithm or session.algorithm
     running = digests.new_hash(algorithm)
     try:
-        with _storage_errors(session.offset), blob_storage().writing(session.pk, session.storage_key) as write:
+        with _storage_errors(session.offset), _writing(session) as writer:
             _look_again(session)
             if piece.start is not None and piece.start != session.offset:
                 raise _wrong_offset(session.offset)
             release_connection()
-            end = write(session.offset, piece.chunks, settings.MAX_BLOB_SIZE, running.update)
+            saved, chunks = Saved(session.offset, session.stored_as), _renewing(session, piece.chunks)
+            end = writer.append(saved, chunks, settings.MAX_BLOB_SIZE, running.update)
             if session.offset == 0:
-                yield _Written(end, f"{algorithm}:{running.hexdigest()}")
+                digest = f"{algorithm}:{running.hexdigest()}"
             elif end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):
-                yield _Written(end, session.prefix_digest)
+                digest = session.prefix_digest
             else:
-                yield _Written(end, "")
+                digest = ""
+            yield _Written(writer, end, digest)
     except errors.BlobTooLarge:
         discard(session)
         raise
+
+
+@contextmanager
+def _writing(session: UploadSession) -> Iterator[Writer]:
+    """Lock the upload for the block: by the storage, or if it has no locks, by the row. Raises Busy."""
+    storage = blob_storage()
+    with nullcontext() if storage.locks else _leased(session), storage.writing(session.pk, session.storage_key) as it:
+        yield it
+
+
+@contextmanager
+def _leased(session: UploadSession) -> Iterator[None]:
+    """Make this request the writer of the upload's row for the block; ``_renewing`` keeps it so.
+
+    A writer that stops renewing, such as a machine that lost its power, can be replaced after WRITER_LEASE. It notices
+    that when it saves: it does not have the row's ``writer`` any more.
+    Raises Busy, BlobUploadUnknown.
+    """
+    now, writer = timezone.now(), secrets.token_hex(16)
+    free = Q(writer="") | Q(writer_until__lt=now)
+    rows = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN)
+    if not rows.filter(free).update(writer=writer, writer_until=now + WRITER_LEASE):
+        if rows.exists():
+            raise Busy
+        raise errors.BlobUploadUnknown
+    session.writer = writer
+    try:
+        yield
+    finally:
+        UploadSession.objects.filter(pk=session.pk, writer=writer).update(writer="")
+
+
+def _renewing(session: UploadSession, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the chunks, and renew the lease of the writer meanwhile. Raises Busy if another request has it."""
+    renewed = time.monotonic()
+    for chunk in chunks:
+        if session.writer and time.monotonic() - renewed > WRITER_LEASE.total_seconds() / 3:
+            until = timezone.now() + WRITER_LEASE
+            if not UploadSession.objects.open_to(session).update(writer_until=until):
+                raise Busy
+            release_connection()
+            renewed = time.monotonic()
+        yield chunk
 
 
 def _look_again(session: UploadSession) -> None:
@@ -270,7 +354,7 @@ def _look_again(session: UploadSession) -> None:
         raise errors.BlobUploadUnknown
     if session.offset != current.offset:
         raise _wrong_offset(current.offset)
-    session.prefix_digest = current.prefix_digest
+    session.stored_as, session.prefix_digest = current.stored_as, current.prefix_digest
 
 
 def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
@@ -281,25 +365,25 @@ def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
 
 
 @retried
-def _make_visible(session: UploadSession, digest: str, size: int) -> Blob:
+def _make_visible(session: UploadSession, digest: str, size: int, key: str) -> Blob:
     """Save the blob, its lease and the finished session in one transaction. The bytes are durable already."""
     failpoint("finish.published")
     damaged = _damaged_key(digest)
     now = timezone.now()
     with transaction.atomic():
         locked = UploadSession.objects.select_for_update().filter(pk=session.pk).first()
-        if locked is None:
+        if locked is None or locked.writer != session.writer:  # another request has ended it, or goes on with it
             raise errors.BlobUploadUnknown
-        blob = _insert(digest, size, locked.storage_key)
+        blob = _insert(digest, size, key)
         if blob.storage_key == damaged:
-            blob.storage_key = locked.storage_key
+            blob.storage_key = key
             blob.save(update_fields=["storage_key"])
             _trash(damaged)
-        elif blob.storage_key != locked.storage_key:
-            _trash(locked.storage_key)
+        elif blob.storage_key != key:
+            _trash(key)
         locked.state, locked.digest, locked.offset = UploadSession.State.DONE, digest, size
-        locked.expires_at = now + DONE_SESSION_LIFE
-        locked.save(update_fields=["state", "digest", "offset", "expires_at"])
+        locked.stored_as, locked.writer, locked.expires_at = key, "", now + DONE_SESSION_LIFE
+        locked.save(update_fields=["state", "digest", "offset", "stored_as", "writer", "expires_at"])
         blobs.lease(locked.repository, blob)
         failpoint("finish.before_commit")
     failpoint("finish.committed")

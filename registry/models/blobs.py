@@ -148,6 +148,10 @@ class UploadSessionQuerySet(models.QuerySet["UploadSession"]):
         """Unfinished uploads that have not expired."""
         return self.filter(state=UploadSession.State.OPEN, expires_at__gt=timezone.now())
 
+    def open_to(self, session: UploadSession) -> Self:
+        """The row of this unfinished upload, unless another request has become its writer."""
+        return self.filter(pk=session.pk, state=UploadSession.State.OPEN, writer=session.writer)
+
     def overdue(self) -> Self:
         """Expired uploads, finished or not."""
         return self.filter(expires_at__lte=timezone.now())
@@ -156,8 +160,10 @@ class UploadSessionQuerySet(models.QuerySet["UploadSession"]):
 class UploadSession(models.Model):
     """An upload of a blob. The row is saved before the first byte is stored.
 
-    Only the first ``offset`` bytes of the staged file count. ``prefix_digest``: the digest of these bytes, "" if
-    unknown; with it, an upload in one request is not read again.
+    Only the first ``offset`` bytes of what is stored count. ``prefix_digest``: the digest of these bytes, "" if
+    unknown; with it, an upload in one request is not read again. ``stored_as``: the name that the storage gave to
+    these bytes, of a finished upload the storage key of the blob. ``writer``: until ``writer_until``, the request that
+    writes; "" if none does, or the storage locks uploads itself.
     """
 
     class State(models.TextChoices):
@@ -173,6 +179,9 @@ class UploadSession(models.Model):
     algorithm = models.CharField(max_length=10)
     offset = models.BigIntegerField(default=0)
     prefix_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True)
+    stored_as = models.CharField(max_length=100, blank=True)
+    writer = models.CharField(max_length=32, blank=True)
+    writer_until = models.DateTimeField(null=True)
     state = models.CharField(max_length=4, choices=State, default=State.OPEN)
     digest = models.CharField(max_length=DIGEST_LENGTH, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -188,5 +197,5 @@ class UploadSession(models.Model):
 
     @property
     def storage_key(self) -> str:
-        """The storage key of the bytes: unique, and known before they exist."""
+        """The storage key of the bytes, or its beginning: unique, and known before they exist."""
         return f"blobs/{self.id.hex[:2]}/{self.id}"

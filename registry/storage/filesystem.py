@@ -7,20 +7,19 @@ import fcntl
 import os
 import shutil
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.core.files.storage import FileSystemStorage
 
 from registry.failpoints import failpoint
 
-from .contract import Append, Busy, Chunks, Full, Missing, TooLarge
+from .contract import Busy, Chunks, Full, Missing, Saved, TooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-    from uuid import UUID
 
 BLOCK = 1024 * 1024
 LOOK_EVERY = 1024 * 1024  # bytes of one upload between two checks of the free space
@@ -31,19 +30,21 @@ RESERVE_SHARE = 0.02
 class FileSystemBlobStorage(FileSystemStorage):
     """Files below one directory. staging/ and blobs/ must be on one file system: publish() renames between them."""
 
+    locks = True
+
     @contextmanager
-    def writing(self, upload: UUID, key: str = "") -> Iterator[Append]:
-        """See contract.BlobStorage.writing."""
+    def writing(self, upload: UUID, key: str) -> Iterator[_FileWriter]:
+        """See contract.BlobStorage.writing. Raises Busy also if the other block has published the bytes already."""
         _make_directories(self._staging_directory)
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(descriptor).st_size == 0:  # os.open may have created it
-                if key and self._is_locked(key):
+                if self._is_locked(key):
                     self.discard(upload)
                     raise Busy
                 _sync_directory(self._staging_directory)  # makes the new name durable
-            yield partial(_append, descriptor, self.check_room)
+            yield _FileWriter(self, descriptor, self._staging(upload), key)
         except BlockingIOError as error:
             raise Busy from error
         finally:
@@ -63,41 +64,21 @@ class FileSystemBlobStorage(FileSystemStorage):
             os.close(descriptor)
         return False
 
-    def staged(self, upload: UUID, offset: int) -> Iterator[bytes]:
-        """See contract.BlobStorage.staged."""
-        try:
-            file = self._staging(upload).open("rb", buffering=0)
-        except FileNotFoundError as error:
-            raise Missing(f"upload {upload} has no bytes") from error
-        with file:
-            left = offset
-            while left:
-                block = file.read(min(BLOCK, left))
-                if not block:
-                    raise Missing(f"upload {upload} is shorter than its offset {offset}")
-                left -= len(block)
-                yield block
-
-    def publish(self, upload: UUID, offset: int, key: str) -> None:
-        """See contract.BlobStorage.publish."""
-        source, target = self._staging(upload), Path(self.path(key))
-        with _full_disk():
-            _make_directories(target.parent)
-            try:
-                if source.stat().st_size != offset:
-                    raise Missing(f"upload {upload} does not have {offset} bytes")
-                source.rename(target)
-            except FileNotFoundError as error:
-                if not target.exists() or target.stat().st_size != offset:
-                    raise Missing(f"upload {upload} has no bytes") from error
-            failpoint("publish.renamed")
-            _sync_directory(target.parent)
-            _sync_directory(source.parent)  # else, after a power cut, both names may exist, and the staged one stays
-        failpoint("publish.synced")
-
-    def discard(self, upload: UUID) -> None:
-        """See contract.BlobStorage.discard."""
+    def discard(self, upload: UUID, *, keep: str = "") -> None:
+        """See contract.BlobStorage.discard. A published file is deleted by its key, through ObjectTrash."""
         self._staging(upload).unlink(missing_ok=True)
+
+    def unfinished(self, *, older_than: datetime) -> Iterator[UUID]:
+        """See contract.BlobStorage.unfinished."""
+        for folder, _, names in os.walk(self._staging_directory):
+            for name in names:
+                with suppress(FileNotFoundError, ValueError):  # it has ended meanwhile, or is no upload
+                    if Path(folder, name).lstat().st_mtime < older_than.timestamp():
+                        yield UUID(name)
+
+    def address(self, key: str, size: int) -> str:
+        """See contract.BlobStorage.address."""
+        return ""
 
     def place(self, key: str, path: Path, *, copied: bool = False) -> None:
         """See contract.BlobStorage.place."""
@@ -132,6 +113,10 @@ class FileSystemBlobStorage(FileSystemStorage):
                     if path.lstat().st_mtime < older_than.timestamp():
                         yield str(path.relative_to(root))
 
+    def check(self) -> None:
+        """See contract.BlobStorage.check."""
+        self.check_room()
+
     def check_room(self, size: int = 0) -> None:
         """See contract.BlobStorage.check_room."""
         _make_directories(self._staging_directory)
@@ -148,28 +133,71 @@ class FileSystemBlobStorage(FileSystemStorage):
         return self._staging_directory / str(upload)
 
 
-def _append(
-    descriptor: int,
-    check_room: Callable[[int], None],
-    offset: int,
-    chunks: Chunks,
-    limit: int,
-    seen: Callable[[bytes], object],
-) -> int:
-    """See contract.Append."""
-    with _full_disk():
-        if os.fstat(descriptor).st_size < offset:
-            raise Missing(f"the upload is shorter than its offset {offset}")
-        os.ftruncate(descriptor, offset)  # drops bytes of a cut request
-        os.lseek(descriptor, offset, os.SEEK_SET)
+class _FileWriter:
+    """See contract.Writer. ``append`` syncs the file, so ``save`` and ``seal`` have nothing left to do."""
+
+    def __init__(self, storage: FileSystemBlobStorage, descriptor: int, staged: Path, key: str) -> None:
+        self._storage, self._descriptor, self._staged, self._key = storage, descriptor, staged, key
+        self._size = 0
+
+    def append(self, saved: Saved, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
+        """See contract.Writer.append."""
+        descriptor, offset = self._descriptor, saved.size
+        with _full_disk():
+            if os.fstat(descriptor).st_size < offset:
+                raise Missing(f"the upload is shorter than its offset {offset}")
+            os.ftruncate(descriptor, offset)  # drops bytes of a cut request
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            try:
+                blocks = _while_there_is_room(chunks, self._storage.check_room)
+                self._size = _write_all(descriptor, offset, blocks, limit, seen)
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(descriptor, offset)  # free the space now: the disk may be full
+                raise
+        failpoint("append.synced")
+        return self._size
+
+    def save(self) -> Saved:
+        """See contract.Writer.save."""
+        return Saved(self._size)
+
+    def seal(self) -> bool:
+        """See contract.Writer.seal."""
+        return True
+
+    def read(self) -> Iterator[bytes]:
+        """See contract.Writer.read."""
         try:
-            end = _write_all(descriptor, offset, _while_there_is_room(chunks, check_room), limit, seen)
-        except BaseException:
-            with suppress(OSError):
-                os.ftruncate(descriptor, offset)  # free the space now: the disk may be full
-            raise
-    failpoint("append.synced")
-    return end
+            file = self._staged.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise Missing("the upload has no bytes") from error
+        with file:
+            left = self._size
+            while left:
+                block = file.read(min(BLOCK, left))
+                if not block:
+                    raise Missing(f"the upload is shorter than {self._size} bytes")
+                left -= len(block)
+                yield block
+
+    def publish(self) -> str:
+        """See contract.Writer.publish."""
+        source, target = self._staged, Path(self._storage.path(self._key))
+        with _full_disk():
+            _make_directories(target.parent)
+            try:
+                if source.stat().st_size != self._size:
+                    raise Missing(f"the upload does not have {self._size} bytes")
+                source.rename(target)
+            except FileNotFoundError as error:
+                if not target.exists() or target.stat().st_size != self._size:
+                    raise Missing("the upload has no bytes") from error
+            failpoint("publish.renamed")
+            _sync_directory(target.parent)
+            _sync_directory(source.parent)  # else, after a power cut, both names may exist, and the staged one stays
+        failpoint("publish.synced")
+        return self._key
 
 
 def _while_there_is_room(chunks: Chunks, check_room: Callable[[int], None]) -> Iterator[bytes]:

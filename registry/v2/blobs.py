@@ -25,12 +25,15 @@ class BlobView(ImageView):
         """The blob, or ranges of it. HEAD with the scope push also leases the blob for a later manifest."""
         pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
         blob = (blobs.permitted_blob_to_push if pushes else blobs.permitted_blob)(self.actor, self.name, digest)
-        opened = blobs.open_bytes(blob)
         release_connection()
+        opened = blobs.open_bytes(blob)
         etag = f'"{digest}"'
         if http.has_already(request, etag):
             opened.close()
             return http.empty(304, ETag=etag, Content_Length=blob.size)
+        if request.method == "GET" and (address := blobs.address(blob)):
+            opened.close()
+            return http.empty(307, Location=address, Docker_Content_Digest=digest)
         return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)
 
     def delete(self, request: Request, name: str, digest: str) -> HttpResponse:

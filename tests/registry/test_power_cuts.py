@@ -129,9 +129,12 @@ def test_missing_sync_of_the_directories_is_detected(disk, member, monkeypatch):
 
 
 def test_row_before_its_bytes_is_detected(disk, member, monkeypatch):
-    publish = filesystem.FileSystemBlobStorage.publish
-    late = []
-    monkeypatch.setattr(filesystem.FileSystemBlobStorage, "publish", lambda *arguments: late.append(arguments))
+    def publish_later(writer):
+        late.append(writer)
+        return writer._key
+
+    publish, late = filesystem._FileWriter.publish, []
+    monkeypatch.setattr(filesystem._FileWriter, "publish", publish_later)
     member.push_blob("web/app", DATA, "post")
-    publish(*late[0])
+    publish(late[0])
     assert any("has a row and no file" in problem for problem in disk.broken)

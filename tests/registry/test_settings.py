@@ -97,6 +97,7 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
         "KCR_DATA_DIR": "`./data`",  # the tests never write there
         "KCR_BARE_HOST_NAMES": "`on`" if default["BARE_HOST_NAMES"] else "`off`",
         "KCR_ALLOWED_HOSTS": f"`{','.join(default['FURTHER_HOSTS'])}`",
+        "KCR_STORAGE_URL": "the folder `storage` in the data directory",
         "KCR_DATABASE_URL": default["DATABASE_URL"] or "SQLite",
         "KCR_REDIS_URL": default["REDIS_URL"] or "files",
         "KCR_SECRET_KEY": "made in the data directory" if (data / "secret_key").exists() else "",
@@ -150,6 +151,32 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
             for value in ("mysql://a:b@c/d", "sqlite:///kcr.sqlite3", "nonsense", "localhost/kcr")
         ),
         *(("KCR_MAX_BLOB_SIZE", value) for value in ("0", "64G", "1e9", "-5")),
+        *(
+            ("KCR_STORAGE_URL", value)
+            for value in (
+                *(
+                    "/srv/blobs",
+                    "file://host/srv",
+                    "file:relative",
+                    "file:///srv?a=b",
+                    "ftp://host/srv",
+                    "s3:///prefix",
+                ),
+                *("s3://B_CKET", "s3://ab", "s3://blobs/../other", "s3://blobs/a b", "s3://blobs#a", "s3://[::1"),
+                *(
+                    "s3://blobs?unknown=1",
+                    "s3://blobs?region=a&region=b",
+                    "s3://blobs?region",
+                    "s3://blobs?presign=maybe",
+                ),
+                *("s3://blobs?presign_from=1M", "s3://blobs?presign_from=-1", "s3://blobs?endpoint=s3.example.com"),
+                *(
+                    "s3://blobs?endpoint=https://s3.example.com/path",
+                    "s3://blobs?public_endpoint=https://a:b@s3.example.com",
+                ),
+                "s3://blobs?endpoint=https://s3.example.com:99999",
+            )
+        ),
         *(("KCR_RECOVERY_DAYS", value) for value in ("-1", "two weeks", "14d")),
         *(("KCR_HISTORY_DAYS", value) for value in ("-1", "a year", "365d")),
     ],
@@ -186,6 +213,40 @@ def test_a_database_address_is_used(monkeypatch, tmp_path):
     assert database["ENGINE"] == "django.db.backends.postgresql"
     named = {key: database[key] for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD")}
     assert named == {"HOST": "db.example.com", "PORT": 5433, "NAME": "registry", "USER": "kcr", "PASSWORD": "p@ss"}
+
+
+FILES = "registry.storage.filesystem.FileSystemBlobStorage"
+S3 = {"bucket_name": "blobs", "location": "", "region_name": None, "endpoint_url": None, "public_endpoint": ""}
+
+
+@pytest.mark.parametrize(
+    ("value", "backend", "options"),
+    [
+        ("file:///srv/some%20blobs", FILES, {"location": Path("/srv/some blobs")}),
+        ("s3://blobs", "registry.storage.s3.S3BlobStorage", S3 | {"presign_from": 2**20}),
+        ("s3://blobs?presign=off", "registry.storage.s3.S3BlobStorage", S3 | {"presign_from": None}),
+        (
+            "s3://blobs/some/prefix/?region=eu-central-1&endpoint=http://10.0.0.1:9000/",
+            "registry.storage.s3.S3BlobStorage",
+            S3
+            | {"location": "some/prefix", "region_name": "eu-central-1", "endpoint_url": "http://10.0.0.1:9000"}
+            | {"presign_from": None},  # clients may not reach an internal endpoint
+        ),
+        (
+            "s3://blobs?endpoint=http://s3:9000&public_endpoint=https%3A%2F%2Fs3.example.com&presign_from=0",
+            "registry.storage.s3.S3BlobStorage",
+            S3 | {"endpoint_url": "http://s3:9000", "public_endpoint": "https://s3.example.com"} | {"presign_from": 0},
+        ),
+    ],
+)
+def test_storage_url_chooses_the_storage(monkeypatch, tmp_path, value, backend, options):
+    loaded = load(monkeypatch, tmp_path, KCR_STORAGE_URL=value)
+    assert loaded["STORAGES"]["blobs"] == {"BACKEND": backend, "OPTIONS": options}
+
+
+def test_default_storage_is_in_the_data_directory(monkeypatch, tmp_path):
+    blobs = load(monkeypatch, tmp_path / "with space%20")["STORAGES"]["blobs"]
+    assert blobs == {"BACKEND": FILES, "OPTIONS": {"location": tmp_path / "with space%20" / "storage"}}
 
 
 def test_lists_of_proxies_and_hosts_are_parsed(monkeypatch, tmp_path):

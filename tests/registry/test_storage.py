@@ -1,7 +1,8 @@
-"""The contract of storages (registry.storage.contract), tested for every kind of storage."""
+"""What a place for blobs must do (registry.storage.contract): the same tests for every kind of place."""
 
 import errno
 import os
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -10,32 +11,58 @@ import pytest
 from django.core.exceptions import SuspiciousFileOperation
 from django.utils import timezone
 
-from registry.storage import Busy, Full, Missing, TooLarge, blob_storage
+from registry.storage import Busy, Full, Missing, Saved, TooLarge, blob_storage, upload_of
 
 LIMIT = 1000
+NOTHING = Saved()
 SOON = timedelta(minutes=1)
 
 
-@pytest.fixture
-def storage():
-    """A storage of each kind."""
+@pytest.fixture(params=["files", pytest.param("s3", marks=pytest.mark.real)])
+def storage(request):
+    if request.param == "s3":
+        request.getfixturevalue("bucket")
     return blob_storage()
 
 
-def write(storage, upload, data, offset=0, limit=LIMIT):
-    """Append in chunks of three bytes. Return the offset and the observed bytes."""
-    seen = []
-    chunks = (data[start : start + 3] for start in range(0, len(data), 3))
-    with storage.writing(upload) as append:
-        return append(offset, chunks, limit, seen.append), b"".join(seen)
-
-
-def staged(storage, upload, offset):
-    return b"".join(storage.staged(upload, offset))
+@pytest.fixture
+def files():
+    return blob_storage()
 
 
 def key_of(upload):
     return f"blobs/{upload.hex[:2]}/{upload}"
+
+
+def write(storage, upload, data, saved=NOTHING, limit=LIMIT):
+    """Append bytes; what is saved, and what was seen."""
+    seen = bytearray()
+    with storage.writing(upload, key_of(upload)) as writer:
+        assert writer.append(saved, [data[:3], data[3:]], limit, seen.extend) == saved.size + len(data)
+        return writer.save(), bytes(seen)
+
+
+def staged(storage, upload, saved):
+    """The bytes of an upload, as the last request of it reads them."""
+    with storage.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, [], LIMIT, len)
+        writer.seal()
+        return b"".join(writer.read())
+
+
+def publish(storage, upload, saved):
+    """The key of the blob."""
+    with storage.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, [], LIMIT, len)
+        writer.seal()
+        return writer.publish()
+
+
+def stored(storage, data, upload=None):
+    """The key of a blob with these bytes."""
+    upload = upload or uuid4()
+    saved, _ = write(storage, upload, data)
+    return publish(storage, upload, saved)
 
 
 def read(storage, key):
@@ -45,204 +72,203 @@ def read(storage, key):
 
 def test_appended_bytes_are_stored_and_observed(storage):
     upload = uuid4()
-    assert write(storage, upload, b"first, ") == (7, b"first, ")
-    assert write(storage, upload, b"second", offset=7) == (13, b"second")
-    assert staged(storage, upload, 13) == b"first, second"
-    assert staged(storage, upload, 5) == b"first"
+    first, seen = write(storage, upload, b"first, ")
+    assert (first.size, seen) == (7, b"first, ")
+    second, seen = write(storage, upload, b"second", first)
+    assert (second.size, seen) == (13, b"second")
+    assert staged(storage, upload, second) == b"first, second"
 
 
-def test_bytes_behind_the_offset_are_dropped(storage):
+def test_unacknowledged_bytes_are_dropped(storage):
     upload = uuid4()
-    write(storage, upload, b"what was answered, and what was not")
-    assert write(storage, upload, b"!", offset=17) == (18, b"!")
-    assert staged(storage, upload, 18) == b"what was answered!"
-    storage.publish(upload, 18, key_of(upload))
-    assert read(storage, key_of(upload)) == b"what was answered!"
+    answered, _ = write(storage, upload, b"what was answered")
+    with suppress(ConnectionResetError), storage.writing(upload, key_of(upload)) as writer:
+        writer.append(answered, [b", and what was not"], LIMIT, len)
+        writer.save()
+        raise ConnectionResetError
+    saved, _ = write(storage, upload, b"!", answered)
+    assert saved.size == 18
+    assert read(storage, publish(storage, upload, saved)) == b"what was answered!"
 
 
 def test_append_beyond_the_stored_bytes_is_refused(storage):
     upload = uuid4()
-    write(storage, upload, b"1234")
+    saved, _ = write(storage, upload, b"1234")
     with pytest.raises(Missing):
-        write(storage, upload, b"x", offset=5)
-    for offset in (5, 1000):
-        with pytest.raises(Missing):
-            staged(storage, upload, offset)
+        write(storage, upload, b"x", saved._replace(size=5))
     with pytest.raises(Missing):
-        staged(storage, uuid4(), 1)
+        write(storage, uuid4(), b"x", saved)
 
 
 def test_exception_in_the_chunks_keeps_the_former_offset(storage):
     upload = uuid4()
-    write(storage, upload, b"1234")
+    saved, _ = write(storage, upload, b"1234")
 
     def breaks_off():
         yield b"5678"
         raise ConnectionResetError
 
-    with pytest.raises(ConnectionResetError), storage.writing(upload) as append:
-        append(4, breaks_off(), LIMIT, len)
-    assert write(storage, upload, b"x", offset=4) == (5, b"x")
-    assert staged(storage, upload, 5) == b"1234x"
+    with pytest.raises(ConnectionResetError), storage.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, breaks_off(), LIMIT, len)
+    saved, _ = write(storage, upload, b"x", saved)
+    assert staged(storage, upload, saved) == b"1234x"
 
 
 def test_upload_is_cut_at_its_limit(storage):
     upload = uuid4()
-    assert write(storage, upload, b"12345", limit=5) == (5, b"12345")
+    saved, _ = write(storage, upload, b"12345", limit=5)
     with pytest.raises(TooLarge):
-        write(storage, upload, b"6", offset=5, limit=5)
+        write(storage, upload, b"6", saved, limit=5)
     with pytest.raises(TooLarge):
         write(storage, uuid4(), b"1234567", limit=5)
 
 
-def test_second_writer_of_an_upload_is_refused_without_waiting(storage):
-    first, second = uuid4(), uuid4()
-    with storage.writing(first):
-        with pytest.raises(Busy), storage.writing(first):
-            pass
-        assert write(storage, second, b"x") == (1, b"x")
-    assert write(storage, first, b"x") == (1, b"x")
-
-
 def test_published_upload_is_a_blob(storage):
     upload = uuid4()
-    write(storage, upload, b"content")
-    assert not storage.exists(key_of(upload))
-    storage.publish(upload, 7, key_of(upload))
-    assert read(storage, key_of(upload)) == b"content"
-    assert storage.holds(key_of(upload), 7)
-    assert storage.exists(key_of(upload))
-    with pytest.raises(Missing):
-        staged(storage, upload, 7)
+    saved, _ = write(storage, upload, b"content")
+    assert list(storage.unfinished(older_than=timezone.now() + SOON)) == [upload]
+    assert list(storage.keys(older_than=timezone.now() + SOON)) == []
+    key = publish(storage, upload, saved)
+    assert key.startswith(key_of(upload))
+    assert upload_of(key) == upload
+    assert read(storage, key) == b"content"
+    assert storage.holds(key, 7)
+    assert storage.exists(key)
+    assert list(storage.unfinished(older_than=timezone.now() + SOON)) == []
+    assert list(storage.keys(older_than=timezone.now() + SOON)) == [key]
 
 
-def test_publishing_again_after_a_crash_changes_nothing(storage):
+def test_publishing_again_changes_nothing(storage):
     upload = uuid4()
-    write(storage, upload, b"content")
-    for _ in range(2):
-        storage.publish(upload, 7, key_of(upload))
-    assert read(storage, key_of(upload)) == b"content"
-
-
-@pytest.mark.parametrize("key", ["../outside", "blobs/../../outside", "{folder}/outside"])
-def test_publish_never_writes_outside_the_storage(storage, storage_folder, tmp_path, key):
-    upload = uuid4()
-    write(storage, upload, b"content")
-    with pytest.raises(SuspiciousFileOperation):
-        storage.publish(upload, 7, key.format(folder=tmp_path))
-    assert staged(storage, upload, 7) == b"content"
-    assert list(tmp_path.iterdir()) == [storage_folder]
-
-
-@pytest.mark.parametrize("offset", [0, 6, 8])
-def test_only_verified_bytes_are_published(storage, offset):
-    upload = uuid4()
-    write(storage, upload, b"content")
-    with pytest.raises(Missing):
-        storage.publish(upload, offset, key_of(upload))
-    with pytest.raises(Missing):
-        storage.publish(uuid4(), 7, key_of(uuid4()))
-    assert not storage.exists(key_of(upload))
+    saved, _ = write(storage, upload, b"content")
+    with storage.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, [b"!"], LIMIT, len)
+        assert writer.seal()
+        assert b"".join(writer.read()) == b"content!"
+        assert writer.seal()
+        keys = {writer.publish() for _ in range(2)}
+    assert [read(storage, key) for key in keys] == [b"content!"]
 
 
 def test_empty_blob_is_stored(storage):
-    upload = uuid4()
-    assert write(storage, upload, b"") == (0, b"")
-    storage.publish(upload, 0, key_of(upload))
-    assert storage.holds(key_of(upload), 0)
-    assert read(storage, key_of(upload)) == b""
+    key = stored(storage, b"")
+    assert storage.holds(key, 0)
+    assert read(storage, key) == b""
 
 
 def test_blob_exists_only_with_all_its_bytes(storage):
-    upload = uuid4()
-    write(storage, upload, b"content")
-    storage.publish(upload, 7, key_of(upload))
-    assert not storage.holds(key_of(upload), 6)
-    assert not storage.holds(key_of(upload), 8)
-    assert not storage.holds(key_of(uuid4()), 0)
+    key, other = stored(storage, b"content"), uuid4()
+    assert not storage.holds(key, 6)
+    assert not storage.holds(key, 8)
+    assert not storage.holds(key_of(other), 0)
+    assert not storage.exists(key_of(other))
     with pytest.raises(FileNotFoundError):
-        storage.open(key_of(uuid4()))
+        read(storage, key_of(other))
+
+
+def test_blob_is_read_from_any_position(storage):
+    with storage.open(stored(storage, b"content")) as file:
+        assert file.read(3) == b"con"
+        assert file.read(100) == b"tent"
+        assert file.read(100) == b""
+        assert (file.seek(5), file.read(), file.read(1)) == (5, b"nt", b"")
+        assert (file.seek(0), file.read(2), file.tell()) == (0, b"co", 2)
+        assert (file.seek(7), file.read(0)) == (7, b"")
 
 
 def test_discarded_upload_is_deleted(storage):
     upload = uuid4()
-    write(storage, upload, b"content")
+    saved, _ = write(storage, upload, b"content")
     for _ in range(2):
         storage.discard(upload)
+    assert list(storage.unfinished(older_than=timezone.now() + SOON)) == []
     with pytest.raises(Missing):
-        staged(storage, upload, 7)
-    assert write(storage, upload, b"x") == (1, b"x")
+        write(storage, upload, b"x", saved)
+    storage.discard(upload)
+    assert write(storage, upload, b"x")[0].size == 1
+
+
+def test_discard_keeps_the_named_blob(storage):
+    upload = uuid4()
+    key = stored(storage, b"content", upload)
+    storage.discard(upload, keep=key)
+    assert read(storage, key) == b"content"
 
 
 @pytest.mark.parametrize("is_published", [True, False])
 def test_delete_removes_staged_and_published_bytes(storage, is_published):
     upload = uuid4()
-    write(storage, upload, b"content")
+    saved, _ = write(storage, upload, b"content")
     if is_published:
-        storage.publish(upload, 7, key_of(upload))
+        publish(storage, upload, saved)
     for _ in range(2):
         storage.delete(key_of(upload))
-    assert not storage.exists(key_of(upload))
-    with pytest.raises(Missing):
-        staged(storage, upload, 7)
+    assert list(storage.keys(older_than=timezone.now() + SOON)) == []
+    assert list(storage.unfinished(older_than=timezone.now() + SOON)) == []
+
+
+def test_delete_removes_one_blob(storage):
+    key, other = stored(storage, b"content"), stored(storage, b"another")
+    for _ in range(2):
+        storage.delete(key)
+    assert not storage.exists(key)
+    assert list(storage.keys(older_than=timezone.now() + SOON)) == [other]
 
 
 def test_open_reader_reads_to_the_end_after_a_delete(storage):
-    upload = uuid4()
-    write(storage, upload, b"content")
-    storage.publish(upload, 7, key_of(upload))
-    with storage.open(key_of(upload)) as file:
-        storage.delete(key_of(upload))
-        assert file.read() == b"content"
+    key = stored(storage, b"content")
+    with storage.open(key) as file:
+        first = file.read(1)
+        storage.delete(key)
+        assert first + file.read() == b"content"
 
 
 @pytest.mark.parametrize("is_elsewhere", [False, True])
 def test_bytes_are_placed_for_programs_that_read_files(storage, tmp_path, monkeypatch, is_elsewhere):
-    upload, path = uuid4(), tmp_path / "placed"
-    write(storage, upload, b"content")
-    storage.publish(upload, 7, key_of(upload))
-    if is_elsewhere:  # on another file system, where hard links do not work
+    key, path = stored(storage, b"content"), tmp_path / "placed"
+    if is_elsewhere:  # on another file system, which no link reaches
 
         def refuse(link, target):
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
         monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
-    storage.place(key_of(upload), path)
-    storage.delete(key_of(upload))
+    storage.place(key, path)
+    storage.delete(key)
     assert path.read_bytes() == b"content"
     with pytest.raises(FileNotFoundError):
-        storage.place(key_of(upload), tmp_path / "other")
+        storage.place(key, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_old_blobs_are_listed_while_others_are_deleted(storage):
-    uploads = [uuid4() for _ in range(4)]
-    keys = [f"blobs/00/{upload}" for upload in uploads]
-    for upload, key in zip(uploads, keys, strict=True):
-        write(storage, upload, b"content")
-        storage.publish(upload, 7, key)
+    keys = [stored(storage, b"content") for _ in range(4)]
     assert sorted(storage.keys(older_than=timezone.now() + SOON)) == sorted(keys)
     assert list(storage.keys(older_than=timezone.now() - SOON)) == []
-    listing = storage.keys(older_than=timezone.now() + SOON)
+    listing = iter(storage.keys(older_than=timezone.now() + SOON))
     first = next(listing)
     for key in keys:
         storage.delete(key)
-    assert list(listing) == []
-    assert first in keys
+    assert {first, *listing} <= set(keys)
+
+
+def test_storage_is_ready(storage):
+    storage.check()
+    storage.check_room(1)
 
 
 # ── Files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_nearly_full_disk_refuses_new_uploads(storage, monkeypatch):
-    storage.check_room()
+def test_nearly_full_disk_refuses_new_uploads(files, monkeypatch):
+    files.check_room()
     nearly = os.statvfs_result((4096, 4096, 10**9, 10**6, 10**4, 1, 1, 1, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: nearly)
     with pytest.raises(Full):
-        storage.check_room()
+        files.check_room()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_full_disk_is_reported_and_loses_nothing(storage, monkeypatch, code):
+def test_full_disk_is_reported_and_loses_nothing(files, monkeypatch, code):
     upload = uuid4()
-    write(storage, upload, b"1234")
+    saved, _ = write(files, upload, b"1234")
 
     written = os.write
 
@@ -253,29 +279,50 @@ def test_full_disk_is_reported_and_loses_nothing(storage, monkeypatch, code):
     with monkeypatch.context() as broken:
         broken.setattr(os, "write", fails)
         with pytest.raises(Full):
-            write(storage, upload, b"56", offset=4)
-    assert storage.size(f"staging/{upload}") == 4, "what did not fit is gone at once"
-    assert write(storage, upload, b"5", offset=4) == (5, b"5")
-    assert staged(storage, upload, 5) == b"12345"
+            write(files, upload, b"56", saved)
+    assert files.size(f"staging/{upload}") == 4, "what did not fit is gone at once"
+    saved, _ = write(files, upload, b"5", saved)
+    assert staged(files, upload, saved) == b"12345"
 
 
-def test_writer_keeps_its_lock_after_publishing(storage, storage_folder):
-    """A repeated request waits until the first one commits. The published bytes have another name then."""
+def test_second_writer_of_an_upload_is_refused_without_waiting(files):
+    first, second = uuid4(), uuid4()
+    with files.writing(first, key_of(first)):
+        with pytest.raises(Busy), files.writing(first, key_of(first)):
+            pass
+        assert write(files, second, b"x")[0].size == 1
+    assert write(files, first, b"x")[0].size == 1
+
+
+def test_writer_keeps_its_lock_after_publishing(files, storage_folder):
+    """A request that is sent again waits for the first one to commit: the bytes are not gone, they have another name."""
     upload = uuid4()
-    write(storage, upload, b"content")
-    with storage.writing(upload, key_of(upload)):
-        storage.publish(upload, 7, key_of(upload))
-        with pytest.raises(Busy), storage.writing(upload, key_of(upload)):
+    saved, _ = write(files, upload, b"content")
+    with files.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, [], LIMIT, len)
+        assert writer.publish() == key_of(upload)
+        with pytest.raises(Busy), files.writing(upload, key_of(upload)):
             pass
         assert list((storage_folder / "staging").iterdir()) == []
-    with storage.writing(upload, key_of(upload)) as append, pytest.raises(Missing):
-        append(7, [b"more"], 100, lambda _: None)
+    with pytest.raises(Missing):
+        write(files, upload, b"more", saved)
 
 
-def test_files_are_private_and_links_are_not_followed(storage, storage_folder, tmp_path):
+@pytest.mark.parametrize("change", [b"", b"conten", b"content!"])
+def test_only_verified_bytes_are_published(files, storage_folder, change):
+    upload = uuid4()
+    saved, _ = write(files, upload, b"content")
+    with files.writing(upload, key_of(upload)) as writer:
+        writer.append(saved, [], LIMIT, len)
+        (storage_folder / "staging" / str(upload)).write_bytes(change)
+        with pytest.raises(Missing):
+            writer.publish()
+    assert not files.exists(key_of(upload))
+
+
+def test_files_are_private_and_links_are_not_followed(files, storage_folder, tmp_path):
     upload, other = uuid4(), uuid4()
-    write(storage, upload, b"content")
-    storage.publish(upload, 7, key_of(upload))
+    stored(files, b"content", upload)
     file = storage_folder / key_of(upload)
     assert file.stat().st_mode & 0o077 == 0
     assert {folder.stat().st_mode & 0o077 for folder in (storage_folder, file.parent)} == {0}
@@ -283,31 +330,40 @@ def test_files_are_private_and_links_are_not_followed(storage, storage_folder, t
     victim.write_bytes(b"somebody else's")
     (storage_folder / "staging" / str(other)).symlink_to(victim)
     with pytest.raises(OSError, match="symbolic link"):
-        write(storage, other, b"x")
+        write(files, other, b"x")
     assert victim.read_bytes() == b"somebody else's"
 
 
 @pytest.mark.parametrize("key", ["../outside", "{folder}/outside", "blobs/../../outside"])
 def test_keys_cannot_point_outside_the_storage(storage, storage_folder, key, tmp_path):
-    """The keys point to a file of this test, which publish and delete would change with a defect."""
+    """The keys lead to a file of this test only: with a defect in the storage, publish and delete would change it."""
     upload, key = uuid4(), key.format(folder=storage_folder.parent)
-    write(storage, upload, b"x")
+    saved, _ = write(storage, upload, b"x")
+    before = sorted(tmp_path.rglob("*"))
+
+    def published():
+        with storage.writing(upload, key) as writer:
+            writer.append(saved, [], LIMIT, len)
+            writer.seal()
+            writer.publish()
+
     acts = (
-        storage.open,
-        storage.exists,
-        storage.delete,
-        lambda name: storage.holds(name, 1),
-        lambda name: storage.publish(upload, 1, name),
-        lambda name: storage.place(name, tmp_path / "placed"),
+        lambda: read(storage, key),
+        lambda: storage.exists(key),
+        lambda: storage.delete(key),
+        lambda: storage.holds(key, 1),
+        lambda: storage.place(key, tmp_path / "placed"),
+        published,
     )
     for act in acts:
         with pytest.raises(SuspiciousFileOperation):
-            act(key)
-    assert staged(storage, upload, 1) == b"x"
+            act()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert staged(storage, upload, saved) == b"x"
 
 
-def test_acknowledged_bytes_survive_a_power_cut(storage, storage_folder, monkeypatch):
-    """Bytes are synced before the offset is acknowledged, and the folder of the renamed file before the blob is."""
+def test_acknowledged_bytes_survive_a_power_cut(files, storage_folder, monkeypatch):
+    """Bytes are synced before the offset is answered; the renamed file's folder before the blob is."""
     steps = []
 
     def synced(descriptor):
@@ -323,10 +379,10 @@ def test_acknowledged_bytes_survive_a_power_cut(storage, storage_folder, monkeyp
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
     upload = uuid4()
-    write(storage, upload, b"the bytes of a layer")
+    saved, _ = write(files, upload, b"the bytes of a layer")
     assert ("sync", f"staging/{upload}") in steps
     steps.clear()
-    storage.publish(upload, 20, key_of(upload))
+    publish(files, upload, saved)
     moved = steps.index(("rename", key_of(upload)))
     assert ("sync", f"blobs/{upload.hex[:2]}") in steps[moved:]
     assert ("sync", "blobs") in steps[:moved], "a new folder is made durable in its parent"

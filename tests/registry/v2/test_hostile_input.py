@@ -178,9 +178,9 @@ def storage_calls(monkeypatch) -> list[str]:
 
     for name in (
         "writing",
-        "staged",
-        "publish",
         "discard",
+        "unfinished",
+        "address",
         "place",
         "delete",
         "holds",

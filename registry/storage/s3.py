@@ -1,0 +1,501 @@
+"""Blobs as objects of S3 (docs/design/storage.md, "S3"). Keys and locks: see the package and ``uploads._leased``.
+
+An upload becomes a multipart upload once it fills a part. Its state after each request is an object of its own, under a
+name that is never used again: a writer that has lost its lock changes nothing that the row of the upload names.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import io
+import json
+import logging
+from contextlib import contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Any, cast
+from uuid import UUID, uuid4
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from django.core.exceptions import SuspiciousFileOperation
+from django.core.files import File
+from storages.backends.s3 import S3Storage
+from urllib3.exceptions import HTTPError
+
+from .contract import Chunks, Full, Missing, Saved, TooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+MEBIBYTE = 1024 * 1024
+BLOCK = MEBIBYTE
+PART = 8 * MEBIBYTE  # S3 takes no smaller parts than 5 MiB, except for the last one
+STEADY_PARTS, GROWING_PARTS, LARGEST_PART = 4_000, 2_000, 64 * MEBIBYTE
+PARTS = 10_000  # S3 takes no more
+MAX_BLOB_SIZE = (STEADY_PARTS + GROWING_PARTS * (2 + 4 + 8)) * PART  # 250 GiB
+ADDRESS_SECONDS = 300
+OPTIONS = {
+    "connect_timeout": 5,
+    "read_timeout": 30,
+    "retries": {"mode": "standard", "total_max_attempts": 3},  # also after SlowDown, 500, and 200 with an error
+    "signature_version": "s3v4",
+    "max_pool_connections": 256,
+    # S3 compares the SHA-256 of each body, which the signature has. Other checksums are not known to all kinds of S3.
+    "request_checksum_calculation": "when_required",
+    "response_checksum_validation": "when_required",
+}
+
+
+def part_size(number: int) -> int:
+    """Return the size in bytes of a full part. Parts grow, so that PARTS of them have MAX_BLOB_SIZE bytes."""
+    doublings = 0 if number <= STEADY_PARTS else (number - STEADY_PARTS - 1) // GROWING_PARTS + 1
+    return min(LARGEST_PART, PART << doublings)
+
+
+class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
+    """Objects below one prefix of a bucket. Raises OSError for every answer that is not a success."""
+
+    locks = False
+    public_endpoint: str
+    presign_from: int | None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        style = "path" if self.endpoint_url else "auto"  # other hosts rarely have a name for each bucket
+        self.client_config = Config(s3={"addressing_style": style}, **OPTIONS)
+
+    def get_default_settings(self) -> dict[str, Any]:
+        """``presign_from``: blobs of at least so many bytes have an address; None: none has."""
+        return {**super().get_default_settings(), "public_endpoint": "", "presign_from": None}
+
+    @functools.cached_property
+    def connection(self) -> Any:
+        """One for all threads, which boto3's clients allow: each costs megabytes and a tenth of a second."""
+        return self._resource(self.endpoint_url)
+
+    @property
+    def client(self) -> Any:
+        """The client of boto3."""
+        return self.connection.meta.client
+
+    @functools.cached_property
+    def _public_client(self) -> Any:
+        """Signs addresses for clients. It connects to nothing."""
+        return self._resource(self.public_endpoint or self.endpoint_url).meta.client
+
+    def _resource(self, endpoint: str | None) -> Any:
+        return self._create_session().resource(
+            "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=self.client_config
+        )
+
+    # ── Uploads ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    @contextmanager
+    def writing(self, upload: UUID, key: str) -> Iterator[_ObjectWriter]:
+        """See contract.BlobStorage.writing."""
+        writer = _ObjectWriter(self, upload, key)
+        yield writer
+        writer.forget_former_state()
+
+    def discard(self, upload: UUID, *, keep: str = "") -> None:
+        """See contract.BlobStorage.discard."""
+        folders = [f"{folder}/" for folder in (_published(upload), _staged(upload))]
+        self._abort_all(folders[0])
+        for folder in folders:
+            for key, _ in self._list(folder):
+                if key != keep:
+                    self._delete(key)
+
+    def unfinished(self, *, older_than: datetime) -> Iterator[UUID]:
+        """See contract.BlobStorage.unfinished."""
+        for key, _, began in self._multiparts("blobs/"):
+            with suppress(ValueError, IndexError):
+                if began < older_than:
+                    yield UUID(key.split("/")[2])
+        for key, written in self._list("staging/"):
+            with suppress(ValueError, IndexError):
+                if written < older_than:
+                    yield UUID(key.split("/")[1])
+
+    # ── Blobs ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def open(self, name: str, mode: str = "rb") -> File[bytes]:
+        """See contract.BlobStorage.open. The first read sends the request."""
+        return File(cast("IO[bytes]", _Object(self, name)), name)
+
+    def address(self, key: str, size: int) -> str:
+        """See contract.BlobStorage.address."""
+        if self.presign_from is None or size < self.presign_from:
+            return ""
+        parameters = {
+            **self.named(key),
+            "ResponseContentType": "application/octet-stream",
+            "ResponseContentDisposition": "attachment",
+        }
+        with answers():
+            url: str = self._public_client.generate_presigned_url(
+                "get_object", Params=parameters, ExpiresIn=ADDRESS_SECONDS
+            )
+        return url
+
+    def place(self, key: str, path: Path, *, copied: bool = False) -> None:
+        """See contract.BlobStorage.place."""
+        with self.open(key) as source:
+            block = source.read(BLOCK)  # a missing blob leaves no file
+            with path.open("xb") as target:
+                while block:
+                    target.write(block)
+                    block = source.read(BLOCK)
+
+    def holds(self, key: str, size: int) -> bool:
+        """See contract.BlobStorage.holds."""
+        return self.head(key).get("ContentLength") == size
+
+    def exists(self, name: str) -> bool:
+        """See contract.BlobStorage.exists."""
+        return bool(self.head(name))
+
+    def delete(self, name: str) -> None:
+        """See contract.BlobStorage.delete."""
+        with suppress(ValueError):
+            upload = UUID(name.rpartition("/")[2])
+            if name == _published(upload):
+                self.discard(upload)
+                return
+        self._delete(name)
+
+    def keys(self, *, older_than: datetime) -> Iterator[str]:
+        """See contract.BlobStorage.keys."""
+        return (key for key, written in self._list("blobs/") if written < older_than)
+
+    def check(self) -> None:
+        """See contract.BlobStorage.check."""
+        with answers():
+            self.client.head_bucket(Bucket=self.bucket_name)
+
+    def check_room(self, size: int = 0) -> None:
+        """See contract.BlobStorage.check_room. S3 has no end that could be seen."""
+
+    # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    def named(self, key: str) -> dict[str, str]:
+        """Bucket and key, as parameters. Raises SuspiciousFileOperation for a key outside of the prefix."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise SuspiciousFileOperation(f"the key {key!r} leads out of the storage")
+        return {"Bucket": self.bucket_name, "Key": f"{self._root}{key}"}
+
+    def head(self, key: str) -> dict[str, Any]:
+        """Return what S3 knows about an object; nothing if it does not exist."""
+        with suppress(FileNotFoundError), answers():
+            return dict(self.client.head_object(**self.named(key)))
+        return {}
+
+    @property
+    def _root(self) -> str:
+        return f"{self.location.strip('/')}/" if self.location else ""
+
+    def _delete(self, key: str) -> None:
+        with suppress(FileNotFoundError), answers():
+            self.client.delete_object(**self.named(key))
+
+    def _list(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the keys below a folder, and when they were written."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket_name, Prefix=self._root + folder
+        )
+        with answers():
+            for page in pages:
+                for found in page.get("Contents", ()):
+                    yield found["Key"].removeprefix(self._root), found["LastModified"]
+
+    def _multiparts(self, folder: str) -> Iterator[tuple[str, str, datetime]]:
+        """Yield key, id and begin of the multipart uploads below a folder."""
+        asked = self.client.get_paginator("list_multipart_uploads")
+        with answers():
+            for page in asked.paginate(Bucket=self.bucket_name, Prefix=self._root + folder):
+                for found in page.get("Uploads", ()):
+                    yield found["Key"].removeprefix(self._root), found["UploadId"], found["Initiated"]
+
+    def _abort_all(self, folder: str) -> None:
+        for key, multipart, _ in list(self._multiparts(folder)):
+            self.abort(key, multipart)
+
+    def abort(self, key: str, multipart: str) -> None:
+        """End a multipart upload and delete its parts."""
+        with suppress(FileNotFoundError), answers():
+            self.client.abort_multipart_upload(**self.named(key), UploadId=multipart)
+
+
+def _published(upload: UUID) -> str:
+    return f"blobs/{upload.hex[:2]}/{upload}"
+
+
+def _staged(upload: UUID) -> str:
+    return f"staging/{upload}"
+
+
+class _ObjectWriter:
+    """See contract.Writer.
+
+    ``_parts`` has ETag and size of the parts that S3 has, ``_tail`` the bytes after the last one: fewer than fill the
+    next part. An upload without a full part has no multipart upload yet, and becomes an object in one request.
+    """
+
+    def __init__(self, storage: S3BlobStorage, upload: UUID, key: str) -> None:
+        self._storage, self._upload, self._root = storage, upload, key
+        self._key = self._multipart = ""
+        self._parts: list[tuple[str, int]] = []
+        self._tail = bytearray()
+        self._from, self._saved = Saved(), Saved()
+        self._is_sealed = self._is_own = False
+
+    @property
+    def _size(self) -> int:
+        return sum(size for _, size in self._parts) + len(self._tail)
+
+    # ── The state between two requests ───────────────────────────────────────────────────────────────────────────────
+    def _load(self, saved: Saved) -> None:
+        self._from = self._saved = saved
+        if saved.name:
+            try:
+                with answers():
+                    answer = self._storage.client.get_object(**self._state(saved))
+                    line, _, tail = bytes(answer["Body"].read()).partition(b"\n")
+            except FileNotFoundError as error:
+                raise Missing(f"the upload {self._upload} has no bytes") from error
+            state = json.loads(line)
+            self._key, self._multipart = state["key"], state["multipart"]
+            self._parts = [(etag, size) for etag, size in state["parts"]]
+            self._tail = bytearray(tail)
+        if self._size != saved.size:
+            raise Missing(f"the upload {self._upload} does not have {saved.size} bytes")
+
+    def _state(self, saved: Saved) -> dict[str, str]:
+        return self._storage.named(f"{_staged(self._upload)}/{saved.name}")
+
+    def save(self) -> Saved:
+        """See contract.Writer.save. The state is one object: a line of JSON, and the bytes after the last part."""
+        if self._size != self._from.size:
+            saved = Saved(self._size, uuid4().hex)
+            line = json.dumps({"key": self._key, "multipart": self._multipart, "parts": self._parts})
+            with answers():
+                body = line.encode() + b"\n" + bytes(self._tail)
+                self._storage.client.put_object(**self._state(saved), Body=body)
+            self._saved = saved
+        return self._saved
+
+    def forget_former_state(self) -> None:
+        """Delete the state before ``append``: the row does not name it any more. What fails here, ``discard`` does."""
+        former = self._from
+        if former.name and (self._is_sealed or self._saved != former):
+            try:
+                with answers():
+                    self._storage.client.delete_object(**self._state(former))
+            except OSError as error:
+                logger.warning("a former state of the upload %s stays for now: %s", self._upload, error)
+
+    # ── Bytes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def append(self, saved: Saved, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
+        """See contract.Writer.append."""
+        self._load(saved)
+        size, was_there = saved.size, bool(self._multipart)
+        try:
+            for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge
+                seen(chunk)
+                self._tail += chunk
+                while len(self._tail) >= (full := part_size(len(self._parts) + 1)):
+                    self._send_part(full)
+        except BaseException:
+            if self._multipart and not was_there:
+                with suppress(OSError):  # what fails here, discard() does
+                    self._storage.abort(self._key, self._multipart)
+            raise
+        return size
+
+    def _send_part(self, full: int) -> None:
+        """Send the first bytes of the tail. A part that is sent again replaces the part with its number."""
+        if not self._multipart:
+            self._begin()
+        rest = self._tail[full:]
+        del self._tail[full:]
+        number = len(self._parts) + 1
+        if number > PARTS:
+            raise TooLarge
+        parameters = {**self._storage.named(self._key), "UploadId": self._multipart, "PartNumber": number}
+        with _ended_as_missing(), answers():
+            answer = self._storage.client.upload_part(**parameters, Body=self._tail)
+        self._parts.append((answer["ETag"], len(self._tail)))
+        self._tail = rest
+
+    def _begin(self) -> None:
+        self._key = self._new_key()
+        with answers():
+            answer = self._storage.client.create_multipart_upload(
+                **self._storage.named(self._key), ContentType="application/octet-stream"
+            )
+        self._multipart = answer["UploadId"]
+
+    def _new_key(self) -> str:
+        return f"{self._root}/{uuid4().hex}"
+
+    # ── The whole object ─────────────────────────────────────────────────────────────────────────────────────────────
+    def seal(self) -> bool:
+        """See contract.Writer.seal."""
+        if not self._is_sealed:
+            self._is_own = self._complete() if self._multipart else self._put()
+            self._is_sealed = True
+        return self._is_own
+
+    def _put(self) -> bool:
+        self._key = self._new_key()
+        with answers():
+            self._storage.client.put_object(
+                **self._storage.named(self._key), Body=self._tail, ContentType="application/octet-stream"
+            )
+        return True
+
+    def _complete(self) -> bool:
+        """Make the object of the parts; True if its ETag is that of these parts.
+
+        The object may be there already: an answer was lost, or the request before this one failed after it. A parallel
+        writer may also have made it, of other parts: then the ETag differs.
+        """
+        try:
+            if self._tail:
+                self._send_part(len(self._tail))
+            parts = [{"PartNumber": number, "ETag": etag} for number, (etag, _) in enumerate(self._parts, 1)]
+            with _ended_as_missing(), answers():
+                self._storage.client.complete_multipart_upload(
+                    **self._storage.named(self._key), UploadId=self._multipart, MultipartUpload={"Parts": parts}
+                )
+        except (Missing, OSError) as error:
+            logger.warning("the upload %s could not be completed (%s): is its object there?", self._upload, error)
+            found = self._storage.head(self._key)
+            if found.get("ContentLength") != self._size:
+                raise
+        else:
+            found = self._storage.head(self._key)
+        if found.get("ContentLength") != self._size:
+            raise Missing(f"the upload {self._upload} does not have {self._size} bytes")
+        return bool(found["ETag"] == self._expected_etag())
+
+    def _expected_etag(self) -> str:
+        """The MD5 of the parts' MD5s. Where ETags are something else, it differs, and the object is read."""
+        own = [_md5(self._tail)] if self._tail else []
+        with suppress(ValueError):
+            known = [bytes.fromhex(etag.strip('"')) for etag, _ in self._parts]
+            every = known + own
+            return f'"{_md5(b"".join(every)).hex()}-{len(every)}"'
+        return ""
+
+    def read(self) -> Iterator[bytes]:
+        """See contract.Writer.read."""
+        self.seal()
+        left = self._size
+        try:
+            with self._storage.open(self._key) as file:
+                while block := file.read(BLOCK):
+                    left -= len(block)
+                    yield block
+        except FileNotFoundError as error:
+            raise Missing(f"the upload {self._upload} has no bytes") from error
+        if left:
+            raise Missing(f"the upload {self._upload} does not have {self._size} bytes")
+
+    def publish(self) -> str:
+        """See contract.Writer.publish. The object has its key already: no row names it before it is verified."""
+        self.seal()
+        return self._key
+
+
+class _Object(io.RawIOBase):
+    """An object that is read as a stream, from any position: ``seek`` makes the next read send another request."""
+
+    def __init__(self, storage: S3BlobStorage, key: str) -> None:
+        super().__init__()
+        self._storage, self._parameters, self._position = storage, storage.named(key), 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the begin, or from the position."""
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("the size of an object is in its row")
+        position = offset + (self._position if whence == io.SEEK_CUR else 0)
+        if position != self._position:
+            self._end_request()
+            self._position = position
+        return position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, except at the end."""
+        view, filled = memoryview(buffer).cast("B"), 0
+        with answers():
+            if self._body is None and view:
+                self._body = self._storage.client.get_object(
+                    **self._parameters, **({"Range": f"bytes={self._position}-"} if self._position else {})
+                )["Body"]
+            while filled < len(view) and (count := self._body.readinto(view[filled:])):
+                filled += count
+        self._position += filled
+        return filled
+
+    def close(self) -> None:
+        """End the request."""
+        self._end_request()
+        super().close()
+
+    def _end_request(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.close()
+
+
+def _md5(data: bytes | bytearray) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Translate what boto3 raises: FileNotFoundError, Full, else OSError."""
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(error) from error
+    except (BotoCoreError, HTTPClientError, HTTPError) as error:
+        raise OSError(errno.EIO, f"S3 does not answer: {type(error).__name__}") from error
+
+
+def _refusal(error: ClientError) -> OSError | Full:
+    code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
+    words = f"S3 refuses {error.operation_name}: {code}"
+    if code in {"NoSuchKey", "NoSuchUpload", "InvalidPart", "404"}:
+        return FileNotFoundError(errno.ENOENT, words)
+    if status == 507:
+        return Full(words)
+    return OSError(errno.EIO, words)
+
+
+@contextmanager
+def _ended_as_missing() -> Iterator[None]:
+    """Raise Missing for a multipart upload that was completed or aborted, or has lost a part to another writer."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Missing(str(error)) from error

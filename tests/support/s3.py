@@ -1,0 +1,301 @@
+"""S3 on this machine: SeaweedFS, and a proxy in front of it that fails when it is told to."""
+
+import contextlib
+import http.client
+import json
+import re
+import shutil
+import socketserver
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from registry import env
+from registry.storage import blob_storage
+from tests.support.programs import Daemon, environment_for, free_port, require
+
+BUCKET = "blobs"
+ACCESS_KEY, SECRET_KEY = "kcr-tests", "secret-of-the-tests"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
+
+
+def require_weed() -> str:
+    """The path of SeaweedFS, which may be installed beside this Python."""
+    return shutil.which("weed", path=sysconfig.get_path("scripts")) or require("weed")
+
+
+class SeaweedFS(Daemon):
+    """A SeaweedFS with one empty bucket."""
+
+    def __init__(self) -> None:
+        super().__init__("seaweedfs")
+        self.port = free_port()
+
+    @property
+    def endpoint(self) -> str:
+        """Where S3 answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> Any:
+        """A client of boto3 for the tests."""
+        config = Config(signature_version="s3v4", retries={"total_max_attempts": 1})
+        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", config=config, **keys)
+
+    def url(self, prefix: str, endpoint: str = "", **parameters: str) -> str:
+        """A value of KCR_STORAGE_URL."""
+        more = "".join(f"&{name}={value}" for name, value in parameters.items())
+        return f"s3://{BUCKET}/{prefix}?region=us-east-1&endpoint={endpoint or self.endpoint}{more}"
+
+    def start(self) -> None:
+        """Start it; returns when the bucket is there."""
+        configuration, data = self.folder / "s3.json", self.folder / "data"
+        data.mkdir()
+        credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
+        identity = {"name": "kcr", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
+        configuration.write_text(json.dumps({"identities": [identity]}))
+        ports = [
+            f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
+        ]
+        arguments = [
+            *("server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
+            *("-filer", "-s3", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={configuration}"),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=1000", "-master.volumeSizeLimitMB=256"),
+            *("-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
+        ]
+        self.launch([require_weed(), "-logtostderr=true", *arguments], environment_for(self.folder), cwd=self.folder)
+        if not self.await_ready(self._has_bucket):
+            pytest.fail(f"SeaweedFS is not ready:\n{self.said()}")
+
+    def _has_bucket(self) -> bool:
+        try:
+            self.client.create_bucket(Bucket=BUCKET)
+            self.client.put_object(Bucket=BUCKET, Key="ready", Body=b"x")
+            self.client.delete_object(Bucket=BUCKET, Key="ready")
+        except Exception:  # it is not up yet
+            time.sleep(0.2)
+            return False
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of all objects below a prefix, without it."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
+        return [entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())]
+
+    def multiparts(self, prefix: str) -> list[str]:
+        """The keys of all multipart uploads below a prefix, without it."""
+        answer = self.client.list_multipart_uploads(Bucket=BUCKET, Prefix=f"{prefix}/")
+        return [entry["Key"].removeprefix(f"{prefix}/") for entry in answer.get("Uploads", ())]
+
+
+# ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def operation(method: str, target: str) -> str:
+    """The name of a request of S3."""
+    parts = urlsplit(target)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    is_object = "/" in parts.path.strip("/")
+    if method == "POST":
+        return "CompleteMultipartUpload" if "uploadId" in query else "CreateMultipartUpload"
+    if method == "PUT":
+        return "UploadPart" if "partNumber" in query else "PutObject"
+    if method == "DELETE":
+        return "AbortMultipartUpload" if "uploadId" in query else "DeleteObject"
+    if method == "GET" and not is_object:
+        return "ListMultipartUploads" if "uploads" in query else "ListObjectsV2"
+    return {"GET": "GetObject", "HEAD": "HeadObject" if is_object else "HeadBucket"}[method]
+
+
+@dataclass
+class Fault:
+    """What happens to requests of one operation: ``how`` (see FAULTS), to ``times`` of them after ``after`` others."""
+
+    operation: str
+    how: str
+    times: int = 10**6
+    after: int = 0
+    key: str = ""  # a regular expression
+    happened: int = field(default=0, init=False)
+
+    def strikes(self, operation: str, target: str) -> bool:
+        """Whether it happens to this request."""
+        if operation != self.operation or not re.search(self.key, target) or self.happened >= self.times:
+            return False
+        if self.after:
+            self.after -= 1
+            return False
+        self.happened += 1
+        return True
+
+
+def _error(code: str) -> bytes:
+    return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
+
+
+REFUSALS = {"500": (500, "InternalError"), "slow-down": (503, "SlowDown"), "no-upload": (404, "NoSuchUpload")}
+#: "lost": the request is done and the answer is lost; "reset": the request does not arrive; "200": an error with 200;
+#: "cut": the body of the answer breaks off.
+FAULTS = (*REFUSALS, "lost", "reset", "200", "cut")
+
+
+class FaultyProxy:
+    """An HTTP proxy in front of S3. ``faults`` happen to requests, ``seen`` has the names of all of them."""
+
+    def __init__(self, port: int) -> None:
+        self.behind, self.faults, self.seen = port, list[Fault](), list[str]()
+        self.held: Callable[[str, str], None] = lambda operation, target: None
+        proxy = self
+
+        class Handler(_Handler):
+            script = proxy
+
+        class Threads(socketserver.ThreadingTCPServer):
+            daemon_threads, allow_reuse_address = True, True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Clients break off."""
+
+        self._server = Threads(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextlib.contextmanager
+    def failing(self, *faults: Fault) -> Iterator[None]:
+        """These faults happen in the block."""
+        self.faults = list(faults)
+        try:
+            yield
+        finally:
+            self.faults = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    script: FaultyProxy
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        name = operation(self.command, self.path)
+        self.script.seen.append(name)
+        self.script.held(name, self.path)
+        how = next((fault.how for fault in self.script.faults if fault.strikes(name, self.path)), "")
+        if how == "reset":
+            self.close_connection = True
+        elif how in REFUSALS:
+            status, code = REFUSALS[how]
+            self._send(status, _error(code))
+        elif how == "200":
+            self._send(200, _error("InternalError"))
+        else:
+            self._forward(body, how)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def _forward(self, body: bytes, how: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.script.behind, timeout=60)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() != "expect":
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        if how == "lost":
+            self.close_connection = True
+            return
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in {"transfer-encoding", "connection", "date", "server"}:
+                self.send_header(name, value)
+        if answer.getheader("Content-Length") is None:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content[: len(content) // 2] if how == "cut" else content)
+        self.close_connection = how == "cut"
+
+    def _send(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+        """Nothing."""
+
+
+# ── Fixtures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedFS]:
+    """A SeaweedFS for all tests of this process."""
+    with SeaweedFS() as running:
+        yield running
+
+
+@dataclass
+class Bucket:
+    """What one test stores in S3: everything below ``prefix``, through a proxy with faults."""
+
+    server: SeaweedFS
+    proxy: FaultyProxy
+    prefix: str
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all objects."""
+        return self.server.keys(self.prefix)
+
+    @property
+    def multiparts(self) -> list[str]:
+        """The keys of all multipart uploads."""
+        return self.server.multiparts(self.prefix)
+
+    def url(self, **parameters: str) -> str:
+        """The KCR_STORAGE_URL of the test."""
+        return self.server.url(self.prefix, self.proxy.endpoint, **parameters)
+
+    def use(self, settings: Any, **parameters: str) -> None:
+        """Let this process store its blobs there."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KCR_STORAGE_URL", self.url(**parameters))
+            settings.STORAGES = settings.STORAGES | {"blobs": env.storage("KCR_STORAGE_URL", Path("unused"))}
+
+
+@pytest.fixture
+def bucket(seaweed: SeaweedFS, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """This process stores its blobs in S3."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with FaultyProxy(seaweed.port) as proxy:
+        made = Bucket(seaweed, proxy, f"tests/{uuid4()}")
+        made.use(settings)
+        yield made
+        close_connections()
+
+
+def close_connections() -> None:
+    """Close the connections of boto3, which would stay open until the process ends."""
+    storage: Any = blob_storage()
+    if "connection" in vars(storage):
+        storage.client.close()
