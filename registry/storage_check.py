@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from registry.models import Blob, ObjectTrash, UploadSession
 from registry.oci import digests
-from registry.storage import blob_storage, upload_of
+from registry.storage import Unanswered, blob_storage, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def verify(*, full: bool = False) -> Iterator[Problem | int]:
     """Compare rows and stored bytes; with ``full``, read every byte and compare digests.
 
     Yields problems, and after each batch the number of blobs checked so far. A push of a missing or short blob repairs
-    it; the file of a damaged blob must be removed before. Orphans need a decision by the operator.
+    it; the file of a damaged blob must be removed before. Orphans need a decision by the operator. Raises Unanswered.
     """
     storage, looked, last = blob_storage(), 0, 0
     while rows := list(Blob.objects.filter(pk__gt=last).order_by("pk")[:BATCH]):
@@ -58,6 +58,8 @@ def _compare(blob: Blob, *, full: bool) -> Problem | None:
         kind = "short" if storage.exists(blob.storage_key) else "missing"
     except FileNotFoundError:  # deleted between holds() and open()
         kind = "missing"
+    except Unanswered:
+        raise
     except OSError as error:  # a disk error, or the file has other permissions
         logger.error("%s cannot be read: %s", blob.storage_key, error)
         kind = "damaged"

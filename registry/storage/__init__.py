@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.core.files.storage import storages
 
-from .contract import BlobStorage, Busy, Chunks, Full, Missing, Saved, TooLarge, Writer
+from .contract import BlobStorage, Busy, Chunks, Full, Missing, Saved, TooLarge, Unanswered, Writer
 
 __all__ = [
     "BlobStorage",
@@ -28,6 +28,7 @@ __all__ = [
     "Missing",
     "Saved",
     "TooLarge",
+    "Unanswered",
     "Writer",
     "blob_storage",
     "upload_of",

@@ -28,6 +28,10 @@ class Missing(Exception):
     """The bytes are missing or fewer than expected."""
 
 
+class Unanswered(OSError):
+    """A storage on another machine does not answer, or refuses what it is asked."""
+
+
 class TooLarge(Exception):
     """The upload exceeds the limit."""
 
@@ -71,7 +75,7 @@ class Writer(Protocol):
 class BlobStorage(Protocol):
     """A storage of blobs. Sizes are in bytes; memory use does not depend on them.
 
-    Every method raises OSError if the storage does not answer.
+    Every method raises OSError if a disk fails, and Unanswered if another machine does.
     """
 
     locks: bool
@@ -117,7 +121,7 @@ class BlobStorage(Protocol):
         """Iterate over all keys that were stored before that time, in any order."""
 
     def check(self) -> None:
-        """Raises OSError or Full if blobs cannot be stored at the moment."""
+        """Raises OSError, Unanswered or Full if blobs cannot be stored at the moment."""
 
     def check_room(self, size: int = 0) -> None:
         """Raises Full if ``size`` more bytes would use the reserve, which is kept for the database and logs."""

@@ -23,7 +23,7 @@ from django.core.files import File
 from storages.backends.s3 import S3Storage
 from urllib3.exceptions import HTTPError
 
-from .contract import Chunks, Full, Missing, Saved, TooLarge
+from .contract import Chunks, Full, Missing, Saved, TooLarge, Unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +58,7 @@ def part_size(number: int) -> int:
 
 
 class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
-    """Objects below one prefix of a bucket. Raises OSError for every answer that is not a success."""
+    """Objects below one prefix of a bucket. Raises Unanswered for every answer that is not a success."""
 
     locks = False
     public_endpoint: str
@@ -473,13 +473,13 @@ def _md5(data: bytes | bytearray) -> bytes:
 
 @contextmanager
 def answers() -> Iterator[None]:
-    """Translate what boto3 raises: FileNotFoundError, Full, else OSError."""
+    """Translate what boto3 raises: FileNotFoundError, Full, else Unanswered."""
     try:
         yield
     except ClientError as error:
         raise _refusal(error) from error
     except (BotoCoreError, HTTPClientError, HTTPError) as error:
-        raise OSError(errno.EIO, f"S3 does not answer: {type(error).__name__}") from error
+        raise Unanswered(f"S3 does not answer: {type(error).__name__}") from error
 
 
 def _refusal(error: ClientError) -> OSError | Full:
@@ -489,7 +489,7 @@ def _refusal(error: ClientError) -> OSError | Full:
         return FileNotFoundError(errno.ENOENT, words)
     if status == 507:
         return Full(words)
-    return OSError(errno.EIO, words)
+    return Unanswered(words)
 
 
 @contextmanager
