@@ -131,21 +131,25 @@ def mail(name: str) -> Mail | None:
 
 
 def storage(name: str, default: Path) -> dict[str, Any]:
-    """Where blobs are, for Django's STORAGES: ``file:///path``, or ``s3://BUCKET/optional/prefix?region=…``.
+    """Where blobs are, for Django's STORAGES. See ``storage_at``. Raises ImproperlyConfigured."""
+    try:
+        return storage_at(text(name, default.absolute().as_uri()))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} cannot be used: {error}") from error
+
+
+def storage_at(url: str) -> dict[str, Any]:
+    """Parse ``file:///path``, or ``s3://BUCKET/optional/prefix?region=…``.
 
     Parameters of S3: ``region``, ``endpoint``, ``public_endpoint``, ``presign`` (on or off), ``presign_from`` (bytes).
     Clients are sent to S3 unless ``presign`` is off, or the only address that is known is an internal endpoint.
-    Raises ImproperlyConfigured.
+    Raises ValueError.
     """
-    value = text(name, default.absolute().as_uri())
-    try:
-        parts = urlsplit(value)
-        if parts.scheme == "s3":
-            return {"BACKEND": "registry.storage.s3.S3BlobStorage", "OPTIONS": _s3_options(parts)}
-        is_good = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and not parts.query
-        _require(is_good, "it must look like file:///path or s3://bucket/prefix?region=eu-central-1")
-    except ValueError as error:
-        raise ImproperlyConfigured(f"{name} cannot be used: {error}") from error
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        return {"BACKEND": "registry.storage.s3.S3BlobStorage", "OPTIONS": _s3_options(parts)}
+    is_good = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/") and not parts.query
+    _require(is_good, "it must look like file:///path or s3://bucket/prefix?region=eu-central-1")
     location = Path(unquote(parts.path))
     return {"BACKEND": "registry.storage.filesystem.FileSystemBlobStorage", "OPTIONS": {"location": location}}
 

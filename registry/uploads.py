@@ -230,7 +230,8 @@ def sweep(limit: int = 1_000) -> int:
     for session in overdue:
         try:
             if session.state == UploadSession.State.DONE:
-                blob_storage().discard(session.pk, keep=session.stored_as)  # what requests left that failed
+                # What requests left that failed. A session that ended before stored_as existed has none.
+                blob_storage().discard(session.pk, keep=session.stored_as or session.storage_key)
                 session.delete()
             else:
                 discard(session, among=UploadSession.objects.overdue())

@@ -18,6 +18,8 @@ from uuid import UUID
 
 from django.core.files.storage import storages
 
+from registry import env
+
 from .contract import BlobStorage, Busy, Chunks, Full, Missing, Saved, TooLarge, Unanswered, Writer
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "Unanswered",
     "Writer",
     "blob_storage",
+    "storage_at",
     "upload_of",
 ]
 
@@ -38,6 +41,11 @@ __all__ = [
 def blob_storage() -> BlobStorage:
     """The storage of this installation (``STORAGES["blobs"]``)."""
     return cast("BlobStorage", storages["blobs"])
+
+
+def storage_at(url: str) -> BlobStorage:
+    """The storage of a value of KCR_STORAGE_URL. Raises ValueError."""
+    return cast("BlobStorage", storages.create_storage(env.storage_at(url)))
 
 
 def upload_of(key: str) -> UUID:

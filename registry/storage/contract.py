@@ -120,6 +120,12 @@ class BlobStorage(Protocol):
     def keys(self, *, older_than: datetime) -> Iterable[str]:
         """Iterate over all keys that were stored before that time, in any order."""
 
+    def adopt(self, key: str, chunks: Chunks) -> None:
+        """Store a blob of another storage under the key that it has there, durably. It appears when it is whole.
+
+        An exception of the iterator passes through, and nothing is stored. Raises Full, Missing.
+        """
+
     def check(self) -> None:
         """Raises OSError, Unanswered or Full if blobs cannot be stored at the moment."""
 

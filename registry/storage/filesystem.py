@@ -6,10 +6,11 @@ import errno
 import fcntl
 import os
 import shutil
+import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.core.files.storage import FileSystemStorage
 
@@ -112,6 +113,16 @@ class FileSystemBlobStorage(FileSystemStorage):
                 with suppress(FileNotFoundError):  # the reaper may delete it meanwhile
                     if path.lstat().st_mtime < older_than.timestamp():
                         yield str(path.relative_to(root))
+
+    def adopt(self, key: str, chunks: Chunks) -> None:
+        """See contract.BlobStorage.adopt."""
+        upload = uuid4()
+        try:
+            with self.writing(upload, key) as writer:
+                writer.append(Saved(), chunks, sys.maxsize, len)
+                writer.publish()
+        finally:
+            self.discard(upload)
 
     def check(self) -> None:
         """See contract.BlobStorage.check."""

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import sys
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
@@ -103,10 +104,9 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     def discard(self, upload: UUID, *, keep: str = "") -> None:
         """See contract.BlobStorage.discard."""
-        folders = [f"{folder}/" for folder in (_published(upload), _staged(upload))]
-        self._abort_all(folders[0])
-        for folder in folders:
-            for key, _ in self._list(folder):
+        self._abort_all(_published(upload))
+        for prefix in (_published(upload), _staged(upload)):
+            for key, _ in self._list(prefix):
                 if key != keep:
                     self._delete(key)
 
@@ -171,6 +171,16 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         """See contract.BlobStorage.keys."""
         return (key for key, written in self._list("blobs/") if written < older_than)
 
+    def adopt(self, key: str, chunks: Chunks) -> None:
+        """See contract.BlobStorage.adopt."""
+        writer = _ObjectWriter(self, uuid4(), key, is_exact=True)
+        try:
+            writer.append(Saved(), chunks, sys.maxsize, len)
+            writer.seal()
+        except BaseException:
+            writer.abort()
+            raise
+
     def check(self) -> None:
         """See contract.BlobStorage.check."""
         with answers():
@@ -200,26 +210,26 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         with suppress(FileNotFoundError), answers():
             self.client.delete_object(**self.named(key))
 
-    def _list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Yield the keys below a folder, and when they were written."""
+    def _list(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the keys with a prefix, and when they were written."""
         pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket_name, Prefix=self._root + folder
+            Bucket=self.bucket_name, Prefix=self._root + prefix
         )
         with answers():
             for page in pages:
                 for found in page.get("Contents", ()):
                     yield found["Key"].removeprefix(self._root), found["LastModified"]
 
-    def _multiparts(self, folder: str) -> Iterator[tuple[str, str, datetime]]:
-        """Yield key, id and begin of the multipart uploads below a folder."""
+    def _multiparts(self, prefix: str) -> Iterator[tuple[str, str, datetime]]:
+        """Yield key, id and begin of the multipart uploads of keys with a prefix."""
         asked = self.client.get_paginator("list_multipart_uploads")
         with answers():
-            for page in asked.paginate(Bucket=self.bucket_name, Prefix=self._root + folder):
+            for page in asked.paginate(Bucket=self.bucket_name, Prefix=self._root + prefix):
                 for found in page.get("Uploads", ()):
                     yield found["Key"].removeprefix(self._root), found["UploadId"], found["Initiated"]
 
-    def _abort_all(self, folder: str) -> None:
-        for key, multipart, _ in list(self._multiparts(folder)):
+    def _abort_all(self, prefix: str) -> None:
+        for key, multipart, _ in list(self._multiparts(prefix)):
             self.abort(key, multipart)
 
     def abort(self, key: str, multipart: str) -> None:
@@ -243,8 +253,9 @@ class _ObjectWriter:
     next part. An upload without a full part has no multipart upload yet, and becomes an object in one request.
     """
 
-    def __init__(self, storage: S3BlobStorage, upload: UUID, key: str) -> None:
-        self._storage, self._upload, self._root = storage, upload, key
+    def __init__(self, storage: S3BlobStorage, upload: UUID, key: str, *, is_exact: bool = False) -> None:
+        """``key``: that of the object, if ``is_exact``, else the beginning of it."""
+        self._storage, self._upload, self._root, self._is_exact = storage, upload, key, is_exact
         self._key = self._multipart = ""
         self._parts: list[tuple[str, int]] = []
         self._tail = bytearray()
@@ -311,11 +322,16 @@ class _ObjectWriter:
                 while len(self._tail) >= (full := part_size(len(self._parts) + 1)):
                     self._send_part(full)
         except BaseException:
-            if self._multipart and not was_there:
-                with suppress(OSError):  # what fails here, discard() does
-                    self._storage.abort(self._key, self._multipart)
+            if not was_there:
+                self.abort()
             raise
         return size
+
+    def abort(self) -> None:
+        """End the multipart upload, if there is one. What fails here, ``discard`` does."""
+        if self._multipart:
+            with suppress(OSError):
+                self._storage.abort(self._key, self._multipart)
 
     def _send_part(self, full: int) -> None:
         """Send the first bytes of the tail. A part that is sent again replaces the part with its number."""
@@ -341,7 +357,7 @@ class _ObjectWriter:
         self._multipart = answer["UploadId"]
 
     def _new_key(self) -> str:
-        return f"{self._root}/{uuid4().hex}"
+        return self._root if self._is_exact else f"{self._root}/{uuid4().hex}"
 
     # ── The whole object ─────────────────────────────────────────────────────────────────────────────────────────────
     def seal(self) -> bool:

@@ -251,6 +251,27 @@ def test_old_blobs_are_listed_while_others_are_deleted(storage):
     assert {first, *listing} <= set(keys)
 
 
+def test_adopted_blob_appears_only_when_it_is_whole(storage):
+    keys = [key_of(uuid4()), f"{key_of(uuid4())}/name"]  # as files and as objects
+
+    def breaks_off():
+        yield b"12345678" * 2**20
+        raise ConnectionResetError
+
+    for key in keys:
+        with pytest.raises(ConnectionResetError):
+            storage.adopt(key, breaks_off())
+        assert list(storage.unfinished(older_than=timezone.now() + SOON)) == []
+        assert not storage.exists(key)
+        for data in (b"", b"content"):
+            storage.adopt(key, [data])
+        assert read(storage, key) == b"content"
+    assert sorted(storage.keys(older_than=timezone.now() + SOON)) == sorted(keys)
+    for key in keys:
+        storage.delete(key)
+    assert list(storage.keys(older_than=timezone.now() + SOON)) == []
+
+
 def test_storage_is_ready(storage):
     storage.check()
     storage.check_room(1)
