@@ -62,6 +62,7 @@ BUGS = _list.bugs
 ACCESS = "registry/access.py"
 BLOBS = "registry/blobs.py"
 DELETE = "registry/trash/deleting.py"
+OBJECTS = "registry/storage/s3.py"
 FILES = "registry/storage/filesystem.py"
 MANIFESTS = "registry/manifests.py"
 OUTGOING = "scanning/notifications/outbound_http.py"
@@ -141,6 +142,43 @@ add(
     ".count() >= KEYS_PER_USER:",
     ".count() > KEYS_PER_USER:",
     "accounts/test_keys.py::test_a_user_has_ten_living_keys_at_most",
+)
+
+# ── S3 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+add(
+    "a writer without the lease makes its blob visible",
+    UPLOADS,
+    "if locked is None or locked.writer != session.writer:",
+    "if locked is None:",
+    "registry/test_s3.py::test_a_writer_that_is_replaced_makes_nothing_visible",
+)
+add(
+    "the object of another writer is taken for the own one",
+    OBJECTS,
+    'return bool(found["ETag"] == self._expected_etag())',
+    "return True",
+    "registry/test_s3.py::test_two_objects_of_one_multipart_upload_are_told_apart",
+)
+add(
+    "a failed upload leaves its parts",
+    OBJECTS,
+    "        self._abort_all(_published(upload))\n",
+    "",
+    "registry/test_s3.py::test_a_cancelled_upload_is_gone_at_once",
+)
+add(
+    "signed addresses are good for longer",
+    OBJECTS,
+    "ADDRESS_SECONDS = 300",
+    "ADDRESS_SECONDS = 3600",
+    "registry/test_s3.py::test_a_large_blob_is_fetched_from_s3",
+)
+add(
+    "a damaged blob is copied to another storage",
+    "registry/storage_copy.py",
+    "        raise _Damaged\n",
+    "        pass\n",
+    "registry/test_storage_copy.py::test_the_digest_decides",
 )
 
 # ── Tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────

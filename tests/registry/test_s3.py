@@ -20,7 +20,7 @@ from registry.models import Blob, BlobLease, BlobReview, Manifest, ObjectTrash, 
 from registry.storage import Saved, blob_storage, s3
 from tests.support.docker_client import SHAPES
 from tests.support.images import Image, sha256
-from tests.support.s3 import BUCKET, Fault, SeaweedFS
+from tests.support.s3 import BUCKET, HANGS, Fault, SeaweedFS
 
 pytestmark = pytest.mark.real
 
@@ -32,6 +32,7 @@ LARGE = os.urandom(12 * s3.MEBIBYTE)
 def quick(bucket, monkeypatch):
     """The smallest parts, and no pauses."""
     monkeypatch.setattr(s3, "PART", 5 * s3.MEBIBYTE)
+    monkeypatch.setitem(s3.OPTIONS, "read_timeout", HANGS - 1)
     monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda self, context: 0)
     monkeypatch.setattr(reaper, "PAUSE", 0)
 
@@ -308,7 +309,7 @@ def test_a_push_fails_with_s3_and_works_again(bucket, insisting, shape, data, ca
     assert_nothing_is_left_over(bucket)
 
 
-@pytest.mark.parametrize("how", ["500", "slow-down", "lost", "reset"])
+@pytest.mark.parametrize("how", ["500", "slow-down", "lost", "reset", "hang"])
 @pytest.mark.parametrize("shape", ["chunks", "post"])
 def test_a_fault_that_passes_is_not_seen_by_clients(bucket, member, shape, how):
     calls = ("CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "PutObject", "GetObject", "HeadObject")
@@ -317,6 +318,13 @@ def test_a_fault_that_passes_is_not_seen_by_clients(bucket, member, shape, how):
     bucket.proxy.faults = []
     assert read(Blob.objects.get()) == LARGE
     assert_nothing_is_left_over(bucket)
+
+
+def test_a_storage_without_space_is_said_to_be_full(bucket, member):
+    location = member.start("web/app").headers["Location"]
+    with bucket.proxy.failing(Fault("UploadPart", "full")):
+        member.patch(location, 507, body=LARGE)
+    member.patch(location, 202, body=LARGE)
 
 
 @pytest.mark.parametrize("how", ["lost", "200"])

@@ -33,7 +33,7 @@ SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
 #: Environment variables that would change the behaviour of a client.
 FOREIGN_SETTINGS = re.compile(
-    r"(KCR|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|TRIVY|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
+    r"(KCR|AWS|DJANGO|DOCKER|CONTAINERS?|REGISTRY|BUILDAH|PODMAN|STORAGE|TRIVY|XDG)_.*|PG[A-Z]+|(HTTPS?|NO|ALL)_PROXY",
     re.IGNORECASE,
 )
 

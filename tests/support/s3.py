@@ -143,10 +143,16 @@ def _error(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>scripted</Message></Error>".encode()
 
 
-REFUSALS = {"500": (500, "InternalError"), "slow-down": (503, "SlowDown"), "no-upload": (404, "NoSuchUpload")}
+REFUSALS = {
+    "500": (500, "InternalError"),
+    "full": (507, "InsufficientStorage"),
+    "slow-down": (503, "SlowDown"),
+    "no-upload": (404, "NoSuchUpload"),
+}
 #: "lost": the request is done and the answer is lost; "reset": the request does not arrive; "200": an error with 200;
-#: "cut": the body of the answer breaks off.
-FAULTS = (*REFUSALS, "lost", "reset", "200", "cut")
+#: "cut": the body of the answer breaks off; "hang": no answer comes for HANGS seconds.
+FAULTS = (*REFUSALS, "lost", "reset", "200", "cut", "hang")
+HANGS = 3
 
 
 class FaultyProxy:
@@ -197,7 +203,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.script.seen.append(name)
         self.script.held(name, self.path)
         how = next((fault.how for fault in self.script.faults if fault.strikes(name, self.path)), "")
-        if how == "reset":
+        if how == "hang":
+            time.sleep(HANGS)
+        if how in {"reset", "hang"}:
             self.close_connection = True
         elif how in REFUSALS:
             status, code = REFUSALS[how]
