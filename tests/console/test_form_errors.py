@@ -128,7 +128,7 @@ def test_errors_of_forms_are_sentences(console, pushed, path, fields):
     shown += re.findall(r'(?s)class="note bad"[^>]*>.*?<div>(.*?)</div>', answer.content.decode())
     assert shown, Page(answer.content.decode()).text
     for text in shown:
-        assert re.fullmatch(r"(?s)\s*(?:[A-Z“]|[\w.]+@|[0-9]|&).*[.?!]\s*", text), text
+        assert re.fullmatch(r"(?s)\s*(?:[A-Z“]|[\w.]+[@/]|[0-9]|&).*[.?!]\s*", text), text
     assert Repository.objects.filter(name="web").exists()
 
 
