@@ -648,7 +648,7 @@ add(
 )
 add(
     "signing in leads to another host",
-    "console/views/accounts/sign_in.py",
+    "console/views/shared/pages.py",
     'return wanted if is_ours and wanted.startswith("/") else "/"',
     'return wanted or "/"',
     "console/test_signing_in.py::test_sign_in_never_redirects_to_another_host",
