@@ -86,7 +86,7 @@ def test_console_offers_validates_tests_and_edits_the_new_channel(console, world
     assert re.search(rf'href="\?channel={board.kind}">.*?Board\s*</a>', page, re.DOTALL)
     assert "Name of the board" in text(browser.get(new))
     refused = text(send(browser, new, url="two words", language="en", **CHOSEN))
-    assert "no spaces, please" in refused.partition('id="id_url_error"')[2][:400]
+    assert "No spaces, please." in refused.partition('id="id_url_error"')[2][:400]
     answer = send(browser, new, url="kitchen", language="en", **CHOSEN)
     made = Subscription.objects.get()
     assert answer.url == f"{NOTIFICATIONS}/{made.pk}"
