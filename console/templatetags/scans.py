@@ -9,7 +9,7 @@ from django import template
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from console.templatetags.charts import DAYS_BELOW, Scale, scale, segments
 from console.templatetags.numbers import count
@@ -46,7 +46,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is known of a digest. ``state`` is a key of ``_states``, or "found" if there are unaccepted findings.
+    """What is known of a digest. ``state`` is a key of ``_STATES``, or "found" if there are unaccepted findings.
 
     ``has_result``: a scan has succeeded, the last one or one before it. ``gaps``: short words for why there may be more
     than ``counts`` says; empty unless there are findings.
@@ -61,19 +61,18 @@ class Look:
     gaps: Sequence[str] = ()
 
 
-def _states() -> dict[str, str]:
-    return {
-        "unscanned": _("Not scanned"),
-        "waiting": _("Scan waiting"),
-        "running": _("Scanning"),
-        "failed": _("Scan failed"),
-        "unsupported": _("Unsupported"),
-        "unrecognised": _("No packages found"),
-        "uncovered": _("System not covered"),
-        "end_of_life": _("End of life"),
-        "partial": _("Known in part"),
-        "clean": _("None found"),
-    }
+_STATES = {
+    "unscanned": gettext_lazy("Not scanned"),
+    "waiting": gettext_lazy("Scan waiting"),
+    "running": gettext_lazy("Scanning"),
+    "failed": gettext_lazy("Scan failed"),
+    "unsupported": gettext_lazy("Unsupported"),
+    "unrecognised": gettext_lazy("No packages found"),
+    "uncovered": gettext_lazy("System not covered"),
+    "end_of_life": gettext_lazy("End of life"),
+    "partial": gettext_lazy("Known in part"),
+    "clean": gettext_lazy("None found"),
+}
 
 
 def counts_of(numbers: Mapping[str, int]) -> list[Count]:
@@ -131,7 +130,7 @@ def _gaps(report: Report) -> list[str]:
 
 
 def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
-    said = [f"{each.words} {count(each.number)}" for each in counts] or [_states()[state]]
+    said = [f"{each.words} {count(each.number)}" for each in counts] or [str(_STATES[state])]
     if report is None:
         return ", ".join(said)
     said += limits(report.state, report.system, is_end_of_life=report.is_end_of_life)
@@ -166,7 +165,7 @@ def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report
         "is_folded": most < len(Report.COUNTS),
         "rest": sum(each.number for each in look.counts[most:]),
         "link": link,
-        "state_words": _states().get(look.state, ""),
+        "state_words": _STATES.get(look.state, ""),
     }
 
 
