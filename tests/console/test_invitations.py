@@ -235,7 +235,7 @@ def test_invitations_of_an_organization_are_limited_per_hour(console, world):
         invite(browser, f"p{number}@other.test")
         browser.post(HERE, {"act": "withdraw", "email": f"p{number}@other.test"})
     sent = len(mail.outbox)
-    assert "Send the next ones in an hour." in invite(browser, "more@other.test").content.decode()
+    assert "Try again in an hour." in invite(browser, "more@other.test").content.decode()
     assert len(mail.outbox) == sent
     AuditEvent.objects.update(at=timezone.now() - timedelta(hours=1))
     invite(browser, "more@other.test")

@@ -45,7 +45,7 @@ def test_a_form_that_is_sent_twice_makes_one_key(console, world):
     before = AccessKey.objects.count()
     browser.post("/profile/keys/new", sent)
     answer = browser.post("/profile/keys/new", sent)
-    assert "made already" in answer.content.decode()
+    assert "created already" in answer.content.decode()
     assert "kcrs_" not in answer.content.decode()
     assert AccessKey.objects.count() == before + 1
 
