@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
@@ -131,7 +131,8 @@ def _usage() -> Iterator[Metric]:
     )
     storage = blob_storage()
     if isinstance(storage, FileSystemStorage):
-        room = shutil.disk_usage(settings.DATA_DIR)
+        folder = Path(storage.location)  # made by the first upload
+        room = shutil.disk_usage(next(each for each in (folder, *folder.parents) if each.exists()))
         yield gauge("kcr_storage_free_bytes", "Free bytes of the disk of the blobs.", room.free)
         yield gauge("kcr_storage_size_bytes", "Bytes of the disk of the blobs.", room.total)
 
