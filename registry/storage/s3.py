@@ -495,7 +495,7 @@ def answers() -> Iterator[None]:
     except ClientError as error:
         raise _refusal(error) from error
     except (BotoCoreError, HTTPClientError, HTTPError) as error:
-        raise Unanswered(f"S3 does not answer: {type(error).__name__}") from error
+        raise Unanswered(f"S3 does not answer: {error}") from error
 
 
 def _refusal(error: ClientError) -> OSError | Full:
