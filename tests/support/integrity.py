@@ -29,7 +29,8 @@ def violations(data: Path) -> list[str]:
 
 def assert_integrity(data: Path) -> None:
     """Fail with the list of violations."""
-    assert violations(data) == []
+    found = violations(data)
+    assert not found, "\n".join(found)
 
 
 def _blobs(database: sqlite3.Connection, storage: Path) -> list[str]:
