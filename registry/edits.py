@@ -27,13 +27,18 @@ def alter(
     now = {name: getattr(row, name) for name in wanted}
     after = {name: value for name, value in wanted.items() if value != now[name]}
     if after and seen is not None and {name: seen.get(name) for name in now} != now:
-        who = past.order_by("-pk").values_list("actor", flat=True).first() or "another user"
-        raise errors.Changed(
-            _("%(who)s changed %(row)s meanwhile: reload the page, look again, then save") % {"who": who, "row": row}
-        )
+        raise changed(row, past)
     for name, value in after.items():
         setattr(row, name, value)
     return {name: now[name] for name in after}, after
+
+
+def changed(row: Model, past: EventQuerySet) -> errors.Changed:
+    """The refusal of a change to a row that was changed since the user saw it. ``past``: as for ``alter``."""
+    who = past.order_by("-pk").values_list("actor", flat=True).first() or "another user"
+    return errors.Changed(
+        _("%(who)s changed %(row)s meanwhile: reload the page, look again, then save") % {"who": who, "row": row}
+    )
 
 
 def compare_role(user: User, now: str | None, seen: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,17 @@ from accounts import organizations
 from accounts.models import Project, ProjectMembership, RepositoryRole, User
 from registry import audit, edits, quotas
 from registry.errors import Denied, NameInvalid, NameUnknown
-from registry.models import Event, Repository, RepositoryUserPermission
+from registry.models import Event, Readme, Repository, RepositoryUserPermission
 from registry.oci import names
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from accounts.actors import Actor
+    from registry.models.audit import EventQuerySet
 
 MAX_DESCRIPTION = 100
+MAX_README = 10_000  # characters
 PERMISSIONS = {
     RepositoryRole.MEMBER: ("pull_repository", "push_repository"),
     RepositoryRole.VIEWER: ("pull_repository",),
@@ -87,23 +90,37 @@ def settings_of(repository: Repository) -> dict[str, Any]:
     return {name: getattr(repository, name) for name in SETTINGS}
 
 
+def readme_of(repository: Repository) -> str:
+    """Return the Markdown of the readme, "" if there is none. One query."""
+    return Readme.objects.filter(repository=repository).values_list("text", flat=True).first() or ""
+
+
+def fingerprint(readme: str) -> str:
+    """Return the value of a readme in ``seen``: short, since forms carry it."""
+    return hashlib.sha256(readme.encode()).hexdigest()
+
+
 def update(
     actor: Actor,
     repository: Repository,
     *,
     seen: dict[str, Any] | None = None,
     undoes: Collection[int] = (),
+    readme: str | None = None,
     **wanted: Any,
 ) -> bool:
-    """Change settings of a live repository (SETTINGS); return whether any changed.
+    """Change settings of a live repository (SETTINGS) and its readme; return whether anything changed.
 
-    Records one event with the settings before and after. ``seen``: the settings on the submitted page. Raises
-    NameUnknown (the repository is deleted), NameInvalid (the description is too long), Changed (the settings differ
-    from ``seen``).
+    Records one event with the settings before and after; of the readme it says only that it changed. ``readme``: None
+    leaves it, "" removes it. ``seen``: the settings on the submitted page, and the ``fingerprint`` of its readme.
+    Raises NameUnknown (the repository is deleted), NameInvalid (the description or the readme is too long), Changed
+    (the settings or the readme differ from ``seen``).
     """
     if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
     _check_description(str(wanted.get("description", "")))
+    if readme is not None and len(readme) > MAX_README:
+        raise NameInvalid(_("a readme has at most %(count)s characters") % {"count": MAX_README})
     with transaction.atomic():
         live = Repository.objects.live().select_related("project")
         locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
@@ -111,13 +128,31 @@ def update(
             raise NameUnknown(_("there is no repository %(repository)s any more") % {"repository": repository})
         past = Event.objects.filter(repository=locked, action=Event.Action.REPOSITORY_UPDATE)
         before, after = edits.alter(locked, wanted, seen, past)
-        if not after:
+        is_rewritten = readme is not None and _write_readme(locked, readme, seen, past)
+        if not after and not is_rewritten:
             return False
+        rewritten = {"readme": "changed"} if is_rewritten else {}
         locked.updated_at = timezone.now()
         locked.save(update_fields=[*after, "updated_at"])
-        audit.record(actor, Event.Action.REPOSITORY_UPDATE, locked, undoes=undoes, before=before, after=after)
+        audit.record(
+            actor, Event.Action.REPOSITORY_UPDATE, locked, undoes=undoes, before=before, after=after, **rewritten
+        )
     for name, value in after.items():
         setattr(repository, name, value)
+    return True
+
+
+def _write_readme(repository: Repository, text: str, seen: dict[str, Any] | None, past: EventQuerySet) -> bool:
+    """Return whether the text is another one. The caller holds the lock of the repository."""
+    now = readme_of(repository)
+    if text == now:
+        return False
+    if seen is not None and seen.get("readme") != fingerprint(now):
+        raise edits.changed(repository, past)
+    if text:
+        Readme(repository=repository, text=text).save()
+    else:
+        Readme.objects.filter(repository=repository).delete()
     return True
 
 

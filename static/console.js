@@ -1,4 +1,4 @@
-// What HTML cannot do alone: copy text, show the commands of one program, send a form once, ask a question over the page.
+// What HTML cannot do alone: copy text, show the commands of one program, count characters, send a form once, ask a question over the page.
 // keyboard.js has the keys.
 // Every page works without this file. It runs before the page is drawn, so that nothing moves afterwards.
 "use strict";
@@ -76,6 +76,13 @@ document.addEventListener("change", ({ target }) => {
   const count = form.querySelector("[data-checked-count]");
   if (count) count.textContent = form.querySelectorAll(`${CHECKBOXES}:checked`).length;
   if (target.matches("[data-submit]")) form.requestSubmit();
+});
+
+// How many characters a text has, in the help below it. Python counts an emoji as one, too.
+document.addEventListener("input", ({ target }) => {
+  if (!target.matches("[data-counted]")) return;
+  const count = target.parentElement.querySelector("[data-count]");
+  count.textContent = new Intl.NumberFormat(root.lang).format([...target.value].length);
 });
 
 // A screen reader reads what is added to a live region, not what is in it when the page comes.

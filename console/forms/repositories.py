@@ -6,15 +6,31 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.core import signing
+from django.core.validators import MaxLengthValidator
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from accounts.models import RepositoryRole
 from console.forms.shared.form import Form
+from console.templatetags.numbers import count
 from registry.models import Severity
-from registry.repositories import MAX_DESCRIPTION
+from registry.repositories import MAX_DESCRIPTION, MAX_README, fingerprint
 
 PRIVATE, PUBLIC = "private", "public"
 _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
+
+
+class ReadmeField(forms.CharField):
+    """Markdown of at most MAX_README characters. The browser does not cut it off: it would not say so."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        widget = forms.Textarea({"rows": 10, "data-counted": True})
+        super().__init__(required=False, widget=widget, validators=[MaxLengthValidator(MAX_README)], **kwargs)
+
+    def to_python(self, value: Any) -> str:
+        """The text with LF as line end, as scripts and the database count it; browsers send CR LF."""
+        return (super().to_python(value) or "").replace("\r\n", "\n")
 
 
 class RepositorySettings(Form):
@@ -23,6 +39,7 @@ class RepositorySettings(Form):
     description = forms.CharField(
         label=gettext_lazy("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
     )
+    readme = ReadmeField(label=gettext_lazy("Readme"))
     visibility = forms.ChoiceField(
         label=gettext_lazy("Visibility"),
         widget=forms.RadioSelect,
@@ -80,26 +97,36 @@ class RepositorySettings(Form):
     )
     seen = forms.CharField(widget=forms.HiddenInput, required=False)
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "readme" in self.fields:
+            readme = self["readme"]
+            words = _(
+                "Markdown, shown on the page of the repository. Pictures are not loaded. {used} of {limit} characters."
+            )
+            used = format_html("<span data-count>{}</span>", count(len(ReadmeField().to_python(readme.value()))))
+            readme.help_text = format_html(words, used=used, limit=count(MAX_README))
+
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> RepositorySettings:
-        """The form with the present settings (``repositories.settings_of``)."""
+    def of(cls, settings: dict[str, Any], readme: str) -> RepositorySettings:
+        """The form with the present settings (``repositories.settings_of``) and readme."""
         return cls(
             initial={
                 "description": settings["description"],
+                "readme": readme,
                 "visibility": PUBLIC if settings["is_public"] else PRIVATE,
                 "overwrite": "yes" if settings["tag_overwrite"] else "no",
                 "scan": "auto" if settings["auto_scan"] else "manual",
                 "block_severity": settings["block_severity"],
                 "unscanned_grace_hours": settings["unscanned_grace_hours"],
-                "seen": signing.dumps(settings),
+                "seen": signing.dumps(settings | {"readme": fingerprint(readme)}),
             }
         )
 
     def wanted(self) -> dict[str, Any]:
         """The settings that were typed."""
-        given = {
-            name: self.cleaned_data[name] for name in ("block_severity", "unscanned_grace_hours") if name in self.fields
-        }
+        optional = ("readme", "block_severity", "unscanned_grace_hours")
+        given = {name: self.cleaned_data[name] for name in optional if name in self.fields}
         return given | {
             "description": self.cleaned_data["description"],
             "is_public": self.cleaned_data["visibility"] == PUBLIC,
@@ -113,7 +140,7 @@ class NewRepository(RepositorySettings):
 
     field_order = ("name", "description", "visibility", "overwrite", "scan")
     field_of: ClassVar = {"NameInvalid": "name"}
-    block_severity = unscanned_grace_hours = None  # type: ignore[assignment]  # a new repository has none
+    readme = block_severity = unscanned_grace_hours = None  # type: ignore[assignment]  # a new repository has none
     name = forms.CharField(
         label=gettext_lazy("Name"),
         max_length=64,

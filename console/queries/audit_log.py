@@ -141,6 +141,8 @@ def _is_setting(event: Event) -> bool:
         return True
     if event.action in {Action.IMAGE_UPDATE, Action.EXPIRY_CHANGE}:
         return event.image is not None and event.image.deletion_id is None
+    if event.action == Action.REPOSITORY_UPDATE and not event.detail.get("after"):
+        return False  # the readme alone was changed: the log has no former text
     settings = {Action.REPOSITORY_UPDATE, Action.CLEANUP_POLICY, Action.ROLE_CHANGE}
     return event.action in settings and event.repository is not None and event.repository.deletion_id is None
 

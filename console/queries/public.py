@@ -8,7 +8,7 @@ from django.db.models import Count, Q
 
 from accounts.actors import ANONYMOUS
 from console.queries.shared import listing
-from registry import access
+from registry import access, repositories
 from registry.access import Action
 from registry.models import Image, Repository, Tag
 from registry.oci.names import ImageName
@@ -36,14 +36,14 @@ def image(of: Repository, name: str) -> Image | None:
 
 
 def images(of: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of the images of a public repository, each with the number of its tags. Two queries."""
+    """A page of the images of a public repository, each with the number of its tags; the readme. Three queries."""
     found, search = Image.objects.with_contents().filter(repository=of), wanted.get("q", "").strip()
     total = found.count()
     if search:
         found = found.filter(name__icontains=search)
     tags = Count("tags", filter=Q(tags__ended_at=None, tags__subject=""))
     page = listing.page(found.annotate(tag_count=tags), wanted, IMAGE_SORTS, search=search)
-    return {"listing": page, "total": total}
+    return {"listing": page, "total": total, "readme": repositories.readme_of(of)}
 
 
 def tags(of: Image, wanted: QueryDict) -> dict[str, Any]:

@@ -85,9 +85,9 @@ def _pulls(repositories: list[Any]) -> dict[int, int]:
 
 
 def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
-    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Eight queries.
+    """A page of a repository's images, each with its newest tagged manifest and what is known of it. Nine queries.
 
-    Empty images are left out; ``contents=none`` in the query string asks for these instead.
+    With the readme. Empty images are left out; ``contents=none`` in the query string asks for these instead.
     """
     live = Image.objects.with_contents().filter(repository=repository)
     empty = Image.objects.live().filter(repository=repository, emptied_at__isnull=False)
@@ -102,7 +102,8 @@ def images(repository: Repository, wanted: QueryDict) -> dict[str, Any]:
         image.repository = repository
     usage = RepositoryUsage.objects.filter(repository=repository).first()
     numbers = {"total": live.count(), "empty_count": empty.count()}
-    return {"listing": page, "usage": usage, "is_empty": is_empty, **numbers}
+    readme = domain.readme_of(repository)
+    return {"listing": page, "usage": usage, "is_empty": is_empty, "readme": readme, **numbers}
 
 
 def consequences(repository: Repository) -> dict[str, Any]:

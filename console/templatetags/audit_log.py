@@ -333,6 +333,8 @@ def _changes(action: str, detail: dict[str, Any]) -> str:
         now = setting_value(name, value)
         change = f"{setting_value(name, was)} → {now}" if is_set else now
         found.append(f"{setting_name(name, action)}: {change}")
+    if detail.get("readme") == "changed":
+        found.append(_("readme changed"))
     return ", ".join(found)
 
 

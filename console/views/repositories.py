@@ -69,10 +69,12 @@ def commands(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
-    """Description, visibility, tag overwrite, scans, pull policy."""
+    """Description, readme, visibility, tag overwrite, scans, pull policy."""
     current = repositories.settings_of(place.repository)
     given = typed(place.request)
-    form = RepositorySettings(given) if given else RepositorySettings.of(current)
+    form = (
+        RepositorySettings(given) if given else RepositorySettings.of(current, repositories.readme_of(place.repository))
+    )
     if place.request.method == "POST" and form.is_valid():
         change = form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
         if change is not None:

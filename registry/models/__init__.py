@@ -9,6 +9,7 @@
     Deletion  one act of deleting: everything it took points to it, until it is restored or purged
     Event     the history: append-only
     TagDay, ProjectDay, RepositoryUsage, ProjectUsage  statistics for the console
+    Readme    the long description of a repository
     ObjectTrash  keys of stored bytes to be deleted
 
 Reads are QuerySet methods; writes are the functions of the modules beside this package. A storage key is never used
@@ -19,7 +20,7 @@ from .audit import Deletion, Event
 from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
 from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
-from .repositories import Image, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
+from .repositories import Image, Readme, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
 from .statistics import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "ObjectTrash",
     "ProjectDay",
     "ProjectUsage",
+    "Readme",
     "Repository",
     "RepositoryGroupPermission",
     "RepositoryUsage",

@@ -97,6 +97,19 @@ class Repository(models.Model):
         return f"{self.project.name}/{self.name}"
 
 
+class Readme(models.Model):
+    """The long description of a repository, in Markdown. No row: it has none.
+
+    A table of its own, so that only the pages that show the text read it.
+    """
+
+    repository = models.OneToOneField(Repository, on_delete=models.CASCADE, primary_key=True, related_name="readme")
+    text = models.TextField()
+
+    def __str__(self) -> str:
+        return str(self.repository)
+
+
 class RepositoryUserPermission(UserObjectPermissionBase):
     """A permission of a user on one repository (table of guardian)."""
 

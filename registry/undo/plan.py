@@ -48,6 +48,7 @@ _BY_HAND = {
     Action.DELETION_PURGE: gettext_noop("a part of %(path)s was deleted for good"),
     Action.DELETION_HOLD: gettext_noop("a hold in the Recovery of %(path)s was changed: check it"),
     Action.PROJECT_UPDATE: gettext_noop("the quotas of %(path)s were changed: check them"),
+    Action.REPOSITORY_UPDATE: gettext_noop("the readme of %(path)s was changed: its former text is not kept"),
 }
 
 
@@ -365,8 +366,15 @@ def by_hand(chosen: Chosen) -> list[Step]:
             problem=_(_BY_HAND[Action(event.action)]) % {"path": event.path},
         )
         for event in chosen.events
-        if event.action in _BY_HAND and (event.action != Action.PROJECT_UPDATE or _sets_quotas(event))
+        if event.action in _BY_HAND and _is_by_hand(event)
     ]
+
+
+def _is_by_hand(event: Event) -> bool:
+    """Whether an event of _BY_HAND changed something that no step undoes."""
+    if event.action == Action.REPOSITORY_UPDATE:
+        return "readme" in event.detail
+    return event.action != Action.PROJECT_UPDATE or _sets_quotas(event)
 
 
 def _sets_quotas(event: Event) -> bool:

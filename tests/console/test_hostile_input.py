@@ -52,7 +52,10 @@ FORMS = (
         (f"{WEB}-/cleanup", {"keep_last": "{}", "keep_patterns": "{}", "act": "save"}),
         (f"{WEB}-/delete", {"typed": "{}"}),
     ),
-    *((f"{WEB}-/settings", {"description": "{}", "seen": "{}"}), (f"{APP}-/settings", {"expires_on": "{}"})),
+    *(
+        (f"{WEB}-/settings", {"description": "{}", "readme": "{}", "seen": "{}"}),
+        (f"{APP}-/settings", {"expires_on": "{}"}),
+    ),
     *((f"{VULNERABILITIES}/accept?vulnerability=CVE-2026-1", ACCEPT | {"ends_on": "{}"}),),
     *((f"{VULNERABILITIES}/accept?vulnerability=CVE-2026-1", ACCEPT | {"reason": "{}"}),),
     *(("/projects/demo/scans/acceptances", {"acceptance": "{}"}), ("/projects/demo/scans/", RETRY)),

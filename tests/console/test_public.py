@@ -52,7 +52,7 @@ def test_private_and_absent_repositories_get_the_same_answer(console, images, dj
 
 
 def test_public_page_costs_few_queries(console, images, django_assert_num_queries):
-    with django_assert_num_queries(3):
+    with django_assert_num_queries(4):
         console(None).get(PUBLIC)
     with django_assert_num_queries(4):
         console(None).get(APP)

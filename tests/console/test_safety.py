@@ -42,7 +42,12 @@ def hostile(docker, pushed, world):
     referrer = Pushed(referrer.config, referrer.layers, subject | {"annotations": {EVIL: EVIL}})
     docker("member").push("web/app", referrer.digest, referrer)
     web = world.repository("web")
-    repositories.update(world.member.actor, web, description=EVIL[:100])
+    repositories.update(
+        world.member.actor,
+        web,
+        description=EVIL[:100],
+        readme=f"{EVIL}\n\n[x](javascript:x) ![x](http://evil.test/x.png)",
+    )
     images.update(world.member.actor, Image.objects.get(path="demo/web/app"), description=EVIL[:100])
     for person in world.people.values():
         person.user.name = EVIL[:100]

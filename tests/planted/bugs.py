@@ -640,6 +640,20 @@ add(
     "console/test_safety.py::test_user_texts_are_escaped_on_every_page",
 )
 add(
+    "HTML in a readme becomes markup",
+    "console/templatetags/markdown.py",
+    '{"html": False}',
+    '{"html": True}',
+    "console/test_readmes.py::test_hostile_markdown_is_shown_as_text",
+)
+add(
+    "a readme is saved over a newer one",
+    "registry/repositories.py",
+    'seen.get("readme") != fingerprint(now)',
+    "False",
+    "console/test_readmes.py::test_readme_opened_by_two_people_is_not_overwritten",
+)
+add(
     "a cell of a file is a formula",
     "registry/audit.py",
     """return f"'{text}" if text.startswith(_FORMULA) else text""",

@@ -281,6 +281,16 @@ def test_settings_changed_later_by_others_stay(world, thief):
     assert repositories.role_of(web, world.viewer.user) == RepositoryRole.MEMBER
 
 
+def test_readme_changed_by_the_key_is_reported_and_kept(world, thief):
+    web = world.repository("web")
+    repositories.update(thief.actor, web, is_public=True, readme="theirs")
+    repositories.update(thief.actor, web, readme="theirs again")
+    result = undo_all(world)
+    assert [step.name for step in result.done] == ["is_public"]
+    assert problems(result) == ["the readme of demo/web was changed: its former text is not kept"] * 2
+    assert repositories.readme_of(web) == "theirs again"
+
+
 def test_policy_created_by_the_key_is_disabled(world, thief):
     policies.set_policy(thief.actor, world.repository("web"), tag_days=1)
     undo_all(world)
@@ -312,9 +322,10 @@ def test_settings_of_a_project_are_restored_and_quotas_reported(world):
 
 @pytest.mark.parametrize("action", sorted(set(Event.Action) - {"scan.done"}))
 def test_every_event_action_is_undone_reported_or_listed_as_harmless(action):
+    partly_reported = {"project.update", "repository.update"}  # quotas, readmes
     undone_by_steps = {
         *("tag.add", "tag.move", "tag.delete", "tag.recover", "image.push", "image.delete", "repository.delete"),
-        *(str(each) for each in plan._SETTINGS if each != "project.update"),  # its quotas are reported
+        *(str(each) for each in plan._SETTINGS if each not in partly_reported),
         *("notice.change", "vulnerability.accept", "vulnerability.withdraw"),  # scanning.undo
     }
     lasts_not = {"tag.push", "collection.run", "collection.done", "cleanup.run", "project.create"}

@@ -310,7 +310,9 @@ class _Dangers(HTMLParser):
         if tag in {"style", "iframe", "object", "embed", "base"} or (tag == "script" and "src" not in named):
             self.found.append(tag)
         address = urlsplit(named.get(ADDRESSES.get(tag, ""), ""))
-        leaves = tag == "a" and named.get("rel") == "noopener noreferrer"  # another site, without a referrer
+        leaves = tag == "a" and {"noopener", "noreferrer"} <= set(
+            named.get("rel", "").split()
+        )  # another site, without a referrer
         is_ours = address.netloc in {"", "localhost:8080"}
         if address.scheme not in {"", "http", "https"} or not (is_ours or leaves):
             self.found.append(f"{tag} {address.geturl()}")
