@@ -17,7 +17,7 @@ import pytest
 from registry import uploads
 from tests.support.images import OCI_MANIFEST, OCTETS, descriptor, sha256
 from tests.support.integrity import assert_integrity
-from tests.support.programs import PostgresServer
+from tests.support.programs import PostgresServer, wait_until
 from tests.support.server import LiveServer
 from tests.support.threads import at_once
 
@@ -61,7 +61,7 @@ def test_one_of_two_writers_of_an_upload_continues(server):
     started, go_on = threading.Event(), threading.Event()
 
     def slowly():
-        yield b"a" * 100_000
+        yield b"a" * 3_000_000
         started.set()
         go_on.wait(20)
         yield b"b" * 100_000
@@ -69,17 +69,16 @@ def test_one_of_two_writers_of_an_upload_continues(server):
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(api.ask, "PATCH", location, slowly())
         assert started.wait(20)
-        # The server holds the lock once it has the first bytes: send empty requests until it refuses one.
+        # The server stores bytes by the megabyte, under the lock. A request before the first one would take the lock.
+        staged = server.data / "storage" / "staging" / location.rpartition("/")[2].partition("?")[0]
+        assert wait_until(lambda: staged.exists() and staged.stat().st_size > 0, timeout=20)
         second = server.api()
-        for _ in range(100):
-            if second.ask("PATCH", location, b"")[0] == 416:
-                break
         status, headers, _ = second.ask("PATCH", location, b"c" * 50)
         go_on.set()
         assert first.result()[0] == 202
     assert status == 416
     assert headers["Range"] == "0-0"
-    data = b"a" * 100_000 + b"b" * 100_000
+    data = b"a" * 3_000_000 + b"b" * 100_000
     assert api.ask("PUT", f"{location}?digest={sha256(data)}")[0] == 201
 
 
