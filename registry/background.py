@@ -36,7 +36,7 @@ class Flusher(threading.Thread):
                 lost = forget_dead_connections(lost)
                 self._observe()
             except Exception:
-                logger.exception("the connections could not be looked at")
+                logger.exception("the connections could not be checked, or not be observed")
 
 
 def forget_dead_connections(known: int) -> int:

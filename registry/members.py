@@ -142,7 +142,7 @@ def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[A
 
 
 def administered_projects_of(admin: Actor, organization: Organization, user: User) -> list[Project]:
-    """The projects of which ``admin`` is an Admin and in which keys of the user can act, by name. One query."""
+    """Return the projects that ``admin`` administers and in which keys of ``user`` can act, by name. One query."""
     own = ProjectMembership.objects.filter(project=OuterRef("pk"), user=admin.user_id, role=ProjectRole.ADMIN)
     roles = ProjectMembership.objects.filter(project=OuterRef("pk"), user=user)
     grants = RepositoryUserPermission.objects.filter(content_object__project=OuterRef("pk"), user=user)

@@ -18,6 +18,8 @@ DATA_DIR = env.private_directory("KCR_DATA_DIR", BASE_DIR / "data")
 PUBLIC = env.public_url("KCR_PUBLIC_URL", "http://localhost:8080")
 PUBLIC_URL = PUBLIC.geturl()
 LISTEN = env.text("KCR_LISTEN", "127.0.0.1:8080")
+# By name, as in urls.py: only a process that serves metrics imports them.
+METRICS_READERS = ["registry.metrics.rows.read", "scanning.metrics.read"]
 METRICS_LISTEN = env.metrics_address("KCR_METRICS_LISTEN", LISTEN)
 WEB_WORKERS = env.number("KCR_WEB_WORKERS", min(4, os.cpu_count() or 1), least=1)
 WEB_THREADS = env.number("KCR_WEB_THREADS", 256, least=16)

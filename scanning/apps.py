@@ -8,9 +8,5 @@ class ScanningConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Listen to the registry; add metrics."""
-        from registry.metrics import rows  # noqa: PLC0415  models can be imported from here on
-
-        from . import metrics, receivers  # noqa: F401, PLC0415  a receiver listens from when it is imported
-
-        rows.readers.append(metrics.read)
+        """Listen to the registry."""
+        from . import receivers  # noqa: F401, PLC0415  a receiver listens from when it is imported

@@ -130,12 +130,8 @@ def _of_acceptance(pk: int, found: Changes) -> Step | None:
     value, undone = way
     words = _("accept %(what)s in %(path)s again") if value else _("withdraw the acceptance of %(what)s in %(path)s")
     said = {"what": event.detail.get("vulnerability", ""), "path": event.path}
-    problem = "" if undone else _("another user has changed it since")
-    if acceptance is None:
-        problem = _("it is gone for good")
-    return Step(
-        Kind.ACCEPTANCE, event.path, words % said, undone, thing=pk, before=now, after=value, problem=problem
-    )  # fmt: skip
+    problem = _problem(undone) if acceptance else _("it is gone for good")
+    return Step(Kind.ACCEPTANCE, event.path, words % said, undone, pk, before=now, after=value, problem=problem)
 
 
 def _of_notification(subscription: Subscription, events: Sequence[Event]) -> Iterator[Step]:
@@ -150,10 +146,11 @@ def _of_notification(subscription: Subscription, events: Sequence[Event]) -> Ite
     if existence and (way := way_back(now, existence)):
         will_exist, undone = way
         words = _("bring a notification of %(path)s back") if will_exist else _("delete a notification of %(path)s")
-        problem = "" if undone else _("another user has changed it since")
-        said = words % {"path": path}
         yield Step(
-            Kind.NOTIFICATION, path, said, undone, thing=subscription.pk, before=now, after=will_exist, problem=problem
+            *(Kind.NOTIFICATION, path, words % {"path": path}, undone, subscription.pk),
+            before=now,
+            after=will_exist,
+            problem=_problem(undone),
         )
     if not will_exist:
         return
@@ -167,15 +164,19 @@ def _of_notification(subscription: Subscription, events: Sequence[Event]) -> Ite
     for name, found in sorted(changes.items()):
         if way := way_back(present[name], found):
             value, undone = way
-            problem = "" if undone else _("another user has changed it since")
             said = _("set %(name)s of %(path)s back to %(value)s") % {"name": name, "path": path, "value": value}
             yield Step(
                 *(Kind.SET_NOTIFICATION, path, said, undone, subscription.pk),
                 name=name,
                 before=present[name],
                 after=value,
-                problem=problem,
+                problem=_problem(undone),
             )
+
+
+def _problem(undone: tuple[int, ...]) -> str:
+    """Why a value cannot be set back by these events, as ``way_back`` returns them; "" if it can."""
+    return "" if undone else _("another user has changed it since")
 
 
 def _permitted(actor: Actor, step: Step, event: Event) -> Step:

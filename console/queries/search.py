@@ -15,6 +15,7 @@ from console.queries import cves, scans
 from console.queries.shared import layout, references
 from console.queries.shared.references import Reference
 from registry.models import Image, Manifest, ManifestBlob, Repository, Tag
+from registry.models.manifests import begins
 from registry.oci import documents
 from scanning.models import Component, Finding, Package, Vulnerability
 
@@ -149,9 +150,7 @@ def _add_manifests(found: Found, wanted: Reference, reach: Any) -> None:
 
 def _by_image_id(digest: str, reach: Any) -> list[Manifest]:
     """The images whose config has a digest that begins so. Other blobs, such as layers, are passed over."""
-    # "g" comes after every hexadecimal digit: a range uses the index in every database, a pattern does not.
-    begins = Q(blob__digest__gte=digest, blob__digest__lt=f"{digest}g")
-    blobs = ManifestBlob.objects.live().filter(begins, repository__in=reach)
+    blobs = ManifestBlob.objects.live().filter(begins("blob__digest", digest), repository__in=reach)
     blobs = blobs.filter(manifest__image__deletion=None).select_related("manifest__image__repository__project")
     found = []
     for manifest in (each.manifest for each in blobs[:IMAGE_IDS]):

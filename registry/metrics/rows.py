@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.files.storage import FileSystemStorage
 from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from prometheus_client.core import GaugeMetricFamily
 
 from registry.models import (
@@ -25,7 +27,7 @@ from registry.models import (
 from registry.storage import blob_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -41,8 +43,8 @@ class Installation:
         """Read everything. prometheus_client calls it."""
         found: list[Metric] = []
         try:
-            for read in readers:
-                found.extend(read())
+            for reader in settings.METRICS_READERS:
+                found.extend(import_string(reader)())
         except Exception:
             logger.exception("the metrics of the database cannot be read")
             found.clear()
@@ -77,7 +79,8 @@ def queue_gauges(name: str, thing: str, due: QuerySet[Any], moment: str) -> Iter
     )
 
 
-def _read() -> Iterator[Metric]:
+def read() -> Iterator[Metric]:
+    """Uploads, Recovery, garbage collection, usage and quotas."""
     now = timezone.now()
     uploads = UploadSession.objects.open().aggregate(entries=Count("pk"), size=Sum("offset"))
     yield gauge("kcr_uploads_open", "Uploads that are not finished.", uploads["entries"])
@@ -139,7 +142,3 @@ def _usage() -> Iterator[Metric]:
 
 def _share(row: Mapping[str, Any]) -> float:
     return float(row["used"] / row["limit"]) if row["limit"] else 1.0
-
-
-#: Functions that read the database. Apps above this one add theirs.
-readers: list[Callable[[], Iterable[Metric]]] = [_read]

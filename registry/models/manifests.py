@@ -48,6 +48,12 @@ def _image_at(path: str) -> Subquery:
     return Subquery(Image.objects.live().filter(path=path).values("pk"))
 
 
+def begins(field: str, text: str | OuterRef) -> Q:
+    """Rows whose digest in this field begins with the text. A range uses the index in every database."""
+    end = Concat(text, Value("g")) if isinstance(text, OuterRef) else f"{text}g"  # "g" follows all hexadecimal digits
+    return Q(**{f"{field}__gte": text, f"{field}__lt": end})
+
+
 class ManifestQuerySet(models.QuerySet["Manifest"]):
     """Reads of manifests."""
 
@@ -80,9 +86,8 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
         )
 
     def begins(self, text: str | OuterRef) -> Self:
-        """Manifests whose digest begins with this text, such as a ``Tag.subject``. A range uses the index."""
-        end = Concat(text, Value("g")) if isinstance(text, OuterRef) else f"{text}g"  # no hexadecimal digit follows "g"
-        return self.filter(digest__gte=text, digest__lt=end)
+        """Manifests whose digest begins with this text, such as a ``Tag.subject``."""
+        return self.filter(begins("digest", text))
 
     def referring_to(self, image: Image, subject: str) -> Self:
         """Live manifests of the image whose subject this is, oldest first."""

@@ -60,7 +60,6 @@ def create(
         setattr(made, name, value)
     secret = channel.give_secret(made)
     with transaction.atomic():
-        type(project).objects.select_for_update(no_key=True).get(pk=project.pk)
         _check_others(made)
         made.created_by_id = actor.user_id
         made.save()

@@ -106,7 +106,7 @@ def test_messages_of_the_api_are_no_sentences():
         ("/profile", {"time_zone": "Nowhere"}),
         (f"{DEMO}repositories/new", {"name": "A B"}),
         (f"{DEMO}repositories/new", {"name": "fixed"}),
-        (f"{DEMO}members/add", {"email": "nobody@acme.test"}),
+        (f"{DEMO}members/add", {"email": "unknown@acme.test"}),
         (f"{DEMO}members/add", {"email": "reader@acme.test", "role": "admin"}),
         (f"{DEMO}notifications/new?channel=mail", {"recipients": "no address"}),
         (f"{DEMO}notifications/new?channel=webhook", {"url": "http://127.0.0.1/"}),

@@ -1,4 +1,4 @@
-"""Two pages of a project that count the same thing show the same number: tags, whatever they point to."""
+"""All pages of a project count tags, and show the same number for the same thing."""
 
 from __future__ import annotations
 

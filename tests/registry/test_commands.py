@@ -441,7 +441,7 @@ def test_full_project_refuses_a_new_repository(world):
 
 # ── The first start ──────────────────────────────────────────────────────────────────────────────────────────────────
 @pytest.fixture
-def nobody(db) -> None:
+def no_users(db) -> None:
     """An installation without users."""
     for model in (RepositoryUserPermission, Event, Repository, User, Project, Organization):
         model.objects.all().delete()
@@ -460,7 +460,7 @@ def introduce(output: type[io.StringIO] = Terminal) -> str:
     return said.getvalue()
 
 
-def test_secrets_are_written_to_a_file_without_a_terminal(nobody, settings, tmp_path):
+def test_secrets_are_written_to_a_file_without_a_terminal(no_users, settings, tmp_path):
     """The journal of a service keeps its standard output."""
     settings.DATA_DIR, file = tmp_path, tmp_path / "first-sign-in.txt"
     file.touch(0o644)
@@ -476,7 +476,7 @@ def test_secrets_are_written_to_a_file_without_a_terminal(nobody, settings, tmp_
     assert "former" not in file.read_text()
 
 
-def test_first_start_creates_an_owner_and_shows_the_secrets_once(nobody, settings, tmp_path):
+def test_first_start_creates_an_owner_and_shows_the_secrets_once(no_users, settings, tmp_path):
     settings.DATA_DIR = tmp_path
     said = introduce()
     assert list(tmp_path.iterdir()) == []
@@ -497,7 +497,7 @@ def test_first_start_creates_an_owner_and_shows_the_secrets_once(nobody, setting
     assert (User.objects.count(), AccessKey.objects.count()) == (1, 1)
 
 
-def test_two_installations_share_no_password(nobody):
+def test_two_installations_share_no_password(no_users):
     first = introduce()
     User.objects.all().delete()  # and start again
     second = introduce()
@@ -506,7 +506,7 @@ def test_two_installations_share_no_password(nobody):
     assert not set(secrets[0]) & set(secrets[1])
 
 
-def test_the_first_owner_may_be_named(nobody, settings):
+def test_the_first_owner_may_be_named(no_users, settings):
     settings.ADMIN_EMAIL, settings.ADMIN_PASSWORD = "Mina@acme.test", PASSWORD
     said = introduce()
     assert "mina@acme.test  (your password)" in said
@@ -518,7 +518,7 @@ def test_the_first_owner_may_be_named(nobody, settings):
     ("name", "value", "words"),
     [("ADMIN_PASSWORD", "password", "too common"), ("ADMIN_EMAIL", "mina", "valid email")],
 )
-def test_invalid_first_owner_is_refused_with_the_reason(nobody, settings, name, value, words):
+def test_invalid_first_owner_is_refused_with_the_reason(no_users, settings, name, value, words):
     setattr(settings, name, value)
     with pytest.raises(CommandError, match=words):
         introduce()

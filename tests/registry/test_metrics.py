@@ -178,9 +178,10 @@ def test_uploads_queues_and_quotas_are_read(world):
     assert read["kcr_scans_last_day", "done"] == 1
 
 
-def test_database_outage_is_reported_and_other_metrics_are_left_out(monkeypatch):
-    def read():
-        raise OperationalError
+def read_lost_database():
+    raise OperationalError
 
-    monkeypatch.setattr(rows, "readers", [read])
+
+def test_database_outage_is_reported_and_other_metrics_are_left_out(settings):
+    settings.METRICS_READERS = [f"{__name__}.read_lost_database"]
     assert read_all() == {("kcr_up",): 0}

@@ -138,7 +138,7 @@ def run(
 
 
 def _unprivileged(user: str) -> str:
-    """Return this user of the system, or "nobody" if it does not exist."""
+    """Return the user if the system has this account, else its account ``nobody``."""
     try:
         return pwd.getpwnam(user).pw_name
     except KeyError:

@@ -355,7 +355,7 @@ def _config_of(diff_ids: Iterable[str], architecture: str = "amd64", system: str
 
 # ── Images in disguise ───────────────────────────────────────────────────────────────────────────────────────────────
 def disguises() -> Mapping[str, Image]:
-    """Debian 12 under manifests of other types, each of which some client runs; DEBIAN_FINDINGS."""
+    """Make images of Debian 12 whose manifests have unusual types. Clients run them, so a scan finds DEBIAN_FINDINGS."""
     image, layer = debian(), DEBIAN_LAYER
     config = image.config
 
