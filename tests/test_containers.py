@@ -141,15 +141,19 @@ def test_no_command_line_shows_the_password_of_redis():
 class ConfinedServer(LiveServer):
     """A server with the write access of a container of docker-compose.yml: its data folder, and /tmp in memory."""
 
-    #: In a separate mount namespace: mounts the data, then makes everything else read-only.
+    #: In a separate mount namespace: mounts the data, then makes everything else read-only. A copy of the source below
+    #: /tmp stays readable.
     SCRIPT = (
-        'mount --bind "$1" /mnt && mount --options remount,bind,ro / && mount --types tmpfs tmpfs /tmp && shift'
-        ' && exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"'
+        'mount --bind "$1" /mnt && mount --bind "$2" /media && mount --options remount,bind,ro /media'
+        " && mount --options remount,bind,ro / && mount --types tmpfs tmpfs /tmp"
+        ' && { [ -e "$2" ] || { mkdir --parents "$2" && mount --bind /media "$2"'
+        ' && mount --options remount,bind,ro "$2"; }; }'
+        ' && cd "$2" && shift 2 && exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"'
     )
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of ``manage.py``, confined."""
-        script = ["sh", "-c", self.SCRIPT, "confined", str(self.data)]
+        script = ["sh", "-c", self.SCRIPT, "confined", str(self.data), str(SOURCE)]
         return [*UNSHARE, *script, *super().command(*arguments)]
 
     @property
@@ -173,6 +177,7 @@ def test_the_server_needs_no_other_place_to_write():
         assert api.push_blob(data) == 201
         assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
         touched = run(
-            [*UNSHARE, "sh", "-c", server.SCRIPT, "confined", str(server.data), "touch", "/var/tmp/x"], succeeds=None
+            [*UNSHARE, "sh", "-c", server.SCRIPT, "confined", str(server.data), str(SOURCE), "touch", "/var/tmp/x"],
+            succeeds=None,
         )
         assert "Read-only file system" in touched.errors
