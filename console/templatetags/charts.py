@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import ngettext
+
+from console.templatetags.numbers import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,16 +64,29 @@ def layer_bar(layers: Sequence[Layer]) -> dict[str, Any]:
     return {"segments": segments([layer.size for layer in layers], list(enumerate(layers, 1)))}
 
 
-@register.inclusion_tag("console/parts/_sparkline.html")
-def sparkline(days: Sequence[int]) -> dict[str, Any]:
-    """A line as wide as a word: numbers day by day, the last one to the right."""
+@register.simple_tag
+def sparkline(days: Sequence[int]) -> SafeString:
+    """Pulls day by day as a line as wide as a word, the last day to the right; nothing where there are none."""
     top = max(days, default=0)
+    if not top:
+        return SafeString("")
     step = SPARK_WIDTH / max(1, len(days) - 1)
     points = " ".join(
-        f"{index * step:.0f},{1 + (SPARK_HEIGHT - 2) * (1 - number / top):.0f}" if top else ""
-        for index, number in enumerate(days)
+        f"{index * step:.0f},{1 + (SPARK_HEIGHT - 2) * (1 - number / top):.0f}" for index, number in enumerate(days)
     )
-    return {"points": points, "total": sum(days), "days": len(days), "width": SPARK_WIDTH, "height": SPARK_HEIGHT}
+    total = sum(days)
+    words = ngettext("%(shown)s pull in the last %(days)s days", "%(shown)s pulls in the last %(days)s days", total) % {
+        "shown": count(total),
+        "days": len(days),
+    }
+    return format_html(
+        '<svg class="sparkline" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" aria-label="{2}">'
+        '<polyline points="{3}"/></svg>',
+        SPARK_WIDTH,
+        SPARK_HEIGHT,
+        words,
+        points,
+    )
 
 
 @dataclass(frozen=True, slots=True)

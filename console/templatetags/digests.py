@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django import template
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +28,27 @@ def named_digest(digest: str, tags: Sequence[str]) -> str:
     return f"{tags[0]} ({short(digest)})" if tags else short(digest)
 
 
-@register.inclusion_tag("console/parts/_digest.html")
-def digest(value: str, link: str = "", digits: int = SHORT) -> dict[str, Any]:
+@register.simple_tag
+def digest(value: str, link: str = "", digits: int = SHORT) -> SafeString:
     """A digest: its first digits, all of it in the title and on the clipboard."""
-    return {"value": value, "link": link, "shown": short(value, digits)}
+    shown = short(value, digits)
+    text = format_html('<a href="{}">{}</a>', link, shown) if link else shown
+    return format_html('<span class="digest"><span title="{}">{}</span>{}</span>', value, text, copy(value, shown))
 
 
-@register.inclusion_tag("console/parts/_copy.html")
-def copy(value: str, what: str = "") -> dict[str, Any]:
-    """A button that copies the text."""
-    return {"value": value, "what": what}
+@register.simple_tag
+def copy(value: str, what: str = "") -> SafeString:
+    """A button that copies the text. ``what``: what the button says of it, where the text is long."""
+    return format_html(
+        '<button type="button" class="copy needs-script" data-copy="{}" title="{}">{}</button>',
+        value,
+        _("Copy %(named)s") % {"named": what or value},
+        _ICON,
+    )
+
+
+# Before a copy and after it. A script shows the second one for a moment.
+_ICON = SafeString(
+    '<svg width="14" height="14" aria-hidden="true">'
+    '<use class="todo" href="#icon-copy"/><use class="done" href="#icon-copied"/></svg>'
+)

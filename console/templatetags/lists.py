@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -24,6 +25,26 @@ PAGING = frozenset({"after", "before", "sort", "rows"})
 def split(text: str) -> list[str]:
     """The words of a text."""
     return text.split()
+
+
+@register.filter
+def platform_words(platforms: str) -> SafeString:
+    """The first two platforms of a manifest, without "linux/", and how many more there are, with all in the title."""
+    found = platforms.split()
+    words = " · ".join(each.removeprefix("linux/") for each in found[:2]) or "–"
+    if len(found) <= 2:
+        return format_html("{}", words)
+    return format_html('{} <span class="quiet small" title="{}">+{}</span>', words, platforms, len(found) - 2)
+
+
+@register.simple_tag
+def also_named(names: Sequence[str], number: int) -> SafeString:
+    """The first other tag of a digest, "= 2.27.1 +2", with more of them in the title; ``number``: of all of them."""
+    if not names:
+        return SafeString("")
+    title = ", ".join(names) + (" …" if number > len(names) else "")
+    words = f"= {names[0]}" + (f" +{number - 1}" if number > 1 else "")
+    return format_html('<span class="also quiet" title="{}">{}</span>', title, words)
 
 
 @register.simple_tag

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 from django import template
 from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import pgettext
 
 register = template.Library()
 DATED = 7  # days
@@ -44,7 +45,12 @@ def exact(moment: datetime) -> str:
 @register.filter
 def day(moment: datetime | date) -> str:
     """The date alone."""
-    value = timezone.localtime(moment) if isinstance(moment, datetime) else moment
+    value = timezone.localtime(moment).date() if isinstance(moment, datetime) else moment
+    return _written(value, get_language())
+
+
+@lru_cache(maxsize=512)
+def _written(value: date, _language: str | None) -> str:
     # Translators: a date in the letters of Django's "date" filter
     return formats.date_format(value, pgettext("format", "j M Y"))
 
