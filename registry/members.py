@@ -166,7 +166,12 @@ def may_revoke(actor: Actor, project: Project, key: AccessKey) -> bool:
     Any admin may revoke a key that is limited to the project. A key without a limit can act in other projects as well,
     so only an owner of the organization may revoke it; an admin can remove the holder's role in the project instead.
     """
-    return key.project_id == project.pk or _owners(project.organization).filter(user=actor.user_id).exists()
+    return key.project_id == project.pk or may_revoke_all(actor, project)
+
+
+def may_revoke_all(actor: Actor, project: Project) -> bool:
+    """Whether an admin of the project may also revoke its keys that are not limited to it."""
+    return _owners(project.organization).filter(user=actor.user_id).exists()
 
 
 def revoke_key(actor: Actor, project: Project, key: AccessKey) -> bool:

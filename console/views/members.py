@@ -91,7 +91,8 @@ def remove(place: Place) -> HttpResponse:
 def keys(place: Place) -> HttpResponse:
     """The access keys that can act in the project."""
     page = account_queries.acting_keys(members.keys_in_project(place.project), place.request.GET)
-    return place.render("console/members/keys.html", side="members", page=page)
+    may_revoke_all = members.may_revoke_all(place.actor, place.project)
+    return place.render("console/members/keys.html", side="members", page=page, may_revoke_all=may_revoke_all)
 
 
 @of_project(Action.ADMINISTER)

@@ -255,6 +255,23 @@ def test_owner_revokes_any_key_on_the_page_of_a_project(console, world):
     assert world.pusher.key.revoked_at
 
 
+def test_rows_of_keys_lead_to_the_question_only_where_the_viewer_may_revoke(console, world):
+    limited = make_key(world.owner.user, "ci", project=world.projects["demo"])
+
+    def offered(person: str, there: str) -> set[str]:
+        links = [link.href for link in see(console(person), there).links]
+        return {href.split("/")[-2] for href in links if href.endswith("/revoke")}
+
+    everything = {row.key.identifier for row in (world.owner, world.admin, world.member, world.reader)}
+    assert offered("admin", "/projects/demo/keys") == {limited.key.identifier}
+    assert offered("owner", "/projects/demo/keys") >= everything | {limited.key.identifier}
+    assert offered("owner", "/organizations/acme/keys") >= everything
+    browser = console("owner")
+    question = see(browser, f"/projects/demo/keys/{world.reader.key.identifier}/revoke")
+    question.form("key").submit(browser)
+    assert world.reader.key.identifier not in offered("owner", "/projects/demo/keys")
+
+
 @pytest.mark.parametrize("person", ["member", "reader", "stranger", "outsider"])
 def test_other_roles_cannot_see_or_revoke_keys(console, world, person):
     key = world.admin.key
