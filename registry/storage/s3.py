@@ -189,6 +189,17 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     def check_room(self, size: int = 0) -> None:
         """See contract.BlobStorage.check_room. S3 has no end that could be seen."""
 
+    def create_bucket(self) -> bool:
+        """Create the bucket. Return False if it exists. Raises Unanswered."""
+        with suppress(FileNotFoundError):
+            self.check()
+            return False
+        region = self.client.meta.region_name
+        placed = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        with answers():
+            self.client.create_bucket(Bucket=self.bucket_name, **placed)
+        return True
+
     # ── Requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
     def named(self, key: str) -> dict[str, str]:
         """Bucket and key, as parameters. Raises SuspiciousFileOperation for a key outside of the prefix."""

@@ -1,10 +1,12 @@
 """Blobs in S3: pushes, pulls and deletions on SeaweedFS, and what happens when S3 does not do what it is asked."""
 
 import itertools
+import json
 import os
 import urllib.error
 import urllib.request
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,13 +16,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from registry import blobs, errors, garbage, layouts, storage_check, uploads
+from registry import blobs, env, errors, garbage, layouts, storage_check, uploads
 from registry.garbage import reaper
 from registry.models import Blob, BlobLease, BlobReview, Manifest, ObjectTrash, UploadSession
-from registry.storage import Saved, blob_storage, s3
+from registry.storage import Saved, blob_storage, s3, storage_at
 from tests.support.docker_client import SHAPES
 from tests.support.images import Image, sha256
-from tests.support.s3 import BUCKET, HANGS, Fault, SeaweedFS
+from tests.support.s3 import BUCKET, HANGS, Fault, SeaweedFS, close_connections
 
 pytestmark = pytest.mark.real
 
@@ -393,6 +395,27 @@ def test_readiness_is_that_of_the_bucket(bucket, client):
 def fetched(address):
     with urllib.request.urlopen(address) as answer:
         return answer.read(), answer.headers
+
+
+def test_the_bucket_is_created_once(bucket, settings, monkeypatch, capsys):
+    name = f"bucket-{uuid4()}"
+    with pytest.raises(OSError, match="HeadBucket"):
+        storage_at(f"s3://{name}?region=eu-central-1&endpoint={bucket.server.endpoint}").check()
+    for created in (True, False):
+        monkeypatch.setenv("KCR_STORAGE_URL", f"s3://{name}?region=eu-central-1&endpoint={bucket.server.endpoint}")
+        settings.STORAGES = settings.STORAGES | {"blobs": env.storage("KCR_STORAGE_URL", Path("unused"))}
+        call_command("createbucket")
+        assert json.loads(capsys.readouterr().out) == {"bucket": name, "created": created}
+        blob_storage().check()
+        close_connections()
+
+
+def test_a_bucket_that_cannot_be_created_is_an_error(bucket, storage_folder, settings):
+    with bucket.proxy.failing(Fault("HeadBucket", "500")), pytest.raises(CommandError, match="there is no bucket"):
+        call_command("createbucket")
+    settings.STORAGES = settings.STORAGES | {"blobs": env.storage_at(f"file://{storage_folder}")}
+    with pytest.raises(CommandError, match="names no bucket"):
+        call_command("createbucket")
 
 
 def test_a_large_blob_is_fetched_from_s3(bucket, member, settings):
