@@ -21,4 +21,6 @@ COPY --chown=root:root static static
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=6s --retries=6 --start-period=60s CMD ["python", "-c", \
+    "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/readyz', timeout=5)"]
 CMD ["python", "manage.py", "serve"]

@@ -1,84 +1,94 @@
-"""The image and docker-compose.yml: privileges and base images of containers."""
+"""The image, docker-compose.yml and deploy/nginx: privileges, references, and what the settings are."""
 
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from registry import env
 from tests.support.images import sha256
+from tests.support.nginx import COMPOSED
 from tests.support.programs import RedisServer, environment_for, require, run, unavailable
 from tests.support.server import LiveServer
 
 SOURCE = Path(__file__).resolve().parents[1]
-COMPOSE = (SOURCE / "docker-compose.yml").read_text()
+TEXT = (SOURCE / "docker-compose.yml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (SOURCE / "Dockerfile").read_text()
 DIGEST = r"@sha256:[0-9a-f]{64}$"
-#: A line of a block that is indented by at least so many spaces, comments and empty lines left out.
-_ENTRY = r"((?:(?: {%d}.*)?\n)+)"
-
-
-def _blocks(text: str, indent: int) -> dict[str, str]:
-    """Return the lines below every mapping of this indent by name."""
-    lines = "".join(line for line in text.splitlines(keepends=True) if not re.match(r"\s*(#|$)", line))
-    return dict(re.findall(rf"^ {{{indent}}}([\w-]+):(?: &\w+)?\n{_ENTRY % (indent + 2)}", lines, re.MULTILINE))
-
-
-TOP = _blocks(COMPOSE, 0)
-#: Each service with its lines and those of its ``x-`` blocks.
-SERVICES = {
-    name: text + (TOP["x-kcr"] if "<<: *kcr\n" in text else "") + (TOP["x-hardened"] if "<<: *" in text else "")
-    for name, text in _blocks(TOP["services"], 2).items()
-}
 #: Root there gives each run of Trivy its own user. The service has no network and no settings.
 RUNS_AS_ROOT = {"trivy": {"CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETPCAP", "SETUID"}}
-FOREIGN = [name for name, text in SERVICES.items() if "    build:" not in text and "  build:" not in text]
+FOREIGN = [name for name, service in SERVICES.items() if "build" not in service]
+OURS = [name for name, service in SERVICES.items() if "build" in service and name not in RUNS_AS_ROOT]
+#: Read before there is a container, or by quickstart only.
+NOT_OF_CONTAINERS = {"KCR_DATA_DIR", "KCR_LISTEN", "KCR_ADMIN_EMAIL", "KCR_ADMIN_PASSWORD"}
 
 
-def said(name: str, key: str) -> list[str]:
-    """Return the value or list of a key of a service."""
-    found = re.search(rf"^ +{key}: ?(?:&\w+)?(.*)\n((?: +- .*\n)*)", SERVICES[name], re.MULTILINE)
-    assert found, f"{name} says nothing of {key}"
-    return [found[1]] if found[1] else re.findall(r"- (.*)", found[2])
+def interpolated(text: str, **values: str) -> str:
+    """Replace ``${NAME}``, ``${NAME:-default}`` and ``${NAME:?words}`` as Compose does."""
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, rest = found.groups()
+        if kind == ":?":
+            return values[name]
+        return values.get(name) or rest or ""
+
+    return re.sub(r"(?<!\$)\$\{(\w+)(?:(:[-?])([^}]*))?\}", value, text).replace("$$", "$")
 
 
 def test_all_services_were_read():
-    assert {"web", "worker", "beat", "postgres", "redis"} < set(SERVICES)
-    assert {"postgres", "redis"} == set(FOREIGN)
+    assert {"web", "worker", "scanner", "beat", "migrate", "bucket"} == set(OURS)
+    assert {"nginx", "postgres", "redis", "seaweedfs"} == set(FOREIGN)
+
+
+@pytest.mark.real
+def test_file_is_valid_for_compose():
+    """The schema is that of the Compose specification."""
+    checker = [require("check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
+    run([*checker, str(SOURCE / "docker-compose.yml")], environment=environment_for(SOURCE))
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_has_no_privileges(name):
-    assert said(name, "cap_drop") == ["ALL"]
-    assert "no-new-privileges:true" in said(name, "security_opt")
-    assert not re.search(r"privileged: true|pid:|ipc:|devices:|network_mode: *host|unconfined", SERVICES[name])
-    if "cap_add:" in SERVICES[name]:
-        assert set(said(name, "cap_add")) <= RUNS_AS_ROOT[name]
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not {"privileged", "pid", "ipc", "devices"} & set(service)
+    assert service.get("network_mode", "none") == "none"
+    assert set(service.get("cap_add", ())) <= RUNS_AS_ROOT.get(name, set())
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_service_writes_only_to_its_volumes_and_to_memory(name):
-    assert said(name, "read_only") == ["true"]
-    assert any(place.partition(":")[0] == "/tmp" for place in said(name, "tmpfs"))
-    for volume in said(name, "volumes"):
-        assert f"  {volume.partition(':')[0]}:\n" in TOP["volumes"], "no folder of the machine"
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert any(place.partition(":")[0] == "/tmp" for place in service["tmpfs"])
+    for volume in service["volumes"]:
+        source = volume.partition(":")[0]
+        assert source in COMPOSE["volumes"] or volume.endswith(":ro"), "a folder of the machine"
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_not_run_by_root(name):
+    service = SERVICES[name]
     if name in RUNS_AS_ROOT:
-        assert said(name, "network_mode") == ["none"]
-        assert not re.search(r"environment:|KCR_|PASSWORD", SERVICES[name])
+        assert service["network_mode"] == "none"
+        assert "environment" not in service
         return
-    users = said(name, "user") if "user:" in SERVICES[name] else re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE)
+    users = [service["user"]] if "user" in service else re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE)
     assert users
-    assert all(re.fullmatch(r"postgres|redis|[1-9]\d*:[1-9]\d*", user) for user in users)
+    assert all(re.fullmatch(r"postgres|redis|nginx|[1-9]\d*:[1-9]\d*", user) for user in users)
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_external_image_is_named_by_digest(name):
-    assert re.search(DIGEST, said(name, "image")[0])
+    assert re.search(DIGEST, SERVICES[name]["image"])
 
 
 def test_the_base_image_is_named_by_digest():
@@ -87,14 +97,96 @@ def test_the_base_image_is_named_by_digest():
     assert all(re.search(DIGEST, base) for base in bases)
 
 
-def test_only_the_web_server_has_a_port_and_only_on_loopback():
-    assert [name for name, text in SERVICES.items() if "ports:" in text] == ["web"]
-    assert said("web", "ports") == ['"127.0.0.1:8080:8080"']
+def test_only_nginx_has_ports_and_only_on_loopback_unless_settings_say_more():
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["nginx"]
+    published = [interpolated(port) for port in SERVICES["nginx"]["ports"]]
+    assert published == ["127.0.0.1:8080:8080", "127.0.0.1:8443:8443", "127.0.0.1:8333:8333"]
+    assert interpolated(SERVICES["nginx"]["ports"][1], HTTPS_PORT="443") == "443:8443"
 
 
-@pytest.mark.parametrize("name", ["web", "postgres", "redis"])
-def test_service_that_others_wait_for_has_a_health_check(name):
-    assert "healthcheck:" in SERVICES[name]
+# ── References ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_services_wait_for_services_that_exist_and_can_be_waited_for():
+    for name, service in SERVICES.items():
+        wanted = service.get("depends_on", {})
+        for other in wanted:
+            how = wanted[other] if isinstance(wanted, dict) else {}
+            assert set(SERVICES[other].get("profiles", ())) <= set(service.get("profiles", ())), f"{name}: {other}"
+            condition = how.get("condition", "service_started")
+            assert condition != "service_healthy" or "healthcheck" in SERVICES[other], other
+            assert condition != "service_completed_successfully" or SERVICES[other]["restart"] == "no", other
+
+
+def test_volumes_are_declared_and_used():
+    used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
+    assert {source for source in used if not source.startswith((".", "$"))} == set(COMPOSE["volumes"])
+
+
+def test_addresses_in_settings_and_in_nginx_are_those_of_services():
+    settings = SERVICES["web"]["environment"]
+    assert re.search(r"@(\w+):5432/", settings["KCR_DATABASE_URL"])[1] in SERVICES
+    assert re.search(r"@(\w+):6379/", settings["KCR_REDIS_URL"])[1] in SERVICES
+    upstreams = re.findall(r"^ +server (\w+):(\d+) ", (COMPOSED / "nginx.conf").read_text(), re.MULTILINE)
+    assert upstreams == [("web", "8080"), ("seaweedfs", "8333")]
+    assert re.search(r"KCR_LISTEN=0\.0\.0\.0:8080$", DOCKERFILE, re.MULTILINE)
+    assert "-s3.ip.bind=0.0.0.0 -s3.port=8333 " in SERVICES["seaweedfs"]["entrypoint"][2]
+    storage = env.storage_at(re.search(r"KCR_STORAGE_URL=(\S+)", TEXT)[1])
+    assert storage["OPTIONS"]["endpoint_url"] == "http://seaweedfs:8333"
+    assert storage["OPTIONS"]["presign_from"] is None, "clients cannot reach that address"
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+def test_nginx_listens_on_the_ports_that_are_published_and_reads_files_that_are_mounted(kind):
+    mounted = dict(reversed(interpolated(volume, NGINX=kind).split(":")[:2]) for volume in SERVICES["nginx"]["volumes"])
+    assert (SOURCE / mounted["/etc/nginx/server.conf"]).samefile(COMPOSED / f"{kind}.conf")
+    assert (SOURCE / mounted["/etc/nginx/kcr"]).samefile(COMPOSED)
+    assert "nginx -c /etc/nginx/kcr/nginx.conf " in SERVICES["nginx"]["entrypoint"]
+    text = "".join((COMPOSED / name).read_text() for name in ("nginx.conf", f"{kind}.conf"))
+    for included in re.findall(r"include (\S+);|ssl_certificate\w* (\S+);", text):
+        folder, _, name = "".join(included).rpartition("/")
+        assert folder in {*mounted, "/etc/nginx"}
+        assert folder != "/etc/nginx/kcr" or (COMPOSED / name).exists()
+    inside = {port.rpartition(":")[2] for port in SERVICES["nginx"]["ports"]}
+    assert set(re.findall(r"listen (\d+)", text)) == inside - ({"8443"} if kind == "http" else set())
+
+
+def test_nginx_is_the_proxy_that_kcr_trusts():
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert SERVICES["web"]["environment"]["KCR_TRUSTED_PROXIES"] == network["subnet"]
+    assert "networks" not in ChainMap(*SERVICES.values())
+
+
+def test_nginx_of_containers_serves_as_the_documented_one():
+    """Only the lines about Docker differ."""
+    same = (COMPOSED / "registry.conf").read_text().partition("\n\n")[2]
+    indented = re.sub(r"^(?=.)", "    ", same, flags=re.MULTILINE)
+    headers, locations = indented.split("    proxy_send_timeout", 1)
+    documented = (SOURCE / "docs" / "operate" / "tls.md").read_text()
+    assert headers.replace("    proxy_http_version 1.1;\n", "") in documented
+    assert "    proxy_send_timeout" + locations in documented
+
+
+# ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_every_documented_setting_can_be_set_and_no_other():
+    documented = set(re.findall(r"^\| `(KCR_\w+)`", (SOURCE / "docs/reference/settings.md").read_text(), re.MULTILINE))
+    assert len(documented) > 20
+    for name in OURS:
+        settings = set(SERVICES[name]["environment"])
+        assert settings - {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} == documented - NOT_OF_CONTAINERS, name
+
+
+def test_variables_of_the_file_are_those_of_settings_or_told_in_the_documents():
+    install = (SOURCE / "docs/operate/install.md").read_text()
+    for name in set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT)):
+        assert name.startswith("KCR_") or f"`{name}`" in install, name
+
+
+def test_seaweedfs_without_keys_does_not_start(tmp_path):
+    """It would let strangers in."""
+    shell, option, script = SERVICES["seaweedfs"]["entrypoint"]
+    environment = environment_for(tmp_path, AWS_ACCESS_KEY_ID="a", AWS_SECRET_ACCESS_KEY="")
+    refused = run([shell, option, script.replace("$$", "$")], environment=environment, succeeds=False)
+    assert "AWS_SECRET_ACCESS_KEY" in refused.errors
+    assert "open for all" in refused.errors
 
 
 # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,8 +197,8 @@ class ComposedRedis(RedisServer):
 
     def start(self) -> None:
         """Start the server; only its port and folder are those of this test."""
-        script = re.search(r"- \|\n((?: {8}.*\n)+)", COMPOSE.partition("\n  redis:\n")[2])[1]
-        script = re.sub(r"^ {8}", "", script, flags=re.MULTILINE).replace("$$", "$")
+        *_, script = SERVICES["redis"]["command"]
+        script = script.replace("$$", "$")
         script = script.replace("<<END\n", f"<<END\nport {self.port}\nbind 127.0.0.1\ndir {self.folder}\n")
         require("redis-server")
         self.launch(["sh", "-c", script], self.environment)
@@ -115,13 +207,13 @@ class ComposedRedis(RedisServer):
     @property
     def environment(self) -> dict[str, str]:
         """The environment of the service."""
-        assert "REDISCLI_AUTH: ${REDIS_PASSWORD:?" in SERVICES["redis"]
+        assert SERVICES["redis"]["environment"]["REDISCLI_AUTH"].startswith("${REDIS_PASSWORD:?")
         return environment_for(self.folder, REDISCLI_AUTH=self.password)
 
     @property
     def check(self) -> list[str]:
         """The health check of the service."""
-        command = re.search(r'test: \["CMD-SHELL", "(.*)"\]', SERVICES["redis"])[1]
+        _, command = SERVICES["redis"]["healthcheck"]["test"]
         return ["sh", "-c", command.replace("redis-cli ", f"redis-cli -p {self.port} ")]
 
 
