@@ -96,6 +96,7 @@ if DATABASE_URL:
         # Retry every 5 seconds: with longer pauses the service stays down after the database is back.
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5, "reconnect_timeout": 5},
         "connect_timeout": 5,
+        "prepare_threshold": 5,  # lets registry.database.drivers prepare statements; Django's own cursors never do
     }
 else:
     SQLITE = DATA_DIR / "kcr.sqlite3"

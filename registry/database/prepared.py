@@ -23,6 +23,8 @@ from django.utils.dateparse import parse_datetime
 
 from accounts.actors import Actor
 
+from .drivers import Statement
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -67,22 +69,21 @@ class Prepared(Generic[Row]):
         self, row: Callable[..., Row], params: dict[str, Param], build: Callable[..., QuerySet[Any, Any]]
     ) -> None:
         self._row, self._params, self._build = row, params, build
-        self._written: dict[tuple[bool, ...], tuple[str, tuple[Any, ...]]] = {}  # by the kind of actor
+        self._written: dict[tuple[bool, ...], _Written] = {}  # by the kind of actor
 
     def first(self, actor: Actor, **values: Any) -> Row | None:
         """The first row, None when there is none."""
-        with connection.cursor() as cursor:
-            cursor.execute(*self._filled(actor, values))
-            row = cursor.fetchone()
+        written = self._of_kind(actor)
+        row = written.statement.first(written.filled(actor, values))
         return None if row is None else self._row(*row)
 
     def all(self, actor: Actor, **values: Any) -> list[Row]:
         """Every row."""
-        with connection.cursor() as cursor:
-            cursor.execute(*self._filled(actor, values))
-            return [self._row(*row) for row in cursor.fetchall()]
+        written = self._of_kind(actor)
+        return [self._row(*row) for row in written.statement.all(written.filled(actor, values))]
 
-    def _filled(self, actor: Actor, values: dict[str, Any]) -> tuple[str, list[Any]]:
+    def _of_kind(self, actor: Actor) -> _Written:
+        """The query for actors of this kind."""
         kind = (
             actor.user_id is not None,
             actor.key_id is not None,
@@ -92,17 +93,32 @@ class Prepared(Generic[Row]):
         )
         if (written := self._written.get(kind)) is None:
             written = self._written[kind] = self._write(actor)
-        sql, parameters = written
-        values |= {name: getattr(actor, name) for name in _OF_ACTOR}
-        return sql, [each.value_in(values) if isinstance(each, Param) else each for each in parameters]
+        return written
 
-    def _write(self, actor: Actor) -> tuple[str, tuple[Any, ...]]:
+    def _write(self, actor: Actor) -> _Written:
         ids: dict[str, Any] = {name: param for name, param in _OF_ACTOR.items() if getattr(actor, name) is not None}
         of_kind = Actor(**ids, pull_only=actor.pull_only, is_system=actor.is_system)
         sql, parameters = self._build(of_kind, **self._params).query.sql_with_params()
         if frozen := [parameter for parameter in parameters if _is_moment(parameter)]:
             raise FrozenMoment(f"{self._build.__qualname__} holds the moment {frozen[0]}")
-        return sql, parameters
+        return _Written(sql, parameters)
+
+
+class _Written:
+    """A query in SQL, and its parameters: constants, and a Param for each value of a run."""
+
+    def __init__(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        self.statement = Statement(sql)
+        self._parameters = list(parameters)
+        self._places = [(place, each) for place, each in enumerate(parameters) if isinstance(each, Param)]
+
+    def filled(self, actor: Actor, values: dict[str, Any]) -> list[Any]:
+        """The parameters of a run."""
+        values |= {"user_id": actor.user_id, "key_id": actor.key_id, "project_id": actor.project_id}
+        filled = self._parameters.copy()
+        for place, param in self._places:
+            filled[place] = param.value_in(values)
+        return filled
 
 
 def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[..., Prepared[Row]]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import pytest
+from django.db import DatabaseError, connection, transaction
 from django.db.models import DateTimeField, Q, TextField, Value
 from django.db.models.functions import Now
+from django.db.transaction import TransactionManagementError
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.actors import ANONYMOUS, SYSTEM
 from accounts.models import AccessKey, Project, RefreshToken
 from registry import access
+from registry.database.drivers import Statement
 from registry.database.prepared import FrozenMoment, prepare
 from registry.models import Repository, Tag
 
@@ -79,3 +84,69 @@ def test_a_query_that_asks_the_database_for_the_time_can_be_prepared(db):
     keys = AccessKey.objects.alive().filter(created_at__lte=Now()).values("project")
     prepared = prepare(Row)(lambda actor: Project.objects.filter(pk__in=keys).values_list("pk", "name"))
     assert prepared.all(SYSTEM) == []
+
+
+# ── The driver's own cursor ──────────────────────────────────────────────────────────────────────────────────────────
+ROWS = Statement("SELECT %s, '100%%' UNION ALL SELECT %s, '%%s' ORDER BY 1")
+
+
+def test_watched_statements_are_the_same_and_are_seen(db):
+    """Tests count queries with both ways of watching; in production nothing watches."""
+    expected = [("a", "100%"), ("b", "%s")]
+    assert ROWS.all(["a", "b"]) == expected
+    assert ROWS.first(["a", "b"]) == expected[0]
+    with CaptureQueriesContext(connection) as captured:
+        assert ROWS.all(["a", "b"]) == expected
+        assert ROWS.first(["a", "b"]) == expected[0]
+    assert len(captured) == 2
+    seen = []
+
+    def watch(execute, sql, params, many, context):
+        seen.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(watch):
+        assert ROWS.first(["a", "b"]) == expected[0]
+    assert seen == [(ROWS.sql, ["a", "b"])]
+
+
+def test_no_row_is_none(db):
+    none = Statement("SELECT id FROM accounts_project WHERE name = %s")
+    assert none.first(["none"]) is None
+    assert none.all(["none"]) == []
+
+
+def test_errors_are_those_of_django(db):
+    with pytest.raises(DatabaseError), transaction.atomic():
+        Statement("SELECT nothing FROM nowhere").all([])
+    assert connection.errors_occurred, "Django tests the connection before it is used again"
+    assert Statement("SELECT %s").first(["x"]) == ("x",)
+
+
+def test_a_failed_transaction_is_not_asked(db):
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(TransactionManagementError):
+            Statement("SELECT %s").first(["x"])
+
+
+def test_a_closed_connection_is_opened_again(db):
+    def ask() -> list[object]:
+        try:
+            first = Statement("SELECT %s").first(["x"])
+            connection.close()
+            return [first, Statement("SELECT %s").first(["y"])]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other_thread:  # has a connection of its own, without the transaction of the test
+        assert other_thread.submit(ask).result() == [("x",), ("y",)]
+
+
+@pytest.mark.skipif("connection.vendor != 'postgresql'")
+def test_postgresql_plans_a_statement_once(world):
+    by_name.first(world.viewer.actor, name="web")
+    by_name.first(world.viewer.actor, name="secret")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s", ["%registry_repository%"])
+        assert cursor.fetchone() == (1,)

@@ -1,0 +1,63 @@
+"""Statements that are written once run on the driver's own cursor.
+
+Django's cursor does work for each run that such a statement does not need: for SQLite it rewrites the placeholders, for
+PostgreSQL it writes the values into the SQL, so that PostgreSQL plans the query each time (4 ms for that of a pull,
+which takes 0.2 ms to run).
+"""
+
+from __future__ import annotations
+
+from operator import methodcaller
+from typing import TYPE_CHECKING, Any
+
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.backends.sqlite3.base import FORMAT_QMARK_REGEX
+from psycopg import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    Row = tuple[Any, ...]
+
+_fetch_one: Callable[[Any], Any] = methodcaller("fetchone")
+_fetch_all: Callable[[Any], Any] = methodcaller("fetchall")
+
+
+class Statement:
+    """A SELECT in Django's SQL: ``%s`` for each value, ``%%`` for a percent sign."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+        self._with_question_marks = FORMAT_QMARK_REGEX.sub("?", sql).replace("%%", "%")
+
+    def first(self, values: Sequence[Any]) -> Row | None:
+        """The first row, as the database has it; None when there is none."""
+        row: Row | None = self._run(values, _fetch_one)
+        return row
+
+    def all(self, values: Sequence[Any]) -> list[Row]:
+        """Every row, as the database has it."""
+        rows: list[Row] = self._run(values, _fetch_all)
+        return rows
+
+    def _run(self, values: Sequence[Any], fetch: Callable[[Any], Any]) -> Any:
+        database = connections[DEFAULT_DB_ALIAS]
+        if database.execute_wrappers or database.queries_logged:  # somebody watches: Django's cursor tells them
+            with database.cursor() as cursor:
+                cursor.execute(self.sql, values)
+                return fetch(cursor)
+        database.close_if_health_check_failed()
+        database.ensure_connection()
+        database.validate_no_broken_transaction()
+        with database.wrap_database_errors:
+            cursor = self._execute(database, values)
+            found = fetch(cursor)
+            cursor.close()  # a row that is not fetched would keep the read transaction of SQLite open
+            return found
+
+    def _execute(self, database: BaseDatabaseWrapper, values: Sequence[Any]) -> Any:
+        if database.vendor == "sqlite":
+            return database.connection.execute(self._with_question_marks, values)
+        return Cursor(database.connection).execute(self.sql, values, prepare=True)
