@@ -3,7 +3,7 @@
     question                                                           asked with
     May the actor do this to this repository or project?               may
     Which of these rows may the actor do this to?                      permitted
-    Give me the repository of this name, or say why not.               require
+    Give me the repository of this name, or say why not.               require, find
     What may the actor do under these names, and in this project?      allowed_actions, actions_in_project
     Does the actor know that this project exists?                      knows_project
     Was the actor's token issued for this? Is the actor's key alive?   token_covers, require_alive
@@ -30,7 +30,7 @@ from accounts.models import (
     User,
 )
 from registry import errors
-from registry.database.prepared import Param, Prepared, prepare
+from registry.database.prepared import Param, Prepared, prepare, prepare_models
 from registry.models import Repository, RepositoryUserPermission
 from registry.oci.names import ImageName
 from registry.oci.scopes import MAX_SCOPES
@@ -92,6 +92,10 @@ class Allowed(NamedTuple):
     repository_id: int | None
 
 
+class _UserRow(NamedTuple):
+    user_id: int
+
+
 def may(actor: Actor, action: Action, thing: Repository | Project) -> bool:
     """Whether the actor may do this to a live repository or a project. One query."""
     if isinstance(thing, Repository):
@@ -146,16 +150,38 @@ def require(actor: Actor, action: Action, name: ImageName) -> Repository:
     Raises TokenInvalid (the key or user of the actor has ended), NameUnknown (there is none, or the actor may not see
     it: the message is the same), Unauthorized (the actor is anonymous), Denied (the actor may see it, but not do this).
     """
-    repository = permitted(Repository.objects.named(name), actor, action).first()
-    if repository is not None:
-        return repository
-    raise _refusal(actor, action, name)
+    repository = find(actor, action, name)
+    if repository is None:
+        raise _refusal(actor, action, name)
+    return repository
+
+
+def find(actor: Actor, action: Action, name: ImageName) -> Repository | None:
+    """The live repository of this name with its project; None when the actor may not do this to it. One query."""
+    repository = _FIND[action].first(actor, project=name.project, repository=name.repository)
+    return repository if repository is not None and token_covers(actor, action, repository.pk) else None
+
+
+def _query_of_find(action: Action) -> Prepared[Repository]:
+    @prepare_models(Repository, project=TextField(), repository=TextField())
+    def build(actor: Actor, project: Any, repository: Any) -> QuerySet[Repository]:
+        return permitted(Repository.objects.named(ImageName(project, repository, "")), actor, action)[:1]
+
+    return build
+
+
+_FIND = {action: _query_of_find(action) for action in Action}
 
 
 def require_alive(actor: Actor) -> None:
     """Raises TokenInvalid when the key or the user of the actor has ended."""
-    if actor.user_id is not None and not User.objects.filter(_alive(actor), pk=actor.user_id).exists():
+    if actor.user_id is not None and _alive_user.first(actor) is None:
         raise errors.TokenInvalid("the access key or user behind this login has ended: log in again")
+
+
+@prepare(_UserRow)
+def _alive_user(actor: Actor) -> QuerySet[Any, Any]:
+    return User.objects.filter(_alive(actor), Q(pk=actor.user_id)).values_list("pk")
 
 
 def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryError:

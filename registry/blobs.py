@@ -127,7 +127,7 @@ def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     ``access.require`` raises.
     """
     parse_digest(digest)
-    repository = access.permitted(Repository.objects.named(name), actor, access.Action.PUSH).first()
+    repository = access.find(actor, access.Action.PUSH, name)
     if repository is None:
         return permitted_blob(actor, name, digest)
     leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
@@ -152,7 +152,7 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
     """
     if source is None or not digests.is_wellformed(digest):
         return None
-    shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()
+    shown_by = access.find(actor, access.Action.PULL, source)
     if shown_by is None:
         return None
     shown = nameable(shown_by, [digest], leased=_is_pusher(actor, shown_by))

@@ -10,6 +10,8 @@ conditions the query has.
         return access.permitted(found, actor, Action.PULL, "repository").values_list("blob", "blob__size")
 
     row = _pulled.first(actor, digest="sha256:…")
+
+``prepare_models`` is for queries of whole rows, with what ``select_related`` adds.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from django.db import connection, models
+from django.core.exceptions import EmptyResultSet
+from django.db import DEFAULT_DB_ALIAS, connection, models
 from django.db.models import Expression
+from django.db.models.query import get_related_populators
 from django.utils.dateparse import parse_datetime
 
 from accounts.actors import Actor
@@ -30,7 +34,8 @@ if TYPE_CHECKING:
 
     from django.db.models import Field, QuerySet
 
-Row = TypeVar("Row", bound=tuple[Any, ...])
+Row = TypeVar("Row")
+Instance = TypeVar("Instance", bound=models.Model)
 
 
 class FrozenMoment(TypeError):
@@ -66,24 +71,29 @@ class Prepared(Generic[Row]):
     """A query that is run with an actor and the values of its Params. Its SQL is written at the first run."""
 
     def __init__(
-        self, row: Callable[..., Row], params: dict[str, Param], build: Callable[..., QuerySet[Any, Any]]
+        self,
+        row: Callable[..., Row] | None,  # None: the rows are instances of the query's model
+        params: dict[str, Param],
+        build: Callable[..., QuerySet[Any, Any]],
     ) -> None:
         self._row, self._params, self._build = row, params, build
-        self._written: dict[tuple[bool, ...], _Written] = {}  # by the kind of actor
+        self._written: dict[tuple[bool, ...], _Written[Row] | None] = {}  # by the kind of actor
 
     def first(self, actor: Actor, **values: Any) -> Row | None:
         """The first row, None when there is none."""
-        written = self._of_kind(actor)
+        if (written := self._of_kind(actor)) is None:
+            return None
         row = written.statement.first(written.filled(actor, values))
-        return None if row is None else self._row(*row)
+        return None if row is None else written.made_of(row)
 
     def all(self, actor: Actor, **values: Any) -> list[Row]:
         """Every row."""
-        written = self._of_kind(actor)
-        return [self._row(*row) for row in written.statement.all(written.filled(actor, values))]
+        if (written := self._of_kind(actor)) is None:
+            return []
+        return [written.made_of(row) for row in written.statement.all(written.filled(actor, values))]
 
-    def _of_kind(self, actor: Actor) -> _Written:
-        """The query for actors of this kind."""
+    def _of_kind(self, actor: Actor) -> _Written[Row] | None:
+        """The query for actors of this kind; None when Django knows that it has no rows."""
         kind = (
             actor.user_id is not None,
             actor.key_id is not None,
@@ -91,24 +101,36 @@ class Prepared(Generic[Row]):
             actor.pull_only,
             actor.is_system,
         )
-        if (written := self._written.get(kind)) is None:
+        try:
+            return self._written[kind]
+        except KeyError:
             written = self._written[kind] = self._write(actor)
-        return written
+            return written
 
-    def _write(self, actor: Actor) -> _Written:
+    def _write(self, actor: Actor) -> _Written[Row] | None:
         ids: dict[str, Any] = {name: param for name, param in _OF_ACTOR.items() if getattr(actor, name) is not None}
         of_kind = Actor(**ids, pull_only=actor.pull_only, is_system=actor.is_system)
-        sql, parameters = self._build(of_kind, **self._params).query.sql_with_params()
+        compiler = self._build(of_kind, **self._params).query.get_compiler(DEFAULT_DB_ALIAS)
+        try:
+            sql, parameters = compiler.as_sql()
+        except EmptyResultSet:
+            return None
         if frozen := [parameter for parameter in parameters if _is_moment(parameter)]:
             raise FrozenMoment(f"{self._build.__qualname__} holds the moment {frozen[0]}")
-        return _Written(sql, parameters)
+        if self._row is None:
+            return _Written(sql, parameters, _Instances(compiler).made_of)
+        row = self._row
+        return _Written(sql, parameters, lambda columns: row(*columns))
 
 
-class _Written:
-    """A query in SQL, and its parameters: constants, and a Param for each value of a run."""
+class _Written(Generic[Row]):
+    """A query in SQL. Its parameters are constants, and a Param for each value of a run.
 
-    def __init__(self, sql: str, parameters: tuple[Any, ...]) -> None:
-        self.statement = Statement(sql)
+    ``made_of`` makes the row that callers get of a row of the database.
+    """
+
+    def __init__(self, sql: str, parameters: tuple[Any, ...], made_of: Callable[[tuple[Any, ...]], Row]) -> None:
+        self.statement, self.made_of = Statement(sql), made_of
         self._parameters = list(parameters)
         self._places = [(place, each) for place, each in enumerate(parameters) if isinstance(each, Param)]
 
@@ -121,6 +143,26 @@ class _Written:
         return filled
 
 
+class _Instances:
+    """Makes instances of rows, as a queryset does: with ``select_related``, without annotations."""
+
+    def __init__(self, compiler: Any) -> None:
+        found, columns = compiler.klass_info, compiler.select
+        self._columns = slice(found["select_fields"][0], found["select_fields"][-1] + 1)
+        self._names = [column.target.attname for column, _, _ in columns[self._columns]]
+        self._model, self._compiler = found["model"], compiler
+        self._related = get_related_populators(found, columns, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]  # wrong stub
+        self._converters = compiler.get_converters([column for column, _, _ in columns])
+
+    def made_of(self, columns: tuple[Any, ...]) -> Any:
+        """The instance of a row of the database."""
+        (row,) = self._compiler.apply_converters([columns], self._converters)
+        made = self._model.from_db(DEFAULT_DB_ALIAS, self._names, row[self._columns])
+        for related in self._related:
+            related.populate(row, made)
+        return made
+
+
 def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[..., Prepared[Row]]:
     """Decorate a function that builds a query of tuples (``values_list``) from an actor and these Params.
 
@@ -129,6 +171,14 @@ def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[...,
     """
     params = {name: Param(name, field) for name, field in fields.items()}
     return lambda build: Prepared(row, params, build)
+
+
+def prepare_models(
+    model: type[Instance], **fields: Field[Any, Any]
+) -> Callable[[Callable[..., QuerySet[Instance]]], Prepared[Instance]]:
+    """As ``prepare``, for a query of the rows of a model."""
+    params = {name: Param(name, field) for name, field in fields.items()}
+    return lambda build: Prepared(None, params, build)
 
 
 def as_moment(value: datetime) -> datetime:

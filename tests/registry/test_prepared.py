@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from accounts.actors import ANONYMOUS, SYSTEM
 from accounts.models import AccessKey, Project, RefreshToken
 from registry import access
 from registry.database.drivers import Statement
-from registry.database.prepared import FrozenMoment, prepare
+from registry.database.prepared import FrozenMoment, prepare, prepare_models
 from registry.models import Repository, Tag
 
 
@@ -84,6 +85,35 @@ def test_a_query_that_asks_the_database_for_the_time_can_be_prepared(db):
     keys = AccessKey.objects.alive().filter(created_at__lte=Now()).values("project")
     prepared = prepare(Row)(lambda actor: Project.objects.filter(pk__in=keys).values_list("pk", "name"))
     assert prepared.all(SYSTEM) == []
+
+
+@prepare_models(Repository, name=TextField())
+def whole(actor, name):
+    action = access.Action.PUSH
+    return access.permitted(Repository.objects.select_related("project"), actor, action).filter(name=name)
+
+
+def test_instances_are_those_of_a_queryset(world, django_assert_num_queries):
+    expected = Repository.objects.select_related("project__organization", "deletion").get(name="web")
+    with django_assert_num_queries(1):
+        found = whole.first(world.member.actor, name="web")
+        assert str(found) == "demo/web"
+    assert whole.all(world.member.actor, name="web") == [found]
+    assert found._state.db == "default"
+    assert not found._state.adding
+    for field in Repository._meta.concrete_fields:
+        assert getattr(found, field.attname) == getattr(expected, field.attname), field
+    for field in Project._meta.concrete_fields:
+        assert getattr(found.project, field.attname) == getattr(expected.project, field.attname), field
+    assert whole.first(world.viewer.actor, name="web") is None
+    assert whole.all(world.viewer.actor, name="web") == []
+
+
+def test_a_query_that_can_have_no_row_is_not_asked(world, django_assert_num_queries):
+    pull_only = replace(world.member.actor, pull_only=True)
+    with django_assert_num_queries(0):
+        assert whole.first(pull_only, name="web") is None
+        assert whole.all(pull_only, name="web") == []
 
 
 # ── The driver's own cursor ──────────────────────────────────────────────────────────────────────────────────────────
