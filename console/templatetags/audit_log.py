@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -205,11 +206,15 @@ def _of_scans(scans: list[Event]) -> SafeString:
     """The sums of some scans."""
     new, fixed = (sum(_number(event.detail.get(name)) for event in scans) for name in ("new", "fixed"))
     failed = sum(1 for event in scans if event.detail.get("problem"))
+    states = Counter(event.detail.get("state") for event in scans if not event.detail.get("problem"))
+    empty, uncovered = states[Report.State.UNRECOGNISED], states[Report.State.UNCOVERED]
     images = len({event.path for event in scans})
     digests = ngettext("%(count)s digest", "%(count)s digests", len(scans)) % {"count": count(len(scans))}
     places = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
     said = [ngettext("%(count)s new vulnerability", "%(count)s new vulnerabilities", new) % {"count": count(new)}]
     said += [_("%(count)s fixed") % {"count": count(fixed)}] if fixed else []
+    said += [_("%(count)s with no packages found") % {"count": count(empty)}] if empty else []
+    said += [_("%(count)s of a system that is not covered") % {"count": count(uncovered)}] if uncovered else []
     said += [_("%(count)s failed") % {"count": count(failed)}] if failed else []
     return format_html(
         _("Scanned {digests} of {images}: {found}"), digests=digests, images=places, found=", ".join(said)

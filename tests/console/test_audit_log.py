@@ -35,7 +35,7 @@ def lines(browser, address: str = LOG) -> list[str]:
     return [html.unescape(" ".join(re.sub(r"<[^>]+>", "", item).split())) for item in items]
 
 
-def record_scans(world, number: int, **detail: int) -> None:
+def record_scans(world, number: int, **detail: int | str) -> None:
     """Record scans of the image demo/web/app that ended one after the other."""
     image = Image.objects.get(path="demo/web/app")
     for each in range(number):
@@ -87,6 +87,18 @@ def test_scans_in_a_row_are_one_line(console, docker, world):
     assert lines(browser)[0] == "Scanned 32 digests of 1 image: 4 new vulnerabilities, 2 fixed"
     assert lines(browser)[1].startswith("Pushed demo/web/app:1.0")
     assert browser.get(LOG).content.decode().count("(2 new, 1 fixed)") == 2
+
+
+def test_joined_scans_say_how_many_results_are_incomplete(console, docker, world):
+    docker("member").push("web/app", "1.0")
+    record_scans(world, 2, new=0, state="scanned")
+    record_scans(world, 3, new=0, state="unrecognised")
+    record_scans(world, 1, new=0, state="uncovered")
+    record_scans(world, 1, new=0, state="uncovered", problem="timeout")
+    assert lines(console("reader"))[0] == (
+        "Scanned 7 digests of 1 image: 0 new vulnerabilities, 3 with no packages found,"
+        " 1 of a system that is not covered, 1 failed"
+    )
 
 
 def test_pages_show_every_event_once_when_lines_hold_several(docker, world, monkeypatch):

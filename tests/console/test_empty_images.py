@@ -21,6 +21,8 @@ def test_empty_images_are_on_a_page_of_their_own(console, docker, world):
     assert "1 image without tags and digests" in page.text
     (link,) = [link.href for link in page.links if "contents=none" in link.href]
 
+    home = see(browser, "/?all=1")
+    assert [link.text for link in home.links if link.href.endswith(("/full/", "/emptied/"))] == ["demo/web/full"]
     suggested = see(browser, "/search/suggestions?q=web/")
     assert [link.text for link in suggested.links if link.href.endswith(("/full/", "/emptied/"))] == ["demo/web/full"]
     (full,) = StoredImage.objects.filter(name="full")
