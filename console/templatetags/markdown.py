@@ -21,7 +21,7 @@ MAX_CELLS = 10_000
 """Of tables. Missing cells of a row are added: a wide first row and many short ones make more than 10,000."""
 
 _ADDRESS = re.compile(r"(?:https?://|mailto:).{1,1000}", re.IGNORECASE | re.DOTALL)
-_HIGHEST_HEADING = 3  # the page has those above
+_HIGHEST_HEADING = 2  # the page has one above
 
 register = template.Library()
 

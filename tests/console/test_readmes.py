@@ -44,7 +44,7 @@ def test_readme_is_written_shown_and_removed(console, world):
         ("mailto:shop@acme.test", "mailto:shop@acme.test"),
     ]
     html = browser.get(WEB).content.decode()
-    assert "<h3>Shop</h3>" in html
+    assert "<h2>Shop</h2>" in html
     assert "<strong>web/app</strong>" in html
     assert dangers(html) == ["a mailto:shop@acme.test"]
 
@@ -63,7 +63,7 @@ def test_other_settings_leave_the_readme(console, world):
 
 def test_strangers_see_the_readme_of_a_public_repository(console, world):
     repositories.update(world.member.actor, world.repository("public"), readme="# For *everybody*")
-    assert "<h3>For <em>everybody</em></h3>" in console(None).get("/public/demo/public/").content.decode()
+    assert "<h2>For <em>everybody</em></h2>" in console(None).get("/public/demo/public/").content.decode()
 
 
 @pytest.mark.parametrize(("length", "is_open"), [(499, True), (500, False)])

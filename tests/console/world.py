@@ -1,6 +1,6 @@
 """``python -m tests.console.world STEP``: data of tests/console/test_browser.py on its server.
 
-people: users with passwords. scans: two scans of the image 1. invitation ADDRESS: send the mail of an invitation.
+people: users with passwords, a readme. scans: two scans of the image 1. invitation ADDRESS: send the mail of an invitation.
 """
 
 import sys
@@ -20,6 +20,23 @@ from scanning.models import Scan
 from tests.support import PASSWORD
 from tests.support.factories import found, make_report
 
+README = """# Shop
+
+What **customers** see: [the shop](https://shop.acme.test). `docker pull web/app:1`
+
+## Variables
+
+| name | default | for |
+|:-----|--------:|-----|
+| `SHOP_DATABASE_URL_OF_THE_READING_REPLICA_IN_THE_OTHER_REGION` | | everything |
+| `PORT` | 8080 | the health check |
+
+    a line of code that is far longer than any telephone is wide, so that it must scroll inside of its own box
+
+1. > a quotation
+   - a list
+"""
+
 
 def people() -> None:
     """Create an owner, an admin, a member (mina), a reader, and a viewer of demo/web."""
@@ -32,6 +49,7 @@ def people() -> None:
             members.set_role(SYSTEM, demo, user, roles[name])
         if name == "viewer":
             repositories.set_role(SYSTEM, web, user, RepositoryRole.VIEWER)
+    repositories.update(SYSTEM, web, readme=README)
 
 
 def scans() -> None:
