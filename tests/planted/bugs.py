@@ -372,7 +372,7 @@ add(
 add(
     "a mount asks for no right on the source",
     BLOBS,
-    "shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()",
+    "shown_by = access.find(actor, access.Action.PULL, source)",
     "shown_by = Repository.objects.named(source).first()",
     "registry/v2/test_uploads.py::test_a_key_without_a_token_mounts_only_what_its_holder_may_pull",
 )
@@ -385,7 +385,7 @@ add(
     also=(
         Change(
             BLOBS,
-            "    shown_by = access.permitted(Repository.objects.named(source), actor, access.Action.PULL).first()\n",
+            "    shown_by = access.find(actor, access.Action.PULL, source)\n",
             "    anyhow = replace(actor, scope=None)\n"
             "    shown_by = access.permitted(Repository.objects.named(source), anyhow, access.Action.PULL).first()\n",
         ),
