@@ -18,7 +18,6 @@ from console import addresses, page_size
 from registry import hosts
 from registry.errors import PathUnknown
 from registry.logs import holds_secret
-from registry.middleware import is_registry_api
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +29,18 @@ POLICY = (
     " object-src 'none'"
 )
 ZONE_COOKIE = "kcr_zone"  # the browser's IANA name, set by console.js
-NO_PAGES = frozenset({"/token", "/healthz", "/readyz"})
+NO_PAGES = frozenset({"/healthz", "/readyz"})
 
 
 class ConsoleMiddleware:
-    """Innermost. The registry API passes untouched: it speaks English, on every host."""
+    """Innermost. Probes pass untouched, on every host."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request."""
-        if is_registry_api(request) or request.path_info in NO_PAGES:
+        if request.path_info in NO_PAGES:
             return self.get_response(request)
         if not hosts.is_bare(request.get_host()):  # images are served at the others, people's cookies are not
             return redirect(f"{settings.PUBLIC_URL}{_page_at_public_url(request)}")
@@ -83,7 +82,7 @@ class CompressPagesMiddleware(GZipMiddleware):
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         """Compress a page; return other answers as they are."""
         is_page = response.headers.get("Content-Type", "").startswith("text/html")
-        if response.streaming or not is_page or is_registry_api(request):
+        if response.streaming or not is_page:
             return response
         return super().process_response(request, response)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
-import uuid
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ class RequestMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer the request."""
         started = time.perf_counter()
-        request.id = uuid.uuid4().hex[:16]  # type: ignore[attr-defined]
+        request.id = secrets.token_hex(8)  # type: ignore[attr-defined]
         if not is_trusted(request.META.get("REMOTE_ADDR", "")):
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
             warn_of_proxy(request)
@@ -96,7 +96,7 @@ def warn_of_settings(request: HttpRequest, response: HttpResponse) -> None:
 
 
 class FormLimitMiddleware:
-    """Refuses bodies that are no form, before a view reads them. Except below /v2: `registry.v2.http` reads those.
+    """Refuses bodies that are no form, before a view reads them. Except below /v2/: `registry.v2.http` reads those.
 
     411: no Content-Length. 413: more than DATA_UPLOAD_MAX_MEMORY_SIZE bytes. 400: Content-Length is not a number.
     """
@@ -106,7 +106,7 @@ class FormLimitMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """Refuse the body, or answer the request."""
-        status = None if is_registry_api(request) else _status_for_body(request)
+        status = None if is_below_v2(request.path_info) else _status_for_body(request)
         return _refusal(request, status) if status else self.get_response(request)
 
 
@@ -125,9 +125,14 @@ def _most() -> int:
     return int(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
 
 
-def is_registry_api(request: HttpRequest) -> bool:
+def is_registry_api(path: str) -> bool:
+    """Whether ``registry.v2.handler`` answers this path."""
+    return is_below_v2(path) or path == "/token"
+
+
+def is_below_v2(path: str) -> bool:
     """Whether the path is /v2 or below it."""
-    return request.path_info == "/v2" or request.path_info.startswith("/v2/")
+    return path.startswith("/v2/") or path == "/v2"
 
 
 def _status_for_body(request: HttpRequest) -> int | None:

@@ -44,7 +44,7 @@ class Statement:
 
     def _run(self, values: Sequence[Any], fetch: Callable[[Any], Any]) -> Any:
         database = connections[DEFAULT_DB_ALIAS]
-        if database.execute_wrappers or database.queries_logged:  # somebody watches: Django's cursor tells them
+        if database.execute_wrappers or database.queries_logged:  # they hear of Django's cursor only
             with database.cursor() as cursor:
                 cursor.execute(self.sql, values)
                 return fetch(cursor)

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from rest_framework.authentication import BaseAuthentication
 
 from accounts import guesses, keys, tokens
 from accounts.actors import ANONYMOUS, Actor
-from registry import errors, hosts
+from registry import errors
 
 if TYPE_CHECKING:
-    from rest_framework.request import Request
+    from django.http import HttpRequest
 
     from accounts.models import AccessKey
+    from registry import hosts
 
 MAX_HEADER = 8192
 
@@ -30,13 +30,13 @@ class Credentials:
     key: AccessKey | None = None
 
     @classmethod
-    def of_basic(cls, request: Request) -> Credentials:
+    def of_basic(cls, request: HttpRequest) -> Credentials:
         """Those of the Basic header; anonymous without one. Raises Unauthorized, TooManyRequests."""
         scheme, value = _authorization(request)
         return cls.of_password(request, *_name_and_secret(value)) if scheme == "basic" else cls()
 
     @classmethod
-    def of_password(cls, request: Request, identifier: str, secret: str) -> Credentials:
+    def of_password(cls, request: HttpRequest, identifier: str, secret: str) -> Credentials:
         """Those of an access key's ID and secret. Raises Unauthorized (with the reason), TooManyRequests."""
         address, client = _origin(request)
         try:
@@ -51,7 +51,7 @@ class Credentials:
         return cls(keys.actor(key, address=address, client=client), key)
 
     @classmethod
-    def of_refresh_token(cls, request: Request, token: str, service: str) -> Credentials:
+    def of_refresh_token(cls, request: HttpRequest, token: str, service: str) -> Credentials:
         """Those of the key that a refresh token of this service was issued for. Raises Unauthorized."""
         address, client = _origin(request)
         try:
@@ -61,27 +61,22 @@ class Credentials:
         return cls(keys.actor(key, address=address, client=client), key)
 
 
-class RegistryAuthentication(BaseAuthentication):
-    """``request.user`` becomes an Actor; ``request.auth`` its Token, None with Basic."""
+def of_request(request: HttpRequest, service: str) -> tuple[Actor, tokens.Token | None] | None:
+    """Who is asking, and their token for the service (None with Basic); None without credentials.
 
-    def authenticate(self, request: Request) -> tuple[Actor, tokens.Token | None] | None:
-        """None without credentials. Raises Unauthorized or TooManyRequests."""
-        scheme, value = _authorization(request)
-        if scheme == "bearer":
-            service = hosts.of_header(request.get_host()).service
-            address, client = _origin(request)
-            try:
-                token = tokens.verify(value, service, address=address, client=client)
-            except tokens.InvalidToken as error:
-                raise errors.TokenInvalid(str(error)) from error
-            return token.actor, token
-        if scheme == "basic":
-            return Credentials.of_basic(request).actor, None
-        return None
-
-    def authenticate_header(self, request: Request) -> str:
-        """REST framework asks for it; the view writes the full challenge."""
-        return challenge(hosts.of_header(request.get_host()))
+    Raises Unauthorized, TooManyRequests.
+    """
+    scheme, value = _authorization(request)
+    if scheme == "bearer":
+        address, client = _origin(request)
+        try:
+            token = tokens.verify(value, service, address=address, client=client)
+        except tokens.InvalidToken as error:
+            raise errors.TokenInvalid(str(error)) from error
+        return token.actor, token
+    if scheme == "basic":
+        return Credentials.of_basic(request).actor, None
+    return None
 
 
 def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
@@ -90,9 +85,9 @@ def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
     return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parts.items() if value)
 
 
-def _authorization(request: Request) -> tuple[str, str]:
+def _authorization(request: HttpRequest) -> tuple[str, str]:
     """The scheme of the Authorization header, in lower case, and its value."""
-    scheme, _, value = request.headers.get("Authorization", "")[:MAX_HEADER].partition(" ")
+    scheme, _, value = request.META.get("HTTP_AUTHORIZATION", "")[:MAX_HEADER].partition(" ")
     return scheme.lower(), value.strip()
 
 
@@ -108,6 +103,6 @@ def _name_and_secret(value: str) -> tuple[str, str]:
     return name, secret
 
 
-def _origin(request: Request) -> tuple[str, str]:
+def _origin(request: HttpRequest) -> tuple[str, str]:
     """The client's address (registry.middleware has looked behind trusted proxies) and its User-Agent."""
-    return str(request.META.get("REMOTE_ADDR", "")), request.headers.get("User-Agent", "")[:200]
+    return str(request.META.get("REMOTE_ADDR", "")), request.META.get("HTTP_USER_AGENT", "")[:200]

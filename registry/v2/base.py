@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.views import APIView
 
+from accounts.actors import ANONYMOUS
 from registry import access, errors, hosts
 from registry.access import Action
 from registry.oci import names
 
-from .authentication import RegistryAuthentication, challenge
+from . import authentication
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rest_framework.authentication import BaseAuthentication
-    from rest_framework.request import Request
+    from django.http import HttpRequest
 
     from accounts.actors import Actor
     from accounts.tokens import Token
@@ -31,66 +28,66 @@ READS = ("GET", "HEAD")
 WARN_BEFORE = 7 * 24 * 3600
 
 
-def _warning(actor: Actor | None) -> str:
+def _warning(actor: Actor) -> str:
     """The Warning header (distribution-spec 1.1, "Warnings") for a key that expires soon, else ""."""
-    if actor is None or actor.key_expires_at is None or actor.key_expires_at - time.time() > WARN_BEFORE:
+    if actor.key_expires_at is None or actor.key_expires_at - time.time() > WARN_BEFORE:
         return ""
     day = datetime.fromtimestamp(actor.key_expires_at, UTC).date()
     return f'299 - "your access key expires on {day}: make a new one in time"'
 
 
-class AcceptAnything(BaseContentNegotiation):
-    """Ignores Accept: a registry answers with the media type that was pushed."""
-
-    def select_parser(self, request: Request, parsers: Any) -> Any:
-        """Bodies are read by ``registry.v2.http``, never parsed."""
-        return None
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        """Answers are rendered by ``registry.v2.http``."""
-        return renderers[0], renderers[0].media_type
-
-
 class RegistryView(APIView):
-    """A view of the registry API. ``actions`` says what each method does; a method without one is refused."""
+    """A view of the registry API. ``actions`` says what each method does; a method without one is refused.
+
+    Of APIView it uses the choice of the method and the handling of errors. Bodies and answers are the work of
+    ``registry.v2.http``, permissions that of ``registry.access``.
+    """
 
     actions: ClassVar[dict[str, Action]] = {}
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
-    authentication_classes: Sequence[type[BaseAuthentication]] = (RegistryAuthentication,)
-    permission_classes = ()
-    content_negotiation_class = AcceptAnything
 
     host: hosts.Host = hosts.BARE
+    actor: Actor = ANONYMOUS
+    token: Token | None = None  # None with Basic
 
-    @property
-    def actor(self) -> Actor:
-        """The actor of the request."""
-        return cast("Actor", self.request.user)
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer the request as APIView does, without its request, negotiation, versions and throttling."""
+        self.request = request
+        self.args, self.kwargs = args, kwargs
+        name = (request.method or "").lower()
+        try:
+            self.initial(request, *args, **kwargs)
+            handler = getattr(self, name, None) if name in self.http_method_names else None
+            response = (handler or self.http_method_not_allowed)(request, *args, **kwargs)
+        except Exception as error:
+            response = self.handle_exception(error)
+        return self.finalize_response(request, response)
 
-    @property
-    def token(self) -> Token | None:
-        """The token of the request; None with Basic."""
-        return cast("Token | None", self.request.auth)
-
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """Find the host and the actor. Raises Unauthorized without credentials."""
         method = (request.method or "").lower()
         if request.method not in self.actions and method in self.http_method_names and hasattr(self, method):
             raise errors.Unsupported  # ``actions`` does not say who may do this
         self.host = self.find_host(request)
-        super().initial(request, *args, **kwargs)
-        if cast("Actor | None", request.user) is None:
+        found = self.authenticate(request)
+        if found is None:
             raise errors.Unauthorized
+        self.actor, self.token = found
+        request.actor = self.actor
 
-    def find_host(self, request: Request) -> hosts.Host:
+    def authenticate(self, request: HttpRequest) -> tuple[Actor, Token | None] | None:
+        """Who is asking, and their token; None without credentials. Raises Unauthorized, TooManyRequests."""
+        return authentication.of_request(request, self.host.service)
+
+    def find_host(self, request: HttpRequest) -> hosts.Host:
         """The host that the request names. Raises PathUnknown."""
         return hosts.of_header(request.get_host())
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the headers of every answer."""
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        if warning := _warning(getattr(request, "_user", None)):
+        if warning := _warning(self.actor):
             response.headers["Warning"] = warning
         return response
 
@@ -101,7 +98,7 @@ class RegistryView(APIView):
     def error_headers(self, error: errors.RegistryError) -> dict[str, str]:
         """Headers that this view adds to an error: the challenge of a 401."""
         if isinstance(error, errors.Unauthorized):
-            return {"WWW-Authenticate": challenge(self.host, self.scope(), error.reason)}
+            return {"WWW-Authenticate": authentication.challenge(self.host, self.scope(), error.reason)}
         if isinstance(error, errors.Unsupported):
             return {"Allow": ", ".join(sorted(self.actions))}
         return {}
@@ -114,7 +111,7 @@ class RegistryView(APIView):
 class PersonalView(RegistryView):
     """A view that needs a valid login and no action on an image."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """Refuse a token whose key or user has ended."""
         super().initial(request, *args, **kwargs)
         access.require_alive(self.actor)
@@ -126,7 +123,7 @@ class ImageView(RegistryView):
     wire_name: str
     name: ImageName
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """Read the name, and refuse a token that was not issued for it and this action."""
         self.wire_name = kwargs["name"]
         super().initial(request, *args, **kwargs)
@@ -164,7 +161,7 @@ class ImageView(RegistryView):
 class UnknownView(PersonalView):
     """Every other path: the same check of the login, then an error in JSON, for every method."""
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: Any, *args: Any, **kwargs: Any) -> None:
         """Check the login. Then raises PathUnknown."""
         super().initial(request, *args, **kwargs)
         raise errors.PathUnknown

@@ -12,8 +12,7 @@ from . import downloads, http
 from .base import ImageView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse, HttpResponseBase
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 
 class BlobView(ImageView):
@@ -21,7 +20,7 @@ class BlobView(ImageView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL, "DELETE": Action.DELETE}
 
-    def get(self, request: Request, name: str, digest: str) -> HttpResponseBase:
+    def get(self, request: HttpRequest, name: str, digest: str) -> HttpResponseBase:
         """The blob, or ranges of it. HEAD with the scope push also leases the blob for a later manifest."""
         pushes = request.method == "HEAD" and self.token is not None and self.covers(name, Action.PUSH)
         blob = (blobs.permitted_blob_to_push if pushes else blobs.permitted_blob)(self.actor, self.name, digest)
@@ -36,7 +35,7 @@ class BlobView(ImageView):
             return http.empty(307, Location=address, Docker_Content_Digest=digest)
         return downloads.reply(request, opened, blob.size, etag, Docker_Content_Digest=digest)
 
-    def delete(self, request: Request, name: str, digest: str) -> HttpResponse:
+    def delete(self, request: HttpRequest, name: str, digest: str) -> HttpResponse:
         """End the lease of the blob; 405 while a manifest references it."""
         repository = access.require(self.actor, Action.DELETE, self.name)
         blobs.drop(repository, digest)

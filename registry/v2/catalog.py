@@ -12,8 +12,7 @@ from . import http
 from .base import PersonalView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
 DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
@@ -24,7 +23,7 @@ class RootView(PersonalView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         """Accepts anonymous tokens."""
         return http.content(request, b"{}", "application/json")
 
@@ -34,7 +33,7 @@ class CatalogView(PersonalView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         """A page of names in byte order after ``last``."""
         if self.token is not None and not self.token.allows("registry", "catalog", "*"):
             raise errors.ScopeInsufficient

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.core.files import File
-    from rest_framework.request import Request
+    from django.http import HttpRequest
 
 
 class Part:
@@ -72,10 +72,10 @@ class Download(FileResponse):
     block_size = http.BLOCK
 
 
-def reply(request: Request, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:
+def reply(request: HttpRequest, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:
     """Return a response with the file's ``size`` bytes or the requested ranges. Closes the file."""
-    wants_range = request.method == "GET" and request.headers.get("If-Range", etag) == etag
-    asked = request.headers.get("Range", "") if wants_range else ""
+    wants_range = request.method == "GET" and request.META.get("HTTP_IF_RANGE", etag) == etag
+    asked = request.META.get("HTTP_RANGE", "") if wants_range else ""
     try:
         found = ranges.of_download(asked, size)
     except ranges.Unsatisfiable:

@@ -17,7 +17,7 @@ from rest_framework.exceptions import MethodNotAllowed
 
 from registry import errors
 from registry.logs import Once
-from registry.middleware import MAX_SHOWN, is_registry_api
+from registry.middleware import MAX_SHOWN
 
 logger = logging.getLogger(__name__)
 
@@ -93,13 +93,18 @@ def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:
     return response
 
 
+def refuse(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The answer to a request to the registry API that reaches no view, such as one with an unknown Host header."""
+    if isinstance(exception, DisallowedHost):
+        _warn_of_host(request)
+    return reply(request, _translate(exception))
+
+
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Django's answer to a request that reaches no view, such as one with an unknown Host header; JSON for docker."""
+    """Django's answer to a request for a page that reaches no view, such as one with an unknown Host header."""
     is_unknown_host = isinstance(exception, DisallowedHost)
     if is_unknown_host:
         _warn_of_host(request)
-    if is_registry_api(request) or request.path_info == "/token":
-        return reply(request, _translate(exception))
     return HttpResponseBadRequest(_page(request, "400.html", is_unknown_host=is_unknown_host))
 
 

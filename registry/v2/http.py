@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rest_framework.request import Request
+    from django.http import HttpRequest
+
 
 BLOCK = 1024 * 1024
 SMALL_BLOCK = 32 * 1024
@@ -33,7 +34,7 @@ MAX_TEXT = 255
 TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WEB_THREADS // 4)
 
 
-def body(request: Request, block_size: int = BLOCK) -> Iterator[bytes]:
+def body(request: HttpRequest, block_size: int = BLOCK) -> Iterator[bytes]:
     """The request's body, in blocks of at most 1 MiB, with or without Content-Length.
 
     Reads the server's stream: Django's ``read()`` returns nothing for a chunked body, and no error for one that is cut
@@ -64,7 +65,7 @@ def _blocks(stream: Any, left: int | None, block_size: int) -> Iterator[bytes]:
         raise errors.SizeInvalid(f"the body ended {left} bytes early")
 
 
-def declared_length(request: Request) -> int | None:
+def declared_length(request: HttpRequest) -> int | None:
     """Content-Length in bytes; None for a chunked body."""
     text = request.META.get("CONTENT_LENGTH") or ""
     if not text:
@@ -74,7 +75,7 @@ def declared_length(request: Request) -> int | None:
     return int(text)
 
 
-def bounded_body(request: Request, limit: int) -> bytes | None:
+def bounded_body(request: HttpRequest, limit: int) -> bytes | None:
     """The whole body, or None when it is longer than ``limit`` bytes; reads at most one block more."""
     if (declared_length(request) or 0) > limit:
         return None
@@ -86,7 +87,7 @@ def bounded_body(request: Request, limit: int) -> bytes | None:
     return bytes(content)
 
 
-def manifest_body(request: Request) -> bytes:
+def manifest_body(request: HttpRequest) -> bytes:
     """A manifest's bytes. Raises ManifestTooLarge, SizeInvalid."""
     content = bounded_body(request, documents.MAX_BYTES)
     if content is None:
@@ -94,7 +95,7 @@ def manifest_body(request: Request) -> bytes:
     return content
 
 
-def page_size(request: Request, default: int, maximum: int) -> int:
+def page_size(request: HttpRequest, default: int, maximum: int) -> int:
     """The ``n`` parameter, clamped to ``maximum``. Raises RequestInvalid for anything but ASCII digits."""
     text = request.GET.get("n")
     if text is None:
@@ -104,7 +105,7 @@ def page_size(request: Request, default: int, maximum: int) -> int:
     return min(int(text), maximum)
 
 
-def text(request: Request, name: str) -> str:
+def text(request: HttpRequest, name: str) -> str:
     """A parameter that is compared with stored text. Raises RequestInvalid for text that cannot be stored."""
     value = request.GET.get(name, "")
     if len(value) > MAX_TEXT or "\0" in value:
@@ -118,9 +119,9 @@ def next_link(route: str, arguments: dict[str, Any], **parameters: Any) -> dict[
     return {"Link": f'<{reverse(route, kwargs=arguments)}?{query}>; rel="next"'}
 
 
-def has_already(request: Request, etag: str) -> bool:
+def has_already(request: HttpRequest, etag: str) -> bool:
     """Whether If-None-Match names this ETag (RFC 9110, section 13.1.2)."""
-    known = parse_etags(request.headers.get("If-None-Match", ""))
+    known = parse_etags(request.META.get("HTTP_IF_NONE_MATCH", ""))
     return any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in known))
 
 
@@ -139,7 +140,7 @@ def empty(status: int, **headers: Any) -> HttpResponse:
     return response
 
 
-def content(request: Request, data: bytes, media_type: str, **headers: Any) -> HttpResponse:
+def content(request: HttpRequest, data: bytes, media_type: str, **headers: Any) -> HttpResponse:
     """Return a response with these bytes; for HEAD without them, but the same headers."""
     response = HttpResponse(b"" if request.method == "HEAD" else data, content_type=media_type, headers=named(headers))
     response.headers["Content-Length"] = str(len(data))
@@ -157,9 +158,9 @@ def named(headers: dict[str, Any]) -> dict[str, str]:
 
 
 @contextmanager
-def transfer(request: Request) -> Iterator[None]:
+def transfer(request: HttpRequest) -> Iterator[None]:
     """Hold one of the user's transfers for the block. Raises TooManyRequests when the user holds too many already."""
-    actor = request.user
+    actor = getattr(request, "actor", None)
     user = getattr(actor, "user_id", None) or network_of(request.META.get("REMOTE_ADDR", ""))
     with TRANSFERS.taken(user) as is_taken:
         if not is_taken:

@@ -16,8 +16,7 @@ from . import http
 from .base import ImageView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
 
 class ManifestView(ImageView):
@@ -25,7 +24,7 @@ class ManifestView(ImageView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL, "PUT": Action.PUSH, "DELETE": Action.DELETE}
 
-    def get(self, request: Request, name: str, reference: str) -> HttpResponse:
+    def get(self, request: HttpRequest, name: str, reference: str) -> HttpResponse:
         """The exact bytes that were pushed, with the type that they were pushed as."""
         manifest = manifests.permitted_manifest(self.actor, self.name, reference, to_pull=request.method == "GET")
         headers = {
@@ -41,7 +40,7 @@ class ManifestView(ImageView):
             counter.note(manifest.image_id, manifest.counted_as, kind)
         return http.content(request, manifest.content, manifest.media_type, **headers)
 
-    def put(self, request: Request, name: str, reference: str) -> HttpResponse:
+    def put(self, request: HttpRequest, name: str, reference: str) -> HttpResponse:
         """Store a manifest; ``?tag=`` (repeated) sets more tags in the same act."""
         if self.token is None:  # a token was issued for this action, but any user's key gets here
             access.require(self.actor, Action.PUSH, self.name)
@@ -71,7 +70,7 @@ class ManifestView(ImageView):
             response.headers["OCI-Tag"] = ", ".join(push.tags)
         return response
 
-    def delete(self, request: Request, name: str, reference: str) -> HttpResponse:
+    def delete(self, request: HttpRequest, name: str, reference: str) -> HttpResponse:
         """Delete a tag, or a digest with all its tags. The console can restore both."""
         repository = access.require(self.actor, Action.DELETE, self.name)
         trash.delete_references(self.actor, repository, self.name, [reference])

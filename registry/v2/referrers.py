@@ -13,8 +13,7 @@ from . import http
 from .base import ImageView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
     from registry.models import Manifest
 
@@ -26,7 +25,7 @@ class ReferrersView(ImageView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
-    def get(self, request: Request, name: str, digest: str) -> HttpResponse:
+    def get(self, request: HttpRequest, name: str, digest: str) -> HttpResponse:
         """A page of descriptors. ``artifactType`` filters; ``n`` and ``last`` (an extension) page."""
         artifact_type = http.text(request, "artifactType")
         after = request.GET.get("last", "0")

@@ -11,8 +11,7 @@ from . import http
 from .base import ImageView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
 MAX_PAGE = 1_000
 
@@ -22,7 +21,7 @@ class TagsView(ImageView):
 
     actions: ClassVar = {"GET": Action.PULL, "HEAD": Action.PULL}
 
-    def get(self, request: Request, name: str) -> HttpResponse:
+    def get(self, request: HttpRequest, name: str) -> HttpResponse:
         """A page of tags in byte order after ``last``; Link when more follow."""
         limit = http.page_size(request, MAX_PAGE, MAX_PAGE)
         found = tags.permitted_names(self.actor, self.name, http.text(request, "last"), limit + 1)

@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import parse_qs
 
-from rest_framework.authentication import BaseAuthentication
-
 from accounts import tokens
 from accounts.actors import ANONYMOUS, Actor
 from registry import access, errors, hosts
@@ -20,8 +18,7 @@ from .authentication import Credentials
 from .base import RegistryView
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
 GRANTABLE = frozenset({Action.PULL, Action.PUSH, Action.DELETE})
 GRANT_TYPES = ("password", "refresh_token")
@@ -35,31 +32,26 @@ class Asked:
     scopes: list[scopes.Scope]
 
 
-class CheckedByTheView(BaseAuthentication):
-    """The view itself checks the credentials: a form may hold them."""
-
-    def authenticate(self, request: Request) -> tuple[Actor, None]:
-        """Anonymous, always."""
-        return ANONYMOUS, None
-
-
 class TokenView(RegistryView):
     """``GET`` or ``POST /token``. Only wrong credentials are a 401: a token may lack actions that were asked for."""
 
     actions: ClassVar = {"GET": Action.PULL, "POST": Action.PULL}
-    authentication_classes = (CheckedByTheView,)
 
-    def find_host(self, request: Request) -> hosts.Host:
+    def authenticate(self, request: HttpRequest) -> tuple[Actor, None]:
+        """Anonymous, always: the methods check the credentials, which a form may hold."""
+        return ANONYMOUS, None
+
+    def find_host(self, request: HttpRequest) -> hosts.Host:
         """One address issues the tokens of all hosts."""
         return hosts.BARE
 
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: HttpRequest) -> HttpResponse:
         """Credentials by Basic; without any, a token for public repositories."""
         asked = _asked(request.GET.get("service", ""), request.GET.getlist("scope"))
         credentials = Credentials.of_basic(request)
         return _answer(request, asked, credentials, wants_refresh=request.GET.get("offline_token") == "true")
 
-    def post(self, request: Request) -> HttpResponse:
+    def post(self, request: HttpRequest) -> HttpResponse:
         """Credentials in a form: a password (access key) or a refresh token (RFC 6749, sections 4.3 and 6)."""
         form = _form(request)
         asked = _asked(_one(form, "service"), form.get("scope", []))
@@ -91,7 +83,7 @@ def _asked(service: str, scope: list[str]) -> Asked:
         raise errors.RequestInvalid(str(error)) from error
 
 
-def _form(request: Request) -> dict[str, list[str]]:
+def _form(request: HttpRequest) -> dict[str, list[str]]:
     content = http.bounded_body(request, http.MAX_FORM)
     if content is None:
         raise errors.RequestInvalid("the form is too large")
@@ -106,7 +98,7 @@ def _one(form: dict[str, list[str]], name: str) -> str:
 
 
 def _answer(
-    request: Request, asked: Asked, credentials: Credentials, *, wants_refresh: bool, refresh_token: str = ""
+    request: HttpRequest, asked: Asked, credentials: Credentials, *, wants_refresh: bool, refresh_token: str = ""
 ) -> HttpResponse:
     grants = _grants(credentials.actor, asked)
     token = tokens.issue(credentials.actor, asked.host.service, grants)

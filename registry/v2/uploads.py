@@ -17,8 +17,7 @@ from .base import ImageView
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from django.http import HttpResponse
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse
 
     from registry.models import Blob, Repository, UploadSession
 
@@ -46,7 +45,7 @@ class UploadsView(UploadView):
 
     actions: ClassVar = {"POST": Action.PUSH}
 
-    def post(self, request: Request, name: str) -> HttpResponse:
+    def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """201 if the blob is stored or mounted, else 202 with a new upload."""
         repository = access.require(self.actor, Action.PUSH, self.name)
         if request.GET.get("mount"):
@@ -62,7 +61,7 @@ class UploadsView(UploadView):
         algorithm = request.GET.get("digest-algorithm", "")
         return self.standing(uploads.start(self.actor, repository, self.name.image, algorithm), 202)
 
-    def _mount(self, request: Request, repository: Repository) -> Blob | None:
+    def _mount(self, request: HttpRequest, repository: Repository) -> Blob | None:
         """Mount the blob from another repository, if the token covers that one too; else return None."""
         source = request.GET.get("from", "")
         if not self.covers(source, Action.PULL):
@@ -86,21 +85,21 @@ class UploadSessionView(UploadView):
         "DELETE": Action.PUSH,
     }
 
-    def get(self, request: Request, name: str, upload: str) -> HttpResponse:
+    def get(self, request: HttpRequest, name: str, upload: str) -> HttpResponse:
         """204 with the Range of received bytes."""
         return self.standing(self._find(upload), 204)
 
-    def patch(self, request: Request, name: str, upload: str) -> HttpResponse:
+    def patch(self, request: HttpRequest, name: str, upload: str) -> HttpResponse:
         """Add bytes: a chunk with Content-Range, or a stream without."""
         return self.standing(uploads.append(self._find(upload), _piece(request)), 202)
 
-    def put(self, request: Request, name: str, upload: str) -> HttpResponse:
+    def put(self, request: HttpRequest, name: str, upload: str) -> HttpResponse:
         """Finish, perhaps with the last bytes, perhaps with all of them."""
         repository = access.require(self.actor, Action.PUSH, self.name)
         digest = request.GET.get("digest", "")
         return self.created(uploads.finish(self.actor, repository, self.name.image, upload, digest, _piece(request)))
 
-    def delete(self, request: Request, name: str, upload: str) -> HttpResponse:
+    def delete(self, request: HttpRequest, name: str, upload: str) -> HttpResponse:
         """Cancel the upload. Takes the right to push."""
         uploads.discard(self._find(upload))
         return http.empty(204)
@@ -116,9 +115,9 @@ class UploadSessionView(UploadView):
         return uploads.find(self.actor, repository, self.name.image, upload)
 
 
-def _piece(request: Request) -> uploads.Piece:
+def _piece(request: HttpRequest) -> uploads.Piece:
     """Return the body and its start offset. Raises SizeInvalid if Content-Range and Content-Length disagree."""
-    header = request.headers.get("Content-Range")
+    header = request.META.get("HTTP_CONTENT_RANGE")
     if header is None:
         return uploads.Piece(http.body(request))
     try:

@@ -1,6 +1,6 @@
-"""Routes of /v2/. Names have slashes, so each route matches the text after the name; the last route is the 404."""
+"""Routes of the registry API. Names have slashes, so a route matches the text after the name; the last is the 404."""
 
-from django.urls import re_path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from .base import UnknownView
 from .blobs import BlobView
@@ -8,6 +8,7 @@ from .catalog import CatalogView, RootView
 from .manifests import ManifestView
 from .referrers import ReferrersView
 from .tags import TagsView
+from .token import TokenView
 from .uploads import UploadSessionView, UploadsView
 
 app_name = "v2"
@@ -24,4 +25,9 @@ urlpatterns = [
     re_path(rf"^/{NAME}/manifests/(?P<reference>[^/]+)$", ManifestView.as_view(), name="manifest"),
     re_path(rf"^/{NAME}/referrers/(?P<digest>[^/]+)$", ReferrersView.as_view(), name="referrers"),
     re_path(r"^/.*", UnknownView.as_view(), name="unknown"),
+]
+
+API: list[URLPattern | URLResolver] = [
+    re_path(r"^v2(?=/|$)", include((urlpatterns, app_name))),
+    path("token", TokenView.as_view(), name="token"),
 ]

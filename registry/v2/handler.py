@@ -1,0 +1,108 @@
+"""The way of a request to the registry API (/v2/ and /token). docs/design/requests.md describes it.
+
+    registry.wsgi              chooses this handler by the path
+    Handler                    makes the request, starts the answer, gives the database connection back
+      RequestMiddleware        id and client address; afterwards log and metrics
+        HeadersMiddleware      headers that each answer has
+          FormLimitMiddleware  for /token; registry.v2.http limits the bodies of /v2/
+            answer             host, route, view
+
+Pages take another way, Django's: settings.MIDDLEWARE.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIRequest
+from django.urls import URLResolver
+from django.urls.resolvers import RegexPattern
+from django.utils.log import log_response
+
+from registry.database.transactions import release_connection
+from registry.middleware import FormLimitMiddleware, RequestMiddleware
+
+from . import errors
+from .urls import API
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from django.http import HttpRequest, HttpResponse
+
+ROUTES = URLResolver(RegexPattern(r"^/"), API)
+
+
+class Request(WSGIRequest):
+    """Django's request. It checks the Host header once."""
+
+    _host = ""
+
+    def get_host(self) -> str:
+        """The Host header. Raises DisallowedHost."""
+        if not self._host:
+            self._host = super().get_host()
+        return self._host
+
+
+class HeadersMiddleware:
+    """Adds the headers that Django's middlewares add to pages, and Content-Length."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+        self._headers = {
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": settings.SECURE_REFERRER_POLICY,
+            "Cross-Origin-Opener-Policy": settings.SECURE_CROSS_ORIGIN_OPENER_POLICY,
+            "X-Frame-Options": settings.X_FRAME_OPTIONS,
+        }
+        seconds = settings.SECURE_HSTS_SECONDS
+        self._hsts = f"max-age={seconds}" if seconds else ""
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Answer the request."""
+        response = self.get_response(request)
+        headers = response.headers
+        for name, value in self._headers.items():
+            headers.setdefault(name, value)
+        if self._hsts and request.is_secure():
+            headers["Strict-Transport-Security"] = self._hsts
+        if not response.streaming and "Content-Length" not in headers:
+            headers["Content-Length"] = str(len(response.content))
+        return response
+
+
+def answer(request: HttpRequest) -> HttpResponse:
+    """Answer by the view of the path. Views answer what they raise; here it is an unknown host."""
+    try:
+        request.get_host()
+        match = request.resolver_match = ROUTES.resolve(request.path_info)
+        response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+    except Exception as error:
+        response = errors.refuse(request, error)
+    if response.status_code >= 500:
+        log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)
+    return response
+
+
+class Handler:
+    """The WSGI application for /v2/ and /token. ``respond`` is its way from a request to an answer."""
+
+    def __init__(self) -> None:
+        self.respond = RequestMiddleware(HeadersMiddleware(FormLimitMiddleware(answer)))
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """See PEP 3333."""
+        try:
+            response = self.respond(Request(environ))
+        finally:
+            release_connection()
+        start_response(f"{response.status_code} {response.reason_phrase}", list(response.headers.items()))
+        if not response.streaming:
+            return [response.content]
+        if (opened := getattr(response, "file_to_stream", None)) is not None and "wsgi.file_wrapper" in environ:
+            opened.close = response.close  # the server closes what it sends, which is not the response
+            wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](opened, response.block_size)  # type: ignore[attr-defined]
+            return wrapped
+        return response
