@@ -72,7 +72,10 @@ class Theme(models.TextChoices):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. Django's own permissions and groups are not used: roles are (registry.access)."""
+    """A person. Django's own permissions and groups are not used: roles are (registry.access).
+
+    ``is_superuser``: an operator of the installation, who may see the connection doctor. It gives no right in projects.
+    """
 
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=100, blank=True)
@@ -338,6 +341,7 @@ class AuditEvent(models.Model):
         SIGN_IN_FAILURE = "sign-in.failure"
         USER_DEACTIVATE = "user.deactivate"
         USER_ACTIVATE = "user.activate"
+        USER_OPERATOR = "user.operator"
         SIGNING_KEY_ROTATE = "signing-key.rotate"
 
     at = models.DateTimeField(default=timezone.now, db_index=True)

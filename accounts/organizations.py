@@ -292,6 +292,19 @@ def activate(by: Actor, user: User) -> bool:
     return _set_active(by, user, audit.Action.USER_ACTIVATE, is_active=True)
 
 
+def set_operator(by: Actor, user: User, *, is_operator: bool) -> bool:
+    """Make the user an operator of the installation, or no operator; False when nothing changes.
+
+    Operators see the connection doctor. They have no other right by that.
+    """
+    with transaction.atomic():
+        if not User.objects.filter(pk=user.pk, is_superuser=not is_operator).update(is_superuser=is_operator):
+            return False
+        audit.record(by, audit.Action.USER_OPERATOR, person=user, detail={"after": is_operator})
+    user.is_superuser = is_operator
+    return True
+
+
 def _set_active(by: Actor, user: User, action: audit.Action, *, is_active: bool) -> bool:
     with transaction.atomic():
         if not User.objects.filter(pk=user.pk, is_active=not is_active).update(is_active=is_active):

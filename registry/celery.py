@@ -31,7 +31,8 @@ app.conf.update(
     timezone="UTC",
     # A scan may take minutes. A queue of its own keeps scans from delaying other tasks.
     task_routes={
-        f"scanning.tasks.{name}": {"queue": "scans"} for name in ("scan", "refresh_database", "check_isolation")
+        f"scanning.tasks.{name}": {"queue": "scans"}
+        for name in ("scan", "refresh_database", "check_isolation", "answer_doctor")
     },
     beat_schedule={
         "sweep uploads": {"task": "registry.tasks.sweep_uploads", "schedule": 600.0},

@@ -41,7 +41,8 @@ class RequestMiddleware:
         """Answer the request."""
         started = time.perf_counter()
         request.id = secrets.token_hex(8)  # type: ignore[attr-defined]
-        if not is_trusted(request.META.get("REMOTE_ADDR", "")):
+        request.peer = request.META.get("REMOTE_ADDR", "")  # type: ignore[attr-defined]
+        if not is_trusted(request.peer):  # type: ignore[attr-defined]
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
             warn_of_proxy(request)
         request.META["REMOTE_ADDR"] = address_of(request.META)

@@ -20,6 +20,7 @@ PUBLIC_URL = PUBLIC.geturl()
 LISTEN = env.text("KCR_LISTEN", "127.0.0.1:8080")
 # By name, as in urls.py: only a process that serves metrics imports them.
 METRICS_READERS = ["registry.metrics.rows.read", "scanning.metrics.read"]
+DOCTOR_PROBES = ["registry.doctor.services.PROBES", "scanning.doctor.PROBES", "registry.doctor.address.PROBES"]
 METRICS_LISTEN = env.metrics_address("KCR_METRICS_LISTEN", LISTEN)
 WEB_WORKERS = env.number("KCR_WEB_WORKERS", min(4, os.cpu_count() or 1), least=1)
 WEB_THREADS = env.number("KCR_WEB_THREADS", 256, least=16)

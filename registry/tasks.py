@@ -10,6 +10,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from registry import audit, cleanup, garbage, trash, uploads
+from registry.doctor import runs
 from registry.statistics import pulls, sizes
 
 logger = logging.getLogger(__name__)
@@ -118,3 +119,9 @@ def reap_objects() -> int:
 def reconcile_blobs() -> int:
     """Every week: add a review to blobs that have no reference, lease or review."""
     return garbage.reconcile()
+
+
+@shared_task
+def answer_doctor(run_id: int) -> None:
+    """Tell a run of the doctor that a worker takes tasks."""
+    runs.answer(run_id, "worker_at")

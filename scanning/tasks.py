@@ -7,6 +7,7 @@ import time
 from celery import shared_task
 from django.utils import timezone
 
+from registry.doctor import runs
 from registry.tasks import queue
 from scanning import findings, scans
 from scanning.notifications import deliveries, messages, recipients, subscriptions
@@ -57,6 +58,12 @@ def request_daily() -> int:
 def check_isolation() -> None:
     """Store once an hour, on a scanner, how Trivy is isolated."""
     scans.check_isolation()
+
+
+@shared_task
+def answer_doctor(run_id: int) -> None:
+    """Tell a run of the doctor that a scanner takes tasks."""
+    runs.answer(run_id, "scanner_at")
 
 
 @shared_task

@@ -62,6 +62,7 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.SIGN_IN_FAILURE: gettext_lazy("Sign-in failed"),
     OrganizationAction.USER_DEACTIVATE: gettext_lazy("User deactivated"),
     OrganizationAction.USER_ACTIVATE: gettext_lazy("User activated"),
+    OrganizationAction.USER_OPERATOR: gettext_lazy("Operator changed"),
     OrganizationAction.SIGNING_KEY_ROTATE: gettext_lazy("Signing key changed"),
 }
 

@@ -61,6 +61,8 @@ def audit_words(event: AuditEvent) -> SafeString:
         words = _("A new key signs tokens; all others were withdrawn, and every token in use failed")
     if event.action == Action.PASSWORD_CHANGE and detail.get("by_operator"):
         words = _("An operator set the password of {person}")
+    if event.action == Action.USER_OPERATOR and not detail.get("after"):
+        words = _("{person} is no operator any more")
     if event.action in {Action.PROJECT_ROLE, Action.REPOSITORY_ROLE}:
         words = _of_role("project" if event.action == Action.PROJECT_ROLE else "repository", detail) or words
     return format_html(words, **values)
@@ -100,6 +102,7 @@ def _sentences() -> dict[str, str]:
         Action.SIGN_IN_FAILURE: _("A sign-in as {person} failed{times}"),
         Action.USER_DEACTIVATE: _("Deactivated {person}"),
         Action.USER_ACTIVATE: _("Activated {person}"),
+        Action.USER_OPERATOR: _("Made {person} an operator"),
         Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
     }
 

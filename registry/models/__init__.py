@@ -11,6 +11,7 @@
     TagDay, ProjectDay, RepositoryUsage, ProjectUsage  statistics for the console
     Readme    the long description of a repository
     ObjectTrash  keys of stored bytes to be deleted
+    DoctorRun    the last runs of the connection doctor
 
 Reads are QuerySet methods; writes are the functions of the modules beside this package. A storage key is never used
 twice, so deleting the bytes of a key cannot affect a later push of the same digest.
@@ -19,6 +20,7 @@ twice, so deleting the bytes of a key cannot affect a later push of the same dig
 from .audit import Deletion, Event
 from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
 from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
+from .doctor import DoctorRun
 from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
 from .repositories import Image, Readme, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
 from .statistics import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
@@ -32,6 +34,7 @@ __all__ = [
     "CleanupRun",
     "Collection",
     "Deletion",
+    "DoctorRun",
     "Event",
     "Image",
     "Manifest",

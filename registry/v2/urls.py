@@ -5,6 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from .base import UnknownView
 from .blobs import BlobView
 from .catalog import CatalogView, RootView
+from .diagnostics import DiagnosticsView
 from .manifests import ManifestView
 from .referrers import ReferrersView
 from .tags import TagsView
@@ -18,6 +19,7 @@ NAME = r"(?P<name>.+)"
 urlpatterns = [
     re_path(r"^/?$", RootView.as_view(), name="root"),
     re_path(r"^/_catalog$", CatalogView.as_view(), name="catalog"),
+    re_path(r"^/_diagnostics/(?P<what>[a-z]+)$", DiagnosticsView.as_view(), name="diagnostics"),
     re_path(rf"^/{NAME}/tags/list$", TagsView.as_view(), name="tags"),
     re_path(rf"^/{NAME}/blobs/uploads/?$", UploadsView.as_view(), name="uploads"),
     re_path(rf"^/{NAME}/blobs/uploads/(?P<upload>[^/]+)$", UploadSessionView.as_view(), name="upload"),

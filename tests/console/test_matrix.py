@@ -10,6 +10,8 @@ import re
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
+from accounts import organizations
+from accounts.actors import SYSTEM
 from registry import trash
 from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
@@ -18,7 +20,7 @@ from tests.support.database import rolled_back
 from tests.support.factories import subscribe
 from tests.support.pages import Page
 
-PUBLIC, PERSONAL, ORGANIZATION = "public", "personal", "organization"
+PUBLIC, PERSONAL, ORGANIZATION, OPERATORS = "public", "personal", "organization", "operators"
 VIEW, MANAGE, ADMINISTER = "view", "manage", "administer"
 DEMO = {"project": "demo"}
 WEB = {"project": "demo", "repository": "web"}
@@ -44,6 +46,7 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "cve_csv": (PERSONAL, {"name": "CVE-2026-0"}, 404),
     "appearance": (PERSONAL, {}, 302),
     "profile": (PERSONAL, {}, 200),
+    "doctor": (OPERATORS, {}, 200),
     "password": (PERSONAL, {}, 200),
     "sessions": (PERSONAL, {}, 200),
     "uploads": (PERSONAL, {}, 200),
@@ -257,6 +260,18 @@ def test_pages_of_a_person(console, address, page):
         allowed = {200, 302} if page == "home" else {PAGES[page][2]}  # home opens the only project
         assert console(person).get(address(page)).status_code in allowed
     assert console(None).get(address(page)).url.startswith("/sign-in?next=")
+
+
+def test_pages_of_operators(console, address, world):
+    """Other people get a 404. An operator has no right in projects by that."""
+    for person in PEOPLE:
+        assert console(person).get(address("doctor")).status_code == 404
+        assert console(person).post(address("doctor")).status_code == 404
+    assert console(None).get(address("doctor")).url.startswith("/sign-in?next=")
+    organizations.set_operator(SYSTEM, world.outsider.user, is_operator=True)
+    operator = console("outsider")
+    assert operator.get(address("doctor")).status_code == 200
+    assert {operator.get(address(page)).status_code for page in OF_PROJECTS} == {404}
 
 
 @pytest.mark.parametrize("page", sorted(name for name, row in PAGES.items() if row[0] == ORGANIZATION))

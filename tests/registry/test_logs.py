@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PUBLIC_ARGUMENTS = {
     *("project", "repository", "image", "organization", "name", "reference", "digest", "upload"),
-    *("run", "subscription", "delivery", "deletion", "event", "uid", "identifier", "acceptance"),
+    *("run", "subscription", "delivery", "deletion", "event", "uid", "identifier", "acceptance", "what"),
 }
 SECRET = "a-secret-that-opens-something"
 

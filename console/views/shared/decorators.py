@@ -2,6 +2,7 @@
 
 @public                                       everybody
 @personal                                     everybody who is signed in; ``request.user``
+@of_operators                                 operators of the installation; ``request.user``
 @of_project(Action.VIEW, post=Action.MANAGE)  those who may do this to the project in the URL; the view gets a Place
 """
 
@@ -52,6 +53,20 @@ def personal(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> C
         return view(request, *args, **kwargs)
 
     return _declare(answer, "personal")
+
+
+def of_operators(view: Callable[Concatenate[HttpRequest, P], HttpResponseBase]) -> Callable[..., HttpResponse]:
+    """A page for operators of the installation. Other people get a 404."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _to_sign_in(request)
+        if not request.user.is_superuser:
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return _declare(answer, "operators")
 
 
 def of_project(action: Action, *, post: Action | None = None) -> Callable[..., Callable[..., HttpResponse]]:

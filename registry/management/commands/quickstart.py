@@ -97,6 +97,7 @@ class Command(BaseCommand):
                 )
             except Refusal as error:
                 raise CommandError(f"KCR_ADMIN_EMAIL and KCR_ADMIN_PASSWORD: {error}") from error
+            organizations.set_operator(actor, user, is_operator=True)
             key = keys.create(user, "quickstart", by=actor)
             self.hand_over(
                 f"  console   {user.email}  {'(your password)' if password else shown}\n"

@@ -97,6 +97,9 @@ referrers HEAD   web              401   200   200    200    200    200    200   
 referrers HEAD   public           200   200   200    200    200    200    200      200      200         401
 referrers HEAD   missing          401   200   200    200    200    404    404      404      404         401
 
+diagnostics GET  -                401   401   401    401    401    401    401      401      401         401
+diagnostics PATCH -               401   401   401    401    401    401    401      401      401         401
+
 unknown   GET    -                404   404   404    404    404    404    404      404      404         401
 unknown   HEAD   -                404   404   404    404    404    404    404      404      404         401
 unknown   POST   -                404   404   404    404    404    404    404      404      404         401
@@ -119,6 +122,7 @@ PATHS = {
     "blob": "/v2/{name}/blobs/{digest}",
     "manifest": "/v2/{name}/manifests/1.0",
     "referrers": "/v2/{name}/referrers/{digest}",
+    "diagnostics": "/v2/_diagnostics/request",  # takes a pass of the doctor
     "unknown": "/v2/nothing/here",
     "token": "/token",
     "healthz": "/healthz",
