@@ -232,6 +232,6 @@ def _count_attention(rows: list[Any]) -> None:
 
 
 def _recent_images(mine: QuerySet[Project]) -> list[Image]:
-    mine = mine.order_by().values("pk")
-    live = Image.objects.with_contents().filter(repository__deletion=None, repository__project__in=mine)
+    projects = mine.order_by().values("pk")
+    live = Image.objects.with_contents().filter(repository__deletion=None, repository__project__in=projects)
     return list(live.select_related("repository__project").order_by("-pushed_at", "-pk")[:RECENT_IMAGES])

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.core.files import File
 from django.http import StreamingHttpResponse
 from django.urls import reverse
-from rest_framework.authentication import BaseAuthentication
 
 from accounts.actors import ANONYMOUS, Actor
 from registry import errors, hosts
@@ -30,8 +29,7 @@ from .base import RegistryView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from django.http import HttpResponse, HttpResponseBase
-    from rest_framework.request import Request
+    from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 MAX_AT_ONCE = 8  # requests in one process that hold a thread
 MAX_BYTES = 64 * 1024 * 1024
@@ -41,34 +39,29 @@ BLOCK = 64 * 1024
 _places = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 
-class PassAuthentication(BaseAuthentication):
-    """A pass of the doctor instead of a login."""
-
-    def authenticate(self, request: Request) -> tuple[Actor, None] | None:
-        """The anonymous actor, for whom no other view does anything."""
-        return (ANONYMOUS, None) if passes.is_valid(request.headers.get("Authorization", "")) else None
-
-
 class DiagnosticsView(RegistryView):
     """``/v2/_diagnostics/<what>``. 401 without a pass."""
 
     actions: ClassVar = {"GET": Action.PULL, "PATCH": Action.PUSH}
-    authentication_classes = (PassAuthentication,)
 
-    def find_host(self, request: Request) -> hosts.Host:
+    def authenticate(self, request: HttpRequest) -> tuple[Actor, None] | None:
+        """The anonymous actor, for whom no other view does anything, if there is a pass of the doctor."""
+        return (ANONYMOUS, None) if passes.is_valid(request.headers.get("Authorization", "")) else None
+
+    def find_host(self, request: HttpRequest) -> hosts.Host:
         """Every host is probed, also one that serves no names."""
         try:
             return super().find_host(request)
         except errors.PathUnknown:
             return hosts.BARE
 
-    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+    def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         """Refuse other methods, then ask for the pass."""
         if request.method not in self.actions:
             raise errors.Unsupported
         super().initial(request, *args, **kwargs)
 
-    def get(self, request: Request, what: str) -> HttpResponseBase:
+    def get(self, request: HttpRequest, what: str) -> HttpResponseBase:
         """What arrived (``request``), a blob (``blob``), a manifest, a slow answer, or one that comes late."""
         match what:
             case "request":
@@ -88,7 +81,7 @@ class DiagnosticsView(RegistryView):
                 return http.json({"seconds": seconds})
         raise errors.PathUnknown
 
-    def patch(self, request: Request, what: str) -> HttpResponse:
+    def patch(self, request: HttpRequest, what: str) -> HttpResponse:
         """Count the bytes of a body, and the seconds between its first and its last ones. ``head``: read none."""
         headers = {"Location": reverse("v2:diagnostics", kwargs={"what": "body"})}
         if what == "head":
@@ -117,7 +110,7 @@ class _Place:
         _places.release()
 
 
-def _seen(request: Request) -> dict[str, str | int | float | bool]:
+def _seen(request: HttpRequest) -> dict[str, str | int | float | bool]:
     """What KCR knows of the request: ``peer`` is the other end of its connection, ``client`` the client behind it."""
     peer = getattr(request, "peer", "")
     return {
