@@ -19,10 +19,11 @@ from registry.doctor import address, passes, proxies, runs, services
 from registry.doctor.results import Result, State, ok
 from registry.doctor.visit import Probe, Visit
 from registry.models import DoctorRun
-from tests.support.nginx import TlsServer, behind_nginx, make_certificate
+from tests.support.nginx import behind_nginx
 from tests.support.programs import PostgresServer, RedisServer, free_port
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import SOURCE, LiveServer
+from tests.support.tls import TlsServer, make_certificate
 
 WILDCARD = "*.kr-central-2.kcr.localhost"
 ADDRESS = [probe.name for probe in address.PROBES]

@@ -1,4 +1,4 @@
-"""A server behind nginx with the configuration of docs/operate/tls.md."""
+"""A server behind nginx with the configuration of docs/operate/tls.md, and with that of docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import pytest
 from django.urls import get_resolver
 
 from tests.support.images import Image, sha256
-from tests.support.nginx import TlsServer, behind_nginx, make_certificate
+from tests.support.nginx import ComposedNginx, Nginx, behind_nginx
 from tests.support.programs import ContainersHome, wait_until
 from tests.support.server import LiveServer
+from tests.support.tls import TlsServer, make_certificate
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -23,9 +24,9 @@ pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 SIZE = 3 * 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def server():
-    with behind_nginx(LiveServer("proxied")) as running:
+@pytest.fixture(scope="module", params=[Nginx, ComposedNginx])
+def server(request):
+    with behind_nginx(LiveServer("proxied"), kind=request.param) as running:
         yield running.people()
 
 
@@ -186,7 +187,7 @@ def test_upload_through_nginx_is_finished_when_the_server_terminates(server, api
 
 
 def test_client_address_is_the_one_nginx_reports(server):
-    """nginx appends the real address to the X-Forwarded-For of the client."""
+    """nginx appends the real address to the X-Forwarded-For of the client, or puts it in its place."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, source_address=("127.0.0.2", 0), timeout=60)
     with closing(connection):
         connection.request("GET", "/sign-in", headers={"Host": server.host, "X-Forwarded-For": "203.0.113.9"})

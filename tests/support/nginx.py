@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import http.client
 import os
 import pwd
 import re
 import socket
-import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.support.programs import Daemon, environment_for, free_port, require
-from tests.support.server import LiveServer, Server
+from tests.support.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,8 +150,8 @@ class ComposedNginx(Nginx):
         s3 = f"        server 127.0.0.1:{self.s3} max_fails=0;\n"
         text = _replaced(text, r"server seaweedfs:8333 resolve max_fails=0;", s3)
         text = _replaced(text, r"resolver 127\.0\.0\.11 .*", "")
-        text = text.replace("/etc/nginx/", f"{self.folder}/").replace("/dev/stdout", str(self.access_log))
         text = text.replace(" /tmp/", f" {self.folder}/").replace("error_log stderr warn", f"error_log {self.log} info")
+        text = text.replace("/etc/nginx/", f"{self.folder}/").replace("/dev/stdout", str(self.access_log))
         return f"daemon off;\n{self._user}\n{text}"
 
 
@@ -174,54 +167,3 @@ def behind_nginx(server: AnyServer, certificate: Path | None = None, kind: type[
         server.settings["KCR_TRUSTED_PROXIES"] = "127.0.0.1"
         with server:
             yield server
-
-
-class TlsServer(LiveServer):
-    """A server behind an nginx that ends TLS."""
-
-    certificate: Path
-
-    @property
-    def url(self) -> str:
-        """The address of the console."""
-        return f"https://{self.host}"
-
-    def connect(self, timeout: float = 60) -> http.client.HTTPSConnection:
-        """Open a connection with TLS."""
-        trusted = ssl.create_default_context(cafile=self.certificate)
-        return http.client.HTTPSConnection("localhost", self.port, timeout=timeout, context=trusted)
-
-    def is_ready(self) -> bool:
-        """Ask the server directly, as the health check of a container does."""
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.own_port, timeout=5)) as connection:
-            try:
-                connection.request("GET", "/readyz")
-                return connection.getresponse().status == 200
-            except (OSError, http.client.HTTPException):
-                return False
-
-
-def make_certificate(folder: Path, *names: str, days: int = 1) -> Path:
-    """Make a self-signed certificate for localhost and these names. Return its file, named as skopeo expects it."""
-    key, name = (
-        ec.generate_private_key(ec.SECP256R1()),
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")]),
-    )
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-        .not_valid_after(datetime.now(UTC) + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, ("localhost", *names))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate, plain = folder / "localhost.crt", serialization.NoEncryption()
-    certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    certificate.with_suffix(".key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    )
-    return certificate

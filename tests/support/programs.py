@@ -286,6 +286,14 @@ class Daemon(TemporaryFolder):
             process.kill()
             return process.wait()
 
+    def crash(self) -> None:
+        """Kill the program and its processes, as a power cut would."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
     def close(self) -> None:
         """Stop the program and remove its folder. Its log must not contain a secret (``tests.support.logs``)."""
         self.stop()

@@ -63,15 +63,21 @@ class SeaweedFS(Daemon):
         """Start it; returns when the bucket is there."""
         configuration, data = self.folder / "s3.json", self.folder / "data"
         data.mkdir()
+        self.ports = [
+            f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
+        ]
+        self.ports.append(f"-s3.port.grpc={free_port()}")
         credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
         identity = {"name": "kcr", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List"]}
         configuration.write_text(json.dumps({"identities": [identity]}))
-        ports = [
-            f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
-        ]
+        self.serve()
+
+    def serve(self) -> None:
+        """Start it on its existing data."""
+        configuration, data = self.folder / "s3.json", self.folder / "data"
         arguments = [
-            *("server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports),
-            *("-filer", "-s3", f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={configuration}"),
+            *("server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *self.ports),
+            *("-filer", "-s3", f"-s3.port={self.port}", f"-s3.config={configuration}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=1000", "-master.volumeSizeLimitMB=256"),
             *("-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
         ]
@@ -81,7 +87,8 @@ class SeaweedFS(Daemon):
 
     def _has_bucket(self) -> bool:
         try:
-            self.client.create_bucket(Bucket=BUCKET)
+            with contextlib.suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+                self.client.create_bucket(Bucket=BUCKET)
             self.client.put_object(Bucket=BUCKET, Key="ready", Body=b"x")
             self.client.delete_object(Bucket=BUCKET, Key="ready")
         except Exception:  # it is not up yet

@@ -3,8 +3,6 @@
 import functools
 import http.client
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -155,13 +153,6 @@ class Server(Daemon):
         status = self.stop()
         if status not in (None, 0):
             pytest.fail(f"the server ended with status {status}:\n{self.said()}")
-
-    def crash(self) -> None:
-        """Kill the server and all its processes, as a power cut would."""
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
 
     def close(self) -> None:
         """Stop the server and remove its data."""

@@ -41,3 +41,8 @@ def queue_sweep_of_uploads() -> None:
 def count_uploads() -> int:
     """Return the number of uploads."""
     return UploadSession.objects.count()
+
+
+def count_expired_uploads() -> int:
+    """Return the number of uploads that the sweep of uploads deletes."""
+    return UploadSession.objects.filter(expires_at__lt=timezone.now()).count()
