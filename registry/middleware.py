@@ -24,6 +24,7 @@ logger = logging.getLogger("registry.access")
 
 MAX_SHOWN = 100  # characters of a text that a client chooses
 proxies, origins = Once(10), Once(10)
+schemes_missing, schemes_plain, forwarding_missing = Once(1), Once(1), Once(1)
 
 MAX_LENGTH_DIGITS = 19  # decimal digits of a signed 64-bit length
 
@@ -45,6 +46,8 @@ class RequestMiddleware:
         if not is_trusted(request.peer):  # type: ignore[attr-defined]
             request.META.pop("HTTP_X_FORWARDED_PROTO", None)
             warn_of_proxy(request)
+        if settings.IS_HTTPS and not request.is_secure():
+            warn_of_scheme(request, request.peer)  # type: ignore[attr-defined]
         request.META["REMOTE_ADDR"] = address_of(request.META)
         response = self.get_response(request)
         warn_of_settings(request, response)
@@ -76,6 +79,38 @@ def warn_of_proxy(request: HttpRequest) -> None:
             logger,
             f"{address} sends X-Forwarded-For, but KCR_TRUSTED_PROXIES does not name it: if it is your proxy, add it,"
             " or all its clients count as one address",
+        )
+
+
+def warn_of_scheme(request: HttpRequest, peer: str) -> None:
+    """Log once for each cause that a request came over http although KCR_PUBLIC_URL is https.
+
+    Health checks connect to KCR itself.
+    """
+    if request.path_info in {"/healthz", "/readyz"}:
+        return
+    if is_trusted(peer):
+        if "HTTP_X_FORWARDED_PROTO" in request.META:
+            schemes_plain.warn(
+                logger,
+                f"clients of the proxy {peer} use http, but KCR_PUBLIC_URL is {settings.PUBLIC_URL}: let the proxy"
+                " redirect them to https, or set X-Forwarded-Proto to the scheme of the client",
+            )
+        elif "HTTP_X_FORWARDED_FOR" in request.META:
+            schemes_missing.warn(
+                logger,
+                f"the proxy {peer} sends no X-Forwarded-Proto, but KCR_PUBLIC_URL is {settings.PUBLIC_URL}: sign-in"
+                " and other forms fail until it does",
+            )
+    elif (
+        "HTTP_X_FORWARDED_FOR" not in request.META  # ``warn_of_proxy`` has logged the others
+        and is_private(peer)
+        and request.META.get("HTTP_HOST") == settings.PUBLIC.netloc
+    ):
+        forwarding_missing.warn(
+            logger,
+            f"{peer} asks for the host of KCR_PUBLIC_URL ({settings.PUBLIC_URL}) over http, without X-Forwarded-For"
+            " and X-Forwarded-Proto: if it is your proxy, let it set both, and add it to KCR_TRUSTED_PROXIES",
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from accounts.errors import sentence
 from registry.doctor import runs
 from registry.doctor.results import Result, State, Text
 from registry.models import DoctorRun
@@ -41,7 +42,7 @@ def _row(result: Result, title: str) -> dict[str, Any]:
         "name": result.probe,
         "title": _(title),
         "state": str(result.state),
-        "seen": _filled(result.seen),
+        "seen": sentence(_filled(result.seen)),
         "change": _filled(result.change),
         "lines": result.lines.items(),
     }

@@ -220,7 +220,7 @@ def waiting_work(visit: Visit) -> None:
             queue=queue,
             minutes=round(seconds / 60),
         )
-    raise ok(_("nothing waits for longer than %(minutes)s minutes"), minutes=round(seconds / 60 + 0.5))
+    raise ok(_("the oldest queued work has waited for %(seconds)s seconds"), seconds=round(seconds))
 
 
 def storage(visit: Visit) -> None:

@@ -7,7 +7,7 @@ import logging
 import re
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from django.contrib.auth.tokens import default_token_generator
@@ -204,6 +204,8 @@ def warnings(monkeypatch, caplog) -> Callable[[], list[str]]:
     monkeypatch.setattr(errors, "unknown_hosts", Once(20))
     for name in ("proxies", "origins"):
         monkeypatch.setattr(middleware, name, Once(10))
+    for name in ("schemes_missing", "schemes_plain", "forwarding_missing"):
+        monkeypatch.setattr(middleware, name, Once(1))
     found = ("registry.v2.errors", "registry.access")
     return lambda: [line.getMessage() for line in caplog.records if line.levelname == "WARNING" and line.name in found]
 
@@ -263,6 +265,32 @@ def test_untrusted_proxy_is_logged_once(db, warnings, settings):
     settings.TRUSTED_PROXIES = [ip_network("10.0.0.8/32")]
     browser().get("/v2/", headers=said, REMOTE_ADDR="10.0.0.8")
     assert len(warnings()) == 1
+
+
+def test_http_behind_an_https_address_is_logged_once_for_each_cause(db, warnings, settings):
+    settings.PUBLIC = urlsplit("https://localhost:8080")
+    settings.PUBLIC_URL, settings.IS_HTTPS = "https://localhost:8080", True
+    settings.TRUSTED_PROXIES = [ip_network("10.0.0.8/32")]
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    client, proto = {"X-Forwarded-For": "198.51.100.1"}, "X-Forwarded-Proto"
+    for path in ("/healthz", "/readyz"):  # asked by a load balancer, without TLS
+        browser().get(path, headers=client, REMOTE_ADDR="10.0.0.8")
+        browser().get(path, REMOTE_ADDR="10.0.0.7")
+    browser().get("/v2/", headers={**client, proto: "https"}, REMOTE_ADDR="10.0.0.8")
+    browser().get("/v2/", REMOTE_ADDR="1.1.1.1")  # a stranger
+    browser().get("/v2/", headers={"Host": "127.0.0.1:8080"}, REMOTE_ADDR="10.0.0.7")  # inside, by another name
+    assert warnings() == []
+    for _ in range(2):
+        browser().get("/v2/", headers=client, REMOTE_ADDR="10.0.0.8")
+        browser().get("/v2/", headers={**client, proto: "http"}, REMOTE_ADDR="10.0.0.8")
+        browser().get("/v2/", headers={"Host": "localhost:8080"}, REMOTE_ADDR="10.0.0.7")
+        browser().get("/v2/", headers={"Host": "localhost:8080"}, REMOTE_ADDR="10.0.0.6")
+    missing, plain, untrusted = warnings()
+    assert "10.0.0.8 sends no X-Forwarded-Proto" in missing
+    assert "KCR_PUBLIC_URL" in missing
+    assert "clients of the proxy 10.0.0.8 use http" in plain
+    assert "10.0.0.7 asks" in untrusted
+    assert "KCR_TRUSTED_PROXIES" in untrusted
 
 
 def test_a_form_from_another_address_of_the_console_is_logged_once(db, warnings, settings):
