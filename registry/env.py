@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 _TRUE = frozenset({"on", "true", "yes", "1"})
@@ -128,6 +129,38 @@ def mail(name: str) -> Mail | None:
         raise ImproperlyConfigured(f"{name} must look like smtp://user:password@mail.example.com:587")
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     return Mail(parts.hostname, port, parts.scheme == "smtps", parts.scheme == "smtp", user, password)
+
+
+def database(name: str, sqlite: Path) -> dict[str, Any]:
+    """The database, for Django's DATABASES. Without a value it is the SQLite file. Raises ImproperlyConfigured."""
+    value = text(name)
+    if value and not value.startswith(("postgres://", "postgresql://")):
+        raise ImproperlyConfigured(f"{name} must be a postgres:// address; leave it empty for SQLite")
+    return database_at(value or sqlite.absolute().as_uri().replace("file:", "sqlite:"))
+
+
+def database_at(url: str) -> dict[str, Any]:
+    """Parse ``postgres://user:password@host/name``, or ``sqlite:///path``. Raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme in {"postgres", "postgresql"}:
+        found: dict[str, Any] = dict(dj_database_url.parse(url))
+        return found | {"OPTIONS": {**found.get("OPTIONS", {}), "connect_timeout": 5}}
+    is_good = parts.scheme == "sqlite" and not parts.netloc and parts.path.startswith("/") and not parts.query
+    _require(is_good, "it must look like postgres://user:password@host/name or sqlite:///path")
+    path = Path(unquote(parts.path))
+    close_to_others(path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"))
+    return {
+        "ENGINE": "registry.database.sqlite",  # Django's, with a queue of writers
+        "CONN_MAX_AGE": None,
+        "NAME": str(path),
+        "OPTIONS": {
+            # A write transaction takes the lock when it begins: a later upgrade would fail instead of waiting.
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 30,
+            # FULL: an answered push survives a power cut. NORMAL may forget it.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
+        },
+    }
 
 
 def storage(name: str, default: Path) -> dict[str, Any]:

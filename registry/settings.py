@@ -5,9 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import dj_database_url
-from django.core.exceptions import ImproperlyConfigured
-
 from registry import env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -86,35 +83,15 @@ TEMPLATES = [
 ]
 
 # ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-DATABASE_URL = env.text("KCR_DATABASE_URL")
-if DATABASE_URL:
-    if not DATABASE_URL.startswith(("postgres://", "postgresql://")):
-        raise ImproperlyConfigured("KCR_DATABASE_URL must be a postgres:// address; leave it empty for SQLite")
+DATABASES = {"default": env.database("KCR_DATABASE_URL", DATA_DIR / "kcr.sqlite3")}
+if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # Check a connection before use: after an outage of the database, no request gets a dead connection.
-    DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_health_checks=True)}
-    DATABASES["default"]["OPTIONS"] = {
-        **DATABASES["default"].get("OPTIONS", {}),
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    DATABASES["default"]["OPTIONS"] |= {
         # Retry every 5 seconds: with longer pauses the service stays down after the database is back.
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5, "reconnect_timeout": 5},
         "connect_timeout": 5,
         "prepare_threshold": 5,  # lets registry.database.drivers prepare statements; Django's own cursors never do
-    }
-else:
-    SQLITE = DATA_DIR / "kcr.sqlite3"
-    env.close_to_others(SQLITE, SQLITE.with_name("kcr.sqlite3-wal"), SQLITE.with_name("kcr.sqlite3-shm"))
-    DATABASES = {
-        "default": {
-            "ENGINE": "registry.database.sqlite",  # Django's, with a queue of writers
-            "CONN_MAX_AGE": None,
-            "NAME": str(SQLITE),
-            "OPTIONS": {
-                # A write transaction takes the lock when it begins: a later upgrade would fail instead of waiting.
-                "transaction_mode": "IMMEDIATE",
-                "timeout": 30,
-                # FULL: an answered push survives a power cut. NORMAL may forget it.
-                "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
-            },
-        }
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -41,7 +41,9 @@ JSON_COMMANDS = {
     *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
     *("rotatesigningkey", "setquota", "deactivateuser", "activateuser", "revokeaccesskey"),
 }
-OTHERS = {"collectgarbage", "copystorage", "createbucket", "quickstart", "serve", "verifystorage"}
+OTHERS = {
+    *("collectgarbage", "copydatabase", "copystorage", "createbucket", "quickstart", "serve", "verifystorage"),
+}
 
 
 def run(*arguments: str) -> dict[str, object]:

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 from django.db import connection
 
 from registry import errors, uploads
@@ -103,7 +102,7 @@ def test_sweep_of_uploads_survives_a_power_cut(disk, world):
     assert disk.broken == []
 
 
-@pytest.mark.skipif(bool(settings.DATABASE_URL), reason="about SQLite")
+@pytest.mark.sqlite_only
 def test_commit_is_durable_when_it_returns(world):
     with connection.cursor() as cursor:
         assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
