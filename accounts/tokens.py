@@ -15,7 +15,7 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -106,17 +106,48 @@ def verify(text: str, service: str, *, address: str = "", client: str = "") -> T
     """
     try:
         _keys.refresh()
-        claims = _claims(text, service)
-        if claims["exp"] <= time.time():
+        known = _verified(text, service)
+        if known.expires_at <= time.time():
             raise InvalidToken("the token has expired")
-        return _token(claims, address, client)
+        return Token(Actor(**known.actor, address=address, client=client), known.grants)
     except (jwt.PyJWTError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InvalidToken("the token is not valid here, or not any more") from error
 
 
+class _Verified(NamedTuple):
+    """What a token says that was signed for a service: when it ends, its grants, and its actor's fields."""
+
+    expires_at: float
+    grants: tuple[Grant, ...]
+    actor: dict[str, Any]
+
+
 @lru_cache(maxsize=4096)
+def _verified(text: str, service: str) -> _Verified:
+    """Read a token and verify its signature. Cached, since a client sends the same token many times."""
+    claims = _claims(text, service)
+    grants = tuple(
+        Grant(entry["type"], entry["name"], frozenset(entry["actions"]), entry["id"]) for entry in claims["access"]
+    )
+    scope: dict[int, frozenset[str]] = {}
+    for grant in grants:
+        if grant.repository_id is not None:
+            scope[grant.repository_id] = scope.get(grant.repository_id, frozenset()) | grant.actions
+    actor = {
+        "user_id": claims["user"],
+        "key_id": claims["key"],
+        "key_expires_at": claims["key_expires_at"],
+        "label": claims["sub"],
+        "pull_only": claims["pull_only"],
+        "project_id": claims["project"],
+        "counts_pulls": claims.get("counts_pulls", True),  # an older process issued the token
+        "scope": scope,
+    }
+    return _Verified(claims["exp"], grants, actor)
+
+
 def _claims(text: str, service: str) -> dict[str, Any]:
-    """The claims of a token that was signed for the service. Cached, since a client sends the same token many times."""
+    """The claims of a token that was signed for the service. Raises InvalidToken, and what the parser raises."""
     header = json.loads(base64url_decode(text.partition(".")[0].encode()))
     if not isinstance(header, dict) or not header.keys() <= _HEADER or header.get("alg") != ALGORITHM:
         raise InvalidToken("unexpected token header")
@@ -132,29 +163,6 @@ def _claims(text: str, service: str) -> dict[str, Any]:
     if not claims["exp"] - claims["iat"] <= LIFETIME.total_seconds():
         raise InvalidToken("the token is valid for too long")
     return claims
-
-
-def _token(claims: dict[str, Any], address: str, client: str) -> Token:
-    grants = tuple(
-        Grant(entry["type"], entry["name"], frozenset(entry["actions"]), entry["id"]) for entry in claims["access"]
-    )
-    scope: dict[int, frozenset[str]] = {}
-    for grant in grants:
-        if grant.repository_id is not None:
-            scope[grant.repository_id] = scope.get(grant.repository_id, frozenset()) | grant.actions
-    actor = Actor(
-        user_id=claims["user"],
-        key_id=claims["key"],
-        key_expires_at=claims["key_expires_at"],
-        label=claims["sub"],
-        pull_only=claims["pull_only"],
-        project_id=claims["project"],
-        counts_pulls=claims.get("counts_pulls", True),  # an older process issued the token
-        scope=scope,
-        address=address,
-        client=client,
-    )
-    return Token(actor, grants)
 
 
 def issue_refresh(key: AccessKey, service: str) -> str:
@@ -271,7 +279,7 @@ class _KeyRing:
 
     def forget(self) -> None:
         """Read the keys again at the next use, and trust no token that was seen before."""
-        _claims.cache_clear()
+        _verified.cache_clear()
         self._public: dict[str, Any] = {}
         self._signing: tuple[str, Any] | None = None
         self._loaded_at = float("-inf")
@@ -313,7 +321,7 @@ class _KeyRing:
         known = self._public.keys()
         self._public = {row.identifier: serialization.load_pem_public_key(row.public_key.encode()) for row in rows}
         if known - self._public.keys():
-            _claims.cache_clear()
+            _verified.cache_clear()
         newest = rows[-1] if rows else None
         if newest is None or (self._signing and self._signing[0] != newest.identifier):
             self._signing = None
