@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 NETWORK, BLOCK = 64, 48  # prefixes: what a provider gives to one customer, and to a larger one
 
 
+@lru_cache(maxsize=4096)
 def parsed(address: str) -> IPv4Address | IPv6Address:
     """The address; an IPv4 address that is written as IPv6 (::ffff:192.0.2.1) becomes IPv4. Raises ValueError."""
     found = ip_address(address.partition("%")[0])

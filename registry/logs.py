@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 from django.urls import Resolver404, resolve
@@ -94,4 +95,17 @@ class JsonFormatter(logging.Formatter):
         line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return "{" + ", ".join([f"{_in_json(name)}: {_in_json(value)}" for name, value in line.items()]) + "}"
+
+
+def _in_json(value: Any) -> str:
+    """The value in JSON. Texts, which nearly all values are, go the short way: ``json.dumps`` makes an encoder."""
+    return encode_basestring(value) if type(value) is str else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def log_request(logger: logging.Logger, message: str, **fields: str | float) -> None:
+    """Log an answered request. Unlike ``logger.info`` it does not look for the line of code that calls it."""
+    if logger.isEnabledFor(logging.INFO):
+        record = logging.LogRecord(logger.name, logging.INFO, __file__, 0, message, (), None, "log_request")
+        record.__dict__ |= fields
+        logger.handle(record)

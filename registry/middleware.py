@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 
-from registry.logs import Once, shown_path
+from registry.logs import Once, log_request, shown_path
 from registry.metrics import counters
 from registry.server.clients import address_of, is_private, is_trusted
 
@@ -56,17 +56,13 @@ class RequestMiddleware:
         if settings.METRICS_LISTEN:
             counters.observe(request, response, seconds)
         if request.path_info != "/healthz":
-            logger.info(
-                "%s %s %s",
-                request.method,
-                shown_path(request),
-                response.status_code,
-                extra={
-                    "request_id": request.id,  # type: ignore[attr-defined]
-                    "milliseconds": round(seconds * 1000, 1),
-                    "address": request.META["REMOTE_ADDR"],
-                    "host": request.META.get("HTTP_HOST", ""),
-                },
+            log_request(
+                logger,
+                f"{request.method} {shown_path(request)} {response.status_code}",
+                request_id=request.id,  # type: ignore[attr-defined]
+                milliseconds=round(seconds * 1000, 1),
+                address=request.META["REMOTE_ADDR"],
+                host=request.META.get("HTTP_HOST", ""),
             )
         return response
 

@@ -90,7 +90,6 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"]["OPTIONS"] |= {
         # Retry every 5 seconds: with longer pauses the service stays down after the database is back.
         "pool": {"min_size": 0, "max_size": 32, "timeout": 5, "reconnect_timeout": 5},
-        "connect_timeout": 5,
         "prepare_threshold": 5,  # lets registry.database.drivers prepare statements; Django's own cursors never do
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -121,8 +121,8 @@ def next_link(route: str, arguments: dict[str, Any], **parameters: Any) -> dict[
 
 def has_already(request: HttpRequest, etag: str) -> bool:
     """Whether If-None-Match names this ETag (RFC 9110, section 13.1.2)."""
-    known = parse_etags(request.META.get("HTTP_IF_NONE_MATCH", ""))
-    return any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in known))
+    sent = request.META.get("HTTP_IF_NONE_MATCH")
+    return sent is not None and any(tag in {"*", etag} for tag in (tag.removeprefix("W/") for tag in parse_etags(sent)))
 
 
 def date(moment: datetime) -> str:

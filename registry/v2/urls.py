@@ -1,4 +1,7 @@
-"""Routes of the registry API. Names have slashes, so a route matches the text after the name; the last is the 404."""
+"""Routes of the registry API. Names have slashes, so a route matches the text after the name; the last is the 404.
+
+They are tried in order: the most frequent ones come first, and uploads before the blob that could have their name.
+"""
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
@@ -17,14 +20,14 @@ app_name = "v2"
 NAME = r"(?P<name>.+)"
 
 urlpatterns = [
+    re_path(rf"^/{NAME}/manifests/(?P<reference>[^/]+)$", ManifestView.as_view(), name="manifest"),
+    re_path(rf"^/{NAME}/blobs/uploads/?$", UploadsView.as_view(), name="uploads"),
+    re_path(rf"^/{NAME}/blobs/uploads/(?P<upload>[^/]+)$", UploadSessionView.as_view(), name="upload"),
+    re_path(rf"^/{NAME}/blobs/(?P<digest>[^/]+)$", BlobView.as_view(), name="blob"),
     re_path(r"^/?$", RootView.as_view(), name="root"),
     re_path(r"^/_catalog$", CatalogView.as_view(), name="catalog"),
     re_path(r"^/_diagnostics/(?P<what>[a-z]+)$", DiagnosticsView.as_view(), name="diagnostics"),
     re_path(rf"^/{NAME}/tags/list$", TagsView.as_view(), name="tags"),
-    re_path(rf"^/{NAME}/blobs/uploads/?$", UploadsView.as_view(), name="uploads"),
-    re_path(rf"^/{NAME}/blobs/uploads/(?P<upload>[^/]+)$", UploadSessionView.as_view(), name="upload"),
-    re_path(rf"^/{NAME}/blobs/(?P<digest>[^/]+)$", BlobView.as_view(), name="blob"),
-    re_path(rf"^/{NAME}/manifests/(?P<reference>[^/]+)$", ManifestView.as_view(), name="manifest"),
     re_path(rf"^/{NAME}/referrers/(?P<digest>[^/]+)$", ReferrersView.as_view(), name="referrers"),
     re_path(r"^/.*", UnknownView.as_view(), name="unknown"),
 ]

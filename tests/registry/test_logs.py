@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
+from datetime import date
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -195,6 +197,45 @@ def test_path_without_a_secret_is_logged_unchanged(world, logged):
     said = logged()
     assert "GET /projects/demo/repositories/web/app/-/manifests/1.0 302" in said
     assert "GET /.well-known/nothing 404" in said
+
+
+HOSTILE = [
+    '"',
+    "\\",
+    "\n",
+    "\r\n",
+    "\x00",
+    "\x1b[31m",
+    '", "level": "error',
+    "한국어",
+    "\u2028",
+    "\U0001f433",
+    "\x7f",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_a_line_is_one_json_object_whatever_a_client_sends(text):
+    record = logging.makeLogRecord({"name": "registry.access", "levelname": "INFO", "msg": f"GET /v2/{text} 404"})
+    record.__dict__ |= {"host": text, "milliseconds": 0.1, text: 1, "id": 7, "at": date(2026, 9, 1), "none": None}
+    line = JsonFormatter().format(record)
+    assert not re.search(r"[\x00-\x1f]", line)
+    read = json.loads(line)
+    assert (read["message"], read["host"], read[text]) == (f"GET /v2/{text} 404", text, 1)
+    assert (read["milliseconds"], read["id"], read["at"], read["none"]) == (0.1, 7, "2026-09-01", None)
+    assert read["level"] == "info"
+
+
+def test_an_answered_request_is_one_line(world, logged):
+    """A path with a line feed and quotes makes no second line and no further field."""
+    browser().get('/v2/a%0A{"level": "error"}/manifests/1', headers={"user-agent": "x\ny", "host": "localhost:8080"})
+    (line,) = logged().splitlines()
+    read = json.loads(line)
+    assert read.keys() == {"time", "level", "logger", "message", "request_id", "milliseconds", "address", "host"}
+    assert read["message"] == 'GET /v2/a\n{"level": "error"}/manifests/1 401'
+    assert (read["level"], read["logger"], read["host"]) == ("info", "registry.access", "localhost:8080")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", read["time"])
 
 
 # ── Warnings about settings ──────────────────────────────────────────────────────────────────────────────────────────
