@@ -192,8 +192,8 @@ add(
 add(
     "a token lives too long",
     TOKENS,
-    'if known.expires_at <= time.time():',
-    'if known.expires_at <= time.time() - 60:',
+    "if known.expires_at <= time.time():",
+    "if known.expires_at <= time.time() - 60:",
     "accounts/test_tokens.py::test_token_expires_after_fifteen_minutes",
 )
 add(
