@@ -12,10 +12,11 @@ import secrets
 import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jwt
 from cryptography.hazmat.primitives import serialization
@@ -29,6 +30,9 @@ from . import audit
 from .actors import SYSTEM, Actor
 from .keys import hash_secret, last_used, new_secret
 from .models import AccessKey, Organization, RefreshToken, SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -275,6 +279,7 @@ class _KeyRing:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._failed_at = float("-inf")
         self.forget()
 
     def forget(self) -> None:
@@ -286,13 +291,13 @@ class _KeyRing:
 
     def refresh(self) -> None:
         """Read the keys again when it is time: a key that was deleted meanwhile signs nothing any more."""
-        with self._lock:
+        with self._locked():
             if self._is_old():
                 self._load(make=False)
 
     def signing(self) -> tuple[str, Any]:
         """Identifier and private key of the newest key; makes the first one."""
-        with self._lock:
+        with self._locked():
             if self._signing is None or self._is_old():
                 self._load(make=True)
             assert self._signing is not None
@@ -300,12 +305,24 @@ class _KeyRing:
 
     def public(self, identifier: str) -> Any:
         """The public key with this identifier. Raises InvalidToken."""
-        with self._lock:
+        with self._locked():
             if self._is_old() or (identifier not in self._public and self._may_retry()):
                 self._load(make=False)
             if identifier not in self._public:
                 raise InvalidToken("signed by no key of ours")
             return self._public[identifier]
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock. Raises OperationalError if the keys could not be read while this thread waited for it.
+
+        Without that, each thread would wait in turn until the database does not answer: a minute for a dozen.
+        """
+        began = time.monotonic()
+        with self._lock:
+            if self._failed_at > began:
+                raise OperationalError("the signing keys cannot be read")
+            yield
 
     def _is_old(self) -> bool:
         return time.monotonic() - self._loaded_at > self.RELOAD_SECONDS
@@ -315,9 +332,13 @@ class _KeyRing:
         return time.monotonic() - self._loaded_at > 1
 
     def _load(self, *, make: bool) -> None:
-        rows = list(SigningKey.objects.order_by("created_at", "pk"))
-        if not rows and make:
-            rows = [_new_signing_key()]
+        try:
+            rows = list(SigningKey.objects.order_by("created_at", "pk"))
+            if not rows and make:
+                rows = [_new_signing_key()]
+        except Exception:
+            self._failed_at = time.monotonic()
+            raise
         known = self._public.keys()
         self._public = {row.identifier: serialization.load_pem_public_key(row.public_key.encode()) for row in rows}
         if known - self._public.keys():

@@ -1,4 +1,4 @@
-"""A thread of each web process that writes buffered statistics and checks pooled database connections."""
+"""A thread of each web process that writes buffered statistics and replaces dead database connections."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ class Flusher(threading.Thread):
                 lost = forget_dead_connections(lost)
                 self._observe()
             except Exception:
-                logger.exception("the connections could not be checked, or not be observed")
+                logger.exception("the connections could not be replaced, or not be observed")
 
 
 def forget_dead_connections(known: int) -> int:
-    """Check the whole pool if it has lost more than ``known`` connections. Return the number lost so far.
+    """Replace all idle connections if the pool has lost more than ``known``. Return the number lost so far.
 
     The pool alone finds dead connections one by one, with pauses: after an outage of the database, requests would fail
-    for most of another minute.
+    for most of another minute. A test of each connection would wait for those that are silent.
     """
     pool = getattr(connection, "pool", None)
-    lost: int = pool.get_stats().get("connections_lost", 0) if pool else 0
+    stats = pool.get_stats() if pool else {}
+    lost: int = stats.get("connections_lost", 0) + stats.get("returns_bad", 0)
     if pool and lost > known:
-        pool.check()
+        pool.drain()
     return lost
 
 

@@ -143,8 +143,16 @@ def database_at(url: str) -> dict[str, Any]:
     """Parse ``postgres://user:password@host/name``, or ``sqlite:///path``. Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme in {"postgres", "postgresql"}:
-        found: dict[str, Any] = dict(dj_database_url.parse(url))
-        return found | {"OPTIONS": {**found.get("OPTIONS", {}), "connect_timeout": 5}}
+        found: dict[str, Any] = dict(dj_database_url.parse(url, engine="registry.database.postgresql"))
+        # End connections to a machine that is gone. For one that is there and silent: registry.database.postgresql.
+        options = {
+            "connect_timeout": 3,
+            "tcp_user_timeout": 5_000,  # milliseconds
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 2,
+        }
+        return found | {"OPTIONS": options | found.get("OPTIONS", {})}
     is_good = parts.scheme == "sqlite" and not parts.netloc and parts.path.startswith("/") and not parts.query
     _require(is_good, "it must look like postgres://user:password@host/name or sqlite:///path")
     path = Path(unquote(parts.path))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from django.db import OperationalError
 from django.utils import timezone
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
@@ -19,6 +22,7 @@ from accounts.actors import ANONYMOUS, SYSTEM, Actor
 from accounts.models import RefreshToken, SigningKey
 from accounts.tokens import Grant
 from tests.support.personas import make_key
+from tests.support.programs import wait_until
 
 SERVICE = "registry.example.com"
 GRANTS = [
@@ -215,6 +219,30 @@ def test_other_process_refuses_cached_tokens_of_a_withdrawn_key_within_seconds(s
     tokens._keys._loaded_at -= tokens._keys.RELOAD_SECONDS + 1
     with pytest.raises(tokens.InvalidToken):
         tokens.verify(text, SERVICE)
+
+
+def test_requests_do_not_wait_in_turn_for_a_database_that_does_not_answer(monkeypatch):
+    """The first reads the keys, and the others, which wait for it, fail with it."""
+    ring, asked, goes_on, waiting = tokens._KeyRing(), [], threading.Event(), []
+
+    def is_away(*fields):
+        asked.append(fields)
+        goes_on.wait(30)
+        raise OperationalError
+
+    def refreshes(_):
+        waiting.append(1)
+        with pytest.raises(OperationalError):
+            ring.refresh()
+
+    monkeypatch.setattr(SigningKey.objects, "order_by", is_away)
+    with ThreadPoolExecutor(5) as threads:
+        ended = threads.map(refreshes, range(5))
+        assert wait_until(lambda: len(waiting) == 5, timeout=30)
+        time.sleep(0.2)  # the last one begins to wait
+        goes_on.set()
+        list(ended)
+    assert len(asked) == 1
 
 
 def test_keys_older_than_any_token_are_deleted(signing):

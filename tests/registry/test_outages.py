@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
+import random
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
 
+from tests.support.fault_proxy import FaultProxy
 from tests.support.images import sha256
 from tests.support.programs import PostgresServer, RedisServer, wait_until
 from tests.support.server import LiveServer
@@ -36,8 +40,16 @@ def broker():
 
 
 @pytest.fixture(scope="module")
-def server(database, broker):
-    settings = {"KCR_DATABASE_URL": database.url, "KCR_REDIS_URL": broker.url, "KCR_WEB_WORKERS": "1"}
+def proxy(database):
+    """Between the server and PostgreSQL."""
+    with FaultProxy(database.port) as between:
+        yield between
+
+
+@pytest.fixture(scope="module")
+def server(database, proxy, broker):
+    url = database.url.replace(f":{database.port}/", f":{proxy.port}/")
+    settings = {"KCR_DATABASE_URL": url, "KCR_REDIS_URL": broker.url, "KCR_WEB_WORKERS": "1"}
     with LiveServer("outages", settings) as running:
         running.people()
         running.visitor("admin@acme.test", "--project", "demo:admin")
@@ -76,33 +88,52 @@ REQUESTS = (
 )
 
 
-def test_database_outage_is_answered_with_retry_after_everywhere(server, database):
+KEYS_ARE_OLD = 11  # seconds, after which tokens.verify reads the signing keys again
+PROMISED = 5  # seconds until the answer while the database is away
+LOADED = 3  # so many times slower may a loaded machine be
+
+
+@pytest.mark.parametrize("fault", ["stopped", "refusing", "silent"])
+def test_database_outage_is_answered_with_retry_after_everywhere(server, database, proxy, fault):
+    begin, end = {
+        "stopped": (database.stop, database.serve),
+        "refusing": (proxy.refuse, proxy.heal),
+        "silent": (proxy.silence, proxy.heal),
+    }[fault]
+    assert push(server, "1.0") == 201
     api, visitor = server.api(), Visitor(server, "admin@acme.test")
     upload = api.start()
     assert api.ask("PATCH", upload, b"123")[0] == 202
-    database.stop()
+    time.sleep(KEYS_ARE_OLD)
+    begin()
 
     def is_refused(method, written):
         path = written.replace("{upload}", upload).replace("{host}", server.host)
         headers = {"Authorization": f"Basic {server.client(server.key).basic}"} if path.startswith("/token") else {}
         body = b"45" if method in {"PATCH", "PUT"} else None
+        began = time.monotonic()
         status, answered, said = api.ask(method, path, body, **headers)
+        assert time.monotonic() - began < PROMISED * LOADED, (method, path)
         assert (status, answered.get("Retry-After")) == (503, "5"), (method, path, status, said)
         assert method == "HEAD" or json.loads(said)["errors"][0]["code"] == "TOOMANYREQUESTS"
 
     def is_no_page(path):
+        began = time.monotonic()
         status, headers, page = visitor.ask("GET", path)
+        assert time.monotonic() - began < PROMISED * LOADED, path
         assert (status, headers.get("Retry-After")) == (503, "5"), path
         assert "is not ready" in page
 
-    with ThreadPoolExecutor(32) as threads:  # each request waits some time for the database
-        refused = threads.map(lambda request: is_refused(*request), REQUESTS)
-        shown = threads.map(is_no_page, ("/", "/projects/demo/", COLLECTION))
-        list(refused), list(shown)
-    assert ready(server)["database"] == "unavailable"
-    assert server.client().ask("GET", "/healthz").status == 200
-
-    database.serve()
+    try:
+        for _ in range(2):  # the first requests find the connections that were open
+            with ThreadPoolExecutor(32) as threads:
+                refused = threads.map(lambda request: is_refused(*request), REQUESTS)
+                shown = threads.map(is_no_page, ("/", "/projects/demo/", COLLECTION))
+                list(refused), list(shown)
+        assert ready(server)["database"] == "unavailable"
+        assert server.client().ask("GET", "/healthz").status == 200
+    finally:
+        end()
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     assert is_pulled(server, "1.0")
     assert api.ask("GET", "manifests/2.0")[0] == 404
@@ -115,7 +146,58 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
         answers = list(threads.map(lambda _: server.api().ask("GET", "manifests/1.0")[0], range(200)))
     assert set(answers) <= {200, 503}
     assert answers.count(200) > 0
-    assert database.count_connections() <= 32
+    assert database.count_connections() <= 33  # one more may ask whether the database answers
+
+
+def test_a_slow_database_is_waited_for(server, proxy):
+    """Each piece of bytes takes longer: queries are slow, and none fails."""
+    proxy.delay(0.1)
+    try:
+        assert push(server, "slow", os.urandom(1000)) == 201
+        assert is_pulled(server, "1.0")
+    finally:
+        proxy.heal()
+
+
+def test_nothing_that_was_acknowledged_is_lost_while_the_database_comes_and_goes(server, proxy):
+    """Connections are cut in queries and answers, refused, and silent, while clients push."""
+    pushed: dict[str, bytes] = {}
+    is_over = threading.Event()
+
+    def pushes(number):
+        for turn in itertools.count():
+            if is_over.is_set():
+                return
+            tag, data = f"fault-{number}-{turn}", os.urandom(2000)
+            try:
+                if push(server, tag, data) == 201:
+                    pushed[tag] = data
+            except (AssertionError, KeyError):  # no token, no upload
+                continue
+
+    chance = random.Random(3)
+    with ThreadPoolExecutor(3) as threads:
+        pushing = [threads.submit(pushes, number) for number in range(3)]
+        try:
+            for _ in range(20):
+                proxy.cut(chance.randrange(100, 20_000))
+                time.sleep(chance.uniform(0.05, 0.4))
+            for begin in (proxy.refuse, proxy.silence):
+                begin()
+                time.sleep(5)
+                proxy.heal()
+                before = len(pushed)
+                assert wait_until(lambda before=before: len(pushed) > before, timeout=30), server.said()
+        finally:
+            proxy.heal()
+            is_over.set()
+        for each in pushing:
+            each.result()
+    assert len(pushed) > 5
+    assert [tag for tag, data in pushed.items() if not is_pulled(server, tag, data)] == []
+    found = server.manage("verifystorage", "--full")
+    assert found.pop("blobs") > len(pushed)
+    assert set(found.values()) == {0}
 
 
 def test_push_continues_after_a_database_outage(server, database):

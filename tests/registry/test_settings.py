@@ -210,7 +210,7 @@ def test_value_is_parsed(monkeypatch, tmp_path, name, value, attribute, expected
 def test_a_database_address_is_used(monkeypatch, tmp_path):
     loaded = load(monkeypatch, tmp_path, KCR_DATABASE_URL="postgres://kcr:p%40ss@db.example.com:5433/registry")
     database = loaded["DATABASES"]["default"]
-    assert database["ENGINE"] == "django.db.backends.postgresql"
+    assert database["ENGINE"] == "registry.database.postgresql"
     named = {key: database[key] for key in ("HOST", "PORT", "NAME", "USER", "PASSWORD")}
     assert named == {"HOST": "db.example.com", "PORT": 5433, "NAME": "registry", "USER": "kcr", "PASSWORD": "p@ss"}
 

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, with requests that fail soon while the server does not answer. See base."""
