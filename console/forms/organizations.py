@@ -15,7 +15,7 @@ class NewInvitation(Form):
     """An invitation to the organization."""
 
     field_of: ClassVar = {"Refusal": "email"}
-    email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254)
+    email = forms.EmailField(label=gettext_lazy("E-mail"), max_length=254, widget=forms.EmailInput({"autofocus": True}))
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),
         choices=[

@@ -157,7 +157,7 @@ class Grant(Form):
     email = forms.EmailField(
         label=gettext_lazy("E-mail"),
         max_length=254,
-        widget=forms.EmailInput({"list": "candidates", "autocomplete": "off"}),
+        widget=forms.EmailInput({"list": "candidates", "autocomplete": "off", "autofocus": True}),
     )
     role = forms.ChoiceField(
         label=gettext_lazy("Role"),

@@ -298,6 +298,7 @@ def test_people_of_project_and_organization(browser, server, scripts):
         expect(page.get_by_text(f"Added {email} to acme")).to_be_visible()
         page.goto("/projects/demo/members")
         page.get_by_role("link", name="Add member").click()
+        expect(page.get_by_label("E-mail")).to_be_focused()
         page.get_by_label("E-mail").fill(email)
         page.get_by_role("button", name="Add member").click()
         expect(page.get_by_role("status")).to_contain_text(f"{email} has been added to demo as Member.")
