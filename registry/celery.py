@@ -6,13 +6,19 @@ Neither does harm: a task may run twice, late or never, because periodic sweeps 
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
+from celery.signals import worker_init
 from django.conf import settings
+from django.db import OperationalError
 
-from registry import broker
+from registry import broker, migrated, pools
+
+logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry.settings")
 
@@ -85,3 +91,20 @@ if not settings.REDIS_URL:
         "polling_interval": 1.0,
     }
 app.autodiscover_tasks()
+
+
+@worker_init.connect
+def _prepare_worker(sender: Any, **kwargs: Any) -> None:
+    """Size the pool, and end the worker if migrations are missing. While the database is away, nothing is known.
+
+    Threads of a worker share a pool. Forked processes have one each, and use one connection of it.
+    """
+    pools.resize(sender.concurrency)
+    try:
+        migrated.require()
+    except OperationalError:
+        logger.warning("the database is away: whether it is migrated is not known")
+    except migrated.NotMigrated as error:
+        raise SystemExit(str(error)) from error
+    finally:
+        pools.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from registry import env
+from registry import env, pools
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -88,8 +88,9 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # Check a connection before use: after an outage of the database, no request gets a dead connection.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["OPTIONS"] |= {
-        # Retry every 4 seconds: with longer pauses the service stays down after the database is back.
-        "pool": {"min_size": 0, "max_size": 32, "timeout": 1, "reconnect_timeout": 4},
+        # The size is that of a command: web server and workers resize it. Retry every 4 seconds: with longer pauses the
+        # service stays down after the database is back.
+        "pool": {"min_size": 0, "max_size": pools.SMALL, "timeout": 1, "reconnect_timeout": 4},
         "prepare_threshold": 5,  # lets registry.database.drivers prepare statements; Django's own cursors never do
     }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
-from django.db import connection
+from django.core.management.base import BaseCommand, CommandError
 from gunicorn.app.base import BaseApplication
 
+from registry import migrated, pools
 from registry.background import Flusher
 from registry.metrics import counters
 from registry.server.worker import Worker
@@ -21,13 +21,6 @@ def _allow_many_files() -> None:
     """Raise the soft limit of 1,024 open files: each thread may use a socket, a blob and a database connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _forget_connections() -> None:
-    """Close connections before the fork: the threads of a connection pool do not survive it."""
-    connection.close()
-    if connection.vendor == "postgresql":
-        connection.close_pool()  # type: ignore[attr-defined]
 
 
 def _start_flusher(worker: Any) -> None:
@@ -73,11 +66,16 @@ class Server(BaseApplication):
 
 class Command(BaseCommand):
     help = "Serve console and registry at KCR_LISTEN."
-    requires_migrations_checks = True
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run until SIGTERM or SIGINT; transfers under way get 30 seconds."""
         call_command("collectstatic", verbosity=0, interactive=False)
         _allow_many_files()
-        _forget_connections()
+        pools.resize(settings.WEB_THREADS)
+        try:
+            migrated.require()
+        except migrated.NotMigrated as error:
+            raise CommandError(str(error)) from error
+        pools.warn_if_short(settings.WEB_WORKERS)
+        pools.close()
         Server().run()

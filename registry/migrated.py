@@ -1,0 +1,23 @@
+"""Whether the database has the tables that this code needs."""
+
+from __future__ import annotations
+
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+
+class NotMigrated(Exception):
+    """The message says what to do."""
+
+
+def require() -> None:
+    """Raise NotMigrated if a migration of this code is not applied.
+
+    Migrations that this code does not know are no problem: they are of the next release, in a rolling upgrade.
+    """
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if plan:
+        names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
+        more = ", …" if len(plan) > 3 else ""
+        raise NotMigrated(f"the database lacks {len(plan)} migrations ({names}{more}): run manage.py migrate")

@@ -1,0 +1,38 @@
+"""A process starts only on a database that has the tables of its code; newer tables are no problem."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
+
+from registry import migrated
+from tests.support.programs import run
+from tests.support.server import SOURCE, LiveServer
+
+
+def test_unknown_migrations_are_tolerated_and_missing_ones_are_not(db):
+    migrated.require()
+    recorder = MigrationRecorder(connection)
+    recorder.record_applied("registry", "9999_next_release")
+    migrated.require()
+    app, name = MigrationLoader(connection).graph.leaf_nodes("scanning")[0]
+    recorder.record_unapplied(app, name)
+    with pytest.raises(migrated.NotMigrated, match=rf"lacks 1 migrations \({app}\.{name}\): run manage.py migrate"):
+        migrated.require()
+
+
+@pytest.mark.real
+@pytest.mark.sqlite_only
+def test_web_server_and_worker_refuse_a_database_without_tables():
+    with LiveServer("empty") as server:
+        server.end()
+        (server.data / "kcr.sqlite3").unlink()
+        worker = [sys.executable, "-m", "celery", "--app=registry", "worker", "--concurrency=1"]
+        for command in (server.command("serve"), worker):
+            result = run(command, environment=server.environment, directory=SOURCE, succeeds=False, timeout=300)
+            assert "migrations (" in result.errors
+            assert "run manage.py migrate" in result.errors
