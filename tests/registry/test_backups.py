@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import re
+import secrets
 import shutil
+import threading
+from pathlib import Path
 
 import pytest
 
 from tests.support.images import sha256
-from tests.support.programs import run
+from tests.support.programs import PostgresServer, TemporaryFolder, require_postgres, run, wait_until
+from tests.support.s3 import CREDENTIALS
 from tests.support.server import SOURCE, LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -94,3 +100,74 @@ def test_database_newer_than_the_blobs_reports_missing_blobs_until_the_next_push
     assert api.ask("GET", f"blobs/{sha256(LATE)}")[2] == LATE
     server.end()
     assert verify(server)[:2] == (0, {"blobs": 2, "missing": 0, "short": 0, "damaged": 0, "orphan": 0})
+
+
+# ── PostgreSQL and S3 ────────────────────────────────────────────────────────────────────────────────────────────────
+def documented(number: int) -> str:
+    """Return a block of commands of docs/operate/backup.md, "PostgreSQL and S3"."""
+    text = (SOURCE / "docs" / "operate" / "backup.md").read_text().partition("## PostgreSQL and S3")[2]
+    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[number]
+
+
+def carry_out(commands: str, server: LiveServer, folder: Path) -> str:
+    """Run documented commands with another folder for the backup. Return what they print."""
+    programs = f"{Path(require_postgres('pg_dump')).parent}:{server.environment['PATH']}"
+    script = commands.replace("/backup/", f"{folder}/").replace(".venv/bin/python", server.command()[0])
+    return run(["sh", "-ec", script], environment=server.environment | {"PATH": programs}, directory=SOURCE).output
+
+
+class Restored(LiveServer):
+    """A server that starts when its data is there."""
+
+    def start(self) -> None:
+        """Nothing."""
+
+
+def test_backup_of_postgresql_and_s3_while_images_are_pushed(seaweed):
+    shared = {"KCR_SECRET_KEY": secrets.token_hex(32), "KCR_WEB_WORKERS": "1", **CREDENTIALS}
+    url = seaweed.url("backed-up")
+    over, meanwhile = threading.Event(), {}
+
+    def go_on_pushing(server: LiveServer) -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            data = os.urandom(50_000)
+            push(server, f"meanwhile-{number}", data)
+            meanwhile[f"meanwhile-{number}"] = data
+
+    with TemporaryFolder("backup") as backup, PostgresServer() as database, PostgresServer() as other_database:
+        with LiveServer("backed-up", shared | {"KCR_DATABASE_URL": database.url, "KCR_STORAGE_URL": url}) as server:
+            key = server.people().key
+            push(server, "early", EARLY)
+            pushing = threading.Thread(target=go_on_pushing, args=(server,))
+            pushing.start()
+            try:
+                assert wait_until(lambda: bool(meanwhile), timeout=30)
+                before = dict(meanwhile)
+                carry_out(documented(0), server, backup.folder)
+            finally:
+                over.set()
+                pushing.join()
+        restored = {
+            "KCR_DATABASE_URL": other_database.url,
+            "KCR_STORAGE_URL": url.replace("s3://blobs/", "s3://restored/"),
+        }
+        with Restored("restored", shared | restored) as server:
+            printed = carry_out(documented(2), server, backup.folder).splitlines()
+            said = [json.loads(line) for line in printed if line.startswith("{")]
+            assert said[0] == {"bucket": "restored", "created": True}
+            assert said[-1].pop("blobs") >= len(before) + 1
+            assert set(said[-1].values()) == {0}
+            server.serve()
+            server.key = key
+            api = server.api()
+            for tag, data in {"early": EARLY, **before}.items():
+                assert api.ask("GET", f"manifests/{tag}").status == 200
+                assert api.ask("GET", f"blobs/{sha256(data)}").body == data
+            push(server, "late", LATE)
+            for tag, data in meanwhile.items():  # what came later is whole, or unknown and can be pushed again
+                if api.ask("GET", f"manifests/{tag}").status == 200:
+                    assert api.ask("GET", f"blobs/{sha256(data)}").body == data
+                else:
+                    push(server, tag, data)
