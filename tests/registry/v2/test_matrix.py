@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
-from django.core.handlers.wsgi import WSGIHandler
 from django.test import RequestFactory
 from django.urls import URLPattern, get_resolver
 
@@ -23,6 +22,7 @@ from accounts import organizations
 from accounts.actors import SYSTEM
 from accounts.models import ProjectRole, User
 from registry import members, uploads
+from registry.v2.handler import Handler
 from tests.support.database import rolled_back
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 from tests.support.images import OCTETS, Image, sha256
@@ -344,7 +344,7 @@ def test_refusals_of_head_have_no_body(scene):
         for person in ("anonymous", "stranger"):
             if row.method == "HEAD" and (person == "anonymous" or row.expected[person] >= 400):
                 headers = {"host": PROJECT_HOST, **client_of(scene, person).basic()}
-                response = WSGIHandler().get_response(RequestFactory().head(scene.path(row, person), headers=headers))
+                response = Handler().respond(RequestFactory().head(scene.path(row, person), headers=headers))
                 assert response.status_code >= 400, f"{row} by {person}"
                 assert response.content == b"", f"{row} by {person}"
 
