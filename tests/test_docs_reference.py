@@ -99,7 +99,8 @@ def calls() -> Iterator[tuple[str, list[str]]]:
     for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
             for line in re.findall(r"manage\.py (.*)", block):
-                words = shlex.split(line, comments=True)
+                is_quoted = line.count("'") % 2 == 1  # as in sh -c '…'
+                words = shlex.split(line.removesuffix("'") if is_quoted else line, comments=True)
                 yield path.name, list(itertools.takewhile(lambda word: word not in {">", "|", "&&"}, words))
 
 

@@ -39,10 +39,11 @@ from tests.support.programs import environment_for
 SOURCE = Path(__file__).resolve().parents[2]
 JSON_COMMANDS = {
     *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
-    *("rotatesigningkey", "setquota", "deactivateuser", "activateuser", "revokeaccesskey"),
+    *("rotatesigningkey", "setquota", "deactivateuser", "activateuser", "revokeaccesskey", "setoperator"),
 }
 OTHERS = {
-    *("collectgarbage", "copydatabase", "copystorage", "createbucket", "quickstart", "serve", "verifystorage"),
+    *("collectgarbage", "copydatabase", "copystorage", "createbucket", "doctor", "quickstart", "serve"),
+    "verifystorage",
 }
 
 

@@ -98,7 +98,7 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
         "KCR_BARE_HOST_NAMES": "`on`" if default["BARE_HOST_NAMES"] else "`off`",
         "KCR_ALLOWED_HOSTS": f"`{','.join(default['FURTHER_HOSTS'])}`",
         "KCR_STORAGE_URL": "the folder `storage` in the data directory",
-        "KCR_DATABASE_URL": default["DATABASE_URL"] or "SQLite",
+        "KCR_DATABASE_URL": {"registry.database.sqlite": "SQLite"}[default["DATABASES"]["default"]["ENGINE"]],
         "KCR_REDIS_URL": default["REDIS_URL"] or "files",
         "KCR_SECRET_KEY": "made in the data directory" if (data / "secret_key").exists() else "",
         "KCR_WEB_WORKERS": "one a processor, at most 4",
