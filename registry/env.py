@@ -82,6 +82,13 @@ def metrics_address(name: str, listen: str) -> str:
     return value
 
 
+def tracing() -> bool:
+    """Whether the variables of OpenTelemetry name a collector of traces, and do not turn tracing off."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    is_off = text("OTEL_SDK_DISABLED").lower() == "true" or text("OTEL_TRACES_EXPORTER", "otlp").lower() != "otlp"
+    return any(map(text, names)) and not is_off
+
+
 def public_url(name: str, default: str) -> SplitResult:
     """Scheme, host and port, nothing else. Raises ImproperlyConfigured."""
     value = text(name, default).rstrip("/")

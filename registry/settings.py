@@ -170,6 +170,14 @@ WEBHOOK_ALLOWED_PORTS = env.ports("KCR_WEBHOOK_ALLOWED_PORTS")
 # ── Work in the background ───────────────────────────────────────────────────────────────────────────────────────────
 REDIS_URL = env.text("KCR_REDIS_URL")
 
+# ── Tracing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+TRACING = env.tracing()
+TRACING_RESOURCE = {} if env.of_the_system("OTEL_SERVICE_NAME") else {"service.name": "kcr"}
+LOG_FILTERS = {"secrets": {"()": "registry.logs.SecretsFilter"}}
+if TRACING:
+    MIDDLEWARE.insert(0, "registry.tracing.TracingMiddleware")
+    LOG_FILTERS["trace"] = {"()": "registry.tracing.TraceFilter"}
+
 # ── Scans ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 TRIVY_DB_REPOSITORY = env.text("KCR_TRIVY_DB_REPOSITORY")
 SCAN_DIR = env.private_directory("KCR_SCAN_DIR", DATA_DIR)
@@ -186,8 +194,8 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"default": {"()": "registry.logs.formatter"}},
-    "filters": {"secrets": {"()": "registry.logs.SecretsFilter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "default", "filters": ["secrets"]}},
+    "filters": LOG_FILTERS,
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "default", "filters": [*LOG_FILTERS]}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django": {"handlers": [], "propagate": True},

@@ -19,10 +19,13 @@ from uuid import UUID, uuid4
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files import File
 from storages.backends.s3 import S3Storage
 from urllib3.exceptions import HTTPError
+
+from registry import tracing
 
 from .contract import Chunks, Full, Missing, Saved, TooLarge, Unanswered
 
@@ -90,9 +93,12 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         return self._resource(self.public_endpoint or self.endpoint_url).meta.client
 
     def _resource(self, endpoint: str | None) -> Any:
-        return self._create_session().resource(
+        found = self._create_session().resource(
             "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=self.client_config
         )
+        if settings.TRACING:
+            tracing.watch_s3(found.meta.client)
+        return found
 
     # ── Uploads ──────────────────────────────────────────────────────────────────────────────────────────────────────
     @contextmanager

@@ -16,6 +16,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from accounts.errors import Refusal
+from registry import tracing
 from registry.database.transactions import release_connection
 from scanning.models import Delivery, Subscription
 from scanning.notifications import channels
@@ -91,7 +92,8 @@ def deliver(delivery_id: int) -> Delivery.State | None:
     if outcome is None:
         release_connection()
         try:
-            outcome = _send(claimed)
+            with tracing.span("notification delivery", **{"kcr.channel": claimed.subscription.channel}):
+                outcome = _send(claimed)
         except Exception:
             logger.exception("delivery %s could not be made", claimed.pk)
             outcome = channels.Outcome(problem="the message could not be made: the log of the worker says why")

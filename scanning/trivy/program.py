@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 
-from registry import env
+from registry import env, tracing
 from scanning.models.scans import Problem
 from scanning.trivy import sandbox
 
@@ -321,7 +321,8 @@ def _run(
             )
             process = _start(command, folder, environment, errors, user)
         try:
-            status = _watch(process, folder, workplace)
+            with tracing.span("trivy", **{"kcr.isolation": isolated.kind}):
+                status = _watch(process, folder, workplace)
         finally:
             _stop(process, user if isolated.kind == "user" else 0)
         said = process.said if isinstance(process, _Remote) else _words(errors)
