@@ -16,7 +16,7 @@ from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import audit, guesses, mails, tokens
+from . import audit, guesses, mails, redis, tokens
 from .keys import hash_secret, new_secret
 from .models import AccessKey, Invitation, OrganizationMembership, OrganizationRole, User
 from .sessions import SessionStore
@@ -36,9 +36,10 @@ def after_commit(task: Any, *arguments: Any) -> None:
 
 def _queue(task: Any, *arguments: Any) -> bool:
     try:
-        task.delay(*arguments)
-    except OperationalError:
-        logger.exception("no mail could be queued")
+        with redis.shared.attempt():
+            task.delay(*arguments)
+    except OperationalError as error:
+        logger.error("no mail could be queued: %s", error)
         return False
     return True
 

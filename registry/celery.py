@@ -31,6 +31,8 @@ app.conf.update(
     task_acks_late=True,
     task_time_limit=3600,
     broker_connection_retry_on_startup=True,
+    # A request waits once for a broker that is away (accounts.redis). The one retry is for a connection that was lost.
+    task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
@@ -78,7 +80,9 @@ app.conf.update(
         "forget old deliveries": {"task": "scanning.tasks.forget_deliveries", "schedule": crontab(minute="23")},
     },
 )
-if not settings.REDIS_URL:
+if settings.REDIS_URL:
+    app.conf.broker_transport_options = {"socket_connect_timeout": 1, "socket_timeout": 5}
+else:
     queue = settings.DATA_DIR / "broker"
     for folder in ("messages", "processed", "control"):
         (queue / folder).mkdir(parents=True, exist_ok=True)

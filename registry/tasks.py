@@ -9,6 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
+from accounts import redis
 from registry import audit, cleanup, garbage, trash, uploads
 from registry.doctor import runs
 from registry.statistics import pulls, sizes
@@ -19,9 +20,10 @@ logger = logging.getLogger(__name__)
 def queue(task: Any, *arguments: int) -> None:
     """Queue a task whose work is already saved in the database: if the broker is down, a sweep finds the work later."""
     try:
-        task.delay(*arguments)
-    except OperationalError:
-        logger.exception("%s could not be queued; a sweep will find its work", task.name)
+        with redis.shared.attempt():
+            task.delay(*arguments)
+    except OperationalError as error:
+        logger.error("%s could not be queued; a sweep will find its work: %s", task.name, error)
 
 
 def start_collection(collection_id: int) -> None:

@@ -8,13 +8,12 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.tokens import default_token_generator
-from django.core.cache import cache
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlsafe_base64_decode
 from django.utils.translation import gettext as _
 
-from accounts import audit, guesses, passwords, tasks
+from accounts import audit, guesses, passwords, redis, tasks
 from accounts.models import User
 from accounts.networks import network_of
 from console.forms.accounts import ChangePassword, Forgotten, NewPassword
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 
-LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by network and web process; seconds
+LINKS_ALLOWED, LINKS_WINDOW = 10, 300  # by network; seconds
 LINK_COOKIE = "kcr_password_link"
 
 
@@ -53,12 +52,8 @@ def forgotten(request: HttpRequest) -> HttpResponse:
 
 def _is_patient(request: HttpRequest) -> bool:
     """Whether few links were asked for from this network lately: each wakes a worker up."""
-    key = f"forgotten:{network_of(request.META['REMOTE_ADDR'])}"
-    cache.add(key, 0, LINKS_WINDOW)
-    try:
-        return cache.incr(key) <= LINKS_ALLOWED
-    except ValueError:  # forgotten meanwhile
-        return True
+    network = network_of(request.META["REMOTE_ADDR"])
+    return redis.shared.count(f"kcr:forgotten:{network}", LINKS_WINDOW) <= LINKS_ALLOWED
 
 
 @public
