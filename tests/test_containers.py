@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections import ChainMap
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,42 @@ def test_seaweedfs_without_keys_does_not_start(tmp_path):
     refused = run([shell, option, script.replace("$$", "$")], environment=environment, succeeds=False)
     assert "AWS_SECRET_ACCESS_KEY" in refused.errors
     assert "open for all" in refused.errors
+
+
+#: Loads what processes of the file load, with the packages of its arguments and no other.
+LOADS = """
+import re, sys
+from importlib.metadata import packages_distributions
+owners = packages_distributions()
+hidden = {module for module, names in owners.items() if not {re.sub("[-_.]+", "-", name).lower() for name in names} & set(sys.argv)}
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Hidden())
+import django
+django.setup()
+from registry.celery import app
+from registry.storage import blob_storage
+from registry import wsgi
+from registry.management.commands import serve
+app.connection_for_read()
+blob_storage().client
+"""
+
+
+def test_image_has_the_packages_that_its_processes_load(tmp_path):
+    """The development environment has more: a package that is missing in the lock would be missing in the image only."""
+    settings = SERVICES["web"]["environment"]
+    chosen = {
+        name: interpolated(
+            settings[name], POSTGRES_PASSWORD="a", REDIS_PASSWORD="b", KCR_STORAGE_URL="s3://kcr?region=x"
+        )
+        for name in ("KCR_DATABASE_URL", "KCR_REDIS_URL", "KCR_STORAGE_URL")
+    }
+    environment = environment_for(tmp_path, **chosen, DJANGO_SETTINGS_MODULE="registry.settings")
+    locked = re.findall(r"^([\w.-]+)==", (SOURCE / "requirements.txt").read_text(), re.MULTILINE)
+    run([sys.executable, "-c", LOADS, *locked], environment=environment, directory=SOURCE)
 
 
 # ── Redis ────────────────────────────────────────────────────────────────────────────────────────────────────────────
