@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_noop as _
 
 from accounts.networks import parsed
+from registry import pools
 from registry.celery import app
 from registry.models import DoctorRun
 from registry.storage import Full, blob_storage
@@ -106,8 +107,6 @@ def pool(visit: Visit) -> None:
     """PostgreSQL takes as many connections as the web processes of one machine may open."""
     if connection.vendor != "postgresql":
         raise skip(_("SQLite has no connections to count"))
-    options = settings.DATABASES["default"].get("OPTIONS", {}).get("pool")
-    most = options.get("max_size", 4) if isinstance(options, dict) else settings.WEB_THREADS
     try:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -119,12 +118,12 @@ def pool(visit: Visit) -> None:
             used = cursor.fetchone()[0]
     except Exception as error:
         raise skip(_("the database does not answer")) from error
-    wanted = settings.WEB_WORKERS * most
+    wanted = settings.WEB_WORKERS * pools.size(settings.WEB_THREADS)
     values = {"allowed": allowed, "used": used, "wanted": wanted, "processes": settings.WEB_WORKERS}
     if wanted > allowed:
         raise warning(
             _("%(processes)s web processes may open %(wanted)s connections, PostgreSQL takes %(allowed)s"),
-            _("Raise max_connections of PostgreSQL, or lower KCR_WEB_WORKERS."),
+            _("Raise max_connections of PostgreSQL, or lower KCR_WEB_WORKERS or KCR_WEB_THREADS."),
             **values,
         )
     if used > allowed * 0.9:

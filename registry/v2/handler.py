@@ -2,6 +2,7 @@
 
     registry.wsgi              chooses this handler by the path
     Handler                    makes the request, starts the answer, gives the database connection back
+     (TracingMiddleware        a span of the request, if tracing is on)
       RequestMiddleware        id and client address; afterwards log and metrics
         HeadersMiddleware      headers that each answer has
           FormLimitMiddleware  for /token; registry.v2.http limits the bodies of /v2/
@@ -22,6 +23,7 @@ from django.utils.log import log_response
 
 from registry.database.transactions import release_connection
 from registry.middleware import FormLimitMiddleware, RequestMiddleware
+from registry.tracing import TracingMiddleware
 
 from . import errors
 from .urls import API
@@ -90,7 +92,11 @@ class Handler:
     """The WSGI application for /v2/ and /token. ``respond`` is its way from a request to an answer."""
 
     def __init__(self) -> None:
-        self.respond = RequestMiddleware(HeadersMiddleware(FormLimitMiddleware(answer)))
+        self.respond: Callable[[HttpRequest], HttpResponse] = RequestMiddleware(
+            HeadersMiddleware(FormLimitMiddleware(answer))
+        )
+        if settings.TRACING:
+            self.respond = TracingMiddleware(self.respond)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """See PEP 3333."""

@@ -14,7 +14,7 @@ import pytest
 
 from registry import env
 from tests.support.images import image_of, sha256
-from tests.support.programs import unavailable, wait_until
+from tests.support.programs import require_trivy, unavailable, wait_until
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import SOURCE, LiveServer
 
@@ -149,6 +149,7 @@ def test_a_pull_is_one_trace_with_its_statements_and_calls_of_s3(collector, serv
 
 def test_a_task_continues_the_trace_of_its_request(collector, server):
     """A push of an image queues a scan; the worker runs it, without a vulnerability database."""
+    require_trivy()
     with worker(server):
         api, image = server.api(), image_of("traced")
         for blob in image.parts[:-1]:
@@ -160,7 +161,9 @@ def test_a_task_continues_the_trace_of_its_request(collector, server):
         pushed = await_span(collector, "PUT v2:manifest", trace)
         queued = await_span(collector, "enqueue scanning.tasks.scan", trace)
         run = await_span(collector, "run scanning.tasks.scan", trace)
+        await_span(collector, "trivy", trace)
     assert (queued["parent"], run["parent"]) == (pushed["id"], queued["id"])
+    assert collector.named("trivy", trace)[0]["parent"] == run["id"]
     assert run["attributes"]["kcr.waited_seconds"] >= 0
     assert [span for span in collector.spans if span["parent"] == run["id"] and span["name"].startswith("sqlite ")]
 
