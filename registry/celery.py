@@ -31,8 +31,8 @@ app.conf.update(
     task_acks_late=True,
     task_time_limit=3600,
     broker_connection_retry_on_startup=True,
-    # A request waits once for a broker that is away (accounts.redis). The one retry is for a connection that was lost.
-    task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+    broker_connection_max_retries=None,  # a worker waits for its broker as long as it takes
+    task_publish_retry=False,  # a request waits once for a broker that is away (accounts.redis)
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
@@ -81,7 +81,8 @@ app.conf.update(
     },
 )
 if settings.REDIS_URL:
-    app.conf.broker_transport_options = {"socket_connect_timeout": 1, "socket_timeout": 5}
+    # redis-py would wait for an answer without end. A worker asks for messages with a wait of one second.
+    app.conf.broker_transport_options = {"socket_connect_timeout": 1, "socket_timeout": 2, "health_check_interval": 10}
 else:
     queue = settings.DATA_DIR / "broker"
     for folder in ("messages", "processed", "control"):

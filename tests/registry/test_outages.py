@@ -8,18 +8,19 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
 from registry import pools
 from tests.support.fault_proxy import FaultProxy
-from tests.support.images import sha256
-from tests.support.programs import PostgresServer, RedisServer, wait_until
-from tests.support.server import LiveServer
+from tests.support.images import Image, sha256
+from tests.support.programs import Daemon, PostgresServer, RedisServer, wait_until
+from tests.support.server import SOURCE, LiveServer
 from tests.support.visitor import Visitor
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -48,9 +49,17 @@ def proxy(database):
 
 
 @pytest.fixture(scope="module")
-def server(database, proxy, broker):
+def broker_proxy(broker):
+    """Between the server and Redis."""
+    with FaultProxy(broker.port) as between:
+        yield between
+
+
+@pytest.fixture(scope="module")
+def server(database, proxy, broker, broker_proxy):
     url = database.url.replace(f":{database.port}/", f":{proxy.port}/")
-    settings = {"KCR_DATABASE_URL": url, "KCR_REDIS_URL": broker.url, "KCR_WEB_WORKERS": "1"}
+    broker_url = broker.url.replace(f":{broker.port}/", f":{broker_proxy.port}/")
+    settings = {"KCR_DATABASE_URL": url, "KCR_REDIS_URL": broker_url, "KCR_WEB_WORKERS": "1"}
     with LiveServer("outages", settings) as running:
         running.people()
         running.visitor("admin@acme.test", "--project", "demo:admin")
@@ -96,17 +105,11 @@ LOADED = 3  # so many times slower may a loaded machine be
 
 @pytest.mark.parametrize("fault", ["stopped", "refusing", "silent"])
 def test_database_outage_is_answered_with_retry_after_everywhere(server, database, proxy, fault):
-    begin, end = {
-        "stopped": (database.stop, database.serve),
-        "refusing": (proxy.refuse, proxy.heal),
-        "silent": (proxy.silence, proxy.heal),
-    }[fault]
     assert push(server, "1.0") == 201
     api, visitor = server.api(), Visitor(server, "admin@acme.test")
     upload = api.start()
     assert api.ask("PATCH", upload, b"123")[0] == 202
     time.sleep(KEYS_ARE_OLD)
-    begin()
 
     def is_refused(method, written):
         path = written.replace("{upload}", upload).replace("{host}", server.host)
@@ -125,7 +128,7 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
         assert (status, headers.get("Retry-After")) == (503, "5"), path
         assert "is not ready" in page
 
-    try:
+    with away(fault, database, proxy, database.serve):
         for _ in range(2):  # the first requests find the connections that were open
             with ThreadPoolExecutor(32) as threads:
                 refused = threads.map(lambda request: is_refused(*request), REQUESTS)
@@ -133,8 +136,6 @@ def test_database_outage_is_answered_with_retry_after_everywhere(server, databas
                 list(refused), list(shown)
         assert ready(server)["database"] == "unavailable"
         assert server.client().ask("GET", "/healthz").status == 200
-    finally:
-        end()
     assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
     assert is_pulled(server, "1.0")
     assert api.ask("GET", "manifests/2.0")[0] == 404
@@ -232,20 +233,69 @@ def test_push_continues_after_a_database_outage(server, database):
     assert is_pulled(server, "resumed", data)
 
 
-def test_broker_outage_allows_pushes_and_pulls_and_delays_tasks(server, broker):
+@contextmanager
+def away(fault, program, proxy, back):
+    """A program that stopped, or whose proxy refuses or is silent, in the block."""
+    begin, end = {
+        "stopped": (program.stop, back),
+        "refusing": (proxy.refuse, proxy.heal),
+        "silent": (proxy.silence, proxy.heal),
+    }[fault]
+    begin()
+    try:
+        yield
+    finally:
+        end()
+
+
+@pytest.mark.parametrize("fault", ["stopped", "refusing", "silent"])
+def test_broker_outage_allows_pushes_and_pulls_and_delays_tasks(server, broker, broker_proxy, fault):
     visitor = Visitor(server, "admin@acme.test")
-    broker.stop()
-    assert ready(server)["broker"] == "unavailable"
-    data = os.urandom(1000)
-    assert push(server, "without-broker", data) == 201
-    assert is_pulled(server, "without-broker", data)
-    status, where, _ = visitor.post(*visitor.filled(COLLECTION, act="run"))
-    assert (status, where) == (302, COLLECTION)
-    assert "Queued" in visitor.see(COLLECTION)
-    broker.start()
-    assert wait_until(lambda: ready(server)["status"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
-    for function in ("sweep_collections", "count_unfinished_collections", "count_queued_tasks"):
-        assert server.work("tasks", function) == 1
+    client = server.client(server.key)
+    with away(fault, broker, broker_proxy, broker.start):
+        answer = server.client().ask("GET", "/readyz")
+        assert (answer.status, answer.json()["broker"]) == (200, "unavailable")
+        began = time.monotonic()
+        for number in range(3):  # each asks for a scan
+            image = Image.random(f"{fault}-{number}")
+            client.push("demo/web/image", image, f"{fault}-{number}")
+            assert client.manifest("demo/web/image", f"{fault}-{number}").body == image.manifest
+        status, where, _ = visitor.post(*visitor.filled(COLLECTION, act="run"))
+        assert (status, where) == (302, COLLECTION)
+        assert "Queued" in visitor.see(COLLECTION)
+        status, _, page = Visitor(server).send("/password/forgotten", email="admin@acme.test")
+        assert status in {200, 503}, page
+        assert time.monotonic() - began < 10 * LOADED  # one request waits for the broker, the next ones do not
+    assert wait_until(lambda: ready(server)["broker"] == "ok", timeout=30), f"{ready(server)}\n{server.said()}"
+    # The rows are the queue: sweeps find what no message told.
+    assert server.work("tasks", "sweep_collections") == 1
+    assert server.work("tasks", "count_unfinished_collections") == 1
+    assert server.work("tasks", "count_waiting_scans") >= 3
+    assert server.work("tasks", "run_collections") == 1
+
+
+class Worker(Daemon):
+    """A worker of the server."""
+
+    def __init__(self, server: LiveServer) -> None:
+        super().__init__("worker")
+        self.server = server
+
+    def start(self) -> None:
+        """Start it."""
+        words = ("-m", "celery", "--app=registry", "worker", "--concurrency=1", "--loglevel=info")
+        self.launch([sys.executable, *words], self.server.environment, cwd=SOURCE)
+        assert self.await_ready(lambda: "ready." in self.said()), self.said()
+
+
+@pytest.mark.parametrize("fault", ["stopped", "refusing", "silent"])
+def test_worker_goes_on_after_a_broker_outage(server, broker, broker_proxy, fault):
+    with Worker(server) as worker:
+        with away(fault, broker, broker_proxy, broker.start):
+            time.sleep(15)
+        assert wait_until(lambda: ready(server)["broker"] == "ok", timeout=30), server.said()
+        server.work("tasks", "queue_sweep_of_uploads")
+        assert wait_until(lambda: server.work("tasks", "count_overdue_uploads") == 0, timeout=120), worker.said()
 
 
 def test_terminated_server_finishes_running_requests(server):

@@ -8,6 +8,7 @@ from accounts.models import User
 from registry import garbage, tasks
 from registry.celery import app
 from registry.models import Repository, UploadSession
+from scanning import scans
 
 
 def sweep_collections() -> int:
@@ -26,16 +27,34 @@ def count_queued_tasks() -> int:
         return connection.SimpleQueue("celery").qsize()
 
 
+def count_waiting_scans() -> int:
+    """Return the number of scans that wait for a worker, 100 at most."""
+    return len(scans.waiting(100))
+
+
+def run_collections() -> int:
+    """Run all unfinished collections. Return their number."""
+    unfinished = garbage.unfinished()
+    for collection_id in unfinished:
+        garbage.run(collection_id)
+    return len(unfinished)
+
+
 def queue_sweep_of_uploads() -> None:
     """Create an expired upload and queue the sweep of uploads."""
     UploadSession.objects.create(
         repository=Repository.objects.get(),
         image_name="a",
         algorithm="sha256",
-        user=User.objects.get(),
+        user=User.objects.earliest("pk"),
         expires_at=timezone.now() - timedelta(days=1),
     )
     tasks.sweep_uploads.delay()
+
+
+def count_overdue_uploads() -> int:
+    """Return the number of uploads that have expired."""
+    return UploadSession.objects.overdue().count()
 
 
 def count_uploads() -> int:
