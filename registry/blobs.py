@@ -17,7 +17,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery, TextField
 from django.utils import timezone
 
 from registry import access, errors
-from registry.database.prepared import prepare
+from registry.database.prepared import PreparedInsert, prepare
 from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repository
 from registry.oci import digests
 from registry.oci.names import ImageName
@@ -194,13 +194,12 @@ def drop(repository: Repository, digest: str) -> None:
 def lease(repository: Repository, blob: Blob) -> None:
     """Lease the blob to the repository until now + LEASE. Run inside a transaction that has locked the blob's row."""
     until = timezone.now() + LEASE
-    BlobLease.objects.bulk_create(
-        [BlobLease(repository=repository, blob=blob, expires_at=until)],
-        update_conflicts=True,
-        unique_fields=["repository", "blob"],
-        update_fields=["expires_at"],
-    )
-    review([blob.pk], until, repository.project_id)
+    _insert_lease.run(BlobLease(repository_id=repository.pk, blob_id=blob.pk, expires_at=until))
+    _insert_review.run(BlobReview(blob_id=blob.pk, review_after=until, project_id=repository.project_id))
+
+
+_insert_lease = PreparedInsert(BlobLease, updates=["expires_at"], unique=["repository", "blob"])
+_insert_review = PreparedInsert(BlobReview, updates=["review_after"], unique=["blob", "project"])
 
 
 def review(blobs: Iterable[int], after: datetime, project_id: int) -> None:

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Case, Count, Exists, F, IntegerField, OuterRef, Subquery, When
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    Count,
+    Exists,
+    F,
+    IntegerField,
+    OuterRef,
+    Subquery,
+    TextField,
+    When,
+)
 from django.db.models.functions import Coalesce
 from django.utils.translation import gettext as _
 
 from registry import access, audit, edits, quotas
+from registry.database.locks import lock_row_for_share
+from registry.database.prepared import as_moment, prepare
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import Event, Image, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+    from django.db.models import QuerySet
 
     from accounts.actors import Actor
 
@@ -81,20 +96,36 @@ def check_push(repository: Repository, name: str) -> None:
     repository has its quota of images). The push of the manifest checks again, under the lock that makes it exact.
     """
     path = f"{repository}/{name}"
+    lock_row_for_share(Repository, repository.pk)
+    found = _found_by_push.first(repository=repository.pk, path=path)
+    if found is None:
+        raise NameUnknown
+    expires_at = as_moment(found.expires_at) if found.expires_at else None
+    check_expiry(Image(path=path, expires_at=expires_at))
+    if found.images_if_new is not None:
+        quotas.check_images(repository, found.images_if_new)
+
+
+class _FoundByPush(NamedTuple):
+    """The expiry of the image, and the number of images of the repository if this one would be one more."""
+
+    expires_at: Any
+    images_if_new: int | None
+
+
+@prepare(_FoundByPush, repository=BigIntegerField(), path=TextField())
+def _found_by_push(actor: Actor, repository: Any, path: Any) -> QuerySet[Any, Any]:
     image = Image.objects.live().filter(path=path)
     all_images = Image.objects.with_contents().filter(repository=OuterRef("pk")).order_by().values("repository")
     number = Coalesce(Subquery(all_images.annotate(number=Count("pk")).values("number")), 0)
-    locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share()
-    found = locked.values_list(
-        Subquery(image.values("expires_at")[:1]),
-        Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
-    ).first()
-    if found is None:
-        raise NameUnknown
-    expires_at, images_if_new = found
-    check_expiry(Image(path=path, expires_at=expires_at))
-    if images_if_new is not None:
-        quotas.check_images(repository, images_if_new)
+    return (
+        Repository.objects.live()
+        .filter(pk=repository)
+        .values_list(
+            Subquery(image.values("expires_at")[:1]),
+            Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
+        )
+    )
 
 
 def in_json(value: str | datetime | None) -> str | None:

@@ -12,16 +12,18 @@ import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import BigIntegerField, DateTimeField, Q, TextField, UUIDField
 from django.utils import timezone
 
 from accounts.models import User
 from registry import blobs, errors, images
+from registry.database.locks import lock_row_for_share
+from registry.database.prepared import PreparedInsert, prepare, prepare_models, prepare_update
 from registry.database.transactions import release_connection, retried
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
@@ -87,12 +89,30 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
 def _open(wanted: UploadSession) -> bool:
     """Save the session unless its user has OPEN_SESSIONS. A lock on the user's row makes the count exact."""
     with transaction.atomic():
-        list(User.objects.select_for_update(no_key=True).filter(pk=wanted.user_id).values_list("pk"))
-        if of_user(wanted.user_id)[:OPEN_SESSIONS].count() >= OPEN_SESSIONS:
+        _lock_user.first(user=wanted.user_id)
+        if len(_open_keys.all(user=wanted.user_id, now=timezone.now())) >= OPEN_SESSIONS:
             return False
         images.check_push(wanted.repository, wanted.image_name)
-        wanted.save(force_insert=True)
+        _insert_session.run(wanted)
+    wanted._state.adding = False
     return True
+
+
+class _Key(NamedTuple):
+    key: Any
+
+
+@prepare(_Key, user=BigIntegerField())
+def _lock_user(actor: Actor, user: Any) -> QuerySet[Any, Any]:
+    return User.objects.select_for_update(no_key=True).filter(pk=user).values_list("pk")
+
+
+@prepare(_Key, user=BigIntegerField(), now=DateTimeField())
+def _open_keys(actor: Actor, user: Any, now: Any) -> QuerySet[Any, Any]:
+    return UploadSession.objects.open(now).filter(user=user).values_list("pk")
+
+
+_insert_session = PreparedInsert(UploadSession)
 
 
 def _end_idle(user_id: int) -> bool:
@@ -146,8 +166,8 @@ def push(actor: Actor, repository: Repository, image_name: str, digest: str, pie
 
 def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession:
     """Return the actor's open upload for this image. Raises BlobUploadUnknown."""
-    session = _own(actor, repository, image_name, upload).filter(state=UploadSession.State.OPEN).first()
-    if session is None:
+    session = _own(actor, repository, image_name, upload)
+    if session is None or session.state != UploadSession.State.OPEN:
         raise errors.BlobUploadUnknown
     return session
 
@@ -160,12 +180,35 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
     """
     with _written(session, piece) as written:
         saved = written.writer.save()
-        current = UploadSession.objects.open_to(session).filter(offset=session.offset)
-        position = {"offset": saved.size, "stored_as": saved.name, "prefix_digest": written.digest}
-        if not current.update(**position, expires_at=_expiry()):
+        if not _move.run(
+            upload=session.pk,
+            writer=session.writer,
+            offset=session.offset,
+            end=saved.size,
+            stored_as=saved.name,
+            digest=written.digest,
+            expiry=_expiry(),
+        ):
             raise errors.BlobUploadUnknown
     session.offset, session.stored_as, session.prefix_digest = saved.size, saved.name, written.digest
     return session
+
+
+@prepare_update(
+    upload=UUIDField(),
+    writer=TextField(),
+    offset=BigIntegerField(),
+    end=BigIntegerField(),
+    stored_as=TextField(),
+    digest=TextField(),
+    expiry=DateTimeField(),
+)
+def _move(
+    upload: Any, writer: Any, offset: Any, end: Any, stored_as: Any, digest: Any, expiry: Any
+) -> tuple[QuerySet[UploadSession], dict[str, Any]]:
+    """Move the offset of an upload that nobody else has moved."""
+    current = UploadSession.objects.filter(pk=upload, state=UploadSession.State.OPEN, writer=writer, offset=offset)
+    return current, {"offset": end, "stored_as": stored_as, "prefix_digest": digest, "expires_at": expiry}
 
 
 def finish(actor: Actor, repository: Repository, image_name: str, upload: str, digest: str, piece: Piece) -> Blob:
@@ -175,12 +218,12 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
     Raises DigestInvalid (the bytes are discarded), BlobUploadUnknown, and what ``append`` raises.
     """
     claimed = blobs.parse_digest(digest)
-    own = _own(actor, repository, image_name, upload)
     try:
         return _finish(find(actor, repository, image_name, upload), claimed, piece)
     except errors.BlobUploadUnknown:
-        done = own.filter(state=UploadSession.State.DONE, digest=digest)
-        blob = Blob.objects.filter(digest__in=done.values("digest")).first()
+        done = _own(actor, repository, image_name, upload)
+        is_done = done is not None and done.state == UploadSession.State.DONE and done.digest == digest
+        blob = Blob.objects.filter(digest=digest).first() if is_done else None
         if blob is None:
             raise
         return blob
@@ -264,14 +307,21 @@ class _Written:
     digest: str
 
 
-def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> QuerySet[UploadSession]:
+def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession | None:
     """Return the upload, open or done, if user, repository and image match. Raises BlobUploadUnknown for no UUID."""
     try:
         identifier = UUID(upload)
     except ValueError as error:
         raise errors.BlobUploadUnknown from error
+    return _session.first(actor, upload=identifier, repository=repository.pk, image_name=image_name, now=timezone.now())
+
+
+@prepare_models(
+    UploadSession, upload=UUIDField(), repository=BigIntegerField(), image_name=TextField(), now=DateTimeField()
+)
+def _session(actor: Actor, upload: Any, repository: Any, image_name: Any, now: Any) -> QuerySet[UploadSession]:
     return UploadSession.objects.filter(
-        pk=identifier, repository=repository, image_name=image_name, user=actor.user_id, expires_at__gt=timezone.now()
+        pk=upload, repository=repository, image_name=image_name, user=actor.user_id, expires_at__gt=now
     )
 
 
@@ -349,13 +399,18 @@ def _renewing(session: UploadSession, chunks: Iterable[bytes]) -> Iterator[bytes
 
 def _look_again(session: UploadSession) -> None:
     """Read an open session again. Raises BlobUploadUnknown, or RangeInvalid if its offset has changed."""
-    current = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN).first()
+    current = _current.first(upload=session.pk)
     if current is None:
         blob_storage().discard(session.pk)  # writing() has created this file, and no row is left for sweep() to find it
         raise errors.BlobUploadUnknown
     if session.offset != current.offset:
         raise _wrong_offset(current.offset)
     session.stored_as, session.prefix_digest = current.stored_as, current.prefix_digest
+
+
+@prepare_models(UploadSession, upload=UUIDField())
+def _current(actor: Actor, upload: Any) -> QuerySet[UploadSession]:
+    return UploadSession.objects.filter(pk=upload, state=UploadSession.State.OPEN)
 
 
 def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
@@ -372,7 +427,7 @@ def _make_visible(session: UploadSession, digest: str, size: int, key: str) -> B
     damaged = _damaged_key(digest)
     now = timezone.now()
     with transaction.atomic():
-        locked = UploadSession.objects.select_for_update().filter(pk=session.pk).first()
+        locked = _lock_session.first(upload=session.pk)
         if locked is None or locked.writer != session.writer:  # another request has ended it, or goes on with it
             raise errors.BlobUploadUnknown
         blob = _insert(digest, size, key)
@@ -382,27 +437,49 @@ def _make_visible(session: UploadSession, digest: str, size: int, key: str) -> B
             _trash(damaged)
         elif blob.storage_key != key:
             _trash(key)
-        locked.state, locked.digest, locked.offset = UploadSession.State.DONE, digest, size
-        locked.stored_as, locked.writer, locked.expires_at = key, "", now + DONE_SESSION_LIFE
-        locked.save(update_fields=["state", "digest", "offset", "stored_as", "writer", "expires_at"])
+        _end_session.run(upload=session.pk, digest=digest, size=size, key=key, expiry=now + DONE_SESSION_LIFE)
         blobs.lease(locked.repository, blob)
         failpoint("finish.before_commit")
     failpoint("finish.committed")
     return blob
 
 
+@prepare_models(UploadSession, upload=UUIDField())
+def _lock_session(actor: Actor, upload: Any) -> QuerySet[UploadSession]:
+    return UploadSession.objects.select_for_update(of=("self",)).select_related("repository").filter(pk=upload)
+
+
+@prepare_update(upload=UUIDField(), digest=TextField(), size=BigIntegerField(), key=TextField(), expiry=DateTimeField())
+def _end_session(
+    upload: Any, digest: Any, size: Any, key: Any, expiry: Any
+) -> tuple[QuerySet[UploadSession], dict[str, Any]]:
+    changes = {"state": UploadSession.State.DONE, "digest": digest, "offset": size, "stored_as": key}
+    return UploadSession.objects.filter(pk=upload), {**changes, "writer": "", "expires_at": expiry}
+
+
 def _insert(digest: str, size: int, storage_key: str) -> Blob:
     """Insert or find the blob's row, and lock it. Retry if the collector deletes the row before the lock."""
     for _ in range(3):
-        Blob.objects.bulk_create([Blob(digest=digest, size=size, storage_key=storage_key)], ignore_conflicts=True)
-        if blob := Blob.objects.filter(digest=digest).lock_for_share().first():
+        _insert_blob.run(Blob(digest=digest, size=size, storage_key=storage_key))
+        blob = _blob.first(digest=digest)
+        if blob is not None and lock_row_for_share(Blob, blob.pk):
+            blob = _blob.first(digest=digest)
+        if blob is not None:
             return blob
     raise errors.Unavailable
 
 
+_insert_blob = PreparedInsert(Blob, ignores=True)
+
+
+@prepare_models(Blob, digest=TextField())
+def _blob(actor: Actor, digest: Any) -> QuerySet[Blob]:
+    return Blob.objects.filter(digest=digest)
+
+
 def _damaged_key(digest: str) -> str | None:
     """Return the storage key of an existing blob whose bytes are missing or short: this upload replaces them."""
-    blob = Blob.objects.filter(digest=digest).first()
+    blob = _blob.first(digest=digest)
     if blob is None or blob_storage().holds(blob.storage_key, blob.size):
         return None
     return blob.storage_key

@@ -7,7 +7,7 @@ which takes 0.2 ms to run).
 
 from __future__ import annotations
 
-from operator import methodcaller
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any
 
 from django.db import DEFAULT_DB_ALIAS, connections
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 _fetch_one: Callable[[Any], Any] = methodcaller("fetchone")
 _fetch_all: Callable[[Any], Any] = methodcaller("fetchall")
+_row_count: Callable[[Any], Any] = attrgetter("rowcount")
 
 
 class Statement:
-    """A SELECT in Django's SQL: ``%s`` for each value, ``%%`` for a percent sign."""
+    """A statement in Django's SQL: ``%s`` for each value, ``%%`` for a percent sign."""
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
@@ -42,9 +43,15 @@ class Statement:
         rows: list[Row] = self._run(values, _fetch_all)
         return rows
 
-    def _run(self, values: Sequence[Any], fetch: Callable[[Any], Any]) -> Any:
+    def change(self, values: Sequence[Any]) -> int:
+        """Run an INSERT, UPDATE or DELETE; return the number of rows that it changed."""
+        # Outside of a transaction Django's cursor waits for the turn to write to SQLite (registry.database.sqlite).
+        changed: int = self._run(values, _row_count, of_django=not connections[DEFAULT_DB_ALIAS].in_atomic_block)
+        return changed
+
+    def _run(self, values: Sequence[Any], fetch: Callable[[Any], Any], *, of_django: bool = False) -> Any:
         database = connections[DEFAULT_DB_ALIAS]
-        if database.execute_wrappers or database.queries_logged:  # they hear of Django's cursor only
+        if of_django or database.execute_wrappers or database.queries_logged:  # they hear of Django's cursor only
             with database.cursor() as cursor:
                 cursor.execute(self.sql, values)
                 return fetch(cursor)

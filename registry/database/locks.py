@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from django.db import connection, models
 
 Row = TypeVar("Row", bound=models.Model)
+
+
+def lock_row_for_share(model: type[models.Model], key: Any) -> bool:
+    """Lock a row against deletion. Return whether that was necessary: then read the row again, in a new statement.
+
+    It may have changed, or be gone, since the lock may have waited. SQLite needs no lock. Run inside a transaction.
+    """
+    if connection.vendor != "postgresql":
+        return False
+    table = connection.ops.quote_name(model._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT id FROM {table} WHERE id = %s FOR KEY SHARE", [key])  # noqa: S608  a table of ours
+    return True
 
 
 class KeyShareQuerySet(models.QuerySet[Row]):

@@ -11,7 +11,8 @@ conditions the query has.
 
     row = _pulled.first(actor, digest="sha256:…")
 
-``prepare_models`` is for queries of whole rows, with what ``select_related`` adds.
+``prepare_models`` is for queries of whole rows, with what ``select_related`` adds. ``prepare_update`` and
+``PreparedInsert`` are for writes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.core.exceptions import EmptyResultSet
-from django.db import DEFAULT_DB_ALIAS, connection, models
+from django.db import DEFAULT_DB_ALIAS, connection, connections, models
 from django.db.models import Expression
+from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
+from django.db.models.sql import InsertQuery, UpdateQuery
 from django.utils.dateparse import parse_datetime
 
-from accounts.actors import Actor
+from accounts.actors import ANONYMOUS, Actor
 
 from .drivers import Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from django.db.models import Field, QuerySet
 
@@ -48,7 +51,7 @@ class Param(Expression):
     def __init__(self, name: str, field: Field[Any, Any]) -> None:
         super().__init__(output_field=field)
         self.name = name
-        self.is_moment = isinstance(field, models.DateTimeField)
+        self.is_converted = isinstance(field, models.DateTimeField | models.UUIDField)
 
     def __repr__(self) -> str:
         return f"Param({self.name!r})"
@@ -60,7 +63,7 @@ class Param(Expression):
     def value_in(self, values: dict[str, Any]) -> Any:
         """The value of this name, as the database takes it."""
         value = values[self.name]
-        return connection.ops.adapt_datetimefield_value(value) if self.is_moment else value
+        return self.output_field.get_db_prep_value(value, connection) if self.is_converted else value
 
 
 _ID = models.BigIntegerField()
@@ -79,15 +82,15 @@ class Prepared(Generic[Row]):
         self._row, self._params, self._build = row, params, build
         self._written: dict[tuple[bool, ...], _Written[Row] | None] = {}  # by the kind of actor
 
-    def first(self, actor: Actor, **values: Any) -> Row | None:
-        """The first row, None when there is none."""
+    def first(self, actor: Actor = ANONYMOUS, **values: Any) -> Row | None:
+        """The first row, None when there is none. Without an actor for queries that do not depend on one."""
         if (written := self._of_kind(actor)) is None:
             return None
         row = written.statement.first(written.filled(actor, values))
         return None if row is None else written.made_of(row)
 
-    def all(self, actor: Actor, **values: Any) -> list[Row]:
-        """Every row."""
+    def all(self, actor: Actor = ANONYMOUS, **values: Any) -> list[Row]:
+        """Every row. Without an actor for queries that do not depend on one."""
         if (written := self._of_kind(actor)) is None:
             return []
         return [written.made_of(row) for row in written.statement.all(written.filled(actor, values))]
@@ -115,8 +118,7 @@ class Prepared(Generic[Row]):
             sql, parameters = compiler.as_sql()
         except EmptyResultSet:
             return None
-        if frozen := [parameter for parameter in parameters if _is_moment(parameter)]:
-            raise FrozenMoment(f"{self._build.__qualname__} holds the moment {frozen[0]}")
+        _refuse_moments(parameters, self._build)
         if self._row is None:
             return _Written(sql, parameters, _Instances(compiler).made_of)
         row = self._row
@@ -141,6 +143,70 @@ class _Written(Generic[Row]):
         for place, param in self._places:
             filled[place] = param.value_in(values)
         return filled
+
+
+class PreparedUpdate:
+    """An UPDATE that is run with the values of its Params. Its SQL is written at the first run."""
+
+    def __init__(
+        self, params: dict[str, Param], build: Callable[..., tuple[QuerySet[Any, Any], dict[str, Any]]]
+    ) -> None:
+        self._params, self._build = params, build
+        self._written: _Written[Any] | None = None
+
+    def run(self, **values: Any) -> int:
+        """Update the rows; return their number."""
+        written = self._written = self._written or self._write()
+        return written.statement.change(written.filled(ANONYMOUS, values))
+
+    def _write(self) -> _Written[Any]:
+        rows, changes = self._build(**self._params)
+        query: Any = rows.query.chain(UpdateQuery)
+        query.add_update_values(changes)
+        sql, parameters = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        _refuse_moments(parameters, self._build)
+        return _Written(sql, parameters, tuple)
+
+
+class PreparedInsert(Generic[Instance]):
+    """An INSERT of one row. It does not find out the key that the database gives.
+
+    A row that is there: ``ignores`` leaves it, ``updates`` changes these fields of the row with the same ``unique``.
+    """
+
+    def __init__(
+        self,
+        model: type[Instance],
+        *,
+        ignores: bool = False,
+        updates: Sequence[str] = (),
+        unique: Sequence[str] = (),
+    ) -> None:
+        self._model, self._updates, self._unique = model, updates, unique
+        self._on_conflict = OnConflict.IGNORE if ignores else OnConflict.UPDATE if updates else None
+        self._statement: Statement | None = None
+
+    def run(self, row: Instance) -> None:
+        """Insert the row. Raises IntegrityError."""
+        if self._statement is None:
+            self._statement = self._write(row)
+        database = connections[DEFAULT_DB_ALIAS]
+        values = [each.get_db_prep_save(each.pre_save(row, add=True), database) for each in self._fields]
+        self._statement.change(values)
+
+    def _write(self, row: Instance) -> Statement:
+        options = self._model._meta
+        self._fields = [each for each in options.concrete_fields if not isinstance(each, models.AutoField)]
+        query = InsertQuery(
+            self._model,
+            on_conflict=self._on_conflict,
+            update_fields=[options.get_field(name) for name in self._updates],
+            unique_fields=[options.get_field(name) for name in self._unique],
+        )
+        query.insert_values(self._fields, [row])
+        ((sql, parameters),) = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        assert len(parameters) == len(self._fields), "a value of the row is part of the SQL"
+        return Statement(sql)
 
 
 class _Instances:
@@ -181,9 +247,23 @@ def prepare_models(
     return lambda build: Prepared(None, params, build)
 
 
+def prepare_update(
+    **fields: Field[Any, Any],
+) -> Callable[[Callable[..., tuple[QuerySet[Any, Any], dict[str, Any]]]], PreparedUpdate]:
+    """Decorate a function that makes, of these Params, the rows to update and their new values by field."""
+    params = {name: Param(name, field) for name, field in fields.items()}
+    return lambda build: PreparedUpdate(params, build)
+
+
 def as_moment(value: datetime) -> datetime:
     """A column that is a moment, as a row has it. SQLite returns UTC without a time zone."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _refuse_moments(parameters: Sequence[Any], build: Callable[..., Any]) -> None:
+    """Raises FrozenMoment."""
+    if frozen := [parameter for parameter in parameters if _is_moment(parameter)]:
+        raise FrozenMoment(f"{build.__qualname__} holds the moment {frozen[0]}")
 
 
 def _is_moment(parameter: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
@@ -144,9 +144,9 @@ class ObjectTrash(models.Model):
 class UploadSessionQuerySet(models.QuerySet["UploadSession"]):
     """Reads of uploads."""
 
-    def open(self) -> Self:
-        """Unfinished uploads that have not expired."""
-        return self.filter(state=UploadSession.State.OPEN, expires_at__gt=timezone.now())
+    def open(self, now: Any = None) -> Self:
+        """Unfinished uploads that have not expired. ``now``: the present, if the query is prepared."""
+        return self.filter(state=UploadSession.State.OPEN, expires_at__gt=now or timezone.now())
 
     def open_to(self, session: UploadSession) -> Self:
         """The row of this unfinished upload, unless another request has become its writer."""

@@ -335,8 +335,8 @@ add(
 add(
     "the upload of somebody else goes on",
     UPLOADS,
-    "image_name=image_name, user=actor.user_id, expires_at__gt=timezone.now()",
-    "image_name=image_name, expires_at__gt=timezone.now()",
+    "image_name=image_name, user=actor.user_id, expires_at__gt=now",
+    "image_name=image_name, expires_at__gt=now",
     "registry/v2/test_uploads.py::test_upload_is_found_only_by_its_owner_under_its_name",
 )
 add(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
-from django.db import DatabaseError, connection, transaction
-from django.db.models import DateTimeField, Q, TextField, Value
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import BigIntegerField, DateTimeField, Q, TextField, Value
 from django.db.models.functions import Now
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
@@ -18,9 +19,11 @@ from django.utils import timezone
 from accounts.actors import ANONYMOUS, SYSTEM
 from accounts.models import AccessKey, Project, RefreshToken
 from registry import access
+from registry.database import drivers
 from registry.database.drivers import Statement
-from registry.database.prepared import FrozenMoment, prepare, prepare_models
-from registry.models import Repository, Tag
+from registry.database.prepared import FrozenMoment, PreparedInsert, prepare, prepare_models, prepare_update
+from registry.database.sqlite.base import DatabaseWrapper
+from registry.models import Blob, BlobReview, Repository, Tag, UploadSession
 
 
 class Row(NamedTuple):
@@ -180,3 +183,87 @@ def test_postgresql_plans_a_statement_once(world):
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE %s", ["%registry_repository%"])
         assert cursor.fetchone() == (1,)
+
+
+# ── Writes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+insert_blob = PreparedInsert(Blob)
+insert_or_leave = PreparedInsert(Blob, ignores=True)
+insert_or_update = PreparedInsert(BlobReview, updates=["review_after"], unique=["blob", "project"])
+
+
+@prepare_update(digest=TextField(), size=BigIntegerField(), moment=DateTimeField())
+def resize(digest, size, moment):
+    return Blob.objects.filter(digest=digest), {"size": size, "created_at": moment}
+
+
+def test_inserted_row_is_that_of_the_model(db, django_assert_num_queries):
+    for number in range(2):  # the SQL is written by the first one
+        row = Blob(digest=f"sha256:{number}", size=2**40 + number, storage_key=f"key {number} %s '")
+        with django_assert_num_queries(1):
+            insert_blob.run(row)
+        found = Blob.objects.get(digest=row.digest)
+        assert (found.size, found.storage_key, found.created_at) == (row.size, row.storage_key, row.created_at)
+
+
+def test_uuids_and_moments_are_stored_as_the_database_takes_them(world):
+    wanted = UploadSession(
+        repository=world.repository("web"),
+        image_name="app",
+        user=world.member.user,
+        algorithm="sha256",
+        expires_at=timezone.now(),
+    )
+    PreparedInsert(UploadSession).run(wanted)
+    found = UploadSession.objects.get(pk=wanted.pk)
+    for field in UploadSession._meta.concrete_fields:
+        assert getattr(found, field.attname) == getattr(wanted, field.attname), field
+
+
+def test_conflict_raises_leaves_or_updates_the_row(world):
+    first = Blob(digest="sha256:1", size=1, storage_key="first")
+    insert_blob.run(first)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert_blob.run(Blob(digest="sha256:1", size=2, storage_key="second"))
+    insert_or_leave.run(Blob(digest="sha256:1", size=2, storage_key="second"))
+    blob = Blob.objects.get()
+    assert (blob.size, blob.storage_key) == (1, "first")
+    for day in (1, 2):
+        moment = datetime(2026, 9, day, tzinfo=UTC)
+        insert_or_update.run(BlobReview(blob=blob, project=world.projects["demo"], review_after=moment))
+        assert BlobReview.objects.get().review_after == moment
+
+
+def test_update_changes_the_rows_of_its_values_only(db, django_assert_num_queries):
+    for number in (1, 2):
+        insert_blob.run(Blob(digest=f"sha256:{number}", size=number, storage_key=f"{number}"))
+    moment = datetime(2026, 9, 1, 12, 30, 15, 999, tzinfo=UTC)
+    with django_assert_num_queries(2):
+        assert resize.run(digest="sha256:1", size=10, moment=moment) == 1
+        assert resize.run(digest="sha256:3", size=10, moment=moment) == 0
+    assert list(Blob.objects.order_by("pk").values_list("size", flat=True)) == [10, 2]
+    assert Blob.objects.get(size=10).created_at == moment
+
+
+def test_update_that_holds_a_moment_cannot_be_prepared(db):
+    frozen = prepare_update(size=BigIntegerField())(lambda size: (Blob.objects.all(), {"created_at": timezone.now()}))
+    with pytest.raises(FrozenMoment, match="holds the moment"):
+        frozen.run(size=1)
+
+
+@pytest.mark.sqlite_only
+def test_write_outside_of_a_transaction_waits_for_its_turn(db, tmp_path, monkeypatch):
+    """Such as that of PATCH: it is one statement. Without a turn it would overtake the queue of writers."""
+    taken = []
+    settings = {**connection.settings_dict, "NAME": str(tmp_path / "other.sqlite3")}
+    other = DatabaseWrapper(settings, "other")
+    monkeypatch.setattr(other, "take_turn", lambda: taken.append(1) or SimpleNamespace(give=lambda: taken.append(-1)))
+    monkeypatch.setattr(drivers, "connections", {"default": other})
+    try:
+        Statement("CREATE TABLE t (i integer)").change([])
+        assert Statement("INSERT INTO t VALUES (%s)").change([1]) == 1
+        assert Statement("UPDATE t SET i = i + %s").change([1]) == 1
+        assert taken == [1, -1] * 3
+        assert Statement("SELECT i FROM t").all([]) == [(2,)]
+        assert taken == [1, -1] * 3
+    finally:
+        other.close()
