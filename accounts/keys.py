@@ -29,6 +29,7 @@ from .models import AccessKey, User
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Callable
 
     from .models import Project
 
@@ -165,13 +166,21 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
     audit.record(by, action, person=key.user, organizations=organizations, detail=detail)
 
 
-def authenticate(identifier: str, secret: str, *, address: str, client: str) -> AccessKey:
+def find(identifier: str) -> AccessKey | None:
+    """The key with this identifier, and its user. One query."""
+    return AccessKey.objects.select_related("user").filter(identifier=identifier).first()
+
+
+def authenticate(
+    identifier: str, secret: str, *, address: str, client: str, find: Callable[[str], AccessKey | None] = find
+) -> AccessKey:
     """Return the living key with this identifier and secret, in one query when all is well.
 
-    The secret is compared before any failure is counted: a right secret is never refused for the failures of others.
+    ``find``: a faster way to the key. The secret is compared before any failure is counted: a right secret is never
+    refused for the failures of others.
     Raises WrongCredentials; TooManyFailures for a wrong secret after ten of its network, or of its account.
     """
-    key = AccessKey.objects.select_related("user").filter(identifier=identifier[:32]).first()
+    key = find(identifier[:32])
     if not _matches(secret, key.secret_hash if key else ""):
         raise guesses.WrongCredentials(_reason(identifier, secret, address))
     assert key is not None  # an empty hash matches nothing

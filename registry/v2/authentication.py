@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db.models import TextField
 
 from accounts import guesses, keys, tokens
 from accounts.actors import ANONYMOUS, Actor
+from accounts.models import AccessKey
 from registry import errors
+from registry.database.prepared import prepare_models
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
-    from accounts.models import AccessKey
     from registry import hosts
 
 MAX_HEADER = 8192
@@ -40,7 +43,7 @@ class Credentials:
         """Those of an access key's ID and secret. Raises Unauthorized (with the reason), TooManyRequests."""
         address, client = _origin(request)
         try:
-            key = keys.authenticate(identifier, secret, address=address, client=client)
+            key = keys.authenticate(identifier, secret, address=address, client=client, find=_find_key)
         except guesses.WrongCredentials as error:
             raise errors.Unauthorized(str(error)) from error
         except guesses.TooManyFailures as error:
@@ -83,6 +86,15 @@ def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
     """WWW-Authenticate of a 401 (Docker token specification): where to get a token, and for what."""
     parts = {"realm": f"{settings.PUBLIC_URL}/token", "service": host.service, "scope": scope, "error": reason}
     return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parts.items() if value)
+
+
+def _find_key(identifier: str) -> AccessKey | None:
+    return _key.first(identifier=identifier)
+
+
+@prepare_models(AccessKey, identifier=TextField())
+def _key(actor: Actor, identifier: Any) -> QuerySet[AccessKey]:
+    return AccessKey.objects.select_related("user").filter(identifier=identifier)
 
 
 def _authorization(request: HttpRequest) -> tuple[str, str]:
