@@ -234,8 +234,8 @@ add(
 add(
     "anybody says that the request came by https",
     "registry/middleware.py",
-    'if not is_trusted(request.META.get("REMOTE_ADDR", "")):',
-    'if request.META.get("REMOTE_ADDR", "") == "nobody":',
+    "if not is_trusted(request.peer):",
+    'if request.peer == "nobody":',
     "registry/test_hosts.py::test_x_forwarded_proto_is_believed_from_trusted_proxies_only",
 )
 
