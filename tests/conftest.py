@@ -10,7 +10,6 @@ import hypothesis
 import pytest
 from django.contrib.auth.hashers import Argon2PasswordHasher
 from django.core.cache import cache
-from django.test.client import ClientHandler
 
 from accounts import keys, tokens
 from accounts.models import Organization
@@ -24,9 +23,6 @@ from tests.support.s3 import bucket, seaweed  # noqa: F401  fixtures
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from django.core.handlers.wsgi import WSGIRequest
-    from django.http import HttpResponseBase
 
     from accounts.models import Project
     from registry.models import Repository
@@ -80,17 +76,12 @@ def cheap_password_hashes() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_way_to_the_registry_api() -> Iterator[None]:
-    """Let Django's test client ask the registry API by its own handler, as registry.wsgi does."""
-    from registry.middleware import is_registry_api
-    from registry.v2.handler import Handler
+def both_ways() -> Iterator[None]:
+    """Let every test client ask as registry.wsgi does."""
+    from tests.support.both_ways import BothWays
 
-    def get_response(handler: ClientHandler, request: WSGIRequest) -> HttpResponseBase:
-        return api.respond(request) if is_registry_api(request.path_info) else of_pages(handler, request)
-
-    api, of_pages = Handler(), ClientHandler.get_response
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ClientHandler, "get_response", get_response)
+        patch.setattr("django.test.client.ClientHandler", BothWays)
         yield
 
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from django.test import Client
 
+from tests.support.both_ways import BothWays
 from tests.support.images import MANIFEST_TYPES, OCI_MANIFEST, OCTETS, Image, sha256
 from tests.support.registry_client import Answer
 
@@ -38,6 +39,7 @@ class DockerClient:
     def __init__(self, persona: Persona | None = None, host: str = PROJECT_HOST, *, address: str = "10.0.0.1") -> None:
         self.persona, self.host = persona, host
         self.http = Client(SERVER_NAME=host.partition(":")[0], REMOTE_ADDR=address, headers={"host": host})
+        self.http.handler = BothWays(enforce_csrf_checks=False)
         self.tokens: dict[str, str] = persona.tokens.setdefault(host, {}) if persona else {}
         self.scopes: dict[tuple[str, str], str] = {}
 
