@@ -135,7 +135,7 @@ def logged_in(tmp_path: Path, *arguments: str) -> tuple[str, str]:
     output = io.StringIO()
     call_command("createaccesskey", *arguments, "--docker-login", stdout=output)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    subprocess.run(["sh"], input=output.getvalue(), env=environment, cwd=tmp_path, check=True, text=True, timeout=60)
+    subprocess.run(["sh"], input=output.getvalue(), env=environment, cwd=tmp_path, check=True, text=True, timeout=240)
     return (tmp_path / "arguments").read_text().strip(), (tmp_path / "secret").read_text()
 
 
@@ -554,7 +554,7 @@ def test_commands_print_json_or_an_error_with_its_status(tmp_path):
     def manage(line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(SOURCE / "manage.py"), *line.split()],
-            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
+            env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
 
     assert manage("migrate --verbosity 0").returncode == 0

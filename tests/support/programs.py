@@ -221,7 +221,7 @@ class Daemon(TemporaryFolder):
     """A program that runs until it is stopped. Its log is in its folder."""
 
     stop_signal = signal.SIGTERM
-    start_timeout = 60.0
+    start_timeout = 240.0  # so slow is a crowded machine
     stop_timeout = 30.0
 
     def __init__(self, name: str) -> None:

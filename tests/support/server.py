@@ -50,7 +50,7 @@ class Server(Daemon):
     itself, unless ``tests.support.nginx.behind_nginx`` has put a proxy in front.
     """
 
-    start_timeout = 60.0
+    start_timeout = 240.0  # so slow is a crowded machine
     stop_timeout = 40.0
     proxy: Daemon | None = None
 
