@@ -20,7 +20,7 @@ from registry.doctor.results import Result, State, ok
 from registry.doctor.visit import Probe, Visit
 from registry.models import DoctorRun
 from tests.support.nginx import behind_nginx
-from tests.support.programs import PostgresServer, RedisServer, free_port
+from tests.support.programs import PostgresServer, RedisServer, free_port, wait_until
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import SOURCE, LiveServer
 from tests.support.tls import TlsServer, make_certificate
@@ -245,7 +245,9 @@ class TestServices:
                     stdout=subprocess.DEVNULL,
                 )
                 names = [each.name for each in services.PROBES]
+                started = ["worker", "scanner"]
                 try:
+                    assert wait_until(lambda: len(states(doctor(server, *started), "ok")) == 2, timeout=120)
                     results = doctor(server, *names, "scanner")
                 finally:
                     worker.terminate()
