@@ -19,8 +19,8 @@ def fill() -> list[str]:
     found = apps.get_models(include_auto_created=True)
     with connection.constraint_checks_disabled(), transaction.atomic():
         for model in found:
-            if not model._base_manager.filter(pk=_value(model._meta.pk)).exists():
-                row = model(**{field.attname: _value(field) for field in model._meta.concrete_fields})
+            if not model._base_manager.filter(pk=value_of(model._meta.pk)).exists():
+                row = model(**{field.attname: value_of(field) for field in model._meta.concrete_fields})
                 model._base_manager.bulk_create([row])
     return [model._meta.db_table for model in found]
 
@@ -37,7 +37,7 @@ def next_event() -> int:
     return int(model.objects.create(project_id=7, path="p", actor="a", action="tag.add").pk)
 
 
-def _value(field: models.Field[Any, Any]) -> Any:
+def value_of(field: models.Field[Any, Any]) -> Any:
     """A value that is not zero, empty or round. All ids are 7, or their text."""
     stored: Any = field
     while stored.remote_field:
