@@ -109,7 +109,7 @@ class Server(Daemon):
     def migrate(self) -> None:
         """Create the database."""
         if "KCR_DATABASE_URL" in self.settings:
-            run(self.command("migrate"), environment=self.environment, directory=SOURCE)
+            run(self.command("migrate"), environment=self.environment, directory=SOURCE, timeout=600)
         else:
             self.data.mkdir(mode=0o700)
             (self.data / "kcr.sqlite3").write_bytes(_empty_database())

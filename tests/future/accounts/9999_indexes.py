@@ -1,0 +1,5 @@
+"""Indexes of the next release."""
+
+from tests import future
+
+Migration = future.indexes("accounts")

@@ -1,0 +1,5 @@
+"""Tables and columns of the next release."""
+
+from tests import future
+
+Migration = future.columns("scanning")
