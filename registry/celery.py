@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
 from typing import Any
 
 from celery import Celery
+from celery.beat import PersistentScheduler
 from celery.schedules import crontab
 from celery.signals import worker_init
 from django.conf import settings
@@ -21,6 +23,23 @@ from registry import broker, migrated, pools
 logger = logging.getLogger(__name__)
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "registry.settings")
+
+BACK = timedelta(seconds=5)  # that the clock was set back at least
+
+
+class Scheduler(PersistentScheduler):
+    """Celery's. After the clock was set back that one runs nothing until the former time comes again."""
+
+    def tick(self, *arguments: Any, **options: Any) -> float:
+        """Run the next task that is due. Return the seconds until the next call."""
+        now = self.app.now()
+        if ahead := [each for each in self.schedule.values() if each.last_run_at and each.last_run_at > now + BACK]:
+            for entry in ahead:
+                entry.last_run_at = now
+            self._heap = None  # its times are those of the former clock
+        seconds: float = super().tick(*arguments, **options)
+        return seconds
+
 
 app = Celery("kcr")
 app.conf.update(
@@ -35,6 +54,7 @@ app.conf.update(
     task_publish_retry=False,  # a request waits once for a broker that is away (accounts.redis)
     worker_hijack_root_logger=False,
     worker_enable_remote_control=False,
+    beat_scheduler="registry.celery:Scheduler",
     beat_schedule_filename=str(settings.DATA_DIR / "beat-schedule"),
     timezone="UTC",
     # A scan may take minutes. A queue of its own keeps scans from delaying other tasks.
