@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -157,8 +158,7 @@ def test_old_processes_go_on_during_and_after_the_migrations_of_the_next_release
 
             next_release.serve()
             use(next_release, Visitor(next_release, "admin@acme.test"), "new")
-            begun = old.api().start()
-            upload = begun.partition(old.host)[2]
+            upload = urlsplit(old.api().start()).path
             assert next_release.api().ask("PUT", f"{upload}?digest={sha256(b'shared')}", b"shared")[0] == 201
             assert old.api().ask("GET", f"blobs/{sha256(b'shared')}")[2] == b"shared"
 
