@@ -69,13 +69,13 @@ class RegistryView(APIView):
         if request.method not in self.actions and method in self.http_method_names and hasattr(self, method):
             raise errors.Unsupported  # ``actions`` does not say who may do this
         self.host = self.find_host(request)
-        found = self.authenticate(request)
+        found = self.find_actor(request)
         if found is None:
             raise errors.Unauthorized
         self.actor, self.token = found
         request.actor = self.actor
 
-    def authenticate(self, request: HttpRequest) -> tuple[Actor, Token | None] | None:
+    def find_actor(self, request: HttpRequest) -> tuple[Actor, Token | None] | None:
         """Who is asking, and their token; None without credentials. Raises Unauthorized, TooManyRequests."""
         return authentication.of_request(request, self.host.service)
 

@@ -44,7 +44,7 @@ class DiagnosticsView(RegistryView):
 
     actions: ClassVar = {"GET": Action.PULL, "PATCH": Action.PUSH}
 
-    def authenticate(self, request: HttpRequest) -> tuple[Actor, None] | None:
+    def find_actor(self, request: HttpRequest) -> tuple[Actor, None] | None:
         """The anonymous actor, for whom no other view does anything, if there is a pass of the doctor."""
         return (ANONYMOUS, None) if passes.is_valid(request.headers.get("Authorization", "")) else None
 

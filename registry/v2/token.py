@@ -37,7 +37,7 @@ class TokenView(RegistryView):
 
     actions: ClassVar = {"GET": Action.PULL, "POST": Action.PULL}
 
-    def authenticate(self, request: HttpRequest) -> tuple[Actor, None]:
+    def find_actor(self, request: HttpRequest) -> tuple[Actor, None]:
         """Anonymous, always: the methods check the credentials, which a form may hold."""
         return ANONYMOUS, None
 
