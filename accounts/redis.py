@@ -6,17 +6,17 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.core.cache import cache
 from kombu.exceptions import OperationalError
-from redis import Redis
-from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from redis import Redis
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class SharedRedis:
                 self._next_attempt = time.monotonic() + PAUSE
         try:
             yield
-        except (RedisError, OperationalError, OSError) as error:
+        except _failures() as error:
             self._is_away, self._next_attempt = True, time.monotonic() + PAUSE
             logger.warning("Redis is away: %s", error)
             raise
@@ -69,7 +69,7 @@ class SharedRedis:
                     pipeline.set(name, 0, ex=seconds, nx=True)
                     pipeline.incr(name)
                     return int(pipeline.execute()[1])
-            except (RedisError, OperationalError, OSError):
+            except _failures():
                 pass
         cache.add(name, 0, seconds)
         try:
@@ -79,7 +79,17 @@ class SharedRedis:
 
     @cached_property
     def _client(self) -> Redis:
+        from redis import Redis  # noqa: PLC0415  see _failures
+
         return Redis.from_url(self._url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT)
+
+
+@lru_cache(maxsize=1)
+def _failures() -> tuple[type[Exception], ...]:
+    # redis-py imports parts of OpenTelemetry. Processes without Redis start without both.
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    return RedisError, OperationalError, OSError
 
 
 shared = SharedRedis(settings.REDIS_URL)

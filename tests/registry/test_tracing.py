@@ -168,15 +168,24 @@ def test_a_task_continues_the_trace_of_its_request(collector, server):
     assert [span for span in collector.spans if span["parent"] == run["id"] and span["name"].startswith("sqlite ")]
 
 
-def test_strangers_cannot_choose_a_trace(collector, server):
-    server.restart(KCR_TRUSTED_PROXIES="192.0.2.1")
+@pytest.fixture
+def restarted(server):
+    """Return a function that restarts the server with further settings; the next test gets it as it was."""
+    before = server.settings
+    yield server.restart
+    server.settings = before
+    server.restart()
+
+
+def test_strangers_cannot_choose_a_trace(collector, server, restarted):
+    restarted(KCR_TRUSTED_PROXIES="192.0.2.1")
     assert server.client().ask("GET", "/v2/", traceparent=STRANGER)[0] == 401
     await_span(collector, "GET v2:root")
     assert not [span for span in collector.spans if span["trace"] == "1" * 32]
 
 
-def test_a_collector_that_is_away_harms_no_request(collector, server):
-    server.restart(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+def test_a_collector_that_is_away_harms_no_request(server, restarted):
+    restarted(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     assert server.client().ask("GET", "/v2/")[0] == 401
 
 
