@@ -276,6 +276,7 @@ class _KeyRing:
     """The signing keys as this process knows them; read again at most once in RELOAD_SECONDS."""
 
     RELOAD_SECONDS = 10
+    LOOK_UPS = 5  # of unknown identifiers at once in RELOAD_SECONDS; further ones wait for one a second
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -287,7 +288,8 @@ class _KeyRing:
         _verified.cache_clear()
         self._public: dict[str, Any] = {}
         self._signing: tuple[str, Any] | None = None
-        self._loaded_at = float("-inf")
+        self._loaded_at = self._counted_since = float("-inf")
+        self._look_ups = 0
 
     def refresh(self) -> None:
         """Read the keys again when it is time: a key that was deleted meanwhile signs nothing any more."""
@@ -329,7 +331,13 @@ class _KeyRing:
 
     def _may_retry(self) -> bool:
         """An unknown identifier may be a key that another process has just made; guesses must not cost a query each."""
-        return time.monotonic() - self._loaded_at > 1
+        now = time.monotonic()
+        if now - self._loaded_at > 1:
+            return True
+        if now - self._counted_since > self.RELOAD_SECONDS:
+            self._counted_since, self._look_ups = now, 0
+        self._look_ups += 1
+        return self._look_ups <= self.LOOK_UPS
 
     def _load(self, *, make: bool) -> None:
         try:

@@ -16,6 +16,7 @@ from django.utils import timezone
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from jwt.utils import base64url_encode
 
 from accounts import keys, tokens
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
@@ -185,8 +186,21 @@ def test_process_reads_a_key_created_by_another_process(signing):
         text = tokens.issue(ANONYMOUS, SERVICE, [])
     finally:
         tokens._keys = known
-    known._loaded_at -= 2  # two seconds later
     assert tokens.verify(text, SERVICE)
+
+
+def test_invented_identifiers_of_keys_cost_few_queries(signing, django_assert_num_queries):
+    """Five are looked up at once, and further ones once a second."""
+    header, _, rest = tokens.issue(ANONYMOUS, SERVICE, []).partition(".")
+    invented = [
+        base64url_encode(json.dumps({"alg": "EdDSA", "typ": "JWT", "kid": f"{number}"}).encode()).decode()
+        for number in range(50)
+    ]
+    with django_assert_num_queries(tokens._keys.LOOK_UPS):
+        for head in invented:
+            with pytest.raises(tokens.InvalidToken):
+                tokens.verify(f"{head}.{rest}", SERVICE)
+    assert tokens.verify(f"{header}.{rest}", SERVICE)
 
 
 def test_busy_process_signs_with_the_new_key_after_the_reload_interval(signing):
