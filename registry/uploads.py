@@ -206,7 +206,7 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
 def _move(
     upload: Any, writer: Any, offset: Any, end: Any, stored_as: Any, digest: Any, expiry: Any
 ) -> tuple[QuerySet[UploadSession], dict[str, Any]]:
-    """Move the offset of an upload that nobody else has moved."""
+    """Set the new offset, if the upload is open and still has this writer and this offset."""
     current = UploadSession.objects.filter(pk=upload, state=UploadSession.State.OPEN, writer=writer, offset=offset)
     return current, {"offset": end, "stored_as": stored_as, "prefix_digest": digest, "expires_at": expiry}
 
@@ -463,7 +463,8 @@ def _insert(digest: str, size: int, storage_key: str) -> Blob:
         _insert_blob.run(Blob(digest=digest, size=size, storage_key=storage_key))
         blob = _blob.first(digest=digest)
         if blob is not None and lock_row_for_share(Blob, blob.pk):
-            blob = _blob.first(digest=digest)
+            found = _blob.first(digest=digest)
+            blob = found if found == blob else None  # a row that replaced it is not locked
         if blob is not None:
             return blob
     raise errors.Unavailable
