@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -84,7 +84,6 @@ class SharedRedis:
         return Redis.from_url(self._url, socket_connect_timeout=TIMEOUT, socket_timeout=TIMEOUT)
 
 
-@lru_cache(maxsize=1)
 def _failures() -> tuple[type[Exception], ...]:
     # redis-py imports parts of OpenTelemetry. Processes without Redis start without both.
     from redis.exceptions import RedisError  # noqa: PLC0415

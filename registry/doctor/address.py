@@ -296,7 +296,7 @@ def body_size(visit: Visit) -> None:
 
 
 def _declare(visit: Visit) -> int:
-    """The status for a body of DECLARED bytes of which none is sent; 0 if the proxy waits for them."""
+    """Announce a body of DECLARED bytes and send none of it. Return the status, 0 if the proxy waits for the body."""
     headers = {"Content-Length": str(DECLARED), "Expect": "100-continue"}
     try:
         answer = wire.ask(visit.public, "PATCH", "/v2/_diagnostics/head", {**_login(), **headers}, seconds=5)

@@ -138,7 +138,7 @@ def run(
 
 
 def _unprivileged(user: str) -> str:
-    """Return the user if the system has this account, else its account ``nobody``."""
+    """Return the name of the user if the system has this account. Without it, return ``nobody``."""
     try:
         return pwd.getpwnam(user).pw_name
     except KeyError:
