@@ -8,15 +8,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db.models import (
+    Case,
     Count,
     Exists,
-    ExpressionWrapper,
     F,
-    IntegerField,
     Max,
     OuterRef,
     Q,
     Subquery,
+    Value,
+    When,
 )
 from django.utils import timezone
 
@@ -217,27 +218,20 @@ class Summary:
 def _summary(found: Any, chosen: Filter, vulnerability: Vulnerability) -> Summary:
     """Read the findings once. At most three queries."""
     since = timezone.now() - timedelta(days=LATELY)
-    is_candidate = ExpressionWrapper(Q(manifest__image__pulled_at__gte=since), output_field=IntegerField())
-    images: dict[int, None] = {}
-    projects, candidates = set(), set()
-    fixes: Counter[tuple[int, str]] = Counter()
-    rows = found.order_by("manifest__image__path").values_list(
-        "manifest__image", "manifest__image__repository__project", "package", "fixed_version", is_candidate
-    )
-    for image, project, package, fixed, was_pulled in rows:
-        images[image] = None
-        projects.add(project)
-        fixes[package, fixed] += 1
-        if was_pulled:
-            candidates.add(image)
+    # Text, since Django converts each boolean of the 10,000 rows in Python.
+    was_pulled = Case(When(manifest__image__pulled_at__gte=since, then=Value("yes")), default=Value(""))
+    columns = ("manifest__image", "manifest__image__repository__project", was_pulled, "package", "fixed_version")
+    rows = list(found.order_by("manifest__image__path").values_list(*columns))
+    images = dict.fromkeys([row[0] for row in rows])
+    candidates = {row[0] for row in rows if row[2]}
     pulled = _last_pulls(candidates, since, chosen, vulnerability)
     first = sorted(pulled, key=lambda pk: pulled[pk], reverse=True)
     return Summary(
         images=[*first, *(pk for pk in images if pk not in pulled)],
-        project_count=len(projects),
+        project_count=len({row[1] for row in rows}),
         pulled=len(pulled),
         last=pulled[first[0]] if first else None,
-        fixes=_fixes(fixes),
+        fixes=_fixes(Counter([row[3:] for row in rows])),
     )
 
 
@@ -288,8 +282,11 @@ def _tags(chosen: Filter, vulnerability: Vulnerability) -> Any:
     in_it = chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability))
     own = in_it.filter(manifest=OuterRef("manifest"))
     of_parts = in_it.filter(manifest__parent_references__parent=OuterRef("manifest"), manifest__deletion=None)
+    return _with_pulls(Tag.objects.live().filter(Exists(own) | Exists(of_parts)))
+
+
+def _with_pulls(tags: Any) -> Any:
     pulls = TagDay.objects.filter(image=OuterRef("image"), tag=OuterRef("name"), pulled_at__gte=OuterRef("started_at"))
-    tags = Tag.objects.live().filter(Exists(own) | Exists(of_parts))
     return tags.annotate(last=Subquery(pulls.order_by("-day").values("pulled_at")[:1]))
 
 
@@ -297,21 +294,20 @@ def _add_places(rows: dict[int, Affected], chosen: Filter, vulnerability: Vulner
     tags = _tags(chosen, vulnerability).filter(image__in=rows)
     if since := chosen.since:
         tags = tags.filter(last__gte=since)
-    by_image: dict[int, list[tuple[Any, ...]]] = {pk: [] for pk in rows}
-    for pk, image, last, started_at in tags.values_list("pk", "image", "last", "started_at"):
-        by_image[image].append((last is not None, last or started_at, pk))
-    shown: dict[int, datetime | None] = {}
+    tags = tags.order_by(F("last").desc(nulls_last=True), "-started_at", "-pk")
+    by_image: dict[int, list[int]] = {pk: [] for pk in rows}
+    for pk, image in tags.values_list("pk", "image"):
+        by_image[image].append(pk)
     for image, found in by_image.items():
         rows[image].more = max(0, len(found) - TAGS)
-        shown |= {pk: at if is_pulled else None for is_pulled, at, pk in sorted(found, reverse=True)[:TAGS]}
-    read = Tag.objects.with_manifests().in_bulk(list(shown))
+    shown = [pk for found in by_image.values() for pk in found[:TAGS]]
+    read = _with_pulls(Tag.objects.with_manifests()).in_bulk(shown)
     places: dict[int, Place] = {}
-    for pk, pulled_at in shown.items():
-        tag = read[pk]
+    for tag in (read[pk] for pk in shown if pk in read):
         if tag.manifest_id in places:
             places[tag.manifest_id].tags.append(tag.name)
         else:
-            places[tag.manifest_id] = Place(tag.manifest, [tag.name], pulled_at)
+            places[tag.manifest_id] = Place(tag.manifest, [tag.name], tag.last)
             rows[tag.image_id].places.append(places[tag.manifest_id])
     _add_findings(places, chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability)))
     _add_layers([row for row in rows.values() if row.places and row.places[0].packages])
