@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_noop as _
@@ -41,20 +39,19 @@ def trivy(visit: Visit) -> None:
 def vulnerability_database(visit: Visit) -> None:
     """The vulnerability database exists and was built lately."""
     latest = DatabaseRefresh.objects.order_by("-pk").first()
+    error = latest.problem[:200] if latest else ""
     if latest is None or latest.updated_at is None:
-        raise failure(
-            _("there is no vulnerability database: %(error)s"),
-            _("Set KCR_TRIVY_DB_REPOSITORY, or run manage.py loadvulnerabilitydb."),
-            error=latest.problem[:200] if latest else "-",
-        )
+        hint = _("Set KCR_TRIVY_DB_REPOSITORY, or run manage.py loadvulnerabilitydb.")
+        if error:
+            raise failure(_("there is no vulnerability database: %(error)s"), hint, error=error)
+        raise failure(_("there is no vulnerability database"), hint)
     age = timezone.now() - latest.updated_at
-    values: dict[str, Any] = {"days": age.days, "error": latest.problem[:200] or "-"}
     if age > DatabaseRefresh.STALE:
-        raise warning(
-            _("the vulnerability database is %(days)s days old; the last attempt to renew it: %(error)s"),
-            _("Set KCR_TRIVY_DB_REPOSITORY to where it can be fetched, or run manage.py loadvulnerabilitydb."),
-            **values,
-        )
+        said = _("the vulnerability database is %(days)s days old")
+        if error:
+            said = _("the vulnerability database is %(days)s days old; the last attempt to renew it: %(error)s")
+        hint = _("Set KCR_TRIVY_DB_REPOSITORY to where it can be fetched, or run manage.py loadvulnerabilitydb.")
+        raise warning(said, hint, days=age.days, error=error)
     raise ok(_("built %(hours)s hours ago"), hours=round(age.total_seconds() / 3600))
 
 
