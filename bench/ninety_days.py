@@ -105,30 +105,44 @@ class Story:
     def _marks(self) -> dict[Any, int]:
         from django.db.models import Max
 
-        from accounts.models import AuditEvent
-        from registry.models import Deletion, Event, Manifest, Tag
-        from scanning.models import Scan
+        from accounts.models import AccessKey, AuditEvent, Project, User
+        from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
+        from scanning.models import Acceptance, Scan
 
-        tables = (Event, Tag, Manifest, Deletion, Scan, AuditEvent)
+        changed = (Acceptance, AuditEvent, Deletion, Event, Image, Manifest, Scan, Tag)
+        tables = (*changed, AccessKey, Project, Repository, User)
         return {table: table.objects.aggregate(Max("pk"))["pk__max"] or 0 for table in tables}
 
     def at(self, moment: datetime) -> None:
         """Set the times of all rows since the last call to this moment."""
-        from accounts.models import AuditEvent
-        from registry.models import Deletion, Event, Manifest, Tag
-        from scanning.models import Scan
+        from accounts.models import AccessKey, AuditEvent, Project, User
+        from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
+        from scanning.models import Acceptance, Report, Scan
 
         was, self.before = self.before, self._marks()
-        Event.objects.filter(pk__gt=was[Event]).update(at=moment)
-        AuditEvent.objects.filter(pk__gt=was[AuditEvent]).update(at=moment)
-        Tag.objects.filter(pk__gt=was[Tag]).update(started_at=moment, pushed_at=moment)
-        Tag.objects.filter(closed_by__gt=was[Event]).update(ended_at=moment)
-        Manifest.objects.filter(pk__gt=was[Manifest]).update(pushed_at=moment, last_pushed_at=moment)
-        Deletion.objects.filter(pk__gt=was[Deletion]).update(at=moment, purge_after=moment + timedelta(days=14))
         late = moment + timedelta(minutes=2)
-        Scan.objects.filter(pk__gt=was[Scan]).update(
-            requested_at=moment, due_at=moment, started_at=late, finished_at=late, database_at=moment
-        )
+        times: dict[Any, dict[str, datetime]] = {
+            Acceptance: {"accepted_at": moment},
+            AuditEvent: {"at": moment},
+            Deletion: {"at": moment, "purge_after": moment + timedelta(days=14)},
+            Event: {"at": moment},
+            Manifest: {"pushed_at": moment, "last_pushed_at": moment},
+            Scan: {
+                "requested_at": moment,
+                "due_at": moment,
+                "started_at": late,
+                "finished_at": late,
+                "database_at": moment,
+            },
+            Tag: {"started_at": moment, "pushed_at": moment},
+        } | {table: {"created_at": moment} for table in (AccessKey, Image, Project, Repository, User)}
+        for table, values in times.items():
+            table.objects.filter(pk__gt=was[table]).update(**values)
+        new_scans = Scan.objects.filter(pk__gt=was[Scan])
+        Report.objects.filter(manifest__in=new_scans.values("manifest")).update(scanned_at=late, database_at=moment)
+        Tag.objects.filter(closed_by__gt=was[Event]).update(ended_at=moment)
+        new_tags = Tag.objects.filter(pk__gt=was[Tag])
+        Image.objects.filter(pk__in=new_tags.values("image")).update(pushed_at=moment)
 
     def moment(self, days_ago: float) -> datetime:
         """A moment of working hours on that day, never in the future."""
