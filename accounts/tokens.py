@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 ALGORITHM = "EdDSA"
 LIFETIME = timedelta(minutes=15)
+LEEWAY = timedelta(minutes=1)  # that clocks of two servers may differ
 REFRESH_LIFETIME = timedelta(days=90)
 REFRESH_TOKENS = 100  # of a key, for all services together: each docker login asks for one
 REFRESH_PREFIX = "kcrr_"
@@ -89,7 +90,7 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "sub": actor.label,
         "aud": service,
         "iat": now,
-        "nbf": now - 5,
+        "nbf": now,
         "exp": now + int(LIFETIME.total_seconds()),
         "jti": uuid.uuid4().hex,
         "access": [grant.as_claim() for grant in grants],
@@ -161,6 +162,7 @@ def _claims(text: str, service: str) -> dict[str, Any]:
         algorithms=[ALGORITHM],
         audience=service,
         issuer=settings.PUBLIC_URL,
+        leeway=LEEWAY,
         options={"require": _CLAIMS},
     )
     # ``issue`` makes no token that is valid for longer: this one was made with a stolen key.

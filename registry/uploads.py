@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from registry import blobs, errors, images
+from registry.database.leases import is_over
 from registry.database.locks import lock_row_for_share
 from registry.database.prepared import PreparedInsert, prepare, prepare_models, prepare_update
 from registry.database.transactions import release_connection, retried
@@ -371,7 +372,7 @@ def _leased(session: UploadSession) -> Iterator[None]:
     Raises Busy, BlobUploadUnknown.
     """
     now, writer = timezone.now(), secrets.token_hex(16)
-    free = Q(writer="") | Q(writer_until__lt=now)
+    free = Q(writer="") | is_over("writer_until", now, WRITER_LEASE)
     rows = UploadSession.objects.filter(pk=session.pk, state=UploadSession.State.OPEN)
     if not rows.filter(free).update(writer=writer, writer_until=now + WRITER_LEASE):
         if rows.exists():

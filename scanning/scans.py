@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(minutes=2)
 MAX_ATTEMPTS = 3
 BATCH = 1000
 MINUTES_A_DAY = 24 * 60
@@ -277,7 +276,7 @@ def _claim(scan_id: int) -> Scan | None:
         _finish(lost)
         return None
     claimed = free.order_by().update(
-        state=State.RUNNING, started_at=now, lease_until=now + LEASE, attempts=F("attempts") + 1
+        state=State.RUNNING, started_at=now, lease_until=now + Scan.LEASE, attempts=F("attempts") + 1
     )
     if not claimed:
         return None
@@ -312,7 +311,7 @@ def _examine(scan: Scan) -> None:
 def _renew(scan: Scan) -> None:
     """Extend the lease. Raises LeaseLost if another worker has the scan."""
     own = Scan.objects.filter(pk=scan.pk, state=State.RUNNING, attempts=scan.attempts)
-    if not own.update(lease_until=timezone.now() + LEASE):
+    if not own.update(lease_until=timezone.now() + Scan.LEASE):
         raise LeaseLost
 
 

@@ -22,6 +22,7 @@ from django.utils import timezone
 from accounts.errors import Refusal
 from registry import audit, errors, manifests, trash
 from registry.cleanup import policies
+from registry.database.leases import is_stale
 from registry.database.transactions import retried
 from registry.models import CleanupLine, CleanupPolicy, CleanupRun, Event, Image, Repository
 from registry.oci import names
@@ -52,9 +53,9 @@ def due(now: datetime | None = None) -> list[int]:
     active = CleanupPolicy.objects.active().annotate(
         last=Greatest("updated_at", Coalesce(Subquery(begun), "updated_at"))
     )
-    is_stale = Exists(runs.open().filter(heartbeat_at__lt=now - STALE))
+    is_lost = Exists(runs.open().filter(is_stale("heartbeat_at", now, STALE)))
     is_open = Exists(runs.open())
-    return list(active.filter(is_stale | (Q(last__lt=night) & ~is_open)).order_by("pk").values_list("pk", flat=True))
+    return list(active.filter(is_lost | (Q(last__lt=night) & ~is_open)).order_by("pk").values_list("pk", flat=True))
 
 
 def run(policy_id: int) -> CleanupRun | None:

@@ -24,6 +24,7 @@ from django.utils import timezone
 from accounts.actors import SYSTEM, Actor
 from accounts.models import Project
 from registry import audit, errors
+from registry.database.leases import is_stale
 from registry.database.transactions import TRIES, retried
 from registry.failpoints import failpoint
 from registry.models import (
@@ -140,7 +141,7 @@ def stop(collection: Collection) -> None:
 
 def unfinished() -> list[int]:
     """Return the ids of queued runs, and of runs whose worker has died (heartbeat older than STALE)."""
-    stale = Q(state=State.RUNNING, heartbeat_at__lt=timezone.now() - STALE)
+    stale = Q(state=State.RUNNING) & is_stale("heartbeat_at", timezone.now(), STALE)
     found = Collection.objects.filter(stale | Q(state=State.QUEUED))
     return list(found.order_by("pk").values_list("pk", flat=True))
 

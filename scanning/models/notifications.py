@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Project
+from registry.database.leases import is_over
 from registry.models import Repository, Severity
 
 from .scans import Scan
@@ -114,7 +116,7 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
     def due(self, now: datetime) -> Self:
         """Waiting deliveries whose time has come and that no worker has leased; the oldest first."""
-        free = Q(lease_until=None) | Q(lease_until__lt=now)
+        free = Q(lease_until=None) | is_over("lease_until", now, Delivery.LEASE)
         return self.filter(free, state=Delivery.State.WAITING, next_at__lte=now).order_by("next_at", "pk")
 
 
@@ -126,6 +128,8 @@ class Delivery(models.Model):
     tells one worker's claim from the next. ``request`` and ``response``: what went over the wire, shortened and without
     secrets. ``status``: the HTTP status, None for mails and without an answer.
     """
+
+    LEASE = timedelta(minutes=5)
 
     class State(models.TextChoices):
         """FAILED: KCR does not try again by itself."""

@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Project
+from registry.database.leases import is_over
 from registry.models import Manifest
 
 if TYPE_CHECKING:
@@ -46,8 +47,9 @@ class ScanQuerySet(models.QuerySet["Scan"]):
 
     def claimable(self, now: datetime) -> Self:
         """Scans that are due, and running scans whose lease has expired, in the order to run them."""
-        due = Q(state=Scan.State.WAITING, due_at__lte=now) | Q(state=Scan.State.RUNNING, lease_until__lt=now)
-        return self.filter(due).order_by("trigger", "due_at", "pk")
+        due = Q(state=Scan.State.WAITING, due_at__lte=now)
+        lost = Q(state=Scan.State.RUNNING) & is_over("lease_until", now, Scan.LEASE)
+        return self.filter(due | lost).order_by("trigger", "due_at", "pk")
 
 
 class Scan(models.Model):
@@ -57,6 +59,8 @@ class Scan(models.Model):
     tells one worker's claim from the next. ``new`` and ``fixed``: numbers of findings against the scan before.
     ``is_noted``: its notifications have been created.
     """
+
+    LEASE = timedelta(minutes=2)
 
     class State(models.TextChoices):
         """DONE includes manifests that cannot be scanned: see ``Report.state``."""

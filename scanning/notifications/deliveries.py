@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(minutes=5)
 BACKOFF = tuple(timedelta(minutes=minutes) for minutes in (1, 3, 8, 20, 60, 150, 360))
 MAX_ATTEMPTS = len(BACKOFF) + 1
 BETWEEN_TESTS = timedelta(seconds=15)
@@ -126,7 +125,7 @@ def _claim(delivery_id: int) -> Delivery | None:
     """Lease the row to this worker; None if it is not due or another worker has it."""
     now = timezone.now()
     free = Delivery.objects.due(now).filter(pk=delivery_id)
-    if not free.update(lease_until=now + LEASE, attempts=F("attempts") + 1):
+    if not free.update(lease_until=now + Delivery.LEASE, attempts=F("attempts") + 1):
         return None
     found = Delivery.objects.select_related("subscription__project", "subscription__repository__project")
     return found.filter(pk=delivery_id).first()
@@ -148,7 +147,7 @@ def _ours(claimed: Delivery) -> Any:
 
 def _keep(claimed: Delivery, left: Sequence[str]) -> bool:
     """Store the recipients that are left, and renew the lease; False if another worker has the row."""
-    return bool(_ours(claimed).update(recipients=list(left), lease_until=timezone.now() + LEASE))
+    return bool(_ours(claimed).update(recipients=list(left), lease_until=timezone.now() + Delivery.LEASE))
 
 
 def _finish(claimed: Delivery, outcome: channels.Outcome) -> Delivery.State | None:

@@ -181,8 +181,9 @@ def test_concurrent_write_to_an_upload_is_refused(bucket, world):
     assert UploadSession.objects.get().writer == ""
 
 
+@pytest.mark.parametrize("ends_in", [timedelta(seconds=-1), timedelta(days=1)], ids=["late", "clock set back"])
 @pytest.mark.parametrize("end", [b"second half", b"A" * 11, LARGE])
-def test_a_writer_that_is_replaced_does_no_harm(bucket, world, end):
+def test_a_writer_that_is_replaced_does_no_harm(bucket, world, end, ends_in):
     """Its request stops for longer than the lease. Another request takes the upload, and ends it or does not yet."""
     actor, repository = world.member.actor, world.repository("web")
     upload = str(uploads.start(actor, repository, "app").pk)
@@ -191,7 +192,7 @@ def test_a_writer_that_is_replaced_does_no_harm(bucket, world, end):
 
     def stops():
         yield end[:5]
-        UploadSession.objects.update(writer_until=timezone.now() - timedelta(seconds=1))
+        UploadSession.objects.update(writer_until=timezone.now() + ends_in)
         uploads.append(uploads.find(actor, repository, "app", upload), uploads.Piece([b"second half"]))
         yield end[5:]
 
