@@ -558,6 +558,22 @@ def test_pages_stay_in_their_column_at_all_widths_and_on_paper(browser, server, 
         assert wrong == {}
 
 
+def test_a_full_row_stays_in_its_column(browser, server):
+    server.step("wide")
+    try:
+        with visit(browser, server, "owner", viewport={"width": 1280, "height": 800}) as page:
+            wrong = {}
+            for address in (APP, WEB, "/projects/demo/images", "/projects/demo/repositories/", "/projects/demo/scans"):
+                page.goto(address)
+                if found := page.evaluate(OUTSIDE):
+                    wrong[address] = found[:3]
+            assert wrong == {}
+            page.goto(APP)
+            assert page.get_by_role("row").filter(has_text="Out of date").count() == 1
+    finally:
+        server.step("scans")
+
+
 def test_print_hides_navigation_and_controls(browser, server):
     with visit(browser, server, "owner", color_scheme="dark") as page:
         page.goto(APP)

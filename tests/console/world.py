@@ -1,12 +1,15 @@
 """``python -m tests.console.world STEP``: data of tests/console/test_browser.py on its server.
 
-people: users with passwords, a readme. scans: two scans of the image 1. invitation ADDRESS: send the mail of an invitation.
+people: users with passwords, a readme. scans: two scans of the image 1. wide: as much as a row of the image 1 can say,
+until scans. invitation ADDRESS: send the mail of an invitation.
 """
 
 import sys
+from datetime import timedelta
 
 import django
 from django.apps import apps
+from django.utils import timezone
 
 if not apps.ready:
     django.setup()
@@ -16,9 +19,10 @@ from accounts.actors import SYSTEM
 from accounts.models import Invitation, OrganizationRole, ProjectRole, RepositoryRole
 from registry import members, repositories
 from registry.models import Manifest, Severity
-from scanning.models import Scan
+from scanning import findings
+from scanning.models import Report, Scan
 from tests.support import PASSWORD
-from tests.support.factories import found, make_report
+from tests.support.factories import found, make_report, open_scan
 
 README = """# Shop
 
@@ -59,6 +63,23 @@ def scans() -> None:
     openssl = found("CVE-2026-1", "openssl", severity=Severity.CRITICAL, fixed="3.0.12")
     make_report(first, [openssl])
     make_report(first, [openssl, found("CVE-2026-2", "curl", severity=Severity.LOW)])
+    findings.recount(Report.objects.all())
+
+
+def wide() -> None:
+    """Give the image 1 thousands of findings that are out of date, and a scan that waits."""
+    first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
+    long_ago = timezone.now() - timedelta(days=60)
+    counts = dict.fromkeys(Report.COUNTS, 12_345)
+    values = {
+        "scanned_at": long_ago,
+        "database_at": long_ago,
+        "is_end_of_life": True,
+        "fixable": 1_234,
+        "accepted": 123,
+    }
+    Report.objects.filter(manifest=first).update(**counts, **values)
+    open_scan(first)
 
 
 def invitation(address: str) -> None:
@@ -67,4 +88,4 @@ def invitation(address: str) -> None:
 
 
 if __name__ == "__main__":
-    {"people": people, "scans": scans, "invitation": invitation}[sys.argv[1]](*sys.argv[2:])
+    {"people": people, "scans": scans, "wide": wide, "invitation": invitation}[sys.argv[1]](*sys.argv[2:])
