@@ -1,184 +1,191 @@
-"""``make bench``: KCR and, where it is installed, Debian's docker-registry, in turn, over the same loopback.
+"""``make bench``: KCR beside Debian's docker-registry 2.8 and distribution v3, in turn, over the same loopback.
 
-Prints, for each figure, the median of all rounds, its spread, and the ratio round by round. Environment:
-``BENCH_ROUNDS`` (5), ``BENCH_BYTES`` (1 GiB), ``BENCH_SECONDS`` (5, of each load of manifests; needs wrk).
+KCR checks a token and a right for each request, and writes an access log; the others do neither. distribution v3 is
+compared when KCR_BENCH_V3 names its program, or when a program ``registry`` is on the PATH. Their order rotates from
+round to round. Prints Markdown tables: medians and spread, ratios to KCR, processor time, start-up and memory.
+
+    python -m bench                                            # a quarter of an hour
+    python -m bench --quick                                    # three minutes
+    python -m bench --database sqlite postgresql               # two KCRs beside the others
+    python -m bench --no-peers --database postgresql --storage s3 --processes 1 2 4
+
+Plain sockets in threads send and read blobs: a thread releases the interpreter while bytes move. wrk, a program in C,
+makes many small requests. The table of processor time shows that both use little beside the registries.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import hashlib
-import http.client
-import json
+import itertools
 import os
-import re
+import resource
 import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
 
-from tests.support.programs import free_port
-from tests.support.server import People, Server
+from bench import lines, registries
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from bench.lines import Line, Sizes
+    from bench.registries import Registry
 
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-BYTES = int(os.environ.get("BENCH_BYTES", str(1024**3)))
-SECONDS = int(os.environ.get("BENCH_SECONDS", "5"))
-BLOCK = 1024 * 1024
-SCOPE = "repository:demo/web/bench:pull,push"
-MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+MB = 1024 * 1024
 
 
-@dataclass
-class Registry:
-    """A registry under test: port, name of the image, headers of requests."""
+class Figure(NamedTuple):
+    """Seconds for one action: wall time, and processor time of registry, services and load generator."""
 
-    name: str
-    port: int
-    image: str
-    headers: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, list[float]] = field(default_factory=dict)
-
-    def send(self, method: str, path: str, body: object = None, **headers: str) -> http.client.HTTPResponse:
-        """Send a request; return the response with its body unread."""
-        connection = http.client.HTTPConnection("localhost", self.port)
-        connection.request(method, path, body, self.headers | headers)  # type: ignore[arg-type]
-        answer = connection.getresponse()
-        if answer.status >= 400:
-            sys.exit(f"{self.name}: {method} {path}: {answer.status} {answer.read()[:300]!r}")
-        return answer
-
-    def push(self, source: Path, digest: str) -> None:
-        """Push a blob as docker does: POST, one chunked PATCH, an empty PUT."""
-        location = self.send("POST", f"/v2/{self.image}/blobs/uploads/").headers["Location"]
-        with source.open("rb") as file:
-            chunks = iter(lambda: file.read(BLOCK), b"")
-            location = self.send("PATCH", _path(location), chunks).headers["Location"]
-        joiner = "&" if "?" in location else "?"
-        self.send("PUT", f"{_path(location)}{joiner}digest={digest}").read()
-
-    def pull(self, digest: str) -> None:
-        """Read a blob to its end."""
-        answer = self.send("GET", f"/v2/{self.image}/blobs/{digest}")
-        while answer.read(BLOCK):
-            pass
-
-    def note(self, figure: str, value: float) -> None:
-        """Keep a figure of this round."""
-        self.figures.setdefault(figure, []).append(value)
+    wall: float
+    registry: float
+    services: float
+    generator: float
 
 
-def _path(location: str) -> str:
-    return location.removeprefix("http://").partition("/")[2].join(("/", "")) if "://" in location else location
+Figures = dict[tuple[str, str], list[Figure]]  # by name of line and registry
 
 
-def _random_file(folder: Path, size: int) -> tuple[Path, str]:
-    """Write a file of new bytes; return its path and digest."""
-    path, digest = folder / os.urandom(8).hex(), hashlib.sha256()
-    with path.open("wb") as file:
-        seed = os.urandom(BLOCK)
-        for number in range(max(1, size // BLOCK)):
-            block = number.to_bytes(8, "big") + seed[8:]
-            digest.update(block)
-            file.write(block)
-    return path, f"sha256:{digest.hexdigest()}"
+def generator_seconds() -> float:
+    """Processor time of this process and of the programs that it has started and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def _push_image(registry: Registry, folder: Path) -> None:
-    """A small image with the tag ``bench``, for the load of manifests."""
-    path, digest = _random_file(folder, BLOCK)
-    registry.push(path, digest)
-    part = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest, "size": path.stat().st_size}
-    manifest = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST_TYPE, "config": part, "layers": []})
-    registry.send("PUT", f"/v2/{registry.image}/manifests/bench", manifest, **{"Content-Type": MANIFEST_TYPE})
+def measure(line: Line, registry: Registry, sizes: Sizes) -> Figure:
+    """Do what a line says once. Nothing that was written before is left to be written."""
+    act = line.prepare(registry, sizes)
+    os.sync()
+    before, own, began = registry.processor(), generator_seconds(), time.perf_counter()
+    times = act()
+    wall, own, after = time.perf_counter() - began, generator_seconds() - own, registry.processor()
+    return Figure(*(value / times for value in (wall, after[0] - before[0], after[1] - before[1], own)))
 
 
-def _requests_a_second(registry: Registry) -> float:
-    headers = [word for name, value in registry.headers.items() for word in ("-H", f"{name}: {value}")]
-    url = f"http://localhost:{registry.port}/v2/{registry.image}/manifests/bench"
-    command = ["wrk", "-t2", "-c16", f"-d{SECONDS}s", *headers, "-H", f"Accept: {MANIFEST_TYPE}", url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    return float(match[1]) if match else 0.0
+def compete(contestants: list[Registry], chosen: list[Line], sizes: Sizes, rounds: int) -> Figures:
+    """Measure all lines in all rounds."""
+    for registry in contestants:
+        lines.CONTENTS[registry.name] = lines.Content(registry, sizes)
+    figures: Figures = defaultdict(list)
+    for number in range(rounds):
+        turn = number % len(contestants)
+        for line in chosen:
+            for registry in contestants[turn:] + contestants[:turn]:
+                if registry.is_ours or not line.ours_only:
+                    figures[line.name, registry.name].append(measure(line, registry, sizes))
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    return figures
 
 
-@contextlib.contextmanager
-def _kcr() -> Iterator[Registry]:
-    with Server("bench") as server:
-        people = People(server)
-        challenge = {"realm": f"{server.url}/token", "service": server.host, "scope": SCOPE}
-        token = server.client(people.member).token(challenge)
-        yield Registry("KCR", server.port, "demo/web/bench", {"Authorization": f"Bearer {token}"})
+# ── Tables ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def table(head: list[str], rows: list[list[str]]) -> None:
+    """Print a table in Markdown."""
+    print(f"\n| {' | '.join(head)} |\n|{'---|' * len(head)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
 
 
-@contextlib.contextmanager
-def _docker_registry(folder: Path) -> Iterator[Registry]:
-    port = free_port()
-    configuration = folder / "registry.yml"
-    configuration.write_text(
-        f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {folder / 'other'}}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-    )
-    process = subprocess.Popen(
-        ["docker-registry", "serve", str(configuration)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        time.sleep(2)
-        yield Registry("docker-registry", port, "demo/web/bench")
-    finally:
-        process.terminate()
-        process.wait()
+def spread(values: list[float], form: str) -> str:
+    """Median, least and most."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} - {max(values):{form}})"
 
 
-def _round(registry: Registry, folder: Path) -> None:
-    path, digest = _random_file(folder, BYTES)
-    started = time.perf_counter()
-    registry.push(path, digest)
-    registry.note("push, seconds", time.perf_counter() - started)
-    started = time.perf_counter()
-    registry.pull(digest)
-    registry.note("pull, seconds", time.perf_counter() - started)
-    path.unlink()
-    if shutil.which("wrk"):
-        registry.note("manifests by tag, requests/s", _requests_a_second(registry))
+def print_times(contestants: list[Registry], chosen: list[Line], figures: Figures) -> None:
+    """Wall time or requests a second."""
+    rows = []
+    for line in chosen:
+        row = [f"{line.name}, {'requests/s' if line.is_load else 'ms'}"]
+        for registry in contestants:
+            walls = [figure.wall for figure in figures.get((line.name, registry.name), [])]
+            values = [1 / wall for wall in walls] if line.is_load else [wall * 1000 for wall in walls]
+            row.append(spread(values, ",.0f") if values else "")
+        rows.append(row)
+    table(["", *(registry.name for registry in contestants)], rows)
 
 
-def _print(registries: list[Registry]) -> None:
-    for figure in registries[0].figures:
-        print(f"\n{figure}")
-        for registry in registries:
-            values = registry.figures[figure]
-            spread = f"{min(values):10.2f} - {max(values):.2f}"
-            print(f"  {registry.name:16} median {statistics.median(values):10.2f}   {spread}")
-        for other in registries[1:]:
-            pairs = zip(registries[0].figures[figure], other.figures[figure], strict=True)
-            ratios = sorted(ours / theirs for ours, theirs in pairs)
-            print(f"  KCR / {other.name}: {statistics.median(ratios):.2f}   ({ratios[0]:.2f} - {ratios[-1]:.2f})")
+def print_ratios(contestants: list[Registry], chosen: list[Line], figures: Figures) -> None:
+    """Time of each other registry over that of each KCR. Without others, time of the first KCR over that of the rest.
+
+    Above 1, the registry behind the stroke is faster.
+    """
+    ours = [registry for registry in contestants if registry.is_ours]
+    others = [registry for registry in contestants if not registry.is_ours]
+    pairs = list(itertools.product(others, ours)) or [(ours[0], other) for other in ours[1:]]
+    rows = []
+    for line in chosen:
+        row = [line.name]
+        for other, kcr in pairs:
+            both = zip(figures.get((line.name, other.name), []), figures[line.name, kcr.name], strict=False)
+            ratios = [theirs.wall / own.wall for theirs, own in both]
+            row.append(spread(ratios, ".2f") if ratios else "")
+        rows.append(row)
+    if pairs:
+        table(["time of one / time of the other", *(f"{one.name} / {other.name}" for one, other in pairs)], rows)
+
+
+def print_processor(contestants: list[Registry], chosen: list[Line], figures: Figures) -> None:
+    """Mean processor time of an action: a registry's processes + those of its services."""
+    rows = []
+    for line in chosen:
+        unit, factor = ("µs of processor a request", 1e6) if line.is_load else ("ms of processor", 1e3)
+        row, generators = [f"{line.name}, {unit}"], []
+        for registry in contestants:
+            found = figures.get((line.name, registry.name), [])
+            if not found:
+                row.append("")
+                continue
+            _, used, services, generator = (factor * statistics.fmean(values) for values in zip(*found, strict=True))
+            row.append(f"{used:,.0f} + {services:,.0f}" if registry.services else f"{used:,.0f}")
+            generators.append(generator)
+        rows.append([*row, f"{statistics.fmean(generators):,.0f}"])
+    table(["", *(registry.name for registry in contestants), "load generator"], rows)
+
+
+def print_processes(contestants: list[Registry]) -> None:
+    """Start-up time, and memory of each process when idle and at most."""
+
+    def sizes(found: dict[str, list[int]]) -> str:
+        return "; ".join(f"{name} {', '.join(f'{size / MB:.0f}' for size in each)}" for name, each in found.items())
+
+    rows = [
+        [registry.name, f"{registry.start_seconds:.1f}", sizes(registry.idle), sizes(registry.memory("VmHWM"))]
+        for registry in contestants
+    ]
+    table(["", "start-up, s", "memory when idle, MiB", "memory at most, MiB"], rows)
 
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="kcr-bench-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        registries = [stack.enter_context(_kcr())]
-        if shutil.which("docker-registry"):
-            registries.append(stack.enter_context(_docker_registry(folder)))
-        else:
-            print("docker-registry is not installed: KCR alone")
-        for registry in registries:
-            _push_image(registry, folder)
-        for number in range(ROUNDS):
-            for registry in registries:
-                _round(registry, folder)
-            print(f"round {number + 1} of {ROUNDS}", flush=True)
-        _print(registries)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="three rounds, 32 MiB, loads of one second")
+    parser.add_argument("--rounds", type=int, help="7, or 3 with --quick")
+    parser.add_argument("--size", type=int, help="MiB of a large blob: 128, or 32 with --quick")
+    parser.add_argument("--seconds", type=int, help="seconds of each load: 3, or 1 with --quick")
+    parser.add_argument("--database", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite"])
+    parser.add_argument("--storage", nargs="+", choices=["files", "s3"], default=["files"])
+    parser.add_argument("--processes", nargs="+", type=int, default=[0], help="web processes; else as serve decides")
+    parser.add_argument("--no-peers", action="store_true", help="KCR alone")
+    parser.add_argument("--line", default="", help="only lines whose name contains this")
+    options = parser.parse_args()
+    if not shutil.which("wrk"):
+        sys.exit("this needs the program wrk")
+    chosen = [line for line in lines.lines() if options.line in line.name]
+    large = (options.size or (32 if options.quick else 128)) * MB
+    measured = lines.Sizes(large, min(MB, large), options.seconds or (1 if options.quick else 3))
+    rounds = options.rounds or (3 if options.quick else 7)
+    with contextlib.ExitStack() as stack:
+        shapes = itertools.product(options.database, options.storage, options.processes)
+        contestants = [registries.kcr(stack, *shape) for shape in shapes]
+        contestants += [] if options.no_peers else registries.peers(stack)
+        before = registries.machine()
+        figures = compete(contestants, chosen, measured, rounds)
+        print(f"{before}. {rounds} rounds, large blobs of {large // MB} MiB. Medians, least and most.")
+        print_times(contestants, chosen, figures)
+        print_ratios(contestants, chosen, figures)
+        print_processor(contestants, chosen, figures)
+        print_processes(contestants)
 
 
 if __name__ == "__main__":

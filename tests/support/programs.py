@@ -463,6 +463,7 @@ class PostgresServer(Daemon):
     """
 
     stop_signal = signal.SIGINT  # PostgreSQL's "fast" shutdown
+    settings: tuple[str, ...] = ("fsync=off", "max_connections=200")
 
     def __init__(self, name: str = "postgres") -> None:
         super().__init__(name)
@@ -498,8 +499,8 @@ class PostgresServer(Daemon):
         # fmt: off
         self.launch([
             require_postgres("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
-            "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off",
-            "-c", "max_connections=200",
+            "-k", str(self.folder), "-c", "listen_addresses=127.0.0.1",
+            *(word for setting in self.settings for word in ("-c", setting)),
         ], environment, user=self.user, cwd=self.folder)
         # fmt: on
         name, *words = probe
