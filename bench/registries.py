@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -198,7 +199,7 @@ def machine() -> str:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    is_optimized = "--enable-optimizations" in arguments
+    is_optimized = "--enable-optimizations" in arguments or sys.base_prefix == "/usr"  # as in the Makefile
     commit = run(["git", "describe", "--always", "--dirty"], succeeds=None).output.strip()
     return (
         f"{os.cpu_count()} processors ({model[1] if model else platform.machine()}),"
