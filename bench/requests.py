@@ -152,7 +152,8 @@ class Api:
             return self.request("POST", f"{NAME}/blobs/uploads/?digest={sha256(sent)}", body=sent)
 
         def manifest() -> dict[str, Any]:
-            made = Image(config=json.dumps({"number": next(numbers)}).encode(), layers=list(image.layers))
+            config = {"architecture": "amd64", "os": "linux", "number": next(numbers)}
+            made = Image(config=json.dumps(config).encode(), layers=list(image.layers))
             self.ask("POST", f"{NAME}/blobs/uploads/?digest={sha256(made.config)}", 201, body=bytes(made.config))
             kind = {"CONTENT_TYPE": made.media_type}
             return self.request("PUT", f"{NAME}/manifests/{made.digest}", body=bytes(made.manifest), environ=kind)

@@ -20,6 +20,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM, Actor
 from accounts.models import User
+from registry.database.prepared import PreparedInsert
 from registry.models import Event, Image, Repository, Tag
 
 if TYPE_CHECKING:
@@ -204,8 +205,11 @@ def record(
     in its detail. ``detail``: values that JSON has, such as those before and after.
     """
     event = build(actor, action, thing, tag=tag, digest=digest, path=path, undoes=undoes, **detail)
-    event.save()
+    _insert_event.run(event)
     return event
+
+
+_insert_event = PreparedInsert(Event, returns_key=True)
 
 
 def build(

@@ -13,18 +13,19 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, Subquery, TextField
+from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, Q, Subquery, TextField
 from django.utils import timezone
 
 from registry import access, errors
-from registry.database.prepared import PreparedInsert, prepare
+from registry.database.locks import lock_rows_for_share
+from registry.database.prepared import ListOf, PreparedInsert, prepare, prepare_models
 from registry.models import Blob, BlobLease, BlobReview, ManifestBlob, Repository
 from registry.oci import digests
 from registry.oci.names import ImageName
 from registry.storage import Full, blob_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from pathlib import Path
 
     from django.core.files import File
@@ -108,9 +109,7 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
 
     Ignores expiry and permission: the console shows expired images too.
     """
-    own = ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))
-    leases = BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))
-    blob = Blob.objects.filter(Exists(own) | Exists(leases), digest=digest, size__lte=limit).first()
+    blob = _readable.first(repository=repository.pk, digest=digest, limit=limit, now=timezone.now())
     if blob is None:
         return None
     try:
@@ -118,6 +117,13 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
             return bytes(file.read())
     except errors.BlobUnknown:
         return None
+
+
+@prepare_models(Blob, repository=BigIntegerField(), digest=TextField(), limit=BigIntegerField(), now=DateTimeField())
+def _readable(actor: Actor, repository: Any, digest: Any, limit: Any, now: Any) -> QuerySet[Blob]:
+    own = ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))
+    leases = BlobLease.objects.open(now).filter(repository=repository, blob=OuterRef("pk"))
+    return Blob.objects.filter(Exists(own) | Exists(leases), digest=digest, size__lte=limit)
 
 
 def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
@@ -166,12 +172,28 @@ def mount(actor: Actor, repository: Repository, source: ImageName | None, digest
     return blob
 
 
-def nameable(repository: Repository, wanted: Iterable[str], *, leased: bool = True) -> BlobQuerySet:
-    """Return the blobs with these digests that a manifest of the repository may name; ``leased``: open leases count."""
+def nameable(repository: Any, wanted: Any, *, leased: bool = True, now: Any = None) -> BlobQuerySet:
+    """Return the blobs with these digests that a manifest of the repository may name; ``leased``: open leases count.
+
+    ``repository``: the row or its id. ``now``: the present, if the query is prepared.
+    """
     seen = Q(Exists(ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))))
     if leased:
-        seen |= Q(Exists(BlobLease.objects.open().filter(repository=repository, blob=OuterRef("pk"))))
+        seen |= Q(Exists(BlobLease.objects.open(now).filter(repository=repository, blob=OuterRef("pk"))))
     return Blob.objects.filter(seen, digest__in=wanted)
+
+
+def lock_nameable(repository: Repository, wanted: Collection[str]) -> list[Blob]:
+    """As ``nameable``, locked against the collector. Run inside a transaction."""
+    if not wanted:
+        return []
+    lock_rows_for_share(Blob, "digest", wanted)
+    return _nameable.all(repository=repository.pk, digests=wanted, now=timezone.now())
+
+
+@prepare_models(Blob, repository=BigIntegerField(), digests=ListOf(TextField()), now=DateTimeField())
+def _nameable(actor: Actor, repository: Any, digests: Any, now: Any) -> QuerySet[Blob]:
+    return nameable(repository, digests, now=now)
 
 
 def drop(repository: Repository, digest: str) -> None:

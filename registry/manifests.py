@@ -12,13 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, DateTimeField, TextField, When
+from django.db.models import BigIntegerField, Case, DateTimeField, TextField, When
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import access, audit, blobs, errors, images, pull_policy, quotas, tags
-from registry.database.prepared import as_moment, prepare
+from registry.database.locks import lock_row_for_share
+from registry.database.prepared import ListOf, PreparedInsert, as_moment, prepare, prepare_models, prepare_update
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
@@ -302,20 +303,30 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
 
     An image that is new or empty is counted for the quota of images, under the lock that this count needs.
     """
-    locked = Repository.objects.live().filter(pk=repository.pk).lock_for_share().select_related("project").first()
+    lock_row_for_share(Repository, repository.pk)
+    image = _image.first(repository=repository.pk, path=str(name)) or _new_or_empty_image(repository, name)
+    images.check_expiry(image)
+    return image
+
+
+@prepare_models(Image, repository=BigIntegerField(), path=TextField())
+def _image(actor: Actor, repository: Any, path: Any) -> QuerySet[Image]:
+    """The live image, locked, if it has a digest and its repository is live; with repository and project."""
+    live = Image.objects.with_contents().filter(path=path, repository=repository, repository__deletion=None)
+    return live.select_related("repository__project").select_for_update(of=("self",), no_key=True)
+
+
+def _new_or_empty_image(repository: Repository, name: names.ImageName) -> Image:
+    locked = Repository.objects.live().filter(pk=repository.pk).select_related("project").first()
     if locked is None:
         raise errors.NameUnknown
-    live = Image.objects.live().filter(path=str(name))
-    image = live.filter(emptied_at=None).select_for_update(no_key=True).first()
-    if image is None:
-        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
-        image = live.select_for_update(no_key=True).first()
-        if image is None or image.emptied_at is not None:
-            quotas.check_images(locked)
+    Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
+    image = Image.objects.live().filter(path=str(name)).select_for_update(no_key=True).first()
+    if image is None or image.emptied_at is not None:
+        quotas.check_images(locked)
     if image is None:
         image = Image.objects.create(repository=locked, name=name.image, path=str(name))
     image.repository = locked
-    images.check_expiry(image)
     return image
 
 
@@ -355,7 +366,7 @@ def _store(
     ``named``: live manifests of the image, which need not be read again.
     """
     known = next((each for each in named if each.digest == digest), None)
-    manifest = known or Manifest.objects.without_content().filter(image=image, digest=digest).first()
+    manifest = known or _manifest.first(image=image.pk, digest=digest)
     if manifest is not None and manifest.media_type != document.media_type:
         raise errors.ManifestInvalid(
             f"{digest} was pushed here as {manifest.media_type}; a digest has one type for ever"
@@ -370,16 +381,26 @@ def _store(
         manifest.pushed_at = manifest.last_pushed_at = timezone.now()
         manifest.save(update_fields=["deletion", "pushed_at", "last_pushed_at"])
     image.pushed_at, image.emptied_at = timezone.now(), None
-    image.save(update_fields=["pushed_at", "emptied_at"])
+    _note_push.run(image=image.pk, now=image.pushed_at)
     audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
     return manifest, True
+
+
+@prepare_models(Manifest, image=BigIntegerField(), digest=TextField())
+def _manifest(actor: Actor, image: Any, digest: Any) -> QuerySet[Manifest]:
+    return Manifest.objects.without_content().filter(image=image, digest=digest)
+
+
+@prepare_update(image=BigIntegerField(), now=DateTimeField())
+def _note_push(image: Any, now: Any) -> tuple[QuerySet[Image], dict[str, Any]]:
+    return Image.objects.filter(pk=image), {"pushed_at": now, "emptied_at": None}
 
 
 def _create(image: Image, document: documents.Document, digest: str, content: bytes, platform: str) -> Manifest:
     """Insert the manifest with its references. Raises Denied (quota), and what ``_referenced`` raises."""
     named, children = _referenced(image, document)
     quotas.check_digests(image)
-    manifest = Manifest.objects.create(
+    manifest = Manifest(
         image=image,
         digest=digest,
         media_type=document.media_type,
@@ -391,11 +412,17 @@ def _create(image: Image, document: documents.Document, digest: str, content: by
         size=len(content),
         total_size=len(content) + sum(blob.size for blob in named) + sum(child.total_size for child in children),
     )
-    ManifestBlob.objects.bulk_create(
-        ManifestBlob(manifest=manifest, blob=blob, repository_id=image.repository_id) for blob in named
+    _insert_manifest.run(manifest)
+    _insert_blobs.run_all(
+        [ManifestBlob(manifest=manifest, blob=blob, repository_id=image.repository_id) for blob in named]
     )
-    ManifestChild.objects.bulk_create(ManifestChild(parent=manifest, child=child) for child in children)
+    _insert_children.run_all([ManifestChild(parent=manifest, child=child) for child in children])
     return manifest
+
+
+_insert_manifest = PreparedInsert(Manifest, returns_key=True)
+_insert_blobs = PreparedInsert(ManifestBlob)
+_insert_children = PreparedInsert(ManifestChild)
 
 
 def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob], list[Manifest]]:
@@ -405,8 +432,8 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
     """
     of_blobs = {descriptor.digest for descriptor in document.blobs}
     of_children = {descriptor.digest for descriptor in document.children}
-    named = list(blobs.nameable(image.repository, of_blobs).lock_for_share())
-    children = list(Manifest.objects.live().without_content().filter(image=image, digest__in=of_children))
+    named = blobs.lock_nameable(image.repository, of_blobs)
+    children = _children.all(image=image.pk, digests=of_children) if of_children else []
     sizes = {blob.digest: blob.size for blob in named} | {child.digest: child.size for child in children}
     if missing := sorted((of_blobs | of_children) - sizes.keys()):
         raise errors.ManifestBlobUnknown(detail={"digests": missing})
@@ -414,3 +441,8 @@ def _referenced(image: Image, document: documents.Document) -> tuple[list[Blob],
         if descriptor.size != (size := sizes[descriptor.digest]):
             raise errors.ManifestInvalid(f"{descriptor.digest} has {size} bytes, not {descriptor.size}")
     return named, children
+
+
+@prepare_models(Manifest, image=BigIntegerField(), digests=ListOf(TextField()))
+def _children(actor: Actor, image: Any, digests: Any) -> QuerySet[Manifest]:
+    return Manifest.objects.live().without_content().filter(image=image, digest__in=digests)

@@ -8,17 +8,22 @@ a digest may have ATTACHED_LIMIT of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from django.db.models import BigIntegerField, Count
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
 from registry import attachments
+from registry.database.prepared import Prepared, prepare
 from registry.errors import Denied
 from registry.models import Image, Manifest, Repository, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+    from accounts.actors import Actor
     from accounts.models import Project
 
 ATTACHED_LIMIT = 32
@@ -64,13 +69,36 @@ def check_tags(image: Image, tag: str, manifest: Manifest) -> None:
     if attachments.is_attached(image, tag, manifest):
         _check(live.filter(subject=names.tag_subject(tag)).count(), ATTACHED_LIMIT, image, "attached")
     else:
-        _check(live.unattached().count(), image.repository.project.tag_limit, image, "tags")
+        _check(_count(_tags, image), image.repository.project.tag_limit, image, "tags")
 
 
 def check_digests(image: Image) -> None:
     """Raises Denied when the (locked) image is full."""
-    used = Manifest.objects.filter(image=image).count()
-    _check(used, image.repository.project.digest_limit, image, "digests")
+    _check(_count(_digests, image), image.repository.project.digest_limit, image, "digests")
+
+
+class _Number(NamedTuple):
+    number: int
+
+
+@prepare(_Number, image=BigIntegerField())
+def _tags(actor: Actor, image: Any) -> QuerySet[Any, Any]:
+    return _counted(Tag.objects.live().filter(image=image).unattached())
+
+
+@prepare(_Number, image=BigIntegerField())
+def _digests(actor: Actor, image: Any) -> QuerySet[Any, Any]:
+    return _counted(Manifest.objects.filter(image=image))
+
+
+def _counted(of_image: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
+    counted: QuerySet[Any, Any] = of_image.order_by().values("image").annotate(number=Count("pk")).values_list("number")
+    return counted
+
+
+def _count(prepared: Prepared[_Number], image: Image) -> int:
+    row = prepared.first(image=image.pk)
+    return row.number if row else 0
 
 
 def _check(used: int, limit: int, full: object, what: str) -> None:

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Exists, OuterRef
+from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, TextField
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from registry import access, attachments, audit, errors, quotas
 from registry.database.batches import in_batches
+from registry.database.prepared import ListOf, PreparedInsert, prepare_models, prepare_update
 from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
+
+    from django.db.models import QuerySet
 
     from accounts.actors import Actor
     from registry.oci.names import ImageName
@@ -120,6 +123,12 @@ def current(actor: Actor, image: Image, wanted: Collection[str]) -> dict[str, Cu
     if not wanted:
         return {}
     today = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    found: Iterable[Any] = _current.all(actor, image=image.pk, wanted=wanted, today=today)
+    return {tag.name: Current(tag, bool(tag.is_logged)) for tag in found}
+
+
+@prepare_models(Tag, image=BigIntegerField(), wanted=ListOf(TextField()), today=DateTimeField())
+def _current(actor: Actor, image: Any, wanted: Any, today: Any) -> QuerySet[Tag]:
     pushes = Event.objects.filter(
         image=image,
         tag=OuterRef("name"),
@@ -129,9 +138,7 @@ def current(actor: Actor, image: Image, wanted: Collection[str]) -> dict[str, Cu
         key=actor.key_id,
         at__gte=today,
     )
-    live = Tag.objects.live().with_manifests().filter(image=image, name__in=wanted)
-    found: Iterable[Any] = live.annotate(is_logged=Exists(pushes))
-    return {tag.name: Current(tag, tag.is_logged) for tag in found}
+    return Tag.objects.live().with_manifests().filter(image=image, name__in=wanted).annotate(is_logged=Exists(pushes))
 
 
 def push(actor: Actor, image: Image, name: str, manifest: Manifest, current: Current | None) -> None:
@@ -142,9 +149,14 @@ def push(actor: Actor, image: Image, name: str, manifest: Manifest, current: Cur
     if current is None or current.tag.manifest_id != manifest.pk:
         _point(actor, image, name, manifest, current.tag if current else None)
         return
-    Tag.objects.filter(pk=current.tag.pk).update(pushed_at=max(timezone.now(), current.tag.pushed_at))
+    _note_push.run(tag=current.tag.pk, moment=max(timezone.now(), current.tag.pushed_at))
     if not current.is_logged:
         audit.record(actor, Event.Action.TAG_PUSH, image, tag=name, digest=manifest.digest)
+
+
+@prepare_update(tag=BigIntegerField(), moment=DateTimeField())
+def _note_push(tag: Any, moment: Any) -> tuple[QuerySet[Tag], dict[str, Any]]:
+    return Tag.objects.filter(pk=tag), {"pushed_at": moment}
 
 
 def _point(
@@ -173,9 +185,12 @@ def _point(
         close(current, event)
     # Clocks of several machines differ: a version of a tag never begins before the one that it follows.
     started_at = max(event.at, current.started_at) if current else event.at
-    Tag.objects.create(
-        image=image, name=name, manifest=manifest, started_at=started_at, pushed_at=started_at, opened_by=event
+    _insert_tag.run(
+        Tag(image=image, name=name, manifest=manifest, started_at=started_at, pushed_at=started_at, opened_by=event)
     )
+
+
+_insert_tag = PreparedInsert(Tag)
 
 
 def check_overwrite(image: Image, name: str, manifest: Manifest) -> None:
@@ -202,7 +217,13 @@ def live(image: Image, wanted: Sequence[str]) -> list[Tag]:
 
 def close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
     """Close a live tag of the (locked) image. ``deletion``: the one that took it; None if the tag moves."""
-    close_all([(tag, event)], deletion)
+    tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
+    _close.run(tag=tag.pk, moment=tag.ended_at, event=event.pk, deletion=deletion.pk if deletion else None)
+
+
+@prepare_update(tag=BigIntegerField(), moment=DateTimeField(), event=BigIntegerField(), deletion=BigIntegerField())
+def _close(tag: Any, moment: Any, event: Any, deletion: Any) -> tuple[QuerySet[Tag], dict[str, Any]]:
+    return Tag.objects.filter(pk=tag), {"ended_at": moment, "closed_by": event, "deletion": deletion}
 
 
 def close_all(ended: Sequence[tuple[Tag, Event]], deletion: Deletion | None = None) -> None:

@@ -10,10 +10,10 @@ import logging
 import socket
 import zlib
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db import transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models import BigIntegerField, Case, Count, Exists, F, OuterRef, Q, Subquery, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ from accounts.actors import Actor
 from accounts.models import Project
 from registry import audit
 from registry.database.batches import in_batches
+from registry.database.prepared import PreparedInsert, prepare
 from registry.models import Event, Manifest, ManifestChild, Repository, Tag
 from registry.models.manifests import undeleted
 from registry.oci import media_types
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import date, datetime
 
+    from django.db.models import QuerySet
 
 logger = logging.getLogger(__name__)
 
@@ -90,17 +92,51 @@ def _unsupported(manifests: Sequence[int]) -> list[int]:
 
 def request_for_push(manifest_id: int, actor: Actor) -> list[int]:
     """Ask for the scans of a pushed manifest when the repository has ``auto_scan``; refresh an index at once."""
-    manifest = Manifest.objects.without_content().select_related("image__repository").filter(pk=manifest_id).first()
-    if manifest is None:
+    pushed = _pushed.first(manifest=manifest_id)
+    if pushed is None:
         return []
-    if manifest.media_type in media_types.INDEXES:
-        findings.refresh_index(manifest.pk)
-    if not manifest.image.repository.auto_scan:
-        _unsupported([manifest.pk])
+    if pushed.media_type in media_types.INDEXES:
+        return _request_for_index(manifest_id, actor, auto_scan=pushed.auto_scan)
+    if pushed.deletion is not None or (pushed.auto_scan and pushed.is_known):
+        return []
+    is_unsupported = not pushed.platforms and bool(_unsupported([manifest_id]))
+    if is_unsupported or not pushed.auto_scan:
+        return []
+    # One statement, unless the manifest has an open scan, which ``request`` may move forward.
+    label = actor.label[:254]
+    scan = Scan(manifest_id=manifest_id, project_id=pushed.project, trigger=Trigger.PUSH, requested_by=label)
+    _insert_scan.run(scan)
+    return [scan.pk] if scan.pk else request([manifest_id], Trigger.PUSH, label)
+
+
+def _request_for_index(manifest_id: int, actor: Actor, *, auto_scan: bool) -> list[int]:
+    findings.refresh_index(manifest_id)
+    if not auto_scan:
+        _unsupported([manifest_id])
         return []
     wanted = _leaves([manifest_id])
     known = Report.objects.filter(pk__in=wanted, problem="").values_list("pk", flat=True)
     return request(set(wanted) - set(known), Trigger.PUSH, actor.label)
+
+
+class _PushedRow(NamedTuple):
+    media_type: str
+    platforms: str
+    deletion: int | None
+    auto_scan: bool
+    project: int
+    is_known: int
+
+
+@prepare(_PushedRow, manifest=BigIntegerField())
+def _pushed(actor: Actor, manifest: Any) -> QuerySet[Any, Any]:
+    known = Exists(Report.objects.filter(manifest=OuterRef("pk"), problem=""))
+    found = Manifest.objects.filter(pk=manifest).annotate(is_known=Case(When(known, then=1), default=0))
+    of_repository = ("image__repository__auto_scan", "image__repository__project")
+    return found.values_list("media_type", "platforms", "deletion", *of_repository, "is_known")
+
+
+_insert_scan = PreparedInsert(Scan, ignores=True, returns_key=True)
 
 
 def request_for_recovered(manifest_ids: list[int], actor: Actor) -> list[int]:

@@ -44,26 +44,44 @@ class Statement:
 
     def change(self, values: Sequence[Any]) -> int:
         """Run an INSERT, UPDATE or DELETE; return the number of rows that it changed."""
-        # Outside of a transaction Django's cursor waits for the turn to write to SQLite (registry.database.sqlite).
-        changed: int = self._run(values, _row_count, of_django=not connections[DEFAULT_DB_ALIAS].in_atomic_block)
+        changed: int = self._run(values, _row_count, writes=True)
         return changed
 
-    def _run(self, values: Sequence[Any], fetch: Callable[[Any], Any], *, of_django: bool = False) -> Any:
+    def insert(self, values: Sequence[Any]) -> Row | None:
+        """Run an INSERT with RETURNING; return the row that it returns, None if it inserted none."""
+        row: Row | None = self._run(values, _fetch_one, writes=True)
+        return row
+
+    def change_all(self, values: Sequence[Sequence[Any]]) -> int:
+        """Run an INSERT, UPDATE or DELETE once for each of these values; return the number of rows that it changed."""
+        changed: int = self._run(values, _row_count, writes=True, many=True)
+        return changed
+
+    def _run(
+        self, values: Sequence[Any], fetch: Callable[[Any], Any], *, writes: bool = False, many: bool = False
+    ) -> Any:
         database = connections[DEFAULT_DB_ALIAS]
+        # Outside of a transaction Django's cursor waits for the turn to write to SQLite (registry.database.sqlite).
+        of_django = writes and not database.in_atomic_block
         if of_django or database.execute_wrappers or database.queries_logged:  # they hear of Django's cursor only
             with database.cursor() as cursor:
-                cursor.execute(self.sql, values)
+                (cursor.executemany if many else cursor.execute)(self.sql, values)
                 return fetch(cursor)
         database.close_if_health_check_failed()
         database.ensure_connection()
         database.validate_no_broken_transaction()
         with database.wrap_database_errors:
-            cursor = self._execute(database, values)
+            cursor = self._execute(database, values, many=many)
             found = fetch(cursor)
             cursor.close()  # a row that is not fetched would keep the read transaction of SQLite open
             return found
 
-    def _execute(self, database: BaseDatabaseWrapper, values: Sequence[Any]) -> Any:
+    def _execute(self, database: BaseDatabaseWrapper, values: Sequence[Any], *, many: bool) -> Any:
         if database.vendor == "sqlite":
-            return database.connection.execute(self._with_question_marks, values)
-        return Cursor(database.connection).execute(self.sql, values, prepare=True)
+            run = database.connection.executemany if many else database.connection.execute
+            return run(self._with_question_marks, values)
+        cursor = Cursor(database.connection)
+        if not many:
+            return cursor.execute(self.sql, values, prepare=True)
+        cursor.executemany(self.sql, values)  # sends all of them before it waits for an answer, and prepares them
+        return cursor

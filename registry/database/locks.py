@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from django.db import connection, models
+
+from .drivers import Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -16,10 +22,23 @@ def lock_row_for_share(model: type[models.Model], key: Any) -> bool:
     """
     if connection.vendor != "postgresql":
         return False
-    table = connection.ops.quote_name(model._meta.db_table)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT id FROM {table} WHERE id = %s FOR KEY SHARE", [key])  # noqa: S608  a table of ours
+    _lock(model, "id = %s").all([key])
     return True
+
+
+def lock_rows_for_share(model: type[models.Model], field: str, values: Collection[str]) -> None:
+    """Lock the rows with these values against deletion, in id order. SQLite needs no lock. Run inside a transaction.
+
+    Read the rows afterwards: the lock may have waited for a transaction that changed or deleted them.
+    """
+    if connection.vendor == "postgresql":
+        _lock(model, f"{field} = ANY(%s) ORDER BY id").all([list(values)])
+
+
+@cache
+def _lock(model: type[models.Model], which: str) -> Statement:
+    table = connection.ops.quote_name(model._meta.db_table)
+    return Statement(f"SELECT id FROM {table} WHERE {which} FOR KEY SHARE")  # noqa: S608  a table of ours
 
 
 class KeyShareQuerySet(models.QuerySet[Row]):

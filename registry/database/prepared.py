@@ -11,12 +11,15 @@ conditions the query has.
 
     row = _pulled.first(actor, digest="sha256:…")
 
-``prepare_models`` is for queries of whole rows, with what ``select_related`` adds. ``prepare_update`` and
-``PreparedInsert`` are for writes.
+A value that is a list has a ListOf its field: ``digests=ListOf(models.TextField())`` for ``digest__in=digests``.
+
+``prepare_models`` is for queries of whole rows, with annotations and with what ``select_related`` adds.
+``prepare_update`` and ``PreparedInsert`` are for writes.
 """
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -64,6 +67,28 @@ class Param(Expression):
         """The value of this name, as the database takes it."""
         value = values[self.name]
         return self.output_field.get_db_prep_value(value, connection) if self.is_converted else value
+
+
+class ListOf:
+    """The type of a Param that is a list of texts or numbers: of the values of this field, for the look-up ``in``."""
+
+    def __init__(self, field: Field[Any, Any]) -> None:
+        self.field = field
+
+
+class ListParam(Param):
+    """A list of texts or numbers that is given when the query is run. One placeholder, however long the list is."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        """A subquery with a row for each value."""
+        if connection.vendor == "sqlite":
+            return "(SELECT value FROM json_each(%s))", (self,)
+        return f"(SELECT unnest(%s::{self.output_field.db_type(connection)}[]))", (self,)
+
+    def value_in(self, values: dict[str, Any]) -> Any:
+        """The list of this name, as the database takes it."""
+        value = list(values[self.name])
+        return json.dumps(value) if connection.vendor == "sqlite" else value
 
 
 _ID = models.BigIntegerField()
@@ -169,9 +194,10 @@ class PreparedUpdate:
 
 
 class PreparedInsert(Generic[Instance]):
-    """An INSERT of one row. It does not find out the key that the database gives.
+    """An INSERT of one row, or of some, one by one.
 
     A row that is there: ``ignores`` leaves it, ``updates`` changes these fields of the row with the same ``unique``.
+    ``returns_key``: ``run`` finds out the key that the database gives.
     """
 
     def __init__(
@@ -181,18 +207,31 @@ class PreparedInsert(Generic[Instance]):
         ignores: bool = False,
         updates: Sequence[str] = (),
         unique: Sequence[str] = (),
+        returns_key: bool = False,
     ) -> None:
         self._model, self._updates, self._unique = model, updates, unique
+        self._returns_key = returns_key
         self._on_conflict = OnConflict.IGNORE if ignores else OnConflict.UPDATE if updates else None
         self._statement: Statement | None = None
 
     def run(self, row: Instance) -> None:
-        """Insert the row. Raises IntegrityError."""
-        if self._statement is None:
-            self._statement = self._write(row)
+        """Insert the row. Raises IntegrityError. With ``returns_key`` its key is None if a row was there."""
+        statement = self._statement = self._statement or self._write(row)
+        if not self._returns_key:
+            statement.change(self._values(row))
+        elif (found := statement.insert(self._values(row))) is not None:
+            (row.pk,) = found
+            row._state.adding, row._state.db = False, DEFAULT_DB_ALIAS
+
+    def run_all(self, rows: Sequence[Instance]) -> None:
+        """Insert the rows. On PostgreSQL it waits once for all of them. Raises IntegrityError."""
+        if rows:
+            statement = self._statement = self._statement or self._write(rows[0])
+            statement.change_all([self._values(row) for row in rows])
+
+    def _values(self, row: Instance) -> list[Any]:
         database = connections[DEFAULT_DB_ALIAS]
-        values = [each.get_db_prep_save(each.pre_save(row, add=True), database) for each in self._fields]
-        self._statement.change(values)
+        return [each.get_db_prep_save(each.pre_save(row, add=True), database) for each in self._fields]
 
     def _write(self, row: Instance) -> Statement:
         options = self._model._meta
@@ -204,19 +243,22 @@ class PreparedInsert(Generic[Instance]):
             unique_fields=[options.get_field(name) for name in self._unique],
         )
         query.insert_values(self._fields, [row])
-        ((sql, parameters),) = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
+        compiler = query.get_compiler(DEFAULT_DB_ALIAS)
+        compiler.returning_fields = [options.pk] if self._returns_key else None
+        ((sql, parameters),) = compiler.as_sql()
         assert len(parameters) == len(self._fields), "a value of the row is part of the SQL"
         return Statement(sql)
 
 
 class _Instances:
-    """Makes instances of rows, as a queryset does: with ``select_related``, without annotations."""
+    """Makes instances of rows, as a queryset does: with ``select_related`` and annotations."""
 
     def __init__(self, compiler: Any) -> None:
         found, columns = compiler.klass_info, compiler.select
         self._columns = slice(found["select_fields"][0], found["select_fields"][-1] + 1)
         self._names = [column.target.attname for column, _, _ in columns[self._columns]]
         self._model, self._compiler = found["model"], compiler
+        self._annotations = list(compiler.annotation_col_map.items())
         self._related = get_related_populators(found, columns, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]  # wrong stub
         self._converters = compiler.get_converters([column for column, _, _ in columns])
 
@@ -226,33 +268,42 @@ class _Instances:
         made = self._model.from_db(DEFAULT_DB_ALIAS, self._names, row[self._columns])
         for related in self._related:
             related.populate(row, made)
+        for name, place in self._annotations:
+            setattr(made, name, row[place])
         return made
 
 
-def prepare(row: Callable[..., Row], **fields: Field[Any, Any]) -> Callable[..., Prepared[Row]]:
+def prepare(row: Callable[..., Row], **fields: Field[Any, Any] | ListOf) -> Callable[..., Prepared[Row]]:
     """Decorate a function that builds a query of tuples (``values_list``) from an actor and these Params.
 
     ``row``: the NamedTuple that each row becomes. ``fields``: the field of each Param, by its name. The query must not
     depend on the actor's token (``scope``): the caller asks ``access.token_covers`` about the row.
     """
-    params = {name: Param(name, field) for name, field in fields.items()}
+    params = _params(fields)
     return lambda build: Prepared(row, params, build)
 
 
 def prepare_models(
-    model: type[Instance], **fields: Field[Any, Any]
+    model: type[Instance], **fields: Field[Any, Any] | ListOf
 ) -> Callable[[Callable[..., QuerySet[Instance]]], Prepared[Instance]]:
     """As ``prepare``, for a query of the rows of a model."""
-    params = {name: Param(name, field) for name, field in fields.items()}
+    params = _params(fields)
     return lambda build: Prepared(None, params, build)
 
 
 def prepare_update(
-    **fields: Field[Any, Any],
+    **fields: Field[Any, Any] | ListOf,
 ) -> Callable[[Callable[..., tuple[QuerySet[Any, Any], dict[str, Any]]]], PreparedUpdate]:
     """Decorate a function that makes, of these Params, the rows to update and their new values by field."""
-    params = {name: Param(name, field) for name, field in fields.items()}
+    params = _params(fields)
     return lambda build: PreparedUpdate(params, build)
+
+
+def _params(fields: dict[str, Field[Any, Any] | ListOf]) -> dict[str, Param]:
+    return {
+        name: ListParam(name, each.field) if isinstance(each, ListOf) else Param(name, each)
+        for name, each in fields.items()
+    }
 
 
 def as_moment(value: datetime) -> datetime:

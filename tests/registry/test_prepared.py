@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
-from django.db.models import BigIntegerField, DateTimeField, Q, TextField, Value
+from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, Q, TextField, Value
 from django.db.models.functions import Now
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext
@@ -21,7 +22,7 @@ from accounts.models import AccessKey, Project, RefreshToken
 from registry import access
 from registry.database import drivers
 from registry.database.drivers import Statement
-from registry.database.prepared import FrozenMoment, PreparedInsert, prepare, prepare_models, prepare_update
+from registry.database.prepared import FrozenMoment, ListOf, PreparedInsert, prepare, prepare_models, prepare_update
 from registry.database.sqlite.base import DatabaseWrapper
 from registry.models import Blob, BlobReview, Repository, Tag, UploadSession
 
@@ -110,6 +111,28 @@ def test_instances_are_those_of_a_queryset(world, django_assert_num_queries):
         assert getattr(found.project, field.attname) == getattr(expected.project, field.attname), field
     assert whole.first(world.viewer.actor, name="web") is None
     assert whole.all(world.viewer.actor, name="web") == []
+
+
+@prepare_models(Repository, wanted=ListOf(TextField()), ids=ListOf(BigIntegerField()))
+def listed(actor, wanted, ids):
+    found = Repository.objects.filter(name__in=wanted, pk__in=ids)
+    return found.annotate(is_web=Exists(found.filter(pk=OuterRef("pk"), name="web"))).order_by("pk")
+
+
+def test_lists_of_every_length_are_one_value(world, django_assert_num_queries):
+    rows = [world.repository(name) for name in ("web", "secret", "public")]
+    ids, wanted = [row.pk for row in rows], [row.name for row in rows]
+    assert listed.all(wanted=wanted, ids=ids) == sorted(rows, key=lambda row: row.pk)
+    with django_assert_num_queries(4):
+        assert listed.all(wanted=["secret", "secret", "'; --", "%s", 'a "quote"', "é"], ids=ids) == [rows[1]]
+        assert listed.all(wanted=set(wanted), ids=ids[:1]) == [rows[0]]
+        assert listed.all(wanted=[], ids=ids) == []
+        assert listed.all(wanted=[f"name {number}" for number in range(5_000)], ids=range(5_000)) == []
+
+
+def test_instances_have_their_annotations(world):
+    found = listed.all(wanted=["web", "secret"], ids=[world.repository(name).pk for name in ("web", "secret")])
+    assert {row.name: bool(row.is_web) for row in found} == {"web": True, "secret": False}
 
 
 def test_a_query_that_can_have_no_row_is_not_asked(world, django_assert_num_queries):
@@ -231,6 +254,34 @@ def test_conflict_raises_leaves_or_updates_the_row(world):
         moment = datetime(2026, 9, day, tzinfo=UTC)
         insert_or_update.run(BlobReview(blob=blob, project=world.projects["demo"], review_after=moment))
         assert BlobReview.objects.get().review_after == moment
+
+
+insert_and_tell = PreparedInsert(Blob, ignores=True, returns_key=True)
+
+
+@pytest.mark.parametrize("in_transaction", [True, False])
+@pytest.mark.django_db(transaction=True)
+def test_key_of_an_inserted_row_is_known(in_transaction):
+    with transaction.atomic() if in_transaction else nullcontext():
+        first, again = (Blob(digest="sha256:1", size=1, storage_key="first") for _ in range(2))
+        insert_and_tell.run(first)
+        insert_and_tell.run(again)
+    assert first == Blob.objects.get()
+    assert not first._state.adding
+    assert again.pk is None, "the row was there"
+
+
+def test_many_rows_are_one_statement(db, django_assert_num_queries):
+    rows = [Blob(digest=f"sha256:{number}", size=number, storage_key=f"{number}") for number in range(300)]
+    with django_assert_num_queries(1):
+        insert_blob.run_all(rows)
+        insert_blob.run_all([])
+    assert list(Blob.objects.order_by("size").values_list("digest", flat=True)) == [row.digest for row in rows]
+    insert_blob.run_all([Blob(digest="sha256:a", size=1, storage_key="a")])  # nothing watches: the driver's own cursor
+    assert Blob.objects.count() == 301
+    with pytest.raises(IntegrityError), transaction.atomic():
+        insert_blob.run_all([Blob(digest=f"sha256:{digest}", size=1, storage_key=digest) for digest in "bca"])
+    assert Blob.objects.count() == 301
 
 
 def test_update_changes_the_rows_of_its_values_only(db, django_assert_num_queries):
