@@ -4,8 +4,7 @@ import functools
 import http.client
 import json
 import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -136,6 +135,13 @@ class Server(Daemon):
         """Run a command of ``manage.py``. Return its JSON output, None without output."""
         return self._said(self.command(*arguments))
 
+    def manage_all(self, *lines: Sequence[str]) -> list[Any]:
+        """Run several commands of ``manage.py`` in one process, in this order. Return the output of each."""
+        command = [sys.executable, "-m", "tests.support.commands"]
+        output = run(command, environment=self.environment, directory=SOURCE, text_input=json.dumps(lines)).output
+        answers: list[Any] = json.loads(output)
+        return answers
+
     def run_module(self, module: str, *arguments: str) -> Any:
         """Run ``python -m MODULE`` beside the server. Return its JSON output, None without output."""
         return self._said([sys.executable, "-m", module, *arguments])
@@ -184,11 +190,14 @@ class LiveServer(Server):
 
     def people(self) -> Self:
         """Create them."""
-        self.manage("createorganization", ORGANIZATION)
-        self.manage("createproject", ORGANIZATION, PROJECT)
-        self.manage("createrepository", f"{PROJECT}/web")
-        self.manage("adduser", "member@acme.test", "--organization", ORGANIZATION, "--project", f"{PROJECT}:member")
-        self.key = self.access_key("member@acme.test")
+        *_, made = self.manage_all(
+            ["createorganization", ORGANIZATION],
+            ["createproject", ORGANIZATION, PROJECT],
+            ["createrepository", f"{PROJECT}/web"],
+            ["adduser", "member@acme.test", "--organization", ORGANIZATION, "--project", f"{PROJECT}:member"],
+            ["createaccesskey", "member@acme.test"],
+        )
+        self.key = AccessKey(made["id"], made["secret"])
         return self
 
     def restart(self, **settings: str) -> None:
@@ -212,28 +221,29 @@ class People:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        server.manage("createorganization", ORGANIZATION)
-        server.manage("createproject", ORGANIZATION, PROJECT)
-        server.manage("createrepository", f"{PROJECT}/web")
-        server.manage("createrepository", f"{PROJECT}/public", "--public")
-        server.manage("createrepository", f"{PROJECT}/fixed", "--no-tag-overwrite")
-        with ThreadPoolExecutor(max_workers=2) as threads:  # each person needs several commands
-            admin = threads.submit(self.add, "admin", "--project", f"{PROJECT}:admin")
-            member = threads.submit(self.add, "member", "--project", f"{PROJECT}:member")
-            reader = threads.submit(self.add, "reader", "--project", f"{PROJECT}:reader")
-            pusher = threads.submit(self.add, "pusher", grant="member")
-            viewer = threads.submit(self.add, "viewer", grant="viewer")
-            stranger = threads.submit(self.add, "stranger")
-        self.admin, self.member, self.reader = admin.result(), member.result(), reader.result()
-        self.pusher, self.viewer, self.stranger = pusher.result(), viewer.result(), stranger.result()
+        server.manage_all(
+            ["createorganization", ORGANIZATION],
+            ["createproject", ORGANIZATION, PROJECT],
+            ["createrepository", f"{PROJECT}/web"],
+            ["createrepository", f"{PROJECT}/public", "--public"],
+            ["createrepository", f"{PROJECT}/fixed", "--no-tag-overwrite"],
+        )
+        self.admin = self.add("admin", "--project", f"{PROJECT}:admin")
+        self.member = self.add("member", "--project", f"{PROJECT}:member")
+        self.reader = self.add("reader", "--project", f"{PROJECT}:reader")
+        self.pusher = self.add("pusher", grant="member")
+        self.viewer = self.add("viewer", grant="viewer")
+        self.stranger = self.add("stranger")
 
     def add(self, name: str, *options: str, grant: str | None = None) -> AccessKey:
         """Create a user of the organization, perhaps with a role on ``web``. Return the user's access key."""
         email = self.email(name)
-        self.server.manage("adduser", email, "--organization", ORGANIZATION, *options)
-        if grant is not None:
-            self.server.manage("grant", f"{PROJECT}/web", email, grant)
-        return self.server.access_key(email, "--name", "tests")
+        *_, made = self.server.manage_all(
+            ["adduser", email, "--organization", ORGANIZATION, *options],
+            *([["grant", f"{PROJECT}/web", email, grant]] if grant else []),
+            ["createaccesskey", email, "--name", "tests"],
+        )
+        return AccessKey(made["id"], made["secret"])
 
     def revoke(self, name: str) -> None:
         """Remove a person's role on ``web``."""
