@@ -68,7 +68,7 @@ def record_failed_sign_in(email: str, *, address: str, client: str) -> None:
     An address without an account takes the same statements: the time of the answer must not tell.
     """
     now = timezone.now()
-    person = User.objects.filter(email=email.lower()[:254]).first()
+    person = User.objects.people().filter(email=email.lower()[:254]).first()
     with transaction.atomic():
         organizations = _organizations_of(person)
         lately = AuditEvent.objects.filter(person=person, action=Action.SIGN_IN_FAILURE, at__gt=now - FAILURES_TIME)
@@ -127,5 +127,7 @@ def prune() -> int:
 
 
 def _organizations_of(person: User | None) -> list[int]:
+    if person is not None and person.is_service:
+        return [person.organization_id] if person.organization_id else []
     memberships = OrganizationMembership.objects.filter(user=person.pk if person else 0)
     return list(memberships.values_list("organization", flat=True))

@@ -1,4 +1,4 @@
-"""Access keys: made, checked, revoked, restored.
+"""Access keys: made, checked, rotated, revoked, restored.
 
 A secret holds 256 random bits, so a fast keyed hash keeps it as safe as a slow one would. The prefix and the checksum
 let people, log scrubbers and secret scanners recognise a key without asking the server.
@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from . import audit, guesses, passwords
 from .actors import Actor
 from .errors import Refusal
-from .models import AccessKey, User
+from .models import AccessKey, FormerSecret, RefreshToken, User
 
 if TYPE_CHECKING:
     import uuid
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .models import Project
 
 KEYS_PER_USER = 10
+KEYS_PER_SERVICE_ACCOUNT = 50
 RESTORE_TIME = timedelta(minutes=10)
+FORMER_LIFETIME = timedelta(days=30)  # at most, of a former secret after the rotation
 IDENTIFIER_PREFIX = "KCRK"
 SECRET_PREFIX = "kcrs_"  # noqa: S105  a prefix, not a secret
 LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -42,10 +44,18 @@ LAST_USED_RESOLUTION = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A new key and its secret in the clear, which is not stored."""
+    """A new key, or a key with a new secret, and the secret in the clear, which is not stored."""
 
     key: AccessKey
     secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A living key, and the stored hash of the secret that was given: its newest or its former one."""
+
+    key: AccessKey
+    secret_hash: str
 
 
 def hash_secret(secret: str, installation_secret: str | None = None) -> str:
@@ -78,7 +88,7 @@ def create(
 ) -> NewKey:
     """Make a key; a form that is sent twice makes one. ``by``: who makes it, the holder when it is None.
 
-    Raises Refusal when the user has ten already, or the limits make no sense.
+    Raises Refusal when the user has ten already (a service account: 50), or the limits make no sense.
     """
     if not name.strip() or len(name) > 64:
         raise Refusal(_("give the key a name of at most 64 characters"))
@@ -86,7 +96,8 @@ def create(
         raise Refusal(_("the expiry date has passed"))
     secret = new_secret(SECRET_PREFIX)
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)
+        if User.objects.select_for_update().get(pk=user.pk).deleted_at:
+            raise Refusal(_("%(user)s has been deleted") % {"user": user})
         _check_number(user)
         if form_id and AccessKey.objects.filter(form_id=form_id).exists():
             raise Refusal(_("this key was created already; its secret is shown only once"))
@@ -103,6 +114,64 @@ def create(
         )
         _record(by, audit.Action.KEY_CREATE, key)
     return NewKey(key, secret)
+
+
+def rotate(key: AccessKey, *, former_ends_in: timedelta, by: Actor | None = None) -> NewKey:
+    """Give the key a new secret. The present one becomes the former secret and works for ``former_ends_in`` more.
+
+    Refresh tokens end with the secret that they were got with. ``by``: who does it, the holder when it is None.
+    Raises Refusal: the key has ended, a former secret works still, or the time is not 0 to FORMER_LIFETIME.
+    """
+    if not timedelta(0) <= former_ends_in <= FORMER_LIFETIME:
+        raise Refusal(_("a former secret works for %(days)s days at most") % {"days": FORMER_LIFETIME.days})
+    secret, now = new_secret(SECRET_PREFIX), timezone.now()
+    with transaction.atomic():
+        locked = _lock_living(key)
+        if FormerSecret.objects.filter(key=locked, ends_at__gt=now).exists():
+            raise Refusal(_("the key has two secrets that work: end the former one first"))
+        ends_at = now + former_ends_in
+        RefreshToken.objects.filter(key=locked, secret_hash="").update(secret_hash=locked.secret_hash)
+        FormerSecret.objects.update_or_create(
+            key=locked,
+            defaults={
+                "secret_hash": locked.secret_hash,
+                "made_at": locked.secret_made_at or locked.created_at,
+                "ends_at": ends_at,
+                "last_used_at": locked.last_used_at,
+                "last_used_address": locked.last_used_address,
+                "last_used_client": locked.last_used_client,
+            },
+        )
+        locked.secret_hash, locked.secret_made_at = hash_secret(secret), now
+        locked.last_used_at, locked.last_used_address, locked.last_used_client = None, "", ""
+        locked.save(
+            update_fields=[
+                *("secret_hash", "secret_made_at", "last_used_at", "last_used_address", "last_used_client"),
+            ]
+        )
+        _record(by, audit.Action.KEY_ROTATE, locked, former_ends_at=ends_at.isoformat())
+    return NewKey(locked, secret)
+
+
+def end_former(key: AccessKey, *, by: Actor | None = None) -> bool:
+    """End the former secret and with it its refresh tokens at once; False if it has ended or there is none.
+
+    Tokens that were issued with it work until they expire, tokens.LIFETIME at most.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        AccessKey.objects.select_for_update().get(pk=key.pk)
+        if not FormerSecret.objects.filter(key=key, ends_at__gt=now).update(ends_at=now):
+            return False
+        _record(by, audit.Action.KEY_END_FORMER, key)
+    return True
+
+
+def _lock_living(key: AccessKey) -> AccessKey:
+    locked = AccessKey.objects.select_for_update(of=("self",)).select_related("user", "project").get(pk=key.pk)
+    if locked.state != "alive":
+        raise Refusal(_("the access key %(name)s has ended") % {"name": locked.name})
+    return locked
 
 
 def revoke(key: AccessKey, *, by: Actor | None = None) -> bool:
@@ -145,13 +214,12 @@ def restore(key: AccessKey, *, by: Actor) -> None:
 
 
 def _check_number(user: User) -> None:
-    if AccessKey.objects.alive().filter(user=user).count() >= KEYS_PER_USER:
-        raise Refusal(
-            _("%(user)s has %(count)s access keys already: revoke one first") % {"user": user, "count": KEYS_PER_USER}
-        )
+    most = KEYS_PER_SERVICE_ACCOUNT if user.is_service else KEYS_PER_USER
+    if AccessKey.objects.alive().filter(user=user).count() >= most:
+        raise Refusal(_("%(user)s has %(count)s access keys already: revoke one first") % {"user": user, "count": most})
 
 
-def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
+def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: str) -> None:
     """A key for one project is recorded in that project's organization, any other key in all of its holder's."""
     by = by or Actor(user_id=key.user_id, label=key.user.email)
     detail = {
@@ -161,27 +229,30 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey) -> None:
         "pull_only": key.pull_only,
         "counts_pulls": key.counts_pulls,
         "expires_at": key.expires_at.isoformat() if key.expires_at else "",
+        **more,
     }
     organizations = [key.project.organization_id] if key.project else None
     audit.record(by, action, person=key.user, organizations=organizations, detail=detail)
 
 
 def find(identifier: str) -> AccessKey | None:
-    """The key with this identifier, and its user. One query."""
-    return AccessKey.objects.select_related("user").filter(identifier=identifier).first()
+    """The key with this identifier, its user and its former secret. One query."""
+    return AccessKey.objects.select_related("user", "former").filter(identifier=identifier).first()
 
 
 def authenticate(
     identifier: str, secret: str, *, address: str, client: str, find: Callable[[str], AccessKey | None] = find
-) -> AccessKey:
-    """Return the living key with this identifier and secret, in one query when all is well.
+) -> Login:
+    """Find the living key with this identifier and secret, the newest or the former one. One query when all is well.
 
     ``find``: a faster way to the key. The secret is compared before any failure is counted: a right secret is never
     refused for the failures of others.
     Raises WrongCredentials; TooManyFailures for a wrong secret after ten of its network, or of its account.
     """
     key = find(identifier[:32])
-    if not _matches(secret, key.secret_hash if key else ""):
+    former: FormerSecret | None = getattr(key, "former", None)
+    is_newest = _matches(secret, key.secret_hash if key else "")
+    if not is_newest and not _matches(secret, former.secret_hash if former else ""):
         raise guesses.WrongCredentials(_reason(identifier, secret, address))
     assert key is not None  # an empty hash matches nothing
     if key.state != "alive":
@@ -192,8 +263,11 @@ def authenticate(
                 "inactive": "this user is not active any more",
             }[key.state]
         )
-    last_used.note(key.pk, address, client)
-    return key
+    if former and not is_newest and not former.is_alive:
+        raise guesses.WrongCredentials(f"this secret of access key {key.identifier} has ended: use the newer one")
+    login = Login(key, former.secret_hash if former and not is_newest else key.secret_hash)
+    last_used.note(login, address, client)
+    return login
 
 
 def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
@@ -233,7 +307,7 @@ def _reason(identifier: str, secret: str, address: str) -> str:
 
 
 class LastUsed:
-    """When each key was used last, collected in memory and written at most once a minute for each key.
+    """When each secret was used last, collected in memory and written at most once a minute for each secret.
 
     Requests call ``note``. ``registry.background`` calls ``flush`` from its own thread.
     """
@@ -245,25 +319,27 @@ class LastUsed:
     def clear(self) -> None:
         """Forget what was gathered, and what was written when."""
         with self._lock:
-            self._notes: dict[int, tuple[datetime, str, str]] = {}
-            self._written: dict[int, datetime] = {}
+            self._notes: dict[tuple[int, str], tuple[datetime, str, str]] = {}  # by key and hash of the secret
+            self._written: dict[tuple[int, str], datetime] = {}
 
-    def note(self, key_id: int, address: str, client: str) -> None:
+    def note(self, login: Login, address: str, client: str) -> None:
         """Remember a use; costs no query."""
-        now = timezone.now()
+        now, which = timezone.now(), (login.key.pk, login.secret_hash)
         with self._lock:
-            if now - self._written.get(key_id, now - LAST_USED_RESOLUTION) >= LAST_USED_RESOLUTION:
-                self._notes[key_id] = (now, address[:45], client[:200])
+            if now - self._written.get(which, now - LAST_USED_RESOLUTION) >= LAST_USED_RESOLUTION:
+                self._notes[which] = (now, address[:45], client[:200])
 
     def flush(self) -> int:
-        """Write the noted uses; returns how many keys were written."""
+        """Write the noted uses; returns how many secrets were written."""
         with self._lock:
             notes, self._notes = self._notes, {}
-            self._written |= {key_id: at for key_id, (at, _, _) in notes.items()}
-        for key_id, (at, address, client) in notes.items():
-            AccessKey.objects.filter(pk=key_id).exclude(last_used_at__gte=at).update(
-                last_used_at=at, last_used_address=address, last_used_client=client
-            )
+            self._written |= {which: at for which, (at, _, _) in notes.items()}
+        for (key_id, secret_hash), (at, address, client) in notes.items():
+            use = {"last_used_at": at, "last_used_address": address, "last_used_client": client}
+            newest = AccessKey.objects.filter(pk=key_id, secret_hash=secret_hash)
+            if not newest.exclude(last_used_at__gte=at).update(**use):  # the secret may be the former one meanwhile
+                former = FormerSecret.objects.filter(key=key_id, secret_hash=secret_hash)
+                former.exclude(last_used_at__gte=at).update(**use)
         return len(notes)
 
 

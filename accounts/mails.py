@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 
 def send(user: User, subject: str, template: str, **context: Any) -> None:
-    """Send ``mail/<template>.txt`` and ``.html`` to the user. Raises OSError (SMTPException is one)."""
+    """Send ``mail/<template>.txt`` and ``.html`` to a person. Raises OSError (SMTPException is one)."""
+    assert not user.is_service, f"{user} has no mailbox"
     _send(user.email, subject, template, context | {"user": user})
 
 
@@ -44,7 +45,7 @@ def send_password_link(user: User) -> None:
 def send_invitation(invitation: Invitation, token: str) -> None:
     """A link to join an organization, to an address with or without an account; in its language or the inviter's."""
     link = f"{settings.PUBLIC_URL}/invitations/{token}"
-    known = User.objects.filter(email__in=[invitation.email, invitation.invited_by]).exclude(language="")
+    known = User.objects.people().filter(email__in=[invitation.email, invitation.invited_by]).exclude(language="")
     languages = dict(known.values_list("email", "language"))
     with translation.override(languages.get(invitation.email) or languages.get(invitation.invited_by)):
         subject = _("Invitation to %(organization)s in KCR") % {"organization": invitation.organization}

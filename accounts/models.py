@@ -1,6 +1,7 @@
 """Tables of organizations, projects, users, memberships, access keys and tokens.
 
 Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
+                                                                └── FormerSecret
       ├──< OrganizationMembership >────────────────┼──< ConsoleSession
       └──< Invitation, AuditEvent >────────────────┘
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.hashers import UNUSABLE_PASSWORD_PREFIX
 from django.contrib.auth.models import PermissionsMixin
 from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -49,8 +51,19 @@ class Project(models.Model):
         return self.name
 
 
+class UserKind(models.TextChoices):
+    """Person: signs in to the console, gets mails. Service: only its access keys act (registry.service_accounts)."""
+
+    PERSON = "person"
+    SERVICE = "service"
+
+
 class UserManager(BaseUserManager["User"]):
     """Users are found by their e-mail address, in lower case."""
+
+    def people(self) -> models.QuerySet[User]:
+        """Those who can sign in, get mails and be found by address. Service accounts are not among them."""
+        return self.filter(kind=UserKind.PERSON)
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         """Make a user; without a password they cannot sign in to the console until they set one."""
@@ -72,11 +85,18 @@ class Theme(models.TextChoices):
 
 
 class User(AbstractBaseUser, PermissionsMixin):
-    """A person. Django's own permissions and groups are not used: roles are (registry.access).
+    """A person or a service account. Django's own permissions and groups are not used: roles are (registry.access).
 
     ``is_superuser``: an operator of the installation, who may see the connection doctor. It gives no right in projects.
+
+    The fields from ``organization`` on are those of a service account. ``project`` is None if it belongs to the whole
+    organization. Its ``email`` names it in logs and is no address: its domain is reserved (RFC 2606). It has no
+    OrganizationMembership, so it is no member or owner. ``deleted_at``: the row stays for the audit logs.
     """
 
+    kind = models.CharField(
+        max_length=7, choices=UserKind, default=UserKind.PERSON, db_default=UserKind.PERSON, editable=False
+    )
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=100, blank=True)
     is_active = models.BooleanField(default=True)
@@ -91,6 +111,15 @@ class User(AbstractBaseUser, PermissionsMixin):
     resets_sent = models.PositiveSmallIntegerField(
         default=0, help_text="links for a new password, without a long pause"
     )
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, null=True, blank=True, related_name="service_accounts"
+    )
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, null=True, blank=True, related_name="service_accounts"
+    )
+    description = models.CharField(max_length=200, blank=True, db_default="")
+    contacts = models.ManyToManyField("self", symmetrical=False, blank=True, related_name="+")
+    deleted_at = models.DateTimeField(null=True, blank=True)
 
     objects = UserManager()
 
@@ -98,8 +127,31 @@ class User(AbstractBaseUser, PermissionsMixin):
     EMAIL_FIELD = "email"
     REQUIRED_FIELDS: ClassVar[list[str]] = []
 
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                name="person_or_service_account",
+                condition=Q(kind=UserKind.PERSON, organization=None, project=None, deleted_at=None)
+                | Q(
+                    kind=UserKind.SERVICE,
+                    organization__isnull=False,
+                    email__endswith=".invalid",
+                    password__startswith=UNUSABLE_PASSWORD_PREFIX,
+                    is_superuser=False,
+                ),
+            ),
+            models.CheckConstraint(
+                name="deleted_users_are_not_active", condition=Q(deleted_at=None) | Q(is_active=False)
+            ),
+        ]
+
     def __str__(self) -> str:
         return self.email
+
+    @property
+    def is_service(self) -> bool:
+        """Whether this is a service account, not a person."""
+        return self.kind == UserKind.SERVICE
 
 
 class OrganizationRole(models.TextChoices):
@@ -193,12 +245,14 @@ class AccessKey(models.Model):
     """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
 
     The limits (project, pull only, expiry) and ``counts_pulls`` are given when the key is made and never change.
+    ``secret_hash``, ``secret_made_at`` (None: with the key) and ``last_used_*`` are of the newest secret.
     """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
     name = models.CharField(max_length=64)
     identifier = models.CharField(max_length=32, unique=True)
     secret_hash = models.CharField(max_length=64)
+    secret_made_at = models.DateTimeField(null=True, blank=True)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     pull_only = models.BooleanField(default=False)
     counts_pulls = models.BooleanField(default=True, help_text="false: pulls by a scanner or mirror are no use")
@@ -229,6 +283,26 @@ class AccessKey(models.Model):
         return "alive" if self.user.is_active else "inactive"
 
 
+class FormerSecret(models.Model):
+    """The secret that a key had before its newest one; it works until ``ends_at``. A key has one at most."""
+
+    key = models.OneToOneField(AccessKey, on_delete=models.CASCADE, related_name="former")
+    secret_hash = models.CharField(max_length=64)
+    made_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    last_used_address = models.CharField(max_length=45, blank=True)
+    last_used_client = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"former secret of {self.key}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether logins with it succeed, as long as its key is alive."""
+        return self.ends_at > timezone.now()
+
+
 class ConsoleSession(AbstractBaseSession):
     """A browser that is, or was, signed in. ``session_key`` is a hash of the cookie's (`accounts.sessions`)."""
 
@@ -247,16 +321,23 @@ class RefreshTokenQuerySet(models.QuerySet["RefreshToken"]):
     """Reads of refresh tokens."""
 
     def alive(self) -> Self:
-        """Tokens that have not expired and whose key may be used."""
-        return self.filter(expires_at__gt=timezone.now(), key__in=AccessKey.objects.alive())
+        """Tokens that have not expired and whose key and secret may be used."""
+        now = timezone.now()
+        newest = Q(secret_hash="") | Q(secret_hash=F("key__secret_hash"))
+        former = Q(secret_hash=F("key__former__secret_hash"), key__former__ends_at__gt=now)
+        return self.filter(newest | former, expires_at__gt=now, key__in=AccessKey.objects.alive())
 
 
 class RefreshToken(models.Model):
-    """A token that an OAuth2 client keeps instead of the secret; bound to its key and to one service."""
+    """A token that an OAuth2 client keeps instead of the secret; bound to its key and to one service.
+
+    ``secret_hash``: of the key's secret that it was got with, and ends with; "" if that was the key's only one ever.
+    """
 
     key = models.ForeignKey(AccessKey, on_delete=models.CASCADE, related_name="refresh_tokens")
     service = models.CharField(max_length=255)
     token_hash = models.CharField(max_length=64, unique=True)
+    secret_hash = models.CharField(max_length=64, blank=True, db_default="")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(db_index=True)
 
@@ -335,6 +416,8 @@ class AuditEvent(models.Model):
         KEY_CREATE = "key.create"
         KEY_REVOKE = "key.revoke"
         KEY_RESTORE = "key.restore"
+        KEY_ROTATE = "key.rotate"
+        KEY_END_FORMER = "key.end-former"
         PASSWORD_CHANGE = "password.change"  # noqa: S105  the name of an event
         PASSWORD_RESET = "password.reset"  # noqa: S105
         SIGN_IN = "sign-in.success"
@@ -342,6 +425,9 @@ class AuditEvent(models.Model):
         USER_DEACTIVATE = "user.deactivate"
         USER_ACTIVATE = "user.activate"
         USER_OPERATOR = "user.operator"
+        SERVICE_CREATE = "service-account.create"
+        SERVICE_UPDATE = "service-account.update"
+        SERVICE_DELETE = "service-account.delete"
         SIGNING_KEY_ROTATE = "signing-key.rotate"
 
     at = models.DateTimeField(default=timezone.now, db_index=True)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_EMAIL = 254
 MAX_DISPLAY_NAME = 100
+RESERVED_DOMAIN = ".invalid"  # of service accounts; no mail server can have it (RFC 2606)
 INVITATION_LIFETIME = timedelta(days=7)
 INVITATIONS_OPEN, INVITATIONS_AN_HOUR = 100, 30  # of an organization: each is a mail to an address that an owner typed
 
@@ -106,7 +107,7 @@ def add_user(
             validate_password(password, User(email=email, name=name))
         except ValidationError as error:
             raise Refusal(" ".join(error.messages)) from error
-    user = User.objects.filter(email=email.lower()).first()
+    user = User.objects.people().filter(email=email.lower()).first()
     created = user is None
     if user is None:
         user = User.objects.create_user(email, password, name=name)
@@ -135,6 +136,8 @@ def _check_email(email: str) -> None:
         validate_email(email)
         if len(email) > MAX_EMAIL:
             raise ValidationError(_("an email address has at most %(count)s characters") % {"count": MAX_EMAIL})
+        if email.lower().endswith(RESERVED_DOMAIN):
+            raise ValidationError(_("no mail can reach an address that ends with .invalid"))
     except ValidationError as error:
         raise Refusal(" ".join(error.messages)) from error
 
@@ -224,7 +227,7 @@ def accept(by: Actor, invitation: Invitation, user: User) -> None:
 
 def needs_password(email: str) -> bool:
     """Whether the holder of the address cannot sign in yet: they have no account, or an account without a password."""
-    user = User.objects.filter(email=email).first()
+    user = User.objects.people().filter(email=email).first()
     return user is None or (user.is_active and not user.has_usable_password())
 
 
@@ -273,7 +276,13 @@ def _record_invitation(by: Actor, action: audit.Action, invitation: Invitation) 
 
 
 def belongs(user: User, organization: Organization, *, lock: bool = False) -> bool:
-    """Whether the user is in the organization. ``lock`` keeps them in it until the transaction ends."""
+    """Whether the user is in the organization. ``lock`` keeps them in it until the transaction ends.
+
+    A service account belongs to its organization until it is deleted.
+    """
+    if user.is_service:
+        alive = User.objects.filter(pk=user.pk, organization=organization, deleted_at=None)
+        return (alive.select_for_update(no_key=True) if lock else alive).first() is not None
     found = OrganizationMembership.objects.filter(user=user, organization=organization)
     return (found.select_for_update(no_key=True) if lock else found).first() is not None
 
@@ -295,8 +304,10 @@ def activate(by: Actor, user: User) -> bool:
 def set_operator(by: Actor, user: User, *, is_operator: bool) -> bool:
     """Make the user an operator of the installation, or no operator; False when nothing changes.
 
-    Operators see the connection doctor. They have no other right by that.
+    Operators see the connection doctor. They have no other right by that. Raises Refusal for a service account.
     """
+    if user.is_service:
+        raise Refusal(f"{user} is a service account and cannot sign in")
     with transaction.atomic():
         if not User.objects.filter(pk=user.pk, is_superuser=not is_operator).update(is_superuser=is_operator):
             return False

@@ -81,7 +81,7 @@ def authenticate(email: str, password: str, *, address: str, browser: str = "") 
     or the account has had too many; Busy.
     """
     email = email.lower()[:254]
-    user = User.objects.filter(email=email, is_active=True).first()
+    user = User.objects.people().filter(email=email, is_active=True).first()
     name = _name_of_browser(user, browser) if user else ""
     is_at_home = not name and _is_at_home(user, address)
     if name:
@@ -107,7 +107,7 @@ def is_right(email: str, password: str, *, address: str) -> bool:
     Raises TooManyFailures.
     """
     email = email.lower()[:254]
-    user = User.objects.filter(email=email, is_active=True).first()
+    user = User.objects.people().filter(email=email, is_active=True).first()
     attempt = guesses.begin(email, address)
     try:
         is_right = _is_right(email, user, password, is_stranger=True)

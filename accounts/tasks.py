@@ -55,7 +55,7 @@ def send_password_link(email: str) -> bool:
     now = timezone.now()
     rested = Q(reset_sent_at=None) | Q(reset_sent_at__lt=now - LINKS_PAUSE)
     free = rested | Q(reset_sent_at__lt=now - BETWEEN_LINKS, resets_sent__lt=LINKS)
-    found = User.objects.filter(free, email=email.lower(), is_active=True)
+    found = User.objects.people().filter(free, email=email.lower(), is_active=True)
     user = found.first()
     number = Case(When(rested, then=1), default=F("resets_sent") + 1)
     if user is None or not found.update(reset_sent_at=now, resets_sent=number):
@@ -110,7 +110,8 @@ def tell_of_restored_key(pk: int, by: str) -> bool:
 
 
 def _key_of_active(pk: int) -> AccessKey | None:
-    return AccessKey.objects.filter(pk=pk, user__is_active=True).select_related("user").first()
+    held = AccessKey.objects.filter(pk=pk, user__in=User.objects.people(), user__is_active=True)
+    return held.select_related("user").first()
 
 
 @shared_task
@@ -136,7 +137,8 @@ def warn_of_expiry() -> int:
     """Mail the holders of keys that end within 7 days, and again within 1; returns how many mails."""
     sent = 0
     for number, before in enumerate(WARN_BEFORE, 1):
-        due = AccessKey.objects.alive().filter(expires_at__lte=timezone.now() + before, warnings_sent__lt=number)
+        due = AccessKey.objects.alive().filter(user__in=User.objects.people(), warnings_sent__lt=number)
+        due = due.filter(expires_at__lte=timezone.now() + before)
         for pk in list(due.values_list("pk", flat=True)):
             sent += _warn(pk, number)
     return sent

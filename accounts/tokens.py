@@ -28,7 +28,7 @@ from jwt.utils import base64url_decode
 
 from . import audit
 from .actors import SYSTEM, Actor
-from .keys import hash_secret, last_used, new_secret
+from .keys import Login, hash_secret, last_used, new_secret
 from .models import AccessKey, Organization, RefreshToken, SigningKey
 
 if TYPE_CHECKING:
@@ -171,17 +171,19 @@ def _claims(text: str, service: str) -> dict[str, Any]:
     return claims
 
 
-def issue_refresh(key: AccessKey, service: str) -> str:
+def issue_refresh(login: Login, service: str) -> str:
     """Make a refresh token for a key and one service; only its hash is kept, and the last REFRESH_TOKENS of a key.
 
-    Returns "" when the database cannot be written, as on a full disk: the client goes on with the secret.
+    It ends with the secret of the login. Returns "" when the database cannot be written, as on a full disk: the client
+    goes on with the secret.
     """
-    token = new_secret(REFRESH_PREFIX)
+    token, key = new_secret(REFRESH_PREFIX), login.key
     try:
         RefreshToken.objects.create(
             key=key,
             service=service,
             token_hash=hash_secret(token),
+            secret_hash=login.secret_hash,
             expires_at=min(filter(None, [key.expires_at, timezone.now() + REFRESH_LIFETIME])),
         )
         own = RefreshToken.objects.filter(key=key).order_by("-pk")
@@ -205,7 +207,7 @@ def redeem_refresh(token: str, service: str, *, address: str, client: str) -> Ac
     )
     if found is None:
         raise InvalidToken("the refresh token is not valid here, or not any more: log in again")
-    last_used.note(found.key_id, address, client)
+    last_used.note(Login(found.key, found.secret_hash or found.key.secret_hash), address, client)
     return found.key
 
 

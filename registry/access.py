@@ -7,6 +7,7 @@
     What may the actor do under these names, and in this project?      allowed_actions, actions_in_project
     Does the actor know that this project exists?                      knows_project
     Was the actor's token issued for this? Is the actor's key alive?   token_covers, require_alive
+    May the actor give a service account this role?                    may_give
 
 The doors (registry.v2, the console, commands) ask. The modules below them trust the caller, apart from reads whose name
 begins with ``permitted_``: those find a row and ask in one query. Every answer comes from the database at the moment of
@@ -19,6 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.db.models import Case, Exists, FilteredRelation, Model, OuterRef, Q, QuerySet, TextField, Value, When
+from django.utils.translation import gettext as _
 
 from accounts.models import (
     AccessKey,
@@ -27,6 +29,7 @@ from accounts.models import (
     Project,
     ProjectMembership,
     ProjectRole,
+    RepositoryRole,
     User,
 )
 from registry import errors
@@ -83,6 +86,11 @@ MAX_NAMES = MAX_SCOPES  # of one question: a request for a token asks about all 
 
 _IN_PROJECT = {Role.ADMIN: ProjectRole.ADMIN, Role.MEMBER: ProjectRole.MEMBER, Role.READER: ProjectRole.READER}
 _ON_REPOSITORY = {Role.REPOSITORY_MEMBER: "push_repository", Role.REPOSITORY_VIEWER: "pull_repository"}
+_GIVEN_IN_PROJECT: dict[str, Role] = {in_project: role for role, in_project in _IN_PROJECT.items()}
+_GIVEN_ON_REPOSITORY: dict[str, Role] = {
+    RepositoryRole.MEMBER: Role.REPOSITORY_MEMBER,
+    RepositoryRole.VIEWER: Role.REPOSITORY_VIEWER,
+}
 
 
 class Allowed(NamedTuple):
@@ -142,6 +150,36 @@ def knows_project(actor: Actor, project: str) -> bool:
     """Whether there is a project of this name in which the actor has a role or may pull. At most two queries."""
     of_project = Repository.objects.filter(project__name=project)
     return bool(actions_in_project(actor, project)) or permitted(of_project, actor, Action.PULL).exists()
+
+
+def may_give(actor: Actor, role: ProjectRole | RepositoryRole, thing: Repository | Project) -> bool:
+    """Whether the actor may do there all that the role allows. The system may. One query."""
+    if actor.is_system:
+        return True
+    if isinstance(thing, Repository):
+        given, name = _GIVEN_ON_REPOSITORY[role], ImageName(thing.project.name, thing.name, "any")
+        held = allowed_actions(actor, name)[name].actions
+    else:
+        given, held = _GIVEN_IN_PROJECT[role], actions_in_project(actor, thing.name)
+    return {action for action, roles in ALLOWED.items() if given in roles} <= held
+
+
+def require_may_give(actor: Actor, user: User, role: ProjectRole | RepositoryRole, thing: Repository | Project) -> None:
+    """Raises Denied if the user is a service account that the actor may not give this role.
+
+    A user cannot give what they do not hold: the key of the account would do it for them. A service account of a
+    project has no roles elsewhere. The doors ask who may give roles to people.
+    """
+    if not user.is_service:
+        return
+    project = thing.project if isinstance(thing, Repository) else thing
+    if user.project_id not in {None, project.pk}:
+        raise errors.Denied(_("%(user)s can have roles in its own project only") % {"user": user})
+    if not may_give(actor, role, thing):
+        raise errors.Denied(
+            _("you cannot give the role %(role)s on %(thing)s: you may not do all that it allows")
+            % {"role": role.label, "thing": thing}
+        )
 
 
 def require(actor: Actor, action: Action, name: ImageName) -> Repository:

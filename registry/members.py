@@ -26,7 +26,7 @@ from accounts.models import (
     ProjectRole,
     User,
 )
-from registry import audit, edits, repositories
+from registry import access, audit, edits, repositories
 from registry.errors import Denied
 from registry.models import Event, RepositoryUserPermission
 
@@ -56,8 +56,8 @@ def set_role(
     """Give exactly this role in the project, None for no role. Returns the event, None if nothing changed.
 
     The user's roles on single repositories of the project end: a role in the project allows more. ``ended`` in the
-    event's detail holds the ids of their events. Raises Denied (the user is not in the organization), Changed (the role
-    is not the one that was ``seen``).
+    event's detail holds the ids of their events. Raises Denied (the user is not in the organization, or is a service
+    account and the actor may not give it the role), Changed (the role is not the one that was ``seen``).
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, project.organization, lock=True)
@@ -69,6 +69,7 @@ def set_role(
         if role is None:
             ProjectMembership.objects.filter(project=locked, user=user).delete()
         elif belongs:
+            access.require_may_give(actor, user, role, locked)
             ProjectMembership.objects.update_or_create(project=locked, user=user, defaults={"role": role})
         else:
             raise Denied(
@@ -117,13 +118,18 @@ def set_organization_role(
             held.role = role
             held.save(update_fields=["role"])
             return organizations.note_role(actor, organization, user, before, role)
-        ended = []
-        for project in Project.objects.filter(organization=organization, memberships__user=user):
-            event = set_role(actor, project, user, None)
-            ended += [event.pk] if event else []
-        ended += _take_grants(actor, user, content_object__project__organization=organization)
+        ended = end_roles(actor, organization, user)
         held.delete()
         return organizations.note_role(actor, organization, user, before, None, ended=ended)
+
+
+def end_roles(actor: Actor, organization: Organization, user: User) -> list[int]:
+    """End the user's roles in the organization's projects and on their repositories. Returns the ids of the events."""
+    ended = []
+    for project in Project.objects.filter(organization=organization, memberships__user=user):
+        event = set_role(actor, project, user, None)
+        ended += [event.pk] if event else []
+    return ended + _take_grants(actor, user, content_object__project__organization=organization)
 
 
 def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[AccessKey]:
@@ -151,22 +157,24 @@ def administered_projects_of(admin: Actor, organization: Organization, user: Use
 
 
 def keys_in_organization(organization: Organization, *, with_ended: bool = False) -> QuerySet[AccessKey]:
-    """The valid keys of the organization's people, without those for projects of other organizations.
+    """The valid keys of the organization's people and service accounts, without those for projects of others.
 
     ``with_ended``: also revoked and expired keys.
     """
     belongs = OrganizationMembership.objects.filter(organization=organization, user=OuterRef("user"))
     found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
-    return found.filter(Exists(belongs), Q(project=None) | Q(project__organization=organization))
+    held = Q(Exists(belongs)) | Q(user__organization=organization)
+    return found.filter(held, Q(project=None) | Q(project__organization=organization))
 
 
 def may_revoke(actor: Actor, project: Project, key: AccessKey) -> bool:
     """Whether an admin of the project may revoke this key.
 
-    Any admin may revoke a key that is limited to the project. A key without a limit can act in other projects as well,
-    so only an owner of the organization may revoke it; an admin can remove the holder's role in the project instead.
+    Any admin may revoke a key that is limited to the project, and the keys of the project's service accounts. Another
+    key can act in other projects as well, so only an owner of the organization may revoke it; an admin can remove the
+    holder's role in the project instead.
     """
-    return key.project_id == project.pk or may_revoke_all(actor, project)
+    return project.pk in {key.project_id, key.user.project_id} or may_revoke_all(actor, project)
 
 
 def may_revoke_all(actor: Actor, project: Project) -> bool:

@@ -14,7 +14,7 @@ from guardian.shortcuts import assign_perm, remove_perm
 from accounts import audit as accounts_audit
 from accounts import organizations
 from accounts.models import Project, ProjectMembership, RepositoryRole, User
-from registry import audit, edits, quotas
+from registry import access, audit, edits, quotas
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import Event, Readme, Repository, RepositoryUserPermission
 from registry.oci import names
@@ -208,13 +208,15 @@ def set_role(
     """Give exactly this role on the repository, None for no role. Returns the event, None if nothing changed.
 
     The only writer of these roles. Raises Denied (the user is not in the organization, or has a role in the project,
-    which allows more), Changed (the role is not the one that was ``seen``).
+    which allows more, or is a service account and the actor may not give it the role), Changed (the role is not the one
+    that was ``seen``).
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, repository.project.organization, lock=True)
         Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
         if role:
             _check_who_may_have_one(repository, user, belongs=belongs)
+            access.require_may_give(actor, user, role, repository)
         before = role_of(repository, user)
         if before == role:
             return None

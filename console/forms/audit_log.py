@@ -56,6 +56,8 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.KEY_CREATE: gettext_lazy("Access key created"),
     OrganizationAction.KEY_REVOKE: gettext_lazy("Access key revoked"),
     OrganizationAction.KEY_RESTORE: gettext_lazy("Access key restored"),
+    OrganizationAction.KEY_ROTATE: gettext_lazy("New secret of an access key"),
+    OrganizationAction.KEY_END_FORMER: gettext_lazy("Former secret of an access key ended"),
     OrganizationAction.PASSWORD_CHANGE: gettext_lazy("Password changed"),
     OrganizationAction.PASSWORD_RESET: gettext_lazy("Password set with a link"),
     OrganizationAction.SIGN_IN: gettext_lazy("Signed in"),
@@ -63,6 +65,9 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.USER_DEACTIVATE: gettext_lazy("User deactivated"),
     OrganizationAction.USER_ACTIVATE: gettext_lazy("User activated"),
     OrganizationAction.USER_OPERATOR: gettext_lazy("Operator changed"),
+    OrganizationAction.SERVICE_CREATE: gettext_lazy("Service account created"),
+    OrganizationAction.SERVICE_UPDATE: gettext_lazy("Service account changed"),
+    OrganizationAction.SERVICE_DELETE: gettext_lazy("Service account deleted"),
     OrganizationAction.SIGNING_KEY_ROTATE: gettext_lazy("Signing key changed"),
 }
 

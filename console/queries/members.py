@@ -12,6 +12,7 @@ from accounts.models import (
     Project,
     ProjectMembership,
     ProjectRole,
+    User,
 )
 from console.queries import organizations
 from console.queries.shared import people
@@ -21,7 +22,7 @@ from registry.models import Repository
 if TYPE_CHECKING:
     from django.http import QueryDict
 
-    from accounts.models import AccessKey, User
+    from accounts.models import AccessKey
 
 NAMED = 5
 RANKS = ("", ProjectRole.READER, ProjectRole.MEMBER, ProjectRole.ADMIN)
@@ -29,14 +30,16 @@ RANKS = ("", ProjectRole.READER, ProjectRole.MEMBER, ProjectRole.ADMIN)
 
 def administrators(project: Project) -> list[str]:
     """The e-mail addresses of the first admins of a project; of the owners of its organization if it has no admin."""
-    admins = ProjectMembership.objects.filter(project=project, role=ProjectRole.ADMIN, user__is_active=True)
+    admins = ProjectMembership.objects.filter(
+        project=project, role=ProjectRole.ADMIN, user__in=User.objects.people().filter(is_active=True)
+    )
     found = list(admins.order_by("user__email").values_list("user__email", flat=True)[:NAMED])
     return found or organizations.owners(project.organization.name)
 
 
 def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
     """Who may see a project's pages: a page of its members, and the owners of its organization."""
-    memberships = ProjectMembership.objects.filter(project=project)
+    memberships = ProjectMembership.objects.filter(project=project, user__in=User.objects.people())
     owners = OrganizationMembership.objects.filter(organization=project.organization, role=OrganizationRole.OWNER)
     shown = people.page(memberships.select_related("user"), wanted)
     pinned = owners.select_related("user").order_by("user__email")

@@ -44,7 +44,8 @@ def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
 
 def find_member(organization: Organization, email: str) -> User | None:
     """The member of the organization with this address. Users outside of it are not found, so that they stay hidden."""
-    return User.objects.filter(email=email.lower(), organization_memberships__organization=organization).first()
+    belonging = User.objects.people().filter(organization_memberships__organization=organization)
+    return belonging.filter(email=email.lower()).first()
 
 
 def find_membership(organization: Organization, email: str) -> OrganizationMembership | None:

@@ -145,7 +145,7 @@ def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[st
     """A page of who has a role on this very repository."""
     grants = RepositoryUserPermission.objects.filter(content_object=repository)
     pushes = grants.filter(user=OuterRef("pk"), permission__codename="push_repository")
-    holders = User.objects.filter(pk__in=grants.values("user"))
+    holders = User.objects.people().filter(pk__in=grants.values("user"))
     shown = people.page(holders.annotate(is_member=Exists(pushes)), wanted, user="")
     return shown | {"total": holders.count(), "roles": RepositoryRole, "candidates": candidates(repository)}
 

@@ -30,6 +30,7 @@ ICONS = {
     "password": "lock",
     "sign-in": "log-in",
     "user": "user",
+    "service-account": "bot",
     "signing-key": "key-round",
 }
 
@@ -96,6 +97,8 @@ def _sentences() -> dict[str, str]:
         Action.KEY_CREATE: _("Created the access key “{name}” ({key}) of {person}{limits}"),
         Action.KEY_REVOKE: _("Revoked the access key “{name}” ({key}) of {person}{limits}"),
         Action.KEY_RESTORE: _("Restored the access key “{name}” ({key}) of {person}"),
+        Action.KEY_ROTATE: _("Made a new secret of the access key “{name}” ({key}) of {person}"),
+        Action.KEY_END_FORMER: _("Ended the former secret of the access key “{name}” ({key}) of {person}"),
         Action.PASSWORD_CHANGE: _("{person} changed their password"),
         Action.PASSWORD_RESET: _("{person} set a password with a link from a mail"),
         Action.SIGN_IN: _("{person} signed in"),
@@ -103,6 +106,9 @@ def _sentences() -> dict[str, str]:
         Action.USER_DEACTIVATE: _("Deactivated {person}"),
         Action.USER_ACTIVATE: _("Activated {person}"),
         Action.USER_OPERATOR: _("Made {person} an operator"),
+        Action.SERVICE_CREATE: _("Created the service account {person}"),
+        Action.SERVICE_UPDATE: _("Changed the description or contacts of {person}"),
+        Action.SERVICE_DELETE: _("Deleted the service account {person}"),
         Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
     }
 

@@ -27,10 +27,10 @@ MAX_HEADER = 8192
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The actor that a request's credentials make, and the access key behind them (None: anonymous)."""
+    """The actor that a request's credentials make, and the login behind them (None: anonymous, or a refresh token)."""
 
     actor: Actor = ANONYMOUS
-    key: AccessKey | None = None
+    login: keys.Login | None = None
 
     @classmethod
     def of_basic(cls, request: HttpRequest) -> Credentials:
@@ -43,7 +43,7 @@ class Credentials:
         """Those of an access key's ID and secret. Raises Unauthorized (with the reason), TooManyRequests."""
         address, client = _origin(request)
         try:
-            key = keys.authenticate(identifier, secret, address=address, client=client, find=_find_key)
+            login = keys.authenticate(identifier, secret, address=address, client=client, find=_find_key)
         except guesses.WrongCredentials as error:
             raise errors.Unauthorized(str(error)) from error
         except guesses.TooManyFailures as error:
@@ -51,7 +51,7 @@ class Credentials:
                 f"unknown access key, or wrong secret; too many were wrong: wait {error.seconds} seconds",
                 detail={"seconds": error.seconds},
             ) from error
-        return cls(keys.actor(key, address=address, client=client), key)
+        return cls(keys.actor(login.key, address=address, client=client), login)
 
     @classmethod
     def of_refresh_token(cls, request: HttpRequest, token: str, service: str) -> Credentials:
@@ -61,7 +61,7 @@ class Credentials:
             key = tokens.redeem_refresh(token, service, address=address, client=client)
         except tokens.InvalidToken as error:
             raise errors.Unauthorized(str(error)) from error
-        return cls(keys.actor(key, address=address, client=client), key)
+        return cls(keys.actor(key, address=address, client=client))
 
 
 def of_request(request: HttpRequest, service: str) -> tuple[Actor, tokens.Token | None] | None:
@@ -94,7 +94,7 @@ def _find_key(identifier: str) -> AccessKey | None:
 
 @prepare_models(AccessKey, identifier=TextField())
 def _key(actor: Actor, identifier: Any) -> QuerySet[AccessKey]:
-    return AccessKey.objects.select_related("user").filter(identifier=identifier)
+    return AccessKey.objects.select_related("user", "former").filter(identifier=identifier)
 
 
 def _authorization(request: HttpRequest) -> tuple[str, str]:

@@ -108,9 +108,10 @@ def _answer(
         "expires_in": int(tokens.LIFETIME.total_seconds()),
         "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    if credentials.key and wants_refresh and (refresh_token or _may_use(credentials.actor, asked.host)):
-        kept = refresh_token or tokens.issue_refresh(credentials.key, asked.host.service)
-        answer |= {"refresh_token": kept} if kept else {}
+    if wants_refresh and not refresh_token and credentials.login and _may_use(credentials.actor, asked.host):
+        refresh_token = tokens.issue_refresh(credentials.login, asked.host.service)
+    if wants_refresh and refresh_token:
+        answer["refresh_token"] = refresh_token
     if request.method == "POST":
         answer["scope"] = " ".join(f"{grant.type}:{grant.name}:{','.join(sorted(grant.actions))}" for grant in grants)
     return http.json(answer, Cache_Control="no-store")

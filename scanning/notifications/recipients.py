@@ -197,7 +197,7 @@ def read_unsubscribe_token(token: str) -> tuple[int, str] | None:
 
 # ── Inside ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def _members(project: Project, addresses: list[str]) -> set[str]:
-    people = User.objects.filter(
+    people = User.objects.people().filter(
         organization_memberships__organization=project.organization_id,
         email__in={address.lower() for address in addresses},
         is_active=True,

@@ -12,15 +12,15 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts import guesses, keys
+from accounts import guesses, keys, tokens
 from accounts.errors import Refusal
-from accounts.models import AccessKey, Project, SignInFailure, User
+from accounts.models import AccessKey, AuditEvent, FormerSecret, Project, RefreshToken, SignInFailure, User
 from tests.support.docker_client import BARE_HOST, DockerClient
 from tests.support.personas import make_key
 
 
 def authenticate(identifier: str, secret: str, address: str = "10.0.0.9") -> AccessKey:
-    return keys.authenticate(identifier, secret, address=address, client="test/1")
+    return keys.authenticate(identifier, secret, address=address, client="test/1").key
 
 
 # ── Creation ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -224,6 +224,126 @@ def test_keys_survive_a_new_installation_secret_while_the_old_one_is_a_fallback(
     assert authenticate(later.key.identifier, later.secret)
     with pytest.raises(guesses.WrongCredentials):
         authenticate(world.member.key.identifier, world.member.secret)
+
+
+# ── Rotation ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+DAY = timedelta(days=1)
+
+
+def test_both_secrets_work_until_the_former_one_ends(world):
+    key, former = world.member.key, world.member.secret
+    newer = keys.rotate(key, former_ends_in=DAY).secret
+    for secret in (former, newer):
+        with CaptureQueriesContext(connection) as queries:
+            assert authenticate(key.identifier, secret) == key
+        assert len(queries) == 1
+    FormerSecret.objects.update(ends_at=timezone.now())
+    assert authenticate(key.identifier, newer) == key
+    with pytest.raises(guesses.WrongCredentials, match=r"this secret of access key .* has ended: use the newer one"):
+        authenticate(key.identifier, former)
+    assert SignInFailure.objects.count() == 0  # the secret was right: no guess
+    with pytest.raises(guesses.WrongCredentials, match="unknown access key, or wrong secret"):
+        authenticate(key.identifier, former[:-1] + "x")
+
+
+def test_key_has_two_living_secrets_at_most(world):
+    key, first = world.member.key, world.member.secret
+    second = keys.rotate(key, former_ends_in=DAY).secret
+    with pytest.raises(Refusal, match="two secrets that work"):
+        keys.rotate(key, former_ends_in=DAY)
+    assert keys.end_former(key)
+    assert not keys.end_former(key)
+    third = keys.rotate(key, former_ends_in=timedelta(0)).secret
+    for ended in (first, second):
+        with pytest.raises(guesses.WrongCredentials):
+            authenticate(key.identifier, ended)
+    assert authenticate(key.identifier, third) == key
+
+
+@pytest.mark.parametrize("time", [timedelta(seconds=-1), timedelta(days=30, seconds=1)])
+def test_former_secret_works_for_thirty_days_at_most(world, time):
+    with pytest.raises(Refusal, match="30 days at most"):
+        keys.rotate(world.member.key, former_ends_in=time)
+
+
+@pytest.mark.parametrize("change", [{"revoked_at": timezone.now()}, {"expires_at": timezone.now()}])
+def test_key_that_has_ended_gets_no_new_secret(world, change):
+    AccessKey.objects.filter(pk=world.member.key.pk).update(**change)
+    with pytest.raises(Refusal, match="has ended"):
+        keys.rotate(world.member.key, former_ends_in=DAY)
+
+
+def test_revoked_key_refuses_both_secrets(world):
+    newer = keys.rotate(world.member.key, former_ends_in=DAY).secret
+    keys.revoke(world.member.key)
+    for secret in (world.member.secret, newer):
+        with pytest.raises(guesses.WrongCredentials, match="was revoked"):
+            authenticate(world.member.key.identifier, secret)
+
+
+def test_last_use_is_kept_for_each_secret(world):
+    key, former = world.member.key, world.member.secret
+    authenticate(key.identifier, former, "192.0.2.1")  # noted before the rotation, written after it
+    newer = keys.rotate(key, former_ends_in=DAY).secret
+    keys.last_used.flush()
+    key.refresh_from_db()
+    assert (key.former.last_used_address, key.last_used_at) == ("192.0.2.1", None)
+    authenticate(key.identifier, newer, "192.0.2.2")
+    keys.last_used.flush()
+    key = AccessKey.objects.get(pk=key.pk)
+    assert (key.former.last_used_address, key.last_used_address) == ("192.0.2.1", "192.0.2.2")
+    keys.last_used.clear()
+    authenticate(key.identifier, former, "192.0.2.3")
+    keys.last_used.flush()
+    key = AccessKey.objects.get(pk=key.pk)
+    assert (key.former.last_used_address, key.last_used_address) == ("192.0.2.3", "192.0.2.2")
+    assert key.former.last_used_client == "test/1"
+
+
+def test_refresh_tokens_end_with_the_secret_that_they_were_got_with(world):
+    def login(secret):
+        return keys.authenticate(world.member.key.identifier, secret, address="10.0.0.9", client="test/1")
+
+    def is_good(token):
+        try:
+            tokens.redeem_refresh(token, "here", address="10.0.0.9", client="test/1")
+        except tokens.InvalidToken:
+            return False
+        return True
+
+    former = world.member.secret
+    before = tokens.issue_refresh(login(former), "here")
+    newer = keys.rotate(world.member.key, former_ends_in=DAY).secret
+    after, of_newer = tokens.issue_refresh(login(former), "here"), tokens.issue_refresh(login(newer), "here")
+    assert [is_good(token) for token in (before, after, of_newer)] == [True] * 3
+    keys.end_former(world.member.key)
+    assert [is_good(token) for token in (before, after, of_newer)] == [False, False, True]
+
+
+def test_refresh_token_that_was_asked_for_before_the_rotation_belongs_to_the_former_secret(world):
+    login = keys.authenticate(world.member.key.identifier, world.member.secret, address="", client="")
+    keys.rotate(world.member.key, former_ends_in=timedelta(0))
+    token = tokens.issue_refresh(login, "here")  # the request had been authenticated before the rotation
+    with pytest.raises(tokens.InvalidToken):
+        tokens.redeem_refresh(token, "here", address="", client="")
+
+
+def test_refresh_token_of_the_version_before_ends_with_the_secret_of_its_time(world):
+    login = keys.authenticate(world.member.key.identifier, world.member.secret, address="", client="")
+    token = tokens.issue_refresh(login, "here")
+    RefreshToken.objects.update(secret_hash="")
+    assert tokens.redeem_refresh(token, "here", address="", client="") == world.member.key
+    keys.rotate(world.member.key, former_ends_in=timedelta(0))
+    with pytest.raises(tokens.InvalidToken):
+        tokens.redeem_refresh(token, "here", address="", client="")
+
+
+def test_rotation_is_in_the_audit_log(world):
+    keys.rotate(world.member.key, former_ends_in=DAY, by=world.owner.actor)
+    keys.end_former(world.member.key, by=world.owner.actor)
+    events = AuditEvent.objects.filter(organization=None, person=world.member.user, action__startswith="key.")
+    found = list(events.order_by("pk").values_list("action", "actor"))
+    assert found[-2:] == [("key.rotate", "owner@acme.test"), ("key.end-former", "owner@acme.test")]
 
 
 # ── Last used ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,7 +23,7 @@ SOURCE = Path(settings_module.__file__).resolve().parents[1]
 
 
 def authenticate(identifier: str, secret: str, address: str = "10.0.0.9"):
-    return keys.authenticate(identifier, secret, address=address, client="test/1")
+    return keys.authenticate(identifier, secret, address=address, client="test/1").key
 
 
 def sign_in(email: str, password: str, address: str = "10.0.0.9", browser: str = "") -> User:

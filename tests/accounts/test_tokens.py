@@ -20,7 +20,7 @@ from jwt.utils import base64url_encode
 
 from accounts import keys, tokens
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
-from accounts.models import RefreshToken, SigningKey
+from accounts.models import AccessKey, RefreshToken, SigningKey
 from accounts.tokens import Grant
 from tests.support.personas import make_key
 from tests.support.programs import wait_until
@@ -307,12 +307,16 @@ def test_tokens_are_signed_with_eddsa(signing):
 
 
 # ── Refresh tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
+def login(key: AccessKey) -> keys.Login:
+    return keys.Login(key, key.secret_hash)
+
+
 def redeem(token: str, service: str = SERVICE):
     return tokens.redeem_refresh(token, service, address="10.0.0.9", client="test/1")
 
 
 def test_refresh_token_returns_its_access_key(world):
-    token = tokens.issue_refresh(world.member.key, SERVICE)
+    token = tokens.issue_refresh(login(world.member.key), SERVICE)
     assert token.startswith("kcrr_")
     assert redeem(token) == world.member.key
     assert redeem(token) == world.member.key
@@ -322,7 +326,7 @@ def test_refresh_token_returns_its_access_key(world):
 
 
 def test_a_refresh_token_survives_a_new_installation_secret(world, settings):
-    token = tokens.issue_refresh(world.member.key, SERVICE)
+    token = tokens.issue_refresh(login(world.member.key), SERVICE)
     old = settings.SECRET_KEY
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "a new secret of this installation", [old]
     assert redeem(token) == world.member.key
@@ -333,7 +337,10 @@ def test_a_refresh_token_survives_a_new_installation_secret(world, settings):
 
 def test_revoking_a_key_ends_only_its_refresh_tokens(world):
     other = make_key(world.member.user, "other")
-    mine, others = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(other.key, SERVICE)
+    mine, others = (
+        tokens.issue_refresh(login(world.member.key), SERVICE),
+        tokens.issue_refresh(login(other.key), SERVICE),
+    )
     keys.revoke(world.member.key)
     with pytest.raises(tokens.InvalidToken):
         redeem(mine)
@@ -342,13 +349,16 @@ def test_revoking_a_key_ends_only_its_refresh_tokens(world):
 
 @pytest.mark.parametrize("token", ["", "kcrr_", "\0", "\udc80", "x" * 100_000, "kcrs_" + "a" * 60])
 def test_malformed_refresh_tokens_are_refused(world, token):
-    tokens.issue_refresh(world.member.key, SERVICE)
+    tokens.issue_refresh(login(world.member.key), SERVICE)
     with pytest.raises(tokens.InvalidToken):
         redeem(token)
 
 
 def test_expired_refresh_tokens_are_deleted(world):
-    old, new = tokens.issue_refresh(world.member.key, SERVICE), tokens.issue_refresh(world.member.key, SERVICE)
+    old, new = (
+        tokens.issue_refresh(login(world.member.key), SERVICE),
+        tokens.issue_refresh(login(world.member.key), SERVICE),
+    )
     RefreshToken.objects.filter(token_hash=keys.hash_secret(old)).update(expires_at=timezone.now())
     assert tokens.forget_expired() == 1
     with pytest.raises(tokens.InvalidToken):
@@ -358,10 +368,10 @@ def test_expired_refresh_tokens_are_deleted(world):
 
 def test_only_the_latest_refresh_tokens_of_a_key_are_kept(world):
     key = world.member.key
-    other = tokens.issue_refresh(key, "another.test")
-    of_others = tokens.issue_refresh(world.viewer.key, SERVICE)
+    other = tokens.issue_refresh(login(key), "another.test")
+    of_others = tokens.issue_refresh(login(world.viewer.key), SERVICE)
     services = [f"host-{number}.test" for number in range(tokens.REFRESH_TOKENS)]
-    made = [tokens.issue_refresh(key, service) for service in services]
+    made = [tokens.issue_refresh(login(key), service) for service in services]
     assert RefreshToken.objects.filter(key=key).count() == tokens.REFRESH_TOKENS
     for token, service in ((made[0], services[0]), (made[-1], services[-1])):
         assert tokens.redeem_refresh(token, service, address="", client="") == key

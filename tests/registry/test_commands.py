@@ -143,7 +143,7 @@ def test_printed_login_keeps_the_secret_out_of_the_process_list(world, tmp_path)
     said, secret = logged_in(tmp_path, "stranger@acme.test")
     key = AccessKey.objects.latest("pk")
     assert said == f"login {BARE_HOST} --username {key.identifier} --password-stdin"
-    assert keys.authenticate(key.identifier, secret, address="192.0.2.1", client="docker") == key
+    assert keys.authenticate(key.identifier, secret, address="192.0.2.1", client="docker").key == key
 
 
 def test_printed_login_uses_the_project_host_without_a_bare_host(world, tmp_path, settings):
@@ -300,7 +300,7 @@ def statuses(client: DockerClient, **credentials: dict[str, str]) -> dict[str, i
 
 def test_user_is_deactivated_and_reactivated(world, docker, client):
     gone = make_key(world.member.user, "to be revoked")
-    docker_client, refresh = docker("member"), tokens.issue_refresh(world.member.key, "localhost:8080")
+    docker_client, refresh = docker("member"), tokens.issue_refresh(keys.Login(world.member.key, ""), "localhost:8080")
     bearer = {"Authorization": f"Bearer {docker_client.token()}"}
     client.force_login(world.member.user, backend="django.contrib.auth.backends.ModelBackend")
     assert client.get("/profile").status_code == 200

@@ -94,7 +94,7 @@ def _user_of_link(uid: str, token: str) -> User | None:
         pk = int(urlsafe_base64_decode(uid))
     except (ValueError, OverflowError):
         return None
-    user = User.objects.filter(pk=pk, is_active=True).first() if pk < 2**63 else None
+    user = User.objects.people().filter(pk=pk, is_active=True).first() if pk < 2**63 else None
     return user if user and default_token_generator.check_token(user, token) else None
 
 

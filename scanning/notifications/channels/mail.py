@@ -175,7 +175,7 @@ class _Message(EmailMultiAlternatives):
 
 def mail(delivery: Delivery, address: str, connection: Any = None) -> _Message:
     """The mail for one recipient, in the active language and the recipient's time zone (UTC if it is no user's)."""
-    user = User.objects.filter(email=address.lower()).first()
+    user = User.objects.people().filter(email=address.lower()).first()
     with timezone.override(zones.of_user(user) if user else zones.UTC):
         return _mail(delivery, address, connection)
 
