@@ -44,7 +44,8 @@ SESSION_LIFE = timedelta(hours=24)
 IDLE = timedelta(hours=1)  # start() may end an upload that got no bytes for longer
 DONE_SESSION_LIFE = timedelta(hours=1)
 TRASH_DELAY = timedelta(hours=2)
-OPEN_SESSIONS = 100
+OPEN_SESSIONS = 100  # of a key, so that the jobs of one pipeline leave room for those of another
+OPEN_SESSIONS_OF_USER = 1_000
 WRITER_LEASE = timedelta(seconds=30)  # for storages without locks
 ABANDONED_AGE = timedelta(hours=48)
 
@@ -63,8 +64,8 @@ NOWHERE = -1  # start of an invalid Content-Range: differs from every offset
 def start(actor: Actor, repository: Repository, image_name: str, algorithm: str = "") -> UploadSession:
     """Open an upload. ``algorithm``: hash the bytes with it while they arrive.
 
-    A user has at most OPEN_SESSIONS open uploads. At the limit, end the upload that has been idle longest, if it has
-    been idle for IDLE.
+    A key has at most OPEN_SESSIONS open uploads, its user OPEN_SESSIONS_OF_USER. At a limit, end the upload of the key
+    or of the user that has been idle longest, if it has been idle for IDLE.
     Raises DigestInvalid (unknown algorithm), TooManyRequests (at the limit, and none is idle), StorageFull, and what
     ``images.check_push`` raises: bytes of a push that is refused in the end are not uploaded.
     """
@@ -75,28 +76,48 @@ def start(actor: Actor, repository: Repository, image_name: str, algorithm: str 
         raise errors.Unauthorized
     blobs.check_room()
     wanted = UploadSession(
-        repository=repository, image_name=image_name, user_id=actor.user_id, algorithm=algorithm, expires_at=_expiry()
+        repository=repository,
+        image_name=image_name,
+        user_id=actor.user_id,
+        key_id=actor.key_id,
+        algorithm=algorithm,
+        expires_at=_expiry(),
     )
-    while not _open(wanted):
-        if not _end_idle(actor.user_id):
+    while (too_many := _open(wanted)) is not None:
+        if not _end_idle(too_many):
             raise errors.TooManyRequests(
-                f"{OPEN_SESSIONS} of your uploads are open already: finish some, or end them in your profile",
+                f"{_most(too_many)} of your uploads are open already: finish some, or end them in your profile",
                 detail={"seconds": 60},
             )
     return wanted
 
 
 @retried
-def _open(wanted: UploadSession) -> bool:
-    """Save the session unless its user has OPEN_SESSIONS. A lock on the user's row makes the count exact."""
+def _open(wanted: UploadSession) -> _Owner | None:
+    """Save the session, or return the key or user that has too many. A lock on the user's row makes the count exact."""
     with transaction.atomic():
         _lock_user.first(user=wanted.user_id)
-        if len(_open_keys.all(user=wanted.user_id, now=timezone.now())) >= OPEN_SESSIONS:
-            return False
+        keys = [row.key for row in _open_keys.all(user=wanted.user_id, now=timezone.now())]
+        if keys.count(wanted.key_id) >= OPEN_SESSIONS:
+            return _Owner(wanted.user_id, wanted.key_id, is_key=True)
+        if len(keys) >= OPEN_SESSIONS_OF_USER:
+            return _Owner(wanted.user_id, None, is_key=False)
         images.check_push(wanted.repository, wanted.image_name)
         _insert_session.run(wanted)
     wanted._state.adding = False
-    return True
+    return None
+
+
+class _Owner(NamedTuple):
+    """A key of a user, or the user with all keys."""
+
+    user_id: int
+    key_id: int | None
+    is_key: bool
+
+
+def _most(owner: _Owner) -> int:
+    return OPEN_SESSIONS if owner.is_key else OPEN_SESSIONS_OF_USER
 
 
 class _Key(NamedTuple):
@@ -110,16 +131,18 @@ def _lock_user(actor: Actor, user: Any) -> QuerySet[Any, Any]:
 
 @prepare(_Key, user=BigIntegerField(), now=DateTimeField())
 def _open_keys(actor: Actor, user: Any, now: Any) -> QuerySet[Any, Any]:
-    return UploadSession.objects.open(now).filter(user=user).values_list("pk")
+    return UploadSession.objects.open(now).filter(user=user).values_list("key")
 
 
 _insert_session = PreparedInsert(UploadSession)
 
 
-def _end_idle(user_id: int) -> bool:
-    """End the user's upload that has been idle longest; False if none is idle. An upload with a writer is not idle."""
-    idle = of_user(user_id).filter(expires_at__lt=_expiry() - IDLE)
-    for session in idle.order_by("expires_at")[:OPEN_SESSIONS]:
+def _end_idle(owner: _Owner) -> bool:
+    """End the owner's upload that has been idle longest; False if none is idle. An upload with a writer is not idle."""
+    idle = of_user(owner.user_id).filter(expires_at__lt=_expiry() - IDLE)
+    if owner.is_key:
+        idle = idle.filter(key=owner.key_id)
+    for session in idle.order_by("expires_at")[: _most(owner)]:
         try:
             with _writing(session):
                 discard(session, among=idle)

@@ -32,7 +32,7 @@ def index(request: HttpRequest) -> HttpResponse:
         return redirect("console:uploads")
     mine = uploads.of_user(user.pk).select_related("repository__project").order_by("-expires_at")
     rows = [{"upload": upload, "moved_at": uploads.moved_at(upload)} for upload in mine]
-    page = {"listing": Listing(rows), "limit": uploads.OPEN_SESSIONS}
+    page = {"listing": Listing(rows), "limit": uploads.OPEN_SESSIONS_OF_USER, "of_key": uploads.OPEN_SESSIONS}
     return render_standalone(request, "console/uploads/index.html", page=page)
 
 

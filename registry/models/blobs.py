@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from accounts.models import Project
+from accounts.models import AccessKey, Project
 from registry.database.fields import DIGEST_LENGTH, NameField
 from registry.database.locks import KeyShareQuerySet
 from registry.oci import names
@@ -176,6 +176,9 @@ class UploadSession(models.Model):
     repository = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="uploads")
     image_name = NameField(max_length=names.MAX_NAME)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    key = models.ForeignKey(
+        AccessKey, on_delete=models.SET_NULL, null=True, related_name="+", db_index=False, help_text="that opened it"
+    )
     algorithm = models.CharField(max_length=10)
     offset = models.BigIntegerField(default=0)
     prefix_digest = models.CharField(max_length=DIGEST_LENGTH, blank=True)

@@ -372,7 +372,7 @@ add(
     UPLOADS,
     "OPEN_SESSIONS = 100",
     "OPEN_SESSIONS = 101",
-    "registry/v2/test_uploads.py::test_user_has_at_most_a_hundred_open_uploads",
+    "registry/v2/test_uploads.py::test_key_has_at_most_a_hundred_open_uploads",
 )
 add(
     "a blob may be a byte too large",

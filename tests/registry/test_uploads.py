@@ -10,6 +10,7 @@ from registry.models import UploadSession
 from registry.oci.names import ImageName
 from registry.storage import filesystem
 from tests.support.images import sha256
+from tests.support.personas import make_key
 
 
 def read(blob):
@@ -79,14 +80,39 @@ def idle(*sessions, hours=2):
         session.save(update_fields=["expires_at"])
 
 
-def test_user_at_the_limit_starts_no_upload_until_one_ends(world, few):
+def test_key_at_the_limit_starts_no_upload_until_one_ends(world, few):
     actor, repository = world.member.actor, world.repository("web")
     opened = [uploads.start(actor, repository, "app") for _ in range(3)]
     with pytest.raises(errors.TooManyRequests, match="end them in your profile"):
         uploads.start(actor, repository, "app")
-    uploads.start(world.pusher.actor, repository, "app")  # the limit is per user
+    uploads.start(world.pusher.actor, repository, "app")  # the limit is per key
     uploads.finish(actor, repository, "app", str(opened[0].pk), sha256(b""), uploads.Piece([]))
     uploads.start(actor, repository, "app")
+
+
+def test_user_at_the_limit_starts_no_upload_with_another_key(world, monkeypatch):
+    monkeypatch.setattr(uploads, "OPEN_SESSIONS_OF_USER", 3)
+    actor, repository = world.member.actor, world.repository("web")
+    opened = [uploads.start(actor, repository, "app") for _ in range(3)]
+    another = make_key(world.member.user, "another").actor
+    with pytest.raises(errors.TooManyRequests, match="3 of your uploads"):
+        uploads.start(another, repository, "app")
+    idle(opened[1])
+    uploads.start(another, repository, "app")
+    assert not UploadSession.objects.filter(pk=opened[1].pk).exists()
+
+
+def test_key_at_the_limit_ends_no_upload_of_another_key(world, few):
+    actor, repository = world.member.actor, world.repository("web")
+    another = make_key(world.member.user, "another").actor
+    of_another = uploads.start(another, repository, "app")
+    idle(of_another)
+    opened = [uploads.start(actor, repository, "app") for _ in range(3)]
+    with pytest.raises(errors.TooManyRequests):
+        uploads.start(actor, repository, "app")
+    idle(opened[0])
+    uploads.start(actor, repository, "app")
+    assert set(UploadSession.objects.filter(key=another.key_id).values_list("pk", flat=True)) == {of_another.pk}
 
 
 def test_longest_idle_upload_is_ended_and_its_bytes_deleted(world, few, storage_folder):

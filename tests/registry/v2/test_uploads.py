@@ -18,6 +18,7 @@ from registry.models import Image as StoredImage
 from registry.oci import media_types
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
 from tests.support.images import Image, sha256
+from tests.support.personas import make_key
 from tests.support.registry_client import Answer
 
 NAME = "web/app"
@@ -122,12 +123,17 @@ def test_uploads_are_opened_with_and_without_a_trailing_slash(member, slash):
     member.post(f"{NAME}/blobs/uploads{slash}", 202)
 
 
-def test_user_has_at_most_a_hundred_open_uploads(docker, world):
+def test_key_has_at_most_a_hundred_open_uploads(docker, world):
     member, repository = docker("member"), world.repository("web")
     tomorrow = timezone.now() + timedelta(hours=24)
     UploadSession.objects.bulk_create(
         UploadSession(
-            repository=repository, image_name="app", user=world.member.user, algorithm="sha256", expires_at=tomorrow
+            repository=repository,
+            image_name="app",
+            user=world.member.user,
+            key=world.member.key,
+            algorithm="sha256",
+            expires_at=tomorrow,
         )
         for _ in range(99)
     )
@@ -136,6 +142,7 @@ def test_user_has_at_most_a_hundred_open_uploads(docker, world):
     assert refused.codes == ["TOOMANYREQUESTS"]
     assert int(refused.headers["Retry-After"]) > 0
     docker("pusher").post(UPLOADS, 202)
+    DockerClient(make_key(world.member.user, "another")).post(UPLOADS, 202)
     member.delete(hundredth.location, 204)
     member.post(UPLOADS, 202)
 
