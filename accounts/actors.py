@@ -11,7 +11,10 @@ class Actor:
 
     ``user_id`` is None for an anonymous visitor, and for the system (``is_system``).
     ``key_id``: the access key that was used; it must still be alive whenever a right is asked for.
+    ``actions``: the only actions that the key allows (None: all).
     ``project_id``: the only project in which the key has rights (None: all of the user's).
+    ``repositories``: the only repositories in which it has rights, ``networks``: where it may be used from, both as in
+    ``accounts.limits``.
     ``key_expires_at``: when that key ends, in seconds since 1970 (None: never), so that its holder can be warned.
     ``counts_pulls``: False if pulls with the key are left out of the statistics.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
@@ -22,8 +25,10 @@ class Actor:
     key_id: int | None = None
     key_expires_at: float | None = None
     label: str = "anonymous"
-    pull_only: bool = False
+    actions: frozenset[str] | None = None
     project_id: int | None = None
+    repositories: str = ""
+    networks: str = ""
     counts_pulls: bool = True
     scope: dict[int, frozenset[str]] | None = field(default=None, hash=False)
     is_system: bool = False

@@ -72,14 +72,36 @@ def record_failed_sign_in(email: str, *, address: str, client: str) -> None:
     with transaction.atomic():
         organizations = _organizations_of(person)
         lately = AuditEvent.objects.filter(person=person, action=Action.SIGN_IN_FAILURE, at__gt=now - FAILURES_TIME)
-        addresses = set(lately.filter(organization=None).values_list("address", flat=True))
-        if address not in addresses and len(addresses) >= FAILURES_ADDRESSES:
-            address = SEVERAL_ADDRESSES
-        if address in addresses:
-            lately.filter(address=address).update(count=F("count") + 1, last_at=now)
-            return
-        by = Actor(label=ANONYMOUS.label, address=address, client=client)
-        record(by, Action.SIGN_IN_FAILURE, person=person, organizations=organizations)
+        place = _count_again(lately, address, now)
+        if place is not None:
+            by = Actor(label=ANONYMOUS.label, address=place, client=client)
+            record(by, Action.SIGN_IN_FAILURE, person=person, organizations=organizations)
+
+
+def record_refused_key(by: Actor, person: User, organizations: list[int] | None, detail: dict[str, Any]) -> None:
+    """Count a request that a limit of a key refused. Rows are shared as those of failed sign-ins.
+
+    ``detail`` has the identifier of the key and the limit: each limit of a key has rows of its own.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        lately = AuditEvent.objects.filter(person=person, action=Action.KEY_REFUSED, at__gt=now - FAILURES_TIME)
+        lately = lately.filter(detail__key=detail["key"], detail__limit=detail["limit"])
+        place = _count_again(lately, by.address, now)
+        if place is not None:
+            by = Actor(label=by.label, address=place, client=by.client)
+            record(by, Action.KEY_REFUSED, person=person, organizations=organizations, detail=detail)
+
+
+def _count_again(lately: QuerySet[AuditEvent], address: str, now: datetime) -> str | None:
+    """Count one more in the row of this address, None; or the address that the new row has to have."""
+    addresses = set(lately.filter(organization=None).values_list("address", flat=True))
+    if address not in addresses and len(addresses) >= FAILURES_ADDRESSES:
+        address = SEVERAL_ADDRESSES
+    if address not in addresses:
+        return address
+    lately.filter(address=address).update(count=F("count") + 1, last_at=now)
+    return None
 
 
 def of_organization(

@@ -14,7 +14,7 @@ import threading
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
 
-from . import audit, guesses, passwords
+from . import audit, guesses, limits, passwords
 from .actors import Actor
 from .errors import Refusal
 from .models import AccessKey, FormerSecret, RefreshToken, User
@@ -80,7 +80,7 @@ def create(
     name: str,
     *,
     project: Project | None = None,
-    pull_only: bool = False,
+    only: limits.Limits = limits.NONE,
     counts_pulls: bool = True,
     expires_at: datetime | None = None,
     form_id: uuid.UUID | None = None,
@@ -90,6 +90,9 @@ def create(
 
     Raises Refusal when the user has ten already (a service account: 50), or the limits make no sense.
     """
+    only_actions = limits.read_actions(only.actions)
+    only_repositories = limits.read_repositories(only.repositories, project.name if project else "")
+    only_networks = limits.read_networks(only.networks)
     if not name.strip() or len(name) > 64:
         raise Refusal(_("give the key a name of at most 64 characters"))
     if expires_at and expires_at <= timezone.now():
@@ -107,7 +110,10 @@ def create(
             identifier=IDENTIFIER_PREFIX + base64.b32encode(secrets.token_bytes(10)).decode(),
             secret_hash=hash_secret(secret),
             project=project,
-            pull_only=pull_only,
+            pull_only=only_actions == "pull",
+            actions=only_actions,
+            repositories=only_repositories,
+            networks=only_networks,
             counts_pulls=counts_pulls,
             expires_at=expires_at,
             form_id=form_id,
@@ -219,14 +225,25 @@ def _check_number(user: User) -> None:
         raise Refusal(_("%(user)s has %(count)s access keys already: revoke one first") % {"user": user, "count": most})
 
 
-def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: str) -> None:
+def record_refusal(by: Actor, limit: str) -> None:
+    """Write to the audit log that a limit of the actor's key refused a request. ``limit``: the field of the key."""
+    key = AccessKey.objects.select_related("user", "project").filter(pk=by.key_id or 0).first()
+    if key is not None:
+        organizations = [key.project.organization_id] if key.project else None
+        detail = {"key": key.identifier, "name": key.name, "limit": limit}
+        audit.record_refused_key(by, key.user, organizations, detail)
+
+
+def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: Any) -> None:
     """A key for one project is recorded in that project's organization, any other key in all of its holder's."""
     by = by or Actor(user_id=key.user_id, label=key.user.email)
     detail = {
         "key": key.identifier,
         "name": key.name,
         "project": key.project.name if key.project else "",
-        "pull_only": key.pull_only,
+        "actions": sorted(key.only_actions or ()),
+        "repositories": key.repositories,
+        "networks": key.networks,
         "counts_pulls": key.counts_pulls,
         "expires_at": key.expires_at.isoformat() if key.expires_at else "",
         **more,
@@ -277,8 +294,10 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
         key_id=key.pk,
         key_expires_at=key.expires_at.timestamp() if key.expires_at else None,
         label=key.user.email,
-        pull_only=key.pull_only,
+        actions=key.only_actions,
         project_id=key.project_id,
+        repositories=key.repositories,
+        networks=key.networks,
         counts_pulls=key.counts_pulls,
         address=address,
         client=client,

@@ -244,7 +244,9 @@ class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
 class AccessKey(models.Model):
     """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
 
-    The limits (project, pull only, expiry) and ``counts_pulls`` are given when the key is made and never change.
+    The limits and ``counts_pulls`` are given when the key is made and never change. ``actions``, ``repositories`` and
+    ``networks`` are texts of ``accounts.limits``. ``pull_only``: the same as ``actions`` = "pull"; versions that do not
+    know ``actions`` read and write it.
     ``secret_hash``, ``secret_made_at`` (None: with the key) and ``last_used_*`` are of the newest secret.
     """
 
@@ -255,6 +257,9 @@ class AccessKey(models.Model):
     secret_made_at = models.DateTimeField(null=True, blank=True)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     pull_only = models.BooleanField(default=False)
+    actions = models.CharField(max_length=40, blank=True, db_default="")
+    repositories = models.TextField(blank=True, db_default="")
+    networks = models.TextField(blank=True, db_default="")
     counts_pulls = models.BooleanField(default=True, help_text="false: pulls by a scanner or mirror are no use")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
@@ -281,6 +286,11 @@ class AccessKey(models.Model):
         if self.expires_at and self.expires_at <= timezone.now():
             return "expired"
         return "alive" if self.user.is_active else "inactive"
+
+    @property
+    def only_actions(self) -> frozenset[str] | None:
+        """The only actions that the key allows; None for all."""
+        return frozenset((self.actions or ("pull" if self.pull_only else "")).split()) or None
 
 
 class FormerSecret(models.Model):
@@ -418,6 +428,7 @@ class AuditEvent(models.Model):
         KEY_RESTORE = "key.restore"
         KEY_ROTATE = "key.rotate"
         KEY_END_FORMER = "key.end-former"
+        KEY_REFUSED = "key.refused"
         PASSWORD_CHANGE = "password.change"  # noqa: S105  the name of an event
         PASSWORD_RESET = "password.reset"  # noqa: S105
         SIGN_IN = "sign-in.success"

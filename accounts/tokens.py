@@ -98,7 +98,10 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "key": actor.key_id,
         "key_expires_at": actor.key_expires_at,
         "project": actor.project_id,
-        "pull_only": actor.pull_only,
+        "pull_only": actor.actions == frozenset({"pull"}),
+        "actions": None if actor.actions is None else sorted(actor.actions),
+        "repositories": actor.repositories,
+        "networks": actor.networks,
         "counts_pulls": actor.counts_pulls,
     }
     return jwt.encode(claims, private_key, algorithm=ALGORITHM, headers={"kid": identifier})
@@ -138,13 +141,16 @@ def _verified(text: str, service: str) -> _Verified:
     for grant in grants:
         if grant.repository_id is not None:
             scope[grant.repository_id] = scope.get(grant.repository_id, frozenset()) | grant.actions
+    actions = claims.get("actions", ["pull"] if claims["pull_only"] else None)  # an older process knows no actions
     actor = {
         "user_id": claims["user"],
         "key_id": claims["key"],
         "key_expires_at": claims["key_expires_at"],
         "label": claims["sub"],
-        "pull_only": claims["pull_only"],
+        "actions": None if actions is None else frozenset(actions),
         "project_id": claims["project"],
+        "repositories": claims.get("repositories", ""),
+        "networks": claims.get("networks", ""),
         "counts_pulls": claims.get("counts_pulls", True),  # an older process issued the token
         "scope": scope,
     }

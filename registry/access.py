@@ -19,9 +19,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from django.db.models import Case, Exists, FilteredRelation, Model, OuterRef, Q, QuerySet, TextField, Value, When
+from django.db.models import Case, Exists, F, FilteredRelation, Model, OuterRef, Q, QuerySet, TextField, Value, When
+from django.db.models.functions import Concat
+from django.db.models.lookups import Regex
 from django.utils.translation import gettext as _
 
+from accounts import limits
 from accounts.models import (
     AccessKey,
     OrganizationMembership,
@@ -80,7 +83,6 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     Action.MANAGE: _MANAGERS,
     Action.ADMINISTER: frozenset({Role.OWNER, Role.ADMIN}),
 }
-ALLOWED_TO_PULL_ONLY_KEYS = frozenset({Action.PULL})
 
 MAX_NAMES = MAX_SCOPES  # of one question: a request for a token asks about all its scopes at once
 
@@ -116,7 +118,7 @@ def permitted(rows: QuerySet[Row], actor: Actor, action: Action, repository: str
 
     ``repository`` is the look-up path from a row to its repository, "" when the rows are repositories.
     """
-    if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:
+    if action not in _allowed_by_key(actor):
         return rows.none()
     if actor.scope is not None:
         reached = [identifier for identifier, actions in actor.scope.items() if action in actions]
@@ -227,6 +229,10 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
     if actor.is_anonymous:
         return errors.Unauthorized()
     require_alive(actor)
+    if not limits.reaches(actor.repositories, f"{name.project}/{name.repository}"):
+        return errors.KeyLimited(
+            f"this access key is limited to other repositories: {actor.repositories}", actor=actor, limit="repositories"
+        )
     roles, repository_id = _roles(actor, [name])[name]
     actions = _actions(actor, roles)
     if repository_id is None and actions:
@@ -236,8 +242,11 @@ def _refusal(actor: Actor, action: Action, name: ImageName) -> errors.RegistryEr
         )
     if repository_id is None or not actions:
         return errors.NameUnknown(f"there is no repository for {name.repository}/{name.image}, or you may not see it")
-    if action not in actions and actor.pull_only and ALLOWED[action] & roles:
-        return errors.Denied(f"this access key may only pull: use another one to {action} {name}")
+    if action not in actions and ALLOWED[action] & roles:
+        only = ", ".join(sorted(_allowed_by_key(actor)))
+        return errors.KeyLimited(
+            f"this access key may only {only}: use another one to {action} {name}", actor=actor, limit="actions"
+        )
     if action not in actions:
         return errors.Denied(
             f"you may not {action} {name}: you are {_in_words(roles)} there, but it takes {_in_words(ALLOWED[action])}"
@@ -251,8 +260,12 @@ def _in_words(roles: Iterable[Role]) -> str:
 
 
 def _actions(actor: Actor, roles: frozenset[Role]) -> frozenset[Action]:
-    limit = ALLOWED_TO_PULL_ONLY_KEYS if actor.pull_only else frozenset(Action)
-    return frozenset(action for action in limit if ALLOWED[action] & roles)
+    return frozenset(action for action in _allowed_by_key(actor) if ALLOWED[action] & roles)
+
+
+def _allowed_by_key(actor: Actor) -> frozenset[Action]:
+    """The actions that the actor's key is not limited against."""
+    return frozenset(Action) if actor.actions is None else frozenset(map(Action, actor.actions))
 
 
 # ── The roles of an actor under names ────────────────────────────────────────────────────────────────────────────────
@@ -363,7 +376,18 @@ def _holding(actor: Actor, roles: Collection[Role], path: _Path) -> Q:
     personal = _owner(actor, roles, path) | _project_member(actor, roles, path) | _grantee(actor, roles, path)
     if actor.project_id is not None:
         personal &= Q(**{path.project or "pk": actor.project_id})
+    if actor.repositories:
+        personal &= _reached(actor, path)
     return holding | personal
+
+
+def _reached(actor: Actor, path: _Path) -> Q:
+    """Whether the actor's key is not limited to other repositories. In a prepared query the limit is a Param."""
+    limit: Any = actor.repositories
+    pattern = Value(limits.regex(limit)) if isinstance(limit, str) else limit
+    names = F(_step(path.project, "name")), Value("/"), F(_step(path.repository, "name"))
+    reached = Q(Regex(Concat(*names, output_field=TextField()), pattern))
+    return reached & Q(**{_step(path.repository, "pk__isnull"): False})
 
 
 def _anyone(roles: Collection[Role], path: _Path) -> Q:

@@ -6,11 +6,14 @@ statuses. Sentences that the console shows go through gettext; the API speaks En
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.utils.translation import gettext_noop
 
 from accounts.errors import Refusal
+
+if TYPE_CHECKING:
+    from accounts.actors import Actor
 
 
 class RegistryError(Refusal):
@@ -97,6 +100,17 @@ class ScopeInsufficient(Unauthorized):
 
 class Denied(RegistryError):
     message = gettext_noop("you may see this, but not do that")
+
+
+class KeyLimited(Denied):
+    """A limit of the actor's access key refuses the request: ``limit`` is actions, repositories or networks.
+
+    The door writes it to the audit log.
+    """
+
+    def __init__(self, message: str, *, actor: Actor, limit: str) -> None:
+        super().__init__(message, detail={"limit": limit})
+        self.actor, self.limit = actor, limit
 
 
 class Unsupported(RegistryError):

@@ -57,6 +57,7 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.KEY_REVOKE: gettext_lazy("Access key revoked"),
     OrganizationAction.KEY_RESTORE: gettext_lazy("Access key restored"),
     OrganizationAction.KEY_ROTATE: gettext_lazy("New secret of an access key"),
+    OrganizationAction.KEY_REFUSED: gettext_lazy("Access key refused by a limit"),
     OrganizationAction.KEY_END_FORMER: gettext_lazy("Former secret of an access key ended"),
     OrganizationAction.PASSWORD_CHANGE: gettext_lazy("Password changed"),
     OrganizationAction.PASSWORD_RESET: gettext_lazy("Password set with a link"),

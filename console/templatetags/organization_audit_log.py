@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from accounts.models import AuditEvent
 from console.templatetags.icons import icon
 from console.templatetags.numbers import count
-from console.templatetags.roles import role_words
+from console.templatetags.roles import action_words, role_words
 from console.templatetags.times import exact
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def audit_words(event: AuditEvent) -> SafeString:
         "key": format_html('<span class="mono">{}</span>', names["key"]),
         "limits": _limits(detail),
         "times": _times(event),
+        "limit": _limit_words(str(detail.get("limit") or "")),
     }
     words = _sentences().get(event.action) or event.action
     if event.action == Action.SIGNING_KEY_ROTATE and detail.get("withdrawn"):
@@ -98,6 +99,9 @@ def _sentences() -> dict[str, str]:
         Action.KEY_REVOKE: _("Revoked the access key “{name}” ({key}) of {person}{limits}"),
         Action.KEY_RESTORE: _("Restored the access key “{name}” ({key}) of {person}"),
         Action.KEY_ROTATE: _("Made a new secret of the access key “{name}” ({key}) of {person}"),
+        Action.KEY_REFUSED: _(
+            "Requests with the access key “{name}” ({key}) of {person} were refused by {limit}{times}"
+        ),
         Action.KEY_END_FORMER: _("Ended the former secret of the access key “{name}” ({key}) of {person}"),
         Action.PASSWORD_CHANGE: _("{person} changed their password"),
         Action.PASSWORD_RESET: _("{person} set a password with a link from a mail"),
@@ -113,14 +117,32 @@ def _sentences() -> dict[str, str]:
     }
 
 
+def _limit_words(limit: str) -> str:
+    return {
+        "actions": _("its limit of actions"),
+        "repositories": _("its limit of repositories"),
+        "networks": _("its limit of networks"),
+    }.get(limit, _("a limit"))
+
+
 def _limits(detail: dict[str, Any]) -> str:
     """The limits of a key after a comma, such as ``, demo, may only pull``; "" when it has none."""
     limits = (
         str(detail.get("project") or ""),
-        _("may only pull") if detail.get("pull_only") else "",
+        _may_only(detail),
+        str(detail.get("repositories") or ""),
+        str(detail.get("networks") or ""),
         _("pulls not counted") if detail.get("counts_pulls") is False else "",
     )
     return "".join(f", {each}" for each in limits if each)
+
+
+def _may_only(detail: dict[str, Any]) -> str:
+    """The actions that a key is limited to, in words; "" when it is not."""
+    actions = detail.get("actions") or (["pull"] if detail.get("pull_only") else [])
+    return (
+        _("may only %(actions)s") % {"actions": action_words(actions)} if isinstance(actions, list) and actions else ""
+    )
 
 
 def _times(event: AuditEvent) -> str:

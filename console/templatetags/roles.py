@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django import template
 from django.utils.translation import gettext as _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 register = template.Library()
 
@@ -34,3 +39,9 @@ def because_words(reason: str) -> str:
         "public": _("The repository is public"),
     }
     return words.get(reason, reason)
+
+
+def action_words(actions: Iterable[str]) -> str:
+    """Actions of the registry API, separated by commas."""
+    words = {"pull": _("pull"), "push": _("push"), "delete": _("delete")}
+    return ", ".join(word for action, word in words.items() if action in actions)

@@ -31,6 +31,7 @@ from django.db.models.query import get_related_populators
 from django.db.models.sql import InsertQuery, UpdateQuery
 from django.utils.dateparse import parse_datetime
 
+from accounts import limits
 from accounts.actors import ANONYMOUS, Actor
 
 from .drivers import Statement
@@ -93,6 +94,7 @@ class ListParam(Param):
 
 _ID = models.BigIntegerField()
 _OF_ACTOR = {name: Param(name, _ID) for name in ("user_id", "key_id", "project_id")}
+_REPOSITORIES = Param("repositories_regex", models.TextField())  # in the place of Actor.repositories
 
 
 class Prepared(Generic[Row]):
@@ -105,7 +107,7 @@ class Prepared(Generic[Row]):
         build: Callable[..., QuerySet[Any, Any]],
     ) -> None:
         self._row, self._params, self._build = row, params, build
-        self._written: dict[tuple[bool, ...], _Written[Row] | None] = {}  # by the kind of actor
+        self._written: dict[tuple[Any, ...], _Written[Row] | None] = {}  # by the kind of actor
 
     def first(self, actor: Actor = ANONYMOUS, **values: Any) -> Row | None:
         """The first row, None when there is none. Without an actor for queries that do not depend on one."""
@@ -126,7 +128,8 @@ class Prepared(Generic[Row]):
             actor.user_id is not None,
             actor.key_id is not None,
             actor.project_id is not None,
-            actor.pull_only,
+            actor.actions,
+            bool(actor.repositories),
             actor.is_system,
         )
         try:
@@ -137,7 +140,9 @@ class Prepared(Generic[Row]):
 
     def _write(self, actor: Actor) -> _Written[Row] | None:
         ids: dict[str, Any] = {name: param for name, param in _OF_ACTOR.items() if getattr(actor, name) is not None}
-        of_kind = Actor(**ids, pull_only=actor.pull_only, is_system=actor.is_system)
+        if actor.repositories:
+            ids["repositories"] = _REPOSITORIES
+        of_kind = Actor(**ids, actions=actor.actions, is_system=actor.is_system)
         compiler = self._build(of_kind, **self._params).query.get_compiler(DEFAULT_DB_ALIAS)
         try:
             sql, parameters = compiler.as_sql()
@@ -164,6 +169,8 @@ class _Written(Generic[Row]):
     def filled(self, actor: Actor, values: dict[str, Any]) -> list[Any]:
         """The parameters of a run."""
         values |= {"user_id": actor.user_id, "key_id": actor.key_id, "project_id": actor.project_id}
+        if actor.repositories:
+            values["repositories_regex"] = limits.regex(actor.repositories)
         filled = self._parameters.copy()
         for place, param in self._places:
             filled[place] = param.value_in(values)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import TextField
 
-from accounts import guesses, keys, tokens
+from accounts import guesses, keys, limits, tokens
 from accounts.actors import ANONYMOUS, Actor
 from accounts.models import AccessKey
 from registry import errors
@@ -40,7 +40,7 @@ class Credentials:
 
     @classmethod
     def of_password(cls, request: HttpRequest, identifier: str, secret: str) -> Credentials:
-        """Those of an access key's ID and secret. Raises Unauthorized (with the reason), TooManyRequests."""
+        """Those of an access key's ID and secret. Raises Unauthorized (why), TooManyRequests, KeyLimited."""
         address, client = _origin(request)
         try:
             login = keys.authenticate(identifier, secret, address=address, client=client, find=_find_key)
@@ -51,7 +51,7 @@ class Credentials:
                 f"unknown access key, or wrong secret; too many were wrong: wait {error.seconds} seconds",
                 detail={"seconds": error.seconds},
             ) from error
-        return cls(keys.actor(login.key, address=address, client=client), login)
+        return cls(_in_network(keys.actor(login.key, address=address, client=client)), login)
 
     @classmethod
     def of_refresh_token(cls, request: HttpRequest, token: str, service: str) -> Credentials:
@@ -61,7 +61,7 @@ class Credentials:
             key = tokens.redeem_refresh(token, service, address=address, client=client)
         except tokens.InvalidToken as error:
             raise errors.Unauthorized(str(error)) from error
-        return cls(keys.actor(key, address=address, client=client))
+        return cls(_in_network(keys.actor(key, address=address, client=client)))
 
 
 def of_request(request: HttpRequest, service: str) -> tuple[Actor, tokens.Token | None] | None:
@@ -76,7 +76,7 @@ def of_request(request: HttpRequest, service: str) -> tuple[Actor, tokens.Token 
             token = tokens.verify(value, service, address=address, client=client)
         except tokens.InvalidToken as error:
             raise errors.TokenInvalid(str(error)) from error
-        return token.actor, token
+        return _in_network(token.actor), token
     if scheme == "basic":
         return Credentials.of_basic(request).actor, None
     return None
@@ -86,6 +86,17 @@ def challenge(host: hosts.Host, scope: str = "", reason: str = "") -> str:
     """WWW-Authenticate of a 401 (Docker token specification): where to get a token, and for what."""
     parts = {"realm": f"{settings.PUBLIC_URL}/token", "service": host.service, "scope": scope, "error": reason}
     return "Bearer " + ",".join(f'{name}="{value}"' for name, value in parts.items() if value)
+
+
+def _in_network(actor: Actor) -> Actor:
+    """Return the actor. Raises KeyLimited if its key may not be used from its address."""
+    if not limits.covers(actor.networks, actor.address):
+        raise errors.KeyLimited(
+            f"this access key may not be used from {actor.address}: it is limited to other networks",
+            actor=actor,
+            limit="networks",
+        )
+    return actor
 
 
 def _find_key(identifier: str) -> AccessKey | None:

@@ -15,6 +15,7 @@ from django.utils import translation
 from psycopg_pool import PoolTimeout
 from rest_framework.exceptions import MethodNotAllowed
 
+from accounts import keys
 from registry import errors
 from registry.logs import Once
 from registry.middleware import MAX_SHOWN
@@ -52,6 +53,7 @@ ANSWERS: dict[type[errors.RegistryError], Answer] = {
     errors.TokenInvalid: Answer("UNAUTHORIZED", 401),
     errors.ScopeInsufficient: Answer("UNAUTHORIZED", 401),
     errors.Denied: Answer("DENIED", 403),
+    errors.KeyLimited: Answer("DENIED", 403),
     errors.Unsupported: Answer("UNSUPPORTED", 405),
     errors.RequestInvalid: Answer("UNSUPPORTED", 400),
     errors.PathUnknown: Answer("UNSUPPORTED", 404),
@@ -66,10 +68,20 @@ def answer(error: Exception, context: dict[str, Any]) -> HttpResponse:
     """REST framework's exception handler. ``context["view"]`` may add headers of its own (``error_headers``)."""
     request = context["request"]
     known = _translate(error)
+    if isinstance(known, errors.KeyLimited):
+        _note_limit(known)
     response = reply(request, known)
     for name, value in context["view"].error_headers(known).items():
         response.headers[name] = value
     return response
+
+
+def _note_limit(error: errors.KeyLimited) -> None:
+    logger.info("access key of %s refused by its limit of %s", error.actor.label, error.limit)
+    try:
+        keys.record_refusal(error.actor, error.limit)
+    except AWAY:
+        logger.exception("the refusal could not be written to the audit log")
 
 
 def reply(request: HttpRequest, error: errors.RegistryError) -> HttpResponse:

@@ -30,7 +30,7 @@ def test_a_key_has_a_recognisable_name_and_secret(world):
     assert len(new.key.identifier) == 20
     body, checksum = re.fullmatch(r"kcrs_([a-z2-7]{52})([0-9a-f]{8})", new.secret, re.ASCII).groups()
     assert int(checksum, 16) == zlib.crc32(body.encode())
-    assert (new.key.state, new.key.pull_only, new.key.project, new.key.expires_at) == ("alive", False, None, None)
+    assert (new.key.state, new.key.only_actions, new.key.project, new.key.expires_at) == ("alive", None, None, None)
     assert str(new.key) == f"laptop ({new.key.identifier})"
 
 
@@ -93,9 +93,9 @@ def test_authenticating_a_key_costs_one_query(world, django_assert_num_queries):
 
 def test_an_actor_carries_the_limits_of_the_key(world):
     soon = timezone.now() + timedelta(days=3)
-    persona = make_key(world.owner.user, "ci", project=world.projects["lab"], pull_only=True, expires_at=soon)
+    persona = make_key(world.owner.user, "ci", project=world.projects["lab"], actions=["pull"], expires_at=soon)
     actor = persona.actor
-    assert (actor.project_id, actor.pull_only) == (world.projects["lab"].pk, True)
+    assert (actor.project_id, actor.actions) == (world.projects["lab"].pk, {"pull"})
     assert actor.key_expires_at == soon.timestamp()
 
 
@@ -153,7 +153,7 @@ def test_revoking_one_key_leaves_the_others(world):
 # ── Limits in the registry API ───────────────────────────────────────────────────────────────────────────────────────
 def test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason(world, docker):
     image = docker("owner").push("web/app", "1.0")
-    client = DockerClient(make_key(world.owner.user, "ci", pull_only=True))
+    client = DockerClient(make_key(world.owner.user, "ci", actions=["pull"]))
     assert client.pull("web/app", "1.0")[0] == image.manifest
     for answer in (
         client.post("web/app/blobs/uploads/", 403),
@@ -168,7 +168,7 @@ def test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason(world, dock
 
 
 def test_pull_only_key_reveals_no_repository_that_its_holder_may_not_see(world):
-    client = DockerClient(make_key(world.stranger.user, "ci", pull_only=True))
+    client = DockerClient(make_key(world.stranger.user, "ci", actions=["pull"]))
     client.get("web/app/tags/list", 404)
     client.post("web/app/blobs/uploads/", 404)
     denied = client.post("public/app/blobs/uploads/", 403)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from accounts import audit, keys
 from accounts.actors import Actor
+from accounts.limits import Limits
 from accounts.models import AuditEvent
 from console.forms.audit_log import KINDS
 from console.templatetags.organization_audit_log import _sentences, audit_icon, audit_words
@@ -86,7 +87,7 @@ def test_password_changes_and_resets_are_shown(console, world):
 
 
 def test_created_and_revoked_keys_are_shown(console, world):
-    key = keys.create(world.member.user, "ci", project=world.projects["demo"], pull_only=True).key
+    key = keys.create(world.member.user, "ci", project=world.projects["demo"], only=Limits(["pull"])).key
     console("owner").post(f"/organizations/acme/keys/{key.identifier}")
     said = [line for line in lines(console("owner")) if key.identifier in line]
     assert said == [

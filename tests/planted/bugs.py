@@ -97,9 +97,23 @@ add(
 add(
     "a key for pulling pushes",
     ACCESS,
-    "if actor.pull_only and action not in ALLOWED_TO_PULL_ONLY_KEYS:",
-    "if actor.pull_only and action not in Action:",
+    "if action not in _allowed_by_key(actor):",
+    "if action not in Action:",
     "accounts/test_keys.py::test_pull_only_key_pulls_and_its_push_is_refused_with_the_reason",
+)
+add(
+    "a key for one repository opens all",
+    ACCESS,
+    "    if actor.repositories:\n        personal &=",
+    "    if actor.repositories == 0:\n        personal &=",
+    "registry/test_access.py::test_roles_and_key_limits_match_the_table",
+)
+add(
+    "a token forgets the networks of its key",
+    "registry/v2/authentication.py",
+    "return _in_network(token.actor), token",
+    "return token.actor, token",
+    "accounts/test_limits.py::test_token_of_a_key_is_refused_in_other_networks",
 )
 add(
     "a key for one project opens all",

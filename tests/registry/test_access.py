@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from fnmatch import fnmatchcase
 
 import pytest
 from django.http import HttpResponse
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from accounts import keys
+from accounts import keys, limits
 from accounts.actors import ANONYMOUS, SYSTEM, Actor
 from accounts.models import (
     AccessKey,
@@ -64,12 +65,18 @@ viewer                           P       P       -       -       -
 stranger                         -       P       -       -       -
 outsider                         -       P       -       -       PUDVM
 system                           P       P       P       P       P
-owner,pull_only                  P       P       P       P       -
-pusher,pull_only                 P       P       -       -       -
-stranger,pull_only               -       P       -       -       -
+owner,actions=pull               P       P       P       P       -
+pusher,actions=pull              P       P       -       -       -
+stranger,actions=pull            -       P       -       -       -
 owner,project=lab                -       P       -       PUDVMA  -
 owner,project=demo               PUDVMA  PUDVMA  PUDVMA  -       -
-owner,project=demo,pull_only     P       P       P       -       -
+owner,project=demo,actions=pull  P       P       P       -       -
+owner,actions=push+delete        UD      UD      UD      UD      -
+reader,actions=pull+push         P       P       P       -       -
+owner,repositories=demo/web      PUDVMA  P       -       -       -
+owner,repositories=demo/*b*      PUDVMA  PUDVMA  -       -       -
+owner,repositories=*/secret      -       P       -       PUDVMA  -
+member,repositories=lab/*        -       P       -       -       -
 pusher,project=demo              PU      P       -       -       -
 pusher,project=lab               -       P       -       -       -
 viewer,project=rival             -       P       -       -       -
@@ -83,12 +90,13 @@ HEADER, *ROWS = [line.split() for line in TABLE.split("\n") if line]
 def persona_of(world: World, words: str) -> Persona | None:
     """``owner,project=lab`` is the owner with a key limited to lab. None is anonymous."""
     name, *conditions = words.split(",")
-    limits = {}
+    given = {}
     for condition in conditions:
-        word, _, project = condition.partition("=")
-        limits |= {"project": world.projects[project]} if project else {word: True}
-    ended = {word for word in ("expired", "revoked", "inactive") if limits.pop(word, False)}
-    persona = make_key(world.people[name].user, "limited", **limits) if limits else world.people.get(name)
+        word, _, value = condition.partition("=")
+        values = {"project": world.projects.get(value), "actions": value.split("+"), "repositories": value}
+        given |= {word: values.get(word, True)}
+    ended = {word for word in ("expired", "revoked", "inactive") if given.pop(word, False)}
+    persona = make_key(world.people[name].user, "limited", **given) if given else world.people.get(name)
     if "expired" in ended:
         AccessKey.objects.filter(pk=persona.key.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     if "revoked" in ended:
@@ -153,7 +161,8 @@ def test_list_of_visible_repositories_agrees_with_each_single_check(world, row):
         ("stranger", "demo", ""),
         ("outsider", "demo", ""),
         ("outsider", "rival", "PUDVM"),
-        ("admin,pull_only", "demo", "P"),
+        ("admin,actions=pull", "demo", "P"),
+        ("admin,repositories=demo/web", "demo", ""),
         ("owner,project=lab", "demo", ""),
         ("owner,project=lab", "lab", "PUDVMA"),
         ("admin,revoked", "demo", ""),
@@ -177,8 +186,9 @@ class Mixture:
     on_public: RepositoryRole | None
     on_secret: RepositoryRole | None
     web_is_public: bool
-    pull_only: bool
+    actions: frozenset[Action] | None
     limited_to: str | None
+    repositories: str
     ended: str
     scope: dict[str, frozenset[Action]] | None
 
@@ -188,7 +198,7 @@ class Mixture:
         if self.ended:
             return set()
         letters = "P" if name == "public" or (name == "web" and self.web_is_public) else ""
-        if self.limited_to in {None, project}:
+        if self.limited_to in {None, project} and (not self.repositories or fits(self.repositories, project, name)):
             if self.is_owner and project != "rival":
                 letters += "PUDVMA"
             if project == "demo":
@@ -197,8 +207,13 @@ class Mixture:
                 )
             role = {"web": self.on_web, "public": self.on_public, "secret": self.on_secret}.get(name)
             letters += {RepositoryRole.MEMBER: "PU", RepositoryRole.VIEWER: "P"}.get(role, "")
-        actions = {LETTERS[letter] for letter in letters if not self.pull_only or letter == "P"}
+        actions = {LETTERS[letter] for letter in letters}
+        actions &= set(Action) if self.actions is None else self.actions
         return actions if self.scope is None else actions & self.scope.get(name, frozenset())
+
+
+def fits(repositories: str, project: str, name: str) -> bool:
+    return any(fnmatchcase(f"{project}/{name}", pattern) for pattern in repositories.split())
 
 
 mixtures = st.builds(
@@ -209,7 +224,9 @@ mixtures = st.builds(
     on_public=st.none() | st.sampled_from(list(RepositoryRole)),
     on_secret=st.none() | st.sampled_from(list(RepositoryRole)),
     web_is_public=st.booleans(),
-    pull_only=st.booleans(),
+    actions=st.none()
+    | st.frozensets(st.sampled_from([Action.PULL, Action.PUSH, Action.DELETE]), min_size=1, max_size=2),
+    repositories=st.sampled_from(["", "", "demo/*", "demo/web lab/s*t", "*/public", "*/*"]),
     limited_to=st.none() | st.sampled_from(["demo", "lab", "rival"]),
     ended=st.sampled_from(["", "", "", "", "revoked", "expired", "inactive"]),
     scope=st.none()
@@ -249,7 +266,9 @@ def make_actor(world: World, mixture: Mixture) -> Actor:
         ProjectMembership.objects.create(project=world.projects["demo"], user=user, role=mixture.in_demo)
     Repository.objects.filter(pk=world.repository("web").pk).update(is_public=mixture.web_is_public)
     limit = world.projects[mixture.limited_to] if mixture.limited_to else None
-    persona = make_key(user, "mixture", pull_only=mixture.pull_only, project=limit)
+    actions = mixture.actions or limits.ACTIONS
+    names = mixture.repositories
+    persona = make_key(user, "mixture", actions=actions, repositories=names, project=limit)
     now = timezone.now()
     if mixture.ended == "revoked":
         AccessKey.objects.filter(pk=persona.key.pk).update(revoked_at=now)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from accounts import keys, organizations
 from accounts.actors import SYSTEM, Actor
+from accounts.limits import Limits
 from accounts.models import AccessKey, Organization, OrganizationRole, Project, ProjectRole, RepositoryRole, User
 from registry import members, projects, repositories
 
@@ -60,8 +61,9 @@ class World:
 
 
 def make_key(user: User, name: str = "tests", **limits: object) -> Persona:
-    """Create another key of a person."""
-    new = keys.create(user, name, **limits)  # type: ignore[arg-type]
+    """Create another key of a person. ``limits``: those of ``Limits``, and further arguments of ``keys.create``."""
+    only = Limits(**{field: limits.pop(field) for field in ("actions", "repositories", "networks") if field in limits})  # type: ignore[arg-type]
+    new = keys.create(user, name, only=only, **limits)  # type: ignore[arg-type]
     return Persona(user, new.key, new.secret)
 
 

@@ -9,7 +9,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts import keys
+from accounts import keys, limits
 from accounts.errors import Refusal
 from accounts.models import AccessKey
 from console.forms.accounts import NewKey
@@ -70,7 +70,7 @@ def create(request: HttpRequest) -> HttpResponse:
             request.user,
             form.cleaned_data["name"],
             project=form.cleaned_data["project"],
-            pull_only=form.cleaned_data["pull_only"],
+            only=limits.Limits(["pull"]) if form.cleaned_data["pull_only"] else limits.NONE,
             counts_pulls=not form.cleaned_data["uncounted"],
             expires_at=form.expires_at(),
             form_id=form.cleaned_data["form_id"],

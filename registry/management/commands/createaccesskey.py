@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils import timezone
 
-from accounts import keys, organizations
+from accounts import keys, limits, organizations
 from accounts.actors import command_actor
 from accounts.errors import Refusal
 from accounts.management.json_command import JsonCommand, say
@@ -44,7 +44,7 @@ class Command(JsonCommand):
             organizations.find_user(options["email"]),
             options["name"],
             project=project,
-            pull_only=options["pull_only"],
+            only=limits.Limits(["pull"]) if options["pull_only"] else limits.NONE,
             counts_pulls=not options["uncounted"],
             expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
             by=command_actor("createaccesskey"),

@@ -280,7 +280,7 @@ def test_blob_is_visible_through_an_image_and_before_to_its_pushers(
 
 
 def test_pull_only_key_sees_only_blobs_that_images_name(member, world):
-    puller = DockerClient(make_key(world.member.user, "pull only", pull_only=True))
+    puller = DockerClient(make_key(world.member.user, "pull only", actions=["pull"]))
     assert sees(puller, PATH) == HIDDEN
     member.push_manifest(NAME, "1.0", IMAGE.manifest)
     assert sees(puller, PATH) == SEEN

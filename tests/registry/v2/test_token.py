@@ -472,7 +472,7 @@ def test_refresh_token_authenticates_as_its_key(docker, refresh_token):
 
 
 def test_a_refresh_token_keeps_the_limits_of_its_key(world):
-    persona = make_key(world.owner.user, "limited", pull_only=True, project=world.projects["demo"])
+    persona = make_key(world.owner.user, "limited", actions=["pull"], project=world.projects["demo"])
     client = DockerClient(persona, BARE_HOST)
     token = get(client, offline_token="true").json()["refresh_token"]
     answer = redeem(client, token, "repository:demo/web/app:*", "repository:lab/secret/app:*")
