@@ -52,11 +52,23 @@ def send_invitation(invitation: Invitation, token: str) -> None:
         _send(invitation.email, subject, "invitation", {"invitation": invitation, "link": link})
 
 
-def send_expiry_warning(key: AccessKey) -> None:
-    """The key ends soon: make another one in time."""
-    with translation.override(key.user.language or None), timezone.override(zones.of_user(key.user)):
-        subject = _("Your access key “%(name)s” expires soon") % {"name": key.name}
-        send(key.user, subject, "key_expiry", key=key)
+def send_expiry_warning(key: AccessKey, person: User) -> None:
+    """The key ends soon: make another one in time. ``person``: its holder, or a contact of its service account."""
+    with translation.override(person.language or None), timezone.override(zones.of_user(person)):
+        said = {"name": key.name, "account": key.user.email}
+        if person.pk == key.user_id:
+            send(person, _("Your access key “%(name)s” expires soon") % said, "key_expiry", key=key)
+        else:
+            subject = _("The access key “%(name)s” of %(account)s expires soon") % said
+            send(person, subject, "service_key_expiry", key=key, page=_page_of(key.user))
+
+
+def _page_of(account: User) -> str:
+    """The address of a service account's page in the console."""
+    assert account.organization is not None
+    project = account.project
+    home = f"projects/{project.name}" if project else f"organizations/{account.organization.name}"
+    return f"{settings.PUBLIC_URL}/{home}/service-accounts/{account.name}"
 
 
 def send_revoked_key(key: AccessKey, by: str) -> None:

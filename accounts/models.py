@@ -439,6 +439,7 @@ class AuditEvent(models.Model):
         SERVICE_CREATE = "service-account.create"
         SERVICE_UPDATE = "service-account.update"
         SERVICE_DELETE = "service-account.delete"
+        SERVICE_RESTORE = "service-account.restore"
         SIGNING_KEY_ROTATE = "signing-key.rotate"
 
     at = models.DateTimeField(default=timezone.now, db_index=True)

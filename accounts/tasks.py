@@ -18,7 +18,16 @@ from kombu.exceptions import OperationalError
 
 from . import audit, guesses, mails, redis, tokens
 from .keys import hash_secret, new_secret
-from .models import AccessKey, Invitation, OrganizationMembership, OrganizationRole, User
+from .models import (
+    AccessKey,
+    Invitation,
+    OrganizationMembership,
+    OrganizationRole,
+    ProjectMembership,
+    ProjectRole,
+    User,
+    UserKind,
+)
 from .sessions import SessionStore
 
 logger = logging.getLogger(__name__)
@@ -27,6 +36,7 @@ INVITATION_PREFIX = "kcri_"
 BETWEEN_LINKS = timedelta(minutes=1)
 LINKS, LINKS_PAUSE = 5, timedelta(hours=6)  # so many links in a row to an address, then none for a while
 WARN_BEFORE = (timedelta(days=7), timedelta(days=1))
+WARN_CONTACTS_BEFORE = (timedelta(days=14), timedelta(days=3), timedelta(days=1))  # of service accounts
 
 
 def after_commit(task: Any, *arguments: Any) -> None:
@@ -134,29 +144,62 @@ def tell_of_owner(organization: int, user: int, by: str) -> int:
 
 @shared_task
 def warn_of_expiry() -> int:
-    """Mail the holders of keys that end within 7 days, and again within 1; returns how many mails."""
+    """Mail the holders of keys that end soon, the contacts for keys of service accounts; returns how many mails.
+
+    Each warning of a key is sent once, the last one that is due.
+    """
     sent = 0
-    for number, before in enumerate(WARN_BEFORE, 1):
-        due = AccessKey.objects.alive().filter(user__in=User.objects.people(), warnings_sent__lt=number)
-        due = due.filter(expires_at__lte=timezone.now() + before)
-        for pk in list(due.values_list("pk", flat=True)):
-            sent += _warn(pk, number)
+    for kind, times in ((UserKind.PERSON, WARN_BEFORE), (UserKind.SERVICE, WARN_CONTACTS_BEFORE)):
+        for number, before in reversed(list(enumerate(times, 1))):
+            due = AccessKey.objects.alive().filter(user__kind=kind, warnings_sent__lt=number)
+            due = due.filter(expires_at__lte=timezone.now() + before)
+            for pk in list(due.values_list("pk", flat=True)):
+                sent += _warn(pk, number)
     return sent
 
 
 def _warn(pk: int, number: int) -> int:
-    """Count the warning and send it. One that cannot be sent is not counted, and sent at the next run."""
+    """Count the warning and send it; returns how many mails. One that reaches no person is sent at the next run."""
     counted = AccessKey.objects.filter(pk=pk, warnings_sent__lt=number)
-    key = counted.select_related("user").first()
+    key = counted.select_related("user__organization", "user__project").first()
     if key is None or not counted.update(warnings_sent=number):
         return 0
-    try:
-        mails.send_expiry_warning(key)
-    except (OSError, ValueError):  # a wrong address or name must not keep the other holders from being warned
-        logger.exception("the holder of key %s could not be warned", key.identifier)
+    people = contacts_of(key.user) if key.user.is_service else [key.user]
+    sent = sum(_warn_person(key, person) for person in people)
+    if people and not sent:
         AccessKey.objects.filter(pk=pk).update(warnings_sent=key.warnings_sent)
-        return 0
-    return 1
+    return sent
+
+
+def _warn_person(key: AccessKey, person: User) -> bool:
+    try:
+        mails.send_expiry_warning(key, person)
+    except (OSError, ValueError):  # a wrong address or name must not keep other people from being warned
+        logger.exception("%s could not be warned of the end of key %s", person, key.identifier)
+        return False
+    return True
+
+
+def contacts_of(account: User) -> list[User]:
+    """The people who hear of a service account: its contacts, else the admins of its project, else the owners.
+
+    A contact who is no active member of the organization any more does not count.
+    """
+    people = User.objects.people().filter(
+        is_active=True, organization_memberships__organization=account.organization_id
+    )
+    memberships = OrganizationMembership.objects.filter(organization=account.organization_id)
+    owners = memberships.filter(role=OrganizationRole.OWNER).values("user")
+    admins = ProjectMembership.objects.filter(project=account.project_id, role=ProjectRole.ADMIN).values("user")
+    wanted = (
+        [account.contacts.values("pk"), admins, owners]
+        if account.project_id
+        else [account.contacts.values("pk"), owners]
+    )
+    for each in wanted:
+        if found := list(people.filter(pk__in=each).order_by("email")):
+            return found
+    return []
 
 
 @shared_task

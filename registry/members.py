@@ -135,7 +135,8 @@ def end_roles(actor: Actor, organization: Organization, user: User) -> list[int]
 def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[AccessKey]:
     """The valid keys that can act in the project: their holder has a role there, and they are not for another project.
 
-    A role on a single repository of the project counts, and being an owner of the organization. ``with_ended``: also
+    A role on a single repository of the project counts, and being an owner of the organization. Keys of the project's
+    service accounts are among them, with or without a role. ``with_ended``: also
     revoked and expired keys.
     """
     holder = OuterRef("user")
@@ -144,7 +145,7 @@ def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[A
     owners = _owners(project.organization).filter(user=holder)
     found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
     found = found.filter(Q(project=None) | Q(project=project))
-    return found.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)))
+    return found.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)) | Q(user__project=project))
 
 
 def administered_projects_of(admin: Actor, organization: Organization, user: User) -> list[Project]:

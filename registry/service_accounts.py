@@ -16,10 +16,11 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import audit, keys
+from accounts import audit, keys, organizations
 from accounts.errors import Refusal
 from accounts.models import (
     AccessKey,
+    AuditEvent,
     Organization,
     OrganizationMembership,
     Project,
@@ -63,11 +64,18 @@ def address(owner: Project | Organization, name: str) -> str:
 
 
 def create(
-    actor: Actor, owner: Project | Organization, name: str, *, description: str = "", contacts: Collection[str] = ()
+    actor: Actor,
+    owner: Project | Organization,
+    name: str,
+    *,
+    description: str = "",
+    contacts: Collection[str] = (),
+    role: ProjectRole | None = None,
 ) -> User:
-    """Make a service account without roles and keys. ``contacts``: e-mail addresses of people of the organization.
+    """Make a service account without keys. ``contacts``: e-mail addresses of people of the organization.
 
-    Raises Refusal (the name or the contacts are not good, there is one of the name, or there are ACCOUNTS already).
+    ``role``: its role in the project that owns it. Raises Denied (the actor may not give the role), Refusal (the name
+    or the contacts are not good, there is one of the name, or there are ACCOUNTS already).
     """
     if not _NAME.fullmatch(name):
         raise Refusal(_("the name of a service account has 1 to 40 lower-case letters, digits and -, no - at its ends"))
@@ -87,6 +95,8 @@ def create(
         account.save()
         account.contacts.set(people)
         _record(actor, audit.Action.SERVICE_CREATE, account, contacts=[person.email for person in people])
+        if role and isinstance(owner, Project):
+            members.set_role(actor, owner, account, role)
     return account
 
 
@@ -108,17 +118,67 @@ def update(actor: Actor, account: User, *, description: str, contacts: Collectio
     return True
 
 
+def set_active(actor: Actor, account: User, *, is_active: bool) -> bool:
+    """Disable or enable the account; False if it is so already. Keys and roles are kept. Raises Refusal."""
+    with transaction.atomic():
+        locked = _lock_account(account)
+        return (organizations.activate if is_active else organizations.deactivate)(actor, locked)
+
+
 def delete(actor: Actor, account: User) -> None:
-    """End the account: its keys and tokens fail at their next request, its roles end. Raises Refusal."""
+    """End the account: its keys and tokens fail at their next request, its roles end. Raises Refusal.
+
+    ``registry.undo.restore_service_account`` brings it back.
+    """
     with transaction.atomic():
         locked = _lock_account(account)
         assert locked.organization is not None
+        contacts = sorted(person.email for person in locked.contacts.all())
         ended = members.end_roles(actor, locked.organization, locked)
-        for key in AccessKey.objects.filter(user=locked, revoked_at=None).select_related("user", "project"):
-            keys.revoke(key, by=actor)
+        revoked = AccessKey.objects.filter(user=locked, revoked_at=None).select_related("user", "project")
+        gone = [key.identifier for key in revoked if keys.revoke(key, by=actor)]
         locked.contacts.clear()
         User.objects.filter(pk=locked.pk).update(is_active=False, deleted_at=timezone.now())
-        _record(actor, audit.Action.SERVICE_DELETE, locked, ended=ended)
+        was = {"active": locked.is_active, "contacts": contacts}
+        _record(actor, audit.Action.SERVICE_DELETE, locked, ended=ended, keys=gone, was=was)
+
+
+def may_restore(actor: Actor, account: User) -> bool:
+    """Whether the actor deleted the account less than keys.RESTORE_TIME ago."""
+    if account.deleted_at is None or timezone.now() >= account.deleted_at + keys.RESTORE_TIME:
+        return False
+    event = deletion(account)
+    return event is not None and event.actor == actor.label
+
+
+def deletion(account: User) -> AuditEvent | None:
+    """The event of the account's last deletion, in its own log."""
+    found = AuditEvent.objects.filter(person=account, organization=None, action=audit.Action.SERVICE_DELETE)
+    return found.order_by("-pk").first()
+
+
+def restore(actor: Actor, account: User) -> list[int]:
+    """Bring back a deleted account with its contacts and keys. Returns the ids of the events that ended its roles.
+
+    Raises Refusal (another person deleted it, or more than keys.RESTORE_TIME ago).
+    """
+    with transaction.atomic():
+        locked = User.objects.select_for_update().get(pk=account.pk)
+        event = deletion(locked)
+        if event is None or not may_restore(actor, locked):
+            raise Refusal(
+                _("A deleted service account can be restored for %(minutes)s minutes, by the person who deleted it.")
+                % {"minutes": keys.RESTORE_TIME.seconds // 60}
+            )
+        assert locked.organization is not None
+        User.objects.filter(pk=locked.pk).update(is_active=event.detail["was"]["active"], deleted_at=None)
+        belonging = OrganizationMembership.objects.filter(organization=locked.organization).values("user")
+        locked.contacts.set(User.objects.people().filter(email__in=event.detail["was"]["contacts"], pk__in=belonging))
+        for key in AccessKey.objects.filter(user=locked, identifier__in=event.detail["keys"]):
+            keys.restore(key, by=actor)
+        _record(actor, audit.Action.SERVICE_RESTORE, locked)
+    ended: list[int] = event.detail["ended"]
+    return ended
 
 
 def make_key(actor: Actor, account: User, name: str, **limits: Any) -> keys.NewKey:
@@ -132,7 +192,7 @@ def make_key(actor: Actor, account: User, name: str, **limits: Any) -> keys.NewK
 
 
 def rotate(actor: Actor, key: AccessKey, *, former_ends_in: timedelta) -> keys.NewKey:
-    """Give a key of an account a new secret (``keys.rotate``). Raises Denied as ``make_key``; Refusal."""
+    """Give a key of a service account a new secret (``keys.rotate``). Raises Denied as ``make_key``; Refusal."""
     with transaction.atomic():
         require_covers(actor, _lock_account(key.user))
         return keys.rotate(key, former_ends_in=former_ends_in, by=actor)

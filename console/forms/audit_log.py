@@ -69,6 +69,7 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.SERVICE_CREATE: gettext_lazy("Service account created"),
     OrganizationAction.SERVICE_UPDATE: gettext_lazy("Service account changed"),
     OrganizationAction.SERVICE_DELETE: gettext_lazy("Service account deleted"),
+    OrganizationAction.SERVICE_RESTORE: gettext_lazy("Service account restored"),
     OrganizationAction.SIGNING_KEY_ROTATE: gettext_lazy("Signing key changed"),
 }
 

@@ -113,6 +113,7 @@ def _sentences() -> dict[str, str]:
         Action.SERVICE_CREATE: _("Created the service account {person}"),
         Action.SERVICE_UPDATE: _("Changed the description or contacts of {person}"),
         Action.SERVICE_DELETE: _("Deleted the service account {person}"),
+        Action.SERVICE_RESTORE: _("Restored the service account {person}"),
         Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
     }
 

@@ -1,7 +1,7 @@
 """Undo of recorded changes: what it would change (plan), and the change itself (apply, organization)."""
 
 from .apply import Undone, acts, preview, undo
-from .organization import ORGANIZATION_ACTIONS, undo_organization_role
+from .organization import ORGANIZATION_ACTIONS, restore_service_account, undo_organization_role
 from .plan import Kind, Step, way_back
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Undone",
     "acts",
     "preview",
+    "restore_service_account",
     "undo",
     "undo_organization_role",
     "way_back",

@@ -1,4 +1,4 @@
-"""Undo of changes of roles in an organization."""
+"""Undo of changes of roles in an organization, and of deleted service accounts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from django.utils.translation import gettext as _
 from accounts import organizations
 from accounts.errors import Refusal
 from accounts.models import AuditEvent, OrganizationRole
-from registry import members
+from registry import members, service_accounts
 from registry.models import Event
 
 from .apply import Undone, undo
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+    from accounts.models import User
 
 ORGANIZATION_ACTIONS = (AuditEvent.Action.MEMBER_ROLE, AuditEvent.Action.MEMBER_REMOVE)
+
+
+def restore_service_account(actor: Actor, account: User) -> Undone:
+    """Undo the deletion of a service account (``service_accounts.restore``), and give its roles back.
+
+    Returns the steps for the roles. Raises Refusal.
+    """
+    ended = service_accounts.restore(actor, account)
+    of_organization = Event.objects.filter(project__organization=account.organization_id)
+    return undo(actor, of_organization.filter(pk__in=ended))
 
 
 def undo_organization_role(actor: Actor, event: AuditEvent) -> Undone:

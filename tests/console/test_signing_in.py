@@ -390,10 +390,10 @@ def test_failed_expiry_mail_does_not_stop_the_others(world, monkeypatch):
     make_key(world.admin.user, "two\nlines", expires_at=soon)
     send = mails.send_expiry_warning
 
-    def refusing(key):
+    def refusing(key, person):
         if key == refused:
             raise smtplib.SMTPRecipientsRefused({key.user.email: (550, b"nobody")})
-        send(key)
+        send(key, person)
 
     monkeypatch.setattr(mails, "send_expiry_warning", refusing)
     assert tasks.warn_of_expiry() == 1

@@ -8,11 +8,12 @@ from datetime import timedelta
 import pytest
 from django.core import mail
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from accounts import guesses, keys, organizations, passwords, tasks
+from accounts import guesses, keys, mails, organizations, passwords, tasks
 from accounts.actors import SYSTEM, Actor
 from accounts.errors import Refusal
 from accounts.limits import ACTIONS, Limits
@@ -163,12 +164,119 @@ def test_lists_and_searches_of_people_leave_it_out(world, acme, project, web, ci
     assert organization_queries.find_member(acme, ci.email) is None
 
 
-def test_it_gets_no_mail_when_its_key_ends(world, ci, mailoutbox):
+def test_it_gets_no_mail_itself(world, ci, mailoutbox):
     key = key_of(ci).key
-    AccessKey.objects.filter(pk=key.pk).update(expires_at=key.created_at + tasks.WARN_BEFORE[1] / 2)
-    assert tasks.warn_of_expiry() == 0
+    AccessKey.objects.filter(pk=key.pk).update(expires_at=key.created_at + timedelta(hours=12))
     assert not tasks.tell_of_revoked_key(key.pk, "admin@acme.test")
-    assert mailoutbox == []
+    assert tasks.warn_of_expiry() == 1
+    assert [sent.to for sent in mailoutbox] == [["admin@acme.test"]]
+
+
+# ── Mails to its contacts ────────────────────────────────────────────────────────────────────────────────────────────
+def test_contacts_are_warned_14_3_and_1_days_before_a_key_ends(world, project, ci, mailoutbox):
+    service_accounts.update(SYSTEM, ci, description="", contacts=["admin@acme.test", "owner@acme.test"])
+    key = key_of(ci).key
+    for days, number in ((15, 0), (13, 2), (12, 0), (4, 0), (2.5, 2), (2, 0), (0.5, 2), (0.4, 0)):
+        AccessKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() + timedelta(days=days))
+        assert tasks.warn_of_expiry() == number, days
+    first = mailoutbox[0]
+    assert first.subject == "The access key “runner” of ci@demo.project.invalid expires soon"
+    assert key.identifier in first.body
+    assert "/projects/demo/service-accounts/ci" in first.body
+
+
+def test_key_that_is_made_late_is_warned_of_once(world, ci, mailoutbox):
+    key = key_of(ci).key
+    AccessKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() + timedelta(hours=3))
+    assert [tasks.warn_of_expiry(), tasks.warn_of_expiry()] == [1, 0]
+
+
+def test_without_contacts_the_admins_or_the_owners_are_warned(world, acme, project, ci):
+    service_accounts.update(SYSTEM, ci, description="", contacts=["stranger@acme.test"])
+    assert tasks.contacts_of(ci) == [world.stranger.user]
+    members.set_organization_role(SYSTEM, acme, world.stranger.user, None)
+    assert tasks.contacts_of(ci) == [world.admin.user]
+    organizations.deactivate(SYSTEM, world.admin.user)
+    assert tasks.contacts_of(ci) == [world.owner.user]
+    assert tasks.contacts_of(service_accounts.create(SYSTEM, acme, "mirror")) == [world.owner.user]
+
+
+def test_contacts_are_told_again_when_the_mail_server_was_away(world, ci, mailoutbox, monkeypatch):
+    key = key_of(ci).key
+    AccessKey.objects.filter(pk=key.pk).update(expires_at=timezone.now() + timedelta(days=2))
+
+    def fail(*_args: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as away:
+        away.setattr(mails, "send_expiry_warning", fail)
+        assert tasks.warn_of_expiry() == 0
+    assert [tasks.warn_of_expiry(), tasks.warn_of_expiry()] == [1, 0]
+
+
+# ── Disabled, deleted, restored ──────────────────────────────────────────────────────────────────────────────────────
+def test_disabled_account_is_refused_until_it_is_enabled(world, ci):
+    client = DockerClient(key_of(ci))
+    client.push("web/app", "1.0")
+    assert service_accounts.set_active(world.admin.actor, ci, is_active=False)
+    assert not service_accounts.set_active(world.admin.actor, ci, is_active=False)
+    assert client.raw("GET", "/v2/web/app/manifests/1.0", headers=client.basic()).status == 401
+    assert service_accounts.set_active(world.admin.actor, ci, is_active=True)
+    client.get("web/app/manifests/1.0", 200)
+    actions = AuditEvent.objects.filter(person=ci, organization__name="acme").values_list("action", flat=True)
+    assert {"user.deactivate", "user.activate"} <= set(actions)
+
+
+def test_restored_account_has_its_roles_contacts_and_keys_again(world, project, web, ci):
+    repositories.set_role(SYSTEM, web, service_accounts.create(SYSTEM, project, "viewer"), RepositoryRole.VIEWER)
+    persona = key_of(ci)
+    client = DockerClient(persona)
+    client.push("web/app", "1.0")
+    service_accounts.delete(world.admin.actor, ci)
+    assert client.raw("GET", "/v2/web/app/manifests/1.0", headers=client.basic()).status == 401
+    ci.refresh_from_db()
+    result = undo.restore_service_account(world.admin.actor, ci)
+    assert [str(step.problem or "") for step in result.skipped] == []
+    client.push("web/app", "2.0")
+    ci.refresh_from_db()
+    assert (ci.is_active, ci.deleted_at) == (True, None)
+    assert [person.email for person in ci.contacts.all()] == ["admin@acme.test"]
+    assert members.role_of(project, ci) == ProjectRole.MEMBER
+
+
+def test_disabled_account_is_restored_disabled(world, ci):
+    service_accounts.set_active(SYSTEM, ci, is_active=False)
+    service_accounts.delete(world.admin.actor, ci)
+    undo.restore_service_account(world.admin.actor, User.objects.get(pk=ci.pk))
+    assert not User.objects.get(pk=ci.pk).is_active
+
+
+def test_account_is_restored_by_the_person_who_deleted_it_within_ten_minutes(world, ci):
+    service_accounts.delete(world.admin.actor, ci)
+    deleted = User.objects.get(pk=ci.pk)
+    with pytest.raises(Refusal, match="by the person who deleted it"):
+        undo.restore_service_account(world.owner.actor, deleted)
+    User.objects.filter(pk=ci.pk).update(deleted_at=timezone.now() - keys.RESTORE_TIME)
+    deleted.refresh_from_db()
+    assert not service_accounts.may_restore(world.admin.actor, deleted)
+    with pytest.raises(Refusal, match="for 10 minutes"):
+        undo.restore_service_account(world.admin.actor, deleted)
+
+
+def test_restored_account_gets_no_role_that_its_restorer_lost(world, project, ci):
+    service_accounts.delete(world.admin.actor, ci)
+    members.set_role(SYSTEM, project, world.admin.user, ProjectRole.READER)
+    result = undo.restore_service_account(world.admin.actor, User.objects.get(pk=ci.pk))
+    assert [bool(step.problem) for step in result.skipped] == [True]
+    assert members.role_of(project, ci) is None
+
+
+def test_account_is_made_with_a_role_that_its_maker_holds(world, project):
+    made = service_accounts.create(world.admin.actor, project, "ci", role=ProjectRole.ADMIN)
+    assert members.role_of(project, made) == ProjectRole.ADMIN
+    with pytest.raises(Denied, match="cannot give the role"):
+        service_accounts.create(world.member.actor, project, "other", role=ProjectRole.ADMIN)
+    assert not User.objects.filter(name="other").exists()
 
 
 # ── Who gives what ───────────────────────────────────────────────────────────────────────────────────────────────────
