@@ -18,7 +18,7 @@ from tests.support.docker_client import PROJECT_HOST, DockerClient
 from tests.support.logs import lines_with_secrets, no_secret_is_logged  # noqa: F401  fixtures
 from tests.support.network import loopback_only, mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.support.personas import World, make_world
-from tests.support.s3 import bucket, seaweed  # noqa: F401  fixtures
+from tests.support.s3 import bucket, seaweed, swift  # noqa: F401  fixtures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,9 +18,13 @@ NOTHING = Saved()
 SOON = timedelta(minutes=1)
 
 
-@pytest.fixture(params=["files", pytest.param("s3", marks=pytest.mark.real)])
-def storage(request):
-    if request.param == "s3":
+S3 = [pytest.param(name, marks=pytest.mark.real) for name in ("seaweed", "swift")]
+
+
+@pytest.fixture(params=["files", *S3])
+def storage(request, monkeypatch):
+    if request.param != "files":
+        monkeypatch.setenv("KCR_TEST_S3", request.param)
         request.getfixturevalue("bucket")
     return blob_storage()
 

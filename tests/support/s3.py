@@ -1,8 +1,9 @@
-"""S3 on this machine: SeaweedFS, and a proxy in front of it that fails when it is told to."""
+"""S3 on this machine: SeaweedFS or OpenStack Swift, and a proxy in front of it that fails when it is told to."""
 
 import contextlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socketserver
@@ -23,10 +24,10 @@ from botocore.config import Config
 
 from registry import env
 from registry.storage import blob_storage
-from tests.support.programs import Daemon, environment_for, free_port, require
+from tests.support.programs import Daemon, environment_for, free_port, require, run
 
 BUCKET = "blobs"
-ACCESS_KEY, SECRET_KEY = "kcr-tests", "secret-of-the-tests"
+ACCESS_KEY, SECRET_KEY = "kcr:tests", "secret-of-the-tests"  # Swift wants ACCOUNT:USER
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
 
 
@@ -35,12 +36,21 @@ def require_weed() -> str:
     return shutil.which("weed", path=sysconfig.get_path("scripts")) or require("weed")
 
 
-class SeaweedFS(Daemon):
-    """A SeaweedFS with one empty bucket."""
+class S3Server(Daemon):
+    """A server of S3 with one empty bucket."""
 
     def __init__(self) -> None:
-        super().__init__("seaweedfs")
+        super().__init__(type(self).__name__.lower())
         self.port = free_port()
+
+    def serve(self) -> None:
+        """Start it on its existing data."""
+        raise NotImplementedError
+
+    def await_bucket(self) -> None:
+        """Return when the bucket is there."""
+        if not self.await_ready(self._has_bucket):
+            pytest.fail(f"{self.name} is not ready:\n{self.said()}")
 
     @property
     def endpoint(self) -> str:
@@ -58,6 +68,31 @@ class SeaweedFS(Daemon):
         """A value of KCR_STORAGE_URL."""
         more = "".join(f"&{name}={value}" for name, value in parameters.items())
         return f"s3://{BUCKET}/{prefix}?region=us-east-1&endpoint={endpoint or self.endpoint}{more}"
+
+    def _has_bucket(self) -> bool:
+        try:
+            with contextlib.suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
+                self.client.create_bucket(Bucket=BUCKET)
+            self.client.put_object(Bucket=BUCKET, Key="ready", Body=b"x")
+            self.client.delete_object(Bucket=BUCKET, Key="ready")
+        except Exception:  # it is not up yet
+            time.sleep(0.2)
+            return False
+        return True
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of all objects below a prefix, without it."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
+        return [entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())]
+
+    def multiparts(self, prefix: str) -> list[str]:
+        """The keys of all multipart uploads below a prefix, without it."""
+        answer = self.client.list_multipart_uploads(Bucket=BUCKET, Prefix=f"{prefix}/")
+        return [entry["Key"].removeprefix(f"{prefix}/") for entry in answer.get("Uploads", ())]
+
+
+class SeaweedFS(S3Server):
+    """The store of docker-compose.yml."""
 
     def start(self) -> None:
         """Start it; returns when the bucket is there."""
@@ -82,29 +117,52 @@ class SeaweedFS(Daemon):
             *("-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
         ]
         self.launch([require_weed(), "-logtostderr=true", *arguments], environment_for(self.folder), cwd=self.folder)
-        if not self.await_ready(self._has_bucket):
-            pytest.fail(f"SeaweedFS is not ready:\n{self.said()}")
+        self.await_bucket()
 
-    def _has_bucket(self) -> bool:
-        try:
-            with contextlib.suppress(self.client.exceptions.BucketAlreadyOwnedByYou):
-                self.client.create_bucket(Bucket=BUCKET)
-            self.client.put_object(Bucket=BUCKET, Key="ready", Body=b"x")
-            self.client.delete_object(Bucket=BUCKET, Key="ready")
-        except Exception:  # it is not up yet
-            time.sleep(0.2)
-            return False
-        return True
 
-    def keys(self, prefix: str) -> list[str]:
-        """The keys of all objects below a prefix, without it."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
-        return [entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())]
+class Swift(S3Server):
+    """OpenStack Swift with one copy of each object: a second implementation of S3 (its filter s3api)."""
 
-    def multiparts(self, prefix: str) -> list[str]:
-        """The keys of all multipart uploads below a prefix, without it."""
-        answer = self.client.list_multipart_uploads(Bucket=BUCKET, Prefix=f"{prefix}/")
-        return [entry["Key"].removeprefix(f"{prefix}/") for entry in answer.get("Uploads", ())]
+    PIPELINE = "catch_errors gatekeeper memcache listing_formats bulk s3api tempauth slo dlo proxy-server"
+
+    def start(self) -> None:
+        """Start it; returns when the bucket is there."""
+        (self.folder / "devices" / "disk").mkdir(parents=True)
+        limits = "[swift-constraints]\nmax_file_size = 5368709122\n"
+        (self.folder / "swift.conf").write_text(f"[swift-hash]\nswift_hash_path_suffix = tests\n{limits}")
+        for kind in ("account", "container", "object"):
+            port = free_port()
+            ring = [require("swift-ring-builder"), str(self.folder / f"{kind}.builder")]
+            place = ("--region=1", "--zone=1", "--ip=127.0.0.1", f"--port={port}", "--device=disk", "--weight=1")
+            for step in (("create", "4", "1", "0"), ("add", *place), ("rebalance",)):
+                run([*ring, *step], environment=environment_for(self.folder), succeeds=None)
+            rest = f"devices = {self.folder}/devices\nmount_check = false\nfallocate_reserve = 0"
+            self._write(kind, port, rest, f"{kind}-server", f"[app:{kind}-server]\nuse = egg:swift#{kind}")
+        filters = "".join(
+            f"[filter:{name}]\nuse = egg:swift#{name}\n" for name in self.PIPELINE.split() if name != "proxy-server"
+        )
+        user = f"user_{ACCESS_KEY.replace(':', '_')} = {SECRET_KEY} .admin\n"
+        app = "[app:proxy-server]\nuse = egg:swift#proxy\naccount_autocreate = true\nallow_account_management = true\n"
+        filters = filters.replace("#tempauth\n", f"#tempauth\n{user}")
+        filters = filters.replace("#memcache\n", "#memcache\nmemcache_servers = 127.0.0.1:1\n")  # none
+        self._write("proxy", self.port, "", self.PIPELINE, app + filters)
+        self.serve()
+
+    def _write(self, kind: str, port: int, rest: str, pipeline: str, sections: str) -> None:
+        head = f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {port}\nswift_dir = {self.folder}\nworkers = 0\n{rest}\n"
+        text = f"{head}[pipeline:main]\npipeline = {pipeline}\n{sections}\n"
+        (self.folder / f"{kind}-server.conf").write_text(text)
+
+    def serve(self) -> None:
+        """Start it on its existing data."""
+        kinds = ("account", "container", "object", "proxy")
+        commands = [
+            f"{require(f'swift-{kind}-server')} {self.folder}/{kind}-server.conf -v & all+=($!)" for kind in kinds
+        ]
+        # Each of them leaves the process group.
+        script = "\n".join(("trap 'kill ${all[@]}' TERM", *commands, "wait ${all[@]}", "wait ${all[@]}"))
+        self.launch(["bash", "-c", script], environment_for(self.folder), cwd=self.folder)
+        self.await_bucket()
 
 
 # ── Faults ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,11 +326,18 @@ def seaweed() -> Iterator[SeaweedFS]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def swift() -> Iterator[Swift]:
+    """A Swift for all tests of this process."""
+    with Swift() as running:
+        yield running
+
+
 @dataclass
 class Bucket:
     """What one test stores in S3: everything below ``prefix``, through a proxy with faults."""
 
-    server: SeaweedFS
+    server: S3Server
     proxy: FaultyProxy
     prefix: str
 
@@ -298,12 +363,13 @@ class Bucket:
 
 
 @pytest.fixture
-def bucket(seaweed: SeaweedFS, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """This process stores its blobs in S3."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    with FaultyProxy(seaweed.port) as proxy:
-        made = Bucket(seaweed, proxy, f"tests/{uuid4()}")
+def bucket(request: pytest.FixtureRequest, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    """This process stores its blobs in S3: in SeaweedFS, or in what KCR_TEST_S3 names: swift."""
+    server: S3Server = request.getfixturevalue(os.environ.get("KCR_TEST_S3", "seaweed"))
+    for variable, value in CREDENTIALS.items():
+        monkeypatch.setenv(variable, value)
+    with FaultyProxy(server.port) as proxy:
+        made = Bucket(server, proxy, f"tests/{uuid4()}")
         made.use(settings)
         yield made
         close_connections()
