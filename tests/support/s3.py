@@ -85,6 +85,15 @@ class S3Server(Daemon):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{prefix}/")
         return [entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())]
 
+    def get(self, key: str) -> bytes:
+        """The bytes of an object."""
+        return bytes(self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+
+    def empty(self, prefix: str) -> None:
+        """Delete all objects below a prefix."""
+        for key in self.keys(prefix):
+            self.client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{key}")
+
     def multiparts(self, prefix: str) -> list[str]:
         """The keys of all multipart uploads below a prefix, without it."""
         answer = self.client.list_multipart_uploads(Bucket=BUCKET, Prefix=f"{prefix}/")
@@ -221,11 +230,15 @@ HANGS = 3
 
 
 class FaultyProxy:
-    """An HTTP proxy in front of S3. ``faults`` happen to requests, ``seen`` has the names of all of them."""
+    """An HTTP proxy in front of S3. ``faults`` happen to requests, ``seen`` has the names of all of them.
+
+    ``held`` is called with the name of each request: "before" it reaches S3, and "after" S3 has answered. If it returns
+    True, the connection is closed instead.
+    """
 
     def __init__(self, port: int) -> None:
         self.behind, self.faults, self.seen = port, list[Fault](), list[str]()
-        self.held: Callable[[str, str], None] = lambda operation, target: None
+        self.held: Callable[[str, str], bool] = lambda moment, operation: False
         proxy = self
 
         class Handler(_Handler):
@@ -266,7 +279,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         name = operation(self.command, self.path)
         self.script.seen.append(name)
-        self.script.held(name, self.path)
+        if self.script.held("before", name):
+            self.close_connection = True
+            return
         how = next((fault.how for fault in self.script.faults if fault.strikes(name, self.path)), "")
         if how == "hang":
             time.sleep(HANGS)
@@ -278,11 +293,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif how == "200":
             self._send(200, _error("InternalError"))
         else:
-            self._forward(body, how)
+            self._forward(name, body, how)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
 
-    def _forward(self, body: bytes, how: str) -> None:
+    def _forward(self, name: str, body: bytes, how: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.script.behind, timeout=60)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
@@ -292,13 +307,13 @@ class _Handler(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
-        if how == "lost":
+        if self.script.held("after", name) or how == "lost":
             self.close_connection = True
             return
         self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in {"transfer-encoding", "connection", "date", "server"}:
-                self.send_header(name, value)
+        for header, value in answer.getheaders():
+            if header.lower() not in {"transfer-encoding", "connection", "date", "server"}:
+                self.send_header(header, value)
         if answer.getheader("Content-Length") is None:
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
