@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from django.db import close_old_connections, connection
 
 from accounts.keys import last_used
+from registry.database.transactions import may_be_lost
 from registry.statistics.pulls import counter
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def flush() -> None:
     for write in BUFFERS:
         try:
             close_old_connections()
-            write()
+            with may_be_lost():  # statistics, and when a key was used last
+                write()
         except Exception:
             logger.exception("a buffer could not be written")
             connection.close()

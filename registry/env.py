@@ -172,7 +172,7 @@ def database_at(url: str) -> dict[str, Any]:
             # A write transaction takes the lock when it begins: a later upgrade would fail instead of waiting.
             "transaction_mode": "IMMEDIATE",
             "timeout": 30,
-            # FULL: an answered push survives a power cut. NORMAL may forget it.
+            # An answered push survives a power cut. registry.database.sqlite syncs the log itself, and sets NORMAL.
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;",
         },
     }

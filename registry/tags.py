@@ -217,7 +217,7 @@ def live(image: Image, wanted: Sequence[str]) -> list[Tag]:
 
 def close(tag: Tag, event: Event, deletion: Deletion | None = None) -> None:
     """Close a live tag of the (locked) image. ``deletion``: the one that took it; None if the tag moves."""
-    tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
+    _end(tag, event, deletion)
     _close.run(tag=tag.pk, moment=tag.ended_at, event=event.pk, deletion=deletion.pk if deletion else None)
 
 
@@ -229,5 +229,9 @@ def _close(tag: Any, moment: Any, event: Any, deletion: Any) -> tuple[QuerySet[T
 def close_all(ended: Sequence[tuple[Tag, Event]], deletion: Deletion | None = None) -> None:
     """Close live tags of the (locked) image, each with its event. One statement for ROWS of them."""
     for tag, event in ended:
-        tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion
+        _end(tag, event, deletion)
     Tag.objects.bulk_update([tag for tag, _ in ended], ["ended_at", "closed_by", "deletion"], batch_size=ROWS)
+
+
+def _end(tag: Tag, event: Event, deletion: Deletion | None) -> None:
+    tag.ended_at, tag.closed_by, tag.deletion = max(event.at, tag.started_at), event, deletion

@@ -25,7 +25,7 @@ from registry import blobs, errors, images
 from registry.database.leases import is_over
 from registry.database.locks import lock_row_for_share
 from registry.database.prepared import PreparedInsert, prepare, prepare_models, prepare_update
-from registry.database.transactions import release_connection, retried
+from registry.database.transactions import may_be_lost, release_connection, retried
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
 from registry.oci import digests
@@ -197,22 +197,25 @@ def find(actor: Actor, repository: Repository, image_name: str, upload: str) -> 
 
 
 def append(session: UploadSession, piece: Piece) -> UploadSession:
-    """Append bytes. They are durable when this returns.
+    """Append bytes. They are durable when this returns; a power cut may take back the offset, so that they come again.
 
     Raises RangeInvalid (``start`` is not the offset, or another request is writing), SizeInvalid (the body was cut: the
     offset does not change), BlobTooLarge, StorageFull.
     """
     with _written(session, piece) as written:
         saved = written.writer.save()
-        if not _move.run(
-            upload=session.pk,
-            writer=session.writer,
-            offset=session.offset,
-            end=saved.size,
-            stored_as=saved.name,
-            digest=written.digest,
-            expiry=_expiry(),
-        ):
+        # The bytes of an earlier offset are in the same file. S3 deletes those of an earlier offset.
+        with may_be_lost() if blob_storage().locks else nullcontext():
+            has_moved = _move.run(
+                upload=session.pk,
+                writer=session.writer,
+                offset=session.offset,
+                end=saved.size,
+                stored_as=saved.name,
+                digest=written.digest,
+                expiry=_expiry(),
+            )
+        if not has_moved:
             raise errors.BlobUploadUnknown
     session.offset, session.stored_as, session.prefix_digest = saved.size, saved.name, written.digest
     return session

@@ -1,7 +1,8 @@
-"""Retry transactions that PostgreSQL aborts, and release connections before slow work."""
+"""Retry transactions that PostgreSQL aborts, release connections before slow work, say which commits may be lost."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
@@ -10,7 +11,7 @@ from django.db import OperationalError, connection
 from registry.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +27,21 @@ def release_connection() -> None:
     """
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
+
+
+@contextmanager
+def may_be_lost() -> Iterator[None]:
+    """Do not wait for the disk after commits in the block. Each use says why a power cut may undo them.
+
+    A crash of the process does not. The next commit outside of such a block makes them durable. On PostgreSQL each
+    commit waits.
+    """
+    before = getattr(connection, "may_be_lost", False)
+    connection.may_be_lost = True  # type: ignore[attr-defined]  # of registry.database.sqlite
+    try:
+        yield
+    finally:
+        connection.may_be_lost = before  # type: ignore[attr-defined]
 
 
 def retried(function: Callable[P, T]) -> Callable[P, T]:

@@ -155,13 +155,16 @@ class _FileWriter:
         """See contract.Writer.append."""
         descriptor, offset = self._descriptor, saved.size
         with _full_disk():
-            if os.fstat(descriptor).st_size < offset:
+            stored = os.fstat(descriptor).st_size
+            if stored < offset:
                 raise Missing(f"the upload is shorter than its offset {offset}")
             os.ftruncate(descriptor, offset)  # drops bytes of a cut request
             os.lseek(descriptor, offset, os.SEEK_SET)
             try:
                 blocks = _while_there_is_room(chunks, self._storage.check_room)
                 self._size = _write_all(descriptor, offset, blocks, limit, seen)
+                if not stored == offset == self._size:
+                    os.fsync(descriptor)  # durable before the row or a response has the new offset
             except BaseException:
                 with suppress(OSError):
                     os.ftruncate(descriptor, offset)  # free the space now: the disk may be full
@@ -230,7 +233,6 @@ def _write_all(descriptor: int, end: int, chunks: Chunks, limit: int, seen: Call
         seen(chunk)
         _write(descriptor, chunk)
         failpoint("append.written")
-    os.fsync(descriptor)  # durable before the row or a response has the new offset
     return end
 
 

@@ -278,9 +278,37 @@ add(
 add(
     "a staged file is not synced",
     FILES,
-    "    os.fsync(descriptor)  # durable before the row or a response has the new offset\n",
-    "",
+    "                    os.fsync(descriptor)  # durable before the row or a response has the new offset\n",
+    "                    pass\n",
     "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
+)
+add(
+    "commits of transactions are not synced",
+    "registry/database/sqlite/base.py",
+    "            self._give_turn_when_over()\n        self._note_commit()\n",
+    "            self._give_turn_when_over()\n",
+    "registry/test_durable_commits.py::test_everything_that_was_answered_survives_a_power_cut",
+)
+add(
+    "commits in autocommit are not synced",
+    "registry/database/sqlite/base.py",
+    "        if self.description is None:\n            self._database.make_durable()\n",
+    "        if self.description is None:\n            pass\n",
+    "registry/test_durable_commits.py::test_write_in_autocommit_is_synced_after_its_commit",
+)
+add(
+    "a commit waits for a sync that began before it",
+    "registry/database/sqlite/log.py",
+    "            return self._begun + 1\n",
+    "            return max(1, self._begun)\n",
+    "registry/test_durable_commits.py::test_threads_share_a_sync_that_began_after_their_commits",
+)
+add(
+    "a failed sync of the log is tried again",
+    "registry/database/sqlite/log.py",
+    "            if number <= self._failed:\n",
+    "            if number < self._failed:\n",
+    "registry/test_durable_commits.py::test_failed_sync_is_an_error_for_every_commit_that_shares_it",
 )
 add(
     "the directory of a new staged file is not synced",
@@ -443,7 +471,7 @@ add(
 add(
     "a lease never ends",
     "registry/models/blobs.py",
-    "        return self.filter(expires_at__gt=timezone.now())\n",
+    "        return self.filter(expires_at__gt=now or timezone.now())\n",
     "        return self.all()\n",
     "registry/v2/test_manifests.py::test_layer_with_an_expired_lease_cannot_be_named",
 )
@@ -508,7 +536,7 @@ add(
 add(
     "the first push of an image counts without a lock",
     MANIFESTS,
-    "        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)\n",
+    "    Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)\n",
     "",
     "registry/test_concurrency.py::test_one_of_a_hundred_requests_gets_the_last_place_of_a_quota[postgresql-images]",
 )

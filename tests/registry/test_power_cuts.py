@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from django.db import connection
 
 from registry import errors, uploads
 from registry.models import Blob
@@ -100,12 +99,6 @@ def test_sweep_of_uploads_survives_a_power_cut(disk, world):
     later.uploads_end()
     assert uploads.sweep() == 1
     assert disk.broken == []
-
-
-@pytest.mark.sqlite_only
-def test_commit_is_durable_when_it_returns(world):
-    with connection.cursor() as cursor:
-        assert cursor.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
 
 
 # ── Controls: the disk detects a missing sync ────────────────────────────────────────────────────────────────────────
