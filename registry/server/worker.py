@@ -11,10 +11,12 @@ import sys
 import time
 from collections import Counter
 from functools import partial
+from typing import ClassVar
 
 from gunicorn.http.errors import ParseException
 from gunicorn.workers import base
 
+from .balance import Balance
 from .connections import Connection
 from .exchanges import Exchange, Outgoing, arrived, has_head, plain_answer, read_head
 from .shares import Shares, Turns
@@ -25,6 +27,7 @@ MAX_CONNECTIONS = 8192
 TURNS = 4  # requests of one network that run at a time
 CROWD = 64  # connections, or new ones in a second, from which on a worker queues requests before it answers them
 RUSH_SECONDS = 1.0
+LEAD = 1  # connections that a process may have more than the one with fewest, before it leaves new ones to others
 SWITCH_SECONDS = 0.001  # the longest wait for the interpreter lock; Python's default of 5 ms delays events
 BUFFER_BYTES = 64 * 1024 * 1024
 KEEPS_UP = 0.1  # seconds that a thread waits for a slow reader of a file before it leaves the connection to the epoll
@@ -39,7 +42,10 @@ class Worker(base.Worker):
 
     ``waiting``: the connections in the epoll. A thread that removes one (to handle an event, or to close a slow one)
     owns the connection until it puts it back.
+    ``resting``: the listeners that the epoll does not watch until the next tick; ``rested``: those of the last tick.
     """
+
+    balance: ClassVar = Balance()  # of all processes that the arbiter forks
 
     def init_process(self) -> None:
         """Set up the forked process; calls ``run`` at the end."""
@@ -47,6 +53,8 @@ class Worker(base.Worker):
         threads = self.cfg.threads
         self.epoll = select.epoll()
         self.listeners: dict[int, socket.socket] = {}
+        self.resting: set[int] = set()
+        self.rested: set[int] = set()
         self.connections: dict[int, Connection] = {}
         self.waiting: dict[int, Connection] = {}
         self.threads = Threads(self._next_event, self._handle, threads)
@@ -66,16 +74,18 @@ class Worker(base.Worker):
         for listener in self.sockets:
             listener.setblocking(False)
             self.listeners[listener.fileno()] = listener
-            self.epoll.register(listener.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self.epoll.register(listener.fileno(), select.EPOLLIN)
         self.threads.start()
         next_second = 0.0
         while self.alive:
             time.sleep(TICK)
             self.threads.watch()
+            self._end_rests()
             if time.monotonic() >= next_second:
                 next_second = time.monotonic() + 1
                 self.accepted = 0
                 self.notify()
+                self.balance.note(self.age, len(self.connections))
                 self._close_overdue()
                 self._pass_turns_on()
                 if self.ppid != os.getppid():  # the arbiter has died
@@ -84,6 +94,7 @@ class Worker(base.Worker):
 
     def _stop(self) -> None:
         self.alive = False
+        self.balance.leave(self.age)
         for number, listener in self.listeners.items():
             self.epoll.unregister(number)
             listener.close()
@@ -260,12 +271,34 @@ class Worker(base.Worker):
         return True
 
     # ── Connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def _rests(self, number: int) -> bool:
+        """Whether this process leaves new connections to one that has fewer. All are awake: the epoll wakes each.
+
+        It leaves them until the next tick, for the other one may be busy.
+        """
+        if number in self.rested:
+            self.rested.discard(number)
+            return False
+        if len(self.connections) <= self.balance.least() + LEAD:
+            return False
+        self.resting.add(number)
+        self.epoll.modify(number, 0)
+        return True
+
+    def _end_rests(self) -> None:
+        while self.resting:
+            number = self.resting.pop()
+            self.rested.add(number)
+            self.epoll.modify(number, select.EPOLLIN)
+
     def _accept_all(self, listener: socket.socket) -> Connection | None:
         """Accept a connection and return it: its request has often arrived already.
 
         One at a time, so that the processes share new connections. Where many wait, each would be answered before the
         next is accepted, and those behind a crowd would wait for all of it: then accept this worker's part first.
         """
+        if self._rests(listener.fileno()):
+            return None
         backlog = _backlog(listener)
         for _ in range(backlog // self.cfg.workers if backlog > CROWD else 0):
             if connection := self._accept(listener):
@@ -290,6 +323,7 @@ class Worker(base.Worker):
             connection.close()
             return None
         self.connections[connection.fd] = connection
+        self.balance.note(self.age, len(self.connections))
         self.epoll.register(connection.fd, 0)
         return connection
 
@@ -304,6 +338,7 @@ class Worker(base.Worker):
     def _close(self, connection: Connection) -> None:
         if self.connections.pop(connection.fd, None) is connection:
             connection.close()
+            self.balance.note(self.age, len(self.connections))
             self._end_turn(connection)
 
     def _take(self, connection: Connection) -> bool:

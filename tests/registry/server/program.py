@@ -1,7 +1,8 @@
-"""``python -m tests.registry.server.program PORT PATIENCE``: the worker of KCR with an application that reports its requests.
+"""``python -m tests.registry.server.program PORT PATIENCE PROCESSES``: the worker of KCR with an application that reports.
 
 ``POST /read?KEY`` reads its body; ``GET /seen?KEY`` returns the result of that request: {"bytes", "error"}, or null.
 ``GET /file`` is a file of FILE_BYTES, ``/stream`` pieces of a megabyte without end, ``/hold`` takes until ``/release``.
+``/echo`` returns what the application gets: method, query, the headers that begin with X, the body, or its error.
 ``GET /count`` returns the number of earlier such requests; ``/process`` returns the id of the worker's process.
 """
 
@@ -49,12 +50,23 @@ def read(environ):
     SEEN[environ["QUERY_STRING"]] = seen
 
 
+def echo(environ):
+    seen = {name: value for name, value in environ.items() if name.startswith(("REQUEST_METHOD", "QUERY", "HTTP_X"))}
+    try:
+        seen["body"] = environ["wsgi.input"].read().decode("latin-1")
+    except Exception as error:
+        seen["error"] = type(error).__name__
+    return seen
+
+
 def application(environ, start_response):
     path, body = environ["PATH_INFO"], b"ok"
     if path == "/read":
         read(environ)
     elif path == "/seen":
         body = json.dumps(SEEN.get(environ["QUERY_STRING"])).encode()
+    elif path == "/echo":
+        body = json.dumps(echo(environ), sort_keys=True).encode()
     elif path == "/environ":
         body = json.dumps({k: v for k, v in environ.items() if isinstance(v, str)}).encode()
     elif path == "/threads":
@@ -92,7 +104,7 @@ class Program(BaseApplication):
         options = {
             "bind": [f"127.0.0.1:{sys.argv[1]}"],
             "worker_class": Worker,
-            "workers": 1,
+            "workers": int(sys.argv[3]),
             "threads": THREADS,
             "graceful_timeout": 10,
             "errorlog": "-",

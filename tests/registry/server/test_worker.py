@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 import uuid
+from collections import Counter
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -17,7 +18,7 @@ import pytest
 from registry.server import connections
 from registry.server.worker import TURNS
 from tests.registry.server.program import FILE_BYTES, THREADS
-from tests.support.programs import Daemon, environment_for, free_port
+from tests.support.programs import Daemon, environment_for, free_port, wait_until
 from tests.support.server import SOURCE
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -27,16 +28,16 @@ OK = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Program(Daemon):
-    def __init__(self, name: str, patience: float = connections.PATIENCE) -> None:
+    def __init__(self, name: str, patience: float = connections.PATIENCE, processes: int = 1) -> None:
         super().__init__(name)
-        self.patience = patience
+        self.arguments = [str(patience), str(processes)]
 
     def start(self) -> None:
         self.port = free_port()
         data = self.folder / "data"
         data.mkdir(mode=0o700)
         environment = environment_for(self.folder, KCR_DATA_DIR=str(data), DJANGO_SETTINGS_MODULE="registry.settings")
-        command = [sys.executable, "-m", "tests.registry.server.program", str(self.port), str(self.patience)]
+        command = [sys.executable, "-m", "tests.registry.server.program", str(self.port), *self.arguments]
         self.launch(command, environment, cwd=SOURCE)
         assert self.await_ready(self.answers), self.said()
 
@@ -478,3 +479,27 @@ def test_a_silent_connection_is_closed(hasty):
         with hasty.connect() as client:
             client.sendall(beginning)
             assert read_all(client, 10).count(b"HTTP") == len(beginning[:1])
+
+
+# ── Several processes ────────────────────────────────────────────────────────────────────────────────────────────────
+def served_by(program, number: int) -> Counter[int]:
+    """Open connections, then ask over each which process has it."""
+    with crowd(program, number, b"") as clients:
+        for client in clients:
+            client.sendall(b"GET /process HTTP/1.1\r\nHost: a\r\n\r\n")
+        return Counter(int(client.recv(65536).partition(END)[2]) for client in clients)
+
+
+def test_processes_share_the_connections():
+    with Program("shared", processes=2) as program:
+        assert wait_until(lambda: len(served_by(program, 20)) == 2, timeout=60)  # both have started
+        served = served_by(program, 200)
+        assert min(served.values()) >= 50
+        # A process that does not answer keeps no connection from the other one, though it has fewer.
+        with crowd(program, 20, OK):
+            stopped = next(iter(served))
+            os.kill(stopped, signal.SIGSTOP)
+            try:
+                assert longest_answer(program, 20) < 5
+            finally:
+                os.kill(stopped, signal.SIGCONT)
