@@ -28,6 +28,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import lines, registries
+from bench.machine import machine
 
 if TYPE_CHECKING:
     from bench.lines import Line, Sizes
@@ -179,7 +180,7 @@ def main() -> None:
         shapes = itertools.product(options.database, options.storage, options.processes)
         contestants = [registries.kcr(stack, *shape) for shape in shapes]
         contestants += [] if options.no_peers else registries.peers(stack)
-        before = registries.machine()
+        before = machine()
         figures = compete(contestants, chosen, measured, rounds)
         print(f"{before}. {rounds} rounds, large blobs of {large // MB} MiB. Medians, least and most.")
         print_times(contestants, chosen, figures)

@@ -7,7 +7,6 @@ import http.client
 import os
 import re
 import shutil
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.client import Client
-from tests.support.programs import Daemon, PostgresServer, environment_for, free_port, run
+from bench.machine import DurablePostgres
+from tests.support.programs import Daemon, environment_for, free_port, run
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import LiveServer
 
@@ -96,12 +96,6 @@ class Distribution(Daemon):
         said = run([self.program, "--version"], succeeds=None).text
         found = re.search(r"v?(\d+\.\d[\w.]*)", said)
         return found[1] if found else "?"
-
-
-class DurablePostgres(PostgresServer):
-    """A PostgreSQL that syncs its log before it says that a transaction is committed."""
-
-    settings = ("max_connections=200",)
 
 
 def kcr(stack: ExitStack, database: str, storage: str, processes: int) -> Registry:
@@ -187,24 +181,3 @@ def _processor(daemons: list[Daemon]) -> float:
 def _memory(pid: int, line: str) -> int:
     found = re.search(rf"^{line}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
-
-
-# ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────────
-def machine() -> str:
-    """A paragraph: processor, memory, kernel, versions, load."""
-    import platform
-    import sqlite3
-    import sysconfig
-
-    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
-    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    is_optimized = "--enable-optimizations" in arguments or sys.base_prefix == "/usr"  # as in the Makefile
-    commit = run(["git", "describe", "--always", "--dirty"], succeeds=None).output.strip()
-    return (
-        f"{os.cpu_count()} processors ({model[1] if model else platform.machine()}),"
-        f" {int(memory[1]) / 1e6 if memory else 0:.0f} GB, Linux {platform.release()},"
-        f" load {' '.join(f'{load:.1f}' for load in os.getloadavg())}."
-        f" KCR {commit or 'without git'}, Python {platform.python_version()}"
-        f" {'with' if is_optimized else 'without'} optimizations, SQLite {sqlite3.sqlite_version}"
-    )
