@@ -91,7 +91,8 @@ def create(
     Raises Refusal when the user has ten already (a service account: 50), or the limits make no sense.
     """
     only_actions = limits.read_actions(only.actions)
-    only_repositories = limits.read_repositories(only.repositories, project.name if project else "")
+    home = project or user.project  # of a service account
+    only_repositories = limits.read_repositories(only.repositories, home.name if home else "")
     only_networks = limits.read_networks(only.networks)
     if not name.strip() or len(name) > 64:
         raise Refusal(_("give the key a name of at most 64 characters"))

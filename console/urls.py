@@ -22,6 +22,7 @@ from .views import (
     repositories,
     scans,
     search,
+    service_accounts,
     tags,
     trash,
     undo,
@@ -99,6 +100,15 @@ _repository: list[URLPattern | URLResolver] = [
     path("<image:image>/", include(_image)),
 ]
 
+_organization_accounts: list[URLPattern | URLResolver] = [
+    path("", service_accounts.organization_index, name="organization_service_accounts"),
+    path("-/new", service_accounts.organization_create, name="organization_service_account_new"),
+    path("<str:account>", service_accounts.organization_show, name="organization_service_account"),
+    path("<str:account>/edit", service_accounts.organization_edit, name="organization_service_account_edit"),
+    path("<str:account>/delete", service_accounts.organization_delete, name="organization_service_account_delete"),
+    path("<str:account>/keys/new", service_accounts.organization_new_key, name="organization_service_account_key_new"),
+]
+
 _project: list[URLPattern | URLResolver] = [
     path("", projects.overview, name="overview"),
     path("repositories/", repositories.index, name="repositories"),
@@ -121,9 +131,16 @@ _project: list[URLPattern | URLResolver] = [
     path("members", members.index, name="members"),
     path("members/add", members.add, name="member_add"),
     path("members/remove", members.remove, name="member_remove"),
+    path("service-accounts/", service_accounts.index, name="service_accounts"),
+    path("service-accounts/-/new", service_accounts.create, name="service_account_new"),
+    path("service-accounts/<str:account>", service_accounts.show, name="service_account"),
+    path("service-accounts/<str:account>/edit", service_accounts.edit, name="service_account_edit"),
+    path("service-accounts/<str:account>/delete", service_accounts.delete, name="service_account_delete"),
+    path("service-accounts/<str:account>/keys/new", service_accounts.new_key, name="service_account_key_new"),
     path("keys", members.keys, name="project_keys"),
     path("keys/<str:identifier>", members.key, name="project_key"),
     path("keys/<str:identifier>/revoke", members.revoke_key, name="project_key_revoke"),
+    path("keys/<str:identifier>/rotate", service_accounts.rotate, name="project_key_rotate"),
     path("notifications", notifications.index, name="notifications"),
     path("notifications/new", notifications.create, name="notification_new"),
     path("notifications/<int:subscription>", notifications.show, name="notification"),
@@ -168,6 +185,12 @@ urlpatterns = [
     path("organizations/<str:organization>/audit-log", audit_log.organization, name="organization_audit_log"),
     path(
         "organizations/<str:organization>/audit-log.csv", audit_log.organization_csv, name="organization_audit_log_csv"
+    ),
+    path("organizations/<str:organization>/service-accounts/", include(_organization_accounts)),
+    path(
+        "organizations/<str:organization>/keys/<str:identifier>/rotate",
+        service_accounts.organization_rotate,
+        name="organization_key_rotate",
     ),
     path("organizations/<str:organization>/keys", organizations.keys, name="organization_keys"),
     path("organizations/<str:organization>/keys/<str:identifier>", organizations.key, name="organization_key"),

@@ -198,6 +198,13 @@ def rotate(actor: Actor, key: AccessKey, *, former_ends_in: timedelta) -> keys.N
         return keys.rotate(key, former_ends_in=former_ends_in, by=actor)
 
 
+def end_former(actor: Actor, key: AccessKey) -> bool:
+    """End the former secret of a key of a service account at once; False if none works. Raises Refusal."""
+    if not key.user.is_service:
+        raise Refusal(_("only the holder of a key may end one of its secrets"))
+    return keys.end_former(key, by=actor)
+
+
 def require_covers(actor: Actor, account: User) -> None:
     """Raises Denied unless the actor may do all that the account may: they will hold a secret of it.
 

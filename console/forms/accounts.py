@@ -121,8 +121,8 @@ class Profile(Form):
         return found
 
 
-class NewKey(Form):
-    """An access key and its limits."""
+class Key(Form):
+    """An access key: its name, when it expires, and whether its pulls count."""
 
     form_id = forms.UUIDField(widget=forms.HiddenInput)
     name = forms.CharField(
@@ -135,14 +135,6 @@ class NewKey(Form):
     expires_on = Day(
         label=gettext_lazy("… or on this day"),
     )
-    project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
-        label=gettext_lazy("Project"),
-        queryset=None,
-        required=False,
-        empty_label=gettext_lazy("All projects that I can reach"),
-        to_field_name="name",
-    )
-    pull_only = forms.BooleanField(label=gettext_lazy("May only pull"), required=False)
     uncounted = forms.BooleanField(
         label=gettext_lazy("Do not count pulls"),
         required=False,
@@ -152,7 +144,7 @@ class NewKey(Form):
         ),
     )
 
-    def __init__(self, *args: Any, projects: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("initial", {"form_id": uuid.uuid4(), "expires": "90"})
         super().__init__(*args, **kwargs)
         expires: Any = self.fields["expires"]
@@ -160,8 +152,6 @@ class NewKey(Form):
             *((str(days), _("in %(days)s days") % {"days": days}) for days in EXPIRIES),
             ("", _("never")),
         ]
-        project: Any = self.fields["project"]
-        project.queryset = projects
 
     def expires_at(self) -> datetime | None:
         """When the key expires; None for never. A day counts until its end, in the person's time zone."""
@@ -170,3 +160,21 @@ class NewKey(Form):
             return datetime.combine(chosen, time.max, tzinfo=timezone.get_current_timezone()).astimezone(UTC)
         days = self.cleaned_data["expires"]
         return timezone.now() + timedelta(days=int(days)) if days else None
+
+
+class NewKey(Key):
+    """An access key of a person, and its limits."""
+
+    project: forms.ModelChoiceField[Project] = forms.ModelChoiceField(
+        label=gettext_lazy("Project"),
+        queryset=None,
+        required=False,
+        empty_label=gettext_lazy("All projects that I can reach"),
+        to_field_name="name",
+    )
+    pull_only = forms.BooleanField(label=gettext_lazy("May only pull"), required=False)
+
+    def __init__(self, *args: Any, projects: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        project: Any = self.fields["project"]
+        project.queryset = projects

@@ -38,8 +38,8 @@ def administrators(project: Project) -> list[str]:
 
 
 def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
-    """Who may see a project's pages: a page of its members, and the owners of its organization."""
-    memberships = ProjectMembership.objects.filter(project=project, user__in=User.objects.people())
+    """Who has a role in a project: a page of its members, service accounts too, and the owners of its organization."""
+    memberships = ProjectMembership.objects.filter(project=project)
     owners = OrganizationMembership.objects.filter(organization=project.organization, role=OrganizationRole.OWNER)
     shown = people.page(memberships.select_related("user"), wanted)
     pinned = owners.select_related("user").order_by("user__email")
@@ -51,10 +51,11 @@ def project_members(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 
 def candidates(project: Project) -> list[str]:
-    """E-mail addresses of people who could be added to the project."""
+    """Addresses of people and service accounts that could be added to the project."""
     in_organization = OrganizationMembership.objects.filter(organization=project.organization)
     members_now = ProjectMembership.objects.filter(project=project)
-    return people.emails(in_organization.exclude(user__in=members_now.values("user")))
+    emails = people.emails(in_organization.exclude(user__in=members_now.values("user")))
+    return emails + people.accounts(project, without=members_now.values("user"))
 
 
 def what_ends(project: Project, user: User) -> dict[str, Any]:

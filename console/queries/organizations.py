@@ -11,6 +11,7 @@ from accounts.models import (
     Organization,
     OrganizationMembership,
     OrganizationRole,
+    Project,
     ProjectMembership,
     User,
 )
@@ -46,6 +47,20 @@ def find_member(organization: Organization, email: str) -> User | None:
     """The member of the organization with this address. Users outside of it are not found, so that they stay hidden."""
     belonging = User.objects.people().filter(organization_memberships__organization=organization)
     return belonging.filter(email=email.lower()).first()
+
+
+def find_account(viewer: Actor, organization: Organization, email: str) -> User | None:
+    """The service account of the organization with this address, if the viewer may see its page."""
+    accounts = User.objects.filter(organization=organization, email=email.lower(), deleted_at=None)
+    visible = Q(project=None) | Q(project__in=layout.projects_of(viewer).values("pk"))
+    return accounts.filter(visible).select_related("organization", "project").first()
+
+
+def find_holder(project: Project, email: str) -> User | None:
+    """The person or service account with this address that can have roles in the project."""
+    found = User.objects.filter(organization=project.organization_id, email=email.lower(), deleted_at=None)
+    account = found.filter(Q(project=None) | Q(project=project)).first()
+    return account or find_member(project.organization, email)
 
 
 def find_membership(organization: Organization, email: str) -> OrganizationMembership | None:

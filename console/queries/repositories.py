@@ -14,6 +14,7 @@ from accounts.models import (
     OrganizationMembership,
     OrganizationRole,
     Project,
+    ProjectMembership,
     RepositoryRole,
     User,
 )
@@ -145,7 +146,7 @@ def repository_permissions(repository: Repository, wanted: QueryDict) -> dict[st
     """A page of who has a role on this very repository."""
     grants = RepositoryUserPermission.objects.filter(content_object=repository)
     pushes = grants.filter(user=OuterRef("pk"), permission__codename="push_repository")
-    holders = User.objects.people().filter(pk__in=grants.values("user"))
+    holders = User.objects.filter(pk__in=grants.values("user"))
     shown = people.page(holders.annotate(is_member=Exists(pushes)), wanted, user="")
     return shown | {"total": holders.count(), "roles": RepositoryRole, "candidates": candidates(repository)}
 
@@ -154,7 +155,9 @@ def candidates(repository: Repository) -> list[str]:
     """E-mail addresses of people who could be given a role on the repository."""
     outside = OrganizationMembership.objects.filter(organization=repository.project.organization)
     outside = outside.exclude(user__project_memberships__project=repository.project)
-    return people.emails(outside.exclude(role=OrganizationRole.OWNER))
+    roles = ProjectMembership.objects.filter(project=repository.project).values("user")
+    emails = people.emails(outside.exclude(role=OrganizationRole.OWNER))
+    return emails + people.accounts(repository.project, without=roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class Reason:
 def reason(repository: Repository, email: str) -> Reason | None:
     """What a member of the organization may do in the repository, and why; None if no member has the address."""
     organization = repository.project.organization
-    user = organizations.find_member(organization, email)
+    user = organizations.find_holder(repository.project, email)
     if user is None:
         return None
     name = ImageName(repository.project.name, repository.name, "any")

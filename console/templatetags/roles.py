@@ -41,6 +41,7 @@ def because_words(reason: str) -> str:
     return words.get(reason, reason)
 
 
+@register.filter
 def action_words(actions: Iterable[str]) -> str:
     """Actions of the registry API, separated by commas."""
     words = {"pull": _("pull"), "push": _("push"), "delete": _("delete")}

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -20,7 +21,7 @@ from console.templatetags.roles import role_words
 from console.views.shared.decorators import of_project
 from console.views.shared.kept_forms import typed
 from console.views.shared.members import member_of_list, member_to_add
-from registry import access, members
+from registry import access, members, service_accounts
 from registry.access import Action
 from scanning import undo
 
@@ -99,7 +100,7 @@ def keys(place: Place) -> HttpResponse:
 def key(place: Place, identifier: str) -> HttpResponse:
     """A key that acts or acted in the project, and what undoing its changes of a day would do.
 
-    POST revokes the key, or restores it.
+    POST revokes the key, restores it, or ends its former secret.
     """
     chosen = _key(place, identifier)
     here = place.url("project_key", identifier=identifier)
@@ -107,15 +108,23 @@ def key(place: Place, identifier: str) -> HttpResponse:
         members.restore_key(place.actor, place.project, chosen)
         place.flash(_("Access key “%(name)s” works again.") % {"name": chosen.name})
         return redirect(here)
+    if place.request.method == "POST" and place.request.POST.get("act") == "end-former":
+        if not members.may_revoke(place.actor, place.project, chosen):
+            raise PermissionDenied
+        service_accounts.end_former(place.actor, chosen)
+        place.flash(_("The former secret of “%(name)s” has ended.") % {"name": chosen.name})
+        return redirect(here)
     if place.request.method == "POST":
         members.revoke_key(place.actor, place.project, chosen)
         said = _("Access key “%(name)s” has been revoked.") % {"name": chosen.name}
         place.flash(said, undo=(here, {"act": "restore"}))
         return redirect(here)
+    is_own_account = chosen.user.project_id == place.project.pk
     context: dict[str, Any] = {
         "may_revoke": members.may_revoke(place.actor, place.project, chosen),
         "may_restore": access_keys.may_restore(chosen, place.actor),
         "revoke_url": place.url("project_key_revoke", identifier=identifier),
+        "rotate_url": place.url("project_key_rotate", identifier=identifier) if is_own_account else "",
         "steps": undo.preview(place.actor, undo.acts(place.project, timezone.now() - UNDO_TIME, key_id=chosen.pk)),
     }
     return place.render("console/members/key.html", side="members", key=chosen, **context)
@@ -143,7 +152,7 @@ def _ask(place: Place, user: User, lost: dict[str, Any]) -> HttpResponse:
 
 
 def _key(place: Place, identifier: str) -> AccessKey:
-    found = members.keys_in_project(place.project, with_ended=True).select_related("user", "project")
+    found = members.keys_in_project(place.project, with_ended=True).select_related("user", "project", "former")
     chosen = found.filter(identifier=identifier).first()
     if chosen is None:
         raise Http404

@@ -20,13 +20,14 @@ from console.forms.organizations import NewInvitation
 from console.queries import accounts as account_queries
 from console.queries import organizations as queries
 from console.templatetags.roles import role_words
+from console.templatetags.service_accounts import account_url
 from console.views.shared.decorators import personal
 from console.views.shared.kept_forms import typed
 from console.views.shared.organizations import find_organization, render_for_owners
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from console.views.shared.toasts import toast
-from registry import members, undo
+from registry import members, service_accounts, undo
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -89,12 +90,15 @@ def remove(request: HttpRequest, organization: str) -> HttpResponse:
 
 @personal
 def person(request: HttpRequest, organization: str) -> HttpResponse:
-    """A person of the organization: roles in the projects that the viewer may see.
+    """A person of the organization: roles in the projects that the viewer may see. A service account has another page.
 
     Owners see their keys and when they were here last. Admins of projects see the keys that act in these.
     """
     found, is_owner = find_organization(request, organization)
     member = queries.find_membership(found, request.GET.get("email", ""))
+    account = None if member else queries.find_account(actor(request), found, request.GET.get("email", ""))
+    if account is not None:
+        return redirect(account_url(account))
     if member is None:
         raise Http404
     page = queries.person(found, member.user, None if is_owner else actor(request))
@@ -203,7 +207,7 @@ def keys(request: HttpRequest, organization: str) -> HttpResponse:
 
 @personal
 def key(request: HttpRequest, organization: str, identifier: str) -> HttpResponse:
-    """One of these keys; POST revokes or restores it."""
+    """One of these keys; POST revokes or restores it, or ends its former secret."""
     found, _is_owner = find_organization(request, organization, change=True)
     chosen, who = _key(found, identifier), actor(request)
     here = reverse("console:organization_key", args=[found.name, identifier])
@@ -215,16 +219,26 @@ def key(request: HttpRequest, organization: str, identifier: str) -> HttpRespons
         else:
             messages.success(request, _("Access key “%(name)s” works again.") % {"name": chosen.name})
         return redirect(here)
+    if request.method == "POST" and request.POST.get("act") == "end-former":
+        try:
+            service_accounts.end_former(who, chosen)
+        except Refusal as error:
+            messages.error(request, error.sentence)
+        else:
+            messages.success(request, _("The former secret of “%(name)s” has ended.") % {"name": chosen.name})
+        return redirect(here)
     if request.method == "POST":
         organizations.revoke_key(who, chosen)
         said = _("Access key “%(name)s” has been revoked.") % {"name": chosen.name}
         toast(request, said, undo=(here, {"act": "restore"}))
         return redirect("console:organization_keys", found.name)
+    rotate_url = reverse("console:organization_key_rotate", args=[found.name, identifier])
     context: dict[str, Any] = {
         "key": chosen,
         "may_restore": access_keys.may_restore(chosen, who),
         "changes": account_queries.changes_by_project(found, chosen, timezone.now() - CHANGES_TIME),
         "revoke_url": reverse("console:organization_key_revoke", args=[found.name, identifier]),
+        "rotate_url": rotate_url if chosen.user.is_service else "",
     }
     return render_for_owners(request, "console/organizations/key.html", found, **context)
 
@@ -239,7 +253,7 @@ def revoke_key(request: HttpRequest, organization: str, identifier: str) -> Http
 
 
 def _key(organization: Organization, identifier: str) -> AccessKey:
-    found = members.keys_in_organization(organization, with_ended=True).select_related("user", "project")
+    found = members.keys_in_organization(organization, with_ended=True).select_related("user", "project", "former")
     chosen = found.filter(identifier=identifier).first()
     if chosen is None:
         raise Http404

@@ -12,7 +12,8 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
 from accounts import organizations
 from accounts.actors import SYSTEM
-from registry import trash
+from accounts.models import ProjectRole
+from registry import service_accounts, trash
 from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
 from scanning import acceptances
@@ -25,6 +26,7 @@ VIEW, MANAGE, ADMINISTER = "view", "manage", "administer"
 DEMO = {"project": "demo"}
 WEB = {"project": "demo", "repository": "web"}
 APP = WEB | {"image": "app"}
+MACHINE = "key of a service account"
 # name: roles that may GET it, the arguments of its address, the status for a manager
 PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "sign_in": (PUBLIC, {}, 200),
@@ -64,6 +66,13 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "organization_keys": (ORGANIZATION, {"organization": "acme"}, 403),
     "organization_key_revoke": (ORGANIZATION, {"organization": "acme", "identifier": "KCRK"}, 403),
     "organization_key": (ORGANIZATION, {"organization": "acme", "identifier": "KCRK"}, 403),
+    "organization_service_accounts": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_service_account_new": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_service_account": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 200),
+    "organization_service_account_edit": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_service_account_delete": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_service_account_key_new": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_key_rotate": (ORGANIZATION, {"organization": "acme", "identifier": MACHINE}, 403),
     "project_new": (ORGANIZATION, {"organization": "acme"}, 403),
     "overview": (VIEW, DEMO, 200),
     "repositories": (VIEW, DEMO, 200),
@@ -85,6 +94,13 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "members": (VIEW, DEMO, 200),
     "member_add": (ADMINISTER, DEMO, 200),
     "member_remove": (ADMINISTER, DEMO, 200),
+    "service_accounts": (VIEW, DEMO, 200),
+    "service_account_new": (ADMINISTER, DEMO, 200),
+    "service_account": (VIEW, DEMO | {"account": "ci"}, 200),
+    "service_account_edit": (ADMINISTER, DEMO | {"account": "ci"}, 200),
+    "service_account_delete": (ADMINISTER, DEMO | {"account": "ci"}, 200),
+    "service_account_key_new": (ADMINISTER, DEMO | {"account": "ci"}, 200),
+    "project_key_rotate": (ADMINISTER, DEMO | {"identifier": MACHINE}, 200),
     "project_keys": (ADMINISTER, DEMO, 200),
     "project_key_revoke": (ADMINISTER, DEMO | {"identifier": "KCRK"}, 200),
     "project_key": (ADMINISTER, DEMO | {"identifier": "KCRK"}, 200),
@@ -148,7 +164,7 @@ POSTS = {
     **dict.fromkeys(
         ("repository_settings", "image_settings", "permissions", "cleanup", "garbage_collection", "restore"), MANAGE
     ),
-    **dict.fromkeys(("members", "project_settings", "notification", "purge"), ADMINISTER),
+    **dict.fromkeys(("members", "project_settings", "notification", "purge", "service_account"), ADMINISTER),
     **dict.fromkeys(("cleanup_run", "repository_notification", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {
@@ -184,6 +200,9 @@ def address(scanned, world):
     run = CleanupRun.objects.create(repository=world.repository("web"), state="held")
     event = Event.objects.filter(project=world.projects["demo"], action="tag.move").latest("pk")
     acceptance = acceptances.accept(world.member.actor, world.projects["demo"], "CVE-2026-2", reason="none")
+    ci = service_accounts.create(SYSTEM, world.projects["demo"], "ci", role=ProjectRole.MEMBER)
+    service_accounts.create(SYSTEM, world.projects["demo"].organization, "mirror")
+    machine = service_accounts.make_key(SYSTEM, ci, "runner").key
     notices = {}
     for repository in (None, world.repository("web")):
         notice = subscribe(world.projects["demo"], repository)
@@ -196,7 +215,9 @@ def address(scanned, world):
         words |= {"acceptance": acceptance.pk} if "acceptance" in words else {}
         words |= {"run": run.pk} if "run" in words else {}
         words |= {"event": event.pk} if "event" in words else {}
-        words |= {"identifier": world.member.key.identifier} if "identifier" in words else {}
+        if "identifier" in words:
+            chosen = machine if words["identifier"] == MACHINE else world.member.key
+            words["identifier"] = chosen.identifier
         return reverse(f"console:{page}", kwargs=words) + QUERIES.get(page, "")
 
     return make

@@ -25,7 +25,7 @@ def member_to_add(place: Place, form: Form, unknown: str, role_of: Callable[[Use
     text), or if the user has another role already.
     """
     organization = place.project.organization
-    user = organizations.find_member(organization, form.cleaned_data["email"])
+    user = organizations.find_holder(place.project, form.cleaned_data["email"])
     if user is None:
         form.add_error("email", unknown % {"organization": organization})
     elif role_of(user) not in {None, form.cleaned_data["role"]}:
@@ -35,8 +35,8 @@ def member_to_add(place: Place, form: Form, unknown: str, role_of: Callable[[Use
 
 
 def member_of_list(place: Place, email: str) -> User:
-    """The member of the organization with this address. Raises Http404 for other users."""
-    user = organizations.find_member(place.project.organization, email)
+    """The member or service account of the organization with this address. Raises Http404 for other users."""
+    user = organizations.find_holder(place.project, email)
     if user is None:
         raise Http404
     return user
