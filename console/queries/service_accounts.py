@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EVENTS = 20
 ENDED = 20
+DELETED = 10
 SOON = timedelta(days=14)
 
 
@@ -52,7 +53,8 @@ def deleted(actor: Actor, owner: Project | Organization) -> list[User]:
     of_owner = (
         lately.filter(project=owner) if isinstance(owner, Project) else lately.filter(organization=owner, project=None)
     )
-    return [account for account in of_owner.order_by("name") if service_accounts.may_restore(actor, account)]
+    lately = of_owner.order_by("-deleted_at")[:DELETED]
+    return [account for account in lately if service_accounts.may_restore(actor, account)]
 
 
 def find(owner: Project | Organization, name: str, *, with_deleted: bool = False) -> User | None:

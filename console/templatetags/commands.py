@@ -167,14 +167,13 @@ def automation(commands: Commands, name: str, may_push: bool, key: str) -> dict[
 
 @register.inclusion_tag("console/parts/_automation.html")
 def login_of_programs(host: str, uri: str, key: str) -> dict[str, Any]:
-    """What logs in with this key: docker, GitHub Actions, GitLab CI, Kubernetes; as texts to copy."""
+    """What logs in with this key in GitHub Actions, GitLab CI and Kubernetes, as texts to copy."""
     words = {"host": host, "uri": uri, "image": f"{uri}:TAG", "app": "app", "key": key}
-    docker = (_login_words(key), f"docker login {host} --username {key}")
-    texts = [(title, texts) for title, texts, _pushes in _automations() if title != "Compose"]
     return {
         "groups": [
-            ("docker", [docker]),
-            *((title, [(what, text % words) for what, text in texts]) for title, texts in texts),
+            (title, [(what, text % words) for what, text in texts])
+            for title, texts, _pushes in _automations()
+            if title != "Compose"
         ]
     }
 

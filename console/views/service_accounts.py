@@ -257,6 +257,7 @@ def _made(home: Home, made: access_keys.NewKey, account: User, *, is_rotated: bo
         "is_rotated": is_rotated,
         "former": getattr(made.key, "former", None) if is_rotated else None,
         "host": host.service,
+        "login": f"docker login {host.service} --username {made.key.identifier}",
         "uri": host.uri(path),
         "back": home.url("project_key", identifier=made.key.identifier),
     }

@@ -15,7 +15,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts import organizations
-from accounts.models import OrganizationRole, Project
+from accounts.actors import SYSTEM
+from accounts.models import OrganizationRole, Project, User
+from registry import service_accounts
 from registry.models import Event, Image, Manifest, Repository, Tag, TagDay
 from scanning.models import (
     Acceptance,
@@ -98,6 +100,17 @@ def add(world, pushed, first: int, last: int) -> None:
     manifest = Manifest.objects.get(digest=pushed["first"])
     numbers = range(first, last)
     Repository.objects.bulk_create(Repository(project=project, name=f"r{number}") for number in numbers)
+    User.objects.bulk_create(
+        User(
+            kind="service",
+            name=f"s{number}",
+            email=f"s{number}@demo.project.invalid",
+            password="!",
+            organization=project.organization,
+            project=project,
+        )
+        for number in numbers
+    )
     images = Image.objects.bulk_create(
         Image(repository=web, name=f"i{number}", path=f"demo/web/i{number}") for number in numbers
     )
@@ -170,6 +183,7 @@ def test_pages_cost_the_same_queries_for_10_and_300_rows(console, world, scanned
     pages["compare with a digest"] = f"{pages['compare']}?with=latest"
     pages["vulnerabilities of an index"] = pages["vulnerabilities"].replace("/1.0/", "/2.0/")
     browser.get("/profile")
+    service_accounts.create(SYSTEM, world.projects["demo"], "ci")
     add(world, scanned, 0, 10)
     for name, address in pages.items():
         counts[name] = measured(browser, address)
