@@ -35,7 +35,10 @@ class Organization(models.Model):
 
 
 class Project(models.Model):
-    """Holds repositories. ``name`` is its unique ID, a part of every image URI that never changes."""
+    """Holds repositories. ``name`` is its unique ID, a part of every image URI that never changes.
+
+    ``tag_rules``: the rules for the tags of all its repositories (``registry.tag_rules``).
+    """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
     name = models.CharField(max_length=40, unique=True)
@@ -45,6 +48,7 @@ class Project(models.Model):
     image_limit = models.PositiveIntegerField(default=10_000, help_text="images in one repository")
     tag_limit = models.PositiveIntegerField(default=1_000, help_text="tags of one image")
     digest_limit = models.PositiveIntegerField(default=10_000, help_text="digests of one image, with those in Recovery")
+    tag_rules = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:

@@ -162,8 +162,9 @@ def push(
 ) -> Push:
     """Store a manifest under its digest and point tags to it.
 
-    Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (tag overwrite is off, a quota is full, the
-    image has expired), StorageFull. A repeated push changes nothing but the time of the last push (``tags.push``).
+    Raises ManifestInvalid, DigestInvalid, ManifestBlobUnknown, Denied (a rule of the tags does not allow it, a quota is
+    full, the image has expired), StorageFull. A repeated push changes nothing but the time of the last push
+    (``tags.push``).
     """
     check_reference(reference)
     blobs.check_room()
@@ -212,8 +213,8 @@ def point_tag(
 
     ``seen``: the digest of the tag on the page that the user submitted, "" if there was no such tag. Raises Changed
     (the tag has another digest now), ManifestUnknown (says if the digest is in Recovery), ManifestInvalid (not a tag),
-    Denied (tag overwrite is off, the image is full or has expired), Unsupported (the tag has the form tag--at-time).
-    Does not send ``manifest_pushed``: the manifest was pushed before.
+    Denied (a rule of the tags does not allow it, the image is full or has expired), Unsupported (the tag has the form
+    tag--at-time). Does not send ``manifest_pushed``: the manifest was pushed before.
     """
     _check_tags([tag])
     blobs.parse_digest(digest)

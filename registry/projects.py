@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from accounts import organizations
 from accounts.errors import Refusal
 from accounts.models import Organization, Project, ProjectRole, User
-from registry import audit, edits, errors, members
+from registry import audit, edits, errors, members, tag_rules
 from registry.models import Event
 from registry.oci import names
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 
-SETTINGS = ("display_name", "description")
+SETTINGS = ("display_name", "description", "tag_rules")
 LIMITS = {  # the field of each quota
     "repositories": "repository_limit",
     "images": "image_limit",
@@ -82,21 +82,24 @@ def update(
     seen: dict[str, Any] | None = None,
     undoes: Collection[int] = (),
     **wanted: Any,
-) -> bool:
-    """Change settings (SETTINGS) or quotas (fields of LIMITS), recorded as one event; returns whether any changed.
+) -> Event | None:
+    """Change settings (SETTINGS) or quotas (fields of LIMITS). Returns the event, None if nothing changed.
 
-    ``seen``: the settings when the user decided. Raises Changed (they are different now).
+    ``seen``: the settings when the user decided. Raises Changed (they are different now), RequestInvalid
+    (``tag_rules``).
     """
     if unknown := wanted.keys() - {*SETTINGS, *LIMITS.values()}:
         raise TypeError(f"a project has no setting {', '.join(sorted(unknown))}")
+    if "tag_rules" in wanted:
+        wanted["tag_rules"] = tag_rules.checked(wanted["tag_rules"], in_project=True)
     with transaction.atomic():
         locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
         past = Event.objects.filter(project=locked, action=Event.Action.PROJECT_UPDATE)
         before, after = edits.alter(locked, wanted, seen, past)
         if not after:
-            return False
+            return None
         locked.save(update_fields=list(after))
-        audit.record(actor, Event.Action.PROJECT_UPDATE, locked, undoes=undoes, before=before, after=after)
+        event = audit.record(actor, Event.Action.PROJECT_UPDATE, locked, undoes=undoes, before=before, after=after)
     for name, value in after.items():
         setattr(project, name, value)
-    return True
+    return event

@@ -14,7 +14,7 @@ from guardian.shortcuts import assign_perm, remove_perm
 from accounts import audit as accounts_audit
 from accounts import organizations
 from accounts.models import Project, ProjectMembership, RepositoryRole, User
-from registry import access, audit, edits, quotas
+from registry import access, audit, edits, quotas, tag_rules
 from registry.errors import Denied, NameInvalid, NameUnknown
 from registry.models import Event, Readme, Repository, RepositoryUserPermission
 from registry.oci import names
@@ -31,7 +31,10 @@ PERMISSIONS = {
     RepositoryRole.MEMBER: ("pull_repository", "push_repository"),
     RepositoryRole.VIEWER: ("pull_repository",),
 }
-SETTINGS = ("description", "is_public", "tag_overwrite", "auto_scan", "block_severity", "unscanned_grace_hours")
+SETTINGS = (
+    *("description", "is_public", "tag_rules", "tag_overwrite", "auto_scan", "block_severity"),
+    "unscanned_grace_hours",
+)
 
 
 def create(
@@ -108,19 +111,21 @@ def update(
     undoes: Collection[int] = (),
     readme: str | None = None,
     **wanted: Any,
-) -> bool:
-    """Change settings of a live repository (SETTINGS) and its readme; return whether anything changed.
+) -> Event | None:
+    """Change settings of a live repository (SETTINGS) and its readme; return the event, None if nothing changed.
 
     Records one event with the settings before and after; of the readme it says only that it changed. ``readme``: None
     leaves it, "" removes it. ``seen``: the settings on the submitted page, and the ``fingerprint`` of its readme.
-    Raises NameUnknown (the repository is deleted), NameInvalid (the description or the readme is too long), Changed
-    (the settings or the readme differ from ``seen``).
+    Raises NameUnknown (the repository is deleted), NameInvalid (the description or the readme is too long),
+    RequestInvalid (``tag_rules``), Changed (the settings or the readme differ from ``seen``).
     """
     if unknown := wanted.keys() - set(SETTINGS):
         raise TypeError(f"a repository has no setting {', '.join(sorted(unknown))}")
     _check_description(str(wanted.get("description", "")))
     if readme is not None and len(readme) > MAX_README:
         raise NameInvalid(_("a readme has at most %(count)s characters") % {"count": MAX_README})
+    if "tag_rules" in wanted:
+        wanted["tag_rules"] = tag_rules.checked(wanted["tag_rules"], in_project=False)
     with transaction.atomic():
         live = Repository.objects.live().select_related("project")
         locked = live.select_for_update(of=("self",), no_key=True).filter(pk=repository.pk).first()
@@ -130,16 +135,16 @@ def update(
         before, after = edits.alter(locked, wanted, seen, past)
         is_rewritten = readme is not None and _write_readme(locked, readme, seen, past)
         if not after and not is_rewritten:
-            return False
+            return None
         rewritten = {"readme": "changed"} if is_rewritten else {}
         locked.updated_at = timezone.now()
         locked.save(update_fields=[*after, "updated_at"])
-        audit.record(
+        event = audit.record(
             actor, Event.Action.REPOSITORY_UPDATE, locked, undoes=undoes, before=before, after=after, **rewritten
         )
     for name, value in after.items():
         setattr(repository, name, value)
-    return True
+    return event
 
 
 def _write_readme(repository: Repository, text: str, seen: dict[str, Any] | None, past: EventQuerySet) -> bool:

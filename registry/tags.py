@@ -10,7 +10,7 @@ from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, T
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import access, attachments, audit, errors, quotas
+from registry import access, audit, errors, quotas, tag_rules
 from registry.database.batches import in_batches
 from registry.database.prepared import ListOf, PreparedInsert, prepare_models, prepare_update
 from registry.models import Deletion, Event, Image, Manifest, Tag
@@ -108,8 +108,8 @@ def point(
 
     ``added``: the action of the event if the tag is new. ``undoes``: see ``audit.record``.
 
-    Raises Denied (the repository does not allow overwriting, or the image has its quota of tags), Unsupported (a new
-    tag has the form tag--at-time; existing tags of that form can be moved).
+    Raises Denied (a rule of the tags does not allow it, or the image has its quota of tags), Unsupported (a new tag has
+    the form tag--at-time; existing tags of that form can be moved).
     """
     current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:
@@ -173,11 +173,11 @@ def _point(
             _("the tag %(tag)s names the past of a tag, and cannot be pushed: choose one without --at- and a time")
             % {"tag": name}
         )
+    tag_rules.check_point(actor, image, name, manifest, current)
     if current is None:
         quotas.check_tags(image, name, manifest)
         event = audit.record(actor, added, image, tag=name, digest=manifest.digest, undoes=undoes)
     else:
-        check_overwrite(image, name, manifest)
         before = current.manifest.digest
         event = audit.record(
             actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, undoes=undoes, before=before
@@ -191,18 +191,6 @@ def _point(
 
 
 _insert_tag = PreparedInsert(Tag)
-
-
-def check_overwrite(image: Image, name: str, manifest: Manifest) -> None:
-    """Raise Denied if the repository does not allow the tag, which exists, to be moved to this manifest."""
-    if not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):
-        raise errors.Denied(
-            _(
-                "%(image)s:%(tag)s exists, and %(repository)s does not allow tags to be overwritten: push another tag,"
-                " or allow it in the repository's settings"
-            )
-            % {"image": image.path, "tag": name, "repository": image.repository}
-        )
 
 
 def live(image: Image, wanted: Sequence[str]) -> list[Tag]:

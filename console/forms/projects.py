@@ -43,3 +43,7 @@ class ProjectSettings(Form):
         """The form with the present settings."""
         current = projects.settings_of(project)
         return cls(initial=current | {"seen": signing.dumps(current)})
+
+    def wanted(self) -> dict[str, str]:
+        """The settings that were typed."""
+        return {name: self.cleaned_data[name] for name in ("display_name", "description")}

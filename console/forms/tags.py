@@ -14,11 +14,12 @@ from console.forms.shared.days import Day, moment
 from console.forms.shared.form import Form
 from console.queries import manifests
 from console.templatetags.digests import named_digest
-from registry import tags
+from registry import tag_rules
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from accounts.actors import Actor
     from console.queries.tags import Move
     from registry.models import Image, Manifest
 
@@ -61,13 +62,13 @@ class AddTag(Form):
                 cleaned["manifest"] = found
         return cleaned
 
-    def may_point(self, move: Move) -> bool:
-        """Whether the tag may be pointed there; if not, the form says why."""
+    def may_point(self, actor: Actor, move: Move) -> bool:
+        """Whether the actor may point the tag there; if not, the form says why."""
         if not move.is_needed:
             words = _("%(tag)s already points to %(digest)s.")
             self.add_error("tag", words % {"tag": move.tag, "digest": named_digest(move.after.digest, move.tags_after)})
         elif move.before:
-            self.attempt(tags.check_overwrite, self.image, move.tag, move.after)
+            self.attempt(tag_rules.check_point, actor, self.image, move.tag, move.after, move.before)
         return self.is_valid()
 
     def has_seen(self, move: Move) -> bool:

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from console.queries import compare, images, scans
 from console.queries.shared import listing
+from registry import tag_rules
 from registry.models import Image, Manifest, Tag, TagDay
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def tag_history(image: Image, wanted: QueryDict, search: str, moment: datetime |
     live = Tag.objects.live().filter(image=image, name__in={tag.name for tag in page.rows})
     now = dict(live.values_list("name", "manifest__digest"))
     rows: list[Any] = page.rows
+    rules = tag_rules.effective(image.repository)
     for tag in rows:
         points_to = now.get(tag.name, "")
-        may_move = not points_to or image.repository.tag_overwrite
+        may_move = not points_to or tag_rules.find(rules, tag.name).mode == tag_rules.Mode.MOVABLE
         tag.is_restorable = may_move and not tag.manifest.deletion_id and points_to != tag.manifest.digest
     return {"listing": page, "moment": moment, **images.counts(image)}

@@ -21,6 +21,7 @@ from console.templatetags.notifications import frequency_words, least_words
 from console.templatetags.numbers import count, plain_size
 from console.templatetags.roles import role_words
 from console.templatetags.scans import counts_of, problem_words, severity_words
+from console.templatetags.tag_rules import listed_words
 from console.templatetags.times import exact
 from registry.models import Event, Severity
 from registry.undo import Kind
@@ -355,6 +356,7 @@ def setting_name(name: str, action: str = "") -> str:
         "digest_limit": _("quota of digests"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
+        "tag_rules": _("tag rules"),
         "auto_scan": _("automatic scan"),
         "block_severity": _("pull policy"),
         "unscanned_grace_hours": _("grace period of the pull policy"),
@@ -387,6 +389,8 @@ def setting_value(name: str, value: Any) -> str:
         if not isinstance(value, int):
             return _("always")
         return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")
+    if name == "tag_rules":
+        return listed_words(value)
     return _of_notification(name, value) or _value(value)
 
 

@@ -38,6 +38,7 @@ def reason_words(why: CleanupLine | Why) -> str:
     words: dict[str, str] = {
         Reason.ATTACHED: _("attached to %(digest)s"),
         Reason.PATTERN: _("its name matches %(pattern)s"),
+        Reason.TAG_RULE: _("kept by rule %(number)s of %(of)s: %(pattern)s"),
         Reason.NEWEST: _("one of the newest %(number)s of its image"),
         Reason.NOT_NEWEST: _("the newest %(number)s of its image are kept; this is not one of them"),
         Reason.NO_RULE: _("no rule matches"),

@@ -43,8 +43,8 @@ def settings(place: Place) -> HttpResponse:
     given = typed(place.request)
     form = ProjectSettings(given) if given else ProjectSettings.of(place.project)
     if place.request.method == "POST" and form.is_valid():
-        wanted = {name: form.cleaned_data[name] for name in projects.SETTINGS}
-        if form.attempt(projects.update, place.actor, place.project, seen=seen(form), **wanted) is not None:
+        form.attempt(projects.update, place.actor, place.project, seen=seen(form), **form.wanted())
+        if form.is_valid():
             place.flash(_("The project has been saved."))
             return place.redirect_to("project_settings")
     return place.render("console/projects/settings.html", side="project_settings", form=form)

@@ -76,8 +76,8 @@ def settings(place: Place) -> HttpResponse:
         RepositorySettings(given) if given else RepositorySettings.of(current, repositories.readme_of(place.repository))
     )
     if place.request.method == "POST" and form.is_valid():
-        change = form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
-        if change is not None:
+        form.attempt(repositories.update, place.actor, place.repository, seen=seen(form), **form.wanted())
+        if form.is_valid():
             place.flash(_("The settings of %(name)s have been saved.") % {"name": place.repository.name})
             return place.redirect_to("repository_settings")
     context: dict[str, Any] = {"form": form, "current": current}

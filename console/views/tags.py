@@ -40,7 +40,7 @@ def add(place: Place) -> HttpResponse:
     if form.is_valid():
         platform = place.request.GET.get("platform", "")
         move = queries.move(place.image, form.cleaned_data["tag"], form.cleaned_data["manifest"], platform)
-        if form.may_point(move):
+        if form.may_point(place.actor, move):
             if place.request.method == "POST" and (move.before is None or form.has_seen(move)):
                 if _point(place, form, move):
                     return place.redirect_to("image")

@@ -12,7 +12,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import audit, edits, errors
+from registry import audit, edits, errors, tag_rules
 from registry.cleanup import replay as replays
 from registry.cleanup import rules
 from registry.models import CleanupPolicy, CleanupRun, Event, Image, Manifest, ManifestChild, Repository, Tag
@@ -123,12 +123,14 @@ def replay(repository: Repository, policy: CleanupPolicy, days: int = 90) -> Ite
     first pull and the first new tag after the deletion.
     """
     now = timezone.now()
+    protection = tag_rules.effective(repository)
     nights = [now - timedelta(days=day) for day in range(days, -1, -1)]
     for chunk in in_chunks(repository):
         pulled = Pulls(repository, chunk)
         tag_periods, digest_periods = _tag_periods(chunk, pulled), _digest_periods(chunk, policy)
         for image in chunk:
-            past = replays.replay(policy, tag_periods[image.pk], digest_periods[image.pk], nights, pulled.counted_since)
+            periods = tag_periods[image.pk], digest_periods[image.pk]
+            past = replays.replay(policy, *periods, nights, pulled.counted_since, protection)
             yield from (Replayed(image, deletion) for deletion in past)
 
 
@@ -178,9 +180,10 @@ def judge_images(images: Sequence[Image], policy: CleanupPolicy, now: datetime, 
         tags[image_id].append(rules.TagVersion(pk, name, digest, since, wanted_at))
     subjects = _subjects(images)
     untagged = _untagged(images) if policy.untagged_days is not None else {}
+    protection = tag_rules.effective(policy.repository)
     for image in images:
         found = tags.get(image.pk, ()), untagged.get(image.pk, ()), subjects.get(image.pk, set())
-        for verdict in rules.judge(policy, *found, now):
+        for verdict in rules.judge(policy, *found, now, protection):
             yield Judged(image, verdict)
 
 

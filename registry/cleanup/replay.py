@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from registry.models import CleanupPolicy
+    from registry.tag_rules import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def replay(
     digest_periods: Sequence[DigestPeriod],
     nights: Sequence[datetime],
     counted_since: datetime | None = None,
+    tag_rules: Sequence[Rule] = (),
 ) -> list[Replayed]:
     """Return what runs on these nights (oldest first) would have deleted from one image, in that order.
 
@@ -134,7 +136,8 @@ def replay(
             continue
         tags = past.tags_at(night)
         present = {period.digest[: names.SUBJECT_LENGTH] for period in past.digests_at(night)}
-        deleted = [one for one in judge(policy, tags, past.untagged_at(night, tags), present, night) if one.will_delete]
+        verdicts = judge(policy, tags, past.untagged_at(night, tags), present, night, tag_rules)
+        deleted = [one for one in verdicts if one.will_delete]
         for verdict in deleted:
             past.delete(verdict, night)
             found.append(_replayed(verdict, night, tag_periods))

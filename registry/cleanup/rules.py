@@ -2,7 +2,7 @@
 
     1. An attached tag (sha256-….sig, see registry.attachments) stays while the digest that it is attached to is there,
        and goes with it. It takes no place among the newest.
-    2. A tag whose name matches a pattern stays.
+    2. A tag whose name matches a pattern stays, and so does one that a rule of tags keeps (registry.tag_rules).
     3. Of the others the newest ``keep_last`` stay. The age of a tag is the time since it was last pushed or moved.
     4. Of the rest a tag is deleted when it is older than ``tag_days``, or was not pulled for ``unpulled_days``. A
        policy that has neither rule but ``keep_last`` deletes all of the rest.
@@ -24,10 +24,11 @@ from registry.models import CleanupLine
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from registry.models import CleanupPolicy
+    from registry.tag_rules import Rule
 
 Reason = CleanupLine.Reason
 
@@ -79,15 +80,17 @@ def judge(
     untagged: Iterable[Untagged],
     subjects: Collection[str],
     now: datetime,
+    tag_rules: Sequence[Rule] = (),
 ) -> list[Verdict]:
     """Return the verdicts on all live tags of an image, newest first, then on its untagged digests.
 
-    ``subjects``: those of ``names.tag_subject`` with which digests of the image begin.
+    ``subjects``: those of ``names.tag_subject`` with which digests of the image begin. ``tag_rules``: the effective
+    ones of the repository.
     """
     ranked = sorted(tags, key=lambda tag: (tag.since, tag.id), reverse=True)
     verdicts, place = [], 0
     for tag in ranked:
-        kept = _kept(policy, tag, subjects)
+        kept = _kept(policy, tag_rules, tag, subjects)
         place += not kept
         kept = kept or _among_newest(policy, place)
         taken = None if kept else _taken(policy, tag, now)
@@ -95,13 +98,16 @@ def judge(
     return verdicts + [_of_untagged(policy, digest, now) for digest in untagged]
 
 
-def _kept(policy: CleanupPolicy, tag: TagVersion, subjects: Collection[str]) -> Why | None:
+def _kept(policy: CleanupPolicy, tag_rules: Iterable[Rule], tag: TagVersion, subjects: Collection[str]) -> Why | None:
     subject = names.tag_subject(tag.name)
     if subject and subject in subjects and not tag.digest.startswith(subject):
         return Why(Reason.ATTACHED, {"digest": subject})
     for pattern in policy.keep_patterns:
         if fnmatchcase(tag.name, pattern):
             return Why(Reason.PATTERN, {"pattern": pattern})
+    rule = next((rule for rule in tag_rules if rule.matches(tag.name)), None)
+    if rule is not None and rule.keep:
+        return Why(Reason.TAG_RULE, {"number": rule.number, "of": rule.of, "pattern": ", ".join(rule.patterns)})
     return None
 
 

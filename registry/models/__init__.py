@@ -10,6 +10,7 @@
     Event     the history: append-only
     TagDay, ProjectDay, RepositoryUsage, ProjectUsage  statistics for the console
     Readme    the long description of a repository
+    PurgedTag  what a write-once tag named whose row is purged
     ObjectTrash  keys of stored bytes to be deleted
     DoctorRun    the last runs of the connection doctor
 
@@ -21,7 +22,7 @@ from .audit import Deletion, Event
 from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
 from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
 from .doctor import DoctorRun
-from .manifests import Manifest, ManifestBlob, ManifestChild, Tag
+from .manifests import Manifest, ManifestBlob, ManifestChild, PurgedTag, Tag
 from .repositories import Image, Readme, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
 from .statistics import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
 
@@ -43,6 +44,7 @@ __all__ = [
     "ObjectTrash",
     "ProjectDay",
     "ProjectUsage",
+    "PurgedTag",
     "Readme",
     "Repository",
     "RepositoryGroupPermission",

@@ -152,6 +152,7 @@ class CleanupLine(models.Model):
 
         ATTACHED = "attached"  # digest
         PATTERN = "pattern"  # pattern
+        TAG_RULE = "tag-rule"  # number and pattern of the rule, and of: its repository or project
         NEWEST = "newest"  # number
         NOT_NEWEST = "not-newest"  # number
         NO_RULE = "no-rule"

@@ -286,3 +286,23 @@ class Tag(models.Model):
 
     def __str__(self) -> str:
         return f"{self.image}:{self.name}"
+
+
+class PurgedTag(models.Model):
+    """A version of a write-once tag whose row was purged: the name ``path``:``name`` never names another digest.
+
+    ``version``: the id that the row of the tag had. ``registry.tag_rules`` writes and reads it.
+    """
+
+    path = NameField(max_length=names.MAX_NAME)
+    name = NameField(max_length=names.MAX_TAG)
+    digest = models.CharField(max_length=DIGEST_LENGTH)
+    version = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["path", "name", "version"], name="one_row_a_purged_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.name}"

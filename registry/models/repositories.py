@@ -57,6 +57,9 @@ class RepositoryQuerySet(KeyShareQuerySet["Repository"]):
 class Repository(models.Model):
     """The boundary of permission: images that the same people may push and pull. Its name never changes.
 
+    ``tag_rules``: the rules of its tags in order (``registry.tag_rules``). ``tag_overwrite`` is the last rule, for tags
+    that no other rule matches: False makes them immutable.
+
     The pull policy is for users who may not push. ``block_severity``: they cannot pull images whose
     ``Manifest.worst_severity`` is this or worse; NONE: they can pull all. ``unscanned_grace_hours``: how long after its
     push they can pull an image that has not been scanned; None: for ever. ``auto_scan``: images are scanned after a
@@ -67,6 +70,7 @@ class Repository(models.Model):
     name = NameField(max_length=names.MAX_REPOSITORY)
     description = models.CharField(max_length=100, blank=True)
     is_public = models.BooleanField(default=False)
+    tag_rules = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     tag_overwrite = models.BooleanField(default=True)
     auto_scan = models.BooleanField(default=True)
     block_severity = models.PositiveSmallIntegerField(choices=Severity, default=Severity.NONE)
@@ -163,6 +167,7 @@ class Image(models.Model):
             models.Index(fields=["repository", "path"], name="images_by_name", condition=LIVE),
             models.Index(fields=["repository", "-pushed_at", "-id"], name="images_by_push", condition=LIVE),
             models.Index(fields=["deletion"], name="deleted_images", condition=DELETED),
+            models.Index(fields=["path"], name="deleted_images_by_path", condition=DELETED),
             models.Index(fields=["emptied_at"], name="empty_images", condition=models.Q(emptied_at__isnull=False)),
         ]
 

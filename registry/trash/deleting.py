@@ -18,7 +18,7 @@ from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from registry import audit, errors, tags
+from registry import audit, errors, tag_rules, tags
 from registry.database.batches import in_batches
 from registry.database.transactions import retried
 from registry.manifests import check_reference
@@ -65,7 +65,7 @@ def delete_references(
     see ``audit.record``.
 
     Raises ManifestUnknown; Unsupported (a live index that stays names one of the digests); Denied (more than
-    MAX_AT_ONCE).
+    MAX_AT_ONCE, or a rule keeps one of the tags).
     """
     wanted = list(dict.fromkeys(references))
     if len(wanted) > MAX_AT_ONCE:
@@ -74,14 +74,14 @@ def delete_references(
     for reference in wanted:
         check_reference(reference)
     with transaction.atomic():
-        return _delete(actor, _lock_image(repository, name), wanted, undoes)
+        return _delete(actor, _lock_image(name), wanted, undoes)
 
 
-def _lock_image(repository: Repository, name: ImageName) -> Image:
-    image = Image.objects.live().select_for_update(no_key=True).filter(path=str(name)).first()
+def _lock_image(name: ImageName) -> Image:
+    live = Image.objects.live().select_related("repository__project")
+    image = live.select_for_update(of=("self",), no_key=True).filter(path=str(name)).first()
     if image is None:
         raise errors.ManifestUnknown(_("%(name)s has not been pushed") % {"name": name})
-    image.repository = repository
     return image
 
 
@@ -93,6 +93,9 @@ def _delete(actor: Actor, image: Image, wanted: Sequence[str], undoes: Collectio
     named = _tags_of(image, going)
     taken = {tag.name for tag in named}
     alone = tags.live(image, [tag for tag in asked if tag not in taken])
+    for tag in (*named, *alone):
+        tag.image = image
+    tag_rules.check_deletion(image.repository, [*named, *alone])
     events = [_of_digest(actor, image, root, named, roots, undoes) for root in roots]
     events += [
         audit.build(actor, Action.TAG_DELETE, image, tag=tag.name, digest=tag.manifest.digest, undoes=undoes)
@@ -122,7 +125,7 @@ def _of_digest(
 def delete_images(actor: Actor, repository: Repository, wanted: Sequence[str]) -> list[Deletion]:
     """Delete images of a repository, all or none, with all their tags and manifests; each image is an act of its own.
 
-    Raises ManifestUnknown if the repository has no image of one of these names.
+    Raises ManifestUnknown if the repository has no image of one of these names, Denied if a rule keeps one of the tags.
     """
     deletions = []
     with transaction.atomic():
@@ -133,6 +136,8 @@ def delete_images(actor: Actor, repository: Repository, wanted: Sequence[str]) -
             raise errors.ManifestUnknown(
                 _("%(repository)s has no image %(images)s") % {"repository": repository, "images": ", ".join(missing)}
             )
+        all_tags = Tag.objects.live().filter(image__in=found).select_related("image").order_by("image", "pk")
+        tag_rules.check_deletion(held or repository, all_tags)
         for image in found:
             image.repository = held or repository
             live_tags = Tag.objects.live().filter(image=image)
@@ -150,7 +155,8 @@ def delete_images(actor: Actor, repository: Repository, wanted: Sequence[str]) -
 def delete_repository(actor: Actor, repository: Repository) -> Deletion:
     """Delete a repository with everything in it, as one act. Its name is free at once.
 
-    A push holds the repository's row, so this waits until the pushes that have begun have ended. Raises NameUnknown.
+    A push holds the repository's row, so this waits until the pushes that have begun have ended. Raises NameUnknown,
+    Denied (a rule keeps one of the tags).
     """
     with transaction.atomic():
         live = Repository.objects.live().select_for_update(of=("self",)).select_related("project")
@@ -160,6 +166,7 @@ def delete_repository(actor: Actor, repository: Repository) -> Deletion:
         images = Image.objects.live().filter(repository=current)
         locked = list(images.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
         live_tags = Tag.objects.live().filter(image__repository=current, image__deletion=None)
+        tag_rules.check_deletion(current, live_tags.select_related("image").order_by("image", "pk"))
         manifests = Manifest.objects.live().filter(image__repository=current, image__deletion=None)
         summary: dict[str, Any] = {"images": len(locked), "tags": live_tags.count()}
         event = audit.record(actor, Action.REPOSITORY_DELETE, current, **summary, digests=manifests.count())

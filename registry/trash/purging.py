@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 
 from accounts.actors import SYSTEM
 from accounts.errors import Refusal
-from registry import audit, blobs, errors, uploads
+from registry import audit, blobs, errors, tag_rules, uploads
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import (
@@ -252,5 +252,7 @@ def _delete_manifests(project_id: int, manifests: QuerySet[Manifest]) -> None:
         ManifestChild.objects.filter(parent__in=pks[start : start + ROWS]).delete()
     for start in range(0, len(pks), ROWS):
         some = pks[start : start + ROWS]
-        Tag.objects.filter(manifest__in=some).delete()
+        tags = Tag.objects.filter(manifest__in=some)
+        tag_rules.remember(tags)
+        tags.delete()
         Manifest.objects.without_content().filter(pk__in=some).delete()

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from accounts.errors import Refusal
 from accounts.models import Project
-from registry import audit, errors, quotas, tags
+from registry import audit, errors, quotas, tag_rules, tags
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
 from registry.models import Deletion, Event, Image, Manifest, ManifestChild, Repository, Tag
@@ -75,7 +75,7 @@ def restore(
     tag is moved back instead, if the repository allows that.
 
     Of several deletions, those that cannot be restored are in ``refused``. A single one raises: RecoveryGone (it was
-    restored or purged, or its time is over), NameTaken, Denied (a quota is full, or tags may not be overwritten),
+    restored or purged, or its time is over), NameTaken, Denied (a quota is full, or a rule of the tags),
     NameUnknown (the repository or image that it was made in is deleted), ManifestUnknown (what a tag named was deleted
     later).
     """
@@ -146,11 +146,13 @@ def _restore_repository(actor: Actor, deletion: Deletion, undoes: Collection[int
             % {"repository": repository}
         )
     quotas.check_repositories(repository.project)
+    closed = Tag.objects.filter(deletion=deletion)
+    tag_rules.check_reopening(repository, closed)
     event = audit.record(actor, Action.REPOSITORY_RECOVER, repository, undoes=undoes)
     Repository.objects.filter(pk=repository.pk).update(deletion=None)
     _bring_back(images)
     _restore_manifests(actor, Manifest.objects.filter(deletion=deletion))
-    return _reopen(Tag.objects.filter(deletion=deletion), event)
+    return _reopen(closed, event)
 
 
 def _restore_image(actor: Actor, deletion: Deletion, undoes: Collection[int]) -> int:
@@ -172,10 +174,12 @@ def _restore_image(actor: Actor, deletion: Deletion, undoes: Collection[int]) ->
         )
     if image.emptied_at is None:
         quotas.check_images(image.repository)
+    closed = Tag.objects.filter(deletion=deletion)
+    tag_rules.check_reopening(image.repository, closed)
     event = audit.record(actor, Action.IMAGE_RECOVER, image, undoes=undoes)
     _bring_back(Image.objects.filter(pk=image.pk))
     _restore_manifests(actor, Manifest.objects.filter(deletion=deletion))
-    return _reopen(Tag.objects.filter(deletion=deletion), event)
+    return _reopen(closed, event)
 
 
 def _bring_back(images: QuerySet[Image]) -> None:

@@ -69,6 +69,7 @@ OUTGOING = "scanning/notifications/outbound_http.py"
 PURGE = "registry/trash/purging.py"
 RESTORE = "registry/trash/restoring.py"
 TAGS = "registry/tags.py"
+TAG_RULES = "registry/tag_rules/enforcement.py"
 TOKENS = "accounts/tokens.py"
 UPLOADS = "registry/uploads.py"
 
@@ -564,10 +565,38 @@ add(
 )
 add(
     "a tag is overwritten where that is off",
-    TAGS,
-    "if not image.repository.tag_overwrite and not attachments.is_attached(image, name, manifest):",
-    "if image.repository.tag_overwrite is None:",
+    TAG_RULES,
+    "if current is not None and rule.mode != Mode.MOVABLE:",
+    "if current is None and rule.mode == Mode.IMMUTABLE:",
     "registry/v2/test_tags.py::test_no_role_overwrites_a_tag_without_tag_overwrite",
+)
+add(
+    "a write-once name gets another digest after its deletion",
+    TAG_RULES,
+    "if last is not None and last != manifest.digest:",
+    "if last is None:",
+    "registry/test_tag_rules.py::test_name_of_a_deleted_tag",
+)
+add(
+    "a purge forgets what a write-once tag pointed to",
+    PURGE,
+    "        tag_rules.remember(tags)\n",
+    "",
+    "registry/test_tag_rules.py::test_name_of_a_deleted_tag",
+)
+add(
+    "a tag that a rule keeps is deleted with its digest",
+    DELETE,
+    "tag_rules.check_deletion(image.repository, [*named, *alone])",
+    "tag_rules.check_deletion(image.repository, alone)",
+    "registry/test_tag_rules.py::test_kept_tag_is_deleted_through_no_door",
+)
+add(
+    "rules apply to signatures",
+    TAG_RULES,
+    "return not names_itself and attachments.is_attached(image, name, manifest)",
+    "return False",
+    "registry/test_tag_rules.py::test_attached_tags_are_exempt",
 )
 add(
     "one more than the quota",

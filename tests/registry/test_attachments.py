@@ -81,7 +81,7 @@ def test_tag_with_an_attached_name_but_no_subject_is_not_overwritten(docker):
     member.push("fixed/app", tag_of(RELEASE, ""), RELEASE)  # names itself, so it is a release
     for part in OTHER.parts[:-1]:
         member.push_blob("fixed/app", part)
-    member.push("fixed/app", tag_of(RELEASE, ""), OTHER)  # from now on it is attached
+    member.push_manifest("fixed/app", tag_of(RELEASE, ""), OTHER.manifest, expect=403)
     member.push_manifest("fixed/app", "v1", OTHER.manifest, expect=403)
 
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM
 from console.templatetags.audit_log import event_words
-from registry import undo
+from registry import tag_rules, undo
 from registry.models import CleanupLine, CleanupRun, Deletion, Event, Image, Manifest, Repository, Severity, Tag
 from scanning.models import Subscription
 from tests.support.images import OCI_INDEX
@@ -421,3 +421,16 @@ def test_reasons_of_cleanups_become_codes(empty_database, monkeypatch):
     runs = dict(CleanupRun.objects.values_list("pk", "problem_detail"))
     assert runs == {run.pk: "no such thing", by.pk: "ann"}
     assert set(CleanupRun.objects.values_list("problem", flat=True)) == {"error", "dismissed"}
+
+
+@pytest.mark.parametrize("tag_overwrite", [True, False])
+def test_tag_overwrite_becomes_the_last_rule(empty_database, tag_overwrite):
+    apps = migrate(to=[("registry", "0016_doctor_runs"), ("accounts", "0011_operators")])
+    organization = apps.get_model("accounts", "Organization").objects.create(name="acme")
+    project = apps.get_model("accounts", "Project").objects.create(organization=organization, name="demo")
+    apps.get_model("registry", "Repository").objects.create(project=project, name="web", tag_overwrite=tag_overwrite)
+    migrate()
+    repository = Repository.objects.select_related("project").get()
+    (last,) = tag_rules.effective(repository)
+    assert (last.patterns, last.mode) == (("*",), "movable" if tag_overwrite else "immutable")
+    assert (repository.tag_rules, repository.project.tag_rules) == ([], [])

@@ -46,6 +46,15 @@ def test_one_of_several_simultaneous_moves_of_a_tag_succeeds(server):
     assert found["live"] == [False, True]
 
 
+def test_one_of_several_simultaneous_pushes_of_a_write_once_tag_succeeds(server):
+    """And after a deletion of the tag only the digest that was first."""
+    found = worked(server, "push_a_write_once_tag_in_seven_threads")
+    (first,) = (answer for answer in found["answers"] if answer != "Denied")
+    assert sorted(found["answers"]) == ["Denied"] * 6 + [first]
+    assert sorted(found["again"]) == ["Denied"] * 6 + [first]
+    assert found["named"] == [first]
+
+
 def test_workers_of_one_run_delete_each_tag_once(server):
     """Four workers run the policy while another user moves a tag. A worker that finds the run done begins another run."""
     found = worked(server, "run_policy_in_four_threads")

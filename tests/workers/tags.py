@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from accounts.actors import SYSTEM
-from registry import cleanup, errors, manifests, repositories
+from registry import cleanup, errors, manifests, repositories, trash
 from registry.cleanup import policies
 from registry.models import CleanupLine, CleanupRun, Event, Manifest, Tag
 from registry.oci.names import ImageName
@@ -22,6 +22,18 @@ def move_in_seven_threads() -> dict[str, Any]:
     answers = at_once(*(partial(_point, "race", digest, digests[0]) for digest in digests[1:]))
     ended = list(Tag.objects.filter(name="race").order_by("pk").values_list("ended_at", flat=True))
     return {"answers": answers, "live": [at is None for at in ended]}
+
+
+def push_a_write_once_tag_in_seven_threads() -> dict[str, Any]:
+    """Point one new write-once tag to seven digests at once; then delete it, and do so again."""
+    digests, web = _digests(), repositories.find("demo/web")
+    repositories.update(SYSTEM, web, tag_rules=[{"patterns": ["once"], "mode": "write-once"}])
+    pushes = [partial(_push, "once", digest) for digest in digests[:7]]
+    answers = at_once(*pushes)
+    trash.delete_references(SYSTEM, web, NAME, ["once"])
+    again = at_once(*pushes)
+    named = Tag.objects.filter(name="once").values_list("manifest__digest", flat=True)
+    return {"answers": answers, "again": again, "named": sorted(set(named))}
 
 
 def run_policy_in_four_threads() -> dict[str, Any]:
@@ -54,6 +66,17 @@ def _run(policy_id: int) -> int:
 def _digests() -> list[str]:
     found = Manifest.objects.filter(image__path=str(NAME)).order_by("pk")
     return list(found.values_list("digest", flat=True))
+
+
+def _push(tag: str, digest: str) -> str:
+    """Push a known digest under the tag. Return the digest, or the name of the error."""
+    manifest = Manifest.objects.get(image__path=str(NAME), digest=digest)
+    web, content = repositories.find("demo/web"), bytes(manifest.content)
+    try:
+        manifests.push(SYSTEM, web, NAME, tag, content, content_type=manifest.media_type)
+    except errors.RegistryError as error:
+        return type(error).__name__
+    return digest
 
 
 def _point(tag: str, digest: str, seen: str) -> bool | str:

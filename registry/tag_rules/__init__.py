@@ -1,0 +1,42 @@
+"""Rules of tags: which tags may be moved and deleted, and who may push them."""
+
+from .enforcement import check_deletion, check_point, check_reopening, protects, remember
+from .replay import Refused, What, numbers, replay
+from .rules import (
+    ADMINS,
+    LAST,
+    MAX_PATTERNS,
+    MAX_PUSHERS,
+    MAX_RULES,
+    Mode,
+    Rule,
+    checked,
+    effective,
+    find,
+    rules_of,
+    stored,
+)
+
+__all__ = [
+    "ADMINS",
+    "LAST",
+    "MAX_PATTERNS",
+    "MAX_PUSHERS",
+    "MAX_RULES",
+    "Mode",
+    "Refused",
+    "Rule",
+    "What",
+    "check_deletion",
+    "check_point",
+    "check_reopening",
+    "checked",
+    "effective",
+    "find",
+    "numbers",
+    "protects",
+    "remember",
+    "replay",
+    "rules_of",
+    "stored",
+]

@@ -1,0 +1,117 @@
+"""What rules of tags would have refused lately, and how many tags each of them is for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import F, OuterRef, Q, Subquery
+from django.utils import timezone
+
+from accounts.models import OrganizationMembership, OrganizationRole, ProjectMembership, ProjectRole
+from registry.models import Event, Tag
+from registry.oci import names
+from registry.tag_rules.rules import ADMINS, Mode, Rule, effective, find
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from registry.models import Repository
+
+ROWS = 1_000  # read at a time
+
+
+class What(StrEnum):
+    """What was done to a tag."""
+
+    PUSH = "push"
+    MOVE = "move"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A change of a tag that the rules would have refused. ``image``: its name; ``actor``: as the audit log has it."""
+
+    at: datetime
+    image: str
+    tag: str
+    what: What
+    actor: str
+    rule: Rule
+
+
+def replay(repository: Repository, days: int = 90) -> Iterator[Refused]:
+    """Yield what the rules of the repository, which need not be saved, would have refused in the last days.
+
+    Reads the rows of tags in live images, so purged ones are missing. Each change is judged as it happened: after what
+    was not refused then. Those who are admins now count as admins.
+    """
+    since = timezone.now() - timedelta(days=days)
+    rules = effective(repository)
+    if not any(rule.restricts for rule in rules):
+        return
+    admins = _admins(repository) if any(ADMINS in rule.pushers for rule in rules) else set()
+    former = Tag.objects.filter(image=OuterRef("image"), name=OuterRef("name"), pk__lt=OuterRef("pk")).order_by("-pk")
+    rows: Any = Tag.objects.filter(
+        Q(started_at__gte=since) | Q(ended_at__gte=since), image__repository=repository, image__deletion=None
+    )
+    rows = rows.annotate(
+        digest=F("manifest__digest"),
+        former_digest=Subquery(former.values("manifest__digest")[:1]),
+        former_closed_by=Subquery(former.values("closed_by")[:1]),
+    )
+    rows = rows.select_related("image", "opened_by", "closed_by").only(
+        *("name", "started_at", "ended_at", "image__name"),
+        *(f"{by}__{column}" for by in ("opened_by", "closed_by") for column in ("actor", "user_id", "action")),
+    )
+    for row in rows.order_by("-pk").iterator(ROWS):
+        subject = names.tag_subject(row.name)
+        if subject and not row.digest.startswith(subject):
+            continue
+        rule = find(rules, row.name)
+        if row.ended_at is not None and row.ended_at >= since and rule.keep and _was_deleted(row):
+            yield _refused(row, rule, What.DELETE, row.ended_at, row.closed_by)
+        if row.started_at >= since and (what := _refused_push(row, rule, admins)):
+            yield _refused(row, rule, what, row.started_at, row.opened_by)
+
+
+def _refused_push(row: Any, rule: Rule, admins: set[str]) -> What | None:
+    """What the push of this version was, if the rule refuses it."""
+    event = row.opened_by
+    what = What.MOVE if event is not None and row.former_closed_by == event.pk else What.PUSH
+    if what == What.MOVE and rule.mode != Mode.MOVABLE:
+        return what
+    if rule.mode == Mode.WRITE_ONCE and row.former_digest not in {None, row.digest}:
+        return what
+    if rule.pushers and event is not None and event.user_id is not None:
+        allowed = event.actor in rule.pushers or (ADMINS in rule.pushers and event.actor in admins)
+        return None if allowed else what
+    return None
+
+
+def _was_deleted(row: Any) -> bool:
+    return row.closed_by is not None and row.closed_by.action != Event.Action.TAG_MOVE
+
+
+def _refused(row: Any, rule: Rule, what: What, at: datetime, event: Event | None) -> Refused:
+    return Refused(at, row.image.name, row.name, what, event.actor if event else "", rule)
+
+
+def _admins(repository: Repository) -> set[str]:
+    """The e-mail addresses of the admins of the project and the owners of its organization. Two queries."""
+    project = repository.project
+    admins = ProjectMembership.objects.filter(project=project, role=ProjectRole.ADMIN)
+    owners = OrganizationMembership.objects.filter(organization=project.organization_id, role=OrganizationRole.OWNER)
+    return {*admins.values_list("user__email", flat=True), *owners.values_list("user__email", flat=True)}
+
+
+def numbers(repository: Repository) -> Counter[Rule]:
+    """How many of the live tags each of the ``effective`` rules is for. Attached tags are left out. One query."""
+    rules = effective(repository)
+    live = Tag.objects.live().unattached().filter(image__repository=repository, image__deletion=None)
+    return Counter(find(rules, name) for name in live.values_list("name", flat=True).iterator(ROWS))
