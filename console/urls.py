@@ -23,6 +23,7 @@ from .views import (
     scans,
     search,
     service_accounts,
+    tag_rules,
     tags,
     trash,
     undo,
@@ -78,6 +79,9 @@ _repository: list[URLPattern | URLResolver] = [
     path("-/recovery", trash.show, name="repository_recovery"),
     path("-/cleanup", cleanup.show, name="cleanup"),
     path("-/cleanup/runs/<int:run>", cleanup.run, name="cleanup_run"),
+    path("-/tag-rules", tag_rules.repository_show, name="repository_tag_rules"),
+    path("-/tag-rules/new", tag_rules.repository_edit, {"number": 0}, name="repository_tag_rule_new"),
+    path("-/tag-rules/<int:number>", tag_rules.repository_edit, name="repository_tag_rule"),
     path("-/scan", scans.scan_repository, name="repository_scan"),
     path("-/openvex.json", vulnerabilities.download_vex, name="openvex"),
     path("-/notifications", notifications.index, name="repository_notifications"),
@@ -149,6 +153,9 @@ _project: list[URLPattern | URLResolver] = [
     path("notifications/<int:subscription>/<int:delivery>", notifications.delivery, name="delivery"),
     path("usage", projects.usage, name="usage"),
     path("settings", projects.settings, name="project_settings"),
+    path("tag-rules", tag_rules.show, name="tag_rules"),
+    path("tag-rules/new", tag_rules.edit, {"number": 0}, name="tag_rule_new"),
+    path("tag-rules/<int:number>", tag_rules.edit, name="tag_rule"),
 ]
 
 urlpatterns = [

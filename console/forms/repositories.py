@@ -49,15 +49,6 @@ class RepositorySettings(Form):
             (PUBLIC, gettext_lazy("Public: everybody may pull, without logging in")),
         ],
     )
-    overwrite = forms.ChoiceField(
-        label=gettext_lazy("Tag overwrite"),
-        widget=forms.RadioSelect,
-        initial="yes",
-        choices=[
-            ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
-            ("no", gettext_lazy("Disabled: a tag always points to the same image")),
-        ],
-    )
     scan = forms.ChoiceField(
         label=gettext_lazy("Image scan"),
         widget=forms.RadioSelect,
@@ -115,7 +106,6 @@ class RepositorySettings(Form):
                 "description": settings["description"],
                 "readme": readme,
                 "visibility": PUBLIC if settings["is_public"] else PRIVATE,
-                "overwrite": "yes" if settings["tag_overwrite"] else "no",
                 "scan": "auto" if settings["auto_scan"] else "manual",
                 "block_severity": settings["block_severity"],
                 "unscanned_grace_hours": settings["unscanned_grace_hours"],
@@ -130,7 +120,6 @@ class RepositorySettings(Form):
         return given | {
             "description": self.cleaned_data["description"],
             "is_public": self.cleaned_data["visibility"] == PUBLIC,
-            "tag_overwrite": self.cleaned_data["overwrite"] == "yes",
             "auto_scan": self.cleaned_data["scan"] == "auto",
         }
 
@@ -149,6 +138,19 @@ class NewRepository(RepositorySettings):
         ),
         widget=forms.TextInput({"autofocus": True, **_ONCE}),
     )
+    overwrite = forms.ChoiceField(
+        label=gettext_lazy("Tag overwrite"),
+        widget=forms.RadioSelect,
+        initial="yes",
+        choices=[
+            ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
+            ("no", gettext_lazy("Disabled: a tag always points to the same image")),
+        ],
+    )
+
+    def wanted(self) -> dict[str, Any]:
+        """The settings that were typed."""
+        return super().wanted() | {"tag_overwrite": self.cleaned_data["overwrite"] == "yes"}
 
 
 class Grant(Form):

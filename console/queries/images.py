@@ -26,7 +26,7 @@ from django.utils import timezone
 from console.queries import scans
 from console.queries.shared import listing
 from console.templatetags.commands import Kind, kind_of
-from registry import attachments
+from registry import attachments, tag_rules
 from registry.models import Image, Manifest, ManifestChild, Severity, Tag, TagDay
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def kind(image: Image) -> Kind:
 def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
     """A page of an image's tags with their use, what is known of them, and what is attached. Ten queries.
 
-    Without attached tags. The default order: floating tags, versions (the greatest first), others.
+    A tag that a rule protects has ``rule``. Without attached tags. The default order: floating tags, versions (the
+    greatest first), others.
     """
     found, search = Tag.objects.live().filter(image=image).unattached(), wanted.get("q", "").strip()
     if search:
@@ -118,6 +119,8 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
     add_use(image, page.rows)
     _add_days(image, page.rows)
     _add_names(image, page.rows)
+    for tag, rule in tag_rules.protects(image.repository, page.rows):
+        tag.rule = rule
     scans.attach([tag.manifest for tag in page.rows])
     numbers = counts(image)
     return {"listing": page, "severity": least, "total": numbers["tag_count"], **numbers}

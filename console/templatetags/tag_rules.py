@@ -54,7 +54,7 @@ def refused_words(what: str) -> str:
 
 
 def listed_words(value: Any) -> str:
-    """The list of rules of an event, in one line: ``v*: write-once, kept; *: immutable``. The value may have any type."""
+    """The rules of an event in one line: ``v*: write-once, kept; *: immutable``. The value may have any type."""
     if not isinstance(value, list) or not value:
         return "–"
     return "; ".join(_stored_words(each) for each in value)

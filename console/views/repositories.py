@@ -69,7 +69,7 @@ def commands(place: Place) -> HttpResponse:
 
 @of_project(Action.VIEW, post=Action.MANAGE)
 def settings(place: Place) -> HttpResponse:
-    """Description, readme, visibility, tag overwrite, scans, pull policy."""
+    """Description, readme, visibility, scans, pull policy."""
     current = repositories.settings_of(place.repository)
     given = typed(place.request)
     form = (

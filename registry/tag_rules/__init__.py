@@ -1,7 +1,7 @@
 """Rules of tags: which tags may be moved and deleted, and who may push them."""
 
 from .enforcement import check_deletion, check_point, check_reopening, protects, remember
-from .replay import Refused, What, numbers, replay
+from .replay import DAYS, Refused, What, numbers, replay
 from .rules import (
     ADMINS,
     LAST,
@@ -19,6 +19,7 @@ from .rules import (
 
 __all__ = [
     "ADMINS",
+    "DAYS",
     "LAST",
     "MAX_PATTERNS",
     "MAX_PUSHERS",

@@ -17,11 +17,13 @@ from registry.oci import names
 from registry.tag_rules.rules import ADMINS, Mode, Rule, effective, find
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from accounts.models import Project
     from registry.models import Repository
 
+DAYS = 90
 ROWS = 1_000  # read at a time
 
 
@@ -35,30 +37,31 @@ class What(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A change of a tag that the rules would have refused. ``image``: its name; ``actor``: as the audit log has it."""
+    """A change of a tag that the rules would have refused. ``path``: of the image. ``actor``: as in the audit log."""
 
     at: datetime
-    image: str
+    path: str
     tag: str
     what: What
     actor: str
     rule: Rule
 
 
-def replay(repository: Repository, days: int = 90) -> Iterator[Refused]:
-    """Yield what the rules of the repository, which need not be saved, would have refused in the last days.
+def replay(repositories: Sequence[Repository], days: int = DAYS) -> Iterator[Refused]:
+    """Yield what the rules of repositories of one project, which need not be saved, would have refused in these days.
 
     Reads the rows of tags in live images, so purged ones are missing. Each change is judged as it happened: after what
     was not refused then. Those who are admins now count as admins.
     """
     since = timezone.now() - timedelta(days=days)
-    rules = effective(repository)
-    if not any(rule.restricts for rule in rules):
+    rules_of = {repository.pk: effective(repository) for repository in repositories}
+    some = {rule for rules in rules_of.values() for rule in rules if rule.restricts}
+    if not some:
         return
-    admins = _admins(repository) if any(ADMINS in rule.pushers for rule in rules) else set()
+    admins = _admins(repositories[0].project) if any(ADMINS in rule.pushers for rule in some) else set()
     former = Tag.objects.filter(image=OuterRef("image"), name=OuterRef("name"), pk__lt=OuterRef("pk")).order_by("-pk")
     rows: Any = Tag.objects.filter(
-        Q(started_at__gte=since) | Q(ended_at__gte=since), image__repository=repository, image__deletion=None
+        Q(started_at__gte=since) | Q(ended_at__gte=since), image__repository__in=repositories, image__deletion=None
     )
     rows = rows.annotate(
         digest=F("manifest__digest"),
@@ -66,14 +69,14 @@ def replay(repository: Repository, days: int = 90) -> Iterator[Refused]:
         former_closed_by=Subquery(former.values("closed_by")[:1]),
     )
     rows = rows.select_related("image", "opened_by", "closed_by").only(
-        *("name", "started_at", "ended_at", "image__name"),
+        *("name", "started_at", "ended_at", "image__path", "image__repository"),
         *(f"{by}__{column}" for by in ("opened_by", "closed_by") for column in ("actor", "user_id", "action")),
     )
     for row in rows.order_by("-pk").iterator(ROWS):
         subject = names.tag_subject(row.name)
         if subject and not row.digest.startswith(subject):
             continue
-        rule = find(rules, row.name)
+        rule = find(rules_of[row.image.repository_id], row.name)
         if row.ended_at is not None and row.ended_at >= since and rule.keep and _was_deleted(row):
             yield _refused(row, rule, What.DELETE, row.ended_at, row.closed_by)
         if row.started_at >= since and (what := _refused_push(row, rule, admins)):
@@ -99,19 +102,19 @@ def _was_deleted(row: Any) -> bool:
 
 
 def _refused(row: Any, rule: Rule, what: What, at: datetime, event: Event | None) -> Refused:
-    return Refused(at, row.image.name, row.name, what, event.actor if event else "", rule)
+    return Refused(at, row.image.path, row.name, what, event.actor if event else "", rule)
 
 
-def _admins(repository: Repository) -> set[str]:
+def _admins(project: Project) -> set[str]:
     """The e-mail addresses of the admins of the project and the owners of its organization. Two queries."""
-    project = repository.project
     admins = ProjectMembership.objects.filter(project=project, role=ProjectRole.ADMIN)
     owners = OrganizationMembership.objects.filter(organization=project.organization_id, role=OrganizationRole.OWNER)
     return {*admins.values_list("user__email", flat=True), *owners.values_list("user__email", flat=True)}
 
 
-def numbers(repository: Repository) -> Counter[Rule]:
+def numbers(repositories: Sequence[Repository]) -> Counter[Rule]:
     """How many of the live tags each of the ``effective`` rules is for. Attached tags are left out. One query."""
-    rules = effective(repository)
-    live = Tag.objects.live().unattached().filter(image__repository=repository, image__deletion=None)
-    return Counter(find(rules, name) for name in live.values_list("name", flat=True).iterator(ROWS))
+    rules_of = {repository.pk: effective(repository) for repository in repositories}
+    live = Tag.objects.live().unattached().filter(image__repository__in=repositories, image__deletion=None)
+    rows = live.values_list("image__repository", "name").iterator(ROWS)
+    return Counter(find(rules_of[repository], name) for repository, name in rows)

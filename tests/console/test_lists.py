@@ -212,4 +212,4 @@ def test_repositories_show_their_use_and_unusual_settings_only(console, docker, 
     assert "Public" in found["public"]["Name"]
     Repository.objects.filter(pk=image.repository_id).update(tag_overwrite=False, auto_scan=False)
     rows = see(console("reader"), reverse("console:repositories", args=["demo"])).table("Name", "Pulls, 30 days")
-    assert "web Tag overwrite off Manual scan" in [row["Name"] for row in rows]
+    assert "web Tag rules Manual scan" in [row["Name"] for row in rows]

@@ -13,7 +13,7 @@ from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 from accounts import organizations
 from accounts.actors import SYSTEM
 from accounts.models import ProjectRole
-from registry import service_accounts, trash
+from registry import projects, repositories, service_accounts, trash
 from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
 from scanning import acceptances
@@ -112,6 +112,9 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "delivery": (ADMINISTER, DEMO | {"subscription": 0, "delivery": 0}, 200),
     "usage": (VIEW, DEMO, 200),
     "project_settings": (VIEW, DEMO, 200),
+    "tag_rules": (VIEW, DEMO, 200),
+    "tag_rule_new": (ADMINISTER, DEMO, 200),
+    "tag_rule": (ADMINISTER, DEMO | {"number": 1}, 200),
     "repository": (VIEW, WEB, 200),
     "repository_commands": (VIEW, WEB, 200),
     "repository_audit_log": (VIEW, WEB, 200),
@@ -129,6 +132,9 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "repository_delivery": (MANAGE, WEB | {"subscription": 0, "delivery": 0}, 200),
     "cleanup": (VIEW, WEB, 200),
     "cleanup_run": (VIEW, WEB | {"run": 0}, 200),
+    "repository_tag_rules": (VIEW, WEB, 200),
+    "repository_tag_rule_new": (MANAGE, WEB, 200),
+    "repository_tag_rule": (MANAGE, WEB | {"number": 1}, 200),
     "repository_scan": (MANAGE, WEB, 302),
     "openvex": (VIEW, WEB, 200),
     "repository_delete": (MANAGE, WEB, 200),
@@ -164,7 +170,10 @@ POSTS = {
     **dict.fromkeys(
         ("repository_settings", "image_settings", "permissions", "cleanup", "garbage_collection", "restore"), MANAGE
     ),
-    **dict.fromkeys(("members", "project_settings", "notification", "purge", "service_account"), ADMINISTER),
+    **dict.fromkeys(
+        ("members", "project_settings", "tag_rules", "notification", "purge", "service_account"), ADMINISTER
+    ),
+    "repository_tag_rules": MANAGE,
     **dict.fromkeys(("cleanup_run", "repository_notification", "vulnerabilities", "scans", "acceptances"), MANAGE),
 }
 ROLES = {
@@ -203,6 +212,8 @@ def address(scanned, world):
     ci = service_accounts.create(SYSTEM, world.projects["demo"], "ci", role=ProjectRole.MEMBER)
     service_accounts.create(SYSTEM, world.projects["demo"].organization, "mirror")
     machine = service_accounts.make_key(SYSTEM, ci, "runner").key
+    for change, thing in ((projects.update, world.projects["demo"]), (repositories.update, world.repository("web"))):
+        change(SYSTEM, thing, tag_rules=[{"patterns": ["v*"], "mode": "movable"}])
     notices = {}
     for repository in (None, world.repository("web")):
         notice = subscribe(world.projects["demo"], repository)

@@ -66,9 +66,15 @@ def test_catalog_has_every_message(catalogue, tmp_path):
 FACTS = {
     *(("attached", "digest"), ("pattern", "pattern"), ("newest", "number"), ("not-newest", "number"), ("no-rule", "")),
     *(("old", "days since"), ("unpulled", "days since"), ("untagged", "since"), ("untagged-long", "days since")),
-    *(("changed", ""), ("needed", ""), ("gone", "")),
+    *(("changed", ""), ("needed", ""), ("gone", ""), ("tag-rule", "number of pattern")),
 }
-VALUES = {"digest": "sha256:abcdef", "pattern": "release-*", "number": 3, "days": 30, "since": "2026-01-02T03:04:05Z"}
+VALUES = {
+    "digest": "sha256:abcdef",
+    "pattern": "release-*",
+    "number": 3,
+    "days": 30,
+    "since": "2026-01-02T03:04:05Z",
+} | {"of": "demo/web"}
 
 
 @pytest.mark.parametrize(("reason", "needs"), sorted(FACTS))
@@ -119,7 +125,7 @@ def test_refusals_are_translated_in_the_console_and_english_for_docker(console, 
     ("address", "words"),
     [
         ("/projects/demo/", ["개요", "최근 활동", "리포지토리 생성"]),
-        ("/projects/demo/repositories/", ["공개 범위", "태그 덮어쓰기"]),
+        ("/projects/demo/repositories/", ["공개 범위", "태그 규칙"]),
         ("/projects/demo/repositories/new", ["프로젝트 멤버와 이 리포지토리의", "설명"]),
         ("/projects/demo/repositories/web/app/", ["다이제스트", "태그 추가"]),
         ("/projects/demo/members", ["관리자", "멤버 추가"]),

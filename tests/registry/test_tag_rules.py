@@ -317,7 +317,7 @@ def test_replay_lists_what_the_rules_would_have_refused(docker, world, web):
 
     def replayed(**more: object) -> list[tuple[str, What, str]]:
         web.tag_rules = [rule("*", **more)]
-        return [(each.tag, each.what, each.actor) for each in tag_rules.replay(web)]
+        return [(each.tag, each.what, each.actor) for each in tag_rules.replay([web])]
 
     move = ("v1", What.MOVE, "owner@acme.test")
     assert replayed() == []
@@ -333,7 +333,7 @@ def test_replay_lists_what_the_rules_would_have_refused(docker, world, web):
 def test_numbers_of_tags_by_rule(member, web):
     member.push("web/app", A.digest.replace(":", "-") + ".sig", B)
     web.tag_rules = [rule("v*", mode="immutable")]
-    found = {each.number: count for each, count in tag_rules.numbers(web).items()}
+    found = {each.number: count for each, count in tag_rules.numbers([web]).items()}
     assert found == {1: 1, LAST: 2}
 
 
