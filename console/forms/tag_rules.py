@@ -96,18 +96,6 @@ class ChangeRules(Form):
     seen = forms.CharField()
 
 
-class TestTag(Form):
-    """The name of a tag, to see which rule applies to it."""
-
-    __test__ = False  # no test of pytest
-    tag = forms.CharField(
-        label=gettext_lazy("Test a tag"),
-        max_length=128,
-        required=False,
-        widget=forms.TextInput({"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}),
-    )
-
-
 def sign(thing: Repository | Project) -> str:
     """What the person sees of the rules of a repository or project, for the field ``seen``."""
     shown = {"tag_rules": thing.tag_rules}

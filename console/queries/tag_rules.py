@@ -61,10 +61,6 @@ def preview(thing: Repository | Project) -> Preview:
         for repository in found:
             repository.project = thing
     numbers = tag_rules.numbers(found)
-    total, shown = 0, []
-    for each in tag_rules.replay(found):
-        total += 1
-        if total <= SHOWN:
-            shown.append(each)
+    refused = sorted(tag_rules.replay(found), key=lambda each: each.at, reverse=True)
     order = [line.rule for line in lines(thing)]
-    return Preview([(rule, numbers[rule]) for rule in order], total, shown)
+    return Preview([(rule, numbers[rule]) for rule in order], len(refused), refused[:SHOWN])

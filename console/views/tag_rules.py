@@ -8,7 +8,7 @@ from django.http import Http404
 from django.utils.translation import gettext as _
 
 from console.forms.shared.seen import seen
-from console.forms.tag_rules import ChangeRules, EditRule, TestTag, sign
+from console.forms.tag_rules import ChangeRules, EditRule, sign
 from console.queries import tag_rules as queries
 from console.views.shared.decorators import of_project
 from console.views.shared.kept_forms import typed
@@ -66,7 +66,6 @@ def _show(place: Place) -> HttpResponse:
         "lines": lines,
         "own": len(thing.tag_rules),
         "seen": sign(thing),
-        "test": TestTag(initial={"tag": tag}),
         "tag": tag,
         "found": next((line.rule for line in lines if tag and line.rule.matches(tag)), None),
         "preview": queries.preview(thing) if "preview" in place.request.GET else None,
