@@ -15,6 +15,7 @@ from django.db.models import Exists, OuterRef, Q, Subquery
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from accounts.actors import Actor
 from registry import access, attachments
 from registry.errors import Denied
 from registry.models import Image, PurgedTag, Tag
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
-    from accounts.actors import Actor
     from registry.models import Manifest, Repository
 
 SHOWN = 5  # tags that a refusal names
@@ -66,7 +66,9 @@ def _is_exempt(image: Image, name: str, manifest: Manifest, current: Tag | None)
 def _is_pusher(actor: Actor, repository: Repository, rule: Rule) -> bool:
     if actor.is_system or (actor.user_id is not None and actor.label in rule.pushers):
         return True
-    return ADMINS in rule.pushers and access.may(actor, access.Action.ADMINISTER, repository.project)
+    # The role of the user counts, not the limits of the key: the door has asked whether the key may push.
+    user = Actor(user_id=actor.user_id)
+    return ADMINS in rule.pushers and access.may(user, access.Action.ADMINISTER, repository.project)
 
 
 def _immutable(rule: Rule, image: Image, name: str, current: Tag) -> Denied:

@@ -15,6 +15,7 @@ from registry.models import CleanupLine, Deletion, Event, PurgedTag, Tag
 from registry.oci.names import ImageName
 from registry.tag_rules import LAST, Mode, What
 from tests.support.images import Image
+from tests.support.personas import make_key
 
 pytestmark = pytest.mark.django_db
 NAME = ImageName("demo", "web", "app")
@@ -211,6 +212,13 @@ def test_only_the_named_people_push(member, docker, world, web, make_rules):
     with pytest.raises(errors.Denied, match="may be pushed by"):
         trash.restore(world.member.actor, [deletion.pk])
     trash.restore(world.pusher.actor, [deletion.pk])
+    assert meaning()["v2"] == "B"
+
+
+def test_admin_pushes_with_a_key_that_may_only_push(member, docker, world, make_rules):
+    make_rules(rule("v*", pushers=["admins"]))
+    world.people["limited"] = make_key(world.admin.user, "ci", actions=["pull", "push"])
+    docker("limited").push_manifest("web/app", "v2", B.manifest)
     assert meaning()["v2"] == "B"
 
 
