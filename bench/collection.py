@@ -204,6 +204,8 @@ def main() -> None:
             print(f"  {blobs:,} blobs and {files:,} files left, {seconds:.0f} s", flush=True)
         print(f"collector: {memory[0] / 1e6:.0f} MB when it began, at most {max(memory) / 1e6:.0f} MB")
         print(f"blobs a second, beside the others: {figures(blobs_a_second)}")
+        if blobs_a_second:
+            print(f"100,000 blobs take {100_000 / statistics.median(blobs_a_second):.0f} s")
         print(f"files a second, beside the others: {figures(files_a_second)}")
         for what, found in ratios.items():
             print(f"{what}, beside the collector / alone: {figures(found)}")

@@ -12,7 +12,6 @@ from django.db.models import (
     Case,
     Count,
     Exists,
-    F,
     IntegerField,
     OuterRef,
     Subquery,
@@ -139,11 +138,11 @@ def permitted_paths(actor: Actor, project: str, last: str, limit: int) -> list[s
     ``project`` "" means all projects. ``last``: a path, relative to the project if given; it need not exist.
     """
     # A token for the catalog names no repository: the actor's scope does not count.
-    visible = access.permitted(Repository.objects.all(), replace(actor, scope=None), access.Action.PULL)
+    home = Repository.objects.filter(pk=OuterRef("repository"))
+    visible = access.permitted(home, replace(actor, scope=None), access.Action.PULL)
     found = Image.objects.with_contents().filter(path__gt=f"{project}/{last}" if project else last)
     if project:
         found = found.filter(path__lt=f"{project}0")  # "0" follows "/" in ASCII
-    # "+ 0" keeps SQLite from using the index on repository, which would read all images and sort them. Instead it walks
-    # the index on path in order and stops at the limit.
-    found = found.annotate(home=F("repository_id") + 0).filter(home__in=visible.values("pk"))
+    # Asked for each image in the order of paths, up to the limit. A list of visible repositories would grow with them.
+    found = found.filter(Exists(visible))
     return list(found.order_by("path").values_list("path", flat=True)[:limit])
