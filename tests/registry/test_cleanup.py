@@ -338,7 +338,7 @@ def test_policy_runs_once_each_night_despite_runs_by_day(tagged, web, world):
     assert cleanup.due(at(5, 2, 30)) == [policy.pk]
 
     run = runs._open(policy.pk)
-    assert cleanup.due(timezone.now()) == [], "somebody is at work"
+    assert cleanup.due(timezone.now()) == [], "a worker has it"
     CleanupRun.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=11))
     assert cleanup.due() == [policy.pk], "its worker is gone"
     policy_of(web, is_active=False)

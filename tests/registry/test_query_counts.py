@@ -97,7 +97,7 @@ def compare(counts: dict[str, int]) -> None:
         BASELINE.write_text(json.dumps(known | counts, indent=2, sort_keys=True) + "\n")
         return
     changed = {name: f"{count}, not {known.get(name)}" for name, count in counts.items() if known.get(name) != count}
-    assert changed == {}, "if this is meant: KCR_TEST_WRITE_BASELINE=1 writes tests/registry/query_counts.json anew"
+    assert changed == {}, "if this is meant: KCR_TEST_WRITE_BASELINE=1 writes tests/registry/query_counts.json"
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ def test_head_by_a_pusher_keeps_the_blob_for_a_manifest(docker, member):
     soon = timezone.now() + timedelta(minutes=1)
     BlobLease.objects.update(expires_at=soon)
     docker("member").head(PATH, 200)
-    assert BlobLease.objects.get().expires_at == soon, "somebody who only pulls writes nothing"
+    assert BlobLease.objects.get().expires_at == soon, "a pull writes nothing"
     pusher.head(PATH, 200, headers=bearer)
     assert BlobLease.objects.get().expires_at > soon + timedelta(hours=12)
 

@@ -479,7 +479,7 @@ class Endless(BytesIO):
 
     def read(self, size: int | None = -1) -> bytes:
         assert size is not None
-        assert size > 0, "whoever reads without a bound never comes back"
+        assert size > 0, "a read without a bound never ends"
         self.taken += size
         return b" " * size
 
