@@ -216,7 +216,9 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     def head(self, key: str) -> dict[str, Any]:
         """Return what S3 knows about an object; nothing if it does not exist."""
         with suppress(FileNotFoundError), answers():
-            return dict(self.client.head_object(**self.named(key)))
+            answer = dict(self.client.head_object(**self.named(key)))
+            _told(answer, "ContentLength")
+            return answer
         return {}
 
     @property
@@ -290,6 +292,7 @@ class _ObjectWriter:
             try:
                 with answers():
                     answer = self._storage.client.get_object(**self._state(saved))
+                    _told(answer, "ContentLength")
                     line, _, tail = bytes(answer["Body"].read()).partition(b"\n")
             except FileNotFoundError as error:
                 raise Missing(f"the upload {self._upload} has no bytes") from error
@@ -362,7 +365,7 @@ class _ObjectWriter:
         parameters = {**self._storage.named(self._key), "UploadId": self._multipart, "PartNumber": number}
         with _ended_as_missing(), answers():
             answer = self._storage.client.upload_part(**parameters, Body=self._tail)
-        self._parts.append((answer["ETag"], len(self._tail)))
+        self._parts.append((_told(answer, "ETag"), len(self._tail)))
         self._tail = rest
 
     def _begin(self) -> None:
@@ -371,7 +374,7 @@ class _ObjectWriter:
             answer = self._storage.client.create_multipart_upload(
                 **self._storage.named(self._key), ContentType="application/octet-stream"
             )
-        self._multipart = answer["UploadId"]
+        self._multipart = _told(answer, "UploadId")
 
     def _new_key(self) -> str:
         return self._root if self._is_exact else f"{self._root}/{uuid4().hex}"
@@ -415,7 +418,7 @@ class _ObjectWriter:
             found = self._storage.head(self._key)
         if found.get("ContentLength") != self._size:
             raise Missing(f"the upload {self._upload} does not have {self._size} bytes")
-        return bool(found["ETag"] == self._expected_etag())
+        return bool(found.get("ETag") == self._expected_etag())
 
     def _expected_etag(self) -> str:
         """The MD5 of the parts' MD5s. Where ETags are something else, it differs, and the object is read."""
@@ -481,9 +484,12 @@ class _Object(io.RawIOBase):
         view, filled = memoryview(buffer).cast("B"), 0
         with answers():
             if self._body is None and view:
-                self._body = self._storage.client.get_object(
+                answer = self._storage.client.get_object(
                     **self._parameters, **({"Range": f"bytes={self._position}-"} if self._position else {})
-                )["Body"]
+                )
+                for name in ("ContentLength", "ContentRange") if self._position else ("ContentLength",):
+                    _told(answer, name)
+                self._body = answer["Body"]
             while filled < len(view) and (count := self._body.readinto(view[filled:])):
                 filled += count
         self._position += filled
@@ -513,6 +519,16 @@ def answers() -> Iterator[None]:
         raise _refusal(error) from error
     except (BotoCoreError, HTTPClientError, HTTPError) as error:
         raise Unanswered(f"S3 does not answer: {error}") from error
+
+
+def _told(answer: dict[str, Any], name: str) -> Any:
+    """Return a field that S3 always sends. Raises Unanswered without it.
+
+    Python takes a head that ends with its connection for a whole one, with the headers that have arrived.
+    """
+    if name not in answer:
+        raise Unanswered(f"the answer of S3 broke off: it has no {name}")
+    return answer[name]
 
 
 def _refusal(error: ClientError) -> OSError | Full:

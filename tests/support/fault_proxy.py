@@ -27,7 +27,8 @@ class FaultProxy:
     refuse()    ends all connections, and refuses new ones
     silence()   accepts connections and holds back all bytes, those of open connections too
     delay(s)    waits so many seconds before each piece of at most 64 KiB
-    cut(n)      resets all connections after n further bytes in either direction; new ones are forwarded
+    cut(n)      resets all connections after n further bytes in either direction; new ones are forwarded. With ``again``
+                these end after n bytes as well, until heal()
     heal()      forwards everything again, and the bytes that were held back
     """
 
@@ -39,6 +40,7 @@ class FaultProxy:
         self._open: set[socket.socket] = set()
         self._flows = threading.Event()
         self._delay, self._left = 0.0, -1  # seconds; bytes until the cut, -1: no cut
+        self._next = -1  # bytes from a cut to the next one
         self._refuses = True
 
     def __enter__(self) -> Self:
@@ -67,10 +69,12 @@ class FaultProxy:
         """See the class."""
         self._delay = seconds
 
-    def cut(self, after: int = 0) -> None:
+    def cut(self, after: int = 0, *, again: bool = False) -> None:
         """See the class."""
+        if after:
+            self._next = after if again else -1
         with self._lock:
-            self._left = after or -1
+            self._left = after or self._next
             ended = [] if after else list(self._open)
             self._open.difference_update(ended)
         for end in ended:
@@ -81,7 +85,7 @@ class FaultProxy:
 
     def heal(self) -> None:
         """See the class."""
-        self._delay, self._left = 0.0, -1
+        self._delay, self._left, self._next = 0.0, -1, -1
         self._flows.set()
         if self._refuses:
             self._refuses = False

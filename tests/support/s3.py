@@ -1,6 +1,7 @@
 """S3 on this machine: SeaweedFS or OpenStack Swift, and a proxy in front of it that fails when it is told to."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -57,7 +58,7 @@ class S3Server(Daemon):
         """Where S3 answers."""
         return f"http://127.0.0.1:{self.port}"
 
-    @property
+    @functools.cached_property
     def client(self) -> Any:
         """A client of boto3 for the tests."""
         config = Config(signature_version="s3v4", retries={"total_max_attempts": 1})
@@ -68,6 +69,11 @@ class S3Server(Daemon):
         """A value of KCR_STORAGE_URL."""
         more = "".join(f"&{name}={value}" for name, value in parameters.items())
         return f"s3://{BUCKET}/{prefix}?region=us-east-1&endpoint={endpoint or self.endpoint}{more}"
+
+    def close(self) -> None:
+        """Stop it and close the connections of the tests."""
+        self.client.close()
+        super().close()
 
     def _has_bucket(self) -> bool:
         try:
@@ -300,9 +306,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, name: str, body: bytes, how: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.script.behind, timeout=60)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            if name.lower() != "expect":
-                connection.putheader(name, value)
+        for header, value in self.headers.items():
+            if header.lower() != "expect":
+                connection.putheader(header, value)
         connection.endheaders(body)
         answer = connection.getresponse()
         content = answer.read()
@@ -366,14 +372,14 @@ class Bucket:
         """The keys of all multipart uploads."""
         return self.server.multiparts(self.prefix)
 
-    def url(self, **parameters: str) -> str:
-        """The KCR_STORAGE_URL of the test."""
-        return self.server.url(self.prefix, self.proxy.endpoint, **parameters)
+    def url(self, endpoint: str = "", **parameters: str) -> str:
+        """The KCR_STORAGE_URL of the test. ``endpoint``: another one than the proxy's."""
+        return self.server.url(self.prefix, endpoint or self.proxy.endpoint, **parameters)
 
-    def use(self, settings: Any, **parameters: str) -> None:
+    def use(self, settings: Any, endpoint: str = "", **parameters: str) -> None:
         """Let this process store its blobs there."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("KCR_STORAGE_URL", self.url(**parameters))
+            patch.setenv("KCR_STORAGE_URL", self.url(endpoint, **parameters))
             settings.STORAGES = settings.STORAGES | {"blobs": env.storage("KCR_STORAGE_URL", Path("unused"))}
 
 
