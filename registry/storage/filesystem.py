@@ -40,12 +40,11 @@ class FileSystemBlobStorage(FileSystemStorage):
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_size == 0:  # os.open may have created it
-                if self._is_locked(key):
-                    self.discard(upload)
-                    raise Busy
-                _sync_directory(self._staging_directory)  # makes the new name durable
-            yield _FileWriter(self, descriptor, self._staging(upload), key)
+            is_new = os.fstat(descriptor).st_size == 0  # os.open may have created it
+            if is_new and self._is_locked(key):
+                self.discard(upload)
+                raise Busy
+            yield _FileWriter(self, descriptor, self._staging(upload), key, is_new=is_new)
         except BlockingIOError as error:
             raise Busy from error
         finally:
@@ -145,10 +144,13 @@ class FileSystemBlobStorage(FileSystemStorage):
 
 
 class _FileWriter:
-    """See contract.Writer. ``append`` syncs the file, so ``save`` and ``seal`` have nothing left to do."""
+    """See contract.Writer. ``save`` and ``publish`` sync the file, and the directory that has its name."""
 
-    def __init__(self, storage: FileSystemBlobStorage, descriptor: int, staged: Path, key: str) -> None:
+    def __init__(
+        self, storage: FileSystemBlobStorage, descriptor: int, staged: Path, key: str, *, is_new: bool
+    ) -> None:
         self._storage, self._descriptor, self._staged, self._key = storage, descriptor, staged, key
+        self._is_new, self._is_synced = is_new, False
         self._size = 0
 
     def append(self, saved: Saved, chunks: Chunks, limit: int, seen: Callable[[bytes], object]) -> int:
@@ -163,18 +165,27 @@ class _FileWriter:
             try:
                 blocks = _while_there_is_room(chunks, self._storage.check_room)
                 self._size = _write_all(descriptor, offset, blocks, limit, seen)
-                if not stored == offset == self._size:
-                    os.fsync(descriptor)  # durable before the row or a response has the new offset
             except BaseException:
                 with suppress(OSError):
                     os.ftruncate(descriptor, offset)  # free the space now: the disk may be full
                 raise
-        failpoint("append.synced")
+        self._is_synced = stored == offset == self._size
         return self._size
 
     def save(self) -> Saved:
         """See contract.Writer.save."""
+        with _full_disk():
+            self._sync()
+            if self._is_new and self._size:
+                # After the file: one commit of the file system's journal then has both.
+                _sync_directory(self._staged.parent)
+        failpoint("append.synced")
         return Saved(self._size)
+
+    def _sync(self) -> None:
+        if not self._is_synced:
+            os.fsync(self._descriptor)  # durable before the row or a response says that these bytes are here
+            self._is_synced = True
 
     def seal(self) -> bool:
         """See contract.Writer.seal."""
@@ -208,8 +219,9 @@ class _FileWriter:
                 if not target.exists() or target.stat().st_size != self._size:
                     raise Missing("the upload has no bytes") from error
             failpoint("publish.renamed")
+            # The old name may come back after a power cut: uploads.sweep deletes it.
+            self._sync()
             _sync_directory(target.parent)
-            _sync_directory(source.parent)  # else, after a power cut, both names may exist, and the staged one stays
         failpoint("publish.synced")
         return self._key
 

@@ -62,6 +62,8 @@ class Committed:
     """Digests by storage key."""
     uploads: dict[str, int] = field(default_factory=dict)
     """Offsets of open uploads by id."""
+    sessions: set[str] = field(default_factory=set)
+    """Ids of uploads, open or finished: the sweep deletes what is staged for them."""
     trash: set[str] = field(default_factory=set)
     """Ids of uploads whose bytes are to be deleted."""
 
@@ -71,6 +73,7 @@ class Committed:
         return cls(
             dict(Blob.objects.values_list("storage_key", "digest")),
             {str(pk): offset for pk, offset in open_.values_list("pk", "offset")},
+            {str(pk) for pk in UploadSession.objects.values_list("pk", flat=True)},
             {key.rpartition("/")[2] for key in ObjectTrash.objects.values_list("pk", flat=True)},
         )
 
@@ -123,7 +126,7 @@ class Disk:
                 yield f"an upload stands at {offset} and has {len(found)} bytes"
         for name in left:
             folder, _, upload = name.partition("/")
-            if folder == "staging" and upload not in committed.uploads and upload not in committed.trash:
+            if folder == "staging" and upload not in committed.sessions | committed.trash:
                 yield "a staged file has no upload, and nothing will ever delete it"
 
     # ── Watched calls ────────────────────────────────────────────────────────────────────────────────────────────
