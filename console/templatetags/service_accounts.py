@@ -37,6 +37,12 @@ def is_machine(label: str) -> bool:
     return label.endswith(DOMAINS)
 
 
+@register.filter
+def home_of(label: str) -> str:
+    """The project or organization of a service account of this name, as its name spells it."""
+    return label.partition("@")[2].rsplit(".", 2)[0]
+
+
 @register.simple_tag
 def machine(label: str) -> SafeString | str:
     """The icon of service accounts before the name of one; nothing before the name of a person."""
