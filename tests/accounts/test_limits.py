@@ -176,6 +176,19 @@ def test_token_of_a_key_is_refused_in_other_networks(world, docker):
     assert (answer.status, answer.codes) == (403, ["DENIED"])
 
 
+def test_token_service_refuses_a_key_outside_of_its_networks(world):
+    """A key and its refresh token get no token from elsewhere."""
+    persona = make_key(world.owner.user, "here", networks=HERE)
+    client, elsewhere = DockerClient(persona), DockerClient(persona, address="192.0.2.9")
+    refresh = client.token_answer(offline_token="true").json()["refresh_token"]
+    assert elsewhere.token_answer().codes == ["DENIED"]
+    for there, status in ((client, 200), (elsewhere, 403)):
+        form = f"grant_type=refresh_token&service={client.host}&refresh_token={refresh}".encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        assert there.raw("POST", "/token", body=form, headers=headers).status == status
+    assert refusals(persona.key) == [("networks", "192.0.2.9", 2)]
+
+
 def test_refusals_of_an_hour_share_ten_rows_and_one_more(world):
     persona = make_key(world.owner.user, "ci", networks=ELSEWHERE)
     for number in range(12):

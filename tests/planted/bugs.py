@@ -210,6 +210,28 @@ add(
     "registry/test_storage_copy.py::test_the_digest_decides",
 )
 
+add(
+    "a deleted service account is restored by any person",
+    "registry/service_accounts.py",
+    "return event is not None and event.actor == actor.label",
+    "return event is not None",
+    "registry/test_service_accounts.py::test_account_is_restored_by_the_person_who_deleted_it_within_ten_minutes",
+)
+add(
+    "an upload takes the room of another key",
+    UPLOADS,
+    "if keys.count(wanted.key_id) >= OPEN_SESSIONS:",
+    "if len(keys) >= OPEN_SESSIONS:",
+    "registry/v2/test_uploads.py::test_key_has_at_most_a_hundred_open_uploads",
+)
+add(
+    "the limit of repositories matches a part of a name",
+    "accounts/limits.py",
+    "return f\"^({'|'.join(words)})$\"",
+    "return f\"({'|'.join(words)})\"",
+    "accounts/test_limits.py::test_pattern_matches_whole_names_only",
+)
+
 # ── Tokens ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "a token for one host opens another",
