@@ -28,6 +28,9 @@ class Organization(models.Model):
 
     name = models.CharField(max_length=64, unique=True)
     display_name = models.CharField(max_length=100, blank=True)
+    size_limit = models.PositiveBigIntegerField(
+        null=True, blank=True, help_text="stored bytes of all projects; NULL: any"
+    )
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:
@@ -48,6 +51,7 @@ class Project(models.Model):
     image_limit = models.PositiveIntegerField(default=10_000, help_text="images in one repository")
     tag_limit = models.PositiveIntegerField(default=1_000, help_text="tags of one image")
     digest_limit = models.PositiveIntegerField(default=10_000, help_text="digests of one image, with those in Recovery")
+    size_limit = models.PositiveBigIntegerField(null=True, blank=True, help_text="stored bytes; NULL: any number")
     tag_rules = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -445,6 +449,7 @@ class AuditEvent(models.Model):
         SERVICE_DELETE = "service-account.delete"
         SERVICE_RESTORE = "service-account.restore"
         SIGNING_KEY_ROTATE = "signing-key.rotate"
+        ORGANIZATION_QUOTA = "organization.quota"
 
     at = models.DateTimeField(default=timezone.now, db_index=True)
     last_at = models.DateTimeField(null=True, blank=True)

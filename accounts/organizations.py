@@ -84,6 +84,19 @@ def create_organization(name: str, display_name: str = "") -> tuple[Organization
 
 
 @transaction.atomic
+def set_size_limit(by: Actor, organization: Organization, limit: int | None) -> bool:
+    """Limit the stored bytes of all projects of the organization; None: no limit. Returns whether it changed."""
+    locked = Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    if (before := locked.size_limit) == limit:
+        return False
+    locked.size_limit = organization.size_limit = limit
+    locked.save(update_fields=["size_limit"])
+    detail = {"before": before, "after": limit}
+    audit.record(by, audit.Action.ORGANIZATION_QUOTA, organizations=[organization.pk], detail=detail)
+    return True
+
+
+@transaction.atomic
 def add_user(
     organization: Organization,
     email: str,

@@ -12,9 +12,11 @@ from django.db.models import (
     Case,
     Count,
     Exists,
+    F,
     IntegerField,
     OuterRef,
     Subquery,
+    Sum,
     TextField,
     When,
 )
@@ -25,7 +27,7 @@ from registry import access, audit, edits, quotas
 from registry.database.locks import lock_row_for_share
 from registry.database.prepared import as_moment, prepare
 from registry.errors import Denied, NameInvalid, NameUnknown
-from registry.models import Event, Image, Repository
+from registry.models import Event, Image, ProjectUsage, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -91,8 +93,9 @@ def check_expiry(image: Image) -> None:
 def check_push(repository: Repository, name: str) -> None:
     """Lock the repository, and refuse an upload whose manifest would be refused. One query on SQLite.
 
-    Raises NameUnknown (the repository is deleted), Denied (the image has expired, or it is new or empty and the
-    repository has its quota of images). The push of the manifest checks again, under the lock that makes it exact.
+    Raises NameUnknown (the repository is deleted), Denied (the image has expired, it is new or empty and the repository
+    has its quota of images, or a quota of bytes is full). The push of the manifest checks again, under the lock that
+    makes it exact.
     """
     path = f"{repository}/{name}"
     lock_row_for_share(Repository, repository.pk)
@@ -103,19 +106,32 @@ def check_push(repository: Repository, name: str) -> None:
     check_expiry(Image(path=path, expires_at=expires_at))
     if found.images_if_new is not None:
         quotas.check_images(repository, found.images_if_new)
+    quotas.check_room(repository.project, found.size or 0, found.size_limit)
+    quotas.check_room(found.organization, found.organization_size or 0, found.organization_limit)
 
 
 class _FoundByPush(NamedTuple):
-    """The expiry of the image, and the number of images of the repository if this one would be one more."""
+    """The expiry of the image, and the number of images of the repository if this one would be one more.
+
+    And the bytes that project and organization stored at the last measurement (of the organization: if it has a limit).
+    """
 
     expires_at: Any
     images_if_new: int | None
+    size: int | None
+    size_limit: int | None
+    organization: str
+    organization_size: int | None
+    organization_limit: int | None
 
 
 @prepare(_FoundByPush, repository=BigIntegerField(), path=TextField())
 def _found_by_push(actor: Actor, repository: Any, path: Any) -> QuerySet[Any, Any]:
     image = Image.objects.live().filter(path=path)
     all_images = Image.objects.with_contents().filter(repository=OuterRef("pk")).order_by().values("repository")
+    projects = ProjectUsage.objects.filter(project__organization=OuterRef("project__organization")).order_by()
+    whole = projects.values("project__organization").annotate(total=Sum("size")).values("total")
+    is_limited = When(project__organization__size_limit__isnull=False, then=Subquery(whole))
     number = Coalesce(Subquery(all_images.annotate(number=Count("pk")).values("number")), 0)
     return (
         Repository.objects.live()
@@ -123,6 +139,11 @@ def _found_by_push(actor: Actor, repository: Any, path: Any) -> QuerySet[Any, An
         .values_list(
             Subquery(image.values("expires_at")[:1]),
             Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
+            F("project__usage__size"),
+            F("project__size_limit"),
+            F("project__organization__name"),
+            Case(is_limited, default=None, output_field=BigIntegerField()),
+            F("project__organization__size_limit"),
         )
     )
 

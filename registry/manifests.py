@@ -314,11 +314,12 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
 def _image(actor: Actor, repository: Any, path: Any) -> QuerySet[Image]:
     """The live image, locked, if it has a digest and its repository is live; with repository and project."""
     live = Image.objects.with_contents().filter(path=path, repository=repository, repository__deletion=None)
-    return live.select_related("repository__project").select_for_update(of=("self",), no_key=True)
+    return live.select_related("repository__project__organization").select_for_update(of=("self",), no_key=True)
 
 
 def _new_or_empty_image(repository: Repository, name: names.ImageName) -> Image:
-    locked = Repository.objects.live().filter(pk=repository.pk).select_related("project").first()
+    live = Repository.objects.live().filter(pk=repository.pk)
+    locked = live.select_related("project__organization").first()
     if locked is None:
         raise errors.NameUnknown
     Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
@@ -374,16 +375,18 @@ def _store(
         )
     if manifest is not None and manifest.deletion_id is None:
         return manifest, False
+    of_blobs, children = _referenced(image, document)
+    added = quotas.check_bytes(image, of_blobs)
     if manifest is None:
-        manifest = _create(image, document, digest, content, platform)
+        manifest = _create(image, document, digest, content, platform, of_blobs, children)
     else:
-        _referenced(image, document)
         manifest.deletion = None
         manifest.pushed_at = manifest.last_pushed_at = timezone.now()
         manifest.save(update_fields=["deletion", "pushed_at", "last_pushed_at"])
     image.pushed_at, image.emptied_at = timezone.now(), None
     _note_push.run(image=image.pk, now=image.pushed_at)
-    audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type)
+    size: dict[str, Any] = {} if added is None else {"added": added}
+    audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type, **size)
     return manifest, True
 
 
@@ -397,9 +400,16 @@ def _note_push(image: Any, now: Any) -> tuple[QuerySet[Image], dict[str, Any]]:
     return Image.objects.filter(pk=image), {"pushed_at": now, "emptied_at": None}
 
 
-def _create(image: Image, document: documents.Document, digest: str, content: bytes, platform: str) -> Manifest:
-    """Insert the manifest with its references. Raises Denied (quota), and what ``_referenced`` raises."""
-    named, children = _referenced(image, document)
+def _create(
+    image: Image,
+    document: documents.Document,
+    digest: str,
+    content: bytes,
+    platform: str,
+    named: Sequence[Blob],
+    children: Sequence[Manifest],
+) -> Manifest:
+    """Insert the manifest with its references to blobs and children. Raises Denied (the quota of digests)."""
     quotas.check_digests(image)
     manifest = Manifest(
         image=image,

@@ -28,6 +28,7 @@ LIMITS = {  # the field of each quota
     "images": "image_limit",
     "tags": "tag_limit",
     "digests": "digest_limit",
+    "bytes": "size_limit",
 }
 
 

@@ -20,6 +20,7 @@ from accounts.models import (
 )
 from console.queries import audit_log, scans
 from console.queries.shared import layout, listing
+from registry import quotas
 from registry.models import (
     CleanupRun,
     Image,
@@ -140,7 +141,7 @@ def _ending() -> QuerySet[Image]:
 
 
 def usage(project: Project) -> dict[str, Any]:
-    """How full the project is. Five queries."""
+    """How full the project is. Six queries."""
     live = Repository.objects.live().filter(project=project)
     images = Count("images", filter=Q(images__deletion=None, images__emptied_at=None))
     fullest = list(live.annotate(number=images).filter(number__gt=0).order_by("-number", "name")[:TOP])
@@ -165,6 +166,7 @@ def usage(project: Project) -> dict[str, Any]:
         "tags": list(tags),
         "sizes": sizes,
         "usage": total,
+        "stored": quotas.stored(project),
         "shared": apart - total.size if total and apart > total.size else 0,
     }
 

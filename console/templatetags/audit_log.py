@@ -354,6 +354,7 @@ def setting_name(name: str, action: str = "") -> str:
         "image_limit": _("quota of images"),
         "tag_limit": _("quota of tags"),
         "digest_limit": _("quota of digests"),
+        "size_limit": _("quota of stored bytes"),
         "is_public": _("public"),
         "tag_overwrite": _("tag overwrite"),
         "tag_rules": _("tag rules"),
@@ -389,6 +390,8 @@ def setting_value(name: str, value: Any) -> str:
         if not isinstance(value, int):
             return _("always")
         return _("%(hours)s h") % {"hours": value} if value else pgettext("images without a result pass", "never")
+    if name == "size_limit":
+        return plain_size(value) if isinstance(value, int) else _("none")
     if name == "tag_rules":
         return listed_words(value)
     return _of_notification(name, value) or _value(value)

@@ -50,12 +50,20 @@ def segments(sizes: Sequence[int], values: Sequence[Any], colours: Sequence[str]
 
 
 @register.inclusion_tag("console/parts/_quota.html")
-def quota(words: str, used: int, limit: int, link: str = "") -> dict[str, Any]:
-    """How full something is; from four fifths on it warns."""
+def quota(words: str, used: int, limit: int, link: str = "", *, of_bytes: bool = False) -> dict[str, Any]:
+    """How full something is; from four fifths on it warns. ``of_bytes``: both numbers are bytes."""
     share = min(1.0, used / limit) if limit else 1.0
     level = "full" if used >= limit else "warn" if share >= NEARLY_FULL else ""
     width = round(100 * share, 1)
-    return {"words": words, "used": used, "limit": limit, "link": link, "width": width, "level": level}
+    return {
+        "words": words,
+        "used": used,
+        "limit": limit,
+        "link": link,
+        "width": width,
+        "level": level,
+        "of_bytes": of_bytes,
+    }
 
 
 @register.inclusion_tag("console/parts/_layer_bar.html")

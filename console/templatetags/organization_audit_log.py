@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 
 from accounts.models import AuditEvent
 from console.templatetags.icons import icon
-from console.templatetags.numbers import count
+from console.templatetags.numbers import count, plain_size
 from console.templatetags.roles import action_words, role_words
 from console.templatetags.times import exact
 
@@ -32,6 +32,7 @@ ICONS = {
     "user": "user",
     "service-account": "bot",
     "signing-key": "key-round",
+    "organization": "gauge",
 }
 
 
@@ -58,6 +59,8 @@ def audit_words(event: AuditEvent) -> SafeString:
         "times": _times(event),
         "limit": _limit_words(str(detail.get("limit") or "")),
     }
+    if event.action == Action.ORGANIZATION_QUOTA:
+        values |= {"was": _bytes(detail.get("before")), "now": _bytes(detail.get("after"))}
     words = _sentences().get(event.action) or event.action
     if event.action == Action.SIGNING_KEY_ROTATE and detail.get("withdrawn"):
         words = _("A new key signs tokens; all others were withdrawn, and every token in use failed")
@@ -115,7 +118,12 @@ def _sentences() -> dict[str, str]:
         Action.SERVICE_DELETE: _("Deleted the service account {person}"),
         Action.SERVICE_RESTORE: _("Restored the service account {person}"),
         Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
+        Action.ORGANIZATION_QUOTA: _("Changed the quota of stored bytes: {was} → {now}"),
     }
+
+
+def _bytes(limit: Any) -> str:
+    return plain_size(limit) if isinstance(limit, int) else _("none")
 
 
 def _limit_words(limit: str) -> str:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from prometheus_client.core import GaugeMetricFamily
 
+from accounts.models import Organization, Project
 from registry.models import (
     BlobReview,
     Collection,
@@ -108,6 +109,34 @@ def read() -> Iterator[Metric]:
     yield from _usage()
 
 
+def _bytes() -> Iterator[Metric]:
+    """The quotas of bytes, and how full they are, as of the last measurements."""
+    limited = Project.objects.filter(size_limit__isnull=False).values_list("name", "size_limit", "usage__size")
+    projects = [(name, limit or 0, size or 0) for name, limit, size in limited]
+    yield gauges(
+        "kcr_project_bytes_limit",
+        "Quota of stored bytes of a project.",
+        ("project",),
+        (((name,), limit) for name, limit, _size in projects),
+    )
+    sizes = Organization.objects.filter(size_limit__isnull=False).annotate(size=Sum("projects__usage__size"))
+    organizations = [
+        (name, limit or 0, size or 0) for name, limit, size in sizes.values_list("name", "size_limit", "size")
+    ]
+    yield gauges(
+        "kcr_organization_bytes_limit",
+        "Quota of stored bytes of an organization.",
+        ("organization",),
+        (((name,), limit) for name, limit, _size in organizations),
+    )
+    yield gauges(
+        "kcr_organization_bytes",
+        "Stored bytes of the projects of an organization that has a quota of them.",
+        ("organization",),
+        (((name,), size) for name, _limit, size in organizations),
+    )
+
+
 def _usage() -> Iterator[Metric]:
     sizes = ProjectUsage.objects.values_list("project__name", "size")
     yield gauges("kcr_project_bytes", "Stored bytes of a project.", ("project",), (((name,), n) for name, n in sizes))
@@ -126,12 +155,15 @@ def _usage() -> Iterator[Metric]:
     for row in images:
         key = row["repository__project__name"], "images"
         fill[key] = max(fill.get(key, 0.0), _share(row))
+    for name, limit, size in Project.objects.exclude(size_limit=None).values_list("name", "size_limit", "usage__size"):
+        fill[name, "bytes"] = _share({"used": size or 0, "limit": limit})
     yield gauges(
         "kcr_quota_used_ratio",
         "How full the quota of a project is, from 0 to 1; for images, of its fullest repository.",
         ("project", "quota"),
         fill.items(),
     )
+    yield from _bytes()
     storage = blob_storage()
     if isinstance(storage, FileSystemStorage):
         folder = Path(storage.location)  # made by the first upload

@@ -39,7 +39,15 @@ from tests.support.programs import environment_for
 SOURCE = Path(__file__).resolve().parents[2]
 JSON_COMMANDS = {
     *("createorganization", "createproject", "adduser", "createrepository", "grant", "revoke", "createaccesskey"),
-    *("rotatesigningkey", "setquota", "deactivateuser", "activateuser", "revokeaccesskey", "setoperator"),
+    *(
+        "rotatesigningkey",
+        "setquota",
+        "setorganizationquota",
+        "deactivateuser",
+        "activateuser",
+        "revokeaccesskey",
+        "setoperator",
+    ),
 }
 OTHERS = {
     *("collectgarbage", "copydatabase", "copystorage", "createbucket", "doctor", "quickstart", "serve"),
@@ -206,7 +214,7 @@ def test_options_of_a_new_repository(world):
 
 def test_projects_and_their_quotas_have_a_history(world):
     run("createproject", "acme", "shop")
-    quotas = {"project": "shop", "repositories": 1_000, "images": 5, "tags": 1_000, "digests": 10_000}
+    quotas = {"project": "shop", "repositories": 1_000, "images": 5, "tags": 1_000, "digests": 10_000, "bytes": None}
     for _ in range(2):
         assert run("setquota", "shop", "--images", "5") == quotas
     made, limited = Event.objects.filter(path="shop").order_by("pk")
