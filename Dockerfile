@@ -14,6 +14,7 @@ COPY --chown=root:root manage.py pyproject.toml ./
 COPY --chown=root:root accounts accounts
 COPY --chown=root:root registry registry
 COPY --chown=root:root scanning scanning
+COPY --chown=root:root api api
 COPY --chown=root:root console console
 COPY --chown=root:root templates templates
 COPY --chown=root:root static static

@@ -52,7 +52,7 @@ check: $(VENV)/.development $(NODE_MODULES) ## Check format, lint rules, types, 
 	$(PYTHON) -m mypy
 	$(VENV)/bin/lint-imports
 	git ls-files -z 'templates/*.html' | xargs -0 --no-run-if-empty $(VENV)/bin/djade --check
-	$(PYTHON) -m pylint --disable=all --enable=W0133 accounts registry scanning console
+	$(PYTHON) -m pylint --disable=all --enable=W0133 accounts registry scanning api console
 	$(NODE) node_modules/.bin/prettier --check static '*.config.js'
 	$(NODE) node_modules/.bin/eslint static
 	$(NODE) node_modules/.bin/stylelint 'static/**/*.css'

@@ -17,6 +17,7 @@ class Actor:
     ``accounts.limits``.
     ``key_expires_at``: when that key ends, in seconds since 1970 (None: never), so that its holder can be warned.
     ``counts_pulls``: False if pulls with the key are left out of the statistics.
+    ``management``: whether the key may be used at the management API.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
     ``address`` and ``client`` (the User-Agent) are for the audit log.
     """
@@ -30,6 +31,7 @@ class Actor:
     repositories: str = ""
     networks: str = ""
     counts_pulls: bool = True
+    management: bool = False
     scope: dict[int, frozenset[str]] | None = field(default=None, hash=False)
     is_system: bool = False
     address: str = ""

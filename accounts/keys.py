@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.translation import gettext as _
@@ -75,13 +76,14 @@ def _checksum(body: str) -> str:
     return f"{zlib.crc32(body.encode()):08x}"
 
 
-def create(
+def create(  # noqa: PLR0913  each is a field of the form
     user: User,
     name: str,
     *,
     project: Project | None = None,
     only: limits.Limits = limits.NONE,
     counts_pulls: bool = True,
+    management: bool = False,
     expires_at: datetime | None = None,
     form_id: uuid.UUID | None = None,
     by: Actor | None = None,
@@ -98,6 +100,8 @@ def create(
         raise Refusal(_("give the key a name of at most 64 characters"))
     if expires_at and expires_at <= timezone.now():
         raise Refusal(_("the expiry date has passed"))
+    if management and only_actions:
+        raise Refusal(_("a key that is limited to some actions cannot use the management API"))
     secret = new_secret(SECRET_PREFIX)
     with transaction.atomic():
         if User.objects.select_for_update().get(pk=user.pk).deleted_at:
@@ -116,6 +120,7 @@ def create(
             repositories=only_repositories,
             networks=only_networks,
             counts_pulls=counts_pulls,
+            management=management,
             expires_at=expires_at,
             form_id=form_id,
         )
@@ -246,6 +251,7 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: Any)
         "repositories": key.repositories,
         "networks": key.networks,
         "counts_pulls": key.counts_pulls,
+        "management": key.management,
         "expires_at": key.expires_at.isoformat() if key.expires_at else "",
         **more,
     }
@@ -256,6 +262,14 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: Any)
 def find(identifier: str) -> AccessKey | None:
     """The key with this identifier, its user and its former secret. One query."""
     return AccessKey.objects.select_related("user", "former").filter(identifier=identifier).first()
+
+
+def identifier_of(secret: str) -> str:
+    """The identifier of the key with this secret, "" if there is none. One query; ``authenticate`` checks the key."""
+    candidates = [hash_secret(secret, each) for each in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
+    is_former = Q(former__secret_hash__in=candidates)
+    found = AccessKey.objects.filter(Q(secret_hash__in=candidates) | is_former).values_list("identifier", flat=True)
+    return found.first() or ""
 
 
 def authenticate(
@@ -300,6 +314,7 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
         repositories=key.repositories,
         networks=key.networks,
         counts_pulls=key.counts_pulls,
+        management=key.management,
         address=address,
         client=client,
     )

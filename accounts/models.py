@@ -252,16 +252,16 @@ class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
 class AccessKey(models.Model):
     """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
 
-    The limits and ``counts_pulls`` are given when the key is made and never change. ``actions``, ``repositories`` and
-    ``networks`` are texts of ``accounts.limits``. ``pull_only``: the same as ``actions`` = "pull"; versions that do not
-    know ``actions`` read and write it.
+    The limits, ``counts_pulls`` and ``management`` are given when the key is made and never change. ``actions``,
+    ``repositories`` and ``networks`` are texts of ``accounts.limits``. ``pull_only``: the same as ``actions`` = "pull";
+    versions that do not know ``actions`` read and write it.
     ``secret_hash``, ``secret_made_at`` (None: with the key) and ``last_used_*`` are of the newest secret.
     """
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
     name = models.CharField(max_length=64)
     identifier = models.CharField(max_length=32, unique=True)
-    secret_hash = models.CharField(max_length=64)
+    secret_hash = models.CharField(max_length=64, db_index=True)
     secret_made_at = models.DateTimeField(null=True, blank=True)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     pull_only = models.BooleanField(default=False)
@@ -269,6 +269,7 @@ class AccessKey(models.Model):
     repositories = models.TextField(blank=True, db_default="")
     networks = models.TextField(blank=True, db_default="")
     counts_pulls = models.BooleanField(default=True, help_text="false: pulls by a scanner or mirror are no use")
+    management = models.BooleanField(default=False, db_default=False, help_text="true: the management API takes it")
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -305,7 +306,7 @@ class FormerSecret(models.Model):
     """The secret that a key had before its newest one; it works until ``ends_at``. A key has one at most."""
 
     key = models.OneToOneField(AccessKey, on_delete=models.CASCADE, related_name="former")
-    secret_hash = models.CharField(max_length=64)
+    secret_hash = models.CharField(max_length=64, db_index=True)
     made_at = models.DateTimeField()
     ends_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
@@ -319,6 +320,28 @@ class FormerSecret(models.Model):
     def is_alive(self) -> bool:
         """Whether logins with it succeed, as long as its key is alive."""
         return self.ends_at > timezone.now()
+
+
+class IdempotencyRecord(models.Model):
+    """The answer to a request to the management API that had an Idempotency-Key (``name``), kept for a day.
+
+    ``fingerprint``: the hash of method, path and body. ``status`` None: the request is at work. ``body``: the answer's
+    JSON, without secrets.
+    """
+
+    key = models.ForeignKey(AccessKey, on_delete=models.CASCADE, related_name="+", db_index=False)
+    name = models.CharField(max_length=64)
+    fingerprint = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField(null=True)
+    location = models.CharField(max_length=500, blank=True)
+    body = models.JSONField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["key", "name"], name="one_record_an_idempotency_key")]
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.key_id}"
 
 
 class ConsoleSession(AbstractBaseSession):

@@ -5,6 +5,7 @@
     Which of these rows may the actor do this to?                      permitted
     Give me the repository of this name, or say why not.               require, find
     What may the actor do under these names, and in this project?      allowed_actions, actions_in_project
+    In which projects may the actor do this?                           permitted_projects
     Does the actor know that this project exists?                      knows_project
     Was the actor's token issued for this? Is the actor's key alive?   token_covers, require_alive
     May the actor give a service account this role?                    may_give
@@ -146,6 +147,19 @@ def actions_in_project(actor: Actor, project: str) -> frozenset[Action]:
     """What the actor's roles in the project of this name allow, apart from roles on single repositories. One query."""
     name = ImageName(project, "", "")
     return _actions(actor, _roles(actor, [name])[name].roles)
+
+
+def permitted_projects(actor: Actor, action: Action) -> QuerySet[Project]:
+    """The projects in which a role of the actor allows this action, apart from roles on single repositories."""
+    if action not in _allowed_by_key(actor) or actor.repositories:
+        return Project.objects.none()
+    holding = _holding(actor, ALLOWED[action] & _ROLES_IN_PROJECT, _Path("", ""))
+    return Project.objects.filter(holding, _alive(actor))
+
+
+def takes(action: Action) -> str:
+    """The roles that allow the action, in words: "Organization Owner or Project Admin"."""
+    return _in_words(ALLOWED[action])
 
 
 def knows_project(actor: Actor, project: str) -> bool:

@@ -162,6 +162,11 @@ def is_registry_api(path: str) -> bool:
     return is_below_v2(path) or path == "/token"
 
 
+def is_management_api(path: str) -> bool:
+    """Whether ``api.handler`` answers this path."""
+    return path.startswith("/api/") or path == "/api"
+
+
 def is_below_v2(path: str) -> bool:
     """Whether the path is /v2 or below it."""
     return path.startswith("/v2/") or path == "/v2"

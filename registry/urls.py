@@ -1,6 +1,7 @@
 """The URLs of the whole house; other apps are named by string only.
 
-The registry API is answered by ``registry.v2.handler``. Its routes are here for ``reverse`` and for the log.
+The registry API is answered by ``registry.v2.handler``, the management API by ``api.handler``. Their routes are here
+for ``reverse`` and for the log.
 """
 
 from django.urls import include, path
@@ -17,5 +18,6 @@ urlpatterns = [
     *API,
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
+    path("api/", include("api.urls")),
     path("", include("console.urls")),
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 import polib
 
 SOURCE = Path(__file__).resolve().parents[1]
-CODE = ("accounts", "bench", "console", "registry", "scanning", "static", "templates", "tests", "docs", ".ci")
+CODE = ("accounts", "api", "bench", "console", "registry", "scanning", "static", "templates", "tests", "docs", ".ci")
 #: Chapters of the image-spec, which are files of another repository.
 OF_THE_SPECIFICATION = {
     "config.md",

@@ -68,7 +68,7 @@ def fields(value: Any, path: str = "") -> Iterator[str]:
 
 
 # ── Commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-OURS = {"accounts", "registry", "scanning", "console"}
+OURS = {"accounts", "api", "registry", "scanning", "console"}
 COMMANDS = sorted((name, app) for name, app in get_commands().items() if app in OURS)
 
 

@@ -91,9 +91,10 @@ def answer(request: HttpRequest) -> HttpResponse:
 class Handler:
     """The WSGI application for /v2/ and /token. ``respond`` is its way from a request to an answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, views: Callable[[HttpRequest], HttpResponse] | None = None) -> None:
+        """``views``: another way from a request to the answer of a view."""
         self.respond: Callable[[HttpRequest], HttpResponse] = RequestMiddleware(
-            HeadersMiddleware(FormLimitMiddleware(answer))
+            HeadersMiddleware(views or FormLimitMiddleware(answer))
         )
         if settings.TRACING:
             self.respond = TracingMiddleware(self.respond)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SOURCE = Path(__file__).resolve().parents[2]
-CODE = ("accounts", "console", "registry", "scanning")
+CODE = ("accounts", "api", "console", "registry", "scanning")
 SECRET = "f49d1c0c7be3a2905e68d7f1b4a6c3e8d2"
 FOR_TESTS = {"KCR_FAILPOINT"}  # the failpoint of crash tests
 

@@ -1,4 +1,4 @@
-"""Django's test client asks the registry API by its own handler and pages by Django's, as registry.wsgi does."""
+"""Django's test client asks the two APIs by their own handlers and pages by Django's, as registry.wsgi does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from django.test.client import ClientHandler
 
-from registry.middleware import is_registry_api
+from api.handler import Handler as ManagementHandler
+from registry.middleware import is_management_api, is_registry_api
 from registry.v2.handler import Handler
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponseBase
 
 _api = cache(Handler)
+_management = cache(ManagementHandler)
 
 
 class BothWays(ClientHandler):
@@ -22,4 +24,8 @@ class BothWays(ClientHandler):
 
     def get_response(self, request: WSGIRequest) -> HttpResponseBase:  # type: ignore[override]
         """Answer the request."""
-        return _api().respond(request) if is_registry_api(request.path_info) else super().get_response(request)
+        if is_registry_api(request.path_info):
+            return _api().respond(request)
+        if is_management_api(request.path_info):
+            return _management().respond(request)
+        return super().get_response(request)

@@ -1,0 +1,99 @@
+"""Fields and base classes of what the API takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from registry.models import Severity
+
+MAX_ID = 2**63 - 1
+SEVERITIES = [each.name.lower() for each in Severity]
+
+
+class Wanted(serializers.Serializer[Any]):
+    """What a request says. A field that it does not have is refused: a typing error must not be ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The values. Raises ValidationError for unknown fields."""
+        if isinstance(data, dict) and (unknown := sorted(set(map(str, data)) - set(self.fields))):
+            raise serializers.ValidationError({key: ["there is no such field"] for key in unknown})
+        return super().to_internal_value(data)
+
+
+class Text(serializers.CharField):
+    """A text. Numbers are none."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **more})
+
+    def to_internal_value(self, data: Any) -> str:
+        """The text. Raises ValidationError."""
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class SeverityField(serializers.ChoiceField):
+    """A severity in a word: "none" to "critical"."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(choices=SEVERITIES, **more)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The number that the database has."""
+        return Severity[str(super().to_internal_value(data)).upper()]
+
+    def to_representation(self, value: Any) -> str:
+        """The word."""
+        return Severity(value).name.lower()
+
+
+class Whole(serializers.IntegerField):
+    """A number in JSON, not in a text."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number. Raises ValidationError."""
+        if isinstance(data, bool) or not isinstance(data, int):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Switch(serializers.BooleanField):
+    """true or false."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        """The value. Raises ValidationError."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class DeletionJson(serializers.Serializer[Any]):
+    """What was deleted, and until when it can be restored."""
+
+    id = serializers.IntegerField()
+    kind = serializers.ChoiceField(choices=["tag", "manifest", "image", "repository"])
+    path = serializers.CharField()
+    requested = serializers.ListField(child=serializers.CharField(), help_text="the tags and digests that were named")
+    tags = serializers.IntegerField(help_text="how many tags it took")
+    actor = serializers.CharField()
+    deleted_at = serializers.DateTimeField()
+    recoverable_until = serializers.DateTimeField()
+    hold = serializers.BooleanField(help_text="true: it stays recoverable until the hold ends")
+
+
+def deletion_json(deletion: Any) -> dict[str, Any]:
+    """A deletion as DeletionJson has it."""
+    return {
+        "id": deletion.pk,
+        "kind": deletion.kind,
+        "path": deletion.path,
+        "requested": deletion.requested,
+        "tags": deletion.summary.get("tags", 0),
+        "actor": deletion.actor,
+        "deleted_at": deletion.at,
+        "recoverable_until": deletion.purge_after,
+        "hold": deletion.hold,
+    }
