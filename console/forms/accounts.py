@@ -143,6 +143,13 @@ class Key(Form):
             " the pages of vulnerabilities ignore it."
         ),
     )
+    management = forms.BooleanField(
+        label=gettext_lazy("May use the management API"),
+        required=False,
+        help_text=gettext_lazy(
+            "For scripts and Terraform: with the key a program can change all that you can change in the console."
+        ),
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("initial", {"form_id": uuid.uuid4(), "expires": "90"})

@@ -142,6 +142,7 @@ def _limits(detail: dict[str, Any]) -> str:
         str(detail.get("repositories") or ""),
         str(detail.get("networks") or ""),
         _("pulls not counted") if detail.get("counts_pulls") is False else "",
+        _("management API") if detail.get("management") else "",
     )
     return "".join(f", {each}" for each in limits if each)
 

@@ -74,6 +74,21 @@ def test_a_key_whose_pulls_are_not_counted_is_marked(console, world):
     assert "pulls not counted" in see(console("owner"), f"/organizations/acme/keys/{identifier}").text
 
 
+def test_a_key_for_the_management_api_is_marked(console, world):
+    browser = console("member")
+    page = see(browser, "/profile/keys/new").form("management")
+    plain, _ = made(page.submit(browser, name="laptop"))
+    identifier, _ = made(see(browser, "/profile/keys/new").form("management").submit(browser, name="ci", management="on"))
+    assert not AccessKey.objects.get(identifier=plain).management
+    assert AccessKey.objects.get(identifier=identifier).management
+    (row,) = [row for row in see(browser, "/profile/keys").table("ID", "Limits") if identifier in row["ID"]]
+    assert row["Limits"] == "management API"
+    line = f"Created the access key “ci” ({identifier}) of member@acme.test, management API"
+    assert line in see(browser, "/profile/activity").text
+    both = form(pull_only="on", management="on")
+    assert "cannot use the management API" in browser.post("/profile/keys/new", both).content.decode()
+
+
 def test_viewer_may_limit_a_key_to_a_project_with_a_repository_role(console, world):
     identifier, _ = made(console("viewer").post("/profile/keys/new", form(project="demo")))
     assert AccessKey.objects.get(identifier=identifier).project.name == "demo"

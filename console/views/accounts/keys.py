@@ -72,6 +72,7 @@ def create(request: HttpRequest) -> HttpResponse:
             project=form.cleaned_data["project"],
             only=limits.Limits(["pull"]) if form.cleaned_data["pull_only"] else limits.NONE,
             counts_pulls=not form.cleaned_data["uncounted"],
+            management=form.cleaned_data["management"],
             expires_at=form.expires_at(),
             form_id=form.cleaned_data["form_id"],
             by=actor(request),

@@ -31,6 +31,7 @@ class Command(JsonCommand):
         parser.add_argument("--project", help="good in this project only")
         parser.add_argument("--pull-only", action="store_true")
         parser.add_argument("--uncounted", action="store_true", help="pulls with it are not counted")
+        parser.add_argument("--management", action="store_true", help="it may use the management API, /api/v1/")
         parser.add_argument("--expires-days", type=int, help="ends after so many days (default: never)")
         parser.add_argument("--docker-login", action="store_true", help="print a line for sh that logs docker in")
 
@@ -46,6 +47,7 @@ class Command(JsonCommand):
             project=project,
             only=limits.Limits(["pull"]) if options["pull_only"] else limits.NONE,
             counts_pulls=not options["uncounted"],
+            management=options["management"],
             expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
             by=command_actor("createaccesskey"),
         )
