@@ -247,12 +247,8 @@ class ApiView(APIView):
     def page(self, rows: QuerySet[Any], column: str, represent: Callable[[Any], dict[str, Any]]) -> Page:
         """A page of rows in the order of a unique column ("-pk": newest first). The cursor is its last value."""
         name, falls = column.lstrip("-"), column.startswith("-")
-        if (after := self.query.get("after")) is not None:
-            value: Any = after
-            if name == "pk":
-                if not (after.isascii() and after.isdigit() and len(after) < 19):
-                    raise problems.BadRequest("take `after` from `next` of the page before")
-                value = int(after)
+        value = self.after() if name == "pk" else self.query.get("after")
+        if value is not None:
             rows = rows.filter(**{f"{name}__{'lt' if falls else 'gt'}": value})
         limit = self.query["limit"]
         found = list(rows.order_by(column)[: limit + 1])
@@ -263,6 +259,19 @@ class ApiView(APIView):
                 thing = getattr(thing, step)
             last = str(thing)
         return Page([represent(row) for row in found[:limit]], last)
+
+    def after(self) -> int | None:
+        """The cursor of a list in the order of ids; None for the first page. Raises BadRequest."""
+        text = self.query.get("after")
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise problems.BadRequest("take `after` from `next` of the page before")
+        return int(text)
+
+    def filters(self, *parameters: str) -> dict[str, Any]:
+        """Those of these parameters that are given."""
+        return {name: self.query[name] for name in parameters if name in self.query}
 
     def _render(self, declared: Operation, made: Any) -> tuple[HttpResponse, Any]:
         """The answer, and its JSON."""

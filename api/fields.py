@@ -6,7 +6,8 @@ from typing import Any
 
 from rest_framework import serializers
 
-from registry.models import Severity
+from registry.models import Image, Repository, Severity
+from registry.oci.names import ImageName
 
 MAX_ID = 2**63 - 1
 SEVERITIES = [each.name.lower() for each in Severity]
@@ -97,3 +98,20 @@ def deletion_json(deletion: Any) -> dict[str, Any]:
         "recoverable_until": deletion.purge_after,
         "hold": deletion.hold,
     }
+
+
+def attributes(row: Any, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:
+    """The attributes of a row that have the names of the serializer's fields; ``id`` is its key."""
+    fields: Any = kind().fields
+    return {name: getattr(row, "pk" if name == "id" else name) for name in fields}
+
+
+class ScansJson(serializers.Serializer[Any]):
+    """The scans that were asked for."""
+
+    scans = serializers.ListField(child=serializers.IntegerField(), help_text="the ids of the open scans")
+
+
+def image_name(repository: Repository, image: Image) -> ImageName:
+    """The name by which functions of the domain know the image."""
+    return ImageName(repository.project.name, repository.name, image.name)

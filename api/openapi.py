@@ -147,7 +147,7 @@ class Schema(AutoSchema):
         if declared.answer is None:
             return {"description": "Done"}
         component = self.resolve_serializer(declared.answer, "response")
-        schema: dict[str, Any] = component.ref
+        schema: dict[str, Any] = component.ref if component else {"type": "object"}
         if declared.is_list:
             schema = {
                 "type": "object",

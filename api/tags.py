@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rest_framework import serializers
 
 from registry import manifests, trash
 from registry.access import Action
 from registry.models import Tag
-from registry.oci.names import ImageName
 
 from . import problems
 from .base import Answer, ApiView, Page, operation
-from .fields import DeletionJson, Text, Wanted, deletion_json
-
-if TYPE_CHECKING:
-    from registry.models import Image, Repository
+from .fields import DeletionJson, Text, Wanted, deletion_json, image_name
 
 
 class TagJson(serializers.Serializer[Any]):
@@ -59,11 +55,6 @@ def in_json(tag: Tag) -> dict[str, Any]:
         "since": tag.started_at,
         "pushed_at": tag.pushed_at,
     }
-
-
-def image_name(repository: Repository, image: Image) -> ImageName:
-    """The name by which functions of the domain know the image."""
-    return ImageName(repository.project.name, repository.name, image.name)
 
 
 class TagsView(ApiView):
