@@ -16,8 +16,6 @@ from . import problems
 from .base import Answer, ApiView, Page, operation
 from .fields import Switch, Text, Wanted
 
-JUSTIFICATIONS = ["", *Acceptance.Justification.values]
-
 
 class AcceptanceJson(serializers.Serializer[Any]):
     """A risk acceptance."""
@@ -26,7 +24,11 @@ class AcceptanceJson(serializers.Serializer[Any]):
     vulnerability = serializers.CharField()
     repository = serializers.CharField(allow_null=True, help_text="null: in the whole project")
     package = serializers.CharField(help_text="empty: in every package")
-    justification = serializers.CharField(help_text="OpenVEX's reason for not affected; empty: the risk is taken")
+    justification = serializers.ChoiceField(
+        choices=Acceptance.Justification.values,
+        allow_null=True,
+        help_text="OpenVEX's reason for not affected; null: the risk is taken",
+    )
     reason = serializers.CharField()
     covers_fixed = serializers.BooleanField(help_text="false: it ends for a finding when there is a fixed version")
     accepted_by = serializers.CharField()
@@ -41,7 +43,7 @@ class AcceptanceWanted(Wanted):
     vulnerability = Text(max_length=100)
     repository = Text(max_length=64, allow_null=True, default=None)
     package = Text(max_length=300, default="", allow_blank=True)
-    justification = serializers.ChoiceField(choices=JUSTIFICATIONS, default="", allow_blank=True)
+    justification = serializers.ChoiceField(choices=Acceptance.Justification.values, allow_null=True, default=None)
     reason = Text(max_length=acceptances.MAX_REASON)
     covers_fixed = Switch(default=False)
     expires_at = serializers.DateTimeField(allow_null=True, default=None)
@@ -66,7 +68,7 @@ def in_json(acceptance: Acceptance) -> dict[str, Any]:
     names = set(AcceptanceJson().fields) - {"id", "repository"}
     shown = {name: getattr(acceptance, name) for name in names}
     repository = acceptance.repository.name if acceptance.repository else None
-    return {"id": acceptance.pk, "repository": repository, **shown}
+    return shown | {"id": acceptance.pk, "repository": repository, "justification": acceptance.justification or None}
 
 
 class AcceptancesView(ApiView):
@@ -86,7 +88,7 @@ class AcceptancesView(ApiView):
     @operation(Action.MANAGE, AcceptanceJson, body=AcceptanceWanted, statuses=(201,))
     def post(self) -> Answer:
         """Accept the risk of a vulnerability that was found. The same again gives the same acceptance."""
-        wanted = dict(self.body)
+        wanted = self.body | {"justification": self.body["justification"] or ""}
         where: Any = self.project
         if (name := wanted.pop("repository")) is not None:
             where = Repository.objects.live().filter(project=self.project, name=name).first()

@@ -155,7 +155,7 @@ class ApiView(APIView):
         name = "get" if request.method == "HEAD" else (request.method or "").lower()
         method = getattr(self, name, None) if name in METHODS else None
         self.actor = authentication.actor_of(request)
-        self._rate = rates.count(self.actor, is_read=name == "get")
+        self._rate = rates.count(self.actor)
         rates.require(self._rate)
         if method is None:
             raise problems.MethodNotAllowed(allow=self.allowed())
@@ -374,7 +374,7 @@ def _query(request: HttpRequest, declared: Operation) -> dict[str, Any]:
         raise problems.BadRequest(f"there is no parameter {', '.join(unknown)[:100]}")
     if kind is None:
         return {}
-    serializer = kind(data=request.GET)
+    serializer = kind(data=request.GET.dict())  # in a QueryDict, a switch that is not given would be off
     if not serializer.is_valid():
         raise problems.BadRequest("a parameter is not valid", errors=list(_pointers(serializer.errors)))
     found: dict[str, Any] = dict(serializer.validated_data)

@@ -223,6 +223,6 @@ def generate() -> dict[str, Any]:
     schemes = {"basic": {"type": "http", "scheme": "basic"}, "bearer": {"type": "http", "scheme": "bearer"}}
     made.setdefault("components", {})["securitySchemes"] = schemes
     for name, schema in made["components"]["schemas"].items():
-        if name.endswith("Wanted"):
+        if name.endswith(("Wanted", "Changes")):
             schema["additionalProperties"] = False
     return made

@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from django.conf import settings
+
 from accounts.redis import shared
 from registry import errors
 
@@ -13,14 +15,12 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 SECONDS = 60
-READS, WRITES = 600, 120  # of a key in SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a key has left of its reads or writes, and when (seconds) it has all of them again."""
+    """What a key has left of its requests, and when (seconds) it has all of them again."""
 
-    name: str
     most: int
     left: int
     seconds: int
@@ -29,22 +29,21 @@ class Rate:
     def headers(self) -> dict[str, str]:
         """The header fields of draft-ietf-httpapi-ratelimit-headers."""
         return {
-            "RateLimit-Policy": f'"{self.name}";q={self.most};w={SECONDS}',
-            "RateLimit": f'"{self.name}";r={max(0, self.left)};t={self.seconds}',
+            "RateLimit-Policy": f'"key";q={self.most};w={SECONDS}',
+            "RateLimit": f'"key";r={max(0, self.left)};t={self.seconds}',
         }
 
 
-def count(actor: Actor, *, is_read: bool) -> Rate:
+def count(actor: Actor) -> Rate:
     """Count a request of the actor's key."""
-    now = time.time()
-    name, most = ("reads", READS) if is_read else ("writes", WRITES)
-    number = shared.count(f"kcr:api:{name}:{actor.key_id}:{int(now // SECONDS)}", SECONDS)
-    return Rate(name, most, most - number, SECONDS - int(now % SECONDS))
+    now, most = time.time(), settings.API_RATE
+    number = shared.count(f"kcr:api:{actor.key_id}:{int(now // SECONDS)}", SECONDS)
+    return Rate(most, most - number, SECONDS - int(now % SECONDS))
 
 
 def require(rate: Rate) -> None:
     """Raises TooManyRequests when nothing is left."""
     if rate.left < 0:
         raise errors.TooManyRequests(
-            f"this access key has sent its {rate.most} {rate.name} of this minute", detail={"seconds": rate.seconds}
+            f"this access key has sent its {rate.most} requests of this minute", detail={"seconds": rate.seconds}
         )

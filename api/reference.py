@@ -98,7 +98,9 @@ def _type(field: Any) -> str:
 
 def problems() -> list[tuple[str, int, str]]:
     """Code, status and title of each kind of problem, by status."""
-    return sorted({(each.code, each.status, each.title) for each in domain.PROBLEMS.values()}, key=lambda row: row[1])
+    return sorted(
+        {(each.code, each.status, each.title) for each in domain.PROBLEMS.values()}, key=lambda row: (row[1], row[0])
+    )
 
 
 def markdown() -> str:

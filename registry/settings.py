@@ -136,6 +136,7 @@ HISTORY_DAYS = env.number("KCR_HISTORY_DAYS", 0)
 
 # ── HTTP ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 APPEND_SLASH = False
+API_RATE = env.number("KCR_API_RATE", 600, least=1)  # requests a minute of an access key to the management API
 FORCE_SCRIPT_NAME = ""  # KCR lives at the root of its host: a SCRIPT_NAME that a client sends moves no path
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000  # bytes of a form (registry.middleware refuses more)
 FILE_UPLOAD_HANDLERS: list[str] = []  # no form takes files: a file in a form is dropped while it is read

@@ -178,6 +178,7 @@ def test_every_default_matches_the_documentation(monkeypatch, tmp_path):
                 "s3://blobs?endpoint=https://s3.example.com:99999",
             )
         ),
+        *(("KCR_API_RATE", value) for value in ("0", "-1", "many")),
         *(("KCR_RECOVERY_DAYS", value) for value in ("-1", "two weeks", "14d")),
         *(("KCR_HISTORY_DAYS", value) for value in ("-1", "a year", "365d")),
     ],

@@ -1,0 +1,190 @@
+"""Real programs use the management API of a real server: Schemathesis, a generated client, and curl."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.images import Image
+from tests.support.programs import require
+from tests.support.server import SOURCE, LiveServer
+
+pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
+
+SECONDS = 30
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance"
+)
+GUIDE = SOURCE / "docs" / "guide" / "automation.md"
+PLACES = """
+[parameters]
+"path.project" = "demo"
+"path.repository" = "web"
+"path.image" = "app"
+"path.tag" = "1.0"
+"path.digest" = "{digest}"
+"path.email" = "member@acme.test"
+"""
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server with demo/web/app: 1.0 and stable name the first image, 1.1 the second."""
+    with LiveServer(settings={"KCR_API_RATE": "1000000"}) as found:
+        found.people()
+        first, second = Image.random("first"), Image.random("second")
+        client = found.api()
+        for image, tag in ((first, "1.0"), (first, "stable"), (second, "1.1")):
+            client.push("demo/web/app", image, tag)
+        found.manage("adduser", "admin@acme.test", "--organization", "acme", "--project", "demo:admin")
+        found.manager = found.access_key("admin@acme.test", "--management", "--name", "api")
+        found.first, found.second = first.digest, second.digest
+        yield found
+
+
+def ask(server: Any, path: str) -> Any:
+    """The JSON at a path of the API."""
+    request = urllib.request.Request(f"{server.url}/api/v1/{path}")
+    login = f"{server.manager.id}:{server.manager.secret}"
+    request.add_header("Authorization", "Basic " + b64encode(login.encode()).decode())
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.timeout(600)
+def test_the_examples_of_the_guide(server):
+    """The blocks of the guide in one shell, in their order."""
+    require("curl")
+    require("jq")
+    blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 6
+    settings = {"KCR": f"{server.url}/api/v1", "KEY_ID": server.manager.id, "SECRET": server.manager.secret}
+    script = "set -eu\n" + "\n".join(blocks)
+    run = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "no_proxy": "*", **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert ask(server, "projects/demo/repositories/shop")["description"] == "the shop and its workers"
+    assert ask(server, "projects/demo/repositories/web/images/app/-/tags/stable")["digest"] == server.second
+    assert [key["name"] for key in ask(server, "keys")["items"]].count("nightly") == 1
+
+
+CLIENT = """
+import sys
+from kcr_management_api_client import AuthenticatedClient
+from kcr_management_api_client.api.repositories import put_repository
+from kcr_management_api_client.api.tags import list_tags, get_tag, put_tag
+from kcr_management_api_client.models import RepositoryWanted, TagWanted
+
+url, secret, first, second = sys.argv[1:]
+client = AuthenticatedClient(base_url=url, token=secret)
+made = put_repository.sync_detailed("demo", "generated", client=client, body=RepositoryWanted(description="made"))
+assert made.status_code == 201, made
+assert made.parsed.description == "made"
+place = ("demo", "web", "app")
+names = [tag.name for tag in list_tags.sync(*place, client=client).items]
+assert {"1.0", "1.1"} <= set(names), names
+seen = get_tag.sync_detailed(*place, "1.0", client=client)
+etag = seen.headers["ETag"]
+moved = put_tag.sync_detailed(*place, "1.0", client=client, body=TagWanted(digest=second), if_match=etag)
+assert (moved.status_code, moved.parsed.digest) == (200, second), moved
+late = put_tag.sync_detailed(*place, "1.0", client=client, body=TagWanted(digest=first), if_match=etag)
+assert (late.status_code, late.parsed.code) == (412, "changed"), late
+print("done")
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_generated_client(server, tmp_path: Path):
+    program = Path(require("openapi-python-client"))
+    document = tmp_path / "openapi.json"
+    document.write_bytes(urllib.request.urlopen(f"{server.url}/api/v1/openapi.json").read())
+    config = tmp_path / "config.yaml"
+    config.write_text("post_hooks: []\n")
+    made = subprocess.run(
+        [
+            str(program),
+            "generate",
+            "--path",
+            str(document),
+            "--config",
+            str(config),
+            "--meta",
+            "none",
+            "--output-path",
+            str(tmp_path / "kcr_management_api_client"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "WARNING" not in made.stdout + made.stderr, made.stdout + made.stderr
+    python = program.resolve().with_name("python")
+    arguments = [server.url, server.manager.secret, server.first, server.second]
+    run = subprocess.run(
+        [str(python if python.exists() else sys.executable), "-c", CLIENT, *arguments],
+        cwd=tmp_path,
+        env={"no_proxy": "*"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stdout.strip() == "done", run.stdout + run.stderr
+
+
+@pytest.mark.timeout(600)
+def test_schemathesis_finds_nothing(server, tmp_path: Path):
+    """No 5xx, no status or answer that the document does not have. What all other requests are about is not deleted."""
+    program = require("schemathesis")
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(PLACES.format(digest=server.first))
+    run = subprocess.run(
+        [
+            program,
+            "--config-file",
+            str(config),
+            "run",
+            f"{server.url}/api/v1/openapi.json",
+            "--auth",
+            f"{server.manager.id}:{server.manager.secret}",
+            "--checks",
+            CHECKS,
+            "--max-time",
+            str(SECONDS),
+            "--exclude-operation-id",
+            "delete_repository",
+            "--exclude-operation-id",
+            "delete_image",
+            "--phases",
+            "coverage,fuzzing",
+            "--suppress-health-check",
+            "all",
+            "--generation-database",
+            "none",
+            "--generation-with-security-parameters",
+            "false",
+            "--continue-on-failure",
+            "--no-color",
+        ],
+        cwd=tmp_path,
+        env={"PATH": "/usr/bin:/bin", "no_proxy": "*", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]

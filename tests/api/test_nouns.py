@@ -1,0 +1,271 @@
+"""What operations of the management API do, and what they answer about things of others."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.models import AccessKey, AuditEvent, IdempotencyRecord
+from api import openapi
+from registry import members, repositories
+from registry.models import Deletion, Event, Image, Repository
+from scanning.models import Acceptance, Subscription
+from tests.support.personas import make_key
+
+from .conftest import APP, WEB, ApiClient, basic
+
+DEMO = "/api/v1/projects/demo"
+
+
+# ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_same_post_twice_acts_once(api):
+    client, before = api("member"), AccessKey.objects.count()
+    first = client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
+    again = client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
+    assert AccessKey.objects.count() == before + 1
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.json() == first.json() | {"secret": None}
+    assert "kcrs_" not in json.dumps(list(IdempotencyRecord.objects.values_list("body", flat=True)))
+
+
+def test_another_post_with_the_same_key_is_refused(api):
+    client = api("member")
+    client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
+    client.ask("POST", "/api/v1/keys", {"name": "other"}, expect=422, Idempotency_Key="one")
+    api("admin").ask("POST", "/api/v1/keys", {"name": "other"}, expect=201, Idempotency_Key="one")
+    client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=400, Idempotency_Key="x" * 65)
+
+
+def test_a_refused_post_may_be_sent_again(api, world):
+    client = api("member")
+    client.ask("POST", f"{DEMO}/undo", {"since": "2026-01-01T00:00:00Z"}, expect=422, Idempotency_Key="one")
+    assert not IdempotencyRecord.objects.exists()
+
+
+def test_a_post_at_work_is_not_begun_again(api, world):
+    client = api("member")
+    client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
+    IdempotencyRecord.objects.update(status=None)
+    answer = client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=409, Idempotency_Key="one")
+    assert answer.json()["code"] == "in-use"
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+# ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_made_key_works_and_ends(api):
+    client = api("member")
+    made = client.ask("POST", "/api/v1/keys", {"name": "ci", "management": True, "project": "demo"}, expect=201)
+    other = ApiClient(f"Bearer {made.json()['secret']}")
+    assert other.get("/api/v1/")["project"] == "demo"
+    client.ask("DELETE", made.headers["Location"], expect=204)
+    other.ask("GET", "/api/v1/", expect=401)
+    client.ask("POST", f"{made.headers['Location']}/restore", expect=200)
+    other.ask("GET", "/api/v1/", expect=200)
+
+
+def test_a_limited_key_makes_no_freer_one(api, world):
+    demo = world.projects["demo"]
+    client = api("member", project=demo)
+    client.ask("POST", "/api/v1/keys", {"name": "free"}, expect=403)
+    client.ask("POST", "/api/v1/keys", {"name": "same", "project": "demo"}, expect=201)
+    ending = make_key(world.member.user, "ends", management=True)
+    AccessKey.objects.filter(pk=ending.key.pk).update(expires_at="2090-01-01T00:00:00Z")
+    ends = ApiClient(basic(ending))
+    ends.ask("POST", "/api/v1/keys", {"name": "longer"}, expect=403)
+    ends.ask("POST", "/api/v1/keys", {"name": "longer", "expires_at": "2091-01-01T00:00:00Z"}, expect=403)
+    ends.ask("POST", "/api/v1/keys", {"name": "shorter", "expires_at": "2089-01-01T00:00:00Z"}, expect=201)
+
+
+def test_keys_of_others_are_not_there(api, world):
+    api("member").get(f"/api/v1/keys/{world.admin.key.identifier}", expect=404)
+    api("member").ask("POST", "/api/v1/keys", {"name": "x", "project": "rival"}, expect=422)
+
+
+def test_an_event_names_the_key_that_acted(api, world):
+    api("member").ask("PATCH", WEB, {"description": "x"}, expect=200)
+    event = Event.objects.latest("pk")
+    assert (event.actor, event.key.name) == ("member@acme.test", "api")
+    assert AuditEvent.objects.filter(action="key.create", detail__management=True).exists()
+
+
+# ── Members ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_roles_are_given_and_taken(api, world):
+    client, there = api("admin"), f"{DEMO}/members/stranger@acme.test"
+    made = client.ask("PUT", there, {"role": "reader"}, expect=201)
+    client.ask("PUT", there, {"role": "member"}, expect=412, If_None_Match="*")
+    client.ask("PUT", there, {"role": "member"}, expect=200, If_Match=made.headers["ETag"])
+    client.ask("DELETE", there, expect=412, If_Match=made.headers["ETag"])
+    client.ask("DELETE", there, expect=204)
+    client.ask("DELETE", there, expect=404)
+    assert members.role_of(world.projects["demo"], world.stranger.user) is None
+    client.ask("PUT", f"{DEMO}/members/outsider@other.test", {"role": "reader"}, expect=404)
+
+
+def test_roles_on_a_repository(api, world):
+    client = api("member")
+    assert [each["role"] for each in client.get(f"{WEB}/roles")["items"]] == ["member", "viewer"]
+    client.ask("PUT", f"{WEB}/roles/stranger@acme.test", {"role": "viewer"}, expect=201)
+    client.ask("PUT", f"{WEB}/roles/reader@acme.test", {"role": "viewer"}, expect=403)
+    client.ask("DELETE", f"{WEB}/roles/viewer@acme.test", expect=204)
+    assert repositories.role_of(world.repository("web"), world.viewer.user) is None
+
+
+# ── What scans found ─────────────────────────────────────────────────────────────────────────────────────────────────
+def test_vulnerabilities_are_listed_and_accepted(api, scanned):
+    client, there = api("member"), f"{APP}/-/manifests/{scanned['first']}"
+    assert client.get(there)["report"]["critical"] == 1
+    found = client.get(f"{there}/vulnerabilities?severity=high")["items"]
+    assert {each["vulnerability"] for each in found} == {"CVE-2026-1", "CVE-2026-2"}
+    assert [each["vulnerability"] for each in client.get(f"{there}/vulnerabilities?fixable=true")["items"]] == [
+        "CVE-2026-1"
+    ]
+    assert client.get(f"{there}/sbom")["bomFormat"] == "CycloneDX"
+    wanted = {"vulnerability": "CVE-2026-2", "repository": "web", "reason": "not reachable"}
+    made = client.ask("POST", f"{DEMO}/acceptances", wanted, expect=201)
+    (accepted,) = [each for each in client.get(f"{there}/vulnerabilities")["items"] if each["acceptance"]]
+    assert accepted["acceptance"] == made.json()["id"]
+    assert client.get(f"{WEB}/openvex")["statements"][0]["vulnerability"]["name"] == "CVE-2026-2"
+    client.ask("DELETE", made.headers["Location"], expect=204)
+    assert Acceptance.objects.get().withdrawn_at
+
+
+def test_untagged_manifests(api, pushed):
+    found = api("reader").get(f"{APP}/-/manifests?untagged=true")["items"]
+    assert {each["digest"] for each in found} >= {pushed["untagged"]}
+    assert all(not each["tags"] for each in found)
+    api("member").ask("DELETE", f"{APP}/-/manifests/{pushed['arm']}", expect=409)  # an index names it
+    gone = api("member").ask("DELETE", f"{APP}/-/manifests/{pushed['untagged']}", expect=200).json()
+    assert gone["requested"] == [pushed["untagged"]]
+
+
+# ── Notifications ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_notifications(api, world):
+    client, there = api("member"), f"{DEMO}/notifications"
+    wanted = {"channel": "mail", "repository": "web", "recipients": ["reader@acme.test"], "min_severity": "critical"}
+    made = client.ask("POST", there, wanted, expect=201)
+    assert made.json()["secret"] is None
+    one = made.headers["Location"]
+    changed = client.ask("PATCH", one, {"is_active": False, "min_severity": "low"}, expect=200).json()
+    assert (changed["is_active"], changed["min_severity"], changed["recipients"]) == (
+        False,
+        "low",
+        wanted["recipients"],
+    )
+    client.ask("POST", there, wanted | {"repository": None}, expect=403)
+    client.ask("POST", there, {"channel": "mail", "repository": "web"}, expect=422)
+    strange = {"channel": "mail", "repository": "web", "url": "https://x.test", "recipients": []}
+    client.ask("POST", there, strange, expect=422)
+    assert [each["id"] for each in client.get(there)["items"]] == [made.json()["id"]]
+    client.ask("DELETE", one, expect=204)
+    assert not Subscription.objects.live().exists()
+
+
+# ── Recovery, audit log, cleanup ─────────────────────────────────────────────────────────────────────────────────────
+def test_what_was_deleted_is_held_and_restored(api, pushed):
+    client = api("member")
+    gone = client.ask("DELETE", f"{APP}/-/tags/1.0", expect=200).json()
+    there = f"{DEMO}/deletions/{gone['id']}"
+    assert client.ask("PATCH", there, {"hold": True}, expect=200).json()["hold"]
+    api("admin").ask("DELETE", there, expect=403)  # it is held
+    restored = client.ask("POST", f"{there}/restore", {}, expect=200).json()
+    assert (restored["tags"], restored["skipped"]) == (1, [])
+    client.get(there, expect=404)
+    assert not Deletion.objects.exists()
+
+
+def test_events_are_filtered_and_undone(api, pushed):
+    client = api("member")
+    client.ask("DELETE", f"{APP}/-/tags/2.0", expect=200)
+    (event,) = client.get(f"{DEMO}/events?action=tag.delete&repository=web&image=app&actor=member")["items"]
+    assert (event["tag"], event["key"] is not None) == ("2.0", True)
+    dry = client.ask("POST", f"{DEMO}/events/{event['id']}/undo", {"dry_run": True}, expect=200).json()
+    assert len(dry["done"]) == 1
+    client.get(f"{APP}/-/tags/2.0", expect=404)
+    client.ask("POST", f"{DEMO}/events/{event['id']}/undo", {}, expect=200)
+    client.get(f"{APP}/-/tags/2.0")
+    assert client.get(f"{DEMO}/events?repository=nothing")["items"] == []
+
+
+def test_events_are_read_once_each(api, world):
+    for number in range(5):
+        repositories.create(world.member.actor, world.projects["demo"], f"page-{number}")
+    client, there, found = api("reader"), f"{DEMO}/events?limit=2", []
+    while there:
+        page = client.get(there)
+        found += [each["id"] for each in page["items"]]
+        there = page["next"]
+    assert found == sorted(Event.objects.filter(project__name="demo").values_list("pk", flat=True), reverse=True)
+
+
+def test_a_cleanup_policy_is_set_and_tried(api, pushed):
+    client, there = api("member"), f"{WEB}/cleanup-policy"
+    wanted = {"tag_days": 30, "keep_patterns": ["release-*"]}
+    made = client.ask("PUT", there, wanted, expect=201)
+    assert client.ask("PUT", there, wanted, expect=200).headers["ETag"] == made.headers["ETag"]
+    client.ask("PUT", there, wanted, expect=412, If_None_Match="*")
+    client.ask("PUT", there, {"tag_days": 0}, expect=422)
+    assert client.ask("POST", f"{there}/preview", wanted, expect=200).json() == {"total": 0, "shown": []}
+
+
+def test_search_finds_what_may_be_seen(api, pushed):
+    assert api("reader").get("/api/v1/search?q=app")["images"] == ["demo/web/app"]
+    assert api("reader").get("/api/v1/search?q=secret")["repositories"] == []
+    assert api("stranger").get("/api/v1/search?q=app")["images"] == []
+
+
+# ── Tenants ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_projects_of_others_answer_as_absent_ones(world, pushed):
+    """Each operation on demo and on a project that does not exist, by people without a role there."""
+    for person in ("outsider", "stranger", "pusher", "viewer"):
+        client = ApiClient(basic(make_key(world.people[person].user, "api", management=True)))
+        for _route, path, _name, view in openapi.routes():
+            if "{project}" not in path:
+                continue
+            for method in view().allowed():
+                answers = []
+                for project in ("demo", "nowhere"):
+                    words = {"repository": "web", "image": "app", "tag": "1.0", "digest": pushed["first"]}
+                    there = re.sub(
+                        r"\{(\w+)\}",
+                        lambda found, words=words: str(words.get(found[1], 1)),
+                        path.replace("{project}", project),
+                    )
+                    with CaptureQueriesContext(connection) as queries:
+                        answer = client.ask(method, there, {} if method != "GET" else None)
+                    problem = answer.json()
+                    problem.pop("request_id")
+                    text = json.dumps(problem).replace(project, "PROJECT")
+                    answers.append((answer.status_code, text, [each["sql"].count("SELECT") for each in queries]))
+                assert answers[0] == answers[1], f"{method} {path} by {person}"
+
+
+def test_things_of_another_parent_are_not_found(api, world, docker, pushed):
+    docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
+    client = api("owner")
+    client.get(f"{DEMO}/repositories/rivals", expect=404)
+    client.get(f"{DEMO}/repositories/public/images/app", expect=404)
+    client.get(f"{WEB}/images/theirs", expect=404)
+    rival = Deletion.objects.count()
+    client.get(f"{DEMO}/deletions/{rival + 1}", expect=404)
+
+
+# ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("count", [500])
+def test_a_long_list_costs_few_queries(api, world, count):
+    made = [Repository(project=world.projects["demo"], name=f"many-{number:03}") for number in range(count)]
+    Repository.objects.bulk_create(made)
+    Image.objects.bulk_create(
+        Image(repository=world.repository("web"), name=f"i{number}", path=f"demo/web/i{number}")
+        for number in range(count)
+    )
+    client = api("reader")
+    for path in (f"{DEMO}/repositories", f"{WEB}/images", f"{DEMO}/events", f"{DEMO}/members"):
+        with CaptureQueriesContext(connection) as queries:
+            page = client.get(f"{path}?limit=500")
+        assert page["items"]
+        assert len(queries) <= 8, [each["sql"] for each in queries]
