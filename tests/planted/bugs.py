@@ -65,7 +65,7 @@ DELETE = "registry/trash/deleting.py"
 OBJECTS = "registry/storage/s3.py"
 FILES = "registry/storage/filesystem.py"
 MANIFESTS = "registry/manifests.py"
-OUTGOING = "scanning/notifications/outbound_http.py"
+OUTGOING = "accounts/outbound_http.py"
 PURGE = "registry/trash/purging.py"
 RESTORE = "registry/trash/restoring.py"
 TAGS = "registry/tags.py"
@@ -707,21 +707,21 @@ add(
     OUTGOING,
     "    for address in addresses:\n        _judge(address, port)\n",
     "    for address in addresses[:1]:\n        _judge(address, port)\n",
-    "scanning/test_outbound_http.py::test_names_are_checked_by_all_their_addresses",
+    "accounts/test_outbound_http.py::test_names_are_checked_by_all_their_addresses",
 )
 add(
     "the host is looked up again when it is dialled",
     OUTGOING,
     "socket.create_connection((str(self._address), self.port), STEP_SECONDS)",
     "socket.create_connection((self._target.host, self.port), STEP_SECONDS)",
-    "scanning/test_outbound_http.py::test_dialled_address_is_the_checked_one",
+    "accounts/test_outbound_http.py::test_dialled_address_is_the_checked_one",
 )
 add(
     "any certificate will do",
     OUTGOING,
     "context = ssl.create_default_context()",
     "context = ssl._create_unverified_context()",
-    "scanning/test_outbound_http.py::test_the_certificate_must_be_that_of_the_host",
+    "accounts/test_outbound_http.py::test_the_certificate_must_be_that_of_the_host",
 )
 add(
     "a webhook's time is not signed",

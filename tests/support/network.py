@@ -80,8 +80,11 @@ def receiver(settings: Any) -> Iterator[Receiver]:
     found = Receiver()
 
     class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             found.requests.append((self.path, dict(self.headers.items()), body))
             status, headers, answer = found.answers.pop(0) if found.answers else (200, {}, b"thanks")
             self.send_response(status)

@@ -16,8 +16,8 @@ from .web import WebChannel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from accounts import outbound_http
     from scanning.models import Subscription
-    from scanning.notifications import outbound_http
 
     from .base import Outcome
 

@@ -13,8 +13,8 @@ from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from accounts import outbound_http
 from accounts.errors import Refusal
-from scanning.notifications import outbound_http
 
 from .base import LOGGED_REQUEST, Channel, Outcome, WrongAddress
 

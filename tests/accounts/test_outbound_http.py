@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from scanning.notifications import outbound_http
+from accounts import outbound_http
 from tests.support.programs import require
 
 PUBLIC = "93.184.215.14"
@@ -149,6 +149,19 @@ def test_redirects_are_not_followed(receiver):
 def test_at_most_64_kib_of_an_answer_are_read(receiver):
     receiver.will_say(200, b"x" * 200_000)
     assert len(outbound_http.post(outbound_http.check(receiver.url), b"{}", {}).body) == 64 * 1024
+
+
+def test_get_sends_no_body_and_reads_up_to_its_limit(receiver):
+    receiver.will_say(200, b"x" * 1000)
+    target = outbound_http.check(receiver.url)
+    assert outbound_http.get(target, {"Accept": "text/plain"}, seconds=5, limit=10).body == b"x" * 10
+    [(path, headers, body)] = receiver.requests
+    assert (path, headers["Accept"], body) == ("/hook?secret=path", "text/plain", b"")
+
+
+def test_get_follows_no_redirect(receiver):
+    receiver.will_say(302, b"", Location="http://127.0.0.1:1/")
+    assert outbound_http.get(outbound_http.check(receiver.url), {}, seconds=5, limit=10).status == 302
 
 
 def test_allowed_networks_are_allowed_and_nothing_else(settings):

@@ -1,7 +1,7 @@
 """One HTTP request to a URL that a person typed, without opening the operator's network to that person.
 
-``check`` resolves the host name once and judges all its addresses; ``post`` connects to one of these addresses, so a
-DNS answer that changes in between has no effect. Redirects are not followed. Time and size are limited.
+``check`` resolves the host name once and judges all its addresses; ``post`` and ``get`` connect to one of these
+addresses, so a DNS answer that changes in between has no effect. Redirects are not followed. Time and size are limited.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The HTTP answer; ``body`` has at most MAX_ANSWER bytes."""
+    """The HTTP answer; ``body`` is cut at the limit of the request, MAX_ANSWER bytes of a ``post``."""
 
     status: int
     headers: Mapping[str, str]
@@ -100,8 +100,26 @@ def host_of(url: str) -> str:
 
 def post(target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
     """Send the body to one of the target's addresses. Raises Unreachable."""
+    return _ask(target, _Request("POST", body, headers, TOTAL_SECONDS, MAX_ANSWER))
+
+
+def get(target: Target, headers: Mapping[str, str], *, seconds: float, limit: int) -> Answer:
+    """Ask one of the target's addresses; the answer is cut at ``limit`` bytes. Raises Unreachable."""
+    return _ask(target, _Request("GET", None, headers, seconds, limit))
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    body: bytes | None
+    headers: Mapping[str, str]
+    seconds: float
+    limit: int
+
+
+def _ask(target: Target, request: _Request) -> Answer:
     problem: OSError | None = None
-    end = time.monotonic() + TOTAL_SECONDS
+    end = time.monotonic() + request.seconds
     for address in target.addresses[:ADDRESSES_TRIED]:
         connection = _Connection(target, address, end - time.monotonic())
         try:
@@ -112,15 +130,16 @@ def post(target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
             if connection.is_late:
                 break
             continue
-        return _exchange(connection, target, body, headers)
+        return _exchange(connection, target, request)
     raise Unreachable(_words(problem)) from problem
 
 
-def _exchange(connection: _Connection, target: Target, body: bytes, headers: Mapping[str, str]) -> Answer:
+def _exchange(connection: _Connection, target: Target, request: _Request) -> Answer:
+    headers = {"Host": target.host_header, **request.headers}
     try:
-        connection.request("POST", target.path, body, {"Host": target.host_header, **headers})
+        connection.request(request.method, target.path, request.body, headers)
         with connection.getresponse() as answer:
-            found = Answer(answer.status, dict(answer.headers.items()), answer.read(MAX_ANSWER))
+            found = Answer(answer.status, dict(answer.headers.items()), answer.read(request.limit))
     except (OSError, http.client.HTTPException) as error:
         raise Unreachable(_words(TimeoutError() if connection.is_late else error)) from error
     finally:
