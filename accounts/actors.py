@@ -19,6 +19,7 @@ class Actor:
     ``counts_pulls``: False if pulls with the key are left out of the statistics.
     ``management``: whether the key may be used at the management API.
     ``scope``: what a token was issued for, repository id -> actions; None when no token limits the actor.
+    ``via``: where the ID token of the session came from (trust_rules.provenance); None for a key that a person made.
     ``address`` and ``client`` (the User-Agent) are for the audit log.
     """
 
@@ -33,6 +34,7 @@ class Actor:
     counts_pulls: bool = True
     management: bool = False
     scope: dict[int, frozenset[str]] | None = field(default=None, hash=False)
+    via: dict[str, str] | None = field(default=None, hash=False)
     is_system: bool = False
     address: str = ""
     client: str = ""

@@ -47,6 +47,8 @@ def record(
     """
     concerned = _organizations_of(person) if organizations is None else list(organizations)
     logs = [*([None] if person or not concerned else []), *concerned]
+    if by.via:
+        detail = {"via": by.via, **(detail or {})}
     return AuditEvent.objects.bulk_create(
         AuditEvent(
             action=action,
@@ -91,6 +93,21 @@ def record_refused_key(by: Actor, person: User, organizations: list[int] | None,
         if place is not None:
             by = Actor(label=by.label, address=place, client=by.client)
             record(by, Action.KEY_REFUSED, person=person, organizations=organizations, detail=detail)
+
+
+def record_refused_token(by: Actor, account: User, detail: dict[str, Any]) -> None:
+    """Count an ID token that no trust rule of a service account accepts. Rows are shared as those of failed sign-ins.
+
+    ``detail`` has the name of the rule and the reason: each of them has rows of its own.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        lately = AuditEvent.objects.filter(person=account, action=Action.TOKEN_REFUSED, at__gt=now - FAILURES_TIME)
+        lately = lately.filter(detail__rule=detail["rule"])
+        place = _count_again(lately, by.address, now)
+        if place is not None:
+            by = Actor(label=by.label, address=place, client=by.client)
+            record(by, Action.TOKEN_REFUSED, person=account, detail=detail)
 
 
 def _count_again(lately: QuerySet[AuditEvent], address: str, now: datetime) -> str | None:

@@ -26,7 +26,7 @@ from django.utils.translation import gettext as _
 from . import audit, guesses, limits, passwords
 from .actors import Actor
 from .errors import Refusal
-from .models import AccessKey, FormerSecret, RefreshToken, User
+from .models import AccessKey, FederatedSession, FormerSecret, RefreshToken, User
 
 if TYPE_CHECKING:
     import uuid
@@ -227,7 +227,7 @@ def restore(key: AccessKey, *, by: Actor) -> None:
 
 def _check_number(user: User) -> None:
     most = KEYS_PER_SERVICE_ACCOUNT if user.is_service else KEYS_PER_USER
-    if AccessKey.objects.alive().filter(user=user).count() >= most:
+    if AccessKey.objects.alive().lasting().filter(user=user).count() >= most:
         raise Refusal(_("%(user)s has %(count)s access keys already: revoke one first") % {"user": user, "count": most})
 
 
@@ -260,8 +260,8 @@ def _record(by: Actor | None, action: audit.Action, key: AccessKey, **more: Any)
 
 
 def find(identifier: str) -> AccessKey | None:
-    """The key with this identifier, its user and its former secret. One query."""
-    return AccessKey.objects.select_related("user", "former").filter(identifier=identifier).first()
+    """The key with this identifier, its user, its former secret and its session. One query."""
+    return AccessKey.objects.select_related("user", "former", "session").filter(identifier=identifier).first()
 
 
 def identifier_of(secret: str) -> str:
@@ -303,11 +303,12 @@ def authenticate(
 
 
 def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
-    """The holder of a key as an actor, with the limits of the key."""
+    """The holder of a key as an actor, with the limits of the key. The end of a session's key is no reason to warn."""
+    session: FederatedSession | None = getattr(key, "session", None)
     return Actor(
         user_id=key.user_id,
         key_id=key.pk,
-        key_expires_at=key.expires_at.timestamp() if key.expires_at else None,
+        key_expires_at=key.expires_at.timestamp() if key.expires_at and not session else None,
         label=key.user.email,
         actions=key.only_actions,
         project_id=key.project_id,
@@ -315,6 +316,7 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
         networks=key.networks,
         counts_pulls=key.counts_pulls,
         management=key.management,
+        via=session.provenance if session else None,
         address=address,
         client=client,
     )

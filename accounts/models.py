@@ -3,7 +3,9 @@
 Organization ──< Project ──< ProjectMembership >── User ──< AccessKey ──< RefreshToken
                                                                 └── FormerSecret
       ├──< OrganizationMembership >────────────────┼──< ConsoleSession
-      └──< Invitation, AuditEvent >────────────────┘
+      ├──< Invitation, AuditEvent >────────────────┤
+      └──< Issuer ──< TrustRule >──────────────────┘
+                          └──< FederatedSession ── AccessKey
 """
 
 from __future__ import annotations
@@ -248,6 +250,10 @@ class AccessKeyQuerySet(models.QuerySet["AccessKey"]):
         """
         return self.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), revoked_at=None, user__is_active=True)
 
+    def lasting(self) -> Self:
+        """Keys that people made, without those of sessions (FederatedSession)."""
+        return self.filter(session=None)
+
 
 class AccessKey(models.Model):
     """Credentials for docker login: ``identifier`` is the user name; the secret is stored as a keyed hash only.
@@ -342,6 +348,102 @@ class IdempotencyRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} of {self.key_id}"
+
+
+class IssuerKind(models.TextChoices):
+    """Who signs the ID tokens of an issuer; decides the claims that its trust rules know."""
+
+    GITHUB = "github", "GitHub Actions"
+    GITLAB = "gitlab", "GitLab CI"
+    KUBERNETES = "kubernetes", "Kubernetes"
+    GENERIC = "generic", "OpenID Connect"
+
+
+class Issuer(models.Model):
+    """An issuer of ID tokens that an organization trusts (accounts.issuers). ``url``: exactly the claim ``iss``.
+
+    ``audience``: the claim ``aud`` that its tokens must have. ``keys``: the public keys, a list of JWKs.
+    ``is_uploaded``: people give the keys, and nothing is fetched. Else they are fetched: ``fetched_at`` last with
+    success, ``attempted_at`` last at all, and ``problem`` says why the last attempt failed. ``deleted_at``: the row
+    stays for its rules and sessions.
+    """
+
+    organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="issuers")
+    kind = models.CharField(max_length=10, choices=IssuerKind)
+    url = models.CharField(max_length=255)
+    audience = models.CharField(max_length=255)
+    is_uploaded = models.BooleanField(default=False)
+    keys = models.JSONField(default=list)
+    fetched_at = models.DateTimeField(null=True, blank=True)
+    attempted_at = models.DateTimeField(null=True, blank=True)
+    problem = models.CharField(max_length=200, blank=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["organization", "url"], condition=Q(deleted_at=None), name="one_issuer_an_address"
+            )
+        ]
+        indexes: ClassVar = [models.Index(fields=["url"], name="issuers_by_url")]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class TrustRule(models.Model):
+    """Which ID tokens of an issuer act as a service account, and how far (accounts.trust_rules).
+
+    ``claims``: what the token must say, by names of fields of the issuer's kind. ``pinned``: the ids of repository,
+    project or account in the first token that matched; later tokens must have the same. ``actions``, ``repositories``
+    and ``networks`` limit the sessions as they limit an access key. ``lifetime``: seconds of a session.
+    """
+
+    account = models.ForeignKey(User, on_delete=models.CASCADE, related_name="trust_rules")
+    issuer = models.ForeignKey(Issuer, on_delete=models.CASCADE, related_name="rules")
+    name = models.CharField(max_length=64)
+    claims = models.JSONField(default=dict)
+    pinned = models.JSONField(default=dict)
+    actions = models.CharField(max_length=40, blank=True)
+    repositories = models.TextField(blank=True)
+    networks = models.TextField(blank=True)
+    lifetime = models.PositiveIntegerField(default=3600)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    created_by = models.CharField(max_length=254)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    deleted_by = models.ForeignKey(
+        User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+", help_text="may take it back"
+    )
+    form_id = models.UUIDField(null=True, blank=True, unique=True, help_text="a form that is sent twice makes one rule")
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def only_actions(self) -> frozenset[str] | None:
+        """The only actions that its sessions allow; None for all."""
+        return frozenset(self.actions.split()) or None
+
+
+class FederatedSession(models.Model):
+    """An ID token that was accepted. It acts through ``key``, an access key that ends by itself (accounts.federation).
+
+    ``token_hash``: of the ID token, which makes one session. ``is_exchanged``: the client got the secret of the key;
+    else the ID token is its password. ``provenance``: texts from the token, in the order of id_tokens.PROVENANCE.
+    """
+
+    key = models.OneToOneField(AccessKey, on_delete=models.CASCADE, related_name="session")
+    rule = models.ForeignKey(TrustRule, on_delete=models.CASCADE, related_name="sessions")
+    token_hash = models.CharField(max_length=64, unique=True)
+    is_exchanged = models.BooleanField()
+    provenance = models.JSONField(default=dict)
+    address = models.CharField(max_length=45, blank=True)
+    client = models.CharField(max_length=200, blank=True)
+
+    def __str__(self) -> str:
+        return f"session {self.key.identifier} of {self.rule}"
 
 
 class ConsoleSession(AbstractBaseSession):
@@ -471,6 +573,17 @@ class AuditEvent(models.Model):
         SERVICE_UPDATE = "service-account.update"
         SERVICE_DELETE = "service-account.delete"
         SERVICE_RESTORE = "service-account.restore"
+        ISSUER_CREATE = "issuer.create"
+        ISSUER_UPDATE = "issuer.update"
+        ISSUER_DELETE = "issuer.delete"
+        RULE_CREATE = "trust-rule.create"
+        RULE_DELETE = "trust-rule.delete"
+        RULE_RESTORE = "trust-rule.restore"
+        RULE_PIN = "trust-rule.pin"
+        RULE_UNPIN = "trust-rule.unpin"
+        SESSION_START = "session.start"
+        SESSION_END = "session.end"
+        TOKEN_REFUSED = "id-token.refused"  # noqa: S105
         SIGNING_KEY_ROTATE = "signing-key.rotate"
         ORGANIZATION_QUOTA = "organization.quota"
 

@@ -93,6 +93,15 @@ def check(url: str) -> Target:
     return Target(parts.scheme, host, port, f"{path}?{parts.query}" if parts.query else path, addresses)
 
 
+def is_allowed(target: Target) -> bool:
+    """Whether KCR_WEBHOOK_ALLOWED_NETWORKS has all addresses of the target: the operator's own network."""
+    return all(_is_in_allowed_network(_inner(address)) for address in target.addresses)
+
+
+def _is_in_allowed_network(address: Address) -> bool:
+    return any(address in network for network in settings.WEBHOOK_ALLOWED_NETWORKS)
+
+
 def host_of(url: str) -> str:
     """The host of a stored URL. The rest of the URL may be a secret."""
     return urlsplit(url).hostname or ""
@@ -276,7 +285,7 @@ def _judge(address: Address, port: int) -> None:
     Ports are limited because a person who can choose any port can scan ports.
     """
     inner = _inner(address)
-    is_allowed = any(inner in network for network in settings.WEBHOOK_ALLOWED_NETWORKS)
+    is_allowed = _is_in_allowed_network(inner)
     if _is_own_server(inner, port) or (not is_allowed and _is_own_front(inner, port)):
         raise Refused(_("This is an address of this registry itself."))
     if not is_allowed and not _is_public(inner):

@@ -16,7 +16,7 @@ from django.db.models import Case, F, Q, When
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from . import audit, guesses, mails, redis, tokens
+from . import audit, federation, guesses, issuers, mails, redis, tokens
 from .keys import hash_secret, new_secret
 from .models import (
     AccessKey,
@@ -151,7 +151,7 @@ def warn_of_expiry() -> int:
     sent = 0
     for kind, times in ((UserKind.PERSON, WARN_BEFORE), (UserKind.SERVICE, WARN_CONTACTS_BEFORE)):
         for number, before in reversed(list(enumerate(times, 1))):
-            due = AccessKey.objects.alive().filter(user__kind=kind, warnings_sent__lt=number)
+            due = AccessKey.objects.alive().lasting().filter(user__kind=kind, warnings_sent__lt=number)
             due = due.filter(expires_at__lte=timezone.now() + before)
             for pk in list(due.values_list("pk", flat=True)):
                 sent += _warn(pk, number)
@@ -215,8 +215,14 @@ def forget_expired() -> int:
 
 @shared_task
 def prune_audit_log() -> int:
-    """Delete events of the audit log that are older than KCR_HISTORY_DAYS; returns how many."""
-    return audit.prune()
+    """Delete events of the audit log, and sessions of CI, that are older than KCR_HISTORY_DAYS; returns how many."""
+    return audit.prune() + federation.forget()
+
+
+@shared_task
+def refresh_issuers() -> int:
+    """Fetch the keys of issuers of ID tokens that are due; returns how many."""
+    return issuers.refresh_due()
 
 
 @shared_task

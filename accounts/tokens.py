@@ -103,6 +103,7 @@ def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
         "repositories": actor.repositories,
         "networks": actor.networks,
         "counts_pulls": actor.counts_pulls,
+        "via": actor.via,
     }
     return jwt.encode(claims, private_key, algorithm=ALGORITHM, headers={"kid": identifier})
 
@@ -152,6 +153,7 @@ def _verified(text: str, service: str) -> _Verified:
         "repositories": claims.get("repositories", ""),
         "networks": claims.get("networks", ""),
         "counts_pulls": claims.get("counts_pulls", True),  # an older process issued the token
+        "via": claims.get("via"),
         "scope": scope,
     }
     return _Verified(claims["exp"], grants, actor)
@@ -208,7 +210,7 @@ def redeem_refresh(token: str, service: str, *, address: str, client: str) -> Ac
     found = (
         RefreshToken.objects.alive()
         .filter(token_hash__in=hashes, service=service)
-        .select_related("key__user", "key__project")
+        .select_related("key__user", "key__project", "key__session")
         .first()
     )
     if found is None:

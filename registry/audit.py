@@ -226,6 +226,8 @@ def build(
     """Return the event that ``record`` adds, not saved: for many at a time."""
     if undoes:
         detail["undoes"] = sorted(undoes)
+    if actor.via:
+        detail["via"] = actor.via
     image = thing if isinstance(thing, Image) else None
     repository = image.repository if image else thing if isinstance(thing, Repository) else None
     project = repository.project if repository else thing

@@ -143,7 +143,7 @@ def keys_in_project(project: Project, *, with_ended: bool = False) -> QuerySet[A
     roles = ProjectMembership.objects.filter(project=project, user=holder)
     grants = RepositoryUserPermission.objects.filter(content_object__project=project, user=holder)
     owners = _owners(project.organization).filter(user=holder)
-    found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
+    found = AccessKey.objects.lasting() if with_ended else AccessKey.objects.alive().lasting()
     found = found.filter(Q(project=None) | Q(project=project))
     return found.filter(Q(Exists(roles)) | Q(Exists(grants)) | Q(Exists(owners)) | Q(user__project=project))
 
@@ -163,7 +163,7 @@ def keys_in_organization(organization: Organization, *, with_ended: bool = False
     ``with_ended``: also revoked and expired keys.
     """
     belongs = OrganizationMembership.objects.filter(organization=organization, user=OuterRef("user"))
-    found = AccessKey.objects.all() if with_ended else AccessKey.objects.alive()
+    found = AccessKey.objects.lasting() if with_ended else AccessKey.objects.alive().lasting()
     held = Q(Exists(belongs)) | Q(user__organization=organization)
     return found.filter(held, Q(project=None) | Q(project__organization=organization))
 

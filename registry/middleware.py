@@ -26,6 +26,7 @@ MAX_SHOWN = 100  # characters of a text that a client chooses
 proxies, origins = Once(10), Once(10)
 schemes_missing, schemes_plain, forwarding_missing = Once(1), Once(1), Once(1)
 
+TOKEN_PATHS = frozenset({"/token", "/token/exchange"})
 MAX_LENGTH_DIGITS = 19  # decimal digits of a signed 64-bit length
 
 
@@ -144,7 +145,7 @@ class FormLimitMiddleware:
 
 def _refusal(request: HttpRequest, status: int) -> HttpResponse:
     """An answer without a body; for clients of the token service, in the form of the registry's errors."""
-    if request.path_info != "/token":
+    if request.path_info not in TOKEN_PATHS:
         return HttpResponse(status=status)
     detail = {"request_id": request.id}  # type: ignore[attr-defined]
     error = {"code": "SIZE_INVALID", "message": f"a form has at most {_most():,} bytes", "detail": detail}
@@ -159,7 +160,7 @@ def _most() -> int:
 
 def is_registry_api(path: str) -> bool:
     """Whether ``registry.v2.handler`` answers this path."""
-    return is_below_v2(path) or path == "/token"
+    return is_below_v2(path) or path in TOKEN_PATHS
 
 
 def is_management_api(path: str) -> bool:

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts import audit, keys, organizations
+from accounts import audit, federation, keys, organizations, trust_rules
 from accounts.errors import Refusal
 from accounts.models import (
     AccessKey,
@@ -35,12 +35,13 @@ from registry.errors import Denied
 from registry.models import RepositoryUserPermission
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from datetime import timedelta
 
     from django.db.models import QuerySet
 
     from accounts.actors import Actor
+    from accounts.models import Issuer, TrustRule
 
 MAX_DESCRIPTION = 200
 ACCOUNTS = 200  # of a project, and of an organization outside of its projects
@@ -135,7 +136,8 @@ def delete(actor: Actor, account: User) -> None:
         assert locked.organization is not None
         contacts = sorted(person.email for person in locked.contacts.all())
         ended = members.end_roles(actor, locked.organization, locked)
-        revoked = AccessKey.objects.filter(user=locked, revoked_at=None).select_related("user", "project")
+        federation.end_all(actor, locked)
+        revoked = AccessKey.objects.lasting().filter(user=locked, revoked_at=None).select_related("user", "project")
         gone = [key.identifier for key in revoked if keys.revoke(key, by=actor)]
         locked.contacts.clear()
         User.objects.filter(pk=locked.pk).update(is_active=False, deleted_at=timezone.now())
@@ -203,6 +205,25 @@ def end_former(actor: Actor, key: AccessKey) -> bool:
     if not key.user.is_service:
         raise Refusal(_("only the holder of a key may end one of its secrets"))
     return keys.end_former(key, by=actor)
+
+
+def add_trust_rule(
+    actor: Actor, account: User, issuer: Issuer, name: str, claims: Mapping[str, str], **limits: Any
+) -> TrustRule:
+    """Let ID tokens of an issuer act as the account (``trust_rules.create`` has the arguments).
+
+    Raises Denied as ``make_key``: the actor may hold the key of the issuer, or write the jobs that it signs for.
+    """
+    with transaction.atomic():
+        require_covers(actor, _lock_account(account))
+        return trust_rules.create(actor, account, issuer, name, claims, **limits)
+
+
+def restore_trust_rule(actor: Actor, rule: TrustRule) -> None:
+    """Bring a deleted rule back (``trust_rules.restore``). Raises Denied as ``make_key``; Refusal."""
+    with transaction.atomic():
+        require_covers(actor, _lock_account(rule.account))
+        trust_rules.restore(actor, rule)
 
 
 def require_covers(actor: Actor, account: User) -> None:

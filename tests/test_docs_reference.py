@@ -19,6 +19,7 @@ from django.urls import get_resolver, reverse
 from accounts.actors import SYSTEM
 from registry import access
 from registry.v2.errors import ANSWERS
+from registry.v2.exchange import ExchangeView
 from registry.v2.token import TokenView
 from scanning import acceptances
 from scanning.models import Acceptance, Delivery
@@ -126,7 +127,7 @@ def routes() -> dict[str, set[str]]:
         if pattern.name != "unknown":
             address = re.sub(r"\(\?P(<\w+>)(?:[^()]|\([^()]*\))*\)", r"\1", str(pattern.pattern))
             found["/v2" + address.strip("^$").replace("/?", "/")] = set(pattern.callback.cls.actions)
-    return found | {"/token": set(TokenView.actions)}
+    return found | {"/token": set(TokenView.actions), "/token/exchange": set(ExchangeView.actions)}
 
 
 def test_every_route_has_its_row():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.models import TextField
 
-from accounts import guesses, keys, limits, tokens
+from accounts import federation, guesses, id_tokens, keys, limits, tokens
 from accounts.actors import ANONYMOUS, Actor
 from accounts.models import AccessKey
 from registry import errors
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from registry import hosts
 
 MAX_HEADER = 8192
+REJECTED = "no trust rule of this registry accepts this token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,13 @@ class Credentials:
 
     @classmethod
     def of_password(cls, request: HttpRequest, identifier: str, secret: str) -> Credentials:
-        """Those of an access key's ID and secret. Raises Unauthorized (why), TooManyRequests, KeyLimited."""
+        """Those of an access key's ID and secret, or of an ID token, whose user name may be PROJECT/SERVICE-ACCOUNT.
+
+        Raises Unauthorized (why; an ID token gets one answer), TooManyRequests, KeyLimited.
+        """
         address, client = _origin(request)
+        if id_tokens.looks_like(secret):
+            return cls._of_id_token(federation.Attempt(secret, identifier, address, client))
         try:
             login = keys.authenticate(identifier, secret, address=address, client=client, find=_find_key)
         except guesses.WrongCredentials as error:
@@ -52,6 +58,15 @@ class Credentials:
                 detail={"seconds": error.seconds},
             ) from error
         return cls(_in_network(keys.actor(login.key, address=address, client=client)), login)
+
+    @classmethod
+    def _of_id_token(cls, attempt: federation.Attempt) -> Credentials:
+        try:
+            login = federation.log_in(attempt)
+        except federation.Rejected as error:
+            raise errors.Unauthorized(REJECTED) from error
+        actor = keys.actor(login.key, address=attempt.address, client=attempt.client)
+        return cls(_in_network(actor), login)
 
     @classmethod
     def of_refresh_token(cls, request: HttpRequest, token: str, service: str) -> Credentials:
@@ -105,7 +120,7 @@ def _find_key(identifier: str) -> AccessKey | None:
 
 @prepare_models(AccessKey, identifier=TextField())
 def _key(actor: Actor, identifier: Any) -> QuerySet[AccessKey]:
-    return AccessKey.objects.select_related("user", "former").filter(identifier=identifier)
+    return AccessKey.objects.select_related("user", "former", "session").filter(identifier=identifier)
 
 
 def _authorization(request: HttpRequest) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from .base import UnknownView
 from .blobs import BlobView
 from .catalog import CatalogView, RootView
 from .diagnostics import DiagnosticsView
+from .exchange import ExchangeView
 from .manifests import ManifestView
 from .referrers import ReferrersView
 from .tags import TagsView
@@ -35,4 +36,5 @@ urlpatterns = [
 API: list[URLPattern | URLResolver] = [
     re_path(r"^v2(?=/|$)", include((urlpatterns, app_name))),
     path("token", TokenView.as_view(), name="token"),
+    path("token/exchange", ExchangeView.as_view(), name="exchange"),
 ]

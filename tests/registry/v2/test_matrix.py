@@ -22,6 +22,7 @@ from accounts import organizations
 from accounts.actors import SYSTEM
 from accounts.models import ProjectRole, User
 from registry import members, uploads
+from registry.v2.exchange import GRANT_TYPE, ID_TOKEN
 from registry.v2.handler import Handler
 from tests.support.database import rolled_back
 from tests.support.docker_client import BARE_HOST, PROJECT_HOST, DockerClient
@@ -109,6 +110,7 @@ unknown   DELETE -                404   404   404    404    404    404    404   
 
 token     GET    -                200   200   200    200    200    200    200      200      200         401
 token     POST   -                401   200   200    200    200    200    200      200      200         401
+exchange  POST   -                401   401   401    401    401    401    401      401      401         401
 healthz   GET    -                200   200   200    200    200    200    200      200      200         200
 readyz    GET    -                200   200   200    200    200    200    200      200      200         200
 """
@@ -125,6 +127,7 @@ PATHS = {
     "diagnostics": "/v2/_diagnostics/request",  # takes a pass of the doctor
     "unknown": "/v2/nothing/here",
     "token": "/token",
+    "exchange": "/token/exchange",
     "healthz": "/healthz",
     "readyz": "/readyz",
 }
@@ -182,6 +185,11 @@ class Scene:
                 "password": persona.secret if persona else "",
             }
             return urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+        if row.route == "exchange" and row.method == "POST":  # credentials of users are no ID tokens
+            persona = self.world.people.get(person)
+            form = {"grant_type": GRANT_TYPE, "subject_token_type": ID_TOKEN}
+            form["subject_token"] = persona.secret if persona else "none"
+            return urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
         return b"", {}
 
     def path(self, row: Row, person: str, prefix: str = "") -> str:
@@ -228,7 +236,7 @@ def with_token(scene: Scene, row: Row, person: str, host: str = PROJECT_HOST) ->
     client = client_of(scene, person, host)
     path = scene.path(row, person, "demo/" if host == BARE_HOST else "")
     body, headers = scene.body(row, person)
-    if row.route in {"token", "healthz", "readyz"}:
+    if row.route in {"token", "exchange", "healthz", "readyz"}:
         deactivate(scene, person)
         return client.raw(row.method, path, body=body, headers=headers | ({} if body else client.basic()))
     refused = client.raw(row.method, path, body=body, headers=headers)
@@ -266,6 +274,10 @@ def check_shape(row: Row, answer: Answer) -> None:
         return
     assert answer.headers["Content-Type"] == "application/json"
     document = json.loads(answer.body)
+    if row.route == "exchange" and answer.status == 401:  # RFC 6749, section 5.2
+        assert document["error"] == "invalid_grant"
+        assert document["request_id"] == answer.headers["X-Request-Id"]
+        return
     assert set(document) == {"errors"}
     assert document["errors"]
     for error in document["errors"]:
@@ -289,7 +301,7 @@ def test_every_role_gets_the_answer_of_the_table(scene, route, way):
         if row.route != route:
             continue
         expected = dict(row.expected)
-        if way is with_key and row in REGISTRY_ROWS and route != "token":
+        if way is with_key and row in REGISTRY_ROWS and route not in {"token", "exchange"}:
             expected["anonymous"] = 401  # a request without credentials; public content needs an anonymous token
         for person in PEOPLE:
             with rolled_back():
@@ -351,7 +363,7 @@ def test_refusals_of_head_have_no_body(scene):
 
 def test_anonymous_requests_get_a_challenge(scene):
     for row in REGISTRY_ROWS:
-        if row.route == "token":
+        if row.route in {"token", "exchange"}:
             continue
         answer = client_of(scene, "anonymous").raw(row.method, scene.path(row, "anonymous"))
         check_shape(row, answer)
