@@ -70,6 +70,17 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.SERVICE_UPDATE: gettext_lazy("Service account changed"),
     OrganizationAction.SERVICE_DELETE: gettext_lazy("Service account deleted"),
     OrganizationAction.SERVICE_RESTORE: gettext_lazy("Service account restored"),
+    OrganizationAction.ISSUER_CREATE: gettext_lazy("Issuer added"),
+    OrganizationAction.ISSUER_UPDATE: gettext_lazy("Keys of an issuer changed"),
+    OrganizationAction.ISSUER_DELETE: gettext_lazy("Issuer deleted"),
+    OrganizationAction.RULE_CREATE: gettext_lazy("Trust rule added"),
+    OrganizationAction.RULE_DELETE: gettext_lazy("Trust rule deleted"),
+    OrganizationAction.RULE_RESTORE: gettext_lazy("Trust rule restored"),
+    OrganizationAction.RULE_PIN: gettext_lazy("Trust rule used first"),
+    OrganizationAction.RULE_UNPIN: gettext_lazy("Ids of a trust rule forgotten"),
+    OrganizationAction.SESSION_START: gettext_lazy("Session of CI started"),
+    OrganizationAction.SESSION_END: gettext_lazy("Session of CI ended"),
+    OrganizationAction.TOKEN_REFUSED: gettext_lazy("Token of CI refused"),
     OrganizationAction.SIGNING_KEY_ROTATE: gettext_lazy("Signing key changed"),
 }
 

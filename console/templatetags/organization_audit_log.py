@@ -33,7 +33,12 @@ ICONS = {
     "service-account": "bot",
     "signing-key": "key-round",
     "organization": "gauge",
+    "issuer": "shield-check",
+    "trust-rule": "shield-check",
+    "session": "log-in",
+    "id-token": "triangle-alert",
 }
+_NAMES = ("organization", "project", "repository", "name", "key", "issuer", "reason")
 
 
 @register.simple_tag
@@ -48,7 +53,7 @@ def audit_icon(event: AuditEvent) -> SafeString:
 def audit_words(event: AuditEvent) -> SafeString:
     """One sentence about an event. Names are escaped: users chose them."""
     detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
-    names = {name: str(detail.get(name) or "") for name in ("organization", "project", "repository", "name", "key")}
+    names = {name: str(detail.get(name) or "") for name in _NAMES}
     values = {
         **names,
         "person": format_html("<strong>{}</strong>", event.subject or _("an unknown account")),
@@ -117,6 +122,17 @@ def _sentences() -> dict[str, str]:
         Action.SERVICE_UPDATE: _("Changed the description or contacts of {person}"),
         Action.SERVICE_DELETE: _("Deleted the service account {person}"),
         Action.SERVICE_RESTORE: _("Restored the service account {person}"),
+        Action.ISSUER_CREATE: _("Added the issuer {issuer}"),
+        Action.ISSUER_UPDATE: _("The keys of the issuer {issuer} changed"),
+        Action.ISSUER_DELETE: _("Deleted the issuer {issuer}"),
+        Action.RULE_CREATE: _("Added the trust rule “{name}” of {person}: tokens of {issuer}{limits}"),
+        Action.RULE_DELETE: _("Deleted the trust rule “{name}” of {person}"),
+        Action.RULE_RESTORE: _("Restored the trust rule “{name}” of {person}"),
+        Action.RULE_PIN: _("The trust rule “{name}” of {person} was used first, and keeps the ids of its token"),
+        Action.RULE_UNPIN: _("The trust rule “{name}” of {person} forgot the ids of its first token"),
+        Action.SESSION_START: _("Started a session of {person} by the trust rule “{name}”"),
+        Action.SESSION_END: _("Ended a session of {person} by the trust rule “{name}”"),
+        Action.TOKEN_REFUSED: _("A token of {issuer} for {person} was refused: {reason}{times}"),
         Action.SIGNING_KEY_ROTATE: _("A new key signs tokens"),
         Action.ORGANIZATION_QUOTA: _("Changed the quota of stored bytes: {was} → {now}"),
     }
