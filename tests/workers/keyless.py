@@ -1,0 +1,32 @@
+"""Steps of tests/clients/test_keyless.py."""
+
+from __future__ import annotations
+
+import json
+
+from accounts import issuers, organizations
+from accounts.actors import SYSTEM
+from accounts.models import FederatedSession, IssuerKind, ProjectRole, User
+from registry import service_accounts
+from registry.models import Event
+
+
+def trust(kind: str, url: str, claims: str) -> list[str]:
+    """Let tokens of an issuer act as the service account ci of demo. Return the names of the issuer's keys."""
+    project = organizations.find_project("demo")
+    account = User.objects.filter(project=project, name="ci").first()
+    account = account or service_accounts.create(SYSTEM, project, "ci", role=ProjectRole.MEMBER)
+    issuer = issuers.create(SYSTEM, project.organization, IssuerKind(kind), url)
+    service_accounts.add_trust_rule(SYSTEM, account, issuer, kind, json.loads(claims))
+    return [key["kid"] for key in issuer.keys]
+
+
+def origin(tag: str) -> dict[str, str]:
+    """Where the push of a tag came from."""
+    found: dict[str, str] = Event.objects.get(action=Event.Action.TAG_ADD, tag=tag).detail["via"]
+    return found
+
+
+def sessions() -> int:
+    """How many sessions there are."""
+    return FederatedSession.objects.count()
