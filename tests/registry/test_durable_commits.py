@@ -35,10 +35,11 @@ pytestmark = pytest.mark.sqlite_only
 MAY_BE_LOST: dict[str, set[str] | None] = {
     "registry_uploadsession": {"offset", "prefix_digest", "stored_as", "expires_at"},  # of PATCH: the bytes are synced
     "accounts_accesskey": {"last_used_at", "last_used_address", "last_used_client"},
+    "accounts_formersecret": {"last_used_at", "last_used_address", "last_used_client"},
     "registry_tagday": None,  # pulls and pushes of a day
     "registry_projectday": None,
     "registry_manifest": {"last_pushed_at"},
-    "registry_image": {"pulled_at"},
+    "registry_image": {"pulled_at", "pushed_at"},  # pushed_at: of a digest that was there
 }
 HEADER = 32  # bytes of the log
 

@@ -147,7 +147,8 @@ class Disk:
             if depth == 0 and word in WRITES:
                 now = Committed.read()
                 if now != self.committed[-1]:
-                    self.committed = [*self.committed, now] if connection.may_be_lost else [now]  # type: ignore[attr-defined]
+                    may_be_lost = getattr(connection, "may_be_lost", False)  # PostgreSQL's has no such attribute
+                    self.committed = [*self.committed, now] if may_be_lost else [now]
                     self._step("commit")
             return result
 
