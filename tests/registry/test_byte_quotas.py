@@ -129,5 +129,5 @@ def test_usage_page_shows_how_full_the_project_is(client, member, project, world
     limit(project, 2_000)
     client.force_login(world.member.user)
     page = client.get("/projects/demo/usage").content.decode()
-    assert "Stored bytes of the project" in page
+    assert "Bytes of the project" in page
     assert "of 2.0 kB" in page
