@@ -82,6 +82,7 @@ KINDS: dict[OrganizationAction, Any] = {
     OrganizationAction.SESSION_END: gettext_lazy("Session of CI ended"),
     OrganizationAction.TOKEN_REFUSED: gettext_lazy("Token of CI refused"),
     OrganizationAction.SIGNING_KEY_ROTATE: gettext_lazy("Signing key changed"),
+    OrganizationAction.ORGANIZATION_QUOTA: gettext_lazy("Quota of stored bytes changed"),
 }
 
 
