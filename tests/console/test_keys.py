@@ -78,7 +78,9 @@ def test_a_key_for_the_management_api_is_marked(console, world):
     browser = console("member")
     page = see(browser, "/profile/keys/new").form("management")
     plain, _ = made(page.submit(browser, name="laptop"))
-    identifier, _ = made(see(browser, "/profile/keys/new").form("management").submit(browser, name="ci", management="on"))
+    identifier, _ = made(
+        see(browser, "/profile/keys/new").form("management").submit(browser, name="ci", management="on")
+    )
     assert not AccessKey.objects.get(identifier=plain).management
     assert AccessKey.objects.get(identifier=identifier).management
     (row,) = [row for row in see(browser, "/profile/keys").table("ID", "Limits") if identifier in row["ID"]]

@@ -236,8 +236,8 @@ add(
 add(
     "a token for one host opens another",
     TOKENS,
-    '        audience=service,\n        issuer=settings.PUBLIC_URL,\n        options={"require": _CLAIMS},',
-    '        issuer=settings.PUBLIC_URL,\n        options={"require": _CLAIMS, "verify_aud": False},',
+    '        audience=service,\n        issuer=settings.PUBLIC_URL,\n        leeway=LEEWAY,\n        options={"require": _CLAIMS},',
+    '        issuer=settings.PUBLIC_URL,\n        leeway=LEEWAY,\n        options={"require": _CLAIMS, "verify_aud": False},',
     "registry/v2/test_token.py::test_a_token_is_for_one_host",
 )
 add(
