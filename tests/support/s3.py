@@ -305,14 +305,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, name: str, body: bytes, how: str) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self.script.behind, timeout=60)
-        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for header, value in self.headers.items():
-            if header.lower() != "expect":
-                connection.putheader(header, value)
-        connection.endheaders(body)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
+        with contextlib.closing(connection):
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for header, value in self.headers.items():
+                if header.lower() != "expect":
+                    connection.putheader(header, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            content = answer.read()
         if self.script.held("after", name) or how == "lost":
             self.close_connection = True
             return
