@@ -43,7 +43,7 @@ class InvalidIdToken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Peeked:
-    """What a token says before its signature is verified: the algorithm, the key that signed it, and who says so."""
+    """What a token says before its signature is verified: algorithm, key ("": no name) and issuer."""
 
     algorithm: str
     key_id: str
@@ -65,14 +65,14 @@ def peek(text: str) -> Peeked:
     algorithm, key_id, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise InvalidIdToken("its algorithm is not accepted")
-    if not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_NAME:
+    if "kid" in header and (not isinstance(key_id, str) or not 0 < len(key_id) <= MAX_NAME):
         raise InvalidIdToken("its header names no key")
     if not isinstance(kind, str) or kind.upper() != "JWT" or "cty" in header:
         raise InvalidIdToken("it is a token of another kind")
     issuer = claims.get("iss")
     if not isinstance(issuer, str):
         raise InvalidIdToken("it names no issuer")
-    return Peeked(algorithm, key_id, issuer)
+    return Peeked(algorithm, key_id or "", issuer)
 
 
 def verify(text: str, peeked: Peeked, jwk: dict[str, str], *, issuer: str, audience: str) -> dict[str, Any]:
@@ -124,8 +124,11 @@ def read_keys(text: bytes | str) -> list[dict[str, str]]:
 
 
 def find_key(keys: Sequence[dict[str, str]], key_id: str) -> dict[str, str] | None:
-    """The key of this identifier; None if there is none, or several."""
-    found = [jwk for jwk in keys if jwk["kid"] == key_id]
+    """The key of this identifier; None if there is none, or several.
+
+    A token of an issuer with a single key may leave the identifier out (OpenID Connect Core 1.0, section 10.1).
+    """
+    found = [jwk for jwk in keys if key_id in {"", jwk["kid"]}]
     return found[0] if len(found) == 1 else None
 
 

@@ -388,6 +388,16 @@ def test_new_key_of_the_issuer_works_within_one_request(program, rule, github):
     exchange(program.keys[0].sign(program.github()), 200)
 
 
+def test_token_may_leave_the_name_of_the_key_out_if_the_issuer_has_one(program, rule, github):
+    nameless = raw(header='{"alg": "RS256", "typ": "JWT"}')
+    exchange(nameless(program), 200)
+    program.keys.insert(0, SigningKey("key-0", "ES256"))
+    age(github, hours=2)
+    assert issuers.refresh_due() == 1
+    program.keys.reverse()
+    exchange(nameless(program), 401)
+
+
 def test_unknown_keys_cost_one_fetch_a_minute_and_lose_none(program, rule, github):
     age(github, minutes=2)
     program.requests.clear()
@@ -581,7 +591,7 @@ HOSTILE = {
     "nested token": with_header(cty="JWT"),
     "access token": with_header(typ="at+jwt"),
     "logout token": with_header(typ="logout+jwt"),
-    "no kid": raw(header='{"alg": "RS256", "typ": "JWT"}'),
+    "kid is null": raw(header='{"alg": "RS256", "kid": null, "typ": "JWT"}'),
     "kid empty": raw(header='{"alg": "RS256", "kid": "", "typ": "JWT"}'),
     "kid is a number": raw(header='{"alg": "RS256", "kid": 1, "typ": "JWT"}'),
     "kid is a path": with_header(kid="../../../../dev/null"),
