@@ -13,6 +13,8 @@ from .views import (
     garbage_collection,
     images,
     invitations,
+    issuers,
+    keyless,
     manifests,
     members,
     notifications,
@@ -111,6 +113,13 @@ _organization_accounts: list[URLPattern | URLResolver] = [
     path("<str:account>/edit", service_accounts.organization_edit, name="organization_service_account_edit"),
     path("<str:account>/delete", service_accounts.organization_delete, name="organization_service_account_delete"),
     path("<str:account>/keys/new", service_accounts.organization_new_key, name="organization_service_account_key_new"),
+    path("<str:account>/trust-rules", keyless.organization_rules, name="organization_service_account_rules"),
+    path(
+        "<str:account>/trust-rules/new/<int:issuer>",
+        keyless.organization_new_rule,
+        name="organization_service_account_rule_new",
+    ),
+    path("<str:account>/ci", keyless.organization_snippets, name="organization_service_account_ci"),
 ]
 
 _project: list[URLPattern | URLResolver] = [
@@ -141,6 +150,11 @@ _project: list[URLPattern | URLResolver] = [
     path("service-accounts/<str:account>/edit", service_accounts.edit, name="service_account_edit"),
     path("service-accounts/<str:account>/delete", service_accounts.delete, name="service_account_delete"),
     path("service-accounts/<str:account>/keys/new", service_accounts.new_key, name="service_account_key_new"),
+    path("service-accounts/<str:account>/trust-rules", keyless.rules, name="service_account_rules"),
+    path(
+        "service-accounts/<str:account>/trust-rules/new/<int:issuer>", keyless.new_rule, name="service_account_rule_new"
+    ),
+    path("service-accounts/<str:account>/ci", keyless.snippets, name="service_account_ci"),
     path("keys", members.keys, name="project_keys"),
     path("keys/<str:identifier>", members.key, name="project_key"),
     path("keys/<str:identifier>/revoke", members.revoke_key, name="project_key_revoke"),
@@ -194,6 +208,9 @@ urlpatterns = [
         "organizations/<str:organization>/audit-log.csv", audit_log.organization_csv, name="organization_audit_log_csv"
     ),
     path("organizations/<str:organization>/service-accounts/", include(_organization_accounts)),
+    path("organizations/<str:organization>/issuers", issuers.index, name="organization_issuers"),
+    path("organizations/<str:organization>/issuers/new", issuers.create, name="organization_issuer_new"),
+    path("organizations/<str:organization>/issuers/<int:issuer>/keys", issuers.keys, name="organization_issuer_keys"),
     path(
         "organizations/<str:organization>/keys/<str:identifier>/rotate",
         service_accounts.organization_rotate,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
-from accounts import audit, keys, tasks
+from accounts import audit, keys, tasks, trust_rules
 from accounts.models import AccessKey, Organization, Project, User, UserKind
 from console.queries import organizations
 from console.queries.shared import listing
@@ -32,7 +32,7 @@ def accounts(actor: Actor, owner: Project | Organization, wanted: QueryDict) -> 
     found, search = living, wanted.get("q", "").strip()
     if search:
         found = found.filter(Q(name__icontains=search) | Q(description__icontains=search))
-    alive = Q(access_keys__revoked_at=None) & (
+    alive = Q(access_keys__session=None, access_keys__revoked_at=None) & (
         Q(access_keys__expires_at=None) | Q(access_keys__expires_at__gt=timezone.now())
     )
     found = found.annotate(
@@ -80,7 +80,7 @@ def account(actor: Actor, account: User, *, may_administer: bool) -> dict[str, A
     }
     if not may_administer:
         return page
-    found = AccessKey.objects.filter(user=account).select_related("user", "project", "former")
+    found = AccessKey.objects.lasting().filter(user=account).select_related("user", "project", "former")
     alive = (
         found.filter(pk__in=AccessKey.objects.alive().filter(user=account))
         if account.is_active
@@ -93,6 +93,7 @@ def account(actor: Actor, account: User, *, may_administer: bool) -> dict[str, A
         "limit": keys.KEYS_PER_SERVICE_ACCOUNT,
         "soon": timezone.now() + SOON,
         "events": events(account),
+        "rules": trust_rules.of(account).count(),
     }
 
 
@@ -107,6 +108,6 @@ def keys_of(owner: Project | Organization) -> QuerySet[AccessKey]:
 
     Owners of an organization may rotate those of its projects.
     """
-    found = AccessKey.objects.filter(user__kind=UserKind.SERVICE, user__deleted_at=None)
+    found = AccessKey.objects.lasting().filter(user__kind=UserKind.SERVICE, user__deleted_at=None)
     held = Q(user__project=owner) if isinstance(owner, Project) else Q(user__organization=owner)
     return found.filter(held).select_related("user__organization", "user__project", "project", "former")

@@ -5,20 +5,22 @@ PAGES is the specification. A route without a row fails, and so does a view with
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver, resolve, reverse
 
-from accounts import organizations
+from accounts import issuers, organizations
 from accounts.actors import SYSTEM
-from accounts.models import ProjectRole
+from accounts.models import IssuerKind, ProjectRole
 from registry import projects, repositories, service_accounts, trash
 from registry.models import CleanupRun, Event
 from registry.oci.names import ImageName
 from scanning import acceptances
 from tests.support.database import rolled_back
 from tests.support.factories import subscribe
+from tests.support.issuers import SigningKey
 from tests.support.pages import Page
 
 PUBLIC, PERSONAL, ORGANIZATION, OPERATORS = "public", "personal", "organization", "operators"
@@ -72,6 +74,16 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "organization_service_account_edit": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
     "organization_service_account_delete": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
     "organization_service_account_key_new": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_service_account_rules": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_service_account_rule_new": (
+        ORGANIZATION,
+        {"organization": "acme", "account": "mirror", "issuer": 0},
+        403,
+    ),
+    "organization_service_account_ci": (ORGANIZATION, {"organization": "acme", "account": "mirror"}, 403),
+    "organization_issuers": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_issuer_new": (ORGANIZATION, {"organization": "acme"}, 403),
+    "organization_issuer_keys": (ORGANIZATION, {"organization": "acme", "issuer": 0}, 403),
     "organization_key_rotate": (ORGANIZATION, {"organization": "acme", "identifier": MACHINE}, 403),
     "project_new": (ORGANIZATION, {"organization": "acme"}, 403),
     "overview": (VIEW, DEMO, 200),
@@ -100,6 +112,9 @@ PAGES: dict[str, tuple[str, dict[str, object], int]] = {
     "service_account_edit": (ADMINISTER, DEMO | {"account": "ci"}, 200),
     "service_account_delete": (ADMINISTER, DEMO | {"account": "ci"}, 200),
     "service_account_key_new": (ADMINISTER, DEMO | {"account": "ci"}, 200),
+    "service_account_rules": (ADMINISTER, DEMO | {"account": "ci"}, 200),
+    "service_account_rule_new": (ADMINISTER, DEMO | {"account": "ci", "issuer": 0}, 200),
+    "service_account_ci": (ADMINISTER, DEMO | {"account": "ci"}, 200),
     "project_key_rotate": (ADMINISTER, DEMO | {"identifier": MACHINE}, 200),
     "project_keys": (ADMINISTER, DEMO, 200),
     "project_key_revoke": (ADMINISTER, DEMO | {"identifier": "KCRK"}, 200),
@@ -212,6 +227,8 @@ def address(scanned, world):
     ci = service_accounts.create(SYSTEM, world.projects["demo"], "ci", role=ProjectRole.MEMBER)
     service_accounts.create(SYSTEM, world.projects["demo"].organization, "mirror")
     machine = service_accounts.make_key(SYSTEM, ci, "runner").key
+    keys, acme = SigningKey().jwk, world.projects["demo"].organization
+    issuer = issuers.create(SYSTEM, acme, IssuerKind.GITHUB, "https://ci.test", keys=json.dumps({"keys": [keys]}))
     for change, thing in ((projects.update, world.projects["demo"]), (repositories.update, world.repository("web"))):
         change(SYSTEM, thing, tag_rules=[{"patterns": ["v*"], "mode": "movable"}])
     notices = {}
@@ -223,6 +240,7 @@ def address(scanned, world):
         words = dict(PAGES[page][1])
         words |= {name: pk for name, pk in notices["repository" not in words].items() if name in words}
         words |= {"deletion": deletion.pk} if "deletion" in words else {}
+        words |= {"issuer": issuer.pk} if "issuer" in words else {}
         words |= {"acceptance": acceptance.pk} if "acceptance" in words else {}
         words |= {"run": run.pk} if "run" in words else {}
         words |= {"event": event.pk} if "event" in words else {}
