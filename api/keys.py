@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from accounts import keys
+from accounts import keys, limits
 from accounts.models import AccessKey, Project, User
 from registry import access, errors, members
 from registry.access import Action
@@ -25,7 +25,11 @@ class KeyJson(serializers.Serializer[Any]):
     name = serializers.CharField()
     user = serializers.CharField(help_text="the holder")
     project = serializers.CharField(allow_null=True, help_text="the only project; null: all of its holder")
-    pull_only = serializers.BooleanField()
+    actions = serializers.ListField(
+        child=serializers.ChoiceField(choices=limits.ACTIONS), help_text="what it may do at the registry"
+    )
+    repositories = serializers.CharField(help_text="the only repositories, separated by spaces; empty: all")
+    networks = serializers.CharField(help_text="the only networks, separated by spaces; empty: all")
     counts_pulls = serializers.BooleanField()
     management = serializers.BooleanField(help_text="it may use this API")
     state = serializers.ChoiceField(choices=STATES)
@@ -47,7 +51,17 @@ class KeyWanted(Wanted):
 
     name = Text(max_length=64)
     project = Text(max_length=40, allow_null=True, default=None)
-    pull_only = Switch(default=False)
+    actions = serializers.ListField(
+        child=serializers.ChoiceField(choices=limits.ACTIONS),
+        default=lambda: list(limits.ACTIONS),
+        min_length=1,
+        max_length=len(limits.ACTIONS),
+        help_text="what it may do at the registry; a key for this API is not limited so",
+    )
+    repositories = Text(
+        max_length=3_000, default="", allow_blank=True, help_text="such as shop/web shop/team-*; empty: all"
+    )
+    networks = Text(max_length=1_000, default="", allow_blank=True, help_text="such as 10.0.0.0/8; empty: all")
     counts_pulls = Switch(default=True)
     management = Switch(default=False)
     expires_at = serializers.DateTimeField(allow_null=True, default=None)
@@ -55,12 +69,23 @@ class KeyWanted(Wanted):
 
 def in_json(key: AccessKey) -> dict[str, Any]:
     """A key as KeyJson has it."""
-    names = ("name", "pull_only", "counts_pulls", "management", "state", "created_at", "expires_at", "last_used_at")
+    names = (
+        "name",
+        "repositories",
+        "networks",
+        "counts_pulls",
+        "management",
+        "state",
+        "created_at",
+        "expires_at",
+        "last_used_at",
+    )
     shown = {name: getattr(key, name) for name in names}
     return {
         "id": key.identifier,
         "user": key.user.email,
         "project": key.project.name if key.project else None,
+        "actions": [each for each in limits.ACTIONS if key.only_actions is None or each in key.only_actions],
         **shown,
     }
 
@@ -81,6 +106,7 @@ class KeysView(ApiView):
         wanted = dict(self.body)
         wanted["project"] = self._project(wanted.pop("project"))
         self._limit(wanted)
+        wanted["only"] = limits.Limits(**{name: wanted.pop(name) for name in ("actions", "repositories", "networks")})
         user = User.objects.get(pk=self.actor.user_id or 0)
         made = keys.create(user, wanted.pop("name"), by=self.actor, **wanted)
         there = f"{self.request.path}/{made.key.identifier}"
@@ -99,6 +125,10 @@ class KeysView(ApiView):
         project: Project | None = wanted["project"]
         if own.project_id is not None and (project is None or project.pk != own.project_id):
             raise errors.Denied("this access key is limited to one project: it makes keys for that project only")
+        if own.only_actions is not None or own.repositories or own.networks:
+            raise errors.Denied(
+                "this access key is limited to some actions, repositories or networks: it makes no keys"
+            )
         if own.expires_at is not None and (wanted["expires_at"] is None or wanted["expires_at"] > own.expires_at):
             raise errors.Denied(f"this access key expires at {own.expires_at:%Y-%m-%dT%H:%M:%SZ}: so must the new one")
 

@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from accounts.errors import Refusal
 from accounts.models import AccessKey, IdempotencyRecord, Project
 from api import rates
 from registry import repositories
@@ -82,9 +83,9 @@ def test_a_key_of_one_project_sees_that_project_only(api, world):
     client.ask("PUT", f"{PROJECTS}/fresh", {"organization": "acme"}, expect=403)
 
 
-def test_a_pull_only_key_cannot_be_for_the_api(world):
-    with pytest.raises(Exception, match="may only pull"):
-        make_key(world.member.user, "api", management=True, pull_only=True)
+def test_a_key_of_some_actions_cannot_be_for_the_api(world):
+    with pytest.raises(Refusal, match="limited to some actions"):
+        make_key(world.member.user, "api", management=True, actions=("pull",))
 
 
 # ── Problems ─────────────────────────────────────────────────────────────────────────────────────────────────────────

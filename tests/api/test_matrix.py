@@ -114,12 +114,22 @@ QUERIES = {"search": "?q=app"}
 # For each route of the console that changes something, the operation that does the same; or why there is none.
 PEOPLE_ONLY = "a person does this for themselves, in a browser"
 ORGANIZATIONS = "not yet: organizations and their people have no routes"
+SERVICE_ACCOUNTS = "not yet: service accounts, and the rotation of keys, have no routes"
+TAG_RULES = "not yet: rules of tags have no routes"
 PARTNERS: dict[str, tuple[str, str] | str] = {
     **dict.fromkeys(("sign_in", "sign_out", "forgotten", "password_link", "new_password", "password"), PEOPLE_ONLY),
     **dict.fromkeys(("invitation", "invitation_link", "unsubscribe", "confirm_notifications"), PEOPLE_ONLY),
     **dict.fromkeys(("language", "appearance", "profile", "sessions"), PEOPLE_ONLY),
     **dict.fromkeys(("organization", "invite", "person", "organization_remove"), ORGANIZATIONS),
     **dict.fromkeys(("organization_undo_event", "organization_key", "organization_key_revoke"), ORGANIZATIONS),
+    **dict.fromkeys(("organization_key_rotate", "organization_service_accounts"), ORGANIZATIONS),
+    **dict.fromkeys(("organization_service_account", "organization_service_account_delete"), ORGANIZATIONS),
+    **dict.fromkeys(("organization_service_account_edit", "organization_service_account_key_new"), ORGANIZATIONS),
+    "organization_service_account_new": ORGANIZATIONS,
+    **dict.fromkeys(("service_account", "service_account_delete", "service_account_edit"), SERVICE_ACCOUNTS),
+    **dict.fromkeys(("service_account_key_new", "service_account_new", "project_key_rotate"), SERVICE_ACCOUNTS),
+    **dict.fromkeys(("tag_rule", "tag_rule_new", "tag_rules"), TAG_RULES),
+    **dict.fromkeys(("repository_tag_rule", "repository_tag_rule_new", "repository_tag_rules"), TAG_RULES),
     "doctor": "not yet: the doctor has a command, manage.py doctor",
     "uploads": "not yet: open uploads have no routes",
     "keys": ("DELETE", "key"),
@@ -178,6 +188,7 @@ SHOWN = {
     "organization_audit_log",
     "organization_audit_log_csv",
     "organization_keys",
+    "service_accounts",
     "overview",
     "repositories",
     "images",

@@ -66,6 +66,11 @@ def test_a_made_key_works_and_ends(api):
     other.ask("GET", "/api/v1/", expect=401)
     client.ask("POST", f"{made.headers['Location']}/restore", expect=200)
     other.ask("GET", "/api/v1/", expect=200)
+    pulls = {"name": "pulls", "actions": ["pull"], "repositories": "demo/web", "networks": "10.0.0.0/8"}
+    limited = client.ask("POST", "/api/v1/keys", pulls, expect=201).json()
+    assert pulls.items() <= limited.items()
+    client.ask("POST", "/api/v1/keys", pulls | {"networks": "x"}, expect=409)
+    client.ask("POST", "/api/v1/keys", pulls | {"management": True}, expect=409)
 
 
 def test_a_limited_key_makes_no_freer_one(api, world):
@@ -73,6 +78,8 @@ def test_a_limited_key_makes_no_freer_one(api, world):
     client = api("member", project=demo)
     client.ask("POST", "/api/v1/keys", {"name": "free"}, expect=403)
     client.ask("POST", "/api/v1/keys", {"name": "same", "project": "demo"}, expect=201)
+    near = api("member", networks="127.0.0.0/8")
+    near.ask("POST", "/api/v1/keys", {"name": "free"}, expect=403)
     ending = make_key(world.member.user, "ends", management=True)
     AccessKey.objects.filter(pk=ending.key.pk).update(expires_at="2090-01-01T00:00:00Z")
     ends = ApiClient(basic(ending))
