@@ -153,6 +153,30 @@ def test_skopeo_and_podman_push_with_an_exchanged_credential(
     assert keyless_server.work("keyless", "origin", f"podman-{kind}")["issuer"]
 
 
+@pytest.mark.parametrize("kind", ["gitlab"])
+def test_login_lines_of_the_snippets_work(
+    keyless_server: Server, docker: DockerDaemon, id_token: str, kind: str
+) -> None:
+    client = docker.client("snippets")
+    (line,) = (
+        line.removeprefix("    - ")
+        for line in keyless_server.work("keyless", "snippet", "GitLab CI").splitlines()
+        if "docker login" in line
+    )
+    environment = client.environment | {"KCR_ID_TOKEN": id_token}
+    assert "Login Succeeded" in run(["sh", "-c", line], environment=environment).output
+
+
+@pytest.mark.parametrize("kind", ["kubernetes"])
+def test_curl_snippet_gets_a_credential(keyless_server: Server, docker: DockerDaemon, id_token: str, kind: str) -> None:
+    require("jq")
+    client = docker.client("curl")
+    text = keyless_server.work("keyless", "snippet", "curl")
+    environment = client.environment | {"ID_TOKEN": id_token}
+    said = run(["sh", "-c", text], environment=environment, directory=client.configuration)
+    assert "Login Succeeded" in said.output
+
+
 @kinds
 def test_token_for_another_audience_is_refused(
     keyless_server: Server, programs: dict[str, IssuerProgram], home: ContainersHome, kind: str

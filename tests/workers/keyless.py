@@ -7,6 +7,7 @@ import json
 from accounts import issuers, organizations
 from accounts.actors import SYSTEM
 from accounts.models import FederatedSession, IssuerKind, ProjectRole, User
+from console.queries import keyless as queries
 from registry import service_accounts
 from registry.models import Event
 
@@ -25,6 +26,12 @@ def origin(tag: str) -> dict[str, str]:
     """Where the push of a tag came from."""
     found: dict[str, str] = Event.objects.get(action=Event.Action.TAG_ADD, tag=tag).detail["via"]
     return found
+
+
+def snippet(title: str) -> str:
+    """The text of a snippet of the account ci."""
+    account = User.objects.get(email="ci@demo.project.invalid")
+    return next(each.text for each in queries.snippets(account) if each.title == title)
 
 
 def sessions() -> int:
