@@ -118,7 +118,7 @@ volumes:
       sources:
         - serviceAccountToken: {audience: "%(registry)s", expirationSeconds: 3600, path: token}
 container:
-  image: quay.io/skopeo/stable
+  image: IMAGE_WITH_SKOPEO
   volumeMounts: [{name: kcr, mountPath: /var/run/kcr}]
   command: [sh, -c]
   args:
@@ -142,7 +142,7 @@ spec:
           - serviceAccountToken: {audience: "%(registry)s", expirationSeconds: 3600, path: token}
   containers:
     - name: push
-      image: quay.io/podman/stable
+      image: IMAGE_WITH_PODMAN
       volumeMounts: [{name: kcr, mountPath: /var/run/kcr}]
       command: [sh, -c]
       args:
