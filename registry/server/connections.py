@@ -8,7 +8,7 @@ import socket
 import time
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gunicorn.http.unreader import Unreader
 
@@ -105,6 +105,7 @@ class Connection:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self.sock, self.fd, self.peer, self.server = sock, sock.fileno(), peer, server
         self.network = network_of(peer[0]) if peer else ""
+        self.addresses = _addresses(peer, server) if isinstance(peer, tuple) and isinstance(server, tuple) else {}
         self.stream = Stream(self)
         self.head = bytearray()
         self.exchange: Exchange | None = None  # its head has been read; its body may still be arriving
@@ -265,3 +266,13 @@ class Connection:
         if self._file is not None:
             os.close(self._file.descriptor)
             self._file = None
+
+
+def _addresses(peer: tuple[Any, ...], server: tuple[Any, ...]) -> dict[str, str]:
+    """The variables of WSGI for both ends of a connection."""
+    return {
+        "REMOTE_ADDR": peer[0],
+        "REMOTE_PORT": str(peer[1]),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": str(server[1]),
+    }

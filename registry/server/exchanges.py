@@ -4,33 +4,31 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.http import wsgi
 from gunicorn.http.body import LengthReader
-from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
-from gunicorn.http.message import Request
 
 from accounts.networks import network_of
 
 from . import clients, connections
 from .connections import LEAST_BYTES, FilePart
+from .heads import PlainRequest
 from .shares import NoShare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from gunicorn.http.message import Request
 
     from .connections import Connection
     from .shares import Shares
 
     Application = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-HEAD_BYTES = 64 * 1024
 FORM_BYTES = 64 * 1024  # the epoll buffers a body up to this length before a thread runs the request
-_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -44,30 +42,6 @@ def arrived(connection: Connection, data: bytes) -> None:
         connection.deadline = time.monotonic() + connections.PATIENCE  # for the whole head, and a form behind it
     connection.head += data
     connection.keep(len(connection.head))
-
-
-def has_head(head: bytearray, new: int) -> bool:
-    """Whether the head is complete, or invalid. Searches only the last ``new`` bytes.
-
-    Raises LimitRequestHeaders if it is too long.
-    """
-    start = max(0, len(head) - new - 3)
-    if head.find(b"\r\n\r\n", start) >= 0 or _BARE_LINE_FEED.search(head, start):
-        return True
-    if len(head) > HEAD_BYTES:
-        raise LimitRequestHeaders("the head of the request is too long")
-    return False
-
-
-def read_head(connection: Connection, config: Any) -> Request:
-    """Parse the received head. Raises what gunicorn's parser raises."""
-    connection.stream.append(bytes(connection.head))
-    connection.head.clear()
-    connection.requests += 1
-    try:
-        return Request(config, connection.stream, connection.peer, connection.requests)
-    except NoMoreData as error:
-        raise LimitRequestHeaders("the head of the request has no end") from error
 
 
 class Body:
@@ -120,7 +94,7 @@ class Exchange:
     def __init__(
         self,
         connection: Connection,
-        request: Request,
+        request: PlainRequest | Request,
         config: Any,
         *,
         give_way: Callable[[], None],
@@ -132,9 +106,11 @@ class Exchange:
         request._expected_100_continue = False  # sent when the application reads the body
         self._has_begun = False
         self._held = ExitStack()
-        self._response, self._variables = wsgi.create(
-            request, Outgoing(connection), connection.peer, connection.server, config
-        )
+        outgoing = Outgoing(connection)
+        if isinstance(request, PlainRequest):
+            self._response, self._variables = wsgi.Response(request, outgoing, config), request.environ
+        else:
+            self._response, self._variables = wsgi.create(request, outgoing, connection.peer, connection.server, config)
         self._variables["wsgi.multithread"] = True
         self._variables["wsgi.input"] = Body(self._body, self._begin_body)
         connection.keep(0)

@@ -18,7 +18,8 @@ from gunicorn.workers import base
 
 from .balance import Balance
 from .connections import Connection
-from .exchanges import Exchange, Outgoing, arrived, has_head, plain_answer, read_head
+from .exchanges import Exchange, Outgoing, arrived, plain_answer
+from .heads import has_head, read_head
 from .shares import Shares, Turns
 from .threads import Threads
 
@@ -50,6 +51,7 @@ class Worker(base.Worker):
     def init_process(self) -> None:
         """Set up the forked process; calls ``run`` at the end."""
         sys.setswitchinterval(SWITCH_SECONDS)
+        os.environ.pop("SCRIPT_NAME", None)  # gunicorn would cut it from paths, but KCR lives at the root of its host
         threads = self.cfg.threads
         self.epoll = select.epoll()
         self.listeners: dict[int, socket.socket] = {}
