@@ -78,11 +78,21 @@ NOT_PLAIN = {
     "many fields": "GET / HTTP/1.1" + "".join(f"\r\nX{number}: a" for number in range(PLAIN_FIELDS)),
 }
 
-VALUES = st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=20)
-TARGETS = st.text("/ab?#%:.;[]@\\ 2F\xe9", max_size=12).map(lambda text: f"/{text}")
-KNOWN = ["Host", "X", "X-A", "X_A", "Content-Length", "Content-Type", "Connection", "Transfer-Encoding", "Expect", "X:"]
-TOLD = ["a", "", "5", "05", "+5", "chunked", "close", "Close, x", " keep-alive ", "upgrade", "100-continue", "a:b"]
-NAMES = st.sampled_from(KNOWN) | st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=6)
+PLAIN_FIELD = st.tuples(
+    st.sampled_from(["Host", "X", "X-A", "x-b", "!#$%&'*+-.^`|~", "Content-Type", "Content-Length", "Connection"]),
+    st.sampled_from(["", " ", "\t "]),
+    st.sampled_from(["5", "05", "", "close", "Close ", "keep-alive", "upgrade"]) | st.text("a:;,=\xe9\t ", max_size=6),
+)
+ODD_FIELD = st.tuples(
+    st.sampled_from(
+        ["X_A", "Content-Length", "Transfer-Encoding", "Expect", "X ", "\xdf", "", "Content_Length", "host"]
+    ),
+    st.just(" "),
+    st.sampled_from(["5", "+5", "5_0", "\xb2", "9" * 20, "chunked", "100-continue", "a\n b", "a\r\n b", "\x7f"]),
+)
+PLAIN_TARGET = st.text("/ab?%:.;[]@2F&=", max_size=10).map(lambda text: f"/{text}")
+ODD_TARGET = st.text("/a#?\\\xe9\x7f *", max_size=6) | st.sampled_from(["//a", "*", "http://a/b", "a:1", "/a#b?c"])
+DAMAGE = b"\r\n :;,#?0a_\t\x00\x7f\xff"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -103,22 +113,26 @@ def connection():
 
 @st.composite
 def heads(draw) -> bytes:
-    """Bytes of a head, often plain; half of them damaged by a byte more, less or changed."""
-    method = draw(st.sampled_from(["GET", "POST", "PUT", "HEAD", "PATCH", "DELETE", "OPTIONS", "CONNECT", "get", ""]))
-    version = draw(st.sampled_from(["1.1"] * 6 + ["1.0", "1.2", "2.0", "1.11"]))
-    fields = draw(
-        st.lists(st.tuples(NAMES, st.sampled_from(["", " ", "\t "]), st.sampled_from(TOLD) | VALUES), max_size=5)
-    )
-    text = f"{method} {draw(TARGETS)} HTTP/{version}" + "".join(f"\r\n{n}:{s}{v}" for n, s, v in fields)
+    """Bytes of a head: most are plain; others have an odd part, or a byte more, less or changed."""
+    odd = draw(st.sampled_from([""] * 6 + ["method", "target", "version", "field", "twice", "more", "less", "changed"]))
+    method = draw(st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]))
+    version, target = "1.1", draw(ODD_TARGET if odd == "target" else PLAIN_TARGET)
+    if odd == "method":
+        method = draw(st.sampled_from(["OPTIONS", "CONNECT", "TRACE", "BREW", "get", "GE#T", "", "A"]))
+    if odd == "version":
+        version = draw(st.sampled_from(["1.0", "1.2", "2.0", "1.11", "0.9", "1", ""]))
+    fields = draw(st.lists(PLAIN_FIELD, min_size=1, max_size=5, unique_by=lambda field: field[0].lower()))
+    if odd in {"field", "twice"}:
+        fields.append(draw(ODD_FIELD if odd == "field" else st.sampled_from(fields)))
+    text = f"{method} {target} HTTP/{version}" + "".join(f"\r\n{n}:{space}{value}" for n, space, value in fields)
     head = bytearray(text.encode("latin-1"))
-    at, byte = draw(st.integers(0, len(head) - 1)), draw(st.sampled_from(b"\r\n :;,0a_\t\x00\x7f\xff"))
-    match draw(st.sampled_from(["", "", "", "more", "less", "changed"])):
-        case "more":
-            head.insert(at, byte)
-        case "less":
-            del head[at]
-        case "changed":
-            head[at] = byte
+    at, byte = draw(st.integers(0, len(head) - 1)), draw(st.sampled_from(DAMAGE))
+    if odd == "more":
+        head.insert(at, byte)
+    elif odd == "less":
+        del head[at]
+    elif odd == "changed":
+        head[at] = byte
     return bytes(head) + b"\r\n\r\n"
 
 
