@@ -1,8 +1,8 @@
 """``make bench``: KCR beside Debian's docker-registry 2.8 and distribution v3, in turn, over the same loopback.
 
 KCR checks a token and a right for each request, and writes an access log; the others do neither. distribution v3 is
-compared when KCR_BENCH_V3 names its program, or when a program ``registry`` is on the PATH. Their order rotates from
-round to round. Prints Markdown tables: medians and spread, ratios to KCR, processor time, start-up and memory.
+compared when its program ``registry`` is on the PATH. Their order rotates from round to round. Prints Markdown tables:
+medians and spread, ratios to KCR, processor time, start-up and memory.
 
     python -m bench                                            # a quarter of an hour
     python -m bench --quick                                    # three minutes

@@ -126,7 +126,7 @@ def kcr(stack: ExitStack, database: str, storage: str, processes: int) -> Regist
 
 def peers(stack: ExitStack) -> list[Registry]:
     """Start the other registries that this machine has."""
-    found = {"2.8": shutil.which("docker-registry"), "v3": os.environ.get("KCR_BENCH_V3") or shutil.which("registry")}
+    found = {"2.8": shutil.which("docker-registry"), "v3": shutil.which("registry")}
     started = []
     for program in filter(None, found.values()):
         server = stack.enter_context(Distribution(program))

@@ -79,12 +79,14 @@ def test_every_documented_setting_exists():
 
 
 def test_only_registry_env_reads_the_environment():
-    """Only registry.env reads the environment; others set variables of Django and of prometheus_client."""
+    """Only registry.env reads the environment; others set or remove variables of Django, gunicorn and Prometheus."""
     readers = {"registry/env.py", "registry/failpoints.py"}
-    starters = {"registry/celery.py", "registry/metrics/__init__.py", "registry/wsgi.py"}
+    starters = {"registry/celery.py", "registry/metrics/__init__.py", "registry/server/worker.py", "registry/wsgi.py"}
     for path in sources():
-        words = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-        if {"environ", "getenv"} & words:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        of_os = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+        imported = {ast.unparse(node) for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "os"}
+        if {"os.environ", "os.getenv"} & of_os or any("env" in line for line in imported):
             assert path.relative_to(SOURCE).as_posix() in readers | starters
 
 
