@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.apps import apps
 from django.db import IntegrityError, models, transaction
+from django.utils import timezone
 
 from tests.workers.database import value_of
 
@@ -19,8 +20,26 @@ pytestmark = pytest.mark.django_db
 APPS = ("accounts", "registry", "scanning")
 MODELS = [model for app in APPS for model in apps.get_app_config(app).get_models(include_auto_created=True)]
 FREE_ID = 10**9  # rows of other tests have smaller ids
+PERSON = {"kind": "person", "organization": None, "project": None, "deleted_at": None}
+SERVICE_ACCOUNT = {
+    "kind": "service",
+    "organization": FREE_ID,
+    "email": "ci@acme.organization.invalid",
+    "password": "!",
+    "is_superuser": False,
+    "deleted_at": None,
+}
+#: Values that meet the checks of a model, where a row without empty values breaks one.
+MEETING_CHECKS: dict[str, dict[str, Any]] = {"accounts.User": PERSON}
 #: Values that break each check. A new check needs its own.
 BROKEN_CHECKS: dict[str, list[dict[str, Any]]] = {
+    "person_or_service_account": [
+        {"organization": FREE_ID},
+        {"deleted_at": timezone.now()},
+        *({**SERVICE_ACCOUNT, **wrong} for wrong in ({"organization": None}, {"email": "ci@acme.test"})),
+        *({**SERVICE_ACCOUNT, **wrong} for wrong in ({"password": "hash"}, {"is_superuser": True})),
+    ],
+    "deleted_users_are_not_active": [{**SERVICE_ACCOUNT, "deleted_at": timezone.now(), "is_active": True}],
     "cleanup_numbers_are_positive": [{name: 0} for name in ("keep_last", "tag_days", "unpulled_days", "untagged_days")],
     "cleanup_percent_is_one": [{"most_percent": 101}],
 }
@@ -67,6 +86,7 @@ def row(model: type[models.Model], number: int, **given: Any) -> models.Model:
         elif isinstance(field, models.UUIDField):
             value = type(value)(int=value.int - number)
         values[field.attname] = value
+    given = MEETING_CHECKS.get(model._meta.label, {}) | given
     return model(**values | {model._meta.get_field(name).attname: value for name, value in given.items()})
 
 
