@@ -52,9 +52,10 @@ def test_each_run_has_its_own_actor_and_values(world):
 
 def test_a_value_is_never_mistaken_for_a_constant_of_the_query(world, django_assert_num_queries):
     """A value that equals a constant of the SQL, or looks like a placeholder, stays a value."""
+    actor = world.viewer.actor
     for name in ("pull_repository", "owner", "%s", "'; --"):
         with django_assert_num_queries(1):
-            assert by_name.first(world.viewer.actor, name=name) is None
+            assert by_name.first(actor, name=name) is None
 
 
 def test_datetime_is_converted_for_the_database(world):
@@ -98,9 +99,12 @@ def whole(actor, name):
 
 
 def test_instances_are_those_of_a_queryset(world, django_assert_num_queries):
-    expected = Repository.objects.select_related("project__organization", "deletion").get(name="web")
+    expected, actor = (
+        Repository.objects.select_related("project__organization", "deletion").get(name="web"),
+        world.member.actor,
+    )
     with django_assert_num_queries(1):
-        found = whole.first(world.member.actor, name="web")
+        found = whole.first(actor, name="web")
         assert str(found) == "demo/web"
     assert whole.all(world.member.actor, name="web") == [found]
     assert found._state.db == "default"
