@@ -267,7 +267,7 @@ class AccessKey(models.Model):
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="access_keys")
     name = models.CharField(max_length=64)
     identifier = models.CharField(max_length=32, unique=True)
-    secret_hash = models.CharField(max_length=64, db_index=True)
+    secret_hash = models.CharField(max_length=64)
     secret_made_at = models.DateTimeField(null=True, blank=True)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="+")
     pull_only = models.BooleanField(default=False)
@@ -289,6 +289,9 @@ class AccessKey(models.Model):
     form_id = models.UUIDField(null=True, blank=True, unique=True, help_text="a form that is sent twice makes one key")
 
     objects = AccessKeyQuerySet.as_manager()
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["secret_hash"], name="keys_by_secret")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.identifier})"
@@ -312,12 +315,15 @@ class FormerSecret(models.Model):
     """The secret that a key had before its newest one; it works until ``ends_at``. A key has one at most."""
 
     key = models.OneToOneField(AccessKey, on_delete=models.CASCADE, related_name="former")
-    secret_hash = models.CharField(max_length=64, db_index=True)
+    secret_hash = models.CharField(max_length=64)
     made_at = models.DateTimeField()
     ends_at = models.DateTimeField()
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_address = models.CharField(max_length=45, blank=True)
     last_used_client = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["secret_hash"], name="former_secrets_by_secret")]
 
     def __str__(self) -> str:
         return f"former secret of {self.key}"

@@ -37,6 +37,8 @@ def fill() -> None:
     """Fill the installation up to its quotas."""
     from django.utils import timezone
 
+    from accounts.actors import SYSTEM
+    from registry import service_accounts
     from registry.models import Event, Image, Manifest, ProjectDay, Repository, Tag, TagDay
     from tests.support.docker_client import DockerClient
     from tests.support.images import Image as Pushed
@@ -46,6 +48,7 @@ def fill() -> None:
     world = make_world()
     DockerClient(world.member).push("web/app", "first", Pushed(layers=[b"a layer", b"another"]))
     project, web = world.projects["demo"], world.repository("web")
+    service_accounts.create(SYSTEM, project, "ci")
     manifest = Manifest.objects.get()
     repositories = (Repository(project=project, name=f"repository-{number}") for number in range(997))
     Repository.objects.bulk_create(repositories, batch_size=1000)

@@ -28,5 +28,6 @@ class Migration(migrations.Migration):
                 ('last_used_client', models.CharField(blank=True, max_length=200)),
                 ('key', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='former', to='accounts.accesskey')),
             ],
+            options={'indexes': [models.Index(fields=['secret_hash'], name='former_secrets_by_secret')]},
         ),
     ]

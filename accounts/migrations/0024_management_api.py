@@ -18,16 +18,6 @@ class Migration(migrations.Migration):
                 db_default=False, default=False, help_text="true: the management API takes it"
             ),
         ),
-        migrations.AlterField(
-            model_name="accesskey",
-            name="secret_hash",
-            field=models.CharField(db_index=True, max_length=64),
-        ),
-        migrations.AlterField(
-            model_name="formersecret",
-            name="secret_hash",
-            field=models.CharField(db_index=True, max_length=64),
-        ),
         migrations.CreateModel(
             name="IdempotencyRecord",
             fields=[

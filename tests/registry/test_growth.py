@@ -14,7 +14,9 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from accounts.actors import SYSTEM
 from accounts.models import Project
+from registry import service_accounts
 from registry.models import Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
@@ -84,6 +86,7 @@ def requests(docker: Callable[..., Any], digest: str, layer: str) -> dict[str, C
 
 def pages(world: Any) -> dict[str, Callable[[], object]]:
     """Pages of the console that a member may see, by name."""
+    service_accounts.create(SYSTEM, world.projects["demo"], "ci")
     browser = Client(SERVER_NAME="localhost", SERVER_PORT="8080")
     browser.force_login(world.people["member"].user, backend="django.contrib.auth.backends.ModelBackend")
 
