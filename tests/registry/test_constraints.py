@@ -35,7 +35,7 @@ MEETING_CHECKS: dict[str, dict[str, Any]] = {"accounts.User": PERSON}
 BROKEN_CHECKS: dict[str, list[dict[str, Any]]] = {
     "person_or_service_account": [
         {"organization": FREE_ID},
-        {"deleted_at": timezone.now()},
+        {"deleted_at": timezone.now(), "is_active": False},
         *({**SERVICE_ACCOUNT, **wrong} for wrong in ({"organization": None}, {"email": "ci@acme.test"})),
         *({**SERVICE_ACCOUNT, **wrong} for wrong in ({"password": "hash"}, {"is_superuser": True})),
     ],
