@@ -10,7 +10,7 @@ from django.apps import apps
 from django.db import IntegrityError, models, transaction
 from django.utils import timezone
 
-from tests.workers.database import value_of
+from tests.workers.database import MEETING_CHECKS, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.django_db
 APPS = ("accounts", "registry", "scanning")
 MODELS = [model for app in APPS for model in apps.get_app_config(app).get_models(include_auto_created=True)]
 FREE_ID = 10**9  # rows of other tests have smaller ids
-PERSON = {"kind": "person", "organization": None, "project": None, "deleted_at": None}
 SERVICE_ACCOUNT = {
     "kind": "service",
     "organization": FREE_ID,
@@ -29,8 +28,6 @@ SERVICE_ACCOUNT = {
     "is_superuser": False,
     "deleted_at": None,
 }
-#: Values that meet the checks of a model, where a row without empty values breaks one.
-MEETING_CHECKS: dict[str, dict[str, Any]] = {"accounts.User": PERSON}
 #: Values that break each check. A new check needs its own.
 BROKEN_CHECKS: dict[str, list[dict[str, Any]]] = {
     "person_or_service_account": [
@@ -86,7 +83,7 @@ def row(model: type[models.Model], number: int, **given: Any) -> models.Model:
         elif isinstance(field, models.UUIDField):
             value = type(value)(int=value.int - number)
         values[field.attname] = value
-    given = MEETING_CHECKS.get(model._meta.label, {}) | given
+    values |= MEETING_CHECKS.get(model._meta.label, {})
     return model(**values | {model._meta.get_field(name).attname: value for name, value in given.items()})
 
 

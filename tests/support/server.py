@@ -137,7 +137,7 @@ class Server(Daemon):
 
     def manage_all(self, *lines: Sequence[str]) -> list[Any]:
         """Run several commands of ``manage.py`` in one process, in this order. Return the output of each."""
-        command = [sys.executable, "-m", "tests.support.commands"]
+        command = [*self.command()[:-1], "-m", "tests.support.commands"]
         output = run(command, environment=self.environment, directory=SOURCE, text_input=json.dumps(lines)).output
         answers: list[Any] = json.loads(output)
         return answers

@@ -13,6 +13,11 @@ MOMENT = datetime(2026, 2, 28, 23, 59, 59, 999_999, tzinfo=UTC)
 TEXT = "한글 \U0001f600 \\ \t\r\n\x01'\"%s"
 DOCUMENT = {"z": 1, "a": [1.5, -0.0, 1e22, 10**30, None, True, {"": TEXT}], "ab": "\\u0000 \\N"}
 
+#: Values that meet the checks of a model, where a row with a value in each column breaks one.
+MEETING_CHECKS: dict[str, dict[str, Any]] = {
+    "accounts.User": {"kind": "person", "organization_id": None, "project_id": None, "deleted_at": None}
+}
+
 
 def fill() -> list[str]:
     """Make a row with unusual values in each table. Return the tables."""
@@ -20,7 +25,8 @@ def fill() -> list[str]:
     with connection.constraint_checks_disabled(), transaction.atomic():
         for model in found:
             if not model._base_manager.filter(pk=value_of(model._meta.pk)).exists():
-                row = model(**{field.attname: value_of(field) for field in model._meta.concrete_fields})
+                values = {field.attname: value_of(field) for field in model._meta.concrete_fields}
+                row = model(**values | MEETING_CHECKS.get(model._meta.label, {}))
                 model._base_manager.bulk_create([row])
     return [model._meta.db_table for model in found]
 
