@@ -36,9 +36,12 @@ PLACES = """
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server():
-    """A server with demo/web/app: 1.0 and stable name the first image, 1.1 the second."""
+    """A server with demo/web/app: 1.0 and stable name the first image, 1.1 the second.
+
+    One for each test: schemathesis revokes keys and removes people.
+    """
     with LiveServer(settings={"KCR_API_RATE": "1000000"}) as found:
         found.people()
         first, second = Image.random("first"), Image.random("second")

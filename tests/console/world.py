@@ -70,7 +70,7 @@ def wide() -> None:
     """Give the image 1 thousands of findings that are out of date, and a scan that waits."""
     first = Manifest.objects.get(tags__name="1", tags__ended_at=None)
     long_ago = timezone.now() - timedelta(days=60)
-    counts = dict.fromkeys(Report.COUNTS, 12_345)
+    counts = dict.fromkeys(Report.COUNTS, 1_234)
     values = {
         "scanned_at": long_ago,
         "database_at": long_ago,

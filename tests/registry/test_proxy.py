@@ -134,7 +134,9 @@ def test_truncated_body_through_nginx_changes_nothing(api):
     api.raw(f"PATCH {location} HTTP/1.1\nTransfer-Encoding: chunked", b"1000\r\n" + data[100:300], end=True)
     status, headers, _ = api.ask("GET", location)
     assert (status, headers["Range"]) == (204, "0-99")
-    assert api.ask("PATCH", location, data[100:], Content_Range=f"100-{len(data) - 1}")[0] == 202
+    rest = {"Content_Range": f"100-{len(data) - 1}"}
+    # 416 while the server has not noticed yet that the broken requests ended.
+    assert wait_until(lambda: api.ask("PATCH", location, data[100:], **rest)[0] == 202, timeout=30)
     assert api.ask("PUT", with_digest(location, data), b"")[0] == 201
     assert api.ask("GET", f"blobs/{sha256(data)}")[2] == data
 

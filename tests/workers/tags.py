@@ -52,7 +52,7 @@ def run_policy_in_four_threads() -> dict[str, Any]:
         "counted": sum(CleanupRun.objects.values_list("deleted", flat=True)),
         "lines": len(deleted),
         "intervals": len(set(deleted)),
-        "events": Event.objects.filter(action="tag.delete").count(),
+        "events": Event.objects.filter(action="tag.delete", tag__startswith="old-").count(),
         "live": sorted(Tag.objects.live().filter(name__startswith="old-").values_list("name", flat=True)),
     }
 
