@@ -216,8 +216,7 @@ def _problem(rule: TrustRule, claims: Mapping[str, Any], address: str) -> str:
 
 def _session_of(token: str) -> FederatedSession | None:
     """The session that the token has made."""
-    candidates = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    found = FederatedSession.objects.filter(token_hash__in=[keys.hash_secret(token, each) for each in candidates])
+    found = FederatedSession.objects.filter(token_hash__in=list(keys.possible_hashes(token)))
     return found.select_related("key__user", "key__former").first()
 
 

@@ -51,7 +51,7 @@ class Peeked:
 
 
 def looks_like(secret: str) -> bool:
-    """Whether a password is an ID token: three parts, of which the first is JSON in base64url."""
+    """Whether a password looks like an ID token. It has three parts, and the first part is JSON in base64url."""
     return secret.startswith("eyJ") and secret.count(".") == 2
 
 

@@ -30,7 +30,7 @@ from .models import AccessKey, FederatedSession, FormerSecret, RefreshToken, Use
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from .models import Project
 
@@ -64,6 +64,11 @@ def hash_secret(secret: str, installation_secret: str | None = None) -> str:
     installation_secret = settings.SECRET_KEY if installation_secret is None else installation_secret
     key = hashlib.sha256(b"kcr.secrets:" + installation_secret.encode()).digest()
     return hmac.new(key, secret.encode("utf-8", "surrogatepass"), "sha256").hexdigest()
+
+
+def possible_hashes(secret: str) -> Iterator[str]:
+    """The hashes under which a secret may be stored: with KCR_SECRET_KEY and each of KCR_SECRET_KEY_FALLBACKS."""
+    return (hash_secret(secret, each) for each in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS))
 
 
 def new_secret(prefix: str) -> str:
@@ -266,9 +271,9 @@ def find(identifier: str) -> AccessKey | None:
 
 def identifier_of(secret: str) -> str:
     """The identifier of the key with this secret, "" if there is none. One query; ``authenticate`` checks the key."""
-    candidates = [hash_secret(secret, each) for each in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)]
-    is_former = Q(former__secret_hash__in=candidates)
-    found = AccessKey.objects.filter(Q(secret_hash__in=candidates) | is_former).values_list("identifier", flat=True)
+    hashes = list(possible_hashes(secret))
+    is_former = Q(former__secret_hash__in=hashes)
+    found = AccessKey.objects.filter(Q(secret_hash__in=hashes) | is_former).values_list("identifier", flat=True)
     return found.first() or ""
 
 
@@ -323,9 +328,8 @@ def actor(key: AccessKey, *, address: str = "", client: str = "") -> Actor:
 
 
 def _matches(secret: str, stored: str) -> bool:
-    """Compare in constant time, under KCR_SECRET_KEY and each of KCR_SECRET_KEY_FALLBACKS."""
-    candidates = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    return any(constant_time_compare(hash_secret(secret, candidate), stored) for candidate in candidates)
+    """Compare in constant time."""
+    return any(constant_time_compare(each, stored) for each in possible_hashes(secret))
 
 
 def _reason(identifier: str, secret: str, address: str) -> str:

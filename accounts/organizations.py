@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
@@ -222,8 +221,7 @@ def _check_invitations(organization: Organization, email: str) -> None:
 
 def find_invitation(token: str) -> Invitation | None:
     """The open invitation with this token, None when it has ended."""
-    secrets = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
-    found = Invitation.objects.filter(token_hash__in=[keys.hash_secret(token, secret) for secret in secrets])
+    found = Invitation.objects.filter(token_hash__in=list(keys.possible_hashes(token)))
     return found.filter(expires_at__gt=timezone.now()).select_related("organization").first()
 
 

@@ -28,7 +28,7 @@ from jwt.utils import base64url_decode
 
 from . import audit
 from .actors import SYSTEM, Actor
-from .keys import Login, hash_secret, last_used, new_secret
+from .keys import Login, hash_secret, last_used, new_secret, possible_hashes
 from .models import AccessKey, Organization, RefreshToken, SigningKey
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def issue_refresh(login: Login, service: str) -> str:
 
 def redeem_refresh(token: str, service: str, *, address: str, client: str) -> AccessKey:
     """Return the living key behind a refresh token of this service. Raises InvalidToken."""
-    hashes = [hash_secret(token, secret) for secret in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]]
+    hashes = list(possible_hashes(token))
     found = (
         RefreshToken.objects.alive()
         .filter(token_hash__in=hashes, service=service)

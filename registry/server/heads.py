@@ -1,6 +1,6 @@
 """Heads of requests: a plain one is read here, any other one by gunicorn's parser, which also refuses (decision 048).
 
-gunicorn's parser accepts whatever is plain, and gives it the same meaning: ``tests/registry/server/test_heads.py``.
+gunicorn's parser accepts each plain head and gives it the same meaning (``tests/registry/server/test_heads.py``).
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ WITH_A_STOP: dict[str, str] = {}
 #: Migrations with operations that need a look, with the reason why the release before survives them.
 LOOKED_AT = {
     "accounts.0013_people_or_service_accounts": "the release before makes people only, which the constraints allow",
-    "accounts.0026_keys_by_secret": "an index of access keys, of which there are few, is made in a moment",
+    "accounts.0026_keys_by_secret": "there are few access keys, so the database makes the index in a moment",
 }
 #: Migrations that remove what the code of the release before does not use, with the migration of that release.
 SECOND_STEPS: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Plain heads: whatever KCR reads itself, gunicorn's parser accepts, and gives it the same meaning."""
+"""gunicorn's parser accepts each head that KCR reads itself, and gives it the same meaning."""
 
 from __future__ import annotations
 
