@@ -283,10 +283,10 @@ class ConfinedServer(LiveServer):
         ' && cd "$2" && shift 2 && exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"'
     )
 
-    def command(self, *arguments: str) -> list[str]:
-        """The command line of ``manage.py``, confined."""
+    def python(self, *arguments: str) -> list[str]:
+        """The command line of the interpreter, confined."""
         script = ["sh", "-c", self.SCRIPT, "confined", str(self.data), str(SOURCE)]
-        return [*UNSHARE, *script, *super().command(*arguments)]
+        return [*UNSHARE, *script, *super().python(*arguments)]
 
     @property
     def environment(self) -> dict[str, str]:

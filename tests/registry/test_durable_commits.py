@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -50,7 +49,7 @@ class UnluckyServer(LiveServer):
     """A server that can tell what a power cut would leave of its database. Its commands can, too."""
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "tests.workers.power", *arguments]
+        return self.python("-m", "tests.workers.power", *arguments)
 
     def now(self) -> dict[str, Rows]:
         """The rows of each table as they are."""

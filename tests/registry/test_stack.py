@@ -426,13 +426,25 @@ class SlowClients:
                 return
 
 
-@pytest.mark.parametrize("presign", ["on", "off"])
+@pytest.fixture(params=["on", "off"])
+def presign(request, stack):
+    """Restart the web servers so that clients are sent to S3, or are not; and as they were."""
+    public = {"public_endpoint": f"https://localhost:{stack.nginx.s3_port}"} if request.param == "on" else {}
+    before = [web.settings["KCR_STORAGE_URL"] for web in stack.webs]
+    changed = [stack.seaweed.url("stack", presign=request.param, **public)] * len(stack.webs)
+
+    def restart(urls: list[str]) -> None:
+        for web, url in zip(stack.webs, urls, strict=True):
+            assert web.stop() == 0
+            web.settings["KCR_STORAGE_URL"] = url
+            web.serve()
+
+    restart(changed)
+    yield request.param
+    restart(before)
+
+
 def test_slow_clients_do_not_slow_others(stack, presign):
-    for web in stack.webs:
-        assert web.stop() == 0
-        public = {"public_endpoint": f"https://localhost:{stack.nginx.s3_port}"} if presign == "on" else {}
-        web.settings["KCR_STORAGE_URL"] = stack.seaweed.url("stack", presign=presign, **public)
-        web.serve()
     api, data = stack.api(), os.urandom(8 * MEBIBYTE)
     assert api.push_blob(data) == http.client.CREATED
     answer = api.ask("HEAD" if presign == "off" else "GET", f"blobs/{sha256(data)}")

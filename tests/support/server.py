@@ -119,9 +119,13 @@ class Server(Daemon):
         if not self.await_ready(self.is_ready):
             pytest.fail(f"the server is not ready after {self.start_timeout} seconds:\n{self.said()}")
 
+    def python(self, *arguments: str) -> list[str]:
+        """Return the command line of the interpreter."""
+        return [sys.executable, *arguments]
+
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of ``manage.py``."""
-        return [sys.executable, str(SOURCE / "manage.py"), *arguments]
+        return self.python(str(SOURCE / "manage.py"), *arguments)
 
     def is_ready(self) -> bool:
         """Return whether the server is ready."""
@@ -137,7 +141,7 @@ class Server(Daemon):
 
     def manage_all(self, *lines: Sequence[str]) -> list[Any]:
         """Run several commands of ``manage.py`` in one process, in this order. Return the output of each."""
-        command = [*self.command()[:-1], "-m", "tests.support.commands"]
+        command = self.python("-m", "tests.support.commands")
         output = run(command, environment=self.environment, directory=SOURCE, text_input=json.dumps(lines)).output
         answers: list[Any] = json.loads(output)
         return answers

@@ -41,7 +41,7 @@ def run_policy_in_four_threads() -> dict[str, Any]:
     digests, web = _digests(), repositories.find("demo/web")
     for number in range(120):
         _point(f"old-{number:03}", digests[number % 8], "")
-    policy = policies.set_policy(SYSTEM, web, keep_last=1, keep_patterns=["t*", "race"], most_percent=100)
+    policy = policies.set_policy(SYSTEM, web, keep_last=1, keep_patterns=["t*", "race", "once"], most_percent=100)
     moved, *ran = at_once(partial(_point, "old-060", digests[0], digests[4]), *[partial(_run, policy.pk)] * 4)
     deleted = CleanupLine.objects.filter(outcome="deleted").values_list("tag_version", flat=True)
     return {
