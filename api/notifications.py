@@ -49,7 +49,7 @@ class NotificationWanted(Wanted):
 
     channel = serializers.ChoiceField(choices=list(channels.CHANNELS))
     repository = Text(max_length=64, allow_null=True, default=None)
-    url = Text(max_length=500, required=False, help_text="of the channels webhook and kakaowork")
+    url = Text(max_length=500, required=False, help_text="of all channels but mail")
     recipients = serializers.ListField(child=Text(max_length=254), required=False, help_text="of the channel mail")
     min_severity = SeverityField(default=Severity.HIGH)
     frequency = serializers.ChoiceField(choices=Subscription.Frequency.values, default=Subscription.Frequency.NEW)

@@ -77,3 +77,38 @@ def limits_of(image: Mapping[str, Any]) -> list[str]:
 def counts(numbers: Mapping[str, int]) -> str:
     """Numbers by severity: "Critical 1, High 3"."""
     return ", ".join(f"{severity(name)} {number}" for name, number in numbers.items() if number)
+
+
+def title(content: Mapping[str, Any]) -> str:
+    """What the message is, in a word."""
+    return _("Test") if content["event"] == "test" else _("Vulnerabilities")
+
+
+def facts(content: Mapping[str, Any]) -> list[str]:
+    """The lines below the headline: vulnerabilities by severity, and how many were fixed."""
+    totals = content["totals"]
+    lines = [counts(totals["new_counts"] if totals["new"] else totals["counts"])]
+    if totals["fixed"]:
+        lines.append(_("%(count)s fixed") % {"count": totals["fixed"]})
+    return [line for line in lines if line]
+
+
+def facts_of(image: Mapping[str, Any]) -> list[str]:
+    """The lines about an image of a message: vulnerabilities by severity, and ``limits_of``."""
+    return [line for line in (counts(image["new_counts"] or image["counts"]), *limits_of(image)) if line]
+
+
+def finding(found: Mapping[str, Any]) -> str:
+    """A finding of a message in one line: "CVE-2026-1 curl 1.0 → 1.1"."""
+    fixed = found["fixed"] or _("no fix yet")
+    return f"{found['vulnerability']} {found['package']} {found['installed']} → {fixed}"
+
+
+def more_images(number: int) -> str:
+    """How many images a message does not show."""
+    return ngettext("and %(count)s more image", "and %(count)s more images", number) % {"count": number}
+
+
+def cut(text: str, length: int) -> str:
+    """The text, in at most ``length`` characters."""
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -11,6 +11,7 @@ from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import deliveries, recipients
 from scanning.notifications.channels import webhook
+from tests.support.chats import DiscordService, SlackService, TeamsService
 from tests.support.factories import agree, subscribe
 from tests.support.pages import see, text
 
@@ -170,6 +171,29 @@ def test_kakao_work_channel_is_created(console, receiver, world):
     assert "KCR에서 보기".encode() in receiver.requests[0][2]
 
 
+@pytest.mark.parametrize("service", [SlackService, TeamsService, DiscordService])
+def test_chat_channel_is_created_with_the_form_of_the_page_and_tested(console, receiver, world, service):
+    receiver.service, browser = service(), console("admin")
+    label = {"slack": "Slack", "teams": "Microsoft Teams", "discord": "Discord"}[service.kind]
+    page = see(browser, f"{DEMO}/new")
+    assert label in [link.text for link in page.links if link.href.endswith(f"?channel={service.kind}")]
+    form = see(browser, f"{DEMO}/new?channel={service.kind}").form("url")
+    refused = form.submit(browser, url="https://1.1.1.1/services/T0/B0/x")
+    assert f"webhook of {'a workflow' if service.kind == 'teams' else label}: its" in text(refused)
+    answer = form.submit(browser, url=receiver.url, language="ko")
+    made = Subscription.objects.get()
+    assert (made.channel, made.language, made.secret) == (service.kind, "ko", "")
+    assert the_event().detail["after"]["host"] == "127.0.0.1"
+    assert f"{label} · 127.0.0.1" in text(browser.get(DEMO))
+    see(browser, answer.url).form("act", act="test").submit(browser, act="test")
+    assert "demo 테스트 알림" in receiver.service.visible(receiver.service.messages[0])
+    delivery = Delivery.objects.get()
+    assert (delivery.state, delivery.status) == ("sent", service.sent[0])
+    log = text(browser.get(f"{answer.url}/{delivery.pk}"))
+    assert "테스트 알림" in log
+    assert "secret=path" not in log
+
+
 def test_form_sent_twice_creates_one_notification(console, receiver, world):
     browser = console("admin")
     for _ in range(2):
@@ -210,7 +234,7 @@ def test_errors_of_recipients_are_shown_at_the_field(console, world, recipients,
         ("http://nowhere.test/", "nowhere.test is not known"),
     ],
 )
-@pytest.mark.parametrize("channel", ["webhook", "kakaowork"])
+@pytest.mark.parametrize("channel", ["webhook", "kakaowork", "slack", "teams", "discord"])
 def test_unsendable_addresses_are_refused_when_saving(console, world, resolver, channel, url, words):
     resolver("inside.test", "10.0.0.7")
     resolver("nowhere.test")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from email.message import EmailMessage
 
+    Answer = tuple[int, dict[str, str], bytes]
+
 
 def is_loopback(host: str) -> bool:
     """Return whether a host, an address or a name, is the loopback of this machine."""
@@ -57,11 +59,12 @@ def loopback_only() -> Iterator[None]:
 
 @dataclass
 class Receiver:
-    """A web server that stores its requests. ``answers``: the next answers, then 200."""
+    """A web server that stores its requests. ``answers``: the next answers, then those of ``service``, or 200."""
 
     port: int = 0
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    service: Callable[[dict[str, str], bytes], Answer] | None = None
 
     @property
     def url(self) -> str:
@@ -71,6 +74,12 @@ class Receiver:
     def will_say(self, status: int, body: bytes = b"", **headers: str) -> None:
         """Queue an answer."""
         self.answers.append((status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+
+    def answer(self, body: bytes) -> Answer:
+        """The answer to the newest request."""
+        if self.answers:
+            return self.answers.pop(0)
+        return self.service(self.requests[-1][1], body) if self.service else (200, {}, b"thanks")
 
 
 @pytest.fixture
@@ -86,7 +95,7 @@ def receiver(settings: Any) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             found.requests.append((self.path, dict(self.headers.items()), body))
-            status, headers, answer = found.answers.pop(0) if found.answers else (200, {}, b"thanks")
+            status, headers, answer = found.answer(body)
             self.send_response(status)
             for name, value in ({"Content-Type": "text/plain"} | headers).items():
                 self.send_header(name, value)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .base import Channel, Outcome, Unknown, WrongAddress
+from .discord import Discord
 from .kakaowork import KakaoWork
 from .mail import Mail
+from .slack import Slack
+from .teams import Teams
 from .webhook import Webhook
 
 if TYPE_CHECKING:
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["CHANNELS", "Channel", "Outcome", "WrongAddress", "of"]
 
 # In the order in which the console offers them; the first is the default.
-CHANNELS: dict[str, Channel] = {each.kind: each for each in (Mail(), KakaoWork(), Webhook())}
+CHANNELS: dict[str, Channel] = {
+    each.kind: each for each in (Mail(), KakaoWork(), Slack(), Teams(), Discord(), Webhook())
+}
 
 
 def of(subscription: Subscription) -> Channel:

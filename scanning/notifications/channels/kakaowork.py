@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy
 
 from scanning.notifications import words
 
-from .web import WebChannel
+from .web import WebChannel, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,42 +42,29 @@ class KakaoWork(WebChannel):
         """Header, summary, the worst images, and a button to the console."""
         totals, images = content["totals"], content["images"][:IMAGES]
         headline = words.headline(content)
-        lines = [headline, words.counts(totals["new_counts"] if totals["new"] else totals["counts"])]
-        if totals["fixed"]:
-            lines.append(_("%(count)s fixed") % {"count": totals["fixed"]})
-        title = _("Test") if content["event"] == "test" else _("Vulnerabilities")
         blocks: list[dict[str, Any]] = [
-            {"type": "header", "text": title[:HEADER], "style": _style(totals["worst"])},
-            _text("\n".join(lines)),
+            {"type": "header", "text": words.title(content)[:HEADER], "style": _style(totals["worst"])},
+            _text("\n".join([headline, *words.facts(content)])),
             *(_text(_image(image)) for image in images),
         ]
         if (more := totals["images"] - len(images)) > 0:
-            more_words = ngettext("and %(count)s more image", "and %(count)s more images", more)
-            blocks.append(_text(more_words % {"count": more}))
+            blocks.append(_text(words.more_images(more)))
         blocks.append(
             {
                 "type": "button",
-                "text": _cut(_("Open in KCR"), BUTTON),
+                "text": words.cut(_("Open in KCR"), BUTTON),
                 "style": "primary",
                 "action": {"type": "open_system_browser", "name": "open", "value": content["url"]},
             }
         )
-        return {"text": _cut(headline, TEXT), "blocks": blocks}
+        return {"text": words.cut(headline, TEXT), "blocks": blocks}
 
     def judge(self, outcome: Outcome, answer: outbound_http.Answer) -> Outcome:
         """Kakao Work may refuse a message with status 200 and ``"success": false``."""
         judged = super().judge(outcome, answer)
-        if judged.is_sent and _is_refusal(answer.body):
+        if judged.is_sent and read_object(answer.body).get("success") is False:
             return replace(judged, is_sent=False, is_final=True, problem="Kakao Work did not accept the message")
         return judged
-
-
-def _is_refusal(body: bytes) -> bool:
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return False
-    return isinstance(answer, dict) and answer.get("success") is False
 
 
 def _style(worst: str) -> str:
@@ -86,17 +72,9 @@ def _style(worst: str) -> str:
 
 
 def _text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": _cut(text, TEXT)}
+    return {"type": "text", "text": words.cut(text, TEXT)}
 
 
 def _image(image: Mapping[str, Any]) -> str:
     head = f"{image['path']} {' '.join(image['tags'][:3])}".strip()
-    lines = [head, words.counts(image["new_counts"] or image["counts"]), *words.limits_of(image)]
-    for finding in image["new"][:FINDINGS]:
-        fixed = finding["fixed"] or _("no fix yet")
-        lines.append(f"{finding['vulnerability']} {finding['package']} {finding['installed']} → {fixed}")
-    return "\n".join(line for line in lines if line)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+    return "\n".join([head, *words.facts_of(image), *map(words.finding, image["new"][:FINDINGS])])

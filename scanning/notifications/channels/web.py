@@ -19,6 +19,7 @@ from accounts.errors import Refusal
 from .base import LOGGED_REQUEST, Channel, Outcome, WrongAddress
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator, Mapping
 
     from django.utils.functional import Promise
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scanning.models import Delivery, Subscription
 
 LOGGED_EXCERPT = 256  # characters of an answer that the log keeps, if it is text
+LOGGED_REASON = 100  # characters of the reason that a service gives
 RETRIED = frozenset({408, 425, 429})
 USER_AGENT = "KCR"
 
@@ -34,9 +36,14 @@ class WebChannel(Channel):
     """A channel that posts to ``Subscription.url``. A subclass gives ``help_text`` and ``message``.
 
     The URL may open a door to everyone who knows it: pages, the audit log and the log of requests show its host only.
+
+    ``service``: matches host and path of the URLs that the service gives out; None if any URL will do.
+    ``wrong_service`` tells a person who typed another URL what to type.
     """
 
     help_text: str | Promise
+    service: re.Pattern[str] | None = None
+    wrong_service: str | Promise = ""
 
     def message(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """The JSON to send, in the active language."""
@@ -46,6 +53,10 @@ class WebChannel(Channel):
         """More headers for the request. Raises Refusal if the message cannot be sent at all."""
         return {}
 
+    def reason(self, body: bytes) -> str:
+        """The reason that the service gives in the answer of a refusal; "" if it gives none."""
+        return ""
+
     def judge(self, outcome: Outcome, answer: outbound_http.Answer) -> Outcome:
         """Decide by the HTTP status: sent, refused for good, or worth another attempt."""
         status = answer.status
@@ -54,9 +65,11 @@ class WebChannel(Channel):
         if 300 <= status < 400:
             problem = f"the answer was a redirect ({status}), which is not followed"
             return replace(outcome, is_final=True, problem=problem)
+        reason = " ".join(self.reason(answer.body).split())[:LOGGED_REASON]
+        suffix = f": {reason}" if reason.isprintable() and reason else ""
         if 400 <= status < 500 and status not in RETRIED:
-            return replace(outcome, is_final=True, problem=f"the other side refused it with status {status}")
-        problem = f"the other side answered with status {status}"
+            return replace(outcome, is_final=True, problem=f"the other side refused it with status {status}{suffix}")
+        problem = f"the other side answered with status {status}{suffix}"
         return replace(outcome, problem=problem, retry_after=_retry_after(answer.headers))
 
     # ── For the console ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -79,10 +92,19 @@ class WebChannel(Channel):
         if current and url in {"", current.url}:
             return {}
         try:
-            outbound_http.check(url)
+            target = outbound_http.check(url)
         except (outbound_http.Refused, outbound_http.Unreachable) as error:
             raise WrongAddress(str(error)) from error
+        if not (self._is_of_service(target) or outbound_http.is_allowed(target)):
+            raise WrongAddress(str(self.wrong_service))
         return {"url": url}
+
+    def _is_of_service(self, target: outbound_http.Target) -> bool:
+        """Whether the service gives out such URLs. The URL is a secret, so it must use https."""
+        if self.service is None:
+            return True
+        address = f"{target.host}{target.path}"
+        return (target.scheme, target.port) == ("https", 443) and bool(self.service.fullmatch(address))
 
     def is_ready(self, subscription: Subscription) -> bool:
         """Whether there is a URL."""
@@ -121,6 +143,15 @@ class WebChannel(Channel):
         except outbound_http.Unreachable as error:
             return replace(outcome, problem=str(error))
         return self.judge(replace(outcome, status=answer.status, response=_excerpt(answer)), answer)
+
+
+def read_object(body: bytes) -> Mapping[str, Any]:
+    """The JSON object in the body; empty if there is none."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
