@@ -29,10 +29,12 @@ from registry.database.transactions import may_be_lost, release_connection, retr
 from registry.failpoints import failpoint
 from registry.models import Blob, ObjectTrash, Repository, UploadSession
 from registry.oci import digests
+from registry.running_hashes import RunningHashes
 from registry.storage import Busy, Full, Missing, Saved, TooLarge, Writer, blob_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from hashlib import _Hash
 
     from django.db.models import QuerySet
 
@@ -48,6 +50,9 @@ OPEN_SESSIONS = 100  # of a key, so that the jobs of one pipeline leave room for
 OPEN_SESSIONS_OF_USER = 1_000
 WRITER_LEASE = timedelta(seconds=30)  # for storages without locks
 ABANDONED_AGE = timedelta(hours=48)
+RUNNING_HASHES = 4_096  # about half a kilobyte each
+
+_hashes = RunningHashes(RUNNING_HASHES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +222,8 @@ def append(session: UploadSession, piece: Piece) -> UploadSession:
             )
         if not has_moved:
             raise errors.BlobUploadUnknown
+        if written.running is not None:
+            _hashes.keep(session.pk, written.running)
     session.offset, session.stored_as, session.prefix_digest = saved.size, saved.name, written.digest
     return session
 
@@ -263,7 +270,9 @@ def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Bl
             discard(session)
             raise errors.DigestInvalid(f"the bytes that arrived do not have the digest {digest}")
         key = written.writer.publish()
-        return _make_visible(session, digest, written.end, key)
+        blob = _make_visible(session, digest, written.end, key)
+    _hashes.forget(session.pk)
+    return blob
 
 
 def _has_digest(session: UploadSession, written: _Written, claimed: digests.Digest) -> bool:
@@ -285,6 +294,7 @@ def discard(session: UploadSession, *, among: QuerySet[UploadSession] | None = N
             return
         _trash(row.storage_key)
         row.delete()
+    _hashes.forget(session.pk)
     failpoint("discard.forgotten")  # after a crash here, reap() deletes the bytes: their key is in ObjectTrash
     blob_storage().discard(session.pk)
 
@@ -327,11 +337,12 @@ def discard_abandoned() -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """The writer, the new offset in bytes, and the digest of all bytes before it ("" if unknown)."""
+    """The writer, the new offset in bytes, and of all bytes before it the digest ("") and the hash (None: unknown)."""
 
     writer: Writer
     end: int
     digest: str
+    running: _Hash | None
 
 
 def _own(actor: Actor, repository: Repository, image_name: str, upload: str) -> UploadSession | None:
@@ -354,13 +365,12 @@ def _session(actor: Actor, upload: Any, repository: Any, image_name: Any, now: A
 
 @contextmanager
 def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Iterator[_Written]:
-    """Append the bytes under the storage's lock of the upload. Hash them if the upload was empty.
+    """Append the bytes under the storage's lock of the upload. Hash them if the hash of those before them is known.
 
     The caller saves the new offset inside the block, so the lock covers bytes and row. Take the lock first, then read
     the row again: a request that loaded the row before another write would truncate acknowledged bytes.
     """
     algorithm = algorithm or session.algorithm
-    running = digests.new_hash(algorithm)
     try:
         with _storage_errors(session.offset), _writing(session) as writer:
             _look_again(session)
@@ -368,14 +378,15 @@ def _written(session: UploadSession, piece: Piece, algorithm: str = "") -> Itera
                 raise _wrong_offset(session.offset)
             release_connection()
             saved, chunks = Saved(session.offset, session.stored_as), _renewing(session, piece.chunks)
-            end = writer.append(saved, chunks, settings.MAX_BLOB_SIZE, running.update)
-            if session.offset == 0:
+            before = session.prefix_digest if session.prefix_digest.startswith(f"{algorithm}:") else ""
+            running = _hashes.of(session.pk, before) if session.offset else digests.new_hash(algorithm)
+            seen = len if running is None else running.update
+            end = writer.append(saved, chunks, settings.MAX_BLOB_SIZE, seen)
+            if running is not None:
                 digest = f"{algorithm}:{running.hexdigest()}"
-            elif end == session.offset and session.prefix_digest.startswith(f"{algorithm}:"):
-                digest = session.prefix_digest
             else:
-                digest = ""
-            yield _Written(writer, end, digest)
+                digest = before if end == session.offset else ""
+            yield _Written(writer, end, digest, running)
     except errors.BlobTooLarge:
         discard(session)
         raise

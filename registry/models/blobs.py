@@ -161,9 +161,9 @@ class UploadSession(models.Model):
     """An upload of a blob. The row is saved before the first byte is stored.
 
     Only the first ``offset`` bytes of what is stored count. ``prefix_digest``: the digest of these bytes, "" if
-    unknown; with it, an upload in one request is not read again. ``stored_as``: the name that the storage gave to
-    these bytes, of a finished upload the storage key of the blob. ``writer``: until ``writer_until``, the request that
-    writes; "" if none does, or the storage locks uploads itself.
+    unknown; a process that has hashed these bytes knows by it that it may go on. ``stored_as``: the name that the
+    storage gave to these bytes, of a finished upload the storage key of the blob. ``writer``: until ``writer_until``,
+    the request that writes; "" if none does, or the storage locks uploads itself.
     """
 
     class State(models.TextChoices):

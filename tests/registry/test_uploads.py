@@ -1,16 +1,24 @@
 """Upload sessions: writers, limits, sweeps and full disks."""
 
+import hashlib
 import os
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
 from registry import blobs, errors, manifests, trash, uploads
 from registry.models import UploadSession
+from registry.oci import digests
 from registry.oci.names import ImageName
+from registry.running_hashes import RunningHashes
 from registry.storage import filesystem
 from tests.support.images import sha256
 from tests.support.personas import make_key
+
+
+def sha512(content):
+    return f"sha512:{hashlib.sha512(content).hexdigest()}"
 
 
 def read(blob):
@@ -46,6 +54,95 @@ def test_concurrent_write_to_an_upload_is_refused(world):
     assert session.offset == len(b"first half, second half")
     blob = uploads.finish(actor, repository, "app", upload, sha256(b"first half, second half"), uploads.Piece([]))
     assert read(blob) == b"first half, second half"
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The numbers of bytes of uploads that are read again at their end."""
+    found, read_again = [], uploads._digest_of
+
+    def counted(chunks, algorithm):
+        content = b"".join(chunks)
+        found.append(len(content))
+        return read_again([content], algorithm)
+
+    monkeypatch.setattr(uploads, "_digest_of", counted)
+    return found
+
+
+def push_in_parts(world, parts, digest, meanwhile=lambda part: None):
+    actor, repository = world.member.actor, world.repository("web")
+    upload = str(uploads.start(actor, repository, "app").pk)
+    for part in parts:
+        uploads.append(uploads.find(actor, repository, "app", upload), uploads.Piece([part]))
+        meanwhile(part)
+    return uploads.finish(actor, repository, "app", upload, digest, uploads.Piece([b", end"]))
+
+
+def test_upload_in_several_requests_to_one_process_is_hashed_once(world, reads):
+    content = b"first, second, end"
+    assert read(push_in_parts(world, [b"first", b", second"], sha256(content))) == content
+    with pytest.raises(errors.DigestInvalid):
+        push_in_parts(world, [b"first", b", other"], sha256(content))
+    assert reads == []
+
+
+def test_upload_whose_hash_is_not_here_is_read_again(world, reads, monkeypatch):
+    content = b"first, second, end"
+
+    def elsewhere(part):
+        monkeypatch.setattr(uploads, "_hashes", RunningHashes(8))
+
+    assert read(push_in_parts(world, [b"first", b", second"], sha256(content), elsewhere)) == content
+    with pytest.raises(errors.DigestInvalid):
+        push_in_parts(world, [b"first", b", other"], sha256(content), elsewhere)
+    assert reads == [len(content), len(b"first, other, end")]
+
+
+def test_hash_of_other_bytes_than_those_of_the_row_is_not_used(world, reads, monkeypatch):
+    """As if another process had written to the upload: the kept hash lacks its bytes."""
+    here, content = uploads._hashes, b"first, second, end"
+    elsewhere = {b"first": RunningHashes(8), b", second": here}
+    blob = push_in_parts(
+        world,
+        [b"first", b", second"],
+        sha256(content),
+        lambda part: monkeypatch.setattr(uploads, "_hashes", elsewhere[part]),
+    )
+    assert read(blob) == content
+    assert reads == [len(content)]
+
+
+def test_cut_request_leaves_the_hash_as_it_was(world, reads):
+    actor, repository = world.member.actor, world.repository("web")
+    upload = str(uploads.start(actor, repository, "app").pk)
+
+    def cut():
+        yield b" cut"
+        raise errors.SizeInvalid
+
+    uploads.append(uploads.find(actor, repository, "app", upload), uploads.Piece([b"first"]))
+    with pytest.raises(errors.SizeInvalid):
+        uploads.append(uploads.find(actor, repository, "app", upload), uploads.Piece(cut()))
+    blob = uploads.finish(actor, repository, "app", upload, sha256(b"first, end"), uploads.Piece([b", end"]))
+    assert read(blob) == b"first, end"
+    assert reads == []
+
+
+def test_other_algorithm_at_the_end_reads_the_upload_again(world, reads):
+    content = b"first, second, end"
+    assert read(push_in_parts(world, [b"first", b", second"], sha512(content))) == content
+    assert reads == [len(content)]
+
+
+def test_only_the_newest_hashes_are_kept():
+    kept, names = RunningHashes(2), [uuid4() for _ in range(3)]
+    for name in names:
+        kept.keep(name, digests.new_hash("sha256"))
+    of_nothing = sha256(b"")
+    assert [kept.of(name, of_nothing) is not None for name in names] == [False, True, True]
+    kept.forget(names[1])
+    assert kept.of(names[1], of_nothing) is None
 
 
 def test_sweep_ends_only_overdue_uploads(world, storage_folder):
