@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rest_framework.serializers import BaseSerializer
+
 from . import openapi
 from . import problems as domain
 from .base import Operation, query_of
@@ -90,7 +92,8 @@ def _type(field: Any) -> str:
     if getattr(field, "choices", None):
         words = "one of " + ", ".join(str(each) for each in field.choices if each != "")
     if kind == "List":
-        words = f"list of {_type(field.child)}"
+        child = type(field.child).__name__
+        words = f"list of {child if isinstance(field.child, BaseSerializer) else _type(field.child)}"
     if kind == "ListSerializer":
         words = f"list of {type(field.child).__name__}"
     return f"{words}, or null" if field.allow_null else words

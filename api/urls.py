@@ -20,6 +20,7 @@ from . import (
     scans,
     schema,
     search,
+    tag_rules,
     tags,
 )
 
@@ -52,6 +53,8 @@ _repository: list[URLPattern | URLResolver] = [
     path("/images/<api_image:image>", images.ImageView.as_view(), name="image"),
     path("/roles", members.GranteesView.as_view(), name="repository_roles"),
     path("/roles/<str:email>", members.GranteeView.as_view(), name="repository_role"),
+    path("/tag-rules", tag_rules.RepositoryTagRulesView.as_view(), name="repository_tag_rules"),
+    path("/tag-rules/preview", tag_rules.RepositoryTagRulesPreviewView.as_view(), name="repository_tag_rules_preview"),
     path("/cleanup-policy", cleanup.PolicyView.as_view(), name="cleanup_policy"),
     path("/cleanup-policy/preview", cleanup.PreviewView.as_view(), name="cleanup_preview"),
     path("/cleanup-runs", cleanup.RunsView.as_view(), name="cleanup_runs"),
@@ -65,6 +68,8 @@ _project: list[URLPattern | URLResolver] = [
     path("/usage", projects.UsageView.as_view(), name="usage"),
     path("/repositories", repositories.RepositoriesView.as_view(), name="repositories"),
     path("/repositories/<str:repository>", include(_repository)),
+    path("/tag-rules", tag_rules.TagRulesView.as_view(), name="tag_rules"),
+    path("/tag-rules/preview", tag_rules.TagRulesPreviewView.as_view(), name="tag_rules_preview"),
     path("/members", members.MembersView.as_view(), name="members"),
     path("/members/<str:email>", members.MemberView.as_view(), name="member"),
     path("/keys", keys.ProjectKeysView.as_view(), name="project_keys"),

@@ -68,7 +68,7 @@ def _show(place: Place) -> HttpResponse:
         "seen": sign(thing),
         "tag": tag,
         "found": next((line.rule for line in lines if tag and line.rule.matches(tag)), None),
-        "preview": queries.preview(thing) if "preview" in place.request.GET else None,
+        "preview": tag_rules.preview(thing) if "preview" in place.request.GET else None,
     }
     return _render(place, "console/tag_rules/show.html", **context)
 
@@ -111,14 +111,14 @@ def _edit(place: Place, number: int) -> HttpResponse:
     return _render(place, "console/tag_rules/edit.html", **context)
 
 
-def _preview(form: EditRule, thing: Repository | Project, rules: list[dict[str, Any]]) -> queries.Preview | None:
+def _preview(form: EditRule, thing: Repository | Project, rules: list[dict[str, Any]]) -> tag_rules.Preview | None:
     """What the rules would do; None if one of them is wrong, which the form says."""
     try:
         thing.tag_rules = tag_rules.checked(rules, in_project="locked" in form.fields)
     except RequestInvalid as error:
         form.add_error("patterns", error.sentence)
         return None
-    return queries.preview(thing)
+    return tag_rules.preview(thing)
 
 
 def _update(place: Place, wanted: dict[str, Any], shown: dict[str, Any]) -> Event | None:

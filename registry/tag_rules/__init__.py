@@ -1,7 +1,7 @@
 """Rules of tags: which tags may be moved and deleted, and who may push them."""
 
 from .enforcement import check_deletion, check_point, check_reopening, protects, remember
-from .replay import DAYS, Refused, What, numbers, replay
+from .replay import DAYS, Preview, Refused, What, numbers, preview, replay
 from .rules import (
     ADMINS,
     LAST,
@@ -25,6 +25,7 @@ __all__ = [
     "MAX_PUSHERS",
     "MAX_RULES",
     "Mode",
+    "Preview",
     "Refused",
     "Rule",
     "What",
@@ -35,6 +36,7 @@ __all__ = [
     "effective",
     "find",
     "numbers",
+    "preview",
     "protects",
     "remember",
     "replay",

@@ -12,18 +12,18 @@ from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 from accounts.models import OrganizationMembership, OrganizationRole, ProjectMembership, ProjectRole
-from registry.models import Event, Tag
+from registry.models import Event, Repository, Tag
 from registry.oci import names
-from registry.tag_rules.rules import ADMINS, Mode, Rule, effective, find
+from registry.tag_rules.rules import ADMINS, Mode, Rule, effective, find, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from accounts.models import Project
-    from registry.models import Repository
 
 DAYS = 90
+SHOWN = 200  # refused changes of a preview
 ROWS = 1_000  # read at a time
 
 
@@ -45,6 +45,36 @@ class Refused:
     what: What
     actor: str
     rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What rules do: how many of today's tags each is for, and how many changes they would have refused lately.
+
+    ``shown``: the newest of these, at most SHOWN.
+    """
+
+    numbers: list[tuple[Rule, int]]
+    total: int
+    shown: list[Refused]
+
+    @property
+    def days(self) -> int:
+        """The days of ``total``."""
+        return DAYS
+
+
+def preview(thing: Repository | Project) -> Preview:
+    """What the rules of the repository or project, which need not be saved, do. At most five queries."""
+    if isinstance(thing, Repository):
+        found, order = [thing], effective(thing)
+    else:
+        found, order = list(Repository.objects.live().filter(project=thing).order_by("name")), rules_of(thing)
+        for repository in found:
+            repository.project = thing
+    number = numbers(found)
+    refused = sorted(replay(found), key=lambda each: each.at, reverse=True)
+    return Preview([(rule, number[rule]) for rule in order], len(refused), refused[:SHOWN])
 
 
 def replay(repositories: Sequence[Repository], days: int = DAYS) -> Iterator[Refused]:

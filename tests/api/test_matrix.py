@@ -62,6 +62,12 @@ ROWS: dict[tuple[str, str], tuple[str, object, int]] = {
     ("GET", "repository_role"): (VIEW, None, 200),
     ("PUT", "repository_role"): (MANAGE, {"role": "member"}, 200),
     ("DELETE", "repository_role"): (MANAGE, None, 204),
+    ("GET", "tag_rules"): (VIEW, None, 200),
+    ("PUT", "tag_rules"): (ADMINISTER, {"rules": [{"patterns": ["v*"]}]}, 200),
+    ("POST", "tag_rules_preview"): (ADMINISTER, {"rules": [{"patterns": ["v*"]}]}, 200),
+    ("GET", "repository_tag_rules"): (VIEW, None, 200),
+    ("PUT", "repository_tag_rules"): (MANAGE, {"rules": [{"patterns": ["v*"]}]}, 200),
+    ("POST", "repository_tag_rules_preview"): (MANAGE, {"rules": [{"patterns": ["v*"]}]}, 200),
     ("GET", "cleanup_policy"): (VIEW, None, 404),
     ("PUT", "cleanup_policy"): (MANAGE, {"tag_days": 30}, 201),
     ("POST", "cleanup_preview"): (MANAGE, {"tag_days": 30}, 200),
@@ -115,7 +121,6 @@ QUERIES = {"search": "?q=app"}
 PEOPLE_ONLY = "a person does this for themselves, in a browser"
 ORGANIZATIONS = "not yet: organizations and their people have no routes"
 SERVICE_ACCOUNTS = "not yet: service accounts, and the rotation of keys, have no routes"
-TAG_RULES = "not yet: rules of tags have no routes"
 PARTNERS: dict[str, tuple[str, str] | str] = {
     **dict.fromkeys(("sign_in", "sign_out", "forgotten", "password_link", "new_password", "password"), PEOPLE_ONLY),
     **dict.fromkeys(("invitation", "invitation_link", "unsubscribe", "confirm_notifications"), PEOPLE_ONLY),
@@ -132,8 +137,10 @@ PARTNERS: dict[str, tuple[str, str] | str] = {
     **dict.fromkeys(("service_account_rules", "service_account_rule_new", "service_account_ci"), SERVICE_ACCOUNTS),
     **dict.fromkeys(("service_account", "service_account_delete", "service_account_edit"), SERVICE_ACCOUNTS),
     **dict.fromkeys(("service_account_key_new", "service_account_new", "project_key_rotate"), SERVICE_ACCOUNTS),
-    **dict.fromkeys(("tag_rule", "tag_rule_new", "tag_rules"), TAG_RULES),
-    **dict.fromkeys(("repository_tag_rule", "repository_tag_rule_new", "repository_tag_rules"), TAG_RULES),
+    **dict.fromkeys(("tag_rule", "tag_rule_new", "tag_rules"), ("PUT", "tag_rules")),
+    **dict.fromkeys(
+        ("repository_tag_rule", "repository_tag_rule_new", "repository_tag_rules"), ("PUT", "repository_tag_rules")
+    ),
     "doctor": "not yet: the doctor has a command, manage.py doctor",
     "uploads": "not yet: open uploads have no routes",
     "keys": ("DELETE", "key"),

@@ -56,6 +56,38 @@ def test_a_post_at_work_is_not_begun_again(api, world):
     assert int(answer.headers["Retry-After"]) > 0
 
 
+# ── Rules of tags ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_rules_of_tags_are_set_and_previewed(api, pushed):
+    admin, member = api("admin"), api("member")
+    rule = {"patterns": ["1.*"], "mode": "write-once", "keep": True, "pushers": ["admins"], "locked": True}
+    there = f"{DEMO}/tag-rules"
+    seen = member.ask("GET", there, expect=200).headers["ETag"]
+    made = admin.ask("PUT", there, {"rules": [rule]}, expect=200, If_Match=seen)
+    assert made.json() == {"rules": [rule]}
+    count = Event.objects.count()
+    again = admin.ask("PUT", there, {"rules": [rule]}, expect=200)
+    assert (again.headers["ETag"], Event.objects.count()) == (made.headers["ETag"], count)
+    admin.ask("PUT", there, {"rules": []}, expect=412, If_Match=seen)
+    member.ask("DELETE", f"{APP}/-/tags/1.0", expect=403)  # the rule keeps it
+    for wrong in ({"patterns": []}, {"patterns": ["a b"]}, {"patterns": ["v*"], "mode": "frozen"}, {"pattern": "v*"}):
+        admin.ask("PUT", there, {"rules": [wrong]}, expect=422)
+    own = {"patterns": ["2.*"], "mode": "immutable"}
+    member.ask("PUT", f"{WEB}/tag-rules", {"rules": [own | {"locked": True}]}, expect=422)
+    answer = member.ask("PUT", f"{WEB}/tag-rules", {"rules": [own]}, expect=200).json()
+    assert answer == {"rules": [{**own, "keep": False, "pushers": []}]}
+    keep = {"patterns": ["latest"], "keep": True}
+    preview = member.ask("POST", f"{WEB}/tag-rules/preview", {"rules": [keep]}, expect=200).json()
+    assert [(each["of"], each["number"]) for each in preview["rules"]] == [
+        ("demo", 1),
+        ("demo/web", 1),
+        ("demo/web", 0),
+    ]
+    assert preview["rules"][0]["tags"] == 1
+    assert member.get(f"{WEB}/tag-rules") == answer  # a preview saves nothing
+    refused = admin.ask("POST", f"{there}/preview", {"rules": [rule | {"patterns": ["*"]}]}, expect=200).json()
+    assert refused["total"] == len(refused["refused"]) > 0
+
+
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_made_key_works_and_ends(api):
     client = api("member")
