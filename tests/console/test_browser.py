@@ -76,7 +76,16 @@ PAGES = (
     *(f"{APP}-/manifests/1/vulnerabilities", f"{APP}-/manifests/1/vulnerabilities?view=layers"),
     *(f"{APP}-/manifests/1/compare", f"{APP}-/manifests/2/vulnerabilities"),
     f"{APP}-/manifests/1/vulnerabilities/accept?vulnerability=CVE-2026-1&package=openssl",
-    *("/cves/CVE-2026-1", "/search?q=openssl", "/search?q=1&in=demo"),
+    *("/cves/CVE-2026-1", "/search?q=openssl", "/search?q=1&in=demo", "/profile/uploads"),
+    *(
+        f"{place}{page}"
+        for place in ("/projects/demo/service-accounts/", "/organizations/acme/service-accounts/")
+        for page in ("", "-/new", "ci", "ci/edit", "ci/delete", "ci/keys/new", "ci/trust-rules", "ci/ci")
+    ),
+    *("/projects/demo/service-accounts/ci/trust-rules/new/1", "/organizations/acme/issuers"),
+    *("/organizations/acme/issuers/new", "/organizations/acme/issuers/1/keys"),
+    *("/projects/demo/tag-rules", "/projects/demo/tag-rules/new", "/projects/demo/tag-rules/1", f"{WEB}-/tag-rules"),
+    *("/projects/demo/notifications/new", f"{WEB}-/notifications", f"{WEB}-/notifications/new"),
 )
 
 

@@ -1,9 +1,10 @@
 """``python -m tests.console.world STEP``: data of tests/console/test_browser.py on its server.
 
-people: users with passwords, a readme. scans: two scans of the image 1. wide: as much as a row of the image 1 can say,
+people: users with passwords, a readme, service accounts with an issuer of CI jobs, rules of tags. scans: two scans of the image 1. wide: as much as a row of the image 1 can say,
 until scans. invitation ADDRESS: send the mail of an invitation.
 """
 
+import json
 import sys
 from datetime import timedelta
 
@@ -14,15 +15,16 @@ from django.utils import timezone
 if not apps.ready:
     django.setup()
 
-from accounts import organizations, tasks
+from accounts import issuers, organizations, tasks
 from accounts.actors import SYSTEM
-from accounts.models import Invitation, OrganizationRole, ProjectRole, RepositoryRole
-from registry import members, repositories
+from accounts.models import Invitation, IssuerKind, OrganizationRole, ProjectRole, RepositoryRole
+from registry import members, projects, repositories, service_accounts
 from registry.models import Manifest, Severity
 from scanning import findings
 from scanning.models import Report, Scan
 from tests.support import PASSWORD
 from tests.support.factories import found, make_report, open_scan
+from tests.support.issuers import SigningKey
 
 README = """# Shop
 
@@ -43,7 +45,7 @@ What **customers** see: [the shop](https://shop.acme.test). `docker pull web/app
 
 
 def people() -> None:
-    """Create an owner, an admin, a member (mina), a reader, and a viewer of demo/web."""
+    """Create an owner, an admin, a member (mina), a reader, a viewer of demo/web, and what has pages of its own."""
     demo, web = organizations.find_project("demo"), repositories.find("demo/web")
     roles = {"admin": ProjectRole.ADMIN, "mina": ProjectRole.MEMBER, "reader": ProjectRole.READER}
     for name in ("owner", "viewer", *roles):
@@ -54,6 +56,13 @@ def people() -> None:
         if name == "viewer":
             repositories.set_role(SYSTEM, web, user, RepositoryRole.VIEWER)
     repositories.update(SYSTEM, web, readme=README)
+    projects.update(SYSTEM, demo, tag_rules=[{"patterns": ["release-*", "stable"], "mode": "immutable"}])
+    keys = json.dumps({"keys": [SigningKey().jwk]})
+    issuer = issuers.create(SYSTEM, demo.organization, IssuerKind.GITHUB, "https://ci.test", keys=keys)
+    for place in (demo, demo.organization):
+        account = service_accounts.create(SYSTEM, place, "ci", role=ProjectRole.MEMBER if place == demo else None)
+        service_accounts.make_key(SYSTEM, account, "runner")
+        service_accounts.add_trust_rule(SYSTEM, account, issuer, "main", {"repository": "acme/shop"})
 
 
 def scans() -> None:
