@@ -122,7 +122,9 @@ class Transport(filesystem.Transport):
     Channel = Channel
 
 
-def register() -> str:
-    """Register the transport with kombu. Return the broker URL for Celery."""
+def register(redis_url: str = "") -> str:
+    """Register this transport and registry.redis_broker with kombu. Return the broker URL for Celery."""
+    for scheme in ("redis", "rediss"):  # by name: processes without Redis start without redis-py
+        transport.TRANSPORT_ALIASES[scheme] = "registry.redis_broker:Transport"
     transport.TRANSPORT_ALIASES[SCHEME] = f"{__name__}:Transport"
-    return f"{SCHEME}://localhost"
+    return redis_url or f"{SCHEME}://localhost"

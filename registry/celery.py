@@ -43,7 +43,7 @@ class Scheduler(PersistentScheduler):
 
 app = Celery("kcr")
 app.conf.update(
-    broker_url=settings.REDIS_URL or broker.register(),
+    broker_url=broker.register(settings.REDIS_URL),
     task_serializer="json",
     accept_content=["json"],
     task_ignore_result=True,
