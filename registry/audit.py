@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import heapq
 import json
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db import connection, transaction
+from django.db.models import Exists, Max, OuterRef, Q
 from django.utils import timezone
 
 from accounts.actors import SYSTEM, Actor
@@ -41,6 +42,13 @@ _SYSTEM_LABELS = (SYSTEM.label, CLEANUP.label)
 # Only the system does these. Their actor is the user who asked for them.
 _SYSTEM_ACTIONS = (Event.Action.SCAN_DONE, Event.Action.COLLECTION_DONE)
 _MOST_ACTORS = 10  # a query each
+PATIENCE = 1.0  # seconds that ``settled`` waits for open transactions
+_GLANCE = 0.02  # seconds between two looks at them
+_WRITERS = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND relation = %s::regclass AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
 
 
 class By(StrEnum):
@@ -117,6 +125,44 @@ def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
 def csv_cell(text: str) -> str:
     """The text, with a quote before it if a spreadsheet would read it as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def settled() -> int | None:
+    """The highest id of an event that no event with a lower id can follow any more; None if that is not known now.
+
+    PostgreSQL gives ids before transactions commit, so a lower id may appear after a higher one. Each transaction that
+    writes an event holds a lock on the table (RowExclusiveLock) from before it takes an id until its rows are visible.
+    So once the transactions that hold one after the highest id was read have ended, all lower ids are visible. This
+    function waits for them for PATIENCE. On SQLite only one transaction writes at a time.
+    """
+    highest: int = Event.objects.aggregate(highest=Max("pk"))["highest"] or 0
+    if connection.vendor != "postgresql":
+        return highest
+    until = time.monotonic() + PATIENCE
+    open_ = _writers()
+    while open_:
+        if time.monotonic() > until:
+            return None
+        time.sleep(_GLANCE)
+        open_ &= _writers()
+    return highest
+
+
+def _writers() -> set[str]:
+    """The open transactions of others that may have written an event. PostgreSQL only."""
+    with connection.cursor() as cursor:
+        cursor.execute(_WRITERS, [Event._meta.db_table])
+        return {name for (name,) in cursor.fetchall()}
+
+
+def changes(project: Project, after: int, limit: int) -> list[Event]:
+    """Up to ``limit`` events of the project after the event of that id, the oldest first; later calls find none before.
+
+    Empty while an open transaction may still add one before them.
+    """
+    end = settled()
+    found = Event.objects.filter(project=project, pk__gt=after, pk__lte=end or 0).order_by("pk")
+    return list(found.select_related("key")[:limit])
 
 
 def prune() -> int:

@@ -97,6 +97,7 @@ app.conf.update(
             "schedule": crontab(minute="5", hour="3"),
         },
         "gather notices": {"task": "scanning.tasks.gather_notices", "schedule": 15.0},
+        "spread events": {"task": "scanning.tasks.spread_events", "schedule": 5.0},
         "sweep deliveries": {"task": "scanning.tasks.sweep_deliveries", "schedule": 30.0},
         "forget old deliveries": {"task": "scanning.tasks.forget_deliveries", "schedule": crontab(minute="23")},
     },

@@ -10,10 +10,11 @@ from django.utils import timezone
 from registry.doctor import runs
 from registry.tasks import queue
 from scanning import findings, scans
-from scanning.notifications import deliveries, messages, recipients, subscriptions
+from scanning.models import Delivery
+from scanning.notifications import deliveries, events, messages, recipients, subscriptions
 from scanning.trivy import database
 
-BUDGET = 60.0  # seconds that a worker spends on due scans before it takes its next message
+BUDGET = 60.0  # seconds that a worker spends on due scans, or on deliveries to one subscription, in one task
 WOKEN = 8
 
 
@@ -110,9 +111,24 @@ def gather_notices() -> int:
 
 
 @shared_task
+def spread_events() -> int:
+    """Create the deliveries of new events, and wake a worker for each subscription. Runs every 5 seconds."""
+    first = events.spread()
+    for delivery_id in first:
+        start_delivery(delivery_id)
+    return len(first)
+
+
+@shared_task
 def deliver(delivery_id: int) -> None:
-    """Send one delivery if it is due."""
-    deliveries.deliver(delivery_id)
+    """Send one delivery if it is due, then the other due ones of its subscription, while the other side answers."""
+    until = time.monotonic() + BUDGET
+    following: int | None = delivery_id
+    while following is not None and deliveries.deliver(following) in {Delivery.State.SENT, Delivery.State.FAILED}:
+        following = deliveries.following(following)
+        if following is not None and time.monotonic() > until:
+            start_delivery(following)
+            return
 
 
 @shared_task

@@ -28,18 +28,26 @@ class SubscriptionQuerySet(models.QuerySet["Subscription"]):
         return self.filter(deleted_at=None)
 
     def of_repository(self, repository: Repository) -> Self:
-        """The active subscriptions that cover this repository."""
+        """The active subscriptions to scans that cover this repository."""
         wide = Q(repository=None) | Q(repository=repository)
-        return self.live().filter(wide, project=repository.project_id, is_active=True)
+        return (
+            self.live().filter(wide, project=repository.project_id, is_active=True).exclude(channel=Subscription.EVENTS)
+        )
 
 
 class Subscription(models.Model):
-    """Sends results of scans of a repository, or (None) of the whole project, through one channel.
+    """Sends results of scans of a repository, or (None) of the whole project, or its events, through one channel.
 
     ``channel`` is a key of ``scanning.notifications.channels.CHANNELS``. ``recipients`` (e-mail addresses), ``url`` and
     ``secret`` (encrypted with KCR_SECRET_KEY) belong to the channel. Findings below ``min_severity`` are left out.
     ``deleted_at``: deleted, and kept for KCR_RECOVERY_DAYS so that the deletion can be undone.
+
+    The channel EVENTS sends events of the audit log: those of ``types`` (names of ``cloud_events``; []: all) in
+    ``repositories`` (patterns of names, such as "web team-*"; "": all). ``position``: the id of the last event that has
+    its delivery. ``former_secret`` signs, too, until ``former_until``.
     """
+
+    EVENTS = "events"
 
     class Frequency(models.TextChoices):
         """When: after each scan that found something, only when something new was found, once a day."""
@@ -54,6 +62,11 @@ class Subscription(models.Model):
     recipients = models.JSONField(default=list)
     url = models.CharField(max_length=500, blank=True)
     secret = models.CharField(max_length=300, blank=True)
+    former_secret = models.CharField(max_length=300, blank=True, db_default="")
+    former_until = models.DateTimeField(null=True)
+    types = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
+    repositories = models.TextField(blank=True, db_default="")
+    position = models.BigIntegerField(default=0, db_default=0)
     min_severity = models.PositiveSmallIntegerField(choices=Severity, default=Severity.HIGH)
     frequency = models.CharField(max_length=5, choices=Frequency, default=Frequency.NEW)
     language = models.CharField(max_length=10, default="en")

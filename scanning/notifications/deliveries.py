@@ -11,13 +11,14 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import F
+from django.db.models import F, Min
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from accounts.errors import Refusal
 from registry import tracing
 from registry.database.transactions import release_connection
+from registry.failpoints import failpoint
 from scanning.models import Delivery, Subscription
 from scanning.notifications import channels
 
@@ -78,8 +79,16 @@ def _slow_down(lately: QuerySet[Delivery]) -> None:
 
 
 def due() -> list[int]:
-    """Ids of deliveries that are due and that no worker has claimed."""
-    return list(Delivery.objects.due(timezone.now()).values_list("pk", flat=True)[:AT_ONCE])
+    """Ids of deliveries that are due and that no worker has claimed: the first one of each subscription."""
+    of_subscriptions = Delivery.objects.due(timezone.now()).order_by().values("subscription")
+    first = of_subscriptions.annotate(first=Min("pk")).order_by("first")
+    return list(first.values_list("first", flat=True)[:AT_ONCE])
+
+
+def following(delivery_id: int) -> int | None:
+    """The id of the next due delivery to the same subscription."""
+    same = Delivery.objects.filter(pk=delivery_id).values("subscription")
+    return Delivery.objects.due(timezone.now()).filter(subscription__in=same).values_list("pk", flat=True).first()
 
 
 def deliver(delivery_id: int) -> Delivery.State | None:
@@ -87,12 +96,14 @@ def deliver(delivery_id: int) -> Delivery.State | None:
     claimed = _claim(delivery_id)
     if claimed is None:
         return None
+    failpoint("deliver.claimed")
     outcome = _refusal(claimed)
     if outcome is None:
         release_connection()
         try:
             with tracing.span("notification delivery", **{"kcr.channel": claimed.subscription.channel}):
                 outcome = _send(claimed)
+            failpoint("deliver.answered")
         except Exception:
             logger.exception("delivery %s could not be made", claimed.pk)
             outcome = channels.Outcome(problem="the message could not be made: the log of the worker says why")
@@ -168,7 +179,17 @@ def _finish(claimed: Delivery, outcome: channels.Outcome) -> Delivery.State | No
     else:
         state = State.WAITING
         changes["next_at"] = _next(claimed.attempts, outcome, now)
-    return state if _ours(claimed).update(state=state, **changes) else None
+    if not _ours(claimed).update(state=state, **changes):
+        return None
+    if state == State.WAITING and channels.of(claimed.subscription).is_about_events:
+        _hold_back(claimed, changes["next_at"])
+    return state
+
+
+def _hold_back(claimed: Delivery, until: datetime) -> None:
+    """Let the other events wait for the receiver, too: thousands of attempts would keep workers from other messages."""
+    waiting = Delivery.objects.filter(subscription=claimed.subscription_id, state=State.WAITING, lease_until=None)
+    waiting.filter(next_at__lt=until).update(next_at=until)
 
 
 def _next(attempts: int, outcome: channels.Outcome, now: datetime) -> datetime:

@@ -48,7 +48,7 @@ from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS, undeleted
 from scanning import pages
 from scanning.models import Finding, Notification, Report, Scan, Subscription
-from scanning.notifications import deliveries
+from scanning.notifications import channels, cloud_events, deliveries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -412,7 +412,9 @@ def _moment(moment: datetime | None) -> str | None:
 
 # ── Test ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_content(subscription: Subscription, now: datetime) -> dict[str, Any]:
-    """Content of the same form with an example finding, and the event "test"."""
+    """Content of the same form with an example finding, and the event "test"; or an event that stands for nothing."""
+    if channels.of(subscription).is_about_events:
+        return cloud_events.test_event(subscription.project)
     head = _head(subscription, now)
     example = {
         "vulnerability": "CVE-2021-44228",

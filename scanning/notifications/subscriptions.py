@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from registry.models import Repository
 
 SUBSCRIPTIONS_PER_PROJECT = 100
+FORMER_SIGNS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def create(
     """
     made = Subscription(project=project, repository=repository, channel=kind, **options)
     channel = channels.of(made)
+    if channel.is_about_events and repository is not None:
+        raise Refusal(_("Events are sent of a whole project: choose repositories there."))
     for name, value in channel.columns(target).items():
         setattr(made, name, value)
     secret = channel.give_secret(made)
@@ -64,7 +67,7 @@ def create(
         made.created_by_id = actor.user_id
         made.save()
         recipients.ask(project, made.recipients, made.language)
-        _record(actor, made, {}, _audited(made))
+        _begin(made, _record(actor, made, {}, _audited(made)))
     return NewSubscription(made, secret)
 
 
@@ -112,7 +115,7 @@ def restore(actor: Actor, subscription: Subscription, *, undoes: Collection[int]
         found.deleted_at = None
         found.save(update_fields=["deleted_at"])
         recipients.ask(found.project, found.recipients, found.language)
-        _record(actor, found, {}, _audited(found), undoes)
+        _begin(found, _record(actor, found, {}, _audited(found), undoes))
 
 
 def forget() -> int:
@@ -123,7 +126,7 @@ def forget() -> int:
     return len(pks)
 
 
-SETTABLE = ("min_severity", "frequency", "language", "recipients", "is_active")
+SETTABLE = ("min_severity", "frequency", "language", "recipients", "types", "repositories", "is_active")
 """What ``set_back`` sets. The audit log does not hold the rest: URLs and secrets."""
 
 
@@ -143,13 +146,18 @@ def set_back(
 
 @retried
 def renew_secret(actor: Actor, subscription: Subscription) -> str:
-    """Replace the secret, and return the new one. Later messages are signed with it."""
+    """Replace the secret, and return the new one. Later messages are signed with it.
+
+    Some channels sign with the former one as well, for FORMER_SIGNS, so that receivers can take the new one meanwhile.
+    """
     with transaction.atomic():
         found = _locked(subscription.pk)
         if found is None or not channels.of(found).has_secret:
             raise Refusal(_("This notification no longer exists."))
+        if channels.of(found).keeps_former_secret:
+            found.former_secret, found.former_until = found.secret, timezone.now() + FORMER_SIGNS
         secret = channels.of(found).give_secret(found)
-        found.save(update_fields=["secret"])
+        found.save(update_fields=["secret", "former_secret", "former_until"])
         _record(actor, found, {"secret": "former"}, {"secret": "new"})
     return secret
 
@@ -219,7 +227,10 @@ def _change(
         found.save(update_fields=list(changes))
         recipients.ask(found.project, found.recipients, found.language)
         _drop_pending(found)
-        return _record(actor, found, before, after, undoes)
+        event = _record(actor, found, before, after, undoes)
+        if changes.get("is_active"):
+            _begin(found, event)
+        return event
 
 
 def _check_others(subscription: Subscription) -> None:
@@ -231,6 +242,11 @@ def _check_others(subscription: Subscription) -> None:
         raise Refusal(_("There is such a notification already, with the same target."))
     if len(others) >= SUBSCRIPTIONS_PER_PROJECT:
         raise Refusal(_("The project has %(count)s notifications already.") % {"count": SUBSCRIPTIONS_PER_PROJECT})
+
+
+def _begin(subscription: Subscription, event: Event) -> None:
+    """Send events after this one: the one that made or resumed the subscription."""
+    Subscription.objects.filter(pk=subscription.pk).update(position=event.pk)
 
 
 def _drop_pending(subscription: Subscription) -> None:
@@ -248,7 +264,7 @@ def _is_named_elsewhere(subscription: Subscription, address: str) -> bool:
 
 
 def _is_twin(one: Subscription, other: Subscription) -> bool:
-    names = ("repository_id", "channel", "url")
+    names = ("repository_id", "channel", "url", "types", "repositories")
     same = all(getattr(one, name) == getattr(other, name) for name in names)
     return same and sorted(one.recipients) == sorted(other.recipients)
 
@@ -261,12 +277,16 @@ def _locked(pk: int, *, with_deleted: bool = False) -> Subscription | None:
 
 def _audited(subscription: Subscription) -> dict[str, Any]:
     """The values that the audit log compares."""
-    return {
-        "channel": subscription.channel,
-        **channels.of(subscription).audited(subscription),
+    channel = channels.of(subscription)
+    of_scans = {
         "min_severity": Severity(subscription.min_severity).name.lower(),
         "frequency": str(subscription.frequency),
         "language": subscription.language,
+    }
+    return {
+        "channel": subscription.channel,
+        **channel.audited(subscription),
+        **({} if channel.is_about_events else of_scans),
         "is_active": subscription.is_active,
     }
 

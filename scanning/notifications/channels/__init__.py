@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from .base import Channel, Outcome, Unknown, WrongAddress
 from .discord import Discord
+from .events import Events
 from .kakaowork import KakaoWork
 from .mail import Mail
 from .slack import Slack
@@ -23,7 +24,7 @@ __all__ = ["CHANNELS", "Channel", "Outcome", "WrongAddress", "of"]
 
 # In the order in which the console offers them; the first is the default.
 CHANNELS: dict[str, Channel] = {
-    each.kind: each for each in (Mail(), KakaoWork(), Slack(), Teams(), Discord(), Webhook())
+    each.kind: each for each in (Mail(), KakaoWork(), Slack(), Teams(), Discord(), Webhook(), Events())
 }
 
 

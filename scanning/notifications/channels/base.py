@@ -48,6 +48,8 @@ class Channel:
     ``kind`` is stored in ``Subscription.channel`` (at most 20 characters). ``label`` and ``icon`` are for the console.
     ``has_recipients``: sends to ``Subscription.recipients``. ``has_language``: the message holds words.
     ``has_secret``: signs with ``Subscription.secret``; ``secret_help`` tells the person who sees it how to check.
+    ``keeps_former_secret``: signs with the former secret, too, for a day after a new one was made.
+    ``is_about_events``: sends events of a project (``scanning.notifications.events``), and nothing about scans else.
     """
 
     kind: str
@@ -57,6 +59,8 @@ class Channel:
     has_language = True
     has_secret = False
     secret_help: str | Promise = ""
+    keeps_former_secret = False
+    is_about_events = False
 
     def fields(self, current: Subscription | None) -> dict[str, forms.Field]:
         """Form fields for the target. ``current``: the subscription to change, None to create one."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import time
 from typing import TYPE_CHECKING, Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-from django.conf import settings
 from django.utils.translation import gettext_lazy
 
-from accounts.errors import Refusal
-from accounts.keys import hash_secret, new_secret
+from accounts.keys import new_secret
 
+from .sealing import seal, unseal
 from .web import WebChannel
 
 if TYPE_CHECKING:
@@ -57,7 +54,7 @@ class Webhook(WebChannel):
     def give_secret(self, subscription: Subscription) -> str:
         """Set a new secret, encrypted with KCR_SECRET_KEY."""
         secret = new_secret(SECRET_PREFIX)
-        subscription.secret = _cipher().encrypt(secret.encode()).decode()
+        subscription.secret = seal(secret)
         return secret
 
 
@@ -68,13 +65,4 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 def secret_of(subscription: Subscription) -> str:
     """The secret in the clear. Raises Refusal if KCR_SECRET_KEY has changed since it was stored."""
-    try:
-        return _cipher().decrypt(subscription.secret.encode()).decode()
-    except InvalidToken as error:
-        raise Refusal("the secret was stored under another KCR_SECRET_KEY: make a new one in the console") from error
-
-
-def _cipher() -> MultiFernet:
-    """Encrypts with KCR_SECRET_KEY; decrypts with KCR_SECRET_KEY_FALLBACKS as well."""
-    keys = (hash_secret("webhook secrets", secret) for secret in [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS])
-    return MultiFernet([Fernet(base64.urlsafe_b64encode(bytes.fromhex(key))) for key in keys])
+    return unseal(subscription.secret)
