@@ -72,6 +72,7 @@ app.conf.update(
         "forget what has expired": {"task": "accounts.tasks.forget_expired", "schedule": crontab(minute="17")},
         "forget old pull statistics": {"task": "registry.tasks.forget_pulls", "schedule": crontab(minute="19")},
         "warn of keys that end": {"task": "accounts.tasks.warn_of_expiry", "schedule": crontab(minute="41")},
+        "warn of full quotas": {"task": "registry.tasks.warn_of_quotas", "schedule": crontab(minute="37")},
         "fetch keys of issuers": {"task": "accounts.tasks.refresh_issuers", "schedule": crontab(minute="33")},
         "run cleanup policies": {"task": "registry.tasks.clean_repositories", "schedule": 300.0},
         "prune the history": {"task": "registry.tasks.prune_history", "schedule": crontab(minute="40", hour="3")},

@@ -10,7 +10,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from accounts import redis
-from registry import audit, cleanup, garbage, trash, uploads
+from registry import audit, cleanup, garbage, quota_warnings, trash, uploads
 from registry.doctor import runs
 from registry.statistics import pulls, sizes
 
@@ -58,6 +58,12 @@ def forget_pulls() -> int:
 def measure_usage() -> int:
     """Measure the stored bytes of repositories and projects that have changed."""
     return sizes.refresh()
+
+
+@shared_task
+def warn_of_quotas() -> int:
+    """Mail the people of quotas that are nearly full; returns how many mails."""
+    return quota_warnings.warn()
 
 
 @shared_task

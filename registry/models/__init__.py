@@ -9,6 +9,7 @@
     Deletion  one act of deleting: everything it took points to it, until it is restored or purged
     Event     the history: append-only
     TagDay, ProjectDay, RepositoryUsage, ProjectUsage  statistics for the console
+    QuotaWarning  up to which level the people of a nearly full quota were told
     Readme    the long description of a repository
     PurgedTag  what a write-once tag named whose row is purged
     ObjectTrash  keys of stored bytes to be deleted
@@ -24,7 +25,7 @@ from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
 from .doctor import DoctorRun
 from .manifests import Manifest, ManifestBlob, ManifestChild, PurgedTag, Tag
 from .repositories import Image, Readme, Repository, RepositoryGroupPermission, RepositoryUserPermission, Severity
-from .statistics import ProjectDay, ProjectUsage, RepositoryUsage, TagDay
+from .statistics import ProjectDay, ProjectUsage, QuotaWarning, RepositoryUsage, TagDay
 
 __all__ = [
     "Blob",
@@ -45,6 +46,7 @@ __all__ = [
     "ProjectDay",
     "ProjectUsage",
     "PurgedTag",
+    "QuotaWarning",
     "Readme",
     "Repository",
     "RepositoryGroupPermission",

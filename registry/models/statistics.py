@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 
-from accounts.models import Project
+from accounts.models import Organization, Project
 from registry.database.fields import NameField
 from registry.oci import names
 
@@ -81,3 +81,29 @@ class ProjectUsage(Measurement):
 
     def __str__(self) -> str:
         return f"{self.project}: {self.size}"
+
+
+class QuotaWarning(models.Model):
+    """A quota that is nearly full (``registry.quota_warnings``).
+
+    ``level``: per cent, of the last mail; 0: the mail could not be sent. There is no row below the lowest level.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
+    organization = models.ForeignKey(
+        Organization, on_delete=models.CASCADE, null=True, related_name="+", db_index=False
+    )
+    quota = models.CharField(max_length=12)
+    level = models.PositiveSmallIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "quota"], name="one_warning_a_project_and_quota"),
+            models.UniqueConstraint(fields=["organization", "quota"], name="one_warning_an_organization_and_quota"),
+            models.CheckConstraint(
+                condition=models.Q(project=None) ^ models.Q(organization=None), name="a_warning_has_one_owner"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project or self.organization}: {self.quota} {self.level} %"
