@@ -62,10 +62,10 @@ class Subscription(models.Model):
     recipients = models.JSONField(default=list)
     url = models.CharField(max_length=500, blank=True)
     secret = models.CharField(max_length=300, blank=True)
-    former_secret = models.CharField(max_length=300, blank=True, db_default="")
+    former_secret = models.CharField(max_length=300, blank=True, default="", db_default="")
     former_until = models.DateTimeField(null=True)
     types = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
-    repositories = models.TextField(blank=True, db_default="")
+    repositories = models.TextField(blank=True, default="", db_default="")
     position = models.BigIntegerField(default=0, db_default=0)
     min_severity = models.PositiveSmallIntegerField(choices=Severity, default=Severity.HIGH)
     frequency = models.CharField(max_length=5, choices=Frequency, default=Frequency.NEW)
@@ -79,6 +79,11 @@ class Subscription(models.Model):
 
     def __str__(self) -> str:
         return f"{self.channel} about {self.repository or self.project}"
+
+    @property
+    def former_signs(self) -> bool:
+        """Whether messages are signed with the former secret, too."""
+        return self.former_until is not None and self.former_until > timezone.now()
 
 
 class Recipient(models.Model):
