@@ -58,6 +58,8 @@ class NotificationForm(Form):
         self.field_of = {"WrongAddress": where, "Refusal": where}  # type: ignore[misc]
         if not channel.has_language:
             del self.fields["language"]
+        if channel.is_about_events:
+            del self.fields["min_severity"], self.fields["frequency"]
 
     def target(self) -> dict[str, Any]:
         """What was typed into the channel's own fields."""

@@ -29,7 +29,8 @@ def subscriptions(project: Project, repository: Repository | None) -> list[Row]:
     """Those of the project and its repositories; or those that a repository's scans are told to. Two queries."""
     found = Subscription.objects.live().filter(project=project).select_related("repository")
     if repository:
-        found = found.filter(Q(repository=repository) | Q(repository=None)).order_by("-repository", "pk")
+        found = found.filter(Q(repository=repository) | Q(repository=None)).exclude(channel=Subscription.EVENTS)
+        found = found.order_by("-repository", "pk")
     else:
         live = Q(repository=None) | Q(repository__deletion=None)
         found = found.filter(live).order_by("repository__name", "pk")

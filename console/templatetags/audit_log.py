@@ -364,6 +364,8 @@ def setting_name(name: str, action: str = "") -> str:
         "expires_at": _("expiry"),
         "channel": _("channel"),
         "recipients": _("recipients"),
+        "types": _("events"),
+        "repositories": _("repositories"),
         "host": _("host"),
         "address": _("URL"),
         "secret": _("secret"),

@@ -11,7 +11,7 @@ from django.utils.translation import ngettext
 from console.templatetags.numbers import count
 from registry.models import Severity
 from scanning.models import Subscription
-from scanning.notifications import channels
+from scanning.notifications import channels, cloud_events
 
 if TYPE_CHECKING:
     from scanning.models import Delivery
@@ -55,6 +55,8 @@ def delivery_words(delivery: Delivery) -> str:
     """What a message is about, in words."""
     if delivery.is_test:
         return _("Test")
+    if "specversion" in delivery.content:
+        return f"{delivery.content['type'].removeprefix(cloud_events.PREFIX)} · {delivery.content['subject']}"
     totals = delivery.content.get("totals", {})
     images, new = totals.get("images", 0), totals.get("new", 0)
     words = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}

@@ -36,7 +36,10 @@ def index(place: Place) -> HttpResponse:
 def _create(place: Place) -> HttpResponse:
     """A form for the channel that was chosen; what was made, with its secret, after it."""
     kind = place.request.GET.get("channel", "")
-    channel = channels.CHANNELS.get(kind) or next(iter(channels.CHANNELS.values()))
+    offered = {
+        name: each for name, each in channels.CHANNELS.items() if not (each.is_about_events and place.maybe_repository)
+    }
+    channel = offered.get(kind) or next(iter(offered.values()))
     form = NotificationForm(typed(place.request), channel=channel)
     if place.request.method == "POST" and form.is_valid():
         made = form.attempt(
@@ -54,7 +57,7 @@ def _create(place: Place) -> HttpResponse:
         if made:
             place.flash(_("The notification has been created. Send a test to see that it arrives."))
             return place.redirect_to(place.named("notification"), subscription=made.subscription.pk)
-    return _page(place, "create", form=form, channel=channel, channels=channels.CHANNELS.values())
+    return _page(place, "create", form=form, channel=channel, channels=offered.values())
 
 
 def _show(place: Place, subscription: int) -> HttpResponse:
@@ -113,6 +116,7 @@ def _secret(place: Place, subscription: int) -> HttpResponse:
         "question": _("Make a new secret for %(target)s?") % {"target": channels.of(found).target(found)},
         "back": here,
         "action": here,
+        "keeps_former_secret": channels.of(found).keeps_former_secret,
     }
     return _page(place, "new_secret", **context)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
+from registry import projects, repositories
 from registry.models import Event
 from scanning import tasks
 from scanning.models import Delivery, Subscription
@@ -121,6 +123,56 @@ def test_a_new_secret_asks_first(console, project, monkeypatch):
     assert "kcrw_" in question.form(act="secret").submit(browser, act="secret").content.decode()
     mails = subscribe(project)
     assert browser.get(f"{DEMO}/{mails.pk}/secret").url == f"{DEMO}/{mails.pk}"
+
+
+def test_events_are_chosen_sent_and_changed_with_the_pages(console, world, receiver):
+    browser, library = console("admin"), world.repository("web")
+    page = see(browser, f"{DEMO}/new?channel=events")
+    form = page.form("types", "repositories")
+    assert not {"min_severity", "frequency", "language"} & form.names
+    answer = form.submit(browser, url=receiver.url, types=["tag.added", "repository.updated"], repositories="web, x-*")
+    secret = re.search(r"whsec_[\w+/]+=*", text(answer))[0]
+    made = Subscription.objects.get()
+    assert (made.channel, made.types, made.repositories) == ("events", ["repository.updated", "tag.added"], "web x-*")
+    repositories.update(world.admin.actor, library, description="new")
+    projects.update(world.admin.actor, world.projects["demo"], description="new")
+    tasks.spread_events()
+    ((_path, headers, body),) = receiver.requests
+    assert json.loads(body)["subject"] == "demo/web"
+    shown = see(browser, f"{DEMO}/{made.pk}")
+    assert "repository.updated, tag.added" in shown.text
+    (row,) = shown.table("When", "What about", "State")
+    assert (row["What about"], row["State"]) == ("repository.updated · demo/web", "sent")
+    (sent,) = row["When"].links
+    detail = see(browser, sent.href)
+    assert headers["webhook-id"] in detail.text
+    assert secret not in detail.text
+    see(browser, sent.href).form().submit(browser)
+    assert json.loads(receiver.requests[-1][2]) == json.loads(body)
+
+    edit = see(browser, f"{DEMO}/{made.pk}/edit").form("types")
+    assert edit.shown["types"] == ["repository.updated", "tag.added"]
+    edit.submit(browser, types=[], repositories="")
+    made.refresh_from_db()
+    assert (made.types, made.repositories, made.url) == ([], "", receiver.url)
+    wrong = edit.submit(browser, repositories="demo/web")
+    assert "Write the names of repositories without the project" in text(wrong)
+    assert "events: repository.updated, tag.added" in see(browser, "/projects/demo/audit-log?action=notice").text
+    assert "at each event" in see(browser, DEMO).text
+
+    question = see(browser, f"{DEMO}/{made.pk}/secret")
+    assert "Messages carry two signatures for a day" in question.text
+    renewed = re.search(r"whsec_[\w+/]+=*", text(question.form(act="secret").submit(browser, act="secret")))[0]
+    assert renewed != secret
+    assert "Former secret" in see(browser, f"{DEMO}/{made.pk}").text
+
+
+def test_a_repository_offers_no_events(console, world):
+    browser = console("member")
+    assert "Event webhook" not in see(browser, f"{WEB}/new?channel=events").text
+    assert "Event webhook" in see(console("admin"), f"{DEMO}/new").text
+    subscribe(world.projects["demo"], channel="events", url="https://hooks.test/x", recipients=[])
+    assert "hooks.test" not in see(browser, WEB).text
 
 
 def test_webhook_page_shows_the_secret_once_and_only_the_host(console, world, receiver):

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from django import forms
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -57,7 +56,7 @@ class Events(WebChannel):
         """The id of the event, the time, and a signature with each secret that is valid now."""
         subscription, timestamp = delivery.subscription, str(int(time.time()))
         stored = [subscription.secret]
-        if subscription.former_until and subscription.former_until > timezone.now():
+        if subscription.former_signs:
             stored.append(subscription.former_secret)
         name = str(delivery.content["id"])
         return {
