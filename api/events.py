@@ -13,6 +13,7 @@ from registry import audit
 from registry.access import Action
 from registry.models import Event, Image, Repository
 from scanning import undo
+from scanning.notifications import cloud_events
 
 from . import problems
 from .base import ApiView, Page, operation
@@ -33,6 +34,33 @@ class EventJson(serializers.Serializer[Any]):
     address = serializers.CharField()
     client = serializers.CharField()
     detail = serializers.JSONField(help_text="the values before and after, and what else belongs to the action")
+
+
+class ChangeDataJson(serializers.Serializer[Any]):
+    """What changed: the values of the event of the audit log."""
+
+    project = serializers.CharField()
+    repository = serializers.CharField(allow_null=True)
+    image = serializers.CharField(allow_null=True)
+    tag = serializers.CharField(allow_null=True)
+    digest = serializers.CharField(allow_null=True)
+    actor = serializers.CharField()
+    key = serializers.CharField(allow_null=True, help_text="the ID of the access key; null: the console or the system")
+    detail = serializers.JSONField(help_text="the values before and after, and what else belongs to the action")
+
+
+class ChangeJson(serializers.Serializer[Any]):
+    """A change as a CloudEvent, as event webhooks get it."""
+
+    specversion = serializers.CharField()
+    id = serializers.CharField()
+    type = serializers.CharField()
+    source = serializers.CharField()  # type: ignore[assignment]  # the metaclass takes declared fields out
+    subject = serializers.CharField()
+    time = serializers.DateTimeField()
+    datacontenttype = serializers.CharField()
+    sequence = serializers.CharField(help_text="greater for later events")
+    data = ChangeDataJson()  # type: ignore[assignment]
 
 
 class EventsQuery(serializers.Serializer[Any]):
@@ -122,6 +150,19 @@ class EventsView(ApiView):
             return repository, None
         images = Image.objects.filter(repository=repository, name=self.query["image"])
         return repository, images.order_by("-pk").first()
+
+
+class ChangesView(ApiView):
+    """/api/v1/projects/{project}/changes"""
+
+    noun = "events"
+
+    @operation(Action.VIEW, ChangeJson, is_list=True)
+    def get(self) -> Page:
+        """List the events of a project as CloudEvents, the oldest first. `next` is always there, for later ones."""
+        after = self.after() or 0
+        found = audit.changes(self.project, after, self.query["limit"])
+        return Page([cloud_events.of(each, self.project) for each in found], str(found[-1].pk if found else after))
 
 
 class UndoView(ApiView):

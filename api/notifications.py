@@ -1,4 +1,4 @@
-"""Notifications about scans: whom they go to, and what was sent."""
+"""Notifications about scans and events: whom they go to, and what was sent."""
 
 from __future__ import annotations
 
@@ -12,13 +12,25 @@ from registry.access import Action
 from registry.models import Repository, Severity
 from scanning import tasks
 from scanning.models import Delivery, Subscription
-from scanning.notifications import channels, deliveries, messages, subscriptions
+from scanning.notifications import channels, cloud_events, deliveries, messages, subscriptions
 
 from . import problems
 from .base import Answer, ApiView, Page, operation
 from .fields import SeverityField, Switch, Text, Wanted, attributes
 
 LANGUAGES = [code for code, _name in settings.LANGUAGES]
+
+
+class TypesField(serializers.ListField):
+    """Types of events, without their prefix."""
+
+    child = serializers.ChoiceField(choices=list(cloud_events.TYPES.values()))
+
+
+class PatternsField(serializers.ListField):
+    """Patterns of names of repositories."""
+
+    child = serializers.RegexField(r"^[a-z0-9*][a-z0-9*._-]*$", max_length=64)
 
 
 class NotificationJson(serializers.Serializer[Any]):
@@ -31,6 +43,10 @@ class NotificationJson(serializers.Serializer[Any]):
     recipients = serializers.ListField(child=serializers.CharField(), help_text="of the channel mail")
     min_severity = SeverityField()
     frequency = serializers.ChoiceField(choices=Subscription.Frequency.values)
+    types = serializers.ListField(child=serializers.CharField(), help_text="of the channel events; empty: all")
+    repositories = serializers.ListField(
+        child=serializers.CharField(), help_text="of the channel events: patterns of names; empty: all"
+    )
     language = serializers.CharField()
     is_active = serializers.BooleanField()
     created_at = serializers.DateTimeField()
@@ -51,6 +67,10 @@ class NotificationWanted(Wanted):
     repository = Text(max_length=64, allow_null=True, default=None)
     url = Text(max_length=500, required=False, help_text="of all channels but mail")
     recipients = serializers.ListField(child=Text(max_length=254), required=False, help_text="of the channel mail")
+    types = TypesField(required=False, help_text="of the channel events: the types, without dev.kcr.; empty: all")
+    repositories = PatternsField(
+        required=False, help_text="of the channel events: names such as web or team-*; empty: all events of the project"
+    )
     min_severity = SeverityField(default=Severity.HIGH)
     frequency = serializers.ChoiceField(choices=Subscription.Frequency.values, default=Subscription.Frequency.NEW)
     language = serializers.ChoiceField(choices=LANGUAGES, default="en")
@@ -61,6 +81,8 @@ class NotificationChanges(Wanted):
 
     url = Text(max_length=500, required=False)
     recipients = serializers.ListField(child=Text(max_length=254), required=False)
+    types = TypesField(required=False, help_text="of the channel events; empty: all")
+    repositories = PatternsField(required=False, help_text="of the channel events; empty: all")
     min_severity = SeverityField(required=False)
     frequency = serializers.ChoiceField(choices=Subscription.Frequency.values, required=False)
     language = serializers.ChoiceField(choices=LANGUAGES, required=False)
@@ -88,11 +110,12 @@ class DeliveryJson(serializers.Serializer[Any]):
 
 def in_json(subscription: Subscription) -> dict[str, Any]:
     """A notification as NotificationJson has it."""
-    names = ("channel", "recipients", "min_severity", "frequency", "language", "is_active", "created_at")
+    names = ("channel", "recipients", "types", "min_severity", "frequency", "language", "is_active", "created_at")
     return {
         "id": subscription.pk,
         "repository": subscription.repository.name if subscription.repository else None,
         "target": channels.of(subscription).target(subscription),
+        "repositories": subscription.repositories.split(),
         **{name: getattr(subscription, name) for name in names},
     }
 
@@ -104,14 +127,18 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
 
 def _target(channel: channels.Channel, asked: dict[str, Any], current: Subscription | None = None) -> dict[str, Any]:
     """Take the target out of the body, as the channel's form has it. Raises Invalid."""
-    given: dict[str, Any] = {name: asked.pop(name) for name in ("url", "recipients") if name in asked}
+    names = ("url", "recipients", "types", "repositories")
+    given: dict[str, Any] = {name: asked.pop(name) for name in names if name in asked}
     fields = channel.fields(current)
     if strange := sorted(given.keys() - fields.keys()):
         raise problems.Invalid(errors=[{"pointer": f"/{name}", "detail": "not of this channel"} for name in strange])
-    if current is None and (missing := sorted(fields.keys() - given.keys())):
+    needed = {name for name, field in fields.items() if field.required}
+    if current is None and (missing := sorted(needed - given.keys())):
         raise problems.Invalid(errors=[{"pointer": f"/{name}", "detail": "this channel needs it"} for name in missing])
     if "recipients" in given:
         given["recipients"] = "\n".join(given["recipients"])
+    if "repositories" in given:
+        given["repositories"] = " ".join(given["repositories"])
     return given
 
 
@@ -140,7 +167,7 @@ class NotificationsView(_NotificationView):
 
     @operation(Action.MANAGE, NewNotificationJson, body=NotificationWanted, statuses=(201,), secret="secret")  # noqa: S106
     def post(self) -> Answer:
-        """Send results of scans somewhere. One of the whole project takes the right to administer it."""
+        """Send results of scans, or events, somewhere. One of the whole project takes the right to administer it."""
         asked = dict(self.body)
         name, kind = asked.pop("repository"), asked.pop("channel")
         if name is None:
@@ -206,7 +233,7 @@ class SecretView(_NotificationView):
 
     @operation(Action.MANAGE, SecretJson, secret="secret")  # noqa: S106  a field's name
     def post(self, notification: int) -> dict[str, Any]:
-        """Make a new secret. The former one signs nothing any more."""
+        """Make a new secret. Events are signed with the former one, too, for a day; other messages not any more."""
         found = self.found(notification)
         if not channels.of(found).has_secret:
             raise problems.Invalid("this channel signs nothing")

@@ -94,6 +94,7 @@ _project: list[URLPattern | URLResolver] = [
     path("/deletions/<int:deletion>/restore", deletions.RestoreView.as_view(), name="restore"),
     path("/events", events.EventsView.as_view(), name="events"),
     path("/events/<int:event>/undo", events.EventUndoView.as_view(), name="event_undo"),
+    path("/changes", events.ChangesView.as_view(), name="changes"),
     path("/undo", events.UndoView.as_view(), name="undo"),
     path("/garbage-collections", garbage_collection.CollectionsView.as_view(), name="garbage_collections"),
     path("/garbage-collections/<int:run>", garbage_collection.CollectionView.as_view(), name="garbage_collection"),

@@ -108,6 +108,7 @@ ROWS: dict[tuple[str, str], tuple[str, object, int]] = {
     ("DELETE", "deletion"): (ADMINISTER, None, 204),
     ("POST", "restore"): (MANAGE, {}, 200),
     ("GET", "events"): (VIEW, None, 200),
+    ("GET", "changes"): (VIEW, None, 200),
     ("POST", "event_undo"): (MANAGE, {}, 200),
     ("POST", "undo"): (MANAGE, {"user": "member@acme.test", "since": "2026-01-01T00:00:00Z", "dry_run": True}, 200),
     ("GET", "garbage_collections"): (VIEW, None, 200),

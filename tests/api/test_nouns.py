@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AccessKey, AuditEvent, IdempotencyRecord
 from api import openapi
-from registry import members, repositories
+from registry import audit, members, repositories
 from registry.models import Deletion, Event, Image, Repository
 from scanning.models import Acceptance, Subscription
 from tests.support.personas import make_key
@@ -202,6 +202,57 @@ def test_notifications(api, world):
     assert [each["id"] for each in client.get(there)["items"]] == [made.json()["id"]]
     client.ask("DELETE", one, expect=204)
     assert not Subscription.objects.live().exists()
+
+
+def test_event_webhooks(api, world):
+    client, there = api("admin"), f"{DEMO}/notifications"
+    wanted = {
+        "channel": "events",
+        "url": "https://8.8.8.8/hook",
+        "types": ["tag.moved"],
+        "repositories": ["web", "x-*"],
+    }
+    made = client.ask("POST", there, wanted, expect=201)
+    assert made.json()["secret"].startswith("whsec_")
+    assert (made.json()["types"], made.json()["repositories"]) == (["tag.moved"], ["web", "x-*"])
+    one = made.headers["Location"]
+    changed = client.ask("PATCH", one, {"types": []}, expect=200).json()
+    assert (changed["types"], changed["repositories"], changed["target"]) == ([], ["web", "x-*"], "8.8.8.8")
+    renewed = client.ask("POST", f"{one}/secret", expect=200).json()["secret"]
+    assert renewed.startswith("whsec_")
+    assert renewed != made.json()["secret"]
+    assert client.ask("POST", f"{one}/test", expect=202).json()["is_test"]
+    client.ask("POST", there, wanted | {"repository": "web"}, expect=409)
+    for wrong in ({"types": ["tag"]}, {"repositories": ["demo/web"]}, {"recipients": []}):
+        client.ask("POST", there, wanted | wrong, expect=422)
+    mail = {"channel": "mail", "recipients": ["reader@acme.test"], "types": []}
+    client.ask("POST", there, mail, expect=422)
+
+
+def test_the_change_feed_has_each_event_once_and_in_order(api, world):
+    client, there = api("reader"), f"{DEMO}/changes"
+    demo, rival = world.projects["demo"], world.projects["rival"]
+    Event.objects.all().delete()
+    seen, page = [], client.ask("GET", there, expect=200).json()
+    assert page == {"items": [], "next": f"{there}?after=0"}
+    for number in range(7):
+        audit.record(world.member.actor, Event.Action.PROJECT_UPDATE, demo, after={"description": str(number)})
+        audit.record(world.member.actor, Event.Action.PROJECT_UPDATE, rival, after={"description": "secret"})
+    page = client.ask("GET", f"{there}?limit=3", expect=200).json()
+    while page["items"]:
+        seen += page["items"]
+        page = client.ask("GET", page["next"], expect=200).json()
+    assert [each["data"]["detail"]["after"]["description"] for each in seen] == list("0123456")
+    assert [each["id"] for each in seen] == [
+        f"evt_{event.pk}" for event in Event.objects.filter(project=demo).order_by("pk")
+    ]
+    assert seen == sorted(seen, key=lambda each: each["sequence"])
+    assert {(each["type"], each["data"]["actor"]) for each in seen} == {("dev.kcr.project.updated", "member@acme.test")}
+    audit.record(world.member.actor, Event.Action.PROJECT_UPDATE, demo, after={"description": "later"})
+    (later,) = client.ask("GET", page["next"], expect=200).json()["items"]
+    assert later["data"]["detail"]["after"] == {"description": "later"}
+    api("outsider").ask("GET", there, expect=404)
+    client.ask("GET", f"{there}?after=evt_1", expect=400)
 
 
 # ── Recovery, audit log, cleanup ─────────────────────────────────────────────────────────────────────────────────────
