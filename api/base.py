@@ -18,7 +18,7 @@ from rest_framework import serializers
 from rest_framework.views import APIView
 
 from accounts.actors import ANONYMOUS, Actor
-from accounts.models import Project
+from accounts.models import Organization, OrganizationMembership, OrganizationRole, Project, User
 from registry import access, errors, hosts
 from registry.access import Action
 from registry.models import Image, Repository
@@ -54,12 +54,16 @@ class PageQuery(serializers.Serializer[Any]):
 class Operation:
     """What a method of a view declares.
 
-    ``action`` None: a valid key is all that it takes. ``answer`` None: no content. ``is_list``: pages of answers.
+    ``action``: what it takes in the project of the path; None if the path has no project. ``organization``: the role
+    that it takes in the organization of the path. ``is_operator``: operators of the installation only. None of them: a
+    valid key is all that it takes. ``answer`` None: no content. ``is_list``: pages of answers.
     ``statuses``: of success, the usual one first. ``may_be_absent``: what the path names last need not exist.
     ``is_conditional``: takes If-Match and If-None-Match. ``secret``: a field of the answer that is shown only once.
     """
 
     action: Action | None
+    organization: OrganizationRole | None = None
+    is_operator: bool = False
     answer: Serializer | None = None
     body: Serializer | None = None
     query: Serializer | None = None
@@ -76,7 +80,7 @@ def operation(action: Action | None, answer: Serializer | None = None, **declare
         declared.setdefault("statuses", (204,))
 
     def decorate(method: Method) -> Method:
-        method.operation = Operation(action, answer, **declared)  # type: ignore[attr-defined]
+        method.operation = Operation(action, answer=answer, **declared)  # type: ignore[attr-defined]
         return method
 
     return decorate
@@ -123,6 +127,7 @@ class ApiView(APIView):
 
     _rate: rates.Rate | None = None
     actor: Actor = ANONYMOUS
+    organization: Organization
     project: Project
     repository: Repository
     image: Image
@@ -188,6 +193,10 @@ class ApiView(APIView):
     # ── Where ────────────────────────────────────────────────────────────────────────────────────────────────────────
     def _find(self, declared: Operation, kwargs: dict[str, Any]) -> None:
         """Find what the path names, and ask whether the actor may do this. Raises NotFound, Denied."""
+        if declared.is_operator:
+            self._require_operator()
+        if "organization" in kwargs:
+            self._find_organization(declared, kwargs["organization"])
         if "project" not in kwargs:
             return
         self.actions = access.actions_in_project(self.actor, kwargs["project"])
@@ -202,6 +211,27 @@ class ApiView(APIView):
             self.require(declared.action)
         if "repository" in kwargs:
             self._find_repository(declared, kwargs)
+
+    def _require_operator(self) -> None:
+        """Other people get the answer that a path has that there is none of."""
+        if not User.objects.filter(pk=self.actor.user_id or 0, is_superuser=True).exists():
+            raise problems.NotFound("the API has no such path")
+        self._require_whole("is used for this installation")
+
+    def _find_organization(self, declared: Operation, name: str) -> None:
+        own = OrganizationMembership.objects.filter(organization__name=name, user=self.actor.user_id or 0)
+        membership = own.select_related("organization").first()
+        if membership is None:
+            raise problems.NotFound(f"there is no organization {name}, or you do not belong to it")
+        self._require_whole("acts in organizations")
+        if declared.organization == OrganizationRole.OWNER != membership.role:
+            raise errors.Denied(f"you belong to {name}, but this takes the role {access.Role.OWNER}")
+        self.organization = membership.organization
+
+    def _require_whole(self, words: str) -> None:
+        """Raises Denied for a key that is limited to a project or to repositories."""
+        if self.actor.project_id is not None or self.actor.repositories:
+            raise errors.Denied(f"only a key that is not limited to a project or to repositories {words}")
 
     def _find_repository(self, declared: Operation, kwargs: dict[str, Any]) -> None:
         name = names.ImageName(self.project.name, kwargs["repository"], kwargs.get("image", ""))
@@ -312,7 +342,7 @@ class ApiView(APIView):
         return _json(record.body, record.status, headers)
 
 
-PLACES = frozenset({"project", "repository", "image"})
+PLACES = frozenset({"organization", "project", "repository", "image"})
 
 
 def _json(data: Any, status: int, headers: dict[str, str]) -> HttpResponse:

@@ -17,7 +17,7 @@ from scanning.notifications import cloud_events
 
 from . import problems
 from .base import ApiView, Page, operation
-from .fields import Switch, Text, Wanted
+from .fields import Switch, Text, UndoneJson, Wanted, undone_json
 
 
 class EventJson(serializers.Serializer[Any]):
@@ -88,22 +88,6 @@ class UndoOneWanted(Wanted):
     """Whether to undo."""
 
     dry_run = Switch(default=False, help_text="true: only tell what would be done")
-
-
-class StepJson(serializers.Serializer[Any]):
-    """A step of an undo."""
-
-    words = serializers.CharField()
-    path = serializers.CharField()
-    problem = serializers.CharField(help_text="why it is not done; empty if it is")
-    events = serializers.ListField(child=serializers.IntegerField(), help_text="the ids of the events that it undoes")
-
-
-class UndoneJson(serializers.Serializer[Any]):
-    """The steps that were, or would be, done, and those that cannot be done."""
-
-    done = StepJson(many=True)
-    skipped = StepJson(many=True)
 
 
 def in_json(event: Event) -> dict[str, Any]:
@@ -208,8 +192,4 @@ def _undo(view: ApiView, events: Any) -> dict[str, Any]:
     else:
         result = undo.undo(view.actor, events)
         done, skipped = result.done, result.skipped
-    return {"done": [_step(each) for each in done], "skipped": [_step(each) for each in skipped]}
-
-
-def _step(step: undo.Step) -> dict[str, Any]:
-    return {"words": step.words, "path": step.path, "problem": step.problem, "events": list(step.events)}
+    return undone_json(done, skipped)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rest_framework import serializers
 
 from registry.models import Image, Repository, Severity
 from registry.oci.names import ImageName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from registry.undo import Step
 
 MAX_ID = 2**63 - 1
 SEVERITIES = [each.name.lower() for each in Severity]
@@ -98,6 +103,31 @@ def deletion_json(deletion: Any) -> dict[str, Any]:
         "recoverable_until": deletion.purge_after,
         "hold": deletion.hold,
     }
+
+
+class StepJson(serializers.Serializer[Any]):
+    """A step of an undo."""
+
+    words = serializers.CharField()
+    path = serializers.CharField()
+    problem = serializers.CharField(help_text="why it is not done; empty if it is")
+    events = serializers.ListField(child=serializers.IntegerField(), help_text="the ids of the events that it undoes")
+
+
+class UndoneJson(serializers.Serializer[Any]):
+    """The steps that were, or would be, done, and those that cannot be done."""
+
+    done = StepJson(many=True)
+    skipped = StepJson(many=True)
+
+
+def undone_json(done: Iterable[Step], skipped: Iterable[Step]) -> dict[str, Any]:
+    """Steps as UndoneJson has them."""
+    return {"done": [_step(each) for each in done], "skipped": [_step(each) for each in skipped]}
+
+
+def _step(step: Step) -> dict[str, Any]:
+    return {"words": step.words, "path": step.path, "problem": step.problem, "events": list(step.events)}
 
 
 def attributes(row: Any, kind: type[serializers.Serializer[Any]]) -> dict[str, Any]:

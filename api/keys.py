@@ -1,19 +1,21 @@
-"""Access keys: one's own, and those that can act in a project."""
+"""Access keys: one's own, those that can act in a project or organization, and those of service accounts."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from rest_framework import serializers
 
-from accounts import keys, limits
-from accounts.models import AccessKey, Project, User
-from registry import access, errors, members
+from accounts import keys, limits, organizations
+from accounts.models import AccessKey, OrganizationRole, Project, User
+from registry import access, members, service_accounts
 from registry.access import Action
 
 from . import problems
 from .base import Answer, ApiView, Page, operation
-from .fields import Switch, Text, Wanted
+from .fields import Switch, Text, Wanted, Whole
+from .owners import OwnerView
 
 STATES = ("alive", "revoked", "expired", "inactive")
 
@@ -36,6 +38,10 @@ class KeyJson(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+    former_ends_at = serializers.DateTimeField(
+        allow_null=True, help_text="when the secret before the newest one ends, or ended; null: there was none"
+    )
+    former_last_used_at = serializers.DateTimeField(allow_null=True)
 
 
 class NewKeyJson(KeyJson):
@@ -46,11 +52,10 @@ class NewKeyJson(KeyJson):
     )
 
 
-class KeyWanted(Wanted):
-    """The limits of a new access key. It gets no more than the key that makes it has."""
+class AccountKeyWanted(Wanted):
+    """The limits of a new access key of a service account."""
 
     name = Text(max_length=64)
-    project = Text(max_length=40, allow_null=True, default=None)
     actions = serializers.ListField(
         child=serializers.ChoiceField(choices=limits.ACTIONS),
         default=lambda: list(limits.ACTIONS),
@@ -67,6 +72,23 @@ class KeyWanted(Wanted):
     expires_at = serializers.DateTimeField(allow_null=True, default=None)
 
 
+class KeyWanted(AccountKeyWanted):
+    """The limits of a new access key. It gets no more than the key that makes it has."""
+
+    project = Text(max_length=40, allow_null=True, default=None)
+
+
+class RotationWanted(Wanted):
+    """A new secret for a key."""
+
+    former_seconds = Whole(
+        min_value=0,
+        max_value=int(keys.FORMER_LIFETIME.total_seconds()),
+        default=86_400,
+        help_text="how long the present secret works beside the new one",
+    )
+
+
 def in_json(key: AccessKey) -> dict[str, Any]:
     """A key as KeyJson has it."""
     names = (
@@ -81,7 +103,10 @@ def in_json(key: AccessKey) -> dict[str, Any]:
         "last_used_at",
     )
     shown = {name: getattr(key, name) for name in names}
+    former = getattr(key, "former", None)
     return {
+        "former_ends_at": former.ends_at if former else None,
+        "former_last_used_at": former.last_used_at if former else None,
         "id": key.identifier,
         "user": key.user.email,
         "project": key.project.name if key.project else None,
@@ -90,7 +115,7 @@ def in_json(key: AccessKey) -> dict[str, Any]:
     }
 
 
-class KeysView(ApiView):
+class KeysView(OwnerView):
     """/api/v1/keys"""
 
     noun = "keys"
@@ -105,12 +130,10 @@ class KeysView(ApiView):
         """Make an access key for the holder of this one. The answer has its secret, which is shown only once."""
         wanted = dict(self.body)
         wanted["project"] = self._project(wanted.pop("project"))
-        self._limit(wanted)
-        wanted["only"] = limits.Limits(**{name: wanted.pop(name) for name in ("actions", "repositories", "networks")})
+        self.require_may_make(wanted["project"], wanted["expires_at"])
         user = User.objects.get(pk=self.actor.user_id or 0)
-        made = keys.create(user, wanted.pop("name"), by=self.actor, **wanted)
-        there = f"{self.request.path}/{made.key.identifier}"
-        return Answer(in_json(made.key) | {"secret": made.secret}, 201, location=there)
+        made = keys.create(user, wanted.pop("name"), by=self.actor, **_limited(wanted))
+        return _made(made, f"{self.request.path}/{made.key.identifier}")
 
     def _project(self, name: str | None) -> Project | None:
         if name is None:
@@ -118,19 +141,6 @@ class KeysView(ApiView):
         if not access.knows_project(self.actor, name):
             raise problems.Invalid(errors=[{"pointer": "/project", "detail": f"there is no project {name}"}])
         return Project.objects.get(name=name)
-
-    def _limit(self, wanted: dict[str, Any]) -> None:
-        """Raises Denied if the new key would have more than this one: a limited key must not free itself."""
-        own = AccessKey.objects.get(pk=self.actor.key_id or 0)
-        project: Project | None = wanted["project"]
-        if own.project_id is not None and (project is None or project.pk != own.project_id):
-            raise errors.Denied("this access key is limited to one project: it makes keys for that project only")
-        if own.only_actions is not None or own.repositories or own.networks:
-            raise errors.Denied(
-                "this access key is limited to some actions, repositories or networks: it makes no keys"
-            )
-        if own.expires_at is not None and (wanted["expires_at"] is None or wanted["expires_at"] > own.expires_at):
-            raise errors.Denied(f"this access key expires at {own.expires_at:%Y-%m-%dT%H:%M:%SZ}: so must the new one")
 
 
 class KeyView(ApiView):
@@ -162,53 +172,138 @@ class KeyRestoreView(ApiView):
         return in_json(_one(_own(self.actor.user_id), identifier))
 
 
-class ProjectKeysView(ApiView):
-    """/api/v1/projects/{project}/keys"""
+class OwnerKeysView(OwnerView):
+    """/api/v1/projects/{project}/keys and /api/v1/organizations/{organization}/keys"""
 
     noun = "keys"
 
-    @operation(Action.ADMINISTER, KeyJson, is_list=True)
+    @operation(Action.ADMINISTER, KeyJson, organization=OrganizationRole.OWNER, is_list=True)
     def get(self) -> Page:
-        """List the valid access keys that can act in the project, the newest first."""
-        found = members.keys_in_project(self.project).select_related("user", "project")
-        return self.page(found, "-pk", in_json)
+        """List the valid access keys that can act here, the newest first."""
+        return self.page(_acting(self), "-pk", in_json)
 
 
-class _ProjectKeyView(ApiView):
+class _OwnerKeyView(OwnerView):
     noun = "keys"
 
     def found(self, identifier: str) -> AccessKey:
-        """The key that can, or could, act in the project. Raises NotFound."""
-        found = members.keys_in_project(self.project, with_ended=True).select_related("user", "project")
-        return _one(found, identifier)
+        """The key that can, or could, act here. Raises NotFound."""
+        return _one(_acting(self, with_ended=True), identifier)
+
+    def machine_key(self, identifier: str) -> AccessKey:
+        """The key of a service account. Raises NotFound, also for keys of people."""
+        return _one(service_accounts.keys_of(self.owner), identifier)
 
 
-class ProjectKeyView(_ProjectKeyView):
-    """/api/v1/projects/{project}/keys/{identifier}"""
+class OwnerKeyView(_OwnerKeyView):
+    """…/keys/{identifier} of a project or organization"""
 
-    @operation(Action.ADMINISTER, KeyJson)
+    @operation(Action.ADMINISTER, KeyJson, organization=OrganizationRole.OWNER)
     def get(self, identifier: str) -> dict[str, Any]:
-        """Get an access key that can, or could, act in the project."""
+        """Get an access key that can, or could, act here."""
         return in_json(self.found(identifier))
 
-    @operation(Action.ADMINISTER)
+    @operation(Action.ADMINISTER, organization=OrganizationRole.OWNER)
     def delete(self, identifier: str) -> None:
-        """Revoke an access key that can act in the project, and mail its holder."""
-        members.revoke_key(self.actor, self.project, self.found(identifier))
+        """Revoke an access key that can act here, and mail its holder."""
+        key = self.found(identifier)
+        if isinstance(self.owner, Project):
+            members.revoke_key(self.actor, self.owner, key)
+        else:
+            organizations.revoke_key(self.actor, key)
 
 
-class ProjectKeyRestoreView(_ProjectKeyView):
-    """/api/v1/projects/{project}/keys/{identifier}/restore"""
+class OwnerKeyRestoreView(_OwnerKeyView):
+    """…/keys/{identifier}/restore of a project or organization"""
 
-    @operation(Action.ADMINISTER, KeyJson)
+    @operation(Action.ADMINISTER, KeyJson, organization=OrganizationRole.OWNER)
     def post(self, identifier: str) -> dict[str, Any]:
         """Undo the revocation of a key within ten minutes, and mail its holder."""
-        members.restore_key(self.actor, self.project, self.found(identifier))
+        key = self.found(identifier)
+        if isinstance(self.owner, Project):
+            members.restore_key(self.actor, self.owner, key)
+        else:
+            organizations.restore_key(self.actor, key)
         return in_json(self.found(identifier))
+
+
+class RotateView(_OwnerKeyView):
+    """…/keys/{identifier}/rotate of a project or organization"""
+
+    @operation(
+        Action.ADMINISTER,
+        NewKeyJson,
+        organization=OrganizationRole.OWNER,
+        body=RotationWanted,
+        secret="secret",  # noqa: S106  a field's name
+    )
+    def post(self, identifier: str) -> Answer:
+        """Give a key of a service account a new secret, shown only once. The present one works on for a while."""
+        key = self.machine_key(identifier)
+        self.require_may_make(key.project or key.user.project, key.expires_at)
+        time = timedelta(seconds=self.body["former_seconds"])
+        made = service_accounts.rotate(self.actor, key, former_ends_in=time)
+        return Answer(in_json(self.machine_key(identifier)) | {"secret": made.secret})
+
+
+class EndFormerView(_OwnerKeyView):
+    """…/keys/{identifier}/end-former of a project or organization"""
+
+    @operation(Action.ADMINISTER, KeyJson, organization=OrganizationRole.OWNER)
+    def post(self, identifier: str) -> dict[str, Any]:
+        """End the former secret of a key of a service account at once."""
+        service_accounts.end_former(self.actor, self.machine_key(identifier))
+        return in_json(self.machine_key(identifier))
+
+
+class AccountKeysView(OwnerView):
+    """…/service-accounts/{account}/keys"""
+
+    noun = "keys"
+
+    @operation(Action.ADMINISTER, KeyJson, organization=OrganizationRole.OWNER, is_list=True)
+    def get(self, account: str) -> Page:
+        """List the access keys of a service account, the newest first; ended ones, too."""
+        found = AccessKey.objects.lasting().filter(user=self.account(account))
+        return self.page(found.select_related("user", "project", "former"), "-pk", in_json)
+
+    @operation(
+        Action.ADMINISTER,
+        NewKeyJson,
+        organization=OrganizationRole.OWNER,
+        body=AccountKeyWanted,
+        statuses=(201,),
+        secret="secret",  # noqa: S106  a field's name
+    )
+    def post(self, account: str) -> Answer:
+        """Make an access key of a service account. The answer has its secret, which is shown only once."""
+        holder, wanted = self.account(account), dict(self.body)
+        self.require_may_make(holder.project, wanted["expires_at"])
+        made = service_accounts.make_key(self.actor, holder, wanted.pop("name"), **_limited(wanted))
+        above = self.request.path.partition("/service-accounts/")[0]
+        return _made(made, f"{above}/keys/{made.key.identifier}")
+
+
+def _limited(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The body as ``keys.create`` takes it."""
+    only = limits.Limits(**{name: wanted.pop(name) for name in ("actions", "repositories", "networks")})
+    return wanted | {"only": only}
+
+
+def _made(made: keys.NewKey, there: str) -> Answer:
+    return Answer(in_json(made.key) | {"secret": made.secret}, 201, location=there)
+
+
+def _acting(view: OwnerView, *, with_ended: bool = False) -> Any:
+    if isinstance(view.owner, Project):
+        found = members.keys_in_project(view.owner, with_ended=with_ended)
+    else:
+        found = members.keys_in_organization(view.owner, with_ended=with_ended)
+    return found.select_related("user", "project", "former")
 
 
 def _own(user: int | None) -> Any:
-    return AccessKey.objects.filter(user=user or 0).select_related("user", "project")
+    return AccessKey.objects.filter(user=user or 0).select_related("user", "project", "former")
 
 
 def _one(found: Any, identifier: str) -> AccessKey:

@@ -51,9 +51,8 @@ class _PersonView(ApiView):
     noun = "members"
 
     def person(self, email: str) -> User:
-        """The member of the organization with this address; other users stay hidden. Raises NotFound."""
-        within = {"organization_memberships__organization": self.project.organization}
-        user = User.objects.filter(email=email.lower(), **within).first()
+        """The person or service account of the organization with this address; others stay hidden. Raises NotFound."""
+        user = members.find_holder(self.project, email)
         if user is None:
             raise problems.NotFound(f"no member of {self.project.organization.name} has the address {email}")
         return user
@@ -98,7 +97,7 @@ class MemberView(_PersonView):
 
     @operation(Action.ADMINISTER, MemberJson, body=MemberWanted, statuses=(200, 201), is_conditional=True)
     def put(self, email: str) -> Answer:
-        """Give a member of the organization this role in the project. Roles on single repositories end."""
+        """Give a person or service account this role in the project. Roles on single repositories end."""
         user, role = self.person(email), ProjectRole(self.body["role"])
         now = members.role_of(self.project, user)
         members.set_role(self.actor, self.project, user, role, seen=self.seen(now))
@@ -143,7 +142,7 @@ class GranteeView(_PersonView):
 
     @operation(Action.MANAGE, GranteeJson, body=GranteeWanted, statuses=(200, 201), is_conditional=True)
     def put(self, email: str) -> Answer:
-        """Give a member of the organization, who has no role in the project, this role on the repository."""
+        """Give a person or service account without a role in the project this role on the repository."""
         user, role = self.person(email), RepositoryRole(self.body["role"])
         now = repositories.role_of(self.repository, user)
         repositories.set_role(self.actor, self.repository, user, role, seen=self.seen(now))

@@ -192,13 +192,19 @@ def _walk(patterns: Any, above: str) -> Any:
             yield route, path, pattern.name, pattern.callback.cls
 
 
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "int": {"type": "integer", "minimum": 0},
+    "uuid": {"type": "string", "format": "uuid"},
+}
 WORDS = {
+    "organization": "the name of the organization",
+    "account": "the name of the service account",
     "project": "the ID of the project",
     "repository": "the name of the repository",
     "image": "the name of the image; slashes in it may be written as they are or as %2F",
     "tag": "the name of the tag",
     "digest": "the digest of the manifest",
-    "email": "the e-mail address of a member of the organization",
+    "email": "the e-mail address of a person or service account",
     "identifier": "the ID of the access key",
 }
 
@@ -208,7 +214,7 @@ def parameters(route: str) -> dict[str, tuple[dict[str, Any], str]]:
     found: dict[str, tuple[dict[str, Any], str]] = {}
     for part in route.split("<")[1:]:
         kind, _colon, name = part.partition(">")[0].rpartition(":")
-        schema = {"type": "integer", "minimum": 0} if kind == "int" else {"type": "string", "minLength": 1}
+        schema = SCHEMAS.get(kind, {"type": "string", "minLength": 1})
         found[name] = (schema, WORDS.get(name, f"the id of the {name.replace('_', ' ')}"))
     return found
 

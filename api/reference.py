@@ -59,13 +59,21 @@ def nouns() -> list[Noun]:
                     method,
                     path,
                     " ".join((call.__doc__ or "").split()),
-                    f"{declared.action} in the project" if declared.action else "a key",
+                    _takes(declared, path),
                     ", ".join(query().fields) if query else "",
                     declared.body.__name__ if declared.body else "",
                     _answer(declared),
                 )
             )
     return [Noun(name, found, [_schema(*each) for each in used[name].items()]) for name, found in lines.items()]
+
+
+def _takes(declared: Operation, path: str) -> str:
+    if "{organization}" in path:
+        return f"{declared.organization} of the organization"
+    if declared.is_operator:
+        return "operator of the installation"
+    return f"{declared.action} in the project" if declared.action else "a key"
 
 
 def _answer(declared: Operation) -> str:

@@ -7,21 +7,27 @@ from . import (
     acceptances,
     cleanup,
     deletions,
+    doctor,
     events,
     garbage_collection,
     images,
+    issuers,
     keys,
     manifests,
     members,
     notifications,
+    organizations,
     projects,
     repositories,
     root,
     scans,
     schema,
     search,
+    service_accounts,
     tag_rules,
     tags,
+    trust_rules,
+    uploads,
 )
 
 app_name = "api"
@@ -63,6 +69,38 @@ _repository: list[URLPattern | URLResolver] = [
     path("/openvex", acceptances.VexView.as_view(), name="openvex"),
 ]
 
+
+def _accounts(of: str = "") -> list[URLPattern | URLResolver]:
+    """The routes of service accounts; ``of``: what the names of an organization's begin with."""
+    one: list[URLPattern | URLResolver] = [
+        path("", service_accounts.ServiceAccountView.as_view(), name=f"{of}service_account"),
+        path("/restore", service_accounts.RestoreView.as_view(), name=f"{of}service_account_restore"),
+        path("/keys", keys.AccountKeysView.as_view(), name=f"{of}service_account_keys"),
+        path("/trust-rules", trust_rules.TrustRulesView.as_view(), name=f"{of}trust_rules"),
+        path("/trust-rules/try", trust_rules.TryView.as_view(), name=f"{of}trust_rules_try"),
+        path("/trust-rules/<int:rule>", trust_rules.TrustRuleView.as_view(), name=f"{of}trust_rule"),
+        path("/trust-rules/<int:rule>/restore", trust_rules.RestoreView.as_view(), name=f"{of}trust_rule_restore"),
+        path("/trust-rules/<int:rule>/unpin", trust_rules.UnpinView.as_view(), name=f"{of}trust_rule_unpin"),
+        path("/sessions", trust_rules.SessionsView.as_view(), name=f"{of}sessions"),
+        path("/sessions/<str:identifier>", trust_rules.SessionView.as_view(), name=f"{of}session"),
+    ]
+    return [
+        path("/service-accounts", service_accounts.ServiceAccountsView.as_view(), name=f"{of}service_accounts"),
+        path("/service-accounts/<str:account>", include(one)),
+    ]
+
+
+def _keys(of: str) -> list[URLPattern | URLResolver]:
+    """The routes of keys that can act in a project or organization; ``of``: what their names begin with."""
+    return [
+        path("/keys", keys.OwnerKeysView.as_view(), name=f"{of}_keys"),
+        path("/keys/<str:identifier>", keys.OwnerKeyView.as_view(), name=f"{of}_key"),
+        path("/keys/<str:identifier>/restore", keys.OwnerKeyRestoreView.as_view(), name=f"{of}_key_restore"),
+        path("/keys/<str:identifier>/rotate", keys.RotateView.as_view(), name=f"{of}_key_rotate"),
+        path("/keys/<str:identifier>/end-former", keys.EndFormerView.as_view(), name=f"{of}_key_end_former"),
+    ]
+
+
 _project: list[URLPattern | URLResolver] = [
     path("", projects.ProjectView.as_view(), name="project"),
     path("/usage", projects.UsageView.as_view(), name="usage"),
@@ -72,9 +110,8 @@ _project: list[URLPattern | URLResolver] = [
     path("/tag-rules/preview", tag_rules.TagRulesPreviewView.as_view(), name="tag_rules_preview"),
     path("/members", members.MembersView.as_view(), name="members"),
     path("/members/<str:email>", members.MemberView.as_view(), name="member"),
-    path("/keys", keys.ProjectKeysView.as_view(), name="project_keys"),
-    path("/keys/<str:identifier>", keys.ProjectKeyView.as_view(), name="project_key"),
-    path("/keys/<str:identifier>/restore", keys.ProjectKeyRestoreView.as_view(), name="project_key_restore"),
+    *_accounts(),
+    *_keys("project"),
     path("/scans", scans.ScansView.as_view(), name="scans"),
     path("/scans/<int:scan>", scans.ScanView.as_view(), name="scan"),
     path("/acceptances", acceptances.AcceptancesView.as_view(), name="acceptances"),
@@ -105,11 +142,32 @@ _project: list[URLPattern | URLResolver] = [
     ),
 ]
 
+_organization: list[URLPattern | URLResolver] = [
+    path("", organizations.OrganizationView.as_view(), name="organization"),
+    path("/people", organizations.PeopleView.as_view(), name="people"),
+    path("/people/<str:email>", organizations.PersonView.as_view(), name="person"),
+    path("/invitations", organizations.InvitationsView.as_view(), name="invitations"),
+    path("/invitations/<str:email>", organizations.InvitationView.as_view(), name="invitation"),
+    path("/events", organizations.OrganizationEventsView.as_view(), name="organization_events"),
+    path("/events/<int:event>/undo", organizations.OrganizationEventUndoView.as_view(), name="organization_event_undo"),
+    *_accounts("organization_"),
+    *_keys("organization"),
+    path("/issuers", issuers.IssuersView.as_view(), name="issuers"),
+    path("/issuers/<int:issuer>", issuers.IssuerView.as_view(), name="issuer"),
+    path("/issuers/<int:issuer>/keys", issuers.IssuerKeysView.as_view(), name="issuer_keys"),
+    path("/issuers/<int:issuer>/fetch", issuers.IssuerFetchView.as_view(), name="issuer_fetch"),
+]
+
 urlpatterns = [
     path("v1/", root.RootView.as_view(), name="root"),
     path("v1/openapi.json", schema.openapi, name="openapi"),
     path("v1/docs", schema.docs, name="docs"),
     path("v1/search", search.SearchView.as_view(), name="search"),
+    path("v1/doctor", doctor.DoctorView.as_view(), name="doctor"),
+    path("v1/uploads", uploads.UploadsView.as_view(), name="uploads"),
+    path("v1/uploads/<uuid:upload>", uploads.UploadView.as_view(), name="upload"),
+    path("v1/organizations", organizations.OrganizationsView.as_view(), name="organizations"),
+    path("v1/organizations/<str:organization>", include(_organization)),
     path("v1/keys", keys.KeysView.as_view(), name="keys"),
     path("v1/keys/<str:identifier>", keys.KeyView.as_view(), name="key"),
     path("v1/keys/<str:identifier>/restore", keys.KeyRestoreView.as_view(), name="key_restore"),

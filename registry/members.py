@@ -44,6 +44,19 @@ def role_of(project: Project, user: User) -> ProjectRole | None:
     return ProjectRole(role) if role else None
 
 
+def find_person(organization: Organization, email: str) -> User | None:
+    """The person of the organization with this address. Users outside of it are not found, so that they stay hidden."""
+    belonging = User.objects.people().filter(organization_memberships__organization=organization)
+    return belonging.filter(email=email.lower()).first()
+
+
+def find_holder(project: Project, email: str) -> User | None:
+    """The person or service account with this address that can have roles in the project."""
+    found = User.objects.filter(organization=project.organization_id, email=email.lower(), deleted_at=None)
+    account = found.filter(Q(project=None) | Q(project=project)).first()
+    return account or find_person(project.organization, email)
+
+
 def set_role(
     actor: Actor,
     project: Project,

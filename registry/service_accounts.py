@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -31,7 +32,7 @@ from accounts.models import (
     UserKind,
 )
 from registry import access, members
-from registry.errors import Denied
+from registry.errors import Changed, Denied
 from registry.models import RepositoryUserPermission
 
 if TYPE_CHECKING:
@@ -55,6 +56,23 @@ def of(owner: Project | Organization) -> QuerySet[User]:
     if isinstance(owner, Project):
         return accounts.filter(project=owner)
     return accounts.filter(organization=owner, project=None)
+
+
+def find(owner: Project | Organization, name: str, *, with_deleted: bool = False) -> User | None:
+    """The account of this name."""
+    found = User.objects.filter(email=address(owner, name))
+    found = found if with_deleted else found.filter(deleted_at=None)
+    return found.select_related("organization", "project").first()
+
+
+def keys_of(owner: Project | Organization) -> QuerySet[AccessKey]:
+    """The keys of the service accounts that the administrators of the owner may rotate.
+
+    Owners of an organization may rotate those of its projects.
+    """
+    found = AccessKey.objects.lasting().filter(user__kind=UserKind.SERVICE, user__deleted_at=None)
+    held = Q(user__project=owner) if isinstance(owner, Project) else Q(user__organization=owner)
+    return found.filter(held).select_related("user__organization", "user__project", "project", "former")
 
 
 def address(owner: Project | Organization, name: str) -> str:
@@ -101,17 +119,34 @@ def create(
     return account
 
 
-def update(actor: Actor, account: User, *, description: str, contacts: Collection[str]) -> bool:
-    """Set the description and the contacts; returns whether anything changed. Raises Refusal."""
+def settings_of(account: User) -> dict[str, Any]:
+    """The description, and the contacts' addresses in order. One query."""
+    return {"description": account.description, "contacts": sorted(each.email for each in account.contacts.all())}
+
+
+def update(
+    actor: Actor,
+    account: User,
+    *,
+    description: str,
+    contacts: Collection[str],
+    seen: Mapping[str, Any] | None = None,
+) -> bool:
+    """Set the description and the contacts; returns whether anything changed.
+
+    ``seen``: the ``settings_of`` the account when the user decided. Raises Refusal, Changed (they are different now).
+    """
     _check_description(description)
     with transaction.atomic():
         locked = _lock_account(account)
         assert locked.organization is not None
         people = _people(locked.organization, contacts)
-        before = {"description": locked.description, "contacts": sorted(each.email for each in locked.contacts.all())}
+        before = settings_of(locked)
         after = {"description": description, "contacts": sorted(person.email for person in people)}
         if before == after:
             return False
+        if seen is not None and seen != before:
+            raise Changed(_("another user changed %(account)s meanwhile: look again") % {"account": locked})
         User.objects.filter(pk=locked.pk).update(description=description)
         locked.contacts.set(people)
         _record(actor, audit.Action.SERVICE_UPDATE, locked, before=before, after=after)

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import F, Max, Q
 
 from accounts.models import (
-    AuditEvent,
     Organization,
     OrganizationMembership,
     OrganizationRole,
-    Project,
     ProjectMembership,
     User,
 )
 from console.queries.shared import layout, people
 from registry import members
 from registry.models import RepositoryUserPermission
-from registry.undo import ORGANIZATION_ACTIONS
 
 if TYPE_CHECKING:
     from django.http import QueryDict
@@ -43,24 +40,11 @@ def organization(found: Organization, wanted: QueryDict) -> dict[str, Any]:
     return shown | {"total": memberships.count(), "roles": OrganizationRole}
 
 
-def find_member(organization: Organization, email: str) -> User | None:
-    """The member of the organization with this address. Users outside of it are not found, so that they stay hidden."""
-    belonging = User.objects.people().filter(organization_memberships__organization=organization)
-    return belonging.filter(email=email.lower()).first()
-
-
 def find_account(viewer: Actor, organization: Organization, email: str) -> User | None:
     """The service account of the organization with this address, if the viewer may see its page."""
     accounts = User.objects.filter(organization=organization, email=email.lower(), deleted_at=None)
     visible = Q(project=None) | Q(project__in=layout.projects_of(viewer).values("pk"))
     return accounts.filter(visible).select_related("organization", "project").first()
-
-
-def find_holder(project: Project, email: str) -> User | None:
-    """The person or service account with this address that can have roles in the project."""
-    found = User.objects.filter(organization=project.organization_id, email=email.lower(), deleted_at=None)
-    account = found.filter(Q(project=None) | Q(project=project)).first()
-    return account or find_member(project.organization, email)
 
 
 def find_membership(organization: Organization, email: str) -> OrganizationMembership | None:
@@ -101,9 +85,3 @@ def person(organization: Organization, user: User, viewer: Actor | None = None) 
         "keys": list(keys),
         "seen_at": user.sessions.aggregate(last=Max("seen_at"))["last"] or user.last_login,
     }
-
-
-def undoable_event(organization: Organization, pk: int) -> AuditEvent | None:
-    """The event of this id in the organization's log, if ``registry.undo.undo_organization_role`` can undo it."""
-    found = AuditEvent.objects.filter(organization=organization, pk=pk, action__in=ORGANIZATION_ACTIONS)
-    return found.select_related("organization", "person").first()

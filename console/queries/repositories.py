@@ -18,7 +18,7 @@ from accounts.models import (
     RepositoryRole,
     User,
 )
-from console.queries import organizations, projects, scans
+from console.queries import projects, scans
 from console.queries.images import describe, last_days
 from console.queries.shared import layout, listing, people
 from registry import access, hosts, members
@@ -202,7 +202,7 @@ class Reason:
 def reason(repository: Repository, email: str) -> Reason | None:
     """What a member of the organization may do in the repository, and why; None if no member has the address."""
     organization = repository.project.organization
-    user = organizations.find_holder(repository.project, email)
+    user = members.find_holder(repository.project, email)
     if user is None:
         return None
     name = ImageName(repository.project.name, repository.name, "any")

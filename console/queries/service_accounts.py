@@ -15,7 +15,6 @@ from console.queries.shared import listing
 from registry import service_accounts
 
 if TYPE_CHECKING:
-    from django.db.models import QuerySet
     from django.http import QueryDict
 
     from accounts.actors import Actor
@@ -57,13 +56,6 @@ def deleted(actor: Actor, owner: Project | Organization) -> list[User]:
     return [account for account in lately if service_accounts.may_restore(actor, account)]
 
 
-def find(owner: Project | Organization, name: str, *, with_deleted: bool = False) -> User | None:
-    """The account of this name."""
-    found = User.objects.filter(email=service_accounts.address(owner, name))
-    found = found if with_deleted else found.filter(deleted_at=None)
-    return found.select_related("organization", "project").first()
-
-
 def account(actor: Actor, account: User, *, may_administer: bool) -> dict[str, Any]:
     """Roles, contacts and keys of an account, and the last events about it and by it.
 
@@ -101,13 +93,3 @@ def events(account: User) -> list[Any]:
     """The last events in the organization's log that are about the account or by it."""
     assert account.organization is not None
     return list(audit.of_organization(account.organization, person=account.email).order_by("-at", "-pk")[:EVENTS])
-
-
-def keys_of(owner: Project | Organization) -> QuerySet[AccessKey]:
-    """The keys of the service accounts that the administrators of the owner may rotate.
-
-    Owners of an organization may rotate those of its projects.
-    """
-    found = AccessKey.objects.lasting().filter(user__kind=UserKind.SERVICE, user__deleted_at=None)
-    held = Q(user__project=owner) if isinstance(owner, Project) else Q(user__organization=owner)
-    return found.filter(held).select_related("user__organization", "user__project", "project", "former")

@@ -111,7 +111,7 @@ def undo_event(request: HttpRequest, organization: str, event: int) -> HttpRespo
     """POST undoes a change of a role in the organization."""
     found, _is_owner = find_organization(request, organization, change=True)
     if request.method == "POST":
-        chosen = queries.undoable_event(found, event)
+        chosen = undo.undoable_event(found, event)
         if chosen is None:
             raise Http404
         try:
@@ -160,7 +160,7 @@ def _invite_again(request: HttpRequest, organization: Organization) -> HttpRespo
 
 
 def _change(request: HttpRequest, organization: Organization) -> HttpResponse:
-    user = queries.find_member(organization, request.POST.get("email", ""))
+    user = members.find_person(organization, request.POST.get("email", ""))
     role = request.POST.get("role", "")
     if user is None or role not in {"", *OrganizationRole.values}:
         raise Http404

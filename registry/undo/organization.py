@@ -16,7 +16,7 @@ from .apply import Undone, undo
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
-    from accounts.models import User
+    from accounts.models import Organization, User
 
 ORGANIZATION_ACTIONS = (AuditEvent.Action.MEMBER_ROLE, AuditEvent.Action.MEMBER_REMOVE)
 
@@ -29,6 +29,12 @@ def restore_service_account(actor: Actor, account: User) -> Undone:
     ended = service_accounts.restore(actor, account)
     of_organization = Event.objects.filter(project__organization=account.organization_id)
     return undo(actor, of_organization.filter(pk__in=ended))
+
+
+def undoable_event(organization: Organization, pk: int) -> AuditEvent | None:
+    """The event of this id in the organization's log, if ``undo_organization_role`` can undo it."""
+    found = AuditEvent.objects.filter(organization=organization, pk=pk, action__in=ORGANIZATION_ACTIONS)
+    return found.select_related("organization", "person").first()
 
 
 def undo_organization_role(actor: Actor, event: AuditEvent) -> Undone:

@@ -5,10 +5,17 @@ An operation without a row fails. So does a changing route of the console withou
 
 from __future__ import annotations
 
-import pytest
+import json
+from datetime import timedelta
 
+import pytest
+from django.utils import timezone
+
+from accounts import issuers, organizations
+from accounts.actors import SYSTEM
+from accounts.models import AccessKey, FederatedSession, IssuerKind, Organization, OrganizationRole, Project
 from api import openapi
-from registry import trash
+from registry import members, service_accounts, trash
 from registry.models import CleanupRun, Collection, Event
 from registry.oci.names import ImageName
 from scanning import acceptances
@@ -16,11 +23,13 @@ from scanning.models import Scan
 from tests.console.test_matrix import PEOPLE, ROLES, console_routes
 from tests.support.database import rolled_back
 from tests.support.factories import subscribe
+from tests.support.issuers import SigningKey
 from tests.support.personas import make_key
 
 from .conftest import ApiClient, basic
 
 PERSONAL, VIEW, MANAGE, ADMINISTER = "personal", "view", "manage", "administer"
+MEMBER, OWNER, OPERATOR = "member of the organization", "owner of the organization", "operator"
 NEW_KEY = {"name": "x"}
 LATER = "2099-01-01T00:00:00Z"
 # operation: who may do it, the body, the status when it is done
@@ -32,6 +41,61 @@ ROWS: dict[tuple[str, str], tuple[str, object, int]] = {
     ("GET", "key"): (PERSONAL, None, 200),
     ("DELETE", "key"): (PERSONAL, None, 204),
     ("POST", "key_restore"): (PERSONAL, None, 409),
+    ("GET", "uploads"): (PERSONAL, None, 200),
+    ("GET", "upload"): (PERSONAL, None, 404),
+    ("DELETE", "upload"): (PERSONAL, None, 404),
+    ("GET", "doctor"): (OPERATOR, None, 404),
+    ("POST", "doctor"): (OPERATOR, None, 202),
+    ("GET", "organizations"): (PERSONAL, None, 200),
+    ("GET", "organization"): (MEMBER, None, 200),
+    ("GET", "people"): (MEMBER, None, 200),
+    ("GET", "person"): (MEMBER, None, 200),
+    ("PUT", "person"): (OWNER, {"role": "owner"}, 200),
+    ("DELETE", "person"): (OWNER, None, 204),
+    ("GET", "invitations"): (OWNER, None, 200),
+    ("POST", "invitations"): (OWNER, {"email": "new@acme.test"}, 201),
+    ("GET", "invitation"): (OWNER, None, 200),
+    ("DELETE", "invitation"): (OWNER, None, 204),
+    ("GET", "organization_events"): (OWNER, None, 200),
+    ("POST", "organization_event_undo"): (OWNER, None, 200),
+    ("GET", "organization_keys"): (OWNER, None, 200),
+    ("GET", "organization_key"): (OWNER, None, 200),
+    ("DELETE", "organization_key"): (OWNER, None, 204),
+    ("POST", "organization_key_restore"): (OWNER, None, 409),
+    ("POST", "organization_key_rotate"): (OWNER, {}, 200),
+    ("POST", "organization_key_end_former"): (OWNER, None, 200),
+    ("GET", "issuers"): (OWNER, None, 200),
+    ("POST", "issuers"): (OWNER, {"kind": "generic", "url": "https://issuer.invalid", "jwks": {"keys": []}}, 409),
+    ("GET", "issuer"): (OWNER, None, 200),
+    ("DELETE", "issuer"): (OWNER, None, 409),
+    ("PUT", "issuer_keys"): (OWNER, {"jwks": {"keys": []}}, 409),
+    ("POST", "issuer_fetch"): (OWNER, None, 409),
+    **{
+        (method, f"{of}{route}"): (OWNER if of and kind != VIEW else MEMBER if of else kind, body, status)
+        for of in ("", "organization_")
+        for method, route, kind, body, status in (
+            ("GET", "service_accounts", ADMINISTER if of else VIEW, None, 200),
+            ("GET", "service_account", VIEW, None, 200),
+            ("PUT", "service_account", ADMINISTER, {"description": "x"}, 200),
+            ("PATCH", "service_account", ADMINISTER, {"description": "x"}, 200),
+            ("DELETE", "service_account", ADMINISTER, None, 204),
+            ("POST", "service_account_restore", ADMINISTER, None, 409),
+            ("GET", "service_account_keys", ADMINISTER, None, 200),
+            ("POST", "service_account_keys", ADMINISTER, NEW_KEY, 201),
+            ("GET", "trust_rules", ADMINISTER, None, 200),
+            ("POST", "trust_rules", ADMINISTER, {"name": "x", "issuer": 0, "claims": {}}, 422),
+            ("POST", "trust_rules_try", ADMINISTER, {"token": "none"}, 200),
+            ("GET", "trust_rule", ADMINISTER, None, 200),
+            ("DELETE", "trust_rule", ADMINISTER, None, 204),
+            ("POST", "trust_rule_restore", ADMINISTER, None, 409),
+            ("POST", "trust_rule_unpin", ADMINISTER, None, 200),
+            ("GET", "sessions", ADMINISTER, None, 200),
+            ("GET", "session", ADMINISTER, None, 200),
+            ("DELETE", "session", ADMINISTER, None, 204),
+        )
+    },
+    ("POST", "project_key_rotate"): (ADMINISTER, {}, 200),
+    ("POST", "project_key_end_former"): (ADMINISTER, None, 200),
     ("GET", "projects"): (PERSONAL, None, 200),
     ("GET", "project"): (VIEW, None, 200),
     ("PUT", "project"): (ADMINISTER, {"description": "x"}, 200),
@@ -120,30 +184,40 @@ QUERIES = {"search": "?q=app"}
 
 # For each route of the console that changes something, the operation that does the same; or why there is none.
 PEOPLE_ONLY = "a person does this for themselves, in a browser"
-ORGANIZATIONS = "not yet: organizations and their people have no routes"
-SERVICE_ACCOUNTS = "not yet: service accounts, and the rotation of keys, have no routes"
 PARTNERS: dict[str, tuple[str, str] | str] = {
     **dict.fromkeys(("sign_in", "sign_out", "forgotten", "password_link", "new_password", "password"), PEOPLE_ONLY),
     **dict.fromkeys(("invitation", "invitation_link", "unsubscribe", "confirm_notifications"), PEOPLE_ONLY),
     **dict.fromkeys(("language", "appearance", "profile", "sessions"), PEOPLE_ONLY),
-    **dict.fromkeys(("organization", "invite", "person", "organization_remove"), ORGANIZATIONS),
-    **dict.fromkeys(("organization_undo_event", "organization_key", "organization_key_revoke"), ORGANIZATIONS),
-    **dict.fromkeys(("organization_key_rotate", "organization_service_accounts"), ORGANIZATIONS),
-    **dict.fromkeys(("organization_service_account", "organization_service_account_delete"), ORGANIZATIONS),
-    **dict.fromkeys(("organization_service_account_edit", "organization_service_account_key_new"), ORGANIZATIONS),
-    "organization_service_account_new": ORGANIZATIONS,
-    **dict.fromkeys(("organization_service_account_rules", "organization_service_account_rule_new"), ORGANIZATIONS),
-    **dict.fromkeys(("organization_issuers", "organization_issuer_new", "organization_issuer_keys"), ORGANIZATIONS),
-    "organization_service_account_ci": ORGANIZATIONS,
-    **dict.fromkeys(("service_account_rules", "service_account_rule_new", "service_account_ci"), SERVICE_ACCOUNTS),
-    **dict.fromkeys(("service_account", "service_account_delete", "service_account_edit"), SERVICE_ACCOUNTS),
-    **dict.fromkeys(("service_account_key_new", "service_account_new", "project_key_rotate"), SERVICE_ACCOUNTS),
+    "organization": ("PUT", "person"),
+    "invite": ("POST", "invitations"),
+    "organization_remove": ("DELETE", "person"),
+    "organization_undo_event": ("POST", "organization_event_undo"),
+    "organization_key": ("DELETE", "organization_key"),
+    "organization_key_revoke": ("DELETE", "organization_key"),
+    "organization_key_rotate": ("POST", "organization_key_rotate"),
+    "project_key_rotate": ("POST", "project_key_rotate"),
+    **{
+        f"{of}{page}": (method, f"{of}{route}")
+        for of in ("", "organization_")
+        for page, method, route in (
+            ("service_account", "PATCH", "service_account"),
+            ("service_account_new", "PUT", "service_account"),
+            ("service_account_edit", "PUT", "service_account"),
+            ("service_account_delete", "DELETE", "service_account"),
+            ("service_account_key_new", "POST", "service_account_keys"),
+            ("service_account_rules", "DELETE", "trust_rule"),
+            ("service_account_rule_new", "POST", "trust_rules"),
+        )
+    },
+    "organization_issuers": ("POST", "issuer_fetch"),
+    "organization_issuer_new": ("POST", "issuers"),
+    "organization_issuer_keys": ("PUT", "issuer_keys"),
     **dict.fromkeys(("tag_rule", "tag_rule_new", "tag_rules"), ("PUT", "tag_rules")),
     **dict.fromkeys(
         ("repository_tag_rule", "repository_tag_rule_new", "repository_tag_rules"), ("PUT", "repository_tag_rules")
     ),
-    "doctor": "not yet: the doctor has a command, manage.py doctor",
-    "uploads": "not yet: open uploads have no routes",
+    "doctor": ("POST", "doctor"),
+    "uploads": ("DELETE", "upload"),
     "keys": ("DELETE", "key"),
     "key_revoke": ("DELETE", "key"),
     "key_new": ("POST", "keys"),
@@ -201,6 +275,10 @@ SHOWN = {
     "organization_audit_log_csv",
     "organization_keys",
     "service_accounts",
+    "service_account_ci",
+    "organization_service_accounts",
+    "organization_service_account_ci",
+    "person",
     "overview",
     "repositories",
     "images",
@@ -252,9 +330,19 @@ def test_an_operation_without_a_declaration_is_refused():
     for _route, _path, name, view in openapi.routes():
         for method in view().allowed():
             declared = getattr(view, method.lower()).operation
-            assert (declared.action is None) == (
-                ROWS[method, name][0] == PERSONAL or (method, name) == ("PUT", "project")
-            )
+            kind = ROWS[method, name][0]
+            assert declared.is_operator == (kind == OPERATOR)
+            if (method, name) == ("PUT", "project"):
+                assert declared.action is None
+            elif view_path(name).startswith("/api/v1/organizations/{organization}"):
+                assert declared.organization == {MEMBER: "member", OWNER: "owner"}[kind]
+            else:
+                assert (declared.action is None) == (kind in {PERSONAL, OPERATOR})
+
+
+def view_path(name: str) -> str:
+    (found,) = {path for _route, path, each, _view in openapi.routes() if each == name}
+    return found
 
 
 @pytest.fixture
@@ -262,9 +350,15 @@ def address(scanned, world):
     """Return the path and the body of an operation on things that exist."""
     name = ImageName("demo", "web", "app")
     member, demo, web = world.member.actor, world.projects["demo"], world.repository("web")
+    machines = {"": machine(demo, "ci"), "organization": machine(demo.organization, "mirror")}
+    organizations.invite(SYSTEM, demo.organization, "guest@acme.test", OrganizationRole.MEMBER)
+    members.set_organization_role(SYSTEM, demo.organization, world.stranger.user, OrganizationRole.OWNER)
+    changed = members.set_organization_role(SYSTEM, demo.organization, world.stranger.user, OrganizationRole.MEMBER)
     deletion = trash.delete_references(member, web, name, ["latest"])
     notification = subscribe(demo)
     words = {
+        "organization": "acme",
+        "upload": "00000000-0000-4000-8000-000000000000",
         "project": "demo",
         "repository": "web",
         "image": "app",
@@ -282,9 +376,18 @@ def address(scanned, world):
     paths = {each: path for _route, path, each, _view in openapi.routes()}
 
     def make(method: str, route: str, person: str):
-        emails = {"member": "reader@acme.test", "repository_role": "viewer@acme.test"}
+        emails = {
+            "member": "reader@acme.test",
+            "repository_role": "viewer@acme.test",
+            "person": "member@acme.test",
+            "invitation": "guest@acme.test",
+        }
         own = world.people[person].key if route in {"key", "key_restore"} else world.reader.key
         more = {"email": emails.get(route, ""), "identifier": own.identifier}
+        home = "organization" if "{organization}" in paths[route] else ""
+        if "{account}" in paths[route] or "{issuer}" in paths[route] or route.endswith(("_rotate", "_end_former")):
+            more |= machines[home] | ({"identifier": machines[home]["session"]} if "session" in route else {})
+        more |= {"event": changed.pk} if home else {}
         more |= {"run": collection} if "garbage" in route else {}
         body = ROWS[method, route][1]
         if body == {"digest": "{digest}"}:
@@ -292,6 +395,21 @@ def address(scanned, world):
         return paths[route].format(**words | more) + QUERIES.get(route, ""), body
 
     return make
+
+
+def machine(owner: Project | Organization, name: str) -> dict[str, object]:
+    """A service account with a key, an issuer, a trust rule and a session: parameters of paths."""
+    account = service_accounts.create(SYSTEM, owner, name)
+    made = service_accounts.make_key(SYSTEM, account, "runner").key
+    organization = account.organization
+    jwks = json.dumps({"keys": [SigningKey().jwk]})
+    issuer = issuers.create(SYSTEM, organization, IssuerKind.GENERIC, f"https://{name}.invalid", keys=jwks)
+    rule = service_accounts.add_trust_rule(SYSTEM, account, issuer, "main", {"sub": "job"})
+    ends = timezone.now() + timedelta(hours=1)
+    key = AccessKey.objects.create(user=account, name="main", identifier=f"KCRT{name}", expires_at=ends)
+    FederatedSession.objects.create(key=key, rule=rule, token_hash=name, is_exchanged=True)
+    found = {"account": name, "issuer": issuer.pk, "rule": rule.pk}
+    return found | {"identifier": made.identifier, "session": key.identifier}
 
 
 @pytest.mark.parametrize("person", PEOPLE)
@@ -303,10 +421,12 @@ def test_every_operation_by_every_person(world, address, person):
         with rolled_back():
             answer = client.ask(method, path, body)
         expected = good
-        if kind != PERSONAL and person not in ROLES[VIEW]:
+        if kind in ROLES:
+            expected = 404 if person not in ROLES[VIEW] else good if person in ROLES[kind] else 403
+        elif kind in {MEMBER, OWNER}:
+            expected = 404 if person == "outsider" else good if kind == MEMBER or person == "owner" else 403
+        elif kind == OPERATOR:
             expected = 404
-        elif kind != PERSONAL and person not in ROLES[kind]:
-            expected = 403
         if (method, route) == ("PUT", "project") and person not in ROLES[VIEW]:
             expected = 422  # a project of this ID is to be made, without an organization
         if (method, route) == ("DELETE", "project_key") and person == "admin":

@@ -9,16 +9,21 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from accounts.models import AccessKey, AuditEvent, IdempotencyRecord
+from accounts import federation, issuers
+from accounts.actors import SYSTEM
+from accounts.models import AccessKey, AuditEvent, IdempotencyRecord, IssuerKind
 from api import openapi
-from registry import audit, members, repositories
+from registry import audit, members, repositories, service_accounts, uploads
+from registry.doctor import runs
+from registry.doctor.results import Result, State, Text
 from registry.models import Deletion, Event, Image, Repository
 from scanning.models import Acceptance, Subscription
+from tests.support.issuers import Issuer, SigningKey
 from tests.support.personas import make_key
 
 from .conftest import APP, WEB, ApiClient, basic
 
-DEMO = "/api/v1/projects/demo"
+DEMO, ACME = "/api/v1/projects/demo", "/api/v1/organizations/acme"
 
 
 # ── Idempotency-Key ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -152,6 +157,216 @@ def test_roles_on_a_repository(api, world):
     client.ask("PUT", f"{WEB}/roles/reader@acme.test", {"role": "viewer"}, expect=403)
     client.ask("DELETE", f"{WEB}/roles/viewer@acme.test", expect=204)
     assert repositories.role_of(world.repository("web"), world.viewer.user) is None
+
+
+# ── Organizations ────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_people_of_an_organization(api, world):
+    client = api("owner")
+    found = {each["email"]: each["role"] for each in client.get(f"{ACME}/people?limit=500")["items"]}
+    assert (found["owner@acme.test"], found["member@acme.test"]) == ("owner", "member")
+    assert "outsider@other.test" not in found
+    assert [each["name"] for each in api("outsider").get("/api/v1/organizations")["items"]] == ["other"]
+    there = f"{ACME}/people/member@acme.test"
+    seen = client.ask("GET", there, expect=200).headers["ETag"]
+    made = client.ask("PUT", there, {"role": "owner"}, expect=200, If_Match=seen)
+    client.ask("PUT", there, {"role": "member"}, expect=412, If_Match=seen)
+    client.ask("PUT", there, {"role": "member"}, expect=200, If_Match=made.headers["ETag"])
+    client.ask("PUT", f"{ACME}/people/outsider@other.test", {"role": "member"}, expect=404)
+    client.ask("DELETE", f"{ACME}/people/owner@acme.test", expect=409)  # the last owner
+    client.ask("DELETE", there, expect=204)
+    assert members.role_of(world.projects["demo"], world.member.user) is None
+    (event,) = client.get(f"{ACME}/events?action=member.remove&person=member@acme.test")["items"]
+    undone = client.ask("POST", f"{ACME}/events/{event['id']}/undo", {}, expect=200).json()
+    assert [each["problem"] for each in undone["done"]] == [""]
+    assert members.role_of(world.projects["demo"], world.member.user) == "member"
+
+
+def test_people_are_invited(api, world, mailoutbox, django_capture_on_commit_callbacks):
+    client, there = api("owner"), f"{ACME}/invitations"
+    wanted = {"email": "New@Acme.test", "role": "owner"}
+    made = client.ask("POST", there, wanted, expect=201, Idempotency_Key="one")
+    assert (made.json()["email"], made.json()["role"]) == ("new@acme.test", "owner")
+    again = client.ask("POST", there, wanted, expect=201, Idempotency_Key="one")
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert AuditEvent.objects.filter(action="invitation.send").count() == 1
+    assert [each["email"] for each in client.get(there)["items"]] == ["new@acme.test"]
+    client.ask("POST", there, {"email": "member@acme.test"}, expect=409)
+    client.ask("POST", there, {"email": "nobody"}, expect=409)
+    client.ask("DELETE", made.headers["Location"], expect=204)
+    client.get(made.headers["Location"], expect=404)
+
+
+def test_a_limited_key_does_nothing_in_organizations(api, world):
+    demo = world.projects["demo"]
+    for limits in ({"project": demo}, {"repositories": "demo/web"}):
+        client = api("owner", **limits)
+        client.get(ACME, expect=403)
+        client.ask("PUT", f"{ACME}/people/member@acme.test", {"role": "owner"}, expect=403)
+        client.ask("PUT", f"{ACME}/service-accounts/x", {}, expect=403)
+    near = api("owner", networks="127.0.0.0/8")
+    near.get(ACME)
+    near.ask("POST", f"{ACME}/issuers", {"kind": "gitlab", "url": "https://gitlab.com"}, expect=403)
+
+
+# ── Service accounts ─────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize(("home", "person"), [(DEMO, "admin"), (ACME, "owner")])
+def test_service_accounts(api, world, home, person):
+    client, there = api(person), f"{home}/service-accounts/ci"
+    wanted = {"description": "builds", "contacts": ["member@acme.test"]}
+    made = client.ask("PUT", there, wanted, expect=201, If_None_Match="*")
+    count = AuditEvent.objects.count()
+    again = client.ask("PUT", there, wanted, expect=200)
+    assert (again.headers["ETag"], AuditEvent.objects.count()) == (made.headers["ETag"], count)
+    assert again.json() == made.json() == client.get(there)
+    client.ask("PUT", there, wanted, expect=412, If_None_Match="*")
+    client.ask("PUT", there, wanted | {"contacts": ["outsider@other.test"]}, expect=409)
+    changed = client.ask("PATCH", there, {"is_active": False}, expect=200, If_Match=made.headers["ETag"])
+    assert changed.json() == made.json() | {"is_active": False}
+    client.ask("PATCH", there, {"description": "x"}, expect=412, If_Match=made.headers["ETag"])
+    client.ask("PUT", there, wanted, expect=200)
+    assert [each["name"] for each in client.get(f"{home}/service-accounts")["items"]] == ["ci"]
+    email = made.json()["email"]
+    client.ask("PUT", f"{DEMO}/members/{email}", {"role": "member"}, expect=201)
+    key = client.ask("POST", f"{there}/keys", {"name": "runner", "actions": ["pull", "push"]}, expect=201)
+    assert (key.json()["user"], key.json()["actions"]) == (email, ["pull", "push"])
+    assert client.get(key.headers["Location"])["id"] == key.json()["id"]
+    client.ask("DELETE", there, expect=204)
+    client.get(there, expect=404)
+    assert client.get(key.headers["Location"])["state"] == "revoked"
+    undone = client.ask("POST", f"{there}/restore", {}, expect=200).json()
+    assert len(undone["done"]) == 1
+    assert client.get(f"{DEMO}/members/{email}")["role"] == "member"
+    assert [each["state"] for each in client.get(f"{there}/keys")["items"]] == ["alive"]
+
+
+def test_a_key_is_rotated(api, world):
+    client = api("admin")
+    client.ask("PUT", f"{DEMO}/service-accounts/terraform", {}, expect=201)
+    client.ask("PUT", f"{DEMO}/members/terraform@demo.project.invalid", {"role": "reader"}, expect=201)
+    there = f"{DEMO}/service-accounts/terraform/keys"
+    made = client.ask("POST", there, {"name": "plan", "management": True}, expect=201)
+    one, keys = made.headers["Location"], [made.json()["secret"]]
+    rotated = client.ask("POST", f"{one}/rotate", {"former_seconds": 3600}, expect=200, Idempotency_Key="one").json()
+    again = client.ask("POST", f"{one}/rotate", {"former_seconds": 3600}, expect=200, Idempotency_Key="one").json()
+    assert again == rotated | {"secret": None}
+    keys.append(rotated["secret"])
+    for secret in keys:
+        assert ApiClient(f"Bearer {secret}").get(DEMO)["name"] == "demo"
+    assert client.get(one)["former_ends_at"] == rotated["former_ends_at"] is not None
+    client.ask("POST", f"{one}/rotate", {}, expect=409)  # two secrets work
+    client.ask("POST", f"{one}/end-former", {}, expect=200)
+    ApiClient(f"Bearer {keys[0]}").ask("GET", DEMO, expect=401)
+    ApiClient(f"Bearer {keys[1]}").get(DEMO)
+    own = world.member.key.identifier
+    client.ask("POST", f"{DEMO}/keys/{own}/rotate", {}, expect=404)  # a person's key
+    client.ask("POST", f"{one}/rotate", {"former_seconds": 31 * 86_400}, expect=422)
+
+
+def test_a_limited_key_makes_no_freer_credentials_of_an_account(api, world):
+    admin, demo = api("admin"), world.projects["demo"]
+    admin.ask("PUT", f"{DEMO}/service-accounts/ci", {}, expect=201)
+    there = f"{DEMO}/service-accounts/ci"
+    key = admin.ask("POST", f"{there}/keys", {"name": "runner"}, expect=201).headers["Location"]
+    near = api("admin", networks="127.0.0.0/8")
+    for path, body in ((f"{there}/keys", {"name": "x"}), (f"{key}/rotate", {})):
+        near.ask("POST", path, body, expect=403)
+    near.ask("POST", f"{there}/trust-rules", {"name": "x", "issuer": 1, "claims": {}}, expect=403)
+    ending = make_key(world.admin.user, "ends", management=True, project=demo)
+    AccessKey.objects.filter(pk=ending.key.pk).update(expires_at="2090-01-01T00:00:00Z")
+    ends = ApiClient(basic(ending))
+    ends.ask("POST", f"{there}/keys", {"name": "longer"}, expect=403)
+    ends.ask("POST", f"{key}/rotate", {}, expect=403)
+    shorter = ends.ask("POST", f"{there}/keys", {"name": "shorter", "expires_at": "2089-01-01T00:00:00Z"}, expect=201)
+    ends.ask("POST", f"{shorter.headers['Location']}/rotate", {}, expect=200)
+
+
+def test_a_role_that_the_actor_does_not_hold_is_not_given_to_an_account(api, world):
+    owner, admin = api("owner"), api("admin")
+    owner.ask("PUT", f"{ACME}/service-accounts/wide", {}, expect=201)
+    email = "wide@acme.organization.invalid"
+    owner.ask("PUT", f"/api/v1/projects/lab/members/{email}", {"role": "admin"}, expect=201)
+    admin.ask("PUT", f"{DEMO}/members/{email}", {"role": "member"}, expect=201)
+    key = owner.ask("POST", f"{ACME}/service-accounts/wide/keys", {"name": "x"}, expect=201).json()["id"]
+    admin.ask("POST", f"{DEMO}/keys/{key}/rotate", {}, expect=404)  # it can act in demo, but is not of demo
+    admin.ask("DELETE", f"{DEMO}/keys/{key}", expect=403)
+
+
+# ── Keyless CI ───────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_issuers_trust_rules_and_sessions(api, world):
+    owner, admin, issuer = api("owner"), api("admin"), Issuer()
+    there = f"{ACME}/issuers"
+    wanted = {"kind": "github", "url": issuer.url, "jwks": json.loads(issuer.jwks)}
+    made = owner.ask("POST", there, wanted, expect=201)
+    assert (made.json()["keys"], made.json()["is_uploaded"], made.json()["audience"]) == (
+        ["key-1"],
+        True,
+        "http://localhost:8080",
+    )
+    owner.ask("POST", there, wanted, expect=409)
+    one, second = made.headers["Location"], SigningKey("key-2")
+    jwks = {"keys": [issuer.keys[0].jwk, second.jwk]}
+    assert owner.ask("PUT", f"{one}/keys", {"jwks": jwks}, expect=200).json()["keys"] == ["key-1", "key-2"]
+    admin.ask("PUT", f"{DEMO}/service-accounts/ci", {}, expect=201)
+    admin.ask("PUT", f"{DEMO}/members/ci@demo.project.invalid", {"role": "member"}, expect=201)
+    rules = f"{DEMO}/service-accounts/ci/trust-rules"
+    rule = {"name": "main", "issuer": made.json()["id"], "claims": {"repository": "acme/web", "ref": "refs/heads/main"}}
+    admin.ask("POST", rules, rule | {"claims": {"ref": "x"}}, expect=409)
+    admin.ask("POST", rules, rule | {"issuer": 10**9}, expect=422)
+    first = admin.ask("POST", rules, rule, expect=201)
+    assert first.json()["actions"] == ["pull", "push"]
+    token = issuer.token(issuer.github())
+    looked = admin.ask("POST", f"{rules}/try", {"token": token}, expect=200).json()
+    assert looked == {"problem": "", "rules": [{"rule": first.json()["id"], "problem": ""}]}
+    session = federation.exchange(federation.Attempt(token, "demo/ci")).session
+    sessions = f"{DEMO}/service-accounts/ci/sessions"
+    (shown,) = admin.get(sessions)["items"]
+    assert (shown["state"], shown["via"]["repository"]) == ("alive", "Acme/web")
+    assert admin.get(first.headers["Location"])["pinned"]["repository_id"] == "1296269"
+    admin.ask("DELETE", f"{sessions}/{shown['id']}", expect=204)
+    assert admin.get(f"{sessions}/{session.key.identifier}")["state"] == "revoked"
+    assert admin.ask("POST", f"{first.headers['Location']}/unpin", {}, expect=200).json()["pinned"] == {}
+    owner.ask("DELETE", one, expect=409)  # it has a rule
+    admin.ask("DELETE", first.headers["Location"], expect=204)
+    admin.get(first.headers["Location"], expect=404)
+    admin.ask("POST", f"{first.headers['Location']}/restore", {}, expect=200)
+    admin.ask("DELETE", first.headers["Location"], expect=204)
+    owner.ask("DELETE", one, expect=204)
+
+
+# ── Uploads and the doctor ───────────────────────────────────────────────────────────────────────────────────────────
+def test_open_uploads_are_listed_and_ended(api, world):
+    own = [uploads.start(world.member.actor, world.repository(name), "app") for name in ("web", "public", "web")]
+    uploads.start(world.admin.actor, world.repository("web"), "app")
+    client, found, there = api("member"), [], "/api/v1/uploads?limit=2"
+    while there:
+        page = client.get(there)
+        found, there = found + [each["id"] for each in page["items"]], page["next"]
+    assert sorted(found) == sorted(str(each.pk) for each in own)
+    limited = api("member", repositories="demo/public")
+    assert [each["image"] for each in limited.get("/api/v1/uploads")["items"]] == ["demo/public/app"]
+    limited.ask("DELETE", f"/api/v1/uploads/{own[0].pk}", expect=404)
+    api("admin").ask("DELETE", f"/api/v1/uploads/{own[0].pk}", expect=404)
+    client.ask("DELETE", f"/api/v1/uploads/{own[0].pk}", expect=204)
+    client.get(f"/api/v1/uploads/{own[0].pk}", expect=404)
+    client.get("/api/v1/uploads?after=x", expect=400)
+
+
+def test_the_doctor_is_for_operators(api, world, monkeypatch):
+    client = api("owner")
+    client.ask("POST", "/api/v1/doctor", expect=404)
+    world.owner.user.is_superuser = True
+    world.owner.user.save()
+    assert client.get("/api/v1/doctor", expect=404)["detail"].startswith("The doctor")
+    monkeypatch.setattr(runs.threading.Thread, "start", lambda thread: None)
+    started = client.ask("POST", "/api/v1/doctor", expect=202).json()
+    assert (started["requested_by"], started["finished_at"], started["results"]) == ("owner@acme.test", None, [])
+    client.ask("POST", "/api/v1/doctor", expect=409)
+    found = Result("public-url", State.WARNING, Text("it is %(url)s", {"url": "x"}), Text("change it"))
+    found = Result(runs.probes()[0].name, found.state, found.seen, found.change)
+    runs.note(started["id"], [found], is_done=True)
+    (shown,) = client.get("/api/v1/doctor")["results"]
+    assert (shown["state"], shown["seen"], shown["change"]) == ("warning", "it is x", "change it")
+    api("owner", project=world.projects["demo"]).get("/api/v1/doctor", expect=403)
 
 
 # ── What scans found ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -334,12 +549,46 @@ def test_projects_of_others_answer_as_absent_ones(world, pushed):
                 assert answers[0] == answers[1], f"{method} {path} by {person}"
 
 
+def test_organizations_of_others_answer_as_absent_ones(world):
+    client = ApiClient(basic(make_key(world.outsider.user, "api", management=True)))
+    for _route, path, _name, view in openapi.routes():
+        if "{organization}" not in path:
+            continue
+        for method in view().allowed():
+            answers = []
+            for organization in ("acme", "nowhere"):
+                there = path.replace("{organization}", organization)
+                there = re.sub(r"\{(\w+)\}", lambda found: "1", there)
+                with CaptureQueriesContext(connection) as queries:
+                    problem = client.ask(method, there, {} if method != "GET" else None, expect=404).json()
+                problem.pop("request_id")
+                text = json.dumps(problem).replace(organization, "ORGANIZATION")
+                answers.append((text, [each["sql"].count("SELECT") for each in queries]))
+            assert answers[0] == answers[1], f"{method} {path}"
+
+
 def test_things_of_another_parent_are_not_found(api, world, docker, pushed):
     docker("outsider", "rival.kr-central-2.kcr.localhost:8080").push("rivals/theirs", "1")
     client = api("owner")
     client.get(f"{DEMO}/repositories/rivals", expect=404)
     client.get(f"{DEMO}/repositories/public/images/app", expect=404)
     client.get(f"{WEB}/images/theirs", expect=404)
+    theirs, issuer = world.projects["rival"].organization, Issuer("https://theirs.invalid")
+    bot = service_accounts.create(SYSTEM, world.projects["rival"], "bot")
+    key = service_accounts.make_key(SYSTEM, bot, "x").key.identifier
+    trusted = issuers.create(SYSTEM, theirs, IssuerKind.GENERIC, issuer.url, keys=issuer.jwks)
+    rule = service_accounts.add_trust_rule(SYSTEM, bot, trusted, "x", {"sub": "job"}).pk
+    api("admin").ask("PUT", f"{DEMO}/service-accounts/ci", {}, expect=201)
+    client.get(f"{DEMO}/service-accounts/bot", expect=404)
+    client.get(f"{DEMO}/keys/{key}", expect=404)
+    client.ask("POST", f"{ACME}/keys/{key}/rotate", {}, expect=404)
+    client.get(f"{ACME}/issuers/{trusted.pk}", expect=404)
+    client.get(f"{DEMO}/service-accounts/ci/trust-rules/{rule}", expect=404)
+    wanted = {"name": "x", "issuer": trusted.pk, "claims": {"sub": "job"}}
+    client.ask("POST", f"{DEMO}/service-accounts/ci/trust-rules", wanted, expect=422)
+    client.ask("PUT", f"{DEMO}/members/bot@rival.project.invalid", {"role": "reader"}, expect=404)
+    event = AuditEvent.objects.filter(organization=theirs).latest("pk").pk
+    client.ask("POST", f"{ACME}/events/{event}/undo", {}, expect=404)
     rival = Deletion.objects.count()
     client.get(f"{DEMO}/deletions/{rival + 1}", expect=404)
 

@@ -35,7 +35,11 @@ def test_every_path_resolves_to_its_view(db):
 
     for _route, path, name, view in openapi.routes():
         there = re.sub(
-            r"\{\w+\}", "app", re.sub(r"\{(run|scan|event|acceptance|notification|delivery|deletion)\}", "7", path)
+            r"\{\w+\}",
+            "app",
+            re.sub(r"\{(run|scan|event|acceptance|notification|delivery|deletion|rule|issuer)\}", "7", path).replace(
+                "{upload}", "00000000-0000-4000-8000-000000000000"
+            ),
         )
         match = ROUTES.resolve(there)
         assert (match.url_name, match.func.cls) == (name, view)

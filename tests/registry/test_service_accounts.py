@@ -157,7 +157,7 @@ def test_lists_of_people_leave_it_out_and_lists_of_roles_show_it(world, acme, pr
     assert member_queries.candidates(project)[-1] == deployer.email
     assert organization_queries.organization(acme, wanted)["listing"].rows == []
     assert member_queries.administrators(project) == ["admin@acme.test"]
-    assert organization_queries.find_member(acme, ci.email) is None
+    assert members.find_person(acme, ci.email) is None
 
 
 def test_it_gets_no_mail_itself(world, ci, mailoutbox):

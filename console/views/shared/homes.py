@@ -11,13 +11,13 @@ from django.http import Http404
 from django.shortcuts import redirect
 
 from accounts.errors import Refusal
-from console.queries import service_accounts as queries
 from console.templatetags.service_accounts import service_url
 from console.views.shared.decorators import of_project, personal
 from console.views.shared.organizations import find_organization
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
 from console.views.shared.toasts import toast
+from registry import service_accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,14 +60,14 @@ class Home:
 
     def find(self, name: str, *, with_deleted: bool = False) -> User:
         """The service account of this name. Raises Http404."""
-        account = queries.find(self.owner, name, with_deleted=with_deleted)
+        account = service_accounts.find(self.owner, name, with_deleted=with_deleted)
         if account is None:
             raise Http404
         return account
 
     def find_key(self, identifier: str) -> AccessKey:
         """The key of a service account that the person may rotate. Raises Http404."""
-        key = queries.keys_of(self.owner).filter(identifier=identifier).first()
+        key = service_accounts.keys_of(self.owner).filter(identifier=identifier).first()
         if key is None:
             raise Http404
         return key

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from django.http import Http404
 from django.utils.translation import gettext as _
 
-from console.queries import organizations
+from registry import members
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def member_to_add(place: Place, form: Form, unknown: str, role_of: Callable[[Use
     text), or if the user has another role already.
     """
     organization = place.project.organization
-    user = organizations.find_holder(place.project, form.cleaned_data["email"])
+    user = members.find_holder(place.project, form.cleaned_data["email"])
     if user is None:
         form.add_error("email", unknown % {"organization": organization})
     elif role_of(user) not in {None, form.cleaned_data["role"]}:
@@ -36,7 +36,7 @@ def member_to_add(place: Place, form: Form, unknown: str, role_of: Callable[[Use
 
 def member_of_list(place: Place, email: str) -> User:
     """The member or service account of the organization with this address. Raises Http404 for other users."""
-    user = organizations.find_holder(place.project, email)
+    user = members.find_holder(place.project, email)
     if user is None:
         raise Http404
     return user
