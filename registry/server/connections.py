@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PATIENCE = 30.0  # seconds: for a whole head or form; for the next LEAST_BYTES of a body; for the next request
 LEAST_BYTES = 64 * 1024
 RECEIVE_BYTES = 256 * 1024
+CHUNK_HEAD_BYTES = 8 * 1024  # for the length of a chunk: gunicorn's parser copies what is behind it several times
 UNSENT_BYTES = 512 * 1024
 FILE_BYTES = 4 * 1024 * 1024  # of a file that one system call sends at most
 MAX_PIECES = 16  # of an answer that one system call sends at most
@@ -88,7 +89,7 @@ class Stream(Unreader):
         """Return the next bytes from the client; b"" at the end. Raises TooSlow."""
         if not self.is_body:
             return b""
-        return self._connection.receive(min(size_hint or RECEIVE_BYTES, RECEIVE_BYTES))
+        return self._connection.receive(min(size_hint or CHUNK_HEAD_BYTES, RECEIVE_BYTES))
 
 
 class Connection:

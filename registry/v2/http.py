@@ -49,9 +49,10 @@ def body(request: HttpRequest, block_size: int = BLOCK) -> Iterator[bytes]:
 
 
 def _blocks(stream: Any, left: int | None, block_size: int) -> Iterator[bytes]:
+    read = getattr(stream, "read1", stream.read)  # that of our server returns what has arrived
     while left is None or left > 0:
         try:
-            block = stream.read(block_size if left is None else min(block_size, left))
+            block = read(block_size if left is None else min(block_size, left))
         except NoShare as error:
             raise _too_many() from error
         except Exception as error:  # servers raise different exceptions for a body that breaks off

@@ -1,8 +1,9 @@
 """``python -m tests.registry.server.program PORT PATIENCE PROCESSES``: the worker of KCR with an application that reports.
 
-``POST /read?KEY`` reads its body; ``GET /seen?KEY`` returns the result of that request: {"bytes", "error"}, or null.
+``POST /read?KEY`` reads its body as it arrives, ``/gather?KEY`` in blocks of 64 KiB; ``GET /seen?KEY`` returns the result of that request: {"bytes", "error"}, or null.
 ``GET /file`` is a file of FILE_BYTES, ``/stream`` pieces of a megabyte without end, ``/hold`` takes until ``/release``.
-``/echo`` returns what the application gets: method, query, the headers that begin with X, the body, or its error.
+``/echo`` and ``/echo1`` return what the application gets: method, query, the headers that begin with X, the body or its
+error. ``/echo1`` reads the body as it arrives.
 ``GET /count`` returns the number of earlier such requests; ``/process`` returns the id of the worker's process.
 """
 
@@ -40,33 +41,37 @@ class Pieces:
             yield b"p" * (1 << 20)
 
 
-def read(environ):
+def read(environ, read_some):
     seen = {"bytes": 0, "error": ""}
     try:
-        while block := environ["wsgi.input"].read(65536):
+        while block := read_some(65536):
             seen["bytes"] += len(block)
     except Exception as error:
         seen["error"] = type(error).__name__
     SEEN[environ["QUERY_STRING"]] = seen
 
 
-def echo(environ):
+def echo(environ, read_all):
     seen = {name: value for name, value in environ.items() if name.startswith(("REQUEST_METHOD", "QUERY", "HTTP_X"))}
     try:
-        seen["body"] = environ["wsgi.input"].read().decode("latin-1")
+        seen["body"] = read_all().decode("latin-1")
     except Exception as error:
         seen["error"] = type(error).__name__
     return seen
 
 
 def application(environ, start_response):
-    path, body = environ["PATH_INFO"], b"ok"
+    path, body, sent = environ["PATH_INFO"], b"ok", environ["wsgi.input"]
     if path == "/read":
-        read(environ)
+        read(environ, sent.read1)
+    elif path == "/gather":
+        read(environ, sent.read)
     elif path == "/seen":
         body = json.dumps(SEEN.get(environ["QUERY_STRING"])).encode()
     elif path == "/echo":
-        body = json.dumps(echo(environ), sort_keys=True).encode()
+        body = json.dumps(echo(environ, sent.read), sort_keys=True).encode()
+    elif path == "/echo1":
+        body = json.dumps(echo(environ, lambda: b"".join(iter(sent.read1, b""))), sort_keys=True).encode()
     elif path == "/environ":
         body = json.dumps({k: v for k, v in environ.items() if isinstance(v, str)}).encode()
     elif path == "/threads":

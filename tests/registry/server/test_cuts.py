@@ -30,7 +30,8 @@ def program():
 @st.composite
 def requests(draw) -> bytes:
     """Bytes of a request that is valid."""
-    head = f"{draw(st.sampled_from(['POST', 'PUT']))} /echo?{draw(st.integers(0, 99))} HTTP/1.1\r\nHost: a\r\n"
+    method, path = draw(st.sampled_from(["POST", "PUT"])), draw(st.sampled_from(["/echo", "/echo1"]))
+    head = f"{method} {path}?{draw(st.integers(0, 99))} HTTP/1.1\r\nHost: a\r\n"
     head += "".join(f"X-{number}: {value}\r\n" for number, value in enumerate(draw(st.lists(VALUES, max_size=3))))
     kind = draw(st.sampled_from(["none", "length", "chunks", "expected"]))
     if kind == "none":
@@ -80,3 +81,10 @@ def answers(program: Program, stream: bytes, cuts: list[int]) -> bytes:
 def test_answers_do_not_depend_on_how_bytes_arrive(program, stream, data):
     cuts = data.draw(st.lists(st.integers(1, max(1, len(stream) - 1)), max_size=6, unique=True).map(sorted))
     assert answers(program, stream, cuts) == answers(program, stream, [])
+
+
+@settings(max_examples=60)
+@given(streams())
+def test_body_that_is_read_as_it_arrives_is_the_same(program, stream):
+    gathered, arriving = (re.sub(rb"/echo1?\b", path, stream) for path in (b"/echo", b"/echo1"))
+    assert answers(program, arriving, []) == answers(program, gathered, [])

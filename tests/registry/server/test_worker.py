@@ -127,12 +127,14 @@ def chunked(*pieces: bytes, end: bool = True) -> bytes:
     return b"".join(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" for piece in pieces) + b"0\r\n\r\n" * end
 
 
-def test_a_chunked_body_arrives_whole(program):
+@pytest.mark.parametrize("path", ["/read", "/gather"])
+def test_a_chunked_body_arrives_whole(program, path):
     key = uuid.uuid4().hex
     assert (
         status_of(
             program.send(
-                f"POST /read?{key} HTTP/1.1\nConnection: close\nTransfer-Encoding: chunked", chunked(b"hello", b"world")
+                f"POST {path}?{key} HTTP/1.1\nConnection: close\nTransfer-Encoding: chunked",
+                chunked(b"hello", b"world"),
             )
         )
         == 200
@@ -150,11 +152,12 @@ CUT = {
 }
 
 
+@pytest.mark.parametrize("path", ["/read", "/gather"])
 @pytest.mark.parametrize("cut", CUT)
-def test_truncated_body_is_an_error_for_the_application(program, cut):
+def test_truncated_body_is_an_error_for_the_application(program, cut, path):
     header, body = CUT[cut]
     key = uuid.uuid4().hex
-    program.send(f"POST /read?{key} HTTP/1.1\n{header}", body, end=True)
+    program.send(f"POST {path}?{key} HTTP/1.1\n{header}", body, end=True)
     seen = json.loads(program.ask(f"/seen?{key}"))
     assert seen["error"] or (seen["bytes"] < 100000 and "Length" in header)
 
