@@ -17,13 +17,14 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from accounts.actors import SYSTEM
-from registry import access
+from registry import access, audit
+from registry.models import Event
 from registry.v2.errors import ANSWERS
 from registry.v2.exchange import ExchangeView
 from registry.v2.token import TokenView
 from scanning import acceptances
 from scanning.models import Acceptance, Delivery
-from scanning.notifications import messages
+from scanning.notifications import cloud_events, messages
 from tests.support.factories import high, make_manifest, make_report, scanned, subscribe
 
 if TYPE_CHECKING:
@@ -165,6 +166,16 @@ def test_the_fields_of_a_webhook_are_documented(web):
     assert sent["images"][0]["new"]
     for content in (sent, messages.test_content(subscription, subscription.created_at)):
         assert set(fields(content)) - {"images[].tags[]"} | {"images[].tags", "totals"} == set(documented)
+
+
+@pytest.mark.django_db
+def test_the_types_and_fields_of_events_are_documented(web):
+    documented = {names(row[0])[0]: names(row[1])[0] for row in rows(section("events.md", "Types"))}
+    assert documented == {kind: str(action) for action, kind in cloud_events.TYPES.items()}
+    event = audit.record(SYSTEM, Event.Action.PROJECT_UPDATE, web.project, before=1)
+    sent = cloud_events.of(event, web.project)
+    found = {name for name in sent if name != "data"} | {f"data.{name}" for name in sent["data"]}
+    assert found == {names(row[0])[0] for row in rows(section("events.md", "Body"))}
 
 
 def header_of(client: Client, name: str, *args: str) -> list[str]:
