@@ -123,12 +123,15 @@ def spread_events() -> int:
 def deliver(delivery_id: int) -> None:
     """Send one delivery if it is due, then the other due ones of its subscription, while the other side answers."""
     until = time.monotonic() + BUDGET
-    following: int | None = delivery_id
-    while following is not None and deliveries.deliver(following) in {Delivery.State.SENT, Delivery.State.FAILED}:
-        following = deliveries.following(following)
-        if following is not None and time.monotonic() > until:
-            start_delivery(following)
-            return
+    waiting = [delivery_id]
+    while waiting:
+        for each in waiting:
+            if time.monotonic() > until:
+                start_delivery(each)
+                return
+            if deliveries.deliver(each) not in {Delivery.State.SENT, Delivery.State.FAILED}:
+                return
+        waiting = deliveries.following(delivery_id)
 
 
 @shared_task

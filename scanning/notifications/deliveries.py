@@ -35,6 +35,7 @@ MAX_ATTEMPTS = len(BACKOFF) + 1
 BETWEEN_TESTS = timedelta(seconds=15)
 KEEP = timedelta(days=90)
 AT_ONCE = 200
+FOLLOWING = 100
 
 State = Delivery.State
 
@@ -85,10 +86,11 @@ def due() -> list[int]:
     return list(first.values_list("first", flat=True)[:AT_ONCE])
 
 
-def following(delivery_id: int) -> int | None:
-    """The id of the next due delivery to the same subscription."""
+def following(delivery_id: int) -> list[int]:
+    """The ids of the due deliveries to the same subscription, the oldest first, FOLLOWING at most."""
     same = Delivery.objects.filter(pk=delivery_id).values("subscription")
-    return Delivery.objects.due(timezone.now()).filter(subscription__in=same).values_list("pk", flat=True).first()
+    found = Delivery.objects.due(timezone.now()).filter(subscription__in=same)
+    return list(found.values_list("pk", flat=True)[:FOLLOWING])
 
 
 def deliver(delivery_id: int) -> Delivery.State | None:
