@@ -8,6 +8,7 @@ from django import template
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from console.templatetags.digests import short
 from console.templatetags.numbers import count
 from registry.models import Severity
 from scanning.models import Subscription
@@ -56,7 +57,8 @@ def delivery_words(delivery: Delivery) -> str:
     if delivery.is_test:
         return _("Test")
     if "specversion" in delivery.content:
-        return f"{delivery.content['type'].removeprefix(cloud_events.PREFIX)} · {delivery.content['subject']}"
+        path, at, digest = delivery.content["subject"].partition("@")
+        return f"{delivery.content['type'].removeprefix(cloud_events.PREFIX)} · {path}{at}{short(digest)}"
     totals = delivery.content.get("totals", {})
     images, new = totals.get("images", 0), totals.get("new", 0)
     words = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
