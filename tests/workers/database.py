@@ -15,7 +15,8 @@ DOCUMENT = {"z": 1, "a": [1.5, -0.0, 1e22, 10**30, None, True, {"": TEXT}], "ab"
 
 #: Values that meet the checks of a model, where a row with a value in each column breaks one.
 MEETING_CHECKS: dict[str, dict[str, Any]] = {
-    "accounts.User": {"kind": "person", "organization_id": None, "project_id": None, "deleted_at": None}
+    "accounts.User": {"kind": "person", "organization_id": None, "project_id": None, "deleted_at": None},
+    "registry.QuotaWarning": {"organization_id": None},
 }
 
 
