@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils.translation import gettext as _
 
-from console.queries.shared import layout, references
-from registry import blobs
+from console.queries.shared import layout
+from registry import blobs, references
 from registry.models import Manifest, Severity, Tag
 from registry.oci import configs, digests, documents, media_types
 from scanning.models import Component, Finding, Report, Scan

@@ -28,13 +28,14 @@ from registry import access
 from registry.access import Action
 from registry.models import Image, Manifest, ManifestChild, Repository, Severity, Tag, TagDay
 from registry.oci import documents
+from scanning import reach as scanning_reach
+from scanning import search
 from scanning.models import Acceptance, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from django.db.models import QuerySet
     from django.http import QueryDict
 
     from accounts.actors import Actor
@@ -94,7 +95,7 @@ class Filter:
         """Keep the findings that are wanted."""
         found = self.of_finding(found)
         if self.state:
-            used = scans.in_use()
+            used = scanning_reach.in_use()
             found = found.filter(used) if self.state == "tagged" else found.exclude(used)
         if since := self.since:
             found = found.filter(_pulled(since), manifest__image__pulled_at__gte=since)
@@ -133,15 +134,9 @@ class Affected:
     accept: tuple[str, str] | None = None
 
 
-def find(name: str) -> Vulnerability | None:
-    """The vulnerability of this name. Upper and lower case do not differ. One query."""
-    prefix, _, rest = name.partition("-")
-    return Vulnerability.objects.filter(name__in={name, name.upper(), f"{prefix.upper()}-{rest.lower()}"}).first()
-
-
 def is_seen(actor: Actor, vulnerability: Vulnerability) -> bool:
     """Whether the vulnerability is in something that the actor may see. One query."""
-    return bool(_found(vulnerability, layout.repositories_of(actor)).exists())
+    return bool(search.with_vulnerability(vulnerability, layout.repositories_of(actor)).exists())
 
 
 def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[str, Any]:
@@ -150,7 +145,7 @@ def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[
     projects = list(layout.projects_of(actor).order_by("name"))
     if chosen.project:
         reach = reach.filter(project__name=chosen.project)
-    found = chosen.apply(_found(vulnerability, reach))
+    found = chosen.apply(search.with_vulnerability(vulnerability, reach))
     summary = _summary(found, chosen, vulnerability)
     shown = _page_of(summary.images, wanted, is_narrowed=chosen.is_set)
     images = Image.objects.select_related("repository__project").in_bulk(shown.rows)
@@ -184,12 +179,6 @@ def _page_of(pks: list[int], wanted: QueryDict, *, is_narrowed: bool) -> listing
         older=str(rows[-1]) if start + size < len(pks) else "",
         is_narrowed=is_narrowed or start > 0,
     )
-
-
-def _found(vulnerability: Vulnerability, reach: QuerySet[Repository]) -> Any:
-    """The current findings in live manifests of these repositories."""
-    current = Finding.objects.current().filter(vulnerability=vulnerability)
-    return scans.in_reach(current, reach.values("pk")).order_by()
 
 
 def _pulled(since: datetime) -> Q:
@@ -263,7 +252,7 @@ def _affected(actor: Actor, vulnerability: Vulnerability, chosen: Filter, images
     # As a subquery: SQLite would look at every finding of the vulnerability otherwise.
     of_images = in_it.filter(manifest__in=Manifest.objects.live().filter(image__in=rows).values("pk"))
     of_images = of_images.none() if chosen.state == "tagged" or chosen.days else of_images
-    untagged = of_images.exclude(scans.in_use()).order_by().values_list("manifest__image")
+    untagged = of_images.exclude(scanning_reach.in_use()).order_by().values_list("manifest__image")
     for pk, number in untagged.annotate(Count("manifest", distinct=True)):
         rows[pk].untagged = number
     if chosen.state != "untagged":
@@ -366,7 +355,7 @@ def rows(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> Itera
     chosen, reach, now = Filter.of(wanted), layout.repositories_of(actor), timezone.now()
     if chosen.project:
         reach = reach.filter(project__name=chosen.project)
-    found = chosen.apply(_found(vulnerability, reach))
+    found = chosen.apply(search.with_vulnerability(vulnerability, reach))
     order = F("manifest__image__pulled_at").desc(nulls_last=True)
     pks = list(found.order_by(order, "manifest__image", "manifest", "pk").values_list("pk", flat=True))
     yield CSV_HEADER
@@ -378,7 +367,7 @@ def rows(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> Itera
             .select_related("package", "manifest__image__repository__project")
         )
         read = {row.pk: row for row in with_acceptance.defer("manifest__content", "manifest__annotations")}
-        scans.name_tags(row.manifest for row in read.values())
+        scanning_reach.name_tags(row.manifest for row in read.values())
         accepted = Acceptance.objects.in_bulk({row.acceptance for row in read.values() if row.acceptance})
         for pk in some:
             if pk in read:

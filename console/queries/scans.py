@@ -15,7 +15,7 @@ from console.queries.shared import listing
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
-from scanning import findings
+from scanning import findings, reach
 from scanning.models import (
     Acceptance,
     DatabaseRefresh,
@@ -96,20 +96,6 @@ def attach(manifests: Iterable[Manifest | None]) -> None:
         manifest.open_scan = str(state)  # type: ignore[attr-defined]
 
 
-def name_tags(manifests: Iterable[Manifest]) -> None:
-    """Give each manifest, as ``tag_names``, the tags that name it or the index that it is a platform of. One query."""
-    found = list(manifests)
-    pks = {each.pk for each in found}
-    live = Tag.objects.live().order_by()
-    own = live.filter(manifest__in=pks).values_list("manifest", "name")
-    of_parts = live.filter(manifest__child_references__child__in=pks)
-    names: dict[int, set[str]] = {}
-    for pk, name in own.union(of_parts.values_list("manifest__child_references__child", "name")):
-        names.setdefault(pk, set()).add(name)
-    for manifest in found:
-        manifest.tag_names = sorted(names.get(manifest.pk, ()))  # type: ignore[attr-defined]
-
-
 def tags(*conditions: Q, **where: Any) -> QuerySet[Tag]:
     """The live tags that people count: without attached ones, such as signatures."""
     is_live = Q(manifest__deletion=None, image__deletion=None, image__repository__deletion=None)
@@ -121,20 +107,6 @@ def has(vulnerability: str) -> Q:
     found = Finding.objects.current().filter(vulnerability__name=vulnerability)
     of_parts = found.filter(manifest__parent_references__parent=OuterRef("manifest"), manifest__deletion=None)
     return Q(Exists(found.filter(manifest=OuterRef("manifest")))) | Q(Exists(of_parts))
-
-
-def in_use(manifest: str = "manifest") -> Q:
-    """Of what a live tag names, itself or as a platform of an index."""
-    named = Tag.objects.live().filter(manifest=OuterRef(manifest))
-    as_part = Tag.objects.live().filter(manifest__child_references__child=OuterRef(manifest))
-    return Q(Exists(named)) | Q(Exists(as_part))
-
-
-def in_reach(rows: Any, repositories: Any) -> Any:
-    """Rows about manifests that are live, in live images of these repositories."""
-    return rows.filter(
-        manifest__deletion=None, manifest__image__deletion=None, manifest__image__repository__in=repositories
-    )
 
 
 def least_severity(wanted: QueryDict) -> int:
@@ -353,7 +325,7 @@ def log(project: Project, wanted: QueryDict) -> dict[str, Any]:
 
 def _name_scans(scans: list[Scan], others: Iterable[Manifest] = ()) -> None:
     """Give the manifests of these scans their tags (one query), and tell which of them are at work."""
-    name_tags([*(scan.manifest for scan in scans), *others])
+    reach.name_tags([*(scan.manifest for scan in scans), *others])
     for scan in scans:
         scan.manifest.open_scan = str(scan.state) if scan.state in Scan.OPEN else ""  # type: ignore[attr-defined]
 

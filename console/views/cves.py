@@ -13,6 +13,7 @@ from console.views.shared.decorators import personal
 from console.views.shared.downloads import as_csv
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor
+from scanning import search
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -40,7 +41,7 @@ def download(request: HttpRequest, name: str) -> HttpResponseBase:
 
 def _find(request: HttpRequest, name: str) -> Vulnerability:
     """Raises Http404 if no scan has found the vulnerability, or the person may see none of its images."""
-    vulnerability = queries.find(name)
+    vulnerability = search.find_vulnerability(name)
     if vulnerability is None or not queries.is_seen(actor(request), vulnerability):
         raise Http404(_("%(name)s is in no image that you can see.") % {"name": name})
     return vulnerability

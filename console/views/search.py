@@ -10,9 +10,11 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from console.queries import search as queries
+from console.queries.shared import layout
 from console.views.shared.decorators import personal
 from console.views.shared.pages import render_standalone
 from console.views.shared.place import actor, find_place
+from scanning import search
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -29,7 +31,7 @@ def show(request: HttpRequest) -> HttpResponse:
     words = request.GET.get("q", "").strip()[:500]
     place, everywhere = _place(request), bool(request.GET.get("everywhere"))
     project = place.project.name if place and not everywhere else ""
-    found = queries.search(actor(request), words, project)
+    found = search.search(layout.repositories_of(actor(request)), words, project)
     if found.cve:
         within = f"?{urlencode({'project': project})}" if project else ""
         return redirect(reverse("console:cve", args=[found.cve]) + within)

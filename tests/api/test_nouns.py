@@ -13,6 +13,7 @@ from accounts import federation, issuers
 from accounts.actors import SYSTEM
 from accounts.models import AccessKey, AuditEvent, IdempotencyRecord, IssuerKind
 from api import openapi
+from api.fields import SEVERITIES
 from registry import audit, members, repositories, service_accounts, uploads
 from registry.doctor import runs
 from registry.doctor.results import Result, State, Text
@@ -388,6 +389,23 @@ def test_vulnerabilities_are_listed_and_accepted(api, scanned):
     assert Acceptance.objects.get().withdrawn_at
 
 
+def test_search_finds_vulnerabilities_and_packages(api, scanned):
+    found = api("reader").get("/api/v1/search?q=cve-2026-1")
+    place = next(each for each in found["vulnerability"]["places"] if each["digest"] == scanned["first"])
+    assert (found["vulnerability"]["name"], found["images"]) == ("CVE-2026-1", [])
+    assert (place["image"], place["severity"] in SEVERITIES, place["vulnerabilities"] > 0) == (
+        "demo/web/app",
+        True,
+        True,
+    )
+    package = place["packages"][0]
+    by_package = api("reader").get(f"/api/v1/search?q={package['name']}@{package['version']}&project=demo")["package"]
+    assert scanned["first"] in {each["digest"] for each in by_package["places"]}
+    assert api("reader").get("/api/v1/search?q=CVE-2026-1&project=lab")["vulnerability"]["total"] == 0
+    assert api("stranger").get("/api/v1/search?q=CVE-2026-1")["vulnerability"] is None
+    assert api("stranger").get(f"/api/v1/search?q={package['name']}")["package"] is None
+
+
 def test_untagged_manifests(api, pushed):
     found = api("reader").get(f"{APP}/-/manifests?untagged=true")["items"]
     assert {each["digest"] for each in found} >= {pushed["untagged"]}
@@ -519,6 +537,10 @@ def test_a_cleanup_policy_is_set_and_tried(api, pushed):
 
 def test_search_finds_what_may_be_seen(api, pushed):
     assert api("reader").get("/api/v1/search?q=app")["images"] == ["demo/web/app"]
+    assert {each["tag"] for each in api("reader").get("/api/v1/search?q=web/app:1.0")["tags"]} == {"1.0"}
+    (found,) = api("reader").get(f"/api/v1/search?q={pushed['first']}")["manifests"]
+    assert found == {"image": "demo/web/app", "digest": pushed["first"]}
+    assert api("stranger").get(f"/api/v1/search?q={pushed['first']}")["manifests"] == []
     assert api("reader").get("/api/v1/search?q=secret")["repositories"] == []
     assert api("stranger").get("/api/v1/search?q=app")["images"] == []
 

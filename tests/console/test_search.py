@@ -6,8 +6,8 @@ import pytest
 from django.urls import reverse
 
 from console.queries import search as queries
-from console.queries.shared import references
-from console.queries.shared.references import Reference
+from registry import references
+from registry.references import Reference
 from tests.support.images import image_of
 from tests.support.pages import Page
 
