@@ -470,6 +470,8 @@ def test_a_key_without_the_right_to_push_is_refused_before_the_body_is_read(dock
         def read(self, size: int | None = -1) -> bytes:
             raise AssertionError("the body was read")
 
+        read1 = read
+
     for person in ("reader", "stranger"):
         client = docker(person)
         answer = client.request("PUT", f"{NAME}/manifests/2.0", stream=Unread(), headers=client.basic())
@@ -480,6 +482,8 @@ def test_every_transfer_releases_its_place(member):
     class Broken(BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("connection reset by peer")
+
+        read1 = read
 
     location = member.start(NAME).headers["Location"]
     for headers in (

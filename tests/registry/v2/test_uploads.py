@@ -88,6 +88,8 @@ class BrokenBody(BytesIO):
             raise OSError("connection reset by peer")
         return block
 
+    read1 = read
+
 
 class SlowBody(BytesIO):
     """A body that calls a function once, while the registry waits for its bytes."""
@@ -100,6 +102,8 @@ class SlowBody(BytesIO):
         if self.meanwhile:
             self.meanwhile.pop()()
         return super().read(size)
+
+    read1 = read
 
 
 # ── Opening ──────────────────────────────────────────────────────────────────────────────────────────────────────────
