@@ -38,7 +38,7 @@ test-alone: $(VENV)/.development
 test-postgresql: $(VENV)/.development
 	KCR_TEST_DATABASE=postgresql $(PYTHON) -m pytest --numprocesses=2 -m "not real and not alone and not sqlite_only" $(ABOUT_DATA)
 
-ABOUT_DATA = tests/accounts tests/registry/test_access.py $(wildcard tests/registry/test_audit*.py) \
+ABOUT_DATA = tests/accounts tests/test_locks.py tests/registry/test_access.py $(wildcard tests/registry/test_audit*.py) \
 	tests/registry/test_tag_history.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_statistics.py \
 	tests/registry/test_constraints.py tests/registry/test_garbage.py tests/registry/test_growth.py tests/registry/test_migrations.py tests/registry/test_prepared.py \
 	tests/registry/test_trash.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notifications.py \

@@ -219,7 +219,7 @@ def restore(key: AccessKey, *, by: Actor) -> None:
     """
     with transaction.atomic():
         User.objects.select_for_update().get(pk=key.user_id)
-        locked = AccessKey.objects.select_for_update().select_related("user", "project").get(pk=key.pk)
+        locked = AccessKey.objects.select_for_update(of=("self",)).select_related("user", "project").get(pk=key.pk)
         if not may_restore(locked, by):
             raise Refusal(
                 _("A revoked key can be restored for %(minutes)s minutes, by the person who revoked it.")
