@@ -28,6 +28,7 @@ from urllib3.exceptions import HTTPError
 from registry import tracing
 
 from .contract import Chunks, Full, Missing, Saved, TooLarge, Unanswered
+from .silence import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ MAX_BLOB_SIZE = (STEADY_PARTS + GROWING_PARTS * (2 + 4 + 8)) * PART  # 250 GiB
 ADDRESS_SECONDS = 300
 OPTIONS = {
     "connect_timeout": 5,
-    "read_timeout": 30,
+    "read_timeout": 30,  # an S3 may take long to complete a multipart upload
     "retries": {"mode": "standard", "total_max_attempts": 3},  # also after SlowDown, 500, and 200 with an error
     "signature_version": "s3v4",
     "max_pool_connections": 256,
@@ -53,6 +54,7 @@ OPTIONS = {
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
+HEAD_TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5}
 
 
 def part_size(number: int) -> int:
@@ -72,6 +74,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         super().__init__(**options)
         style = "path" if self.endpoint_url else "auto"  # other hosts rarely have a name for each bucket
         self.client_config = Config(s3={"addressing_style": style}, **OPTIONS)
+        self._silence = Silence()
 
     def get_default_settings(self) -> dict[str, Any]:
         """``presign_from``: blobs of at least so many bytes have an address; None: none has."""
@@ -88,14 +91,21 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         return self.connection.meta.client
 
     @functools.cached_property
+    def _head_client(self) -> Any:
+        """Asks for heads, for which S3 needs no time: it waits for a few seconds only."""
+        return self._resource(self.endpoint_url, **HEAD_TIMEOUTS).meta.client
+
+    @functools.cached_property
     def _public_client(self) -> Any:
         """Signs addresses for clients. It connects to nothing."""
         return self._resource(self.public_endpoint or self.endpoint_url).meta.client
 
-    def _resource(self, endpoint: str | None) -> Any:
+    def _resource(self, endpoint: str | None, **options: Any) -> Any:
+        config = self.client_config.merge(Config(**options))
         found = self._create_session().resource(
-            "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=self.client_config
+            "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=config
         )
+        self._silence.watch(found.meta.client)
         if settings.TRACING:
             tracing.watch_s3(found.meta.client)
         return found
@@ -190,7 +200,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     def check(self) -> None:
         """See contract.BlobStorage.check."""
         with answers():
-            self.client.head_bucket(Bucket=self.bucket_name)
+            self._head_client.head_bucket(Bucket=self.bucket_name)
 
     def check_room(self, size: int = 0) -> None:
         """See contract.BlobStorage.check_room. S3 has no end that could be seen."""
@@ -216,7 +226,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     def head(self, key: str) -> dict[str, Any]:
         """Return what S3 knows about an object; nothing if it does not exist."""
         with suppress(FileNotFoundError), answers():
-            answer = dict(self.client.head_object(**self.named(key)))
+            answer = dict(self._head_client.head_object(**self.named(key)))
             _told(answer, "ContentLength")
             return answer
         return {}

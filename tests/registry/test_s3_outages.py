@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from botocore.retries import standard
@@ -16,10 +17,11 @@ from django.utils import timezone
 
 from registry import garbage, uploads
 from registry.models import Blob, BlobLease, BlobReview, ObjectTrash, UploadSession
-from registry.storage import Unanswered, blob_storage, s3
+from registry.storage import Unanswered, blob_storage, s3, silence
 from tests.registry.test_s3 import BeginAgain, assert_nothing_is_left_over, read
 from tests.support.fault_proxy import FaultProxy
 from tests.support.images import sha256
+from tests.support.programs import wait_until
 from tests.support.s3 import CREDENTIALS
 from tests.support.server import LiveServer
 
@@ -28,6 +30,8 @@ pytestmark = pytest.mark.real
 SMALL = b"a layer of some length" * 10
 LARGE = os.urandom(12 * s3.MEBIBYTE)
 SILENCE = 2  # seconds until boto3 repeats a request
+PROMISED = 5  # seconds until a blob is refused while S3 is silent
+LOADED = 3  # so many times slower may a loaded machine be
 BOUND = 60  # seconds: more than all repetitions of some requests take
 
 
@@ -58,12 +62,15 @@ def wire(bucket, settings, monkeypatch):
     """The smallest parts, a short silence, and no pauses."""
     monkeypatch.setattr(s3, "PART", 5 * s3.MEBIBYTE)
     monkeypatch.setitem(s3.OPTIONS, "read_timeout", SILENCE)
+    monkeypatch.setitem(s3.HEAD_TIMEOUTS, "read_timeout", SILENCE)
+    monkeypatch.setattr(silence, "PAUSE", 0)
     monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda self, context: 0)
     with Wire(bucket) as between:
         bucket.use(settings, between.endpoint)
         yield between
         between.heal()
         blob_storage().client.close()
+        blob_storage()._head_client.close()
 
 
 @pytest.fixture
@@ -237,6 +244,32 @@ def server(bucket):
         with LiveServer("s3-outages", settings | CREDENTIALS) as running:
             running.wire = between
             yield running.people()
+
+
+def test_silent_s3_holds_no_thread_and_blobs_are_refused_within_seconds(server):
+    api, wire = server.api(), server.wire
+    assert api.push_blob(SMALL) == 201
+    assert api.push_manifest("1.0", SMALL) == 201
+    blob = f"blobs/{sha256(SMALL)}"
+    wire.silence()
+
+    def ask(method, path, body=None):
+        began = time.monotonic()
+        status, headers, _ = server.api().ask(method, path, body)
+        assert time.monotonic() - began < PROMISED * LOADED, (method, path)
+        return status, headers.get("Retry-After")
+
+    heads = [("GET", blob), ("HEAD", blob)] * 200  # more than there are threads
+    with ThreadPoolExecutor(2 * len(heads)) as threads:
+        refused = [threads.submit(ask, *each) for each in heads]
+        time.sleep(silence.PATIENCE + 1)
+        refused += [threads.submit(ask, "POST", f"blobs/uploads/?digest={sha256(b'1')}", b"1") for _ in range(20)]
+        served = [threads.submit(ask, "GET", path) for path in ("/v2/", "manifests/1.0", "tags/list", "/sign-in")]
+        assert [each.result() for each in served] == [(200, None)] * 4
+        assert {each.result() for each in refused} == {(503, "5")}
+    wire.heal()
+    assert wait_until(lambda: ask("GET", blob)[0] == 200, timeout=60)
+    assert server.api().push_blob(LARGE) == 201
 
 
 def breaks_off(api, path, headers):
