@@ -43,6 +43,7 @@ class Project(models.Model):
     """Holds repositories. ``name`` is its unique ID, a part of every image URI that never changes.
 
     ``tag_rules``: the rules for the tags of all its repositories (``registry.tag_rules``).
+    ``create_on_push``: a push to a repository that does not exist creates it, with the settings ``new_…``.
     """
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="projects")
@@ -55,6 +56,10 @@ class Project(models.Model):
     digest_limit = models.PositiveIntegerField(default=10_000, help_text="digests of one image, with those in Recovery")
     size_limit = models.PositiveBigIntegerField(null=True, blank=True, help_text="stored bytes; NULL: any number")
     tag_rules = models.JSONField(default=list, db_default=models.Value([], models.JSONField()))
+    create_on_push = models.BooleanField(default=False, db_default=False)
+    new_is_public = models.BooleanField(default=False, db_default=False)
+    new_auto_scan = models.BooleanField(default=True, db_default=True)
+    new_tag_overwrite = models.BooleanField(default=True, db_default=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     def __str__(self) -> str:

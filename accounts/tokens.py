@@ -79,6 +79,16 @@ class Token:
         """Whether the token was issued for this action on this name."""
         return any(grant.type == type_ and grant.name == name and action in grant.actions for grant in self.grants)
 
+    def precedes(self, name: str) -> bool:
+        """Whether it was issued for a push to this name when no repository had the name."""
+        return any(
+            grant.type == "repository"
+            and grant.name == name
+            and grant.repository_id is None
+            and "push" in grant.actions
+            for grant in self.grants
+        )
+
 
 def issue(actor: Actor, service: str, grants: list[Grant]) -> str:
     """Sign a token for one service (host), valid for LIFETIME. There are none for the system."""

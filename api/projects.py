@@ -13,7 +13,25 @@ from registry.models import Image, ProjectUsage, Repository
 
 from . import problems
 from .base import Answer, ApiView, Page, etag_of, operation
-from .fields import Text, Wanted
+from .fields import Switch, Text, Wanted
+
+VISIBILITIES, SCANS = ("private", "public"), ("auto", "manual")
+
+
+class NewRepositoriesJson(serializers.Serializer[Any]):
+    """The settings of repositories that a push creates."""
+
+    visibility = serializers.ChoiceField(choices=VISIBILITIES)
+    scan = serializers.ChoiceField(choices=SCANS)
+    tag_overwrite = serializers.BooleanField(help_text="false: a tag always points to the same image")
+
+
+class NewRepositoriesWanted(Wanted):
+    """The settings of repositories that a push creates. Those that are left out get their defaults."""
+
+    visibility = serializers.ChoiceField(choices=VISIBILITIES, default="private")
+    scan = serializers.ChoiceField(choices=SCANS, default="auto")
+    tag_overwrite = Switch(default=True)
 
 
 class ProjectJson(serializers.Serializer[Any]):
@@ -23,6 +41,8 @@ class ProjectJson(serializers.Serializer[Any]):
     organization = serializers.CharField()
     display_name = serializers.CharField()
     description = serializers.CharField()
+    create_on_push = serializers.BooleanField(help_text="whether a push creates a repository that does not exist")
+    new_repositories = NewRepositoriesJson()
     created_at = serializers.DateTimeField()
 
 
@@ -34,6 +54,10 @@ class ProjectWanted(Wanted):
     )
     display_name = Text(max_length=100, default="", allow_blank=True)
     description = Text(max_length=200, default="", allow_blank=True)
+    create_on_push = Switch(default=False)
+    new_repositories = NewRepositoriesWanted(
+        default=lambda: {"visibility": "private", "scan": "auto", "tag_overwrite": True}
+    )
 
 
 class ProjectChanges(Wanted):
@@ -41,6 +65,8 @@ class ProjectChanges(Wanted):
 
     display_name = Text(max_length=100, required=False, allow_blank=True)
     description = Text(max_length=200, required=False, allow_blank=True)
+    create_on_push = Switch(required=False)
+    new_repositories = NewRepositoriesWanted(required=False)
 
 
 class LimitJson(serializers.Serializer[Any]):
@@ -68,8 +94,27 @@ def in_json(project: Project) -> dict[str, Any]:
         "organization": project.organization.name,
         "display_name": project.display_name,
         "description": project.description,
+        "create_on_push": project.create_on_push,
+        "new_repositories": {
+            "visibility": "public" if project.new_is_public else "private",
+            "scan": "auto" if project.new_auto_scan else "manual",
+            "tag_overwrite": project.new_tag_overwrite,
+        },
         "created_at": project.created_at,
     }
+
+
+def _settings(wanted: dict[str, Any]) -> dict[str, Any]:
+    """The body as ``projects.update`` takes it."""
+    found = dict(wanted)
+    new = found.pop("new_repositories", None)
+    if new is not None:
+        found |= {
+            "new_is_public": new["visibility"] == "public",
+            "new_auto_scan": new["scan"] == "auto",
+            "new_tag_overwrite": new["tag_overwrite"],
+        }
+    return found
 
 
 class ProjectsView(ApiView):
@@ -104,7 +149,7 @@ class ProjectView(ApiView):
     )
     def put(self) -> Answer:
         """Create a project, or set its settings. Creating takes the role Organization Owner."""
-        wanted = dict(self.body)
+        wanted = _settings(self.body)
         organization = wanted.pop("organization", None)
         if "project" in self.__dict__:
             if organization not in {None, self.project.organization.name}:
@@ -119,7 +164,7 @@ class ProjectView(ApiView):
     @operation(Action.ADMINISTER, ProjectJson, body=ProjectChanges, is_conditional=True)
     def patch(self) -> Answer:
         """Change settings of a project."""
-        return self._update(self.body)
+        return self._update(_settings(self.body))
 
     def _update(self, wanted: dict[str, Any]) -> Answer:
         self.require(Action.ADMINISTER)

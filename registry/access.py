@@ -6,8 +6,9 @@
     Give me the repository of this name, or say why not.               require, find
     What may the actor do under these names, and in this project?      allowed_actions, actions_in_project
     In which projects may the actor do this?                           permitted_projects
+    Does a push of the actor create the repository of this name?       project_to_create_in
     Does the actor know that this project exists?                      knows_project
-    Was the actor's token issued for this? Is the actor's key alive?   token_covers, require_alive
+    Was the actor's token issued for this? Is the actor's key alive?   token_covers, with_created, require_alive
     May the actor give a service account this role?                    may_give
 
 The doors (registry.v2, the console, commands) ask. The modules below them trust the caller, apart from reads whose name
@@ -17,6 +18,7 @@ the question. Keys and tokens only narrow what the roles of their user allow.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -155,6 +157,30 @@ def permitted_projects(actor: Actor, action: Action) -> QuerySet[Project]:
         return Project.objects.none()
     holding = _holding(actor, ALLOWED[action] & _ROLES_IN_PROJECT, _Path("", ""))
     return Project.objects.filter(holding, _alive(actor))
+
+
+def project_to_create_in(actor: Actor, name: ImageName) -> Project | None:
+    """The project of this name, if a push of the actor may create a repository in it; else None. One query.
+
+    The project has ``create_on_push``, and a role of the actor in it may create repositories (MANAGE). The key must
+    allow to push, and must not be limited to some repositories.
+    """
+    if Action.PUSH not in _allowed_by_key(actor) or actor.repositories:
+        return None
+    holding = _holding(actor, ALLOWED[Action.MANAGE] & _ROLES_IN_PROJECT, _Path("", ""))
+    return Project.objects.filter(holding, _alive(actor), name=name.project, create_on_push=True).first()
+
+
+def with_created(actor: Actor, name: ImageName) -> Actor:
+    """The actor of a token that was issued for a push to this name when no repository had it. One query.
+
+    In a project with ``create_on_push`` the token covers the repository that has the name now. Roles are asked for at
+    each request all the same.
+    """
+    created = Repository.objects.named(name).filter(project__create_on_push=True).values_list("pk", flat=True).first()
+    if created is None or actor.scope is None:
+        return actor
+    return replace(actor, scope={**actor.scope, created: frozenset({Action.PULL, Action.PUSH})})
 
 
 def takes(action: Action) -> str:

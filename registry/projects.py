@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from accounts.actors import Actor
 
 
-SETTINGS = ("display_name", "description", "tag_rules")
+SETTINGS = (
+    *("display_name", "description", "tag_rules"),
+    *("create_on_push", "new_is_public", "new_auto_scan", "new_tag_overwrite"),
+)
 LIMITS = {  # the field of each quota
     "repositories": "repository_limit",
     "images": "image_limit",
@@ -33,12 +36,18 @@ LIMITS = {  # the field of each quota
 
 
 def create(
-    actor: Actor, organization: Organization, name: str, *, display_name: str = "", description: str = ""
+    actor: Actor,
+    organization: Organization,
+    name: str,
+    *,
+    display_name: str = "",
+    description: str = "",
+    **settings: bool,
 ) -> tuple[Project, bool]:
     """Return the organization's project of this name, and whether it was made now. An existing one stays as it is.
 
-    The user who makes it becomes its first admin. Raises NameInvalid, Refusal (another organization has a project of
-    this name, or the display name is too long).
+    ``settings``: ``create_on_push`` and what belongs to it. The user who makes it becomes its first admin. Raises
+    NameInvalid, Refusal (another organization has a project of this name, or the display name is too long).
     """
     organizations.check_display_name(display_name)
     if not names.is_project(name):
@@ -51,7 +60,12 @@ def create(
     with transaction.atomic():
         project, created = Project.objects.get_or_create(
             name=name,
-            defaults={"organization": organization, "display_name": display_name, "description": description},
+            defaults={
+                "organization": organization,
+                "display_name": display_name,
+                "description": description,
+                **settings,
+            },
         )
         if project.organization_id != organization.pk:
             raise Refusal(

@@ -46,9 +46,11 @@ def create(
     is_public: bool = False,
     tag_overwrite: bool = True,
     auto_scan: bool = True,
+    by_push: bool = False,
 ) -> tuple[Repository, bool]:
     """Return the live repository of this name, and True if it was created. An existing one is not changed.
 
+    ``by_push``: the event says that a push created it.
     Raises NameInvalid, Denied (the project has its quota of repositories).
     """
     if not names.is_repository(name):
@@ -71,15 +73,32 @@ def create(
             auto_scan=auto_scan,
             created_by_id=actor.user_id,
         )
-        audit.record(
-            actor,
-            Event.Action.REPOSITORY_CREATE,
-            repository,
-            public=is_public,
-            tag_overwrite=tag_overwrite,
-            auto_scan=auto_scan,
-        )
+        detail: dict[str, Any] = {"public": is_public, "tag_overwrite": tag_overwrite, "auto_scan": auto_scan}
+        if by_push:
+            detail["by_push"] = True
+        audit.record(actor, Event.Action.REPOSITORY_CREATE, repository, **detail)
     return repository, True
+
+
+def create_by_push(actor: Actor, name: names.ImageName) -> bool:
+    """Create the repository of this name if a push of the actor may (``Project.create_on_push``).
+
+    Returns whether there is a repository of the name now: another push may have created it meanwhile. Raises
+    NameInvalid, Denied (the project has its quota of repositories).
+    """
+    project = access.project_to_create_in(actor, name)
+    if project is None:
+        return False
+    create(
+        actor,
+        project,
+        name.repository,
+        is_public=project.new_is_public,
+        tag_overwrite=project.new_tag_overwrite,
+        auto_scan=project.new_auto_scan,
+        by_push=True,
+    )
+    return True
 
 
 def was_just_made(repository: Repository, actor: Actor, wanted: dict[str, Any]) -> bool:

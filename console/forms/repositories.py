@@ -12,12 +12,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from accounts.models import RepositoryRole
+from console.forms.shared import repository_fields
 from console.forms.shared.form import Form
+from console.forms.shared.repository_fields import PRIVATE, PUBLIC
 from console.templatetags.numbers import count
 from registry.models import Severity
 from registry.repositories import MAX_DESCRIPTION, MAX_README, fingerprint
 
-PRIVATE, PUBLIC = "private", "public"
 _ONCE = {"autocapitalize": "none", "spellcheck": "false", "autocomplete": "off"}
 
 
@@ -40,24 +41,8 @@ class RepositorySettings(Form):
         label=gettext_lazy("Description"), max_length=MAX_DESCRIPTION, required=False, widget=forms.TextInput
     )
     readme = ReadmeField(label=gettext_lazy("Readme"))
-    visibility = forms.ChoiceField(
-        label=gettext_lazy("Visibility"),
-        widget=forms.RadioSelect,
-        initial=PRIVATE,
-        choices=[
-            (PRIVATE, gettext_lazy("Private: people of the project, and those who are given a role on it")),
-            (PUBLIC, gettext_lazy("Public: everybody may pull, without logging in")),
-        ],
-    )
-    scan = forms.ChoiceField(
-        label=gettext_lazy("Image scan"),
-        widget=forms.RadioSelect,
-        initial="auto",
-        choices=[
-            ("auto", gettext_lazy("Automatic: each pushed image is scanned for vulnerabilities")),
-            ("manual", gettext_lazy("Manual: on request")),
-        ],
-    )
+    visibility = repository_fields.visibility()
+    scan = repository_fields.scan()
     block_severity = forms.TypedChoiceField(
         label=gettext_lazy("Pull policy"),
         coerce=int,
@@ -138,15 +123,7 @@ class NewRepository(RepositorySettings):
         ),
         widget=forms.TextInput({"autofocus": True, **_ONCE}),
     )
-    overwrite = forms.ChoiceField(
-        label=gettext_lazy("Tag overwrite"),
-        widget=forms.RadioSelect,
-        initial="yes",
-        choices=[
-            ("yes", gettext_lazy("Enabled: a tag may be pushed again with another image")),
-            ("no", gettext_lazy("Disabled: a tag always points to the same image")),
-        ],
-    )
+    overwrite = repository_fields.overwrite()
 
     def wanted(self) -> dict[str, Any]:
         """The settings that were typed."""

@@ -257,6 +257,8 @@ def _sentences() -> dict[str, str]:
 
 def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
     """The sentence of an event whose words depend on its detail; "" for other events."""
+    if action == Action.REPOSITORY_CREATE and detail.get("by_push"):
+        return _("Created the repository {path} by a push")
     if action == Action.CLEANUP_RUN:
         return {
             "done": _("Cleaned up {path}: {number} deleted"),
@@ -359,6 +361,10 @@ def setting_name(name: str, action: str = "") -> str:
         "tag_overwrite": _("tag overwrite"),
         "tag_rules": _("tag rules"),
         "auto_scan": _("automatic scan"),
+        "create_on_push": _("create on push"),
+        "new_is_public": _("public (of repositories that a push creates)"),
+        "new_auto_scan": _("automatic scan (of repositories that a push creates)"),
+        "new_tag_overwrite": _("tag overwrite (of repositories that a push creates)"),
         "block_severity": _("pull policy"),
         "unscanned_grace_hours": _("grace period of the pull policy"),
         "expires_at": _("expiry"),

@@ -132,6 +132,17 @@ class ImageView(RegistryView):
         if action and not self.covers(self.wire_name, action):
             access.require(self.actor, action, self.name)
             raise errors.ScopeInsufficient
+        if self.is_for_new:
+            self.cover_created()
+
+    @property
+    def is_for_new(self) -> bool:
+        """Whether the token was issued for a push to this name when no repository had it."""
+        return self.token is not None and self.token.precedes(self.wire_name)
+
+    def cover_created(self) -> None:
+        """Let the token cover the repository that a push created under this name."""
+        self.actor = access.with_created(self.actor, self.name)
 
     def _parse_name(self) -> ImageName:
         """Raises NameInvalid; NameUnknown when a read names an image in a form that other registries have.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.urls import reverse
 
-from registry import access, blobs, errors, uploads
+from registry import access, blobs, errors, repositories, uploads
 from registry.access import Action
 from registry.oci import ranges
 
@@ -47,7 +47,7 @@ class UploadsView(UploadView):
 
     def post(self, request: HttpRequest, name: str) -> HttpResponse:
         """201 if the blob is stored or mounted, else 202 with a new upload."""
-        repository = access.require(self.actor, Action.PUSH, self.name)
+        repository = access.find(self.actor, Action.PUSH, self.name) or self._created_by_push()
         if request.GET.get("mount"):
             blob = self._mount(request, repository)
             if blob is not None:
@@ -60,6 +60,12 @@ class UploadsView(UploadView):
                 return self.created(uploads.push(self.actor, repository, self.name.image, digest, piece))
         algorithm = request.GET.get("digest-algorithm", "")
         return self.standing(uploads.start(self.actor, repository, self.name.image, algorithm), 202)
+
+    def _created_by_push(self) -> Repository:
+        """The first request of a push creates the repository, where the project has that. Raises as ``require``."""
+        if (self.token is None or self.is_for_new) and repositories.create_by_push(self.actor, self.name):
+            self.cover_created()
+        return access.require(self.actor, Action.PUSH, self.name)
 
     def _mount(self, request: HttpRequest, repository: Repository) -> Blob | None:
         """Mount the blob from another repository, if the token covers that one too; else return None."""

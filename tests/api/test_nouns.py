@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts import federation, issuers
 from accounts.actors import SYSTEM
-from accounts.models import AccessKey, AuditEvent, IdempotencyRecord, IssuerKind
+from accounts.models import AccessKey, AuditEvent, IdempotencyRecord, IssuerKind, Project
 from api import openapi
 from api.fields import SEVERITIES
 from registry import audit, members, repositories, service_accounts, uploads
@@ -92,6 +92,27 @@ def test_rules_of_tags_are_set_and_previewed(api, pushed):
     assert member.get(f"{WEB}/tag-rules") == answer  # a preview saves nothing
     refused = admin.ask("POST", f"{there}/preview", {"rules": [rule | {"patterns": ["*"]}]}, expect=200).json()
     assert refused["total"] == len(refused["refused"]) > 0
+
+
+# ── Projects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_create_on_push_and_the_settings_of_new_repositories_are_set(api, world):
+    admin, given = api("admin"), {"visibility": "public", "scan": "manual", "tag_overwrite": False}
+    before = admin.ask("GET", DEMO).json()
+    assert (before["create_on_push"], before["new_repositories"]) == (
+        False,
+        {"visibility": "private", "scan": "auto", "tag_overwrite": True},
+    )
+    after = admin.ask("PATCH", DEMO, {"create_on_push": True, "new_repositories": given}).json()
+    assert (after["create_on_push"], after["new_repositories"]) == (True, given)
+    kept = admin.ask("PATCH", DEMO, {"description": "shop"}).json()
+    assert (kept["create_on_push"], kept["new_repositories"]) == (True, given)
+    put = admin.ask("PUT", DEMO, {"create_on_push": True}).json()
+    assert (put["create_on_push"], put["new_repositories"]) == (True, before["new_repositories"])
+    api("owner").ask(
+        "PUT", "/api/v1/projects/other-shop", {"organization": "acme", "new_repositories": given}, expect=201
+    )
+    project = Project.objects.get(name="other-shop")
+    assert (project.create_on_push, project.new_is_public, project.new_auto_scan) == (False, True, False)
 
 
 # ── Keys ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,13 +2,14 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.registry.test_quickstart import Quickstart
 from tests.support.images import DOCKER_LIST, MEBIBYTE, Image, Index
-from tests.support.programs import DockerCommand, DockerDaemon, Result, run, wait_until
-from tests.support.server import AccessKey, People, Server
+from tests.support.programs import ContainersHome, DockerCommand, DockerDaemon, Result, run, wait_until
+from tests.support.server import ORGANIZATION, SOURCE, AccessKey, People, Server
 
 pytestmark = pytest.mark.real
 
@@ -379,3 +380,59 @@ def test_containerd_pulls_without_login(
 
     other_docker.containerd("images", "pull", "--plain-http", open_one)
     other_docker.containerd("images", "pull", "--plain-http", closed, succeeds=False)
+
+
+def test_first_push_creates_the_repository_where_the_project_says_so(
+    docker: DockerDaemon, home: ContainersHome, registry_server: Server, people: People, image: Image
+) -> None:
+    assert people
+    registry_server.manage("createproject", ORGANIZATION, "open-project")
+    owner = registry_server.visitor("opens@acme.test", "--role", "owner")
+    member = people.add("opened", "--project", "open-project:member")
+    client, name = logged_in(docker, member, registry_server.host), f"{registry_server.host}/open-project"
+    large = Image.random("opened", layers=5, layer_size=MEBIBYTE)
+
+    client.push(load(client, large), f"{name}/made/app:1", succeeds=False)
+    owner.send("/projects/open-project/settings", create="yes")
+    pushed = client.push(large.config.digest, f"{name}/made/app:1")
+    home.login("podman", registry_server.host, member.id, member.secret)
+    home.podman("pull", "--tls-verify=false", f"{name}/made/app:1")
+    home.podman("push", "--tls-verify=false", f"{name}/made/app:1", f"{name}/by-podman/app:1")
+
+    assert pushed.output.count("Pushed") == len(large.layers)
+    found = registry_server.client(member).request("GET", "/v2/open-project/made/app/tags/list").json()
+    assert found["tags"] == ["1"]
+    assert "Created the repository" in owner.see("/projects/open-project/audit-log")
+    assert "by-podman" in owner.see("/projects/open-project/repositories/")
+
+
+def test_docker_prints_the_rule_that_refuses_a_push(
+    docker: DockerDaemon, registry_server: Server, people: People, image: Image
+) -> None:
+    registry_server.manage("createrepository", "demo/ruled")
+    owner = registry_server.visitor("rules@acme.test", "--role", "owner")
+    path = "/projects/demo/repositories/ruled/-/tag-rules"
+    for patterns, mode in (("v*", "immutable"), ("release-*", "write-once")):
+        owner.send(f"{path}/new", patterns=patterns, mode=mode, act="save")
+    member = logged_in(docker, people.member, registry_server.host)
+    other = Image.random("another image", layers=1)
+    today = datetime.now(UTC).strftime("%Y-%m-%d")
+
+    guide = (SOURCE / "docs" / "guide" / "tags.md").read_text()
+    (documented,) = re.findall(r"^denied: .*", guide, re.MULTILINE)
+
+    for tag, number, patterns in (("v1.2", 1, "v*"), ("release-1", 2, "release-*")):
+        reference = f"{registry_server.host}/demo/ruled/app:{tag}"
+        digest = pushed_digest(member.push(load(member, image), reference))
+        refused = member.push(load(member, other), reference, succeeds=False)
+
+        wanted = documented
+        for example, real in {
+            "shop/web/nginx:v1.2": f"demo/ruled/app:{tag}",
+            "sha256:4c1f0d2ab7e9": digest[:19],
+            "2026-03-02": today,
+            "rule 1 of shop/web: v*": f"rule {number} of demo/ruled: {patterns}",
+        }.items():
+            assert example in documented
+            wanted = wanted.replace(example, real)
+        assert refused.errors.splitlines()[-1] == wanted
