@@ -1,7 +1,8 @@
 """Threads that take turns to lead. The leader waits for the next event and handles it itself: no other thread is woken.
 
-A short request costs no switch between threads. A leader that is about to wait for a client or a disk calls
-``step_aside``; ``watch``, called every few milliseconds, replaces a leader that waits without having said so.
+A short request costs no switch between threads. A leader that is about to wait for a client calls ``step_aside``. Code
+below the web server, which knows no leader, calls ``about_to_wait`` before it waits for a disk or a lock. ``watch``,
+called every few milliseconds, replaces a leader that waits without having said so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUSY_SECONDS = 0.02
+_here = threading.local()  # threads: those that the calling thread is one of
+
+
+def about_to_wait() -> None:
+    """Make another thread of the web server the leader, before the calling thread waits. Elsewhere it does nothing."""
+    threads: Threads | None = getattr(_here, "threads", None)
+    if threads is not None:
+        threads.step_aside()
 
 
 class _Seat:
@@ -36,7 +45,6 @@ class Threads:
         self._parked: list[_Seat] = []
         self._leader: _Seat | None = None
         self._busy_since = 0.0  # when the leader began to handle an event; 0.0 while it waits for one
-        self._here = threading.local()
         self.count = 0
 
     def start(self) -> None:
@@ -46,7 +54,7 @@ class Threads:
 
     def step_aside(self) -> None:
         """Make another thread the leader, before the calling thread waits. A repeated call does nothing."""
-        seat = getattr(self._here, "seat", None)
+        seat = getattr(_here, "seat", None)
         if seat is not None and self._leader is seat:
             with self._lock:
                 if self._leader is seat:
@@ -79,7 +87,7 @@ class Threads:
             self._leader = None
 
     def _run(self, seat: _Seat) -> None:
-        self._here.seat = seat
+        _here.threads, _here.seat = self, seat
         while True:
             event = self._wait()
             if self._leader is seat:

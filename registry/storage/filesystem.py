@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 from django.core.files.storage import FileSystemStorage
 
 from registry.failpoints import failpoint
+from registry.server.threads import about_to_wait
 
 from .contract import Busy, Chunks, Full, Missing, Saved, TooLarge
 
@@ -184,6 +185,7 @@ class _FileWriter:
 
     def _sync(self) -> None:
         if not self._is_synced:
+            about_to_wait()
             os.fsync(self._descriptor)  # durable before the row or a response says that these bytes are here
             self._is_synced = True
 
@@ -277,6 +279,7 @@ def _make_directories(directory: Path) -> None:
 def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
+        about_to_wait()
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

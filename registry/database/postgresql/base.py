@@ -18,6 +18,8 @@ from django.db import OperationalError
 from django.db.backends.postgresql import base
 from psycopg_pool import PoolTimeout
 
+from registry.server.threads import about_to_wait
+
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
 
@@ -133,3 +135,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
             ):  # the pool's own timeout is short, so that the wait ends soon after the server falls silent
                 if time.monotonic() > until or not server.answers():
                     raise
+
+    def _commit(self) -> None:
+        """See Django's. The server answers when its log is on the disk."""
+        about_to_wait()
+        super()._commit()  # type: ignore[misc]  # the stubs leave it out

@@ -14,6 +14,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from registry.server.threads import about_to_wait
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,6 +39,7 @@ class Log:
 
     def wait(self, number: int) -> None:
         """Wait for the sync of this number. One of the threads that wait does it. Raises OSError."""
+        about_to_wait()
         with self._changed:
             while self._ended < number:
                 if self._begun > self._ended:

@@ -19,6 +19,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from registry.server.threads import about_to_wait
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -73,6 +75,8 @@ class Turns:
                 called.acquire()
                 self._waiting.append(called)
             self._is_taken = True
+        if called.locked():
+            about_to_wait()
         if not called.acquire(timeout=max(0, seconds)):
             self._leave(called)
         try:
@@ -154,6 +158,7 @@ class _Tickets:
             except (BlockingIOError, PermissionError):  # POSIX allows both
                 if time.monotonic() > deadline:
                     raise TookTooLong from None
+                about_to_wait()
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -10,9 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from accounts.networks import network_of
+from registry.database.sqlite.log import Log
+from registry.database.sqlite.turns import Turns as WriteTurns
 from registry.server.clients import address_of
 from registry.server.shares import Shares, Turns
-from registry.server.threads import Threads
+from registry.server.threads import Threads, about_to_wait
+from registry.storage import filesystem
 
 
 def test_client_gets_its_share_and_all_clients_get_the_total():
@@ -160,6 +164,46 @@ def test_thread_that_steps_aside_is_replaced_and_then_parked():
         events.queue.put(number)
         events.took()
     assert (events.threads.count, events.waiting()) == (2, 1)
+
+
+def sync_folder(folder):
+    filesystem._sync_directory(folder)
+
+
+def sync_log(folder):
+    (folder / "log").touch()
+    Log(folder / "log").wait(1)
+
+
+@pytest.mark.parametrize("wait", [sync_folder, sync_log])
+def test_leader_steps_aside_before_it_waits_for_the_disk(monkeypatch, tmp_path, wait):
+    events, is_synced = Events(), threading.Event()
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda descriptor: is_synced.wait(10))
+    events.actions[1] = lambda: wait(tmp_path)
+    events.queue.put(1)
+    events.queue.put(2)
+    assert events.took()[0] == 2
+    is_synced.set()
+    assert events.took()[0] == 1
+
+
+def test_leader_steps_aside_before_it_waits_for_its_turn_to_write():
+    events, turns = Events(), WriteTurns(None)
+    held = turns.take(10)
+    events.actions[1] = lambda: turns.take(10).give()
+    events.queue.put(1)
+    events.queue.put(2)
+    assert events.took()[0] == 2
+    held.give()
+    assert events.took()[0] == 1
+
+
+def test_thread_that_is_none_of_the_server_waits_as_it_is():
+    events = Events()
+    assert events.waiting() == 1
+    about_to_wait()
+    assert events.threads.count == 1
 
 
 def test_blocked_leader_is_replaced_by_the_watch():
