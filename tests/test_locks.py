@@ -30,7 +30,17 @@ from accounts.models import (
 )
 from registry import images, manifests, members, projects, repositories, service_accounts, trash, uploads
 from registry.cleanup import policies, runs
-from registry.models import CleanupRun, Deletion, Image, Manifest, Repository, Tag, UploadSession
+from registry.models import (
+    Blob,
+    CleanupRun,
+    Deletion,
+    Image,
+    Manifest,
+    ObjectTrash,
+    Repository,
+    Tag,
+    UploadSession,
+)
 from registry.oci.names import ImageName
 from registry.trash import purging
 from scanning import acceptances
@@ -38,6 +48,7 @@ from scanning.models import Subscription
 from scanning.notifications import subscriptions
 from tests.support.factories import found, make_manifest, scanned, subscribe
 from tests.support.images import Image as Built
+from tests.support.images import sha256
 from tests.support.issuers import Issuer as Program
 from tests.support.personas import make_key
 from tests.support.programs import wait_until
@@ -360,6 +371,26 @@ def test_upload_is_counted_under_the_row_of_its_user(web, world, monkeypatch):
     assert UploadSession.objects.count() == 1
 
 
+@pytest.fixture
+def upload(web, world):
+    session = uploads.start(world.member.actor, web, "app")
+    return UploadSession.objects.get(pk=session.pk)
+
+
+def test_upload_that_is_cancelled_makes_no_blob_visible(upload):
+    finish = lambda: uploads._make_visible(upload, sha256(b"1"), 1, upload.storage_key).pk  # noqa: E731
+    assert meanwhile(lambda: uploads.discard(upload), finish) == "BlobUploadUnknown"
+    assert not Blob.objects.exists()
+
+
+def test_upload_that_has_just_finished_keeps_its_bytes(upload):
+    meanwhile(
+        lambda: uploads._make_visible(upload, sha256(b"1"), 1, upload.storage_key), lambda: uploads.discard(upload)
+    )
+    assert Blob.objects.get().storage_key == upload.storage_key
+    assert not ObjectTrash.objects.exists()
+
+
 # ── Deletion, recovery, purge ────────────────────────────────────────────────────────────────────────────────────────
 def test_image_is_deleted_once(app):
     assert meanwhile(lambda: deletion_of(app), lambda: deletion_of(app)) == "ManifestUnknown"
@@ -471,11 +502,24 @@ def test_tag_is_not_restored_into_a_deleted_image(app):
     assert said == "NameUnknown"
 
 
+def test_empty_image_takes_no_place_that_is_given(app, docker):
+    made = deleted_digest(app)
+    projects.update(SYSTEM, app.repository.project, image_limit=1)
+    member, built = docker("member"), Built()
+    for part in built.parts[:-1]:
+        member.push_blob("web/other", part)
+    said = meanwhile(
+        lambda: member.push_manifest("web/other", "v1", built.manifest),
+        lambda: trash.restore(SYSTEM, [made.pk]).tags,
+    )
+    assert said == "Denied"
+
+
 # ── Cleanup and scans ────────────────────────────────────────────────────────────────────────────────────────────────
 def test_policy_has_one_run(app):
     policy = policies.set_policy(SYSTEM, app.repository, keep_last=1)
-    meanwhile(lambda: runs._open(policy.pk), lambda: runs._open(policy.pk) and None)
-    assert CleanupRun.objects.count() == 1
+    said = meanwhile(lambda: runs._open(policy.pk), lambda: runs._open(policy.pk).pk)
+    assert said == CleanupRun.objects.get().pk
 
 
 def test_run_that_is_dismissed_is_not_approved(app, user):
