@@ -22,7 +22,7 @@ from tests.registry.test_s3 import BeginAgain, assert_nothing_is_left_over, read
 from tests.support.fault_proxy import FaultProxy
 from tests.support.images import sha256
 from tests.support.programs import wait_until
-from tests.support.s3 import CREDENTIALS
+from tests.support.s3 import CREDENTIALS, close_connections
 from tests.support.server import LiveServer
 
 pytestmark = pytest.mark.real
@@ -69,8 +69,7 @@ def wire(bucket, settings, monkeypatch):
         bucket.use(settings, between.endpoint)
         yield between
         between.heal()
-        blob_storage().client.close()
-        blob_storage()._head_client.close()
+        close_connections()
 
 
 @pytest.fixture

@@ -401,3 +401,5 @@ def close_connections() -> None:
     storage: Any = blob_storage()
     if "connection" in vars(storage):
         storage.client.close()
+    if "_head_client" in vars(storage):
+        storage._head_client.close()
