@@ -9,10 +9,15 @@ from importlib import import_module
 
 import django
 
+from registry import pools
+
+THREADS = 16  # at most so many of a function ask the database at once
+
 
 def main(module: str, function: str, *arguments: str) -> None:
     """Call the function and print its result."""
     django.setup()
+    pools.resize(THREADS)
     result = getattr(import_module(f"tests.workers.{module}"), function)(*arguments)
     if result is not None:
         print(json.dumps(result))
