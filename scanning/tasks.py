@@ -14,7 +14,8 @@ from scanning.models import Delivery
 from scanning.notifications import deliveries, events, messages, recipients, subscriptions
 from scanning.trivy import database
 
-BUDGET = 60.0  # seconds that a worker spends on due scans, or on deliveries to one subscription, in one task
+BUDGET = 60.0  # seconds that a worker spends on due scans before it takes its next message
+TURN = 10.0  # seconds that it spends on deliveries to one subscription
 WOKEN = 8
 
 
@@ -122,7 +123,7 @@ def spread_events() -> int:
 @shared_task
 def deliver(delivery_id: int) -> None:
     """Send one delivery if it is due, then the other due ones of its subscription, while the other side answers."""
-    until = time.monotonic() + BUDGET
+    until = time.monotonic() + TURN
     waiting = [delivery_id]
     while waiting:
         for each in waiting:

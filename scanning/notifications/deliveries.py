@@ -94,8 +94,8 @@ def following(delivery_id: int) -> list[int]:
 
 
 def deliver(delivery_id: int) -> Delivery.State | None:
-    """Send one delivery. Returns its new state; None if it is not due or another worker has it."""
-    claimed = _claim(delivery_id)
+    """Send one delivery. Returns its new state; None if it is not due, or another worker has it or one like it."""
+    claimed = None if _is_busy(delivery_id) else _claim(delivery_id)
     if claimed is None:
         return None
     failpoint("deliver.claimed")
@@ -132,6 +132,16 @@ def _send(claimed: Delivery) -> channels.Outcome:
             if outcome.left is not None and not _keep(claimed, outcome.left):
                 break
     return outcome
+
+
+def _is_busy(delivery_id: int) -> bool:
+    """Whether a worker is sending another event to the same subscription: a slow receiver holds one worker, not all."""
+    now = timezone.now()
+    events = Delivery.objects.filter(pk=delivery_id, subscription__channel=Subscription.EVENTS)
+    sending = Delivery.objects.filter(
+        state=State.WAITING, lease_until__gt=now, lease_until__lte=now + Delivery.LEASE
+    ).exclude(pk=delivery_id)
+    return sending.filter(subscription__in=events.values("subscription")).exists()
 
 
 def _claim(delivery_id: int) -> Delivery | None:

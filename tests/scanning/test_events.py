@@ -267,6 +267,32 @@ def test_a_receiver_that_is_away_is_asked_once_for_all_its_events(hook, project,
     assert described == ["0", *map(str, range(30))]
 
 
+def test_a_slow_receiver_holds_one_worker(hook, web, receiver):
+    """Its other events wait while a worker sends one; those of a lost worker go on after its lease."""
+    for number in range(3):
+        repositories.update(SYSTEM, web, description=str(number))
+    (first,) = events.spread()
+    other = Delivery.objects.latest("pk").pk
+    slow = tasks.deliveries._claim(first)
+    tasks.deliver(other)
+    tasks.sweep_deliveries()
+    assert receiver.requests == []
+    Delivery.objects.filter(pk=slow.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    tasks.sweep_deliveries()
+    assert Delivery.objects.filter(state=State.SENT).count() == 3
+
+
+def test_a_worker_takes_turns_between_subscriptions(hook, web, receiver, monkeypatch):
+    for number in range(3):
+        repositories.update(SYSTEM, web, description=str(number))
+    woken = []
+    monkeypatch.setattr(tasks, "start_delivery", woken.append)
+    monkeypatch.setattr(tasks, "TURN", 0.0)
+    tasks.spread_events()
+    tasks.deliver(woken[0])
+    assert (len(receiver.requests), len(woken)) == (0, 2)
+
+
 def test_a_worker_that_comes_second_makes_nothing(hook, web, monkeypatch):
     """Another worker moves the position between the read and the write of this one."""
     subscription, _secret = hook
