@@ -63,6 +63,7 @@ PAGES = (
         "/organizations/acme/person?email=mina@acme.test",
         "/organizations/acme/remove?email=mina@acme.test",
         "/projects/demo/notifications",
+        "/projects/demo/notifications/new?channel=events",
         "/projects/demo/usage",
         "/projects/demo/settings",
     ),
