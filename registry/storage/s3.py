@@ -54,6 +54,8 @@ OPTIONS = {
     "request_checksum_calculation": "when_required",
     "response_checksum_validation": "when_required",
 }
+# One of them is in each answer of S3. The answer to HEAD has no body that tells a missing object from a wrong route.
+_REQUEST_IDS = {"x-amz-request-id", "x-amz-id-2", "x-guploader-uploadid"}
 HEAD_TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5}
 
 
@@ -168,7 +170,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     def holds(self, key: str, size: int) -> bool:
         """See contract.BlobStorage.holds."""
-        return self.head(key).get("ContentLength") == size
+        return self.head(key, size).get("ContentLength") == size
 
     def exists(self, name: str) -> bool:
         """See contract.BlobStorage.exists."""
@@ -223,11 +225,13 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
             raise SuspiciousFileOperation(f"the key {key!r} leads out of the storage")
         return {"Bucket": self.bucket_name, "Key": f"{self._root}{key}"}
 
-    def head(self, key: str) -> dict[str, Any]:
-        """Return what S3 knows about an object; nothing if it does not exist."""
+    def head(self, key: str, size: int | None = None) -> dict[str, Any]:
+        """Return what S3 knows about an object, nothing if it does not exist. ``size``: the bytes it should have."""
         with suppress(FileNotFoundError), answers():
             answer = dict(self._head_client.head_object(**self.named(key)))
-            _told(answer, "ContentLength")
+            is_other = size not in {None, _told(answer, "ContentLength")}
+            if is_other and list(answer["ResponseMetadata"]["HTTPHeaders"])[-1:] == ["content-length"]:
+                raise Unanswered("the answer of S3 may have broken off within its Content-Length")
             return answer
         return {}
 
@@ -421,11 +425,11 @@ class _ObjectWriter:
                 )
         except (Missing, OSError) as error:
             logger.warning("the upload %s could not be completed (%s): is its object there?", self._upload, error)
-            found = self._storage.head(self._key)
+            found = self._storage.head(self._key, self._size)
             if found.get("ContentLength") != self._size:
                 raise
         else:
-            found = self._storage.head(self._key)
+            found = self._storage.head(self._key, self._size)
         if found.get("ContentLength") != self._size:
             raise Missing(f"the upload {self._upload} does not have {self._size} bytes")
         return bool(found.get("ETag") == self._expected_etag())
@@ -544,6 +548,8 @@ def _told(answer: dict[str, Any], name: str) -> Any:
 def _refusal(error: ClientError) -> OSError | Full:
     code, status = error.response["Error"].get("Code", ""), error.response["ResponseMetadata"].get("HTTPStatusCode")
     words = f"S3 refuses {error.operation_name}: {code}"
+    if code == "404" and not _REQUEST_IDS & error.response["ResponseMetadata"].get("HTTPHeaders", {}).keys():
+        return Unanswered(f"{words}, and the answer has no mark of S3")  # of a proxy, or the head broke off
     if code in {"NoSuchKey", "NoSuchUpload", "InvalidPart", "404"}:
         return FileNotFoundError(errno.ENOENT, words)
     if status == 507:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import os
+import socketserver
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,9 +22,9 @@ from registry.models import Blob, BlobLease, BlobReview, ObjectTrash, UploadSess
 from registry.storage import Unanswered, blob_storage, s3, silence
 from tests.registry.test_s3 import BeginAgain, assert_nothing_is_left_over, read
 from tests.support.fault_proxy import FaultProxy
-from tests.support.images import sha256
+from tests.support.images import OCTETS, sha256
 from tests.support.programs import wait_until
-from tests.support.s3 import CREDENTIALS, close_connections
+from tests.support.s3 import CREDENTIALS, Fault, close_connections
 from tests.support.server import LiveServer
 
 pytestmark = pytest.mark.real
@@ -210,6 +212,50 @@ def test_head_that_breaks_off_is_no_missing_blob(wire, docker, after):
                 file.read()
     wire.heal()
     assert member.get(path, 200).body == SMALL
+
+
+MARK = "x-amz-request-id: 1\r\n"
+HEADS = {
+    "HTTP/1.1 404 Not Found\r\n": Unanswered,
+    "HTTP/1.1 404 Not Found\r\nServer: a proxy\r\n\r\n": Unanswered,
+    f"HTTP/1.1 404 Not Found\r\n{MARK}\r\n": False,
+    f"HTTP/1.1 200 OK\r\n{MARK}Content-Length: 2": Unanswered,
+    f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{MARK}\r\n": False,
+    f"HTTP/1.1 200 OK\r\n{MARK}Content-Length: 220\r\n\r\n": True,
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_head_that_breaks_off_within_a_header_is_no_missing_blob(settings, bucket, head):
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(head.encode())
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        bucket.use(settings, f"http://127.0.0.1:{server.server_address[1]}")
+        if HEADS[head] is Unanswered:
+            with pytest.raises(Unanswered):
+                blob_storage().holds("blobs/ab/x", 220)
+        else:
+            assert blob_storage().holds("blobs/ab/x", 220) is HEADS[head]
+        server.shutdown()
+        close_connections()
+
+
+def test_404_of_a_proxy_is_no_missing_blob(bucket, wire, docker):
+    member = docker("member")
+    path = f"web/app/blobs/{member.push_blob('web/app', SMALL)}"
+    with bucket.proxy.failing(Fault("HeadObject", "no-upload")):
+        for method in ("GET", "HEAD"):
+            assert member.request(method, path).status == 503
+        octets = {"Content-Type": OCTETS}
+        member.post(f"web/app/blobs/uploads/?digest={sha256(SMALL)}", 503, body=SMALL, headers=octets)
+    assert not ObjectTrash.objects.filter(storage_key=Blob.objects.get().storage_key).exists()
+    assert member.get(path, 200).body == SMALL
+    assert not blob_storage().exists("blobs/none")
 
 
 # ── Background work ──────────────────────────────────────────────────────────────────────────────────────────────────
