@@ -167,6 +167,7 @@ class Api:
             "GET manifest by digest": (200, get(f"{NAME}/manifests/{image.digest}")),
             "HEAD manifest by tag": (200, get(f"{NAME}/manifests/1.0", "HEAD")),
             "GET small blob": (200, get(f"{NAME}/blobs/{sha256(layer)}")),
+            "HEAD of a new blob": (404, lambda: self.request("HEAD", f"{NAME}/blobs/{sha256(b'new' + data())}")),
             "token for one scope": (200, lambda: self.request("GET", self.path_of_token, self.basic)),
             "POST upload": (202, lambda: self.request("POST", f"{NAME}/blobs/uploads/")),
             "PATCH": (202, lambda: self.request("PATCH", location(), body=data())),
@@ -181,7 +182,7 @@ class Api:
         found = {}
         for name, (status, make) in self.kinds().items():
             times = []
-            for _ in range(requests if status == 200 else max(1, requests // 10)):
+            for _ in range(requests if status in {200, 404} else max(1, requests // 10)):
                 self._end_uploads()
                 environ = make()
                 began = time.process_time_ns()

@@ -136,19 +136,25 @@ def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
     repository = access.find(actor, access.Action.PUSH, name)
     if repository is None:
         return permitted_blob(actor, name, digest)
-    leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
-    seen = nameable(repository, [digest])
-    blob = seen.annotate(leased_until=Subquery(leases.values("expires_at"))).first()
+    now = timezone.now()
+    blob = _seen.first(repository=repository.pk, digest=digest, now=now)
     if blob is None:
         raise errors.BlobUnknown
     leased_until: datetime | None = blob.leased_until  # type: ignore[attr-defined]
-    if leased_until is None or leased_until < timezone.now() + LEASE / 2:
+    if leased_until is None or leased_until < now + LEASE / 2:
         with transaction.atomic():
-            blob = seen.lock_for_share().first()
+            blob = nameable(repository, [digest]).lock_for_share().first()
             if blob is None:
                 raise errors.BlobUnknown
             lease(repository, blob)
     return blob
+
+
+@prepare_models(Blob, repository=BigIntegerField(), digest=TextField(), now=DateTimeField())
+def _seen(actor: Actor, repository: Any, digest: Any, now: Any) -> QuerySet[Blob]:
+    """The blob, if a manifest of the repository may name it. ``leased_until``: the end of its lease, None without."""
+    leases = BlobLease.objects.filter(repository=repository, blob=OuterRef("pk"))
+    return nameable(repository, [digest], now=now).annotate(leased_until=Subquery(leases.values("expires_at")))
 
 
 def mount(actor: Actor, repository: Repository, source: ImageName | None, digest: str) -> Blob | None:
