@@ -86,7 +86,6 @@ class RegistryView(APIView):
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         """Add the headers of every answer."""
         response.headers.setdefault("Docker-Distribution-Api-Version", "registry/2.0")
-        response.headers.setdefault("X-Content-Type-Options", "nosniff")
         if warning := _warning(self.actor):
             response.headers["Warning"] = warning
         return response
