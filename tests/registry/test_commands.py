@@ -279,6 +279,17 @@ def test_options_of_an_access_key(world):
     assert (key.name, key.project, key.pull_only, key.counts_pulls) == ("ci", world.projects["lab"], True, False)
     assert timedelta(days=29) < key.expires_at - timezone.now() <= timedelta(days=30)
     assert made["secret"] not in str(vars(key))
+    limited = run(
+        "createaccesskey", "owner@acme.test", "--project", "demo", "--actions", "push", "pull",
+        "--repositories", "web", "team-*", "--networks", "10.0.0.0/8", "192.0.2.7",
+    )  # fmt: skip
+    key = AccessKey.objects.get(identifier=limited["id"])
+    assert (key.actions, key.repositories, key.networks) == (
+        "pull push",
+        "demo/web demo/team-*",
+        "10.0.0.0/8 192.0.2.7/32",
+    )
+    assert not key.pull_only
     forever = run("createaccesskey", "owner@acme.test")
     assert AccessKey.objects.get(identifier=forever["id"]).expires_at is None
 
@@ -390,6 +401,9 @@ REFUSALS = [
     ("revoke demo/web nobody@acme.test", "there is no user nobody@acme.test"),
     ("createaccesskey nobody@acme.test", "there is no user nobody@acme.test"),
     ("createaccesskey viewer@acme.test --project nothing", "there is no project nothing"),
+    ("createaccesskey viewer@acme.test --networks here", "here is no network: write an address"),
+    ("createaccesskey viewer@acme.test --repositories web", "web is no name of a repository"),
+    ("createaccesskey viewer@acme.test --management --actions pull", "cannot use the management API"),
     ("createaccesskey viewer@acme.test --expires-days 0", "after 1 to 36500 days"),
     ("createaccesskey viewer@acme.test --expires-days -10000000", "after 1 to 36500 days"),
     ("createaccesskey viewer@acme.test --expires-days 999999999", "expir"),

@@ -29,7 +29,30 @@ class Command(JsonCommand):
         parser.add_argument("email")
         parser.add_argument("--name", default="command line")
         parser.add_argument("--project", help="good in this project only")
-        parser.add_argument("--pull-only", action="store_true")
+        limit = parser.add_mutually_exclusive_group()
+        limit.add_argument("--pull-only", action="store_true", help="the same as --actions pull")
+        limit.add_argument(
+            "--actions",
+            nargs="+",
+            choices=limits.ACTIONS,
+            metavar="ACTION",
+            help=f"the only actions that it allows: {', '.join(limits.ACTIONS)} (default: all)",
+        )
+        parser.add_argument(
+            "--repositories",
+            nargs="+",
+            default=[],
+            metavar="REPOSITORY",
+            help="the only repositories in which it is good, such as shop/web shop/team-*; with --project or for a"
+            " service account of a project web is enough",
+        )
+        parser.add_argument(
+            "--networks",
+            nargs="+",
+            default=[],
+            metavar="NETWORK",
+            help="the only addresses or networks from which it is good, such as 10.0.0.0/8",
+        )
         parser.add_argument("--uncounted", action="store_true", help="pulls with it are not counted")
         parser.add_argument("--management", action="store_true", help="it may use the management API, /api/v1/")
         parser.add_argument("--expires-days", type=int, help="ends after so many days (default: never)")
@@ -45,7 +68,11 @@ class Command(JsonCommand):
             organizations.find_user(options["email"]),
             options["name"],
             project=project,
-            only=limits.Limits(["pull"]) if options["pull_only"] else limits.NONE,
+            only=limits.Limits(
+                ["pull"] if options["pull_only"] else options["actions"] or limits.ACTIONS,
+                " ".join(options["repositories"]),
+                " ".join(options["networks"]),
+            ),
             counts_pulls=not options["uncounted"],
             management=options["management"],
             expires_at=timezone.now() + timedelta(days=days) if days is not None else None,
