@@ -96,6 +96,20 @@ def require_trivy() -> str:
     return shutil.which("trivy", path=sysconfig.get_path("scripts")) or require("trivy")
 
 
+def require_node() -> str:
+    """Return the path of Node.js, which may be installed beside this Python."""
+    return shutil.which("node", path=sysconfig.get_path("scripts")) or require("node")
+
+
+def require_oidc_provider() -> Path:
+    """Return the folder of oidc-provider of npm: below KCR_TEST_OIDC_PROVIDER, by default build/oidc-provider."""
+    above = os.environ.get("KCR_TEST_OIDC_PROVIDER") or Path(__file__).resolve().parents[2] / "build" / "oidc-provider"
+    found = Path(above) / "node_modules" / "oidc-provider"
+    return (
+        found if found.is_dir() else unavailable("this test needs oidc-provider of npm, which is not on this machine")
+    )
+
+
 def environment_for(home: Path, **settings: str) -> dict[str, str]:
     """Return the caller's environment without settings for clients and proxies, and with a separate home."""
     kept = {name: value for name, value in os.environ.items() if not FOREIGN_SETTINGS.fullmatch(name)}

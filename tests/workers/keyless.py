@@ -37,3 +37,14 @@ def snippet(title: str) -> str:
 def sessions() -> int:
     """How many sessions there are."""
     return FederatedSession.objects.count()
+
+
+def has_account() -> bool:
+    """Whether there is the account ci of demo."""
+    return User.objects.filter(email="ci@demo.project.invalid").exists()
+
+
+def pushed(image: str, tag: str) -> bool:
+    """Whether an ID token pushed the tag of the image."""
+    events = Event.objects.filter(action=Event.Action.TAG_ADD, path=image, tag=tag)
+    return any(event.detail.get("via") for event in events)
