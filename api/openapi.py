@@ -20,7 +20,7 @@ OPENAPI = {
     "DESCRIPTION": "Everything that the console manages, for programs. Credentials are an access key that may use this"
     " API: Basic with its ID and secret, or Bearer with its secret.",
     "VERSION": "1",
-    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
+    "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": True,
     "COMPONENT_SPLIT_REQUEST": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
 }
