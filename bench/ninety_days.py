@@ -1,8 +1,9 @@
 """``KCR_DATA_DIR=… python -m bench.ninety_days``: fill an empty installation with 90 days of work.
 
 A company with two projects, 23 images, releases and nightly builds, promoted and deleted tags, signatures, charts,
-scans, an accepted risk, a cleanup policy and pulls: pages to look at. It is the same each time, but for ids and today's
-date. Prints the password of all people; ``manage.py serve`` shows the pages. Takes about two minutes.
+scans, an accepted risk, a cleanup policy, service accounts, an issuer of CI and pulls: pages to look at. It is the same
+each time, but for ids and today's date. Prints the password of all people; ``manage.py serve`` shows the pages. Takes
+about two minutes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from accounts.actors import Actor
+    from accounts.models import Project
     from registry.models import Manifest
     from scanning.models import Scan
     from tests.support.docker_client import DockerClient
@@ -105,17 +108,17 @@ class Story:
     def _marks(self) -> dict[Any, int]:
         from django.db.models import Max
 
-        from accounts.models import AccessKey, AuditEvent, Project, User
+        from accounts.models import AccessKey, AuditEvent, Issuer, Project, TrustRule, User
         from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
         from scanning.models import Acceptance, Scan
 
         changed = (Acceptance, AuditEvent, Deletion, Event, Image, Manifest, Scan, Tag)
-        tables = (*changed, AccessKey, Project, Repository, User)
+        tables = (*changed, AccessKey, Issuer, Project, Repository, TrustRule, User)
         return {table: table.objects.aggregate(Max("pk"))["pk__max"] or 0 for table in tables}
 
     def at(self, moment: datetime) -> None:
         """Set the times of all rows since the last call to this moment."""
-        from accounts.models import AccessKey, AuditEvent, Project, User
+        from accounts.models import AccessKey, AuditEvent, Issuer, Project, TrustRule, User
         from registry.models import Deletion, Event, Image, Manifest, Repository, Tag
         from scanning.models import Acceptance, Report, Scan
 
@@ -135,7 +138,9 @@ class Story:
                 "database_at": moment,
             },
             Tag: {"started_at": moment, "pushed_at": moment},
-        } | {table: {"created_at": moment} for table in (AccessKey, Image, Project, Repository, User)}
+        } | {
+            table: {"created_at": moment} for table in (AccessKey, Image, Issuer, Project, Repository, TrustRule, User)
+        }
         for table, values in times.items():
             table.objects.filter(pk__gt=was[table]).update(**values)
         new_scans = Scan.objects.filter(pk__gt=was[Scan])
@@ -201,8 +206,36 @@ def make_people(story: Story) -> dict[str, Persona]:
     web = repositories.find("shop/web")
     repositories.set_role(people["jihye"].actor, web, people["pusher"].user, RepositoryRole.MEMBER)
     repositories.set_role(people["jihye"].actor, web, people["viewer"].user, RepositoryRole.VIEWER)
+    add_machines(people["owner"].actor, shop)
     story.at(story.moment(DAYS + 1))
     return people
+
+
+def add_machines(owner: Actor, shop: Project) -> None:
+    """Make a service account of the project, one of the organization, and an issuer whose jobs act as the first."""
+    from accounts import issuers
+    from accounts.limits import Limits
+    from accounts.models import IssuerKind, ProjectRole
+    from registry import members, service_accounts
+    from tests.support.issuers import SigningKey
+
+    builder = service_accounts.create(
+        owner,
+        shop,
+        "builder",
+        description="Builds and pushes the images of the shop",
+        contacts=["jihye@acme.test"],
+        role=ProjectRole.MEMBER,
+    )
+    service_accounts.make_key(owner, builder, "nightly build", only=Limits(["pull", "push"], "api base"))
+    mirror = service_accounts.create(owner, shop.organization, "mirror", description="Copies images to the other site")
+    members.set_role(owner, shop, mirror, ProjectRole.READER)
+    service_accounts.make_key(owner, mirror, "site 2", only=Limits(["pull"], "", "10.20.0.0/16"), counts_pulls=False)
+    url, jwks = issuers.PUBLIC[IssuerKind.GITHUB], json.dumps({"keys": [SigningKey().jwk]})
+    github = issuers.create(owner, shop.organization, IssuerKind.GITHUB, url, keys=jwks)
+    for name, ref in (("main", "refs/heads/main"), ("releases", "refs/tags/v*")):
+        claims = {"repository": "acme/shop", "ref": ref, "workflow": "build.yml"}
+        service_accounts.add_trust_rule(owner, builder, github, name, claims, only=Limits(["pull", "push"], "web api"))
 
 
 def build(story: Story, distribution: str, name: str, number: int, platforms: int) -> Pushable:
