@@ -56,7 +56,11 @@ OPTIONS = {
 }
 # One of them is in each answer of S3. The answer to HEAD has no body that tells a missing object from a wrong route.
 _REQUEST_IDS = {"x-amz-request-id", "x-amz-id-2", "x-guploader-uploadid"}
-HEAD_TIMEOUTS = {"connect_timeout": 2, "read_timeout": 5}
+HEAD_OPTIONS = {
+    "connect_timeout": 2,
+    "read_timeout": 5,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
 
 
 def part_size(number: int) -> int:
@@ -95,7 +99,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     @functools.cached_property
     def _head_client(self) -> Any:
         """Asks for heads, for which S3 needs no time: it waits for a few seconds only."""
-        return self._resource(self.endpoint_url, **HEAD_TIMEOUTS).meta.client
+        return self._resource(self.endpoint_url, **HEAD_OPTIONS).meta.client
 
     @functools.cached_property
     def _public_client(self) -> Any:

@@ -1,8 +1,8 @@
 """Refuses requests to an S3 that takes connections and never answers, so that they hold no thread of the web server.
 
 A request about an object's head is answered in milliseconds. When one has waited for PATIENCE seconds, and S3 has
-answered no other request meanwhile, further requests fail at once. So do the repetitions of those that time out. After
-PAUSE seconds one request tries S3 again.
+answered no other request meanwhile, further requests fail at once. The last request that timed out may be repeated, and
+after PAUSE seconds another one tries S3.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Silence:
         self._lock = threading.Lock()
         self._asked: dict[int, tuple[float, bool]] = {}  # thread: when its request was sent, and whether for a head
         self._answered_at, self._silent_until = 0.0, 0.0
+        self._trying = 0  # the thread that may ask a silent S3
 
     def watch(self, client: Any) -> None:
         """Have each request of a client of boto3, and each repetition, raise Unanswered while S3 is silent."""
@@ -37,10 +38,12 @@ class Silence:
         now = time.monotonic()
         with self._lock:
             oldest = min((sent for sent, is_head in self._asked.values() if is_head), default=now)
-            if now < self._silent_until or self._answered_at < oldest < now - PATIENCE:
+            is_silent = now < self._silent_until or self._answered_at < oldest < now - PATIENCE
+            if is_silent and self._trying != threading.get_ident():
                 raise Unanswered("S3 is silent: no request waits for it at the moment")
             if self._silent_until:
-                self._silent_until = now + PAUSE  # this request tries S3, the others do not wait meanwhile
+                # This request tries S3, the others do not wait meanwhile.
+                self._silent_until, self._trying = now + PAUSE, threading.get_ident()
             self._asked[threading.get_ident()] = now, event_name.endswith(_HEADS)
 
     def _after(self, exception: Exception | None = None, **_: Any) -> None:
@@ -48,6 +51,6 @@ class Silence:
         with self._lock:
             sent, _is_head = self._asked.pop(threading.get_ident(), (now, False))
             if exception is None:
-                self._answered_at, self._silent_until = now, 0.0
+                self._answered_at, self._silent_until, self._trying = now, 0.0, 0
             elif isinstance(exception, (ConnectTimeoutError, ReadTimeoutError)) and self._answered_at < sent:
-                self._silent_until = now + PAUSE
+                self._silent_until, self._trying = now + PAUSE, threading.get_ident()

@@ -64,7 +64,7 @@ def wire(bucket, settings, monkeypatch):
     """The smallest parts, a short silence, and no pauses."""
     monkeypatch.setattr(s3, "PART", 5 * s3.MEBIBYTE)
     monkeypatch.setitem(s3.OPTIONS, "read_timeout", SILENCE)
-    monkeypatch.setitem(s3.HEAD_TIMEOUTS, "read_timeout", SILENCE)
+    monkeypatch.setitem(s3.HEAD_OPTIONS, "read_timeout", SILENCE)
     monkeypatch.setattr(silence, "PAUSE", 0)
     monkeypatch.setattr(standard.ExponentialBackoff, "delay_amount", lambda self, context: 0)
     with Wire(bucket) as between:
