@@ -39,11 +39,16 @@ BROKEN_CHECKS: dict[str, list[dict[str, Any]]] = {
     "deleted_users_are_not_active": [{**SERVICE_ACCOUNT, "deleted_at": timezone.now(), "is_active": True}],
     "cleanup_numbers_are_positive": [{name: 0} for name in ("keep_last", "tag_days", "unpulled_days", "untagged_days")],
     "cleanup_percent_is_one": [{"most_percent": 101}],
+    "a_warning_has_one_owner": [{"organization": FREE_ID}, {"project": None}],
+}
+#: Values of the rows of a unique constraint, where those of MEETING_CHECKS have NULL in one of its columns.
+MEETING_UNIQUE: dict[str, dict[str, Any]] = {
+    "one_warning_an_organization_and_quota": {"project": None, "organization": FREE_ID},
 }
 
 
 def unique() -> Iterator[Any]:
-    """Yield model, columns and condition of each unique constraint and unique column, but primary keys."""
+    """Yield model, columns, condition and given values of each unique constraint and unique column, but primary keys."""
     for model in MODELS:
         name = model._meta.label
         for constraint in model._meta.constraints:
@@ -52,12 +57,13 @@ def unique() -> Iterator[Any]:
                     each.name for it in constraint.expressions for each in it.flatten() if isinstance(each, models.F)
                 ]
                 fields = constraint.fields or found
-                yield pytest.param(model, fields, constraint.condition, id=f"{name}-{constraint.name}")
+                given = met(constraint.condition) | MEETING_UNIQUE.get(constraint.name, {})
+                yield pytest.param(model, fields, constraint.condition, given, id=f"{name}-{constraint.name}")
         for together in model._meta.unique_together:
-            yield pytest.param(model, together, None, id=f"{name}-{'-'.join(together)}")
+            yield pytest.param(model, together, None, {}, id=f"{name}-{'-'.join(together)}")
         for field in model._meta.concrete_fields:
             if field.unique and not field.primary_key:
-                yield pytest.param(model, (field.name,), None, id=f"{name}-{field.name}")
+                yield pytest.param(model, (field.name,), None, {}, id=f"{name}-{field.name}")
 
 
 def met(condition: models.Q | None) -> dict[str, Any]:
@@ -102,9 +108,8 @@ def no_foreign_keys() -> Iterator[None]:
         transaction.set_rollback(True)
 
 
-@pytest.mark.parametrize(("model", "fields", "condition"), list(unique()))
-def test_second_row_with_the_same_unique_values_is_refused(model, fields, condition):
-    given = met(condition)
+@pytest.mark.parametrize(("model", "fields", "condition", "given"), list(unique()))
+def test_second_row_with_the_same_unique_values_is_refused(model, fields, condition, given):
     first, second = row(model, 1, **given), row(model, 2, **given)
     insert(first)
     same = {name: getattr(first, model._meta.get_field(name).attname) for name in fields}

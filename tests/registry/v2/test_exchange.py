@@ -305,7 +305,7 @@ def delete_account(rule, ci):
 
 
 def let_it_expire(rule, ci):
-    AccessKey.objects.filter(session__rule=rule).update(expires_at=timezone.now())
+    AccessKey.objects.filter(session__rule=rule).update(expires_at=timezone.now() - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("end", [end_session, delete_rule, disable_account, delete_account, let_it_expire])
