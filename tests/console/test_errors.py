@@ -135,7 +135,7 @@ def test_failures_have_a_page_with_the_number_of_the_request(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("console.queries.search.search", fail)
+    monkeypatch.setattr("scanning.search.search", fail)
     browser = console("reader")
     browser.raise_request_exception = False
     world.people["reader"].user.__class__.objects.update(language=language)
