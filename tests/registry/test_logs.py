@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PUBLIC_ARGUMENTS = {
     *("project", "repository", "image", "organization", "name", "reference", "digest", "upload"),
     *("run", "subscription", "delivery", "deletion", "event", "uid", "identifier", "acceptance", "what"),
-    *("account", "email", "issuer", "notification", "number", "scan", "tag"),
+    *("account", "email", "issuer", "notification", "number", "rule", "scan", "tag"),
 }
 SECRET = "a-secret-that-opens-something"
 
