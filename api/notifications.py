@@ -167,7 +167,7 @@ class NotificationsView(_NotificationView):
 
     @operation(Action.MANAGE, NewNotificationJson, body=NotificationWanted, statuses=(201,), secret="secret")  # noqa: S106
     def post(self) -> Answer:
-        """Send results of scans, or events, somewhere. One of the whole project takes the right to administer it."""
+        """Send results of scans, or events. One of the whole project takes the right to administer it."""
         asked = dict(self.body)
         name, kind = asked.pop("repository"), asked.pop("channel")
         if name is None:

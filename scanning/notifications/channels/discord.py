@@ -58,7 +58,7 @@ class Discord(WebChannel):
         return {"User-Agent": f"DiscordBot ({settings.PUBLIC_URL}, 1) {USER_AGENT}"}
 
     def message(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
-        """An embed with headline, summary and the worst images. It calls nobody: ``allowed_mentions`` is empty."""
+        """An embed with headline, summary and the worst images. It mentions no user: ``allowed_mentions`` is empty."""
         embed = {
             "title": _escaped(words.headline(content), TITLE // 2),
             "url": content["url"],
