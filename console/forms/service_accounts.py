@@ -114,6 +114,10 @@ class NewServiceKey(Key):
             "Names or patterns such as shop/web and shop/team-*, one a line. Empty: all that its roles allow."
         )
         self.fields["repositories"].help_text = in_project if of_project else anywhere
+        self.fields["management"].help_text = gettext_lazy(
+            "For scripts and Terraform: with the key a program can change all that the roles of the account allow. It"
+            " needs all three actions."
+        )
 
     def limits(self) -> Limits:
         """The limits that were chosen."""

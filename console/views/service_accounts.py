@@ -137,6 +137,7 @@ def _new_key(home: Home, account: str) -> HttpResponse:
             form.cleaned_data["name"],
             only=form.limits(),
             counts_pulls=not form.cleaned_data["uncounted"],
+            management=form.cleaned_data["management"],
             expires_at=form.expires_at(),
             form_id=form.cleaned_data["form_id"],
         )

@@ -76,6 +76,16 @@ def test_admin_makes_an_account_and_a_key_that_pushes(console, world):
     assert row["Limits"] == "may only pull, push demo/web demo/team-* 10.0.0.0/8"
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_key_may_use_the_management_api_if_that_is_chosen(console, ci, chosen):
+    browser = console("admin")
+    form = see(browser, f"{HERE}/ci/keys/new").form("networks")
+    persona = made(of(form.submit(browser, name="terraform", delete="on", **({"management": "on"} if chosen else {}))))
+    assert persona.key.management is chosen
+    answer = browser.get("/api/v1/projects/demo", headers={"Authorization": f"Bearer {persona.secret}"})
+    assert answer.status_code == (200 if chosen else 403)
+
+
 def test_page_of_a_new_key_fills_in_the_commands(console, ci):
     browser = console("admin")
     page = of(see(browser, f"{HERE}/ci/keys/new").form("networks").submit(browser, name="runner"))
