@@ -120,7 +120,8 @@ def test_nginx_does_not_buffer_an_upload(server, api):
     def body():
         yield kept
         staging = server.data / "storage" / "staging"
-        assert wait_until(lambda: any(path.stat().st_size >= SIZE for path in staging.iterdir()), timeout=30)
+        least = SIZE // 2  # the server may hold the last ones until more arrive
+        assert wait_until(lambda: any(path.stat().st_size >= least for path in staging.iterdir()), timeout=30)
         yield b"y"
 
     status, headers, _ = api.ask("PATCH", location, body())
