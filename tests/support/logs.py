@@ -18,7 +18,7 @@ SECRET = re.compile(
     r"kcr[sriw]_[A-Za-z0-9_-]{16,}"  # secrets of access keys, refresh tokens, invitations, webhooks
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}"  # signed tokens
     r'|/password/new/[^/<"\s]+/[^/<"\s]{16,}'
-    r'|/(?:invitations|notices/unsubscribe|notices/confirm)/[^/<"\s]{16,}'
+    r'|/(?:invitations|notices/unsubscribe|notices/confirm)/[^/<"\s@]{16,}(?![^/<"\s]*@)'  # an address is no secret
 )
 
 
