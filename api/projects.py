@@ -16,6 +16,12 @@ from .base import Answer, ApiView, Page, etag_of, operation
 from .fields import Switch, Text, Wanted
 
 VISIBILITIES, SCANS = ("private", "public"), ("auto", "manual")
+# Field of NewRepositoriesJson: the column of Project, and the value for which it is true.
+COLUMNS = {
+    "visibility": ("new_is_public", "public"),
+    "scan": ("new_auto_scan", "auto"),
+    "tag_overwrite": ("new_tag_overwrite", True),
+}
 
 
 class NewRepositoriesJson(serializers.Serializer[Any]):
@@ -27,7 +33,7 @@ class NewRepositoriesJson(serializers.Serializer[Any]):
 
 
 class NewRepositoriesWanted(Wanted):
-    """The settings of repositories that a push creates. Those that are left out get their defaults."""
+    """The settings of repositories that a push creates. PUT sets those that are left out to their defaults."""
 
     visibility = serializers.ChoiceField(choices=VISIBILITIES, default="private")
     scan = serializers.ChoiceField(choices=SCANS, default="auto")
@@ -107,13 +113,9 @@ def in_json(project: Project) -> dict[str, Any]:
 def _settings(wanted: dict[str, Any]) -> dict[str, Any]:
     """The body as ``projects.update`` takes it."""
     found = dict(wanted)
-    new = found.pop("new_repositories", None)
-    if new is not None:
-        found |= {
-            "new_is_public": new["visibility"] == "public",
-            "new_auto_scan": new["scan"] == "auto",
-            "new_tag_overwrite": new["tag_overwrite"],
-        }
+    for name, value in found.pop("new_repositories", {}).items():
+        column, on = COLUMNS[name]
+        found[column] = value == on
     return found
 
 

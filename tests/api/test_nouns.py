@@ -104,6 +104,8 @@ def test_create_on_push_and_the_settings_of_new_repositories_are_set(api, world)
     )
     after = admin.ask("PATCH", DEMO, {"create_on_push": True, "new_repositories": given}).json()
     assert (after["create_on_push"], after["new_repositories"]) == (True, given)
+    for part in ({}, {"scan": given["scan"]}):
+        assert admin.ask("PATCH", DEMO, {"new_repositories": part}).json()["new_repositories"] == given
     kept = admin.ask("PATCH", DEMO, {"description": "shop"}).json()
     assert (kept["create_on_push"], kept["new_repositories"]) == (True, given)
     put = admin.ask("PUT", DEMO, {"create_on_push": True}).json()
