@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from accounts import organizations
 from accounts.errors import Refusal
 from accounts.models import Organization, Project, ProjectRole, User
-from registry import audit, edits, errors, members, tag_rules
+from registry import audit, edits, errors, members, quotas, tag_rules
 from registry.models import Event
 from registry.oci import names
 
@@ -26,13 +26,6 @@ SETTINGS = (
     *("display_name", "description", "tag_rules"),
     *("create_on_push", "new_is_public", "new_auto_scan", "new_tag_overwrite"),
 )
-LIMITS = {  # the field of each quota
-    "repositories": "repository_limit",
-    "images": "image_limit",
-    "tags": "tag_limit",
-    "digests": "digest_limit",
-    "bytes": "size_limit",
-}
 
 
 def create(
@@ -98,12 +91,12 @@ def update(
     undoes: Collection[int] = (),
     **wanted: Any,
 ) -> Event | None:
-    """Change settings (SETTINGS) or quotas (fields of LIMITS). Returns the event, None if nothing changed.
+    """Change settings (SETTINGS) or quotas (fields of ``quotas.LIMITS``). Returns the event, None if nothing changed.
 
     ``seen``: the settings when the user decided. Raises Changed (they are different now), RequestInvalid
     (``tag_rules``).
     """
-    if unknown := wanted.keys() - {*SETTINGS, *LIMITS.values()}:
+    if unknown := wanted.keys() - {*SETTINGS, *quotas.LIMITS.values()}:
         raise TypeError(f"a project has no setting {', '.join(sorted(unknown))}")
     if "tag_rules" in wanted:
         wanted["tag_rules"] = tag_rules.checked(wanted["tag_rules"], in_project=True)

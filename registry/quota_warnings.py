@@ -27,7 +27,7 @@ from accounts.models import (
     User,
 )
 from registry.models import Image, Manifest, QuotaWarning, Repository, Tag
-from registry.quotas import in_words
+from registry.quotas import LIMITS, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,12 +43,6 @@ NAMES = {
     "images": gettext_noop("images"),
     "tags": gettext_noop("tags"),
     "digests": gettext_noop("digests"),
-}
-LIMITS = {  # the columns of Project
-    "repositories": "repository_limit",
-    "images": "image_limit",
-    "tags": "tag_limit",
-    "digests": "digest_limit",
 }
 
 

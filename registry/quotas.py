@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
     from accounts.actors import Actor
 
+LIMITS = {  # the field of Project for each quota
+    "repositories": "repository_limit",
+    "images": "image_limit",
+    "tags": "tag_limit",
+    "digests": "digest_limit",
+    "bytes": "size_limit",
+}
 ATTACHED_LIMIT = 32
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _FULL = {

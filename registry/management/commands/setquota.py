@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from accounts import organizations
 from accounts.actors import command_actor
 from accounts.management.json_command import JsonCommand
-from registry import projects
+from registry import projects, quotas
 
 NONE = -1  # no limit
 
@@ -30,11 +30,11 @@ class Command(JsonCommand):
 
     def run(self, **options: Any) -> dict[str, Any]:
         project = organizations.find_project(options["project"])
-        wanted = {field: options[name] for name, field in projects.LIMITS.items() if options[name] is not None}
+        wanted = {field: options[name] for name, field in quotas.LIMITS.items() if options[name] is not None}
         if wanted.get("size_limit") == NONE:
             wanted["size_limit"] = None
         projects.update(command_actor("setquota"), project, **wanted)
-        return {"project": project.name, **{name: getattr(project, field) for name, field in projects.LIMITS.items()}}
+        return {"project": project.name, **{name: getattr(project, field) for name, field in quotas.LIMITS.items()}}
 
 
 def size_or_none(text: str) -> int:
