@@ -338,7 +338,8 @@ def test_push_into_an_image_that_is_just_deleted_makes_a_new_one(app, docker):
     assert Tag.objects.live().filter(name="v2", image__deletion=None).count() == 1
 
 
-def test_push_into_an_image_that_is_just_swept_makes_a_new_one(app, docker, settings):
+def empty_image_and_uploaded_blobs(app, docker, settings):
+    """Empty the image so long ago that the sweep deletes it. Return a client, and an image whose blobs it has pushed."""
     member, built = docker("member"), Built()
     for part in built.parts[:-1]:
         member.push_blob("web/app", part)
@@ -346,19 +347,18 @@ def test_push_into_an_image_that_is_just_swept_makes_a_new_one(app, docker, sett
     Deletion.objects.update(purge_after=timezone.now())
     trash.purge()
     Image.objects.update(emptied_at=timezone.now() - timedelta(days=settings.RECOVERY_DAYS + 1))
+    return member, built
+
+
+def test_push_into_an_image_that_is_just_swept_makes_a_new_one(app, docker, settings):
+    member, built = empty_image_and_uploaded_blobs(app, docker, settings)
     status = meanwhile(trash.sweep_images, lambda: member.push_manifest("web/app", "v2", built.manifest).status)
     assert status == 201
     assert Tag.objects.live().filter(name="v2", image__deletion=None).count() == 1
 
 
 def test_image_that_is_just_pushed_into_is_not_swept(app, docker, settings):
-    member, built = docker("member"), Built()
-    for part in built.parts[:-1]:
-        member.push_blob("web/app", part)
-    deleted_digest(app)
-    Deletion.objects.update(purge_after=timezone.now())
-    trash.purge()
-    Image.objects.update(emptied_at=timezone.now() - timedelta(days=settings.RECOVERY_DAYS + 1))
+    member, built = empty_image_and_uploaded_blobs(app, docker, settings)
     swept = meanwhile(lambda: member.push_manifest("web/app", "v2", built.manifest), trash.sweep_images)
     assert swept == 0
     assert Tag.objects.live().filter(name="v2", image__deletion=None).count() == 1
