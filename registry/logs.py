@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SECRET_ARGUMENTS = frozenset({"token"})
 _LONG_SEGMENT = re.compile(r"[^/]{33,}")
 
+# No format here shows these; each costs every record.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "request"}
 
 

@@ -85,8 +85,6 @@ TEMPLATES = [
 # ── Database ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 DATABASES = {"default": env.database("KCR_DATABASE_URL", DATA_DIR / "kcr.sqlite3")}
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # Check a connection before use: after an outage of the database, no request gets a dead connection.
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"]["OPTIONS"] |= {
         # The size is that of a command: web server and workers resize it. Retry every 4 seconds: with longer pauses the
         # service stays down after the database is back.

@@ -67,7 +67,6 @@ class Statement:
             with database.cursor() as cursor:
                 (cursor.executemany if many else cursor.execute)(self.sql, values)
                 return fetch(cursor)
-        database.close_if_health_check_failed()
         database.ensure_connection()
         database.validate_no_broken_transaction()
         with database.wrap_database_errors:

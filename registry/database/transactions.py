@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 
 from registry.errors import Unavailable
+from registry.server.threads import leads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIES = 3
+KEPT_SECONDS = 1.0
 _TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock detected
 
 
@@ -25,8 +28,32 @@ def release_connection() -> None:
 
     A connection of SQLite belongs to its thread and stays open.
     """
-    if not connection.in_atomic_block:
-        connection.close_if_unusable_or_obsolete()
+    database = connections[DEFAULT_DB_ALIAS]
+    if not database.in_atomic_block:
+        database.close_if_unusable_or_obsolete()
+
+
+def keep_connection() -> None:
+    """End a request: keep a pooled connection if this thread leads, since it answers the next request; else return it.
+
+    The pool asks a connection whether it still works, which takes longer than the query of a pull. The web server
+    returns a kept connection when its thread stops to lead (``registry.server.worker``).
+    """
+    if _has_pool() and leads() and not (database := connections[DEFAULT_DB_ALIAS]).errors_occurred:
+        database.kept_at = time.monotonic()  # type: ignore[attr-defined]  # of registry.database.postgresql
+    else:
+        release_connection()
+
+
+def renew_connection() -> None:
+    """Begin a request: return a connection that was kept for KEPT_SECONDS, since its server may have ended it."""
+    if _has_pool() and time.monotonic() - connections[DEFAULT_DB_ALIAS].kept_at > KEPT_SECONDS:  # type: ignore[attr-defined]
+        release_connection()
+
+
+@cache
+def _has_pool() -> bool:
+    return str(connections.settings[DEFAULT_DB_ALIAS]["ENGINE"]).endswith("postgresql")
 
 
 @contextmanager

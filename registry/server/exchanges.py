@@ -14,6 +14,7 @@ from gunicorn.http.body import LengthReader
 from accounts.networks import network_of
 
 from . import clients, connections
+from .answers import Answer
 from .connections import LEAST_BYTES, FilePart
 from .heads import PlainRequest
 from .shares import NoShare
@@ -111,7 +112,7 @@ class Body:
 
 
 class Outgoing:
-    """The socket that gunicorn writes responses to. It buffers, and never waits."""
+    """The socket that gunicorn writes its responses to bad requests to. It buffers, and never waits."""
 
     def __init__(self, connection: Connection) -> None:
         self.sendall = self.send = connection.put
@@ -143,11 +144,12 @@ class Exchange:
         request._expected_100_continue = False  # sent when the application reads the body
         self._has_begun = False
         self._held = ExitStack()
-        outgoing = Outgoing(connection)
+        self._answer = Answer(request, connection.put)
         if isinstance(request, PlainRequest):
-            self._response, self._variables = wsgi.Response(request, outgoing, config), request.environ
+            self._variables = request.environ
         else:
-            self._response, self._variables = wsgi.create(request, outgoing, connection.peer, connection.server, config)
+            outgoing = Outgoing(connection)
+            _, self._variables = wsgi.create(request, outgoing, connection.peer, connection.server, config)
         self._variables["wsgi.multithread"] = True
         self._variables["wsgi.input"] = Body(self._body, connection.stream, self._begin_body)
         connection.keep(0)
@@ -178,19 +180,18 @@ class Exchange:
     @property
     def has_answered(self) -> bool:
         """Whether the answer has begun."""
-        return bool(self._response.headers_sent)
+        return self._answer.has_begun
 
     def _call(self, application: Application, *, may_stay: bool) -> None:
-        response = self._response
-        result = application(self._variables, response.start_response)
+        result = application(self._variables, self._answer.start_response)
         try:
             if not may_stay or not self._body_has_been_read():
-                response.force_close()
+                self._answer.end_connection()
             self._put(result)
         finally:
             if hasattr(result, "close"):
                 result.close()
-        self._connection.closes = self._connection.closes or response.should_close()
+        self._connection.closes = self._connection.closes or self._answer.ends_connection
 
     def _begin_body(self) -> None:
         if self._has_begun:
@@ -228,30 +229,30 @@ class Exchange:
             self._stream(result)
         else:
             for piece in result:
-                self._response.write(piece)
-            self._response.close()
+                self._answer.write(piece)
+            self._answer.close()
 
     def _put_file(self, result: Any) -> bool:
         """Whether the response is a file of known length: sendfile() sends it, and no thread waits for slow clients."""
-        response = self._response
-        if not isinstance(result, wsgi.FileWrapper) or response.response_length is None:
+        answer = self._answer
+        if not isinstance(result, wsgi.FileWrapper) or answer.length is None:
             return False
         try:
             number = result.filelike.fileno()
         except (AttributeError, io.UnsupportedOperation):
             return False
-        if self._request.method == "HEAD" or response.status_code in {204, 304}:
-            response.send_headers()
+        if not answer.has_body:
+            answer.begin()
             return True
-        size, offset = response.response_length, os.lseek(number, 0, os.SEEK_CUR)
+        size, offset = answer.length, os.lseek(number, 0, os.SEEK_CUR)
         if size <= LEAST_BYTES:
             data = os.pread(number, size, offset)
             if len(data) < size:
                 raise ConnectionAbortedError("a file is shorter than it was")
-            response.write(data)
+            answer.write(data)
             return True
         part = FilePart(os.dup(number), offset, size)
-        response.send_headers()
+        answer.begin_file(size)
         self._connection.put_file(part)
         return True
 
@@ -264,9 +265,9 @@ class Exchange:
             self._connection.closes = True
             return
         for piece in result:
-            self._response.write(piece)
+            self._answer.write(piece)
             self._connection.send_all()
-        self._response.close()
+        self._answer.close()
 
 
 def plain_answer(status: str, headers: str = "") -> bytes:

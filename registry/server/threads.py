@@ -25,6 +25,12 @@ def about_to_wait() -> None:
         threads.step_aside()
 
 
+def leads() -> bool:
+    """Whether the calling thread is the leader of the web server, and so handles the next event."""
+    threads: Threads | None = getattr(_here, "threads", None)
+    return threads is not None and threads.is_led_here()
+
+
 class _Seat:
     """One thread: ``gate`` is locked while it is parked."""
 
@@ -36,11 +42,18 @@ class _Seat:
 class Threads:
     """At most ``maximum`` threads, made when they are needed.
 
-    ``wait`` returns the next event and may block; ``handle`` handles it. Only the leader calls ``wait``.
+    ``wait`` returns the next event and may block; ``handle`` handles it. Only the leader calls ``wait``. A thread calls
+    ``let_go`` before it parks: it gives up what a leader keeps from event to event.
     """
 
-    def __init__(self, wait: Callable[[], int], handle: Callable[[int], None], maximum: int) -> None:
-        self._wait, self._handle, self.maximum = wait, handle, maximum
+    def __init__(
+        self,
+        wait: Callable[[], int],
+        handle: Callable[[int], None],
+        maximum: int,
+        let_go: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._wait, self._handle, self.maximum, self._let_go = wait, handle, maximum, let_go
         self._lock = threading.Lock()
         self._parked: list[_Seat] = []
         self._leader: _Seat | None = None
@@ -51,6 +64,11 @@ class Threads:
         """Start the first leader."""
         with self._lock:
             self._appoint()
+
+    def is_led_here(self) -> bool:
+        """Whether the calling thread is the leader."""
+        seat = getattr(_here, "seat", None)
+        return seat is not None and self._leader is seat
 
     def step_aside(self) -> None:
         """Make another thread the leader, before the calling thread waits. A repeated call does nothing."""
@@ -97,6 +115,8 @@ class Threads:
 
     def _lead_or_park(self, seat: _Seat) -> None:
         """Return when this thread is the leader; park it until then."""
+        if self._leader is not seat:
+            self._let_go()
         with self._lock:
             if self._leader is None:
                 self._leader = seat

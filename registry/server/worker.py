@@ -13,6 +13,7 @@ from collections import Counter
 from functools import partial
 from typing import ClassVar
 
+from django.db import close_old_connections
 from gunicorn.http.errors import ParseException
 from gunicorn.workers import base
 
@@ -59,7 +60,7 @@ class Worker(base.Worker):
         self.rested: set[int] = set()
         self.connections: dict[int, Connection] = {}
         self.waiting: dict[int, Connection] = {}
-        self.threads = Threads(self._next_event, self._handle, threads)
+        self.threads = Threads(self._next_event, self._handle, threads, close_old_connections)
         self.turns: Turns[Connection] = Turns(TURNS)
         self.in_turn: dict[Connection, tuple[str, float]] = {}  # network of the turn, and its start
         self.accepted, self.rush_ends = 0, 0.0  # connections in this second; end of a time with many of them
@@ -216,7 +217,12 @@ class Worker(base.Worker):
     def _give_way(self, connection: Connection) -> None:
         """Called before the thread waits for the client: pass on the turn and the lead."""
         self._end_turn(connection)
+        self._step_aside()
+
+    def _step_aside(self) -> None:
+        """Let another thread lead, and return the database connection, which a leader may have kept."""
         self.threads.step_aside()
+        close_old_connections()
 
     def _end_turn(self, connection: Connection) -> None:
         """End the turn of a connection. If it was not passed on before, pass it on."""
@@ -256,7 +262,7 @@ class Worker(base.Worker):
         if not is_sent and connection.sends_file:
             with self.senders.taken(connection.network) as has_thread:
                 if has_thread:
-                    self.threads.step_aside()
+                    self._step_aside()
                     is_sent = connection.send(KEEPS_UP)
         if is_sent:
             return self._is_ready_for_more(connection)

@@ -1,7 +1,7 @@
 """The way of a request to the registry API (/v2/ and /token). docs/design/requests.md describes it.
 
     registry.wsgi              chooses this handler by the path
-    Handler                    makes the request, starts the answer, gives the database connection back
+    Handler                    makes the request, starts the answer, keeps the database connection or gives it back
      (TracingMiddleware        a span of the request, if tracing is on)
       RequestMiddleware        id and client address; afterwards log and metrics
         HeadersMiddleware      headers that each answer has
@@ -13,6 +13,7 @@ Pages take another way, Django's: settings.MIDDLEWARE.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from django.urls import URLResolver
 from django.urls.resolvers import RegexPattern
 from django.utils.log import log_response
 
-from registry.database.transactions import release_connection
+from registry.database.transactions import keep_connection, renew_connection
 from registry.middleware import FormLimitMiddleware, RequestMiddleware
 from registry.tracing import TracingMiddleware
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from django.http import HttpRequest, HttpResponse
+    from django.urls import ResolverMatch
 
 ROUTES = URLResolver(RegexPattern(r"^/"), API)
+KEPT_ROUTES, KEPT_CHARACTERS = 1024, 300  # of paths, which strangers choose
 
 
 class Request(WSGIRequest):
@@ -84,13 +87,20 @@ def answer(request: HttpRequest) -> HttpResponse:
     """Answer by the view of the path. Views answer what they raise; here it is an unknown host."""
     try:
         request.get_host()
-        match = request.resolver_match = ROUTES.resolve(request.path_info)
+        path = request.path_info
+        match = request.resolver_match = _resolved(path) if len(path) <= KEPT_CHARACTERS else ROUTES.resolve(path)
         response: HttpResponse = match.func(request, *match.args, **match.kwargs)
     except Exception as error:
         response = errors.refuse(request, error)
     if response.status_code >= 500:
         log_response("%s: %s", response.reason_phrase, request.path, response=response, request=request)
     return response
+
+
+@lru_cache(maxsize=KEPT_ROUTES)
+def _resolved(path: str) -> ResolverMatch:
+    """The route of a path. Raises Resolver404. Clients ask for the same manifests and blobs again and again."""
+    return ROUTES.resolve(path)
 
 
 class Handler:
@@ -106,10 +116,11 @@ class Handler:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """See PEP 3333."""
+        renew_connection()
         try:
             response = self.respond(Request(environ))
         finally:
-            release_connection()
+            keep_connection()
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.headers._store.values()))
         if not response.streaming:
             return [response.content]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.http import HttpResponse, JsonResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.http import http_date, parse_etags
 
 from accounts.networks import network_of
@@ -128,7 +129,12 @@ def has_already(request: HttpRequest, etag: str) -> bool:
 
 def date(moment: datetime) -> str:
     """A date of HTTP (RFC 9110, section 5.6.7), in whole seconds; never one of the future."""
-    return http_date(min(moment, timezone.now()).timestamp())
+    return _date(int(min(moment.timestamp(), time.time())))
+
+
+@lru_cache(maxsize=1024)
+def _date(seconds: int) -> str:
+    return http_date(seconds)
 
 
 def empty(status: int, **headers: Any) -> HttpResponse:
@@ -143,9 +149,17 @@ def empty(status: int, **headers: Any) -> HttpResponse:
 
 def content(request: HttpRequest, data: bytes, media_type: str, **headers: Any) -> HttpResponse:
     """Return a response with these bytes; for HEAD without them, but the same headers."""
-    response = HttpResponse(b"" if request.method == "HEAD" else data, content_type=media_type, headers=named(headers))
-    response.headers["Content-Length"] = str(len(data))
+    response = HttpResponse(b"" if request.method == "HEAD" else data, content_type=media_type)
+    put(response, {**named(headers), "Content-Length": str(len(data))})
     return response
+
+
+def put(response: HttpResponse, headers: dict[str, str]) -> None:
+    """Set headers without Django's check of each for line feeds and other character sets: the server refuses both.
+
+    ``_store`` is Django's table of (name, value) by the name in small letters.
+    """
+    response.headers._store.update({name.lower(): (name, value) for name, value in headers.items()})
 
 
 def json(data: Any, **headers: Any) -> JsonResponse:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psycopg
 from django.db import OperationalError
 from django.db.backends.postgresql import base
-from psycopg_pool import PoolTimeout
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from registry.server.threads import about_to_wait
 
@@ -31,6 +31,7 @@ BRIEFLY = 0.5  # instead, while the server is known to be silent
 FRESH_SECONDS = 1.0  # so long the result of one question answers others
 GIVE_UP_SECONDS = 5.0  # after which a question without a result is asked again
 POOL_SECONDS = 3.0  # for a connection of a pool whose connections are all in use
+RESTED_SECONDS = 1.0  # in the pool, after which a connection is asked whether it works
 RV = TypeVar("RV")
 
 
@@ -83,6 +84,8 @@ server = Server()
 class Connection(psycopg.Connection[Any]):
     """Ends a wait for an answer if the server does not answer a new connection either."""
 
+    rests_since = float("-inf")  # when it was returned to its pool (time.monotonic)
+
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> Any:
         """See psycopg. A refusal by the server, such as of too many clients, is an answer."""
@@ -114,12 +117,28 @@ class Connection(psycopg.Connection[Any]):
             result: RV = end.value
             return result
 
+    def works(self) -> bool:
+        """Whether the connection works, after its time in the pool. An outage of the server may have ended it.
+
+        The question takes longer than the query of a pull, so a connection that was used a moment ago is not asked.
+        """
+        if time.monotonic() - self.rests_since < RESTED_SECONDS:
+            return not self.closed
+        try:
+            ConnectionPool.check_connection(self)
+        except psycopg.Error:
+            self.close()
+            return False
+        return True
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Django's wrapper. Connections fail at once while the server is silent."""
 
+    kept_at = 0.0  # when the last request of this thread ended (time.monotonic)
+
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """See Django's. Raises OperationalError, PoolTimeout."""
+        """See Django's. Returns a connection that works. Raises OperationalError, PoolTimeout."""
         server.parameters = conn_params
         if server.is_silent and not server.answers():
             raise OperationalError("PostgreSQL does not answer")
@@ -129,12 +148,20 @@ class DatabaseWrapper(base.DatabaseWrapper):
         until = time.monotonic() + POOL_SECONDS
         while True:
             try:
-                return super().get_new_connection(conn_params)
-            except (
-                PoolTimeout
-            ):  # the pool's own timeout is short, so that the wait ends soon after the server falls silent
+                made = super().get_new_connection(conn_params)
+            except PoolTimeout:  # of one second, so that the wait ends soon after the server falls silent
                 if time.monotonic() > until or not server.answers():
                     raise
+                continue
+            if made.works():
+                return made
+            self.pool.putconn(made)  # the pool makes a new one in its place
+
+    def _close(self) -> None:
+        """See Django's."""
+        if self.connection is not None and self.pool:
+            self.connection.rests_since = time.monotonic()
+        super()._close()  # type: ignore[misc]  # the stubs leave it out
 
     def _commit(self) -> None:
         """See Django's. The server answers when its log is on the disk."""
