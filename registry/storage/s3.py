@@ -13,7 +13,8 @@ import io
 import json
 import logging
 import sys
-from contextlib import contextmanager, suppress
+import tempfile
+from contextlib import closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 MEBIBYTE = 1024 * 1024
 BLOCK = MEBIBYTE
+IN_MEMORY = 128 * 1024  # bytes of an upload that wait for a full part; more of them wait in a file
 PART = 8 * MEBIBYTE  # S3 takes no smaller parts than 5 MiB, except for the last one
 STEADY_PARTS, GROWING_PARTS, LARGEST_PART = 4_000, 2_000, 64 * MEBIBYTE
 PARTS = 10_000  # S3 takes no more
@@ -120,9 +122,9 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
     @contextmanager
     def writing(self, upload: UUID, key: str) -> Iterator[_ObjectWriter]:
         """See contract.BlobStorage.writing."""
-        writer = _ObjectWriter(self, upload, key)
-        yield writer
-        writer.forget_former_state()
+        with closing(_ObjectWriter(self, upload, key)) as writer:
+            yield writer
+            writer.forget_former_state()
 
     def discard(self, upload: UUID, *, keep: str = "") -> None:
         """See contract.BlobStorage.discard."""
@@ -195,13 +197,13 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
 
     def adopt(self, key: str, chunks: Chunks) -> None:
         """See contract.BlobStorage.adopt."""
-        writer = _ObjectWriter(self, uuid4(), key, is_exact=True)
-        try:
-            writer.append(Saved(), chunks, sys.maxsize, len)
-            writer.seal()
-        except BaseException:
-            writer.abort()
-            raise
+        with closing(_ObjectWriter(self, uuid4(), key, is_exact=True)) as writer:
+            try:
+                writer.append(Saved(), chunks, sys.maxsize, len)
+                writer.seal()
+            except BaseException:
+                writer.abort()
+                raise
 
     def check(self) -> None:
         """See contract.BlobStorage.check."""
@@ -283,6 +285,47 @@ def _staged(upload: UUID) -> str:
     return f"staging/{upload}"
 
 
+class _Tail:
+    """Bytes that S3 does not have yet: a few in memory, more in a file without a name.
+
+    A hundred uploads at once would take a gigabyte of memory. Raises Full when the disk of KCR_DATA_DIR is full.
+    """
+
+    def __init__(self) -> None:
+        self.file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=settings.DATA_DIR)
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        try:
+            self.file.write(data)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise Full(str(error)) from error
+            raise
+        self.size += len(data)
+
+    def whole(self) -> Any:
+        """The file, from its begin."""
+        self.file.seek(0)
+        return self.file
+
+    def blocks(self) -> Iterator[bytes]:
+        """All bytes, in blocks."""
+        return iter(functools.partial(self.whole().read, BLOCK), b"")
+
+    def take(self, reader: Any) -> None:
+        """Append all that a reader has."""
+        while block := reader.read(BLOCK):
+            self.write(block)
+
+    def clear(self) -> None:
+        """Forget the bytes."""
+        self.file.seek(0)
+        self.file.truncate()
+        self.size = 0
+
+
 class _ObjectWriter:
     """See contract.Writer.
 
@@ -295,13 +338,17 @@ class _ObjectWriter:
         self._storage, self._upload, self._root, self._is_exact = storage, upload, key, is_exact
         self._key = self._multipart = ""
         self._parts: list[tuple[str, int]] = []
-        self._tail = bytearray()
+        self._tail = _Tail()
         self._from, self._saved = Saved(), Saved()
         self._is_sealed = self._is_own = False
 
     @property
     def _size(self) -> int:
-        return sum(size for _, size in self._parts) + len(self._tail)
+        return sum(size for _, size in self._parts) + self._tail.size
+
+    def close(self) -> None:
+        """Close the file of the tail."""
+        self._tail.file.close()
 
     # ── The state between two requests ───────────────────────────────────────────────────────────────────────────────
     def _load(self, saved: Saved) -> None:
@@ -311,13 +358,17 @@ class _ObjectWriter:
                 with answers():
                     answer = self._storage.client.get_object(**self._state(saved))
                     _told(answer, "ContentLength")
-                    line, _, tail = bytes(answer["Body"].read()).partition(b"\n")
+                    found = b""
+                    while b"\n" not in found and (block := answer["Body"].read(BLOCK)):
+                        found += block
+                    line, _, tail = found.partition(b"\n")
+                    self._tail.write(tail)
+                    self._tail.take(answer["Body"])
             except FileNotFoundError as error:
                 raise Missing(f"the upload {self._upload} has no bytes") from error
             state = json.loads(line)
             self._key, self._multipart = state["key"], state["multipart"]
             self._parts = [(etag, size) for etag, size in state["parts"]]
-            self._tail = bytearray(tail)
         if self._size != saved.size:
             raise Missing(f"the upload {self._upload} does not have {saved.size} bytes")
 
@@ -329,9 +380,11 @@ class _ObjectWriter:
         if self._size != self._from.size:
             saved = Saved(self._size, uuid4().hex)
             line = json.dumps({"key": self._key, "multipart": self._multipart, "parts": self._parts})
-            with answers():
-                body = line.encode() + b"\n" + bytes(self._tail)
-                self._storage.client.put_object(**self._state(saved), Body=body)
+            body = _Tail()
+            with closing(body.file), answers():
+                body.write(f"{line}\n".encode())
+                body.take(self._tail.whole())
+                self._storage.client.put_object(**self._state(saved), Body=body.whole())
             self._saved = saved
         return self._saved
 
@@ -356,9 +409,13 @@ class _ObjectWriter:
                 if size > limit:
                     raise TooLarge
                 seen(chunk)
-                self._tail += chunk
-                while len(self._tail) >= (full := part_size(len(self._parts) + 1)):
-                    self._send_part(full)
+                left = memoryview(chunk)
+                while left:
+                    full = part_size(len(self._parts) + 1)
+                    more, left = left[: full - self._tail.size], left[full - self._tail.size :]
+                    self._tail.write(more)
+                    if self._tail.size == full:
+                        self._send_part()
         except BaseException:
             if not was_there:
                 self.abort()
@@ -371,20 +428,18 @@ class _ObjectWriter:
             with suppress(OSError):
                 self._storage.abort(self._key, self._multipart)
 
-    def _send_part(self, full: int) -> None:
-        """Send the first bytes of the tail. A part that is sent again replaces the part with its number."""
+    def _send_part(self) -> None:
+        """Send the tail. A part that is sent again replaces the part with its number."""
         if not self._multipart:
             self._begin()
-        rest = self._tail[full:]
-        del self._tail[full:]
         number = len(self._parts) + 1
         if number > PARTS:
             raise TooLarge
         parameters = {**self._storage.named(self._key), "UploadId": self._multipart, "PartNumber": number}
         with _ended_as_missing(), answers():
-            answer = self._storage.client.upload_part(**parameters, Body=self._tail)
-        self._parts.append((_told(answer, "ETag"), len(self._tail)))
-        self._tail = rest
+            answer = self._storage.client.upload_part(**parameters, Body=self._tail.whole())
+        self._parts.append((_told(answer, "ETag"), self._tail.size))
+        self._tail.clear()
 
     def _begin(self) -> None:
         self._key = self._new_key()
@@ -409,7 +464,7 @@ class _ObjectWriter:
         self._key = self._new_key()
         with answers():
             self._storage.client.put_object(
-                **self._storage.named(self._key), Body=self._tail, ContentType="application/octet-stream"
+                **self._storage.named(self._key), Body=self._tail.whole(), ContentType="application/octet-stream"
             )
         return True
 
@@ -420,8 +475,8 @@ class _ObjectWriter:
         writer may also have made it, of other parts: then the ETag differs.
         """
         try:
-            if self._tail:
-                self._send_part(len(self._tail))
+            if self._tail.size:
+                self._send_part()
             parts = [{"PartNumber": number, "ETag": etag} for number, (etag, _) in enumerate(self._parts, 1)]
             with _ended_as_missing(), answers():
                 self._storage.client.complete_multipart_upload(
@@ -440,11 +495,11 @@ class _ObjectWriter:
 
     def _expected_etag(self) -> str:
         """The MD5 of the parts' MD5s. Where ETags are something else, it differs, and the object is read."""
-        own = [_md5(self._tail)] if self._tail else []
+        own = [_md5(*self._tail.blocks())] if self._tail.size else []
         with suppress(ValueError):
             known = [bytes.fromhex(etag.strip('"')) for etag, _ in self._parts]
             every = known + own
-            return f'"{_md5(b"".join(every)).hex()}-{len(every)}"'
+            return f'"{_md5(*every).hex()}-{len(every)}"'
         return ""
 
     def read(self) -> Iterator[bytes]:
@@ -524,8 +579,11 @@ class _Object(io.RawIOBase):
             body.close()
 
 
-def _md5(data: bytes | bytearray) -> bytes:
-    return hashlib.md5(data, usedforsecurity=False).digest()
+def _md5(*blocks: bytes) -> bytes:
+    found = hashlib.md5(usedforsecurity=False)
+    for block in blocks:
+        found.update(block)
+    return found.digest()
 
 
 @contextmanager
