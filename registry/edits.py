@@ -44,8 +44,8 @@ def changed(row: Model, past: EventQuerySet) -> errors.Changed:
 def compare_role(user: User, now: str | None, seen: str | None) -> None:
     """Raise Changed if the user's role ``now`` is not the role that the page showed.
 
-    ``seen``: "" for no role; None skips the comparison. The caller holds the lock of the project, repository or
-    membership that the role belongs to.
+    ``seen``: "" for no role; None skips the comparison. The caller holds the lock
+    of the user's membership (``organizations.belongs``).
     """
     if seen is not None and seen != (now or ""):
         raise errors.Changed(_("the role of %(user)s was changed meanwhile: look again") % {"user": user})

@@ -74,16 +74,15 @@ def set_role(
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, project.organization, lock=True)
-        locked = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-        before = role_of(locked, user)
+        before = role_of(project, user)
         if before == role:
             return None
         edits.compare_role(user, before, seen)
         if role is None:
-            ProjectMembership.objects.filter(project=locked, user=user).delete()
+            ProjectMembership.objects.filter(project=project, user=user).delete()
         elif belongs:
-            access.require_may_give(actor, user, role, locked)
-            ProjectMembership.objects.update_or_create(project=locked, user=user, defaults={"role": role})
+            access.require_may_give(actor, user, role, project)
+            ProjectMembership.objects.update_or_create(project=project, user=user, defaults={"role": role})
         else:
             raise Denied(
                 _("%(user)s is not in the organization %(organization)s")
@@ -92,7 +91,7 @@ def set_role(
         ended = _take_grants(actor, user, undoes, content_object__project=project)
         roles = {"before": before or "", "after": role or ""}
         detail: dict[str, Any] = {"user": user.email, **roles, **({"ended": ended} if ended else {})}
-        event = audit.record(actor, Event.Action.MEMBER_CHANGE, locked, undoes=undoes, **detail)
+        event = audit.record(actor, Event.Action.MEMBER_CHANGE, project, undoes=undoes, **detail)
         accounts_audit.record(
             actor,
             accounts_audit.Action.PROJECT_ROLE,

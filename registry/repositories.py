@@ -237,7 +237,6 @@ def set_role(
     """
     with transaction.atomic():
         belongs = organizations.belongs(user, repository.project.organization, lock=True)
-        Repository.objects.select_for_update(no_key=True).get(pk=repository.pk)
         if role:
             _check_who_may_have_one(repository, user, belongs=belongs)
             access.require_may_give(actor, user, role, repository)

@@ -47,9 +47,10 @@ def test_each_lock_is_listed():
     assert {row[0].strip("`") for row in _listed()} == found
 
 
-def test_listed_tests_exist():
-    named = {test for row in _listed() for test in re.findall(r"`(tests/[^`]+)`", row[-1])}
-    assert len(named) > 50
-    for test in sorted(named):
-        file, _, function = test.partition("::")
-        assert f"\ndef {function}(" in Path(SOURCE / file).read_text(), test
+def test_each_lock_has_tests_that_exist():
+    for row in _listed():
+        named = re.findall(r"`(tests/[^`]+)`", row[-1])
+        assert named, row[0]
+        for test in named:
+            file, _, function = test.partition("::")
+            assert f"\ndef {function}(" in Path(SOURCE / file).read_text(), test

@@ -28,12 +28,13 @@ from accounts.models import (
     RepositoryRole,
     User,
 )
-from registry import images, manifests, members, projects, repositories, service_accounts, trash, uploads
+from registry import images, manifests, members, projects, repositories, service_accounts, trash, undo, uploads
 from registry.cleanup import policies, runs
 from registry.models import (
     Blob,
     CleanupRun,
     Deletion,
+    Event,
     Image,
     Manifest,
     ObjectTrash,
@@ -43,10 +44,11 @@ from registry.models import (
 )
 from registry.oci.names import ImageName
 from registry.trash import purging
-from scanning import acceptances
-from scanning.models import Subscription
+from scanning import acceptances, findings
+from scanning.models import Finding, Scan, Subscription
 from scanning.notifications import subscriptions
-from tests.support.factories import found, make_manifest, scanned, subscribe
+from scanning.trivy.report import Result
+from tests.support.factories import VERSION, found, make_manifest, open_scan, scanned, subscribe
 from tests.support.images import Image as Built
 from tests.support.images import sha256
 from tests.support.issuers import Issuer as Program
@@ -62,8 +64,11 @@ APP = ImageName("demo", "web", "app")
 GITHUB = {"repository": "acme/web", "ref": "refs/heads/main"}
 
 
-def meanwhile(change: Callable[[], Any], act: Callable[[], Any]) -> Any:
-    """Return what ``act`` returns, or the name of its error, when it begins before ``change`` is committed."""
+def meanwhile(change: Callable[[], Any], act: Callable[[], Any], then: Callable[[], Any] = lambda: None) -> Any:
+    """Return what ``act`` returns, or the name of its error, when it begins before ``change`` is committed.
+
+    ``then``: what the transaction of ``change`` does while ``act`` waits.
+    """
     said: list[Any] = []
     ended = threading.Event()
 
@@ -81,6 +86,7 @@ def meanwhile(change: Callable[[], Any], act: Callable[[], Any]) -> Any:
         change()
         thread.start()
         assert wait_until(lambda: ended.is_set() or _is_one_waiting(), timeout=60)
+        then()
     thread.join()
     return said[0]
 
@@ -193,6 +199,20 @@ def test_role_that_is_just_given_ends_with_the_membership(acme, project, world):
         lambda: members.set_organization_role(SYSTEM, acme, stranger, None),
     )
     assert not ProjectMembership.objects.filter(user=stranger).exists()
+
+
+def test_roles_of_two_users_on_the_same_repositories_end_at_once(project, web, world):
+    """No row of a repository is locked: each of the two transactions would wait for the other one."""
+    one, two, fixed = world.viewer.user, world.stranger.user, world.repository("fixed")
+    for user, repository in ((one, fixed), (two, fixed), (two, web)):
+        repositories.set_role(SYSTEM, repository, user, RepositoryRole.VIEWER)
+    said = meanwhile(
+        lambda: repositories.set_role(SYSTEM, web, one, None),
+        lambda: members.set_role(SYSTEM, project, two, ProjectRole.READER).detail["after"],
+        lambda: repositories.set_role(SYSTEM, fixed, one, None),
+    )
+    assert said == ProjectRole.READER
+    assert {repositories.role_of(each, user) for each in (web, fixed) for user in (one, two)} == {None}
 
 
 def test_deleted_service_account_gets_no_role(project, account):
@@ -529,6 +549,18 @@ def test_run_that_is_dismissed_is_not_approved(app, user):
     assert meanwhile(lambda: runs.dismiss(SYSTEM, run.pk), lambda: runs.approve(SYSTEM, run.pk)) is False
 
 
+def test_two_scans_of_a_digest_begin_a_finding_once(web):
+    manifest, openssl = make_manifest(web, "a", tag="v1"), found("CVE-2026-1")
+    for some in ((openssl,), ()):  # the finding has ended, and its rows are there
+        scanned(manifest, *some, packages=[openssl.package])
+    result = Result((openssl,), "debian 12.5", is_end_of_life=False, is_covered=True)
+    store = lambda: findings.store(  # noqa: E731
+        open_scan(manifest, state=Scan.State.DONE), result, VERSION, timezone.now()
+    )
+    assert meanwhile(store, store) == (0, 0)
+    assert Finding.objects.current().count() == 1
+
+
 def test_vulnerability_is_accepted_once(web):
     scanned(make_manifest(web, "a", tag="v1"), found("CVE-2026-1"))
     accept = lambda: acceptances.accept(SYSTEM, web, "CVE-2026-1", reason="none").pk  # noqa: E731
@@ -556,3 +588,31 @@ def test_roles_on_a_repository_are_given_once(web, world):
     give = lambda: repositories.set_role(SYSTEM, web, viewer, RepositoryRole.MEMBER)  # noqa: E731
     assert meanwhile(give, give) is None
     assert Repository.objects.get(pk=web.pk)
+
+
+# ── Undo ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def of_a_project(app, actor, number):
+    projects.update(actor, app.repository.project, description=str(number))
+
+
+def of_a_repository(app, actor, number):
+    repositories.update(actor, app.repository, description=str(number))
+
+
+def of_an_image(app, actor, number):
+    images.update(actor, app, description=str(number))
+
+
+def of_a_cleanup_policy(app, actor, number):
+    policies.set_policy(actor, app.repository, keep_last=number)
+
+
+@pytest.mark.parametrize("change", [of_a_project, of_a_repository, of_an_image, of_a_cleanup_policy])
+def test_setting_that_another_user_changes_meanwhile_is_not_undone(app, world, change):
+    change(app, SYSTEM, 1)
+    change(app, world.admin.actor, 2)
+    theirs = Event.objects.filter(user=world.admin.user)
+    assert meanwhile(lambda: change(app, SYSTEM, 3), lambda: len(undo.undo(world.owner.actor, theirs).done)) == 0
+    events = Event.objects.count()
+    change(app, SYSTEM, 3)
+    assert Event.objects.count() == events, "the setting is the one of the other user"

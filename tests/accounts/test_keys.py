@@ -17,6 +17,7 @@ from accounts.errors import Refusal
 from accounts.models import AccessKey, AuditEvent, FormerSecret, Project, RefreshToken, SignInFailure, User
 from tests.support.docker_client import BARE_HOST, DockerClient
 from tests.support.personas import make_key
+from tests.support.threads import Overtaking
 
 
 def authenticate(identifier: str, secret: str, address: str = "10.0.0.9") -> AccessKey:
@@ -372,6 +373,20 @@ def test_last_used_is_kept_in_memory_until_the_flusher_writes_it(world, docker):
         client.raw("GET", "/v2/", headers=headers)
         keys.last_used.flush()
     assert [query["sql"] for query in queries if is_write(query["sql"])] == []  # once a minute is enough
+
+
+def test_use_that_is_noted_during_a_flush_is_not_lost(world):
+    overtaking, used = Overtaking(), keys.LastUsed()
+
+    class Notes(dict):
+        def __setitem__(self, *item):
+            overtaking.pause()
+            super().__setitem__(*item)
+
+    used._lock, used._notes = overtaking, Notes()
+    login = keys.Login(world.member.key, world.member.key.secret_hash)
+    _, written = overtaking.run(lambda: used.note(login, "192.0.2.1", "test/1"), used.flush)
+    assert written + used.flush() == 1
 
 
 def test_last_used_has_client_and_address(world):

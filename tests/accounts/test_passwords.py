@@ -17,6 +17,7 @@ from accounts.actors import Actor
 from accounts.models import AuditEvent, SignInFailure, User
 from registry import settings as settings_module
 from tests.support import PASSWORD
+from tests.support.threads import Overtaking
 
 NEW = "a rather long new password"
 SOURCE = Path(settings_module.__file__).resolve().parents[1]
@@ -387,6 +388,33 @@ def test_one_account_takes_one_place(with_password, hurried):
         with pytest.raises(passwords.Busy):
             passwords.change(with_password, PASSWORD, NEW)
         assert outcome("nobody@acme.test", "wrong") == "WrongCredentials"
+
+
+def test_last_place_is_taken_by_one_of_two_threads(monkeypatch):
+    monkeypatch.setattr(passwords, "PATIENCE", 0.01)
+    overtaking, refused = Overtaking(), threading.Event()
+
+    class Places(passwords.Places):
+        def _is_free(self, account: str, is_stranger: bool) -> bool:
+            is_free = super()._is_free(account, is_stranger)
+            overtaking.pause()
+            return is_free
+
+    places = Places(1, 1)
+    places._changed = threading.Condition(overtaking)
+
+    def hold() -> None:
+        with places.take("a", is_stranger=False):
+            refused.wait(60)
+
+    def come() -> None:
+        try:
+            with pytest.raises(passwords.Busy), places.take("b", is_stranger=False):
+                pass
+        finally:
+            refused.set()
+
+    overtaking.run(hold, come)
 
 
 def test_waiting_attempt_gets_the_freed_place(with_password, monkeypatch):

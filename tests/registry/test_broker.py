@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import threading
@@ -14,6 +15,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.virtual import BrokerState
 
 from registry import broker
+from tests.support.threads import Overtaking
 
 
 @pytest.fixture
@@ -98,6 +100,28 @@ def test_message_published_while_another_thread_binds_the_queue_arrives(connect,
     first.join()
     with connect().SimpleQueue("scans") as queue:
         assert {queue.get(timeout=5).payload for _ in range(2)} == {"first", "second"}
+
+
+def test_two_processes_that_bind_queues_at_once_lose_none(connect, monkeypatch):
+    """Each channel opens the file of the lock itself, as another process does."""
+    overtaking, write, flock = Overtaking(), broker._write, fcntl.flock
+
+    def lock(file, operation):
+        if overtaking.paused.is_set():
+            overtaking.go_on.set()
+        flock(file, operation)
+
+    def write_late(*arguments):
+        overtaking.pause()
+        write(*arguments)
+
+    monkeypatch.setattr(broker.fcntl, "flock", lock)
+    monkeypatch.setattr(broker, "_write", write_late)
+    one, other = (connect().channel() for _ in range(2))
+    overtaking.run(
+        lambda: one._queue_bind("scans", "scans", "", "one"), lambda: other._queue_bind("scans", "scans", "", "other")
+    )
+    assert {row.queue for row in one.get_table("scans")} == {"one", "other"}
 
 
 def test_concurrent_readers_never_read_partial_messages(connect, folders, caplog):

@@ -10,9 +10,10 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.actors import SYSTEM
-from registry import garbage
+from registry import cleanup, garbage
 from registry.celery import Scheduler, app
-from registry.models import Collection
+from registry.cleanup import policies, runs
+from registry.models import CleanupRun, Collection
 from scanning import scans
 from scanning.models import Delivery, Scan
 from scanning.notifications import deliveries
@@ -84,6 +85,15 @@ def test_a_garbage_collection_goes_on_after_the_clock_was_set_back(world, ahead,
     now = timezone.now()
     Collection.objects.update(state=Collection.State.RUNNING, started_at=now, heartbeat_at=now + ahead)
     assert garbage.unfinished() == ([run.pk] if is_free else [])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("ahead", "is_free"), TAKEN)
+def test_a_cleanup_goes_on_after_the_clock_was_set_back(world, ahead, is_free):
+    policy = policies.set_policy(SYSTEM, world.repository("web"), keep_last=1)
+    runs._open(policy.pk)
+    CleanupRun.objects.update(heartbeat_at=timezone.now() + ahead)
+    assert cleanup.due() == ([policy.pk] if is_free else [])
 
 
 # ── Tokens and sessions ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,10 @@ import json
 import logging
 import re
 import subprocess
+import threading
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -19,10 +22,12 @@ from registry.doctor import address, passes, proxies, runs, services
 from registry.doctor.results import Result, State, ok
 from registry.doctor.visit import Probe, Visit
 from registry.models import DoctorRun
+from registry.v2 import diagnostics
 from tests.support.nginx import behind_nginx
 from tests.support.programs import PostgresServer, RedisServer, free_port, wait_until
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import SOURCE, LiveServer
+from tests.support.threads import Overtaking
 from tests.support.tls import TlsServer, make_certificate
 
 WILDCARD = "*.kr-central-2.kcr.localhost"
@@ -320,13 +325,68 @@ def test_a_probe_that_crashes_is_a_failure_without_secrets(settings, caplog):
 
 
 def test_a_probe_that_hangs_is_a_failure():
-    import threading
-
     never = threading.Event()
     result = result_of(lambda visit: never.wait(20), seconds=0.2)
     never.set()
     assert result.state == State.FAILURE
     assert "no result within" in str(result.seen)
+
+
+def test_results_that_come_at_once_are_all_stored(monkeypatch):
+    overtaking, stored = Overtaking(), []
+
+    def note(run_id, results, *, is_done=False):
+        names = {result.probe for result in results}
+        overtaking.pause()
+        stored.append((names, is_done))
+        if len(names) == 2:
+            overtaking.go_on.set()
+
+    def end(visit):
+        raise ok("it works")
+
+    both = {"one", "two"}
+    monkeypatch.setattr(runs, "probes", lambda: [Probe(name, name, "Group", end) for name in sorted(both)])
+    monkeypatch.setattr(runs, "note", note)
+    monkeypatch.setattr(runs, "threading", SimpleNamespace(Lock=lambda: overtaking))
+    run = threading.Thread(target=runs._run_and_store, args=(1,))  # it closes the connection of its thread
+    run.start()
+    run.join()
+    assert stored[1:] == [(both, False), (both, True)]
+
+
+def test_probes_of_a_visit_ask_once_what_is_seen(monkeypatch):
+    overtaking, visit, asked = Overtaking(), Visit(), []
+
+    def ask():
+        asked.append("request")
+        overtaking.pause()
+        return {}
+
+    visit._lock = overtaking
+    monkeypatch.setattr(visit, "_ask_what_is_seen", ask)
+    overtaking.run(lambda: visit.seen, lambda: visit.seen)
+    assert asked == ["request"]
+
+
+@pytest.mark.parametrize(("method", "what"), [("GET", "late?n=0"), ("GET", "slow"), ("PATCH", "body")])
+def test_diagnostic_request_that_holds_a_thread_takes_a_place(docker, monkeypatch, method, what):
+    client, statuses = docker(None), []
+
+    def ask(method, what):
+        headers = {"Authorization": passes.issue()}
+        return client.raw(method, f"/v2/_diagnostics/{what}", body=b"x" if method == "PATCH" else b"", headers=headers)
+
+    def meanwhile(seconds=0):
+        if not statuses:
+            statuses.append(None)
+            statuses.append(ask("GET", "late?n=0").status)
+        return 1.0
+
+    monkeypatch.setattr(diagnostics, "_places", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(diagnostics, "time", SimpleNamespace(sleep=meanwhile, monotonic=meanwhile, time=time.time))
+    assert (ask(method, what).status, statuses) == (200, [None, 429])
+    assert ask("GET", "late?n=0").status == 200
 
 
 def test_result_survives_the_database_and_every_fault_has_its_lines():

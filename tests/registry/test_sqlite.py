@@ -6,15 +6,19 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 from django.db import OperationalError, connection, connections
 
+from registry.database.sqlite import log
+from registry.database.sqlite import turns as queues
 from registry.database.sqlite.base import DatabaseWrapper
 from registry.database.sqlite.turns import TookTooLong, Turns, of
 from tests.support.programs import wait_until
 from tests.support.server import SOURCE
+from tests.support.threads import Overtaking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,6 +149,53 @@ def test_unusable_queue_file_does_not_prevent_writing(tmp_path, caplog):
     turns = Turns(tmp_path / "no folder" / "turns")
     turns.take(0).give()
     assert "writers of other processes are not waited for" in caplog.text
+
+
+# ── What the threads of a process share ──────────────────────────────────────────────────────────────────────────────
+OF_A_FILE = pytest.mark.parametrize("module", [queues, log], ids=["turns", "log"])
+
+
+@OF_A_FILE
+def test_threads_that_come_at_once_share_what_belongs_to_a_file(module, path, monkeypatch):
+    overtaking = Overtaking()
+
+    class Known(dict):
+        def __contains__(self, key):
+            is_known = super().__contains__(key)
+            overtaking.pause()
+            return is_known
+
+    monkeypatch.setattr(module, "_known", Known())
+    monkeypatch.setattr(module, "_lock_of_known", overtaking)
+    one, other = overtaking.run(lambda: module.of(path), lambda: module.of(path))
+    assert one is other
+
+
+@OF_A_FILE
+def test_forked_process_waits_for_no_lock_of_a_thread_that_it_lacks(module, path, monkeypatch):
+    monkeypatch.setattr(module, "_known", {})
+    shared, lock = module.of(path), {queues: "_lock", log: "_changed"}[module]
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with module._lock_of_known, getattr(shared, lock):
+            held.set()
+            let_go.wait(PATIENCE)
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(hold)
+        assert held.wait(PATIENCE)
+        child = os.fork()
+        if child == 0:
+            try:
+                is_free = module._lock_of_known.acquire(blocking=False) and getattr(shared, lock).acquire(
+                    blocking=False
+                )
+                os._exit(0 if is_free else 2)
+            finally:
+                os._exit(1)
+        let_go.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # ── The backend ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,6 +19,7 @@ from registry.statistics.pulls import counter
 from tests.support.docker_client import DockerClient
 from tests.support.images import OCI_INDEX, Image, index_of
 from tests.support.personas import make_key
+from tests.support.threads import Overtaking
 
 
 def days() -> dict[str, tuple[int, int, int]]:
@@ -93,6 +94,20 @@ def test_flush_adds_counts_and_pull_writes_nothing(docker):
     docker("reader").get("web/app/manifests/1", 200)
     assert days() == {"1": (3, 0, 1)}
     assert counter.flush() == 0
+
+
+def test_pull_that_is_counted_during_a_flush_is_not_lost(db):
+    overtaking, counting_here = Overtaking(), counting.PullCounter()
+
+    class Notes(dict):
+        def setdefault(self, *item):
+            overtaking.pause()
+            return super().setdefault(*item)
+
+    counting_here._lock, counting_here._notes = overtaking, Notes()
+    pull = lambda: counting_here.note(10**9, "1", counting.Kind.PULL)  # noqa: E731
+    _, written = overtaking.run(pull, counting_here.flush)
+    assert written + counting_here.flush() == 1
 
 
 def test_flush_ignores_rows_deleted_meanwhile(docker):

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from registry import env
+from registry import env, tracing
 from tests.support.images import image_of, sha256
 from tests.support.programs import require_trivy, unavailable, wait_until
 from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import SOURCE, LiveServer
+from tests.support.threads import Overtaking
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -226,3 +227,19 @@ def test_variables_of_opentelemetry_turn_tracing_on_and_off(monkeypatch, variabl
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert env.tracing() is is_on
+
+
+def test_threads_that_come_at_once_share_one_exporter(monkeypatch):
+    overtaking, made = Overtaking(), []
+
+    def make():
+        mine = object()
+        made.append(mine)
+        overtaking.pause()
+        return mine
+
+    monkeypatch.setattr(tracing, "_made", make)
+    monkeypatch.setattr(tracing, "_of_process", (0, None))
+    monkeypatch.setattr(tracing, "_lock", overtaking)
+    one, other = overtaking.run(tracing._provider, tracing._provider)
+    assert made == [one] == [other]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import OrderedDict
 from datetime import timedelta
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from registry.running_hashes import RunningHashes
 from registry.storage import filesystem
 from tests.support.images import sha256
 from tests.support.personas import make_key
+from tests.support.threads import Overtaking
 
 
 def sha512(content):
@@ -143,6 +145,19 @@ def test_only_the_newest_hashes_are_kept():
     assert [kept.of(name, of_nothing) is not None for name in names] == [False, True, True]
     kept.forget(names[1])
     assert kept.of(names[1], of_nothing) is None
+
+
+def test_hash_of_an_upload_that_ends_while_it_is_kept_is_forgotten():
+    overtaking, kept, upload = Overtaking(), RunningHashes(2), uuid4()
+
+    class Hashes(OrderedDict):
+        def __setitem__(self, *item):
+            super().__setitem__(*item)
+            overtaking.pause()
+
+    kept._lock, kept._hashes = overtaking, Hashes()
+    overtaking.run(lambda: kept.keep(upload, digests.new_hash("sha256")), lambda: kept.forget(upload))
+    assert kept.of(upload, sha256(b"")) is None
 
 
 def test_sweep_ends_only_overdue_uploads(world, storage_folder):
