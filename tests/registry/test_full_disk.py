@@ -118,6 +118,7 @@ def test_disk_at_its_reserve_still_serves_sign_ins_and_pulls(server):
         assert api.ask("POST", "blobs/uploads/")[0] == 507
         assert api.push_manifest("2.0", DATA) == 507
         everybody_can_pull_and_ask_for_tokens(server)
+        assert server.is_ready()  # a load balancer must not take away what serves pulls
         visitor = Visitor(server, "admin@acme.test")
         assert "Garbage collection" in visitor.see("/projects/demo/garbage-collection")
         assert visitor.post(*visitor.filled("/projects/demo/garbage-collection", act="run"))[0] == 302
