@@ -1,12 +1,13 @@
-"""A full disk: a server on a small file system, which needs root."""
+"""A full disk: of the files, beside S3, and of S3 itself. Servers on a small file system, which needs root."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import random
 import shutil
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -14,11 +15,13 @@ import pytest
 
 from tests.support import PASSWORD
 from tests.support.images import sha256
-from tests.support.programs import TemporaryFolder, require, run, unavailable, wait_until
+from tests.support.programs import PostgresServer, TemporaryFolder, require, run, unavailable, wait_until
+from tests.support.s3 import CREDENTIALS, SeaweedFS
 from tests.support.server import LiveServer
 from tests.support.visitor import Visitor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -42,23 +45,54 @@ class SmallServer(LiveServer):
         return shutil.disk_usage(self.disk).free
 
 
-@pytest.fixture(scope="module")
-def server():
+@contextmanager
+def small_disk() -> Iterator[Path]:
+    """Mount a file system of SIZE bytes."""
     if os.geteuid() != 0:
         unavailable("this test mounts a small file system, which only root may do")
     with TemporaryFolder("disk") as made:  # closing unmounts the file system
-        command = [require("mount"), "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(made.folder)]
-        mounted = run(command, succeeds=None)
+        disk = made.folder / "disk"
+        disk.mkdir()
+        mounted = run([require("mount"), "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)], succeeds=None)
         if mounted.status != 0:
             unavailable(f"a small file system cannot be mounted: {mounted.errors}")
+        yield disk
+
+
+@contextmanager
+def filled(disk: Path) -> Iterator[None]:
+    """Leave no free byte on the disk during the block."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+@contextmanager
+def with_an_image(server: LiveServer) -> Iterator[LiveServer]:
+    """Start the server with people, and an image of DATA with the tag 1.0."""
+    with server:
+        server.people()
+        server.visitor("admin@acme.test", "--project", "demo:admin")
+        api = server.api()
+        assert api.push_blob(DATA) == 201
+        assert api.push_manifest("1.0", DATA) == 201
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server():
+    with small_disk() as disk:
         small = SmallServer("full-disk", {"KCR_WEB_WORKERS": "1"})
-        small.disk = made.folder
-        with small:
-            small.people()
-            small.visitor("admin@acme.test", "--project", "demo:admin")
-            api = small.api()
-            assert api.push_blob(DATA) == 201
-            assert api.push_manifest("1.0", DATA) == 201
+        small.disk = disk
+        with with_an_image(small):
             yield small
 
 
@@ -130,14 +164,7 @@ def test_full_disk_serves_pulls_and_answers_other_requests_with_retry_after(serv
     visitor = Visitor(server, "admin@acme.test")
     new = Visitor(server)
     action, fields = new.filled("/sign-in", email="admin@acme.test", password=PASSWORD)
-    filler = server.disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"\0" * 4096)
-        except OSError:
-            pass
-    try:
+    with filled(server.disk):
         for _ in range(3):  # uses up the free pages of the database
             everybody_can_pull_and_ask_for_tokens(server)
             assert "Garbage collection" in visitor.see("/projects/demo/garbage-collection")
@@ -146,10 +173,73 @@ def test_full_disk_serves_pulls_and_answers_other_requests_with_retry_after(serv
         assert statuses <= {302, 503}, statuses
         refused = [headers for status, headers, _ in answers if status == 503]
         assert all(headers.get("Retry-After") for headers in refused)
-    finally:
-        filler.unlink()
     assert Visitor(server, "admin@acme.test")
     data = os.urandom(50_000)
     api = server.api()
     assert api.push_blob(data) == 201
     assert api.push_manifest("later", data) == 201
+
+
+# ── S3 ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+def pushed(server, number: int) -> tuple[int, bool]:
+    """Push a blob in one request. Return the status, and whether a refusal says when to come again."""
+    data = random.Random(number).randbytes(7_000)  # S3 may compress
+    answer = server.api().ask("POST", f"blobs/uploads/?digest={sha256(data)}", data)
+    is_there = server.api().ask("HEAD", f"blobs/{sha256(data)}").status == 200
+    assert is_there is (answer.status == 201), answer
+    return answer.status, "Retry-After" in answer.headers
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def beside_s3(request, seaweed):
+    """A server with blobs in S3, whose data directory is on a small disk."""
+    with ExitStack() as stack:
+        settings = {"KCR_WEB_WORKERS": "1", "KCR_STORAGE_URL": seaweed.url(f"full-disk-{request.param}"), **CREDENTIALS}
+        if request.param == "postgresql":
+            settings["KCR_DATABASE_URL"] = stack.enter_context(PostgresServer()).url
+        small = SmallServer("beside-s3", settings)
+        small.disk = stack.enter_context(small_disk())
+        yield stack.enter_context(with_an_image(small))
+
+
+def test_full_disk_beside_s3_stops_only_what_the_database_cannot_write(beside_s3):
+    """No byte of a blob is on the disk: pushes go on with PostgreSQL. SQLite is on the disk."""
+    has_sqlite = (beside_s3.data / "kcr.sqlite3").exists()
+    with filled(beside_s3.disk):
+        answers = [pushed(beside_s3, number) for number in range(40)]
+        assert set(answers) <= {(201, False), *([(503, True)] if has_sqlite else [])}
+        assert answers[-1] == ((503, True) if has_sqlite else (201, False))
+        everybody_can_pull_and_ask_for_tokens(beside_s3)
+        assert beside_s3.is_ready()
+        if not has_sqlite:
+            assert Visitor(beside_s3, "admin@acme.test").see("/projects/demo/garbage-collection")
+    assert Visitor(beside_s3, "admin@acme.test")
+    assert pushed(beside_s3, 39) == (201, False)
+    assert beside_s3.api().push_manifest("later", DATA) == 201
+
+
+class SmallSeaweedFS(SeaweedFS):
+    """S3 on a file system of SIZE bytes."""
+
+    disk: Path
+
+    @property
+    def data(self) -> Path:
+        return self.disk / "data"
+
+
+def test_push_to_a_full_s3_is_refused_and_works_when_there_is_room_again():
+    with small_disk() as disk:
+        s3 = SmallSeaweedFS()
+        s3.disk = disk
+        with s3, with_an_image(LiveServer("full-s3", {"KCR_STORAGE_URL": s3.url("full"), **CREDENTIALS})) as server:
+            large = os.urandom(12 * 1024**2)  # of two parts
+            with filled(disk):
+                assert pushed(server, 1)[0] in {503, 507}
+                assert server.api().push_blob(large) in {503, 507}
+                everybody_can_pull_and_ask_for_tokens(server)
+                assert Visitor(server, "admin@acme.test").see("/projects/demo/garbage-collection")
+                assert server.is_ready()
+            assert pushed(server, 1) == (201, False)
+            assert server.api().push_blob(large) == 201
+            assert server.api().push_manifest("2.0", large) == 201

@@ -109,10 +109,15 @@ class S3Server(Daemon):
 class SeaweedFS(S3Server):
     """The store of docker-compose.yml."""
 
+    @property
+    def data(self) -> Path:
+        """The folder of its volumes."""
+        return self.folder / "data"
+
     def start(self) -> None:
         """Start it; returns when the bucket is there."""
-        configuration, data = self.folder / "s3.json", self.folder / "data"
-        data.mkdir()
+        configuration = self.folder / "s3.json"
+        self.data.mkdir()
         self.ports = [
             f"-{part}.port{kind}={free_port()}" for part in ("master", "volume", "filer") for kind in ("", ".grpc")
         ]
@@ -124,9 +129,9 @@ class SeaweedFS(S3Server):
 
     def serve(self) -> None:
         """Start it on its existing data."""
-        configuration, data = self.folder / "s3.json", self.folder / "data"
+        configuration = self.folder / "s3.json"
         arguments = [
-            *("server", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *self.ports),
+            *("server", f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *self.ports),
             *("-filer", "-s3", f"-s3.port={self.port}", f"-s3.config={configuration}"),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-volume.max=1000", "-master.volumeSizeLimitMB=256"),
             *("-volume.preStopSeconds=0", "-volume.minFreeSpace=0"),
