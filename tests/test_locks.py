@@ -201,18 +201,21 @@ def test_role_that_is_just_given_ends_with_the_membership(acme, project, world):
     assert not ProjectMembership.objects.filter(user=stranger).exists()
 
 
-def test_roles_of_two_users_on_the_same_repositories_end_at_once(project, web, world):
-    """No row of a repository is locked: each of the two transactions would wait for the other one."""
-    one, two, fixed = world.viewer.user, world.stranger.user, world.repository("fixed")
-    for user, repository in ((one, fixed), (two, fixed), (two, web)):
-        repositories.set_role(SYSTEM, repository, user, RepositoryRole.VIEWER)
+@pytest.mark.parametrize("order", [("web", "fixed"), ("fixed", "web")], ids="-".join)
+def test_roles_of_two_users_on_the_same_repositories_end_at_once(project, world, order):
+    """No row of a repository is locked: each of the two transactions would wait for the other one in one of the orders."""
+    one, two = world.viewer.user, world.stranger.user
+    first, second = (world.repository(name) for name in order)
+    for user in (one, two):
+        for repository in (first, second):
+            repositories.set_role(SYSTEM, repository, user, RepositoryRole.VIEWER)
     said = meanwhile(
-        lambda: repositories.set_role(SYSTEM, web, one, None),
+        lambda: repositories.set_role(SYSTEM, first, one, None),
         lambda: members.set_role(SYSTEM, project, two, ProjectRole.READER).detail["after"],
-        lambda: repositories.set_role(SYSTEM, fixed, one, None),
+        lambda: repositories.set_role(SYSTEM, second, one, None),
     )
     assert said == ProjectRole.READER
-    assert {repositories.role_of(each, user) for each in (web, fixed) for user in (one, two)} == {None}
+    assert {repositories.role_of(each, user) for each in (first, second) for user in (one, two)} == {None}
 
 
 def test_deleted_service_account_gets_no_role(project, account):

@@ -385,7 +385,7 @@ def test_a_pull_fails_with_s3(bucket, member, how):
     assert member.get(f"web/app/blobs/{digest}", 200).body == SMALL
 
 
-def test_readiness_is_that_of_the_bucket(bucket, client):
+def test_servers_say_whether_the_bucket_answers_and_stay_ready(db, bucket, client):
     assert client.get("/readyz").json()["storage"] == "ok"
     with bucket.proxy.failing(Fault("HeadBucket", "500")):
         answer = client.get("/readyz")
