@@ -29,7 +29,7 @@ from scanning import findings, sboms
 from scanning.trivy import database, program, report
 from scanning.trivy.program import ScanFailed, Workplace
 
-from .models import Finding, Report, Scan, ScannerHost, ScanRound, ScanTurn
+from .models import DatabaseRefresh, Finding, Report, Scan, ScannerHost, ScanRound, ScanTurn
 from .models.scans import OF_THE_DATABASE, Problem
 
 if TYPE_CHECKING:
@@ -165,9 +165,11 @@ def stop_requested(project: Project) -> int:
 def request_daily(now: datetime) -> int:
     """Continue the daily rounds; each project's begins at ``minute_of``. Returns how many scans were requested.
 
-    Skips digests whose result is from the newest database and this version of Trivy.
+    Skips digests whose result is from the newest database and this version of Trivy. The worker that runs this may have
+    no database of its own, so the rows say which one scanners have.
     """
-    newest = database.current()
+    known = DatabaseRefresh.objects.exclude(updated_at=None).order_by("-pk")
+    newest = known.values_list("updated_at", flat=True).first()
     if newest is None:
         return 0
     asked = 0
@@ -175,7 +177,7 @@ def request_daily(now: datetime) -> int:
     ended = ScanRound.objects.filter(day=day, finished_at__isnull=False)
     for project in Project.objects.exclude(pk__in=ended.values("project")).order_by("pk").iterator(chunk_size=500):
         if minute_of(project) <= now.hour * 60 + now.minute:
-            asked += _go_round(project, day, newest.updated_at)
+            asked += _go_round(project, day, newest)
     return asked
 
 

@@ -161,6 +161,18 @@ def test_named_source_files_exist():
     assert not missing, "\n".join(missing)
 
 
+def test_named_programs_exist():
+    """``python -m scanning.trivy.runner``"""
+    missing = []
+    for path in DOCUMENTS:
+        for name in re.findall(r"python -m ([\w.]+)", path.read_text()):
+            place = SOURCE / name.replace(".", "/")
+            is_ours = name.partition(".")[0] in CODE
+            if is_ours and not place.with_suffix(".py").is_file() and not (place / "__main__.py").is_file():
+                missing.append(f"{name_of(path)}: {name}")
+    assert not missing, "\n".join(missing)
+
+
 def test_named_functions_exist_in_their_file():
     """```registry/tags.py`, `point` ``"""
     missing = []

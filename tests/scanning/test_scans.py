@@ -223,6 +223,21 @@ def test_daily_round_requests_tagged_images_of_repositories_with_scans(scanner, 
     assert untagged != tagged
 
 
+def test_worker_without_a_vulnerability_database_continues_the_daily_round(scanner, push, settings, tmp_path):
+    """On Kubernetes, and on machines without a scanner, only scanners have the database."""
+    scanner.load()
+    push(scan_images.debian())
+    scanner.work()
+    scanner.load(days=1)
+    now = timezone.now().replace(hour=23, minute=59)
+    settings.SCAN_DIR = tmp_path / "elsewhere"
+    assert scans.request_daily(now) == 1
+    settings.SCAN_DIR = tmp_path
+    scanner.work()
+    settings.SCAN_DIR = tmp_path / "elsewhere"
+    assert scans.request_daily(now + timedelta(days=1)) == 0, "the result is from the newest database"
+
+
 def test_each_project_has_its_own_minute(scanner, world):
     scanner.load()
     project = world.projects["demo"]
