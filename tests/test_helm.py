@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.support.documents import blocks, here
 from tests.support.programs import Result, environment_for, require, run
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -95,6 +96,20 @@ def test_output_is_valid_for_kubernetes(tmp_path, more):
 def test_bad_values_are_refused_by_name(tmp_path, name, value):
     answer = helm(tmp_path, "template", values={**VALUES, name: value}, succeeds=False)
     assert f"/{name}" in answer.errors or f"'{name}'" in answer.errors
+
+
+def test_documented_values_and_secret_are_those_of_the_chart(tmp_path):
+    """docs/operate/kubernetes.md, "Install". Its secret has what the pods take from it."""
+    (values,) = blocks("kubernetes.md", "Install", "yaml")
+    values = here(values, {"sha256:…": f"sha256:{'a' * 64}", "BUCKET": "blobs"})
+    text = helm(tmp_path, "template", "kcr", values=yaml.safe_load(values)).output
+    assert "nginx.ingress.kubernetes.io/proxy-body-size" in text
+    (command,) = blocks("kubernetes.md", "Install")
+    require("kubectl")
+    command = f"{command.rstrip()} --dry-run=client --output=yaml"
+    made = yaml.safe_load(run(["sh", "-ec", command], environment=environment_for(tmp_path)).output)
+    assert made["metadata"]["name"] == yaml.safe_load(values)["existingSecret"]
+    assert set(made["data"]) >= {"KCR_SECRET_KEY", "KCR_DATABASE_URL", "KCR_REDIS_URL"}
 
 
 def test_pods_have_no_privileges(tmp_path):

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
-import re
 import secrets
 import shutil
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.documents import blocks, carry_out, here
 from tests.support.images import sha256
-from tests.support.programs import PostgresServer, TemporaryFolder, require_postgres, run, wait_until
+from tests.support.programs import (
+    PostgresServer,
+    TemporaryFolder,
+    environment_for,
+    require,
+    require_postgres,
+    run,
+    search_path,
+    wait_until,
+)
 from tests.support.s3 import CREDENTIALS
 from tests.support.server import SOURCE, LiveServer
+from tests.support.visitor import Visitor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
 
@@ -102,18 +117,82 @@ def test_database_newer_than_the_blobs_reports_missing_blobs_until_the_next_push
     assert verify(server)[:2] == (0, {"blobs": 2, "missing": 0, "short": 0, "damaged": 0, "orphan": 0})
 
 
-# ── PostgreSQL and S3 ────────────────────────────────────────────────────────────────────────────────────────────────
-def documented(number: int) -> str:
-    """Return a block of commands of docs/operate/backup.md, "PostgreSQL and S3"."""
-    text = (SOURCE / "docs" / "operate" / "backup.md").read_text().partition("## PostgreSQL and S3")[2]
-    return re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[number]
+# ── The commands of docs/operate/backup.md ───────────────────────────────────────────────────────────────────────────
+@contextlib.contextmanager
+def pushing(server: LiveServer) -> Iterator[dict[str, bytes]]:
+    """Push images all the time, and begin when there is one. Yield what was pushed, by tag."""
+    over, pushed = threading.Event(), dict[str, bytes]()
+
+    def go_on() -> None:
+        for number in itertools.count():
+            if over.is_set():
+                return
+            data = os.urandom(50_000)
+            push(server, f"meanwhile-{number}", data)
+            pushed[f"meanwhile-{number}"] = data
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        assert wait_until(lambda: bool(pushed), timeout=30)
+        yield pushed
+    finally:
+        over.set()
+        thread.join()
 
 
-def carry_out(commands: str, server: LiveServer, folder: Path) -> str:
-    """Run documented commands with another folder for the backup. Return what they print."""
-    programs = f"{Path(require_postgres('pg_dump')).parent}:{server.environment['PATH']}"
-    script = commands.replace("/backup/", f"{folder}/").replace(".venv/bin/python", server.command()[0])
-    return run(["sh", "-ec", script], environment=server.environment | {"PATH": programs}, directory=SOURCE).output
+def assert_restored(server: LiveServer, before: dict[str, bytes], meanwhile: dict[str, bytes]) -> None:
+    """What was there before the backup is there. What came later is whole, or unknown and can be pushed again."""
+    api = server.api()
+    for tag, data in before.items():
+        assert api.ask("GET", f"manifests/{tag}").status == 200
+        assert api.ask("GET", f"blobs/{sha256(data)}").body == data
+    push(server, "late", LATE)
+    for tag, data in meanwhile.items():
+        if api.ask("GET", f"manifests/{tag}").status == 200:
+            assert api.ask("GET", f"blobs/{sha256(data)}").body == data
+        else:
+            push(server, tag, data)
+
+
+class Drill(LiveServer):
+    """The installation that the commands of the drill restore and start."""
+
+    commands = ""
+
+    def start(self) -> None:
+        """Run the commands. The last one is the server."""
+        *before, last = self.commands.splitlines()
+        script = "\n".join([*before, f"exec {last}"])
+        self.launch(["sh", "-ec", script], environment_for(self.folder), cwd=SOURCE)
+        if not self.await_ready(self.is_ready):
+            pytest.fail(f"the drill failed:\n{self.said()}")
+
+
+def test_backup_of_sqlite_while_images_are_pushed_and_its_drill(tmp_path):
+    folders = {name: f"{tmp_path}{name}" for name in ("/backup", "/elsewhere")}
+    for folder in folders.values():
+        Path(folder).mkdir()
+    environment = environment_for(tmp_path, PATH=f"{Path(require('sqlite3')).parent}:{search_path()}")
+    with LiveServer("backed-up", {"KCR_WEB_WORKERS": "1"}) as server:
+        key = server.people().key
+        server.visitor("owner@acme.test", "--role", "owner")
+        push(server, "early", EARLY)
+        with pushing(server) as meanwhile:
+            before = {"early": EARLY, **meanwhile}
+            (commands,) = blocks("backup.md", "SQLite")
+            commands = here(commands, {**folders, "/srv/kcr": str(server.data)})
+            run(["sh", "-ec", commands], environment=environment, directory=SOURCE)
+    drill = Drill("drill")
+    (commands,) = blocks("backup.md", "Drill")
+    drill.commands = here(commands, {**folders, "/tmp/drill": str(drill.data), "18080": str(drill.port)})
+    with drill:
+        counts = json.loads(next(line for line in drill.said(lines=1000).splitlines() if line.startswith('{"blobs"')))
+        assert counts.pop("blobs") >= len(before)
+        assert set(counts.values()) == {0}
+        drill.key = key
+        assert_restored(drill, before, meanwhile)
+        Visitor(drill, "owner@acme.test")
 
 
 class Restored(LiveServer):
@@ -126,48 +205,26 @@ class Restored(LiveServer):
 def test_backup_of_postgresql_and_s3_while_images_are_pushed(seaweed):
     shared = {"KCR_SECRET_KEY": secrets.token_hex(32), "KCR_WEB_WORKERS": "1", **CREDENTIALS}
     url = seaweed.url("backed-up")
-    over, meanwhile = threading.Event(), {}
-
-    def go_on_pushing(server: LiveServer) -> None:
-        for number in itertools.count():
-            if over.is_set():
-                return
-            data = os.urandom(50_000)
-            push(server, f"meanwhile-{number}", data)
-            meanwhile[f"meanwhile-{number}"] = data
-
+    programs = f"{Path(require_postgres('pg_dump')).parent}:{search_path()}"
+    copying, _, restoring = blocks("backup.md", "PostgreSQL and S3")
     with TemporaryFolder("backup") as backup, PostgresServer() as database, PostgresServer() as other_database:
+        folders = {"/backup": str(backup.folder)}
         with LiveServer("backed-up", shared | {"KCR_DATABASE_URL": database.url, "KCR_STORAGE_URL": url}) as server:
             key = server.people().key
             push(server, "early", EARLY)
-            pushing = threading.Thread(target=go_on_pushing, args=(server,))
-            pushing.start()
-            try:
-                assert wait_until(lambda: bool(meanwhile), timeout=30)
-                before = dict(meanwhile)
-                carry_out(documented(0), server, backup.folder)
-            finally:
-                over.set()
-                pushing.join()
+            with pushing(server) as meanwhile:
+                before = {"early": EARLY, **meanwhile}
+                carry_out(here(copying, folders), server, PATH=programs)
         restored = {
             "KCR_DATABASE_URL": other_database.url,
             "KCR_STORAGE_URL": url.replace("s3://blobs/", "s3://restored/"),
         }
         with Restored("restored", shared | restored) as server:
-            printed = carry_out(documented(2), server, backup.folder).splitlines()
+            printed = carry_out(here(restoring, folders), server, PATH=programs).output.splitlines()
             said = [json.loads(line) for line in printed if line.startswith("{")]
             assert said[0] == {"bucket": "restored", "created": True}
-            assert said[-1].pop("blobs") >= len(before) + 1
+            assert said[-1].pop("blobs") >= len(before)
             assert set(said[-1].values()) == {0}
             server.serve()
             server.key = key
-            api = server.api()
-            for tag, data in {"early": EARLY, **before}.items():
-                assert api.ask("GET", f"manifests/{tag}").status == 200
-                assert api.ask("GET", f"blobs/{sha256(data)}").body == data
-            push(server, "late", LATE)
-            for tag, data in meanwhile.items():  # what came later is whole, or unknown and can be pushed again
-                if api.ask("GET", f"manifests/{tag}").status == 200:
-                    assert api.ask("GET", f"blobs/{sha256(data)}").body == data
-                else:
-                    push(server, tag, data)
+            assert_restored(server, before, meanwhile)

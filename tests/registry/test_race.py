@@ -48,7 +48,7 @@ class Race:
         paths = {"KCR_DATA_DIR": str(folder / "data"), "RACE_FOUND": str(folder / "found"), "RACE_CONTROL": ""}
         paths["DJANGO_SETTINGS_MODULE"] = "registry.settings"
         race = cls(environment_for(folder, PYTHONWARNINGS="ignore", **paths, **settings), seconds)
-        run([sys.executable, "manage.py", "migrate"], environment=race.environment, directory=SOURCE)
+        run([sys.executable, "manage.py", "migrate"], environment=race.environment, directory=SOURCE, timeout=600)
         run(race.command("world"), environment=race.environment, directory=SOURCE)
         return race
 

@@ -29,7 +29,7 @@ def _empty_database() -> bytes:
     """Return a migrated SQLite database. Migrating takes seconds, so the servers of a test process start with copies."""
     with TemporaryFolder("database") as made:
         settings = environment_for(made.folder, KCR_DATA_DIR=str(made.folder))
-        run([sys.executable, str(SOURCE / "manage.py"), "migrate"], environment=settings, directory=SOURCE)
+        run([sys.executable, str(SOURCE / "manage.py"), "migrate"], environment=settings, directory=SOURCE, timeout=600)
         return (made.folder / "kcr.sqlite3").read_bytes()
 
 

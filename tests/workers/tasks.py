@@ -1,4 +1,4 @@
-"""Steps of tests/registry/test_outages.py and tests/registry/test_quickstart.py."""
+"""Steps of tests/registry/test_outages.py, test_procedures.py, test_quickstart.py and test_stack.py."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from django.utils import timezone
 from accounts.models import User
 from registry import garbage, tasks
 from registry.celery import app
-from registry.models import Repository, UploadSession
+from registry.models import ProjectUsage, Repository, UploadSession
 from scanning import scans
 
 
@@ -65,3 +65,8 @@ def count_uploads() -> int:
 def count_expired_uploads() -> int:
     """Return the number of uploads that the sweep of uploads deletes."""
     return UploadSession.objects.filter(expires_at__lt=timezone.now()).count()
+
+
+def count_measured_projects() -> int:
+    """Return the number of projects whose stored bytes were measured."""
+    return ProjectUsage.objects.count()
