@@ -6,6 +6,7 @@ import pytest
 
 from accounts import federation, issuers
 from accounts.actors import SYSTEM
+from accounts.limits import Limits
 from accounts.models import FederatedSession, Issuer, IssuerKind, Organization, ProjectRole, TrustRule
 from registry import service_accounts
 from tests.support.issuers import Issuer as Program
@@ -104,6 +105,14 @@ def test_session_is_listed_with_its_origin_and_ended(console, ci, rule, program)
     assert FederatedSession.objects.get().key.state == "revoked"
     see(browser, f"{HERE}/trust-rules").form("rule").submit(browser, act="unpin")
     assert TrustRule.objects.get().pinned == {}
+
+
+def test_limits_of_a_rule_are_in_the_language_of_the_page(console, ci, issuer):
+    only = Limits(["pull", "delete"], "web")
+    service_accounts.add_trust_rule(SYSTEM, ci, issuer, "main", {"repository": "acme/web"}, only=only)
+    for language, words in (("en", "may only pull, delete"), ("ko", "pull, 삭제만 가능")):
+        page = see(console("admin", HTTP_ACCEPT_LANGUAGE=language), f"{HERE}/trust-rules")
+        assert words in page.text
 
 
 def test_snippets_name_registry_and_account(console, ci):
