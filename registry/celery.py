@@ -97,6 +97,7 @@ app.conf.update(
             "task": "accounts.tasks.rotate_signing_key",
             "schedule": crontab(minute="5", hour="3"),
         },
+        "count findings": {"task": "scanning.tasks.recount", "schedule": 5.0},
         "gather notices": {"task": "scanning.tasks.gather_notices", "schedule": 15.0},
         "spread events": {"task": "scanning.tasks.spread_events", "schedule": 5.0},
         "sweep deliveries": {"task": "scanning.tasks.sweep_deliveries", "schedule": 30.0},

@@ -79,7 +79,8 @@ def accept(
             return again
         made = Acceptance.objects.create(accepted_at=now, **said)
         _record(actor, made, Event.Action.VULNERABILITY_ACCEPT)
-    _recount(made)
+        _have_counted(made)
+    findings.recount_due(project)
     return made
 
 
@@ -91,7 +92,8 @@ def withdraw(actor: Actor, acceptance: Acceptance, *, undoes: Collection[int] = 
         if not active.update(withdrawn_at=now, withdrawn_by=actor.label[:254]):
             return None
         event = _record(actor, acceptance, Event.Action.VULNERABILITY_WITHDRAW, undoes)
-    _recount(acceptance)
+        _have_counted(acceptance)
+    findings.recount_due(acceptance.project)
     return event
 
 
@@ -102,7 +104,8 @@ def restore(actor: Actor, acceptance: Acceptance, *, undoes: Collection[int] = (
         if not withdrawn.filter(pk=acceptance.pk).update(withdrawn_at=None, withdrawn_by=""):
             raise RequestInvalid(_("the acceptance holds already, or has reached its end"))
         _record(actor, acceptance, Event.Action.VULNERABILITY_ACCEPT, undoes)
-    _recount(acceptance)
+        _have_counted(acceptance)
+    findings.recount_due(acceptance.project)
 
 
 def openvex(project: Project, repository: Repository | None = None) -> dict[str, Any]:
@@ -162,19 +165,21 @@ def _statement(
 
 
 def _findings(project: Project, repository: Repository | None, vulnerability: str, package: str) -> QuerySet[Finding]:
+    """The current findings, in deleted manifests as well."""
     found = Finding.objects.current().filter(
-        vulnerability__name=vulnerability,
-        manifest__image__repository__project=project,
-        manifest__image__repository__deletion=None,
+        vulnerability__name=vulnerability, manifest__image__repository__project=project
     )
     if repository is not None:
         found = found.filter(manifest__image__repository=repository)
     return found.filter(package__name=package) if package else found
 
 
-def _recount(acceptance: Acceptance) -> None:
+def _have_counted(acceptance: Acceptance) -> None:
+    """Make the reports due whose counts depend on the acceptance. Call it in the transaction that changes it."""
     found = _findings(acceptance.project, acceptance.repository, acceptance.vulnerability, acceptance.package)
-    findings.recount(Report.objects.filter(manifest__in=found.values("manifest")))
+    reports = Report.objects.filter(manifest__in=found.values("manifest"))
+    locked = reports.select_for_update(no_key=True).order_by("pk")  # in one order, so that two changes do not deadlock
+    Report.objects.filter(pk__in=locked.values("pk")).update(recount_at=timezone.now())
 
 
 def _record(actor: Actor, acceptance: Acceptance, action: Event.Action, undoes: Collection[int] = ()) -> Event:

@@ -2,6 +2,9 @@
 
 A scan that finds the same again writes two rows and reads four. Counts are counted again each time, never
 incremented, so they cannot drift. An acceptance takes effect when it is made and loses effect when it ends.
+
+What changes findings or acceptances sets ``Report.recount_at`` in its own transaction. So no count is lost when the
+process ends before it has counted: ``recount_due`` finds the report.
 """
 
 from __future__ import annotations
@@ -9,12 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
-from django.db.models import Count, Exists, Min, Q
+from django.db.models import Count, F, Max, Min, Q, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from registry.database.batches import in_batches
+from registry.database.transactions import retried
 from registry.models import Manifest, ManifestChild, Severity, Tag
-from registry.models.manifests import undeleted
+from registry.models.manifests import MANIFEST_CONTENT_FIELDS, undeleted
 
 from . import sboms
 from .models import Acceptance, Component, Finding, Report, SeverityDay, Vulnerability
@@ -25,15 +30,19 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
 
+    from accounts.models import Project
     from scanning.trivy.report import ReportedFinding, Result
 
     from .models import Scan
 
 ROWS = 1000
+BATCH = 90  # reports that are counted in one transaction; Django updates up to 99 rows of them in one query of SQLite
 NAMED_RISKS = 3  # vulnerabilities that the message of a refused pull names
 State = Report.State
-_NOTHING_KNOWN = dict.fromkeys((*Report.COUNTS, "fixable", "accepted", "packages"), 0)
+_COUNTED = (*Report.COUNTS, "fixable", "accepted")
+_NOTHING_KNOWN = dict.fromkeys((*_COUNTED, "packages"), 0)
 _OF_THE_WORST = (*_NOTHING_KNOWN, "state", "detail", "system", "tool_version", "scanned_at")
+_OF_AN_INDEX = (*_OF_THE_WORST, "problem", "database_at", "is_end_of_life", "unknown_parts")
 
 
 def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) -> tuple[int, int]:
@@ -68,7 +77,7 @@ def store(scan: Scan, result: Result, tool_version: str, database_at: datetime) 
         Report.objects.get_or_create(manifest_id=scan.manifest_id, defaults=said)
         Report.objects.select_for_update().get(pk=scan.manifest_id)
         changes = _compare(scan, result.found, vulnerabilities, named)
-        Report.objects.filter(pk=scan.manifest_id).update(**said)
+        Report.objects.filter(pk=scan.manifest_id).update(**said, recount_at=now)
     recount(Report.objects.filter(pk=scan.manifest_id))
     return changes
 
@@ -172,52 +181,87 @@ def _differs(row: Vulnerability, known: Vulnerability) -> bool:
 def recount(reports: QuerySet[Report]) -> int:
     """Count these reports again, and update ``Manifest.worst_severity`` and indexes. Returns how many reports."""
     pks = list(reports.order_by("pk").values_list("pk", flat=True))
-    for pk in pks:
-        _recount(pk)
-    for some in in_batches(pks, ROWS):
-        refresh_indexes(some)
-    return len(pks)
+    return sum(_recount(Report.objects.filter(pk__in=some).order_by("pk")) for some in in_batches(pks, BATCH))
 
 
+def recount_due(project: Project | None = None) -> int:
+    """Count reports again whose ``recount_at`` has come; returns how many.
+
+    With ``project``: of its reports, and BATCH at most. Reports that another transaction has locked stay due.
+    """
+    due = Report.objects.filter(recount_at__lte=timezone.now()).order_by("recount_at", "-pk")
+    if project is not None:
+        return _recount(due.filter(manifest__image__repository__project=project)[:BATCH], skip_locked=True)
+    counted = 0
+    while due.exists() and (some := _recount(due[:BATCH], skip_locked=True)):
+        counted += some
+    return counted
+
+
+@retried
 @transaction.atomic
-def _recount(manifest_id: int) -> None:
-    """Count while the report is locked. Two counts in parallel could otherwise store the older result last."""
-    report = Report.objects.select_for_update().filter(pk=manifest_id).first()
-    if report is None:
-        return
-    now = timezone.now()
-    is_accepted = Exists(Acceptance.objects.active(now).covering())
-    found = Finding.objects.current().filter(manifest=manifest_id).annotate(is_accepted=is_accepted)
-    open_ones = Q(is_accepted=False)
-    counts: dict[str, Any] = {
-        name: Count("pk", filter=open_ones & Q(severity=Severity[name.upper()])) for name in Report.COUNTS
-    }
-    sums = found.aggregate(
-        **counts,
-        fixable=Count("pk", filter=open_ones & ~Q(fixed_version="")),
-        accepted=Count("pk", filter=Q(is_accepted=True)),
-    )
-    ends = Acceptance.objects.active(now).filter(
-        vulnerability__in=found.filter(is_accepted=True).values("vulnerability__name"),
-        project__repositories__images__manifests=manifest_id,
-    )
-    for name, number in sums.items():
-        setattr(report, name, number)
-    report.recount_at = ends.aggregate(first=Min("expires_at"))["first"] if sums["accepted"] else None
-    report.save(update_fields=[*sums, "recount_at"])
-    is_whole = report.state not in {State.FAILED, State.UNCOVERED}
-    Manifest.objects.filter(pk=manifest_id).update(
-        worst_severity=report.worst if is_whole else None, risk_summary=_risk_summary(report, found)
-    )
+def _recount(reports: QuerySet[Report], *, skip_locked: bool = False) -> int:
+    """Count while the reports are locked. Two counts in parallel could otherwise store the older result last.
+
+    The number of queries does not depend on the number of reports.
+    """
+    locked = reports.select_for_update(of=("self", "manifest"), no_key=True, skip_locked=skip_locked)
+    rows = list(locked.select_related("manifest").defer(*MANIFEST_CONTENT_FIELDS))
+    if not rows:
+        return 0
+    found, now = Finding.objects.current().filter(manifest__in=[row.pk for row in rows]), timezone.now()
+    accepted = found.accepted(now)
+    open_ones = found.exclude(pk__in=accepted.values("pk"))
+    severities = _open_by_severity(open_ones)
+    names = _worst_names(open_ones)
+    until = _accepted_until(accepted, now)
+    for report in rows:
+        report.accepted, report.recount_at = until.get(report.pk, (0, None))
+        report.fixable = 0
+        for name in Report.COUNTS:
+            number, fixable = severities.get((report.pk, Severity[name.upper()]), (0, 0))
+            setattr(report, name, number)
+            report.fixable += fixable
+        is_whole = report.state not in {State.FAILED, State.UNCOVERED}
+        report.manifest.worst_severity = report.worst if is_whole else None
+        report.manifest.risk_summary = _risk_summary(report, *names.get(report.pk, ([], 0)))
+    Report.objects.bulk_update(rows, [*_COUNTED, "recount_at"])
+    Manifest.objects.bulk_update([row.manifest for row in rows], ["worst_severity", "risk_summary"])
+    refresh_indexes([row.pk for row in rows])
+    return len(rows)
 
 
-def _risk_summary(report: Report, found: QuerySet[Any]) -> dict[str, Any]:
-    """The value of ``Manifest.risk_summary`` for the current findings of a manifest, which say ``is_accepted``."""
+def _open_by_severity(found: QuerySet[Finding]) -> dict[tuple[int, int], tuple[int, int]]:
+    """How many findings there are, and how many of them have a fix, by manifest and severity."""
+    numbers = found.order_by().values_list("manifest", "severity")
+    rows = numbers.annotate(Count("pk"), fixable=Count("pk", filter=~Q(fixed_version="")))
+    return {(pk, severity): (number, fixable) for pk, severity, number, fixable in rows}
+
+
+def _accepted_until(found: QuerySet[Finding], now: datetime) -> dict[int, tuple[int, datetime | None]]:
+    """How many findings there are, and when the first of their acceptances expires (None: never), by manifest."""
+    ends = Acceptance.objects.active(now).covering().exclude(expires_at=None).order_by("expires_at")
+    rows = found.annotate(end=Subquery(ends.values("expires_at")[:1])).order_by().values_list("manifest")
+    return {pk: (number, first) for pk, number, first in rows.annotate(Count("pk"), first=Min("end"))}
+
+
+def _worst_names(found: QuerySet[Finding]) -> dict[int, tuple[list[str], int]]:
+    """The first NAMED_RISKS names of vulnerabilities, worst first, and how many names there are, by manifest."""
+    named = found.order_by().values("manifest", "vulnerability__name").annotate(worst=Max("severity"), first=Min("pk"))
+    places = Window(RowNumber(), partition_by="manifest", order_by=[F("worst").desc(), F("first")])
+    placed = named.annotate(place=places, total=Window(Count("*"), partition_by="manifest"))
+    rows = placed.filter(place__lte=NAMED_RISKS).order_by("manifest", "place")
+    names: dict[int, tuple[list[str], int]] = {}
+    for pk, name, total in rows.values_list("manifest", "vulnerability__name", "total"):
+        names.setdefault(pk, ([], total))[0].append(name)
+    return names
+
+
+def _risk_summary(report: Report, names: list[str], total: int) -> dict[str, Any]:
+    """The value of ``Manifest.risk_summary``: the names of the worst vulnerabilities, and how many names there are."""
     if report.state == State.FAILED:
         return {}
-    not_accepted = found.filter(is_accepted=False).order_by("-severity", "pk")
-    names = list(dict.fromkeys(not_accepted.values_list("vulnerability__name", flat=True)))
-    summary = {"vulnerabilities": names[:NAMED_RISKS], "total": len(names)}
+    summary = {"vulnerabilities": names, "total": total}
     if report.state == State.UNCOVERED:
         summary |= {"worst_severity": int(report.worst), "uncovered": report.system}
     return summary
@@ -226,18 +270,35 @@ def _risk_summary(report: Report, found: QuerySet[Any]) -> dict[str, Any]:
 def refresh_indexes(manifests: Iterable[int]) -> None:
     """Refresh the indexes that name these manifests, and the indexes that name those."""
     parents = set(ManifestChild.objects.filter(child__in=list(manifests)).values_list("parent", flat=True))
-    for parent in sorted(parents):
-        refresh_index(parent)
+    for some in in_batches(sorted(parents), ROWS):
+        _refresh(some)
     if parents:
         refresh_indexes(parents)
 
 
 def refresh_index(manifest_id: int) -> None:
     """Write the report of an index from those of its platforms."""
-    children = Manifest.objects.filter(parent_references__parent=manifest_id).select_related("report").without_content()
-    said = values_of_index([getattr(child, "report", None) for child in children])
-    if said is not None:
-        Report.objects.update_or_create(manifest_id=manifest_id, defaults=said)
+    _refresh([manifest_id])
+
+
+@transaction.atomic
+def _refresh(indexes: Sequence[int]) -> None:
+    """Write the reports of these indexes while their manifests are locked: another platform may be counted just now."""
+    locked = Manifest.objects.select_for_update(no_key=True).filter(pk__in=indexes).order_by("pk")
+    platforms: dict[int, list[int]] = {pk: [] for pk in locked.values_list("pk", flat=True)}
+    named = ManifestChild.objects.filter(parent__in=indexes).order_by("pk")
+    for parent, child in named.values_list("parent", "child"):
+        platforms[parent].append(child)
+    known = Report.objects.in_bulk({*platforms, *(child for children in platforms.values() for child in children)})
+    changed = []
+    for pk, children in platforms.items():
+        values = values_of_index([known.get(child) for child in children])
+        if values is not None:
+            report = known.get(pk) or Report(manifest_id=pk)
+            for name, value in values.items():
+                setattr(report, name, value)
+            changed.append(report)
+    Report.objects.bulk_create(changed, update_conflicts=True, unique_fields=["manifest"], update_fields=_OF_AN_INDEX)
 
 
 def values_of_index(platforms: Sequence[Report | None]) -> dict[str, Any] | None:

@@ -398,11 +398,6 @@ def _record(scan: Scan) -> None:
 
 
 # ── Sweep ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def recount_acceptances(now: datetime) -> int:
-    """Recount reports that depend on an acceptance that has expired."""
-    return findings.recount(Report.objects.filter(recount_at__lte=now))
-
-
 def forget_old(now: datetime) -> int:
     """Delete scans and rounds older than KEPT_DAYS, except scans that a finding refers to. Returns how many scans."""
     before = now - timedelta(days=KEPT_DAYS)

@@ -40,11 +40,16 @@ def scan(scan_id: int) -> int:
 
 @shared_task
 def sweep_scans() -> int:
-    """Wake workers for scans without a worker, and recount after acceptances that have expired."""
+    """Wake workers for scans without a worker."""
     due = scans.waiting(WOKEN)
     start(due)
-    scans.recount_acceptances(timezone.now())
     return len(due)
+
+
+@shared_task
+def recount() -> int:
+    """Count reports again whose findings or acceptances changed, or whose acceptances expired. Runs every 5 seconds."""
+    return findings.recount_due()
 
 
 @shared_task

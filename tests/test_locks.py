@@ -45,10 +45,10 @@ from registry.models import (
 from registry.oci.names import ImageName
 from registry.trash import purging
 from scanning import acceptances, findings
-from scanning.models import Finding, Scan, Subscription
+from scanning.models import Acceptance, Finding, Report, Scan, Subscription
 from scanning.notifications import subscriptions
 from scanning.trivy.report import Result
-from tests.support.factories import VERSION, found, make_manifest, open_scan, scanned, subscribe
+from tests.support.factories import VERSION, found, make_index, make_manifest, open_scan, scanned, subscribe
 from tests.support.images import Image as Built
 from tests.support.images import sha256
 from tests.support.issuers import Issuer as Program
@@ -569,6 +569,17 @@ def test_vulnerability_is_accepted_once(web):
     accept = lambda: acceptances.accept(SYSTEM, web, "CVE-2026-1", reason="none").pk  # noqa: E731
     first: list[int] = []
     assert meanwhile(lambda: first.append(accept()), accept) == first[0]
+
+
+def test_index_has_the_counts_of_platforms_that_are_counted_at_once(web):
+    one, other = (make_manifest(web, name) for name in ("a", "b"))
+    index = make_index(one, other)
+    for manifest in (one, other):
+        scanned(manifest, found(f"CVE-2026-{manifest.pk}"))
+        Acceptance.objects.create(project=web.project, vulnerability=f"CVE-2026-{manifest.pk}", reason="none")
+    first, second = (Report.objects.filter(pk=manifest.pk) for manifest in (one, other))
+    meanwhile(lambda: findings.recount(first), lambda: findings.recount(second))
+    assert Report.objects.get(pk=index.pk).high == 0
 
 
 def test_notification_is_created_once(project):

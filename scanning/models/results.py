@@ -176,6 +176,12 @@ class FindingQuerySet(models.QuerySet["Finding"]):
         covering = Acceptance.objects.active(now).covering().order_by("-pk").values("pk")
         return self.annotate(acceptance=Subquery(covering[:1]))
 
+    def accepted(self, now: datetime) -> Self:
+        """Findings with an acceptance."""
+        active = Acceptance.objects.active(now)
+        named = self.filter(vulnerability__name__in=active.values("vulnerability"))  # few rows to look at one by one
+        return named.filter(Exists(active.covering()))
+
     def unaccepted(self, now: datetime) -> Self:
         """Findings without an acceptance."""
         return self.exclude(Exists(Acceptance.objects.active(now).covering()))
@@ -264,8 +270,9 @@ class Report(models.Model):
     ``is_end_of_life``: the makers of ``system`` report no vulnerabilities any more. ``problem``: why a later scan
     failed, "" if none did. The counts leave out accepted findings, which ``accepted`` counts. ``database_at``: when the
     vulnerability database of the scan was built. ``fingerprint``: equal if a scan found the same again. ``recount_at``:
-    when the first acceptance that the counts depend on expires. ``unknown_parts``: how many platforms of an
-    index have no result, or a system that is not covered.
+    when to count again: when findings or acceptances changed, until it is done; then when the first acceptance that
+    the counts depend on expires. ``unknown_parts``: how many platforms of an index have no result, or a system that is
+    not covered.
     """
 
     class State(models.TextChoices):

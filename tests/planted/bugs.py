@@ -558,10 +558,25 @@ add(
 add(
     "sums are counted without a lock",
     "scanning/findings.py",
-    "report = Report.objects.select_for_update().filter(pk=manifest_id).first()",
-    "report = Report.objects.filter(pk=manifest_id).first()",
+    'list(locked.select_related("manifest")',
+    'list(reports.select_related("manifest")',
     "scanning/test_acceptances.py::test_counts_are_computed_under_the_lock_of_their_report",
     database="postgresql",
+)
+add(
+    "an index is summed up without a lock",
+    "scanning/findings.py",
+    "locked = Manifest.objects.select_for_update(no_key=True).filter(pk__in=indexes)",
+    "locked = Manifest.objects.filter(pk__in=indexes)",
+    "test_locks.py::test_index_has_the_counts_of_platforms_that_are_counted_at_once",
+    database="postgresql",
+)
+add(
+    "counts are lost with the process that accepts",
+    "scanning/acceptances.py",
+    "update(recount_at=timezone.now())",
+    "update(recount_at=None)",
+    "scanning/test_acceptances.py::test_counts_of_a_process_that_was_killed_are_made_by_the_task",
 )
 add(
     "a tag means two things at a time",
