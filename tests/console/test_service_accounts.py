@@ -195,6 +195,9 @@ def test_rotated_key_has_two_secrets_until_the_former_is_ended(console, ci, pers
     newest, former = see(browser, page).table("Secret", "Last used")
     assert (newest["Secret"], former["Secret"]) == ("Newest", "Former")
     assert "10.0.0.1" in former["Last used"]
+    shown = {link.text: link.href for link in see(browser, f"{HERE}/ci").links}
+    assert shown["Secrets"].endswith(f"/keys/{first.key.identifier}")
+    assert "New secret …" not in shown
     refused = of(see(browser, f"{page}/rotate").form("hours").submit(browser))
     assert "has two secrets that work" in refused.text
     see(browser, page).form(act="end-former").submit(browser, act="end-former")
