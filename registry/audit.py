@@ -156,12 +156,12 @@ def _writers() -> set[str]:
 
 
 def changes(project: Project, after: int, limit: int) -> list[Event]:
-    """Up to ``limit`` events of the project after the event of that id, the oldest first; later calls find none before.
+    """Up to ``limit`` acts of the project after the event of that id, the oldest first; later calls find none before.
 
     Empty while an open transaction may still add one before them.
     """
     end = settled()
-    found = Event.objects.filter(project=project, pk__gt=after, pk__lte=end or 0).order_by("pk")
+    found = Event.objects.acts().filter(project=project, pk__gt=after, pk__lte=end or 0).order_by("pk")
     return list(found.select_related("key")[:limit])
 
 

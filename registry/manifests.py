@@ -183,9 +183,9 @@ def push(
     try:
         with transaction.atomic():
             image = _lock_image(repository, name)
-            current = tags.current(actor, image, wanted)
-            named = [each.tag.manifest for each in current.values()]
-            manifest, is_new = _store(actor, image, document, digest, content, platform, named)
+            current = tags.current(image, wanted)
+            named = [tag.manifest for tag in current.values()]
+            manifest, is_new = _store(actor, image, document, digest, content, platform, named, wanted)
             failpoint("push.stored")
             for tag in wanted:
                 tags.push(actor, image, tag, manifest, current.get(tag))
@@ -362,10 +362,12 @@ def _store(
     content: bytes,
     platform: str,
     named: Iterable[Manifest],
+    wanted: Sequence[str],
 ) -> tuple[Manifest, bool]:
     """Return the live manifest, and whether this push made it live: a deleted one restored, or a new one.
 
-    ``named``: live manifests of the image, which need not be read again.
+    ``named``: live manifests of the image, which need not be read again. ``wanted``: the tags of the push, which get an
+    event each; that of the digest names them.
     """
     known = next((each for each in named if each.digest == digest), None)
     manifest = known or _manifest.first(image=image.pk, digest=digest)
@@ -385,8 +387,12 @@ def _store(
         manifest.save(update_fields=["deletion", "pushed_at", "last_pushed_at"])
     image.pushed_at, image.emptied_at = timezone.now(), None
     _note_push.run(image=image.pk, now=image.pushed_at)
-    size: dict[str, Any] = {} if added is None else {"added": added}
-    audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, media_type=document.media_type, **size)
+    detail: dict[str, Any] = {"media_type": document.media_type}
+    if added is not None:
+        detail["added"] = added
+    if wanted:
+        detail["tags"] = list(wanted)
+    audit.record(actor, Event.Action.IMAGE_PUSH, image, digest=digest, **detail)
     return manifest, True
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, TextField
+from django.db.models import BigIntegerField, DateTimeField, TextField
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,7 +16,7 @@ from registry.models import Deletion, Event, Image, Manifest, Tag
 from registry.oci import names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime
 
     from django.db.models import QuerySet
@@ -35,17 +34,6 @@ class Past:
 
     tag: str
     moment: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Current:
-    """A live tag with its manifest, for a push.
-
-    ``is_logged``: an event says that the same actor pushed this manifest under this tag since midnight, UTC.
-    """
-
-    tag: Tag
-    is_logged: bool
 
 
 def past(reference: str) -> Past | None:
@@ -114,44 +102,31 @@ def point(
     current = Tag.objects.live().with_manifests().filter(image=image, name=name).first()
     if current is not None and current.manifest_id == manifest.pk:
         return False
-    _point(actor, image, name, manifest, current, added, undoes)
+    _point(actor, image, name, manifest, current, added, undoes=undoes)
     return True
 
 
-def current(actor: Actor, image: Image, wanted: Collection[str]) -> dict[str, Current]:
-    """The live tags of these names, for ``push``. One query; none without names."""
-    if not wanted:
-        return {}
-    today = timezone.now().astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    found: Iterable[Any] = _current.all(actor, image=image.pk, wanted=wanted, today=today)
-    return {tag.name: Current(tag, bool(tag.is_logged)) for tag in found}
+def current(image: Image, wanted: Collection[str]) -> dict[str, Tag]:
+    """The live tags of these names with their manifests, for ``push``. One query; none without names."""
+    return {tag.name: tag for tag in _current.all(image=image.pk, wanted=wanted)} if wanted else {}
 
 
-@prepare_models(Tag, image=BigIntegerField(), wanted=ListOf(TextField()), today=DateTimeField())
-def _current(actor: Actor, image: Any, wanted: Any, today: Any) -> QuerySet[Tag]:
-    pushes = Event.objects.filter(
-        image=image,
-        tag=OuterRef("name"),
-        action__in=(Event.Action.TAG_ADD, Event.Action.TAG_MOVE, Event.Action.TAG_PUSH),
-        digest=OuterRef("manifest__digest"),
-        user=actor.user_id,
-        key=actor.key_id,
-        at__gte=today,
-    )
-    return Tag.objects.live().with_manifests().filter(image=image, name__in=wanted).annotate(is_logged=Exists(pushes))
+@prepare_models(Tag, image=BigIntegerField(), wanted=ListOf(TextField()))
+def _current(actor: Actor, image: Any, wanted: Any) -> QuerySet[Tag]:
+    return Tag.objects.live().with_manifests().filter(image=image, name__in=wanted)
 
 
-def push(actor: Actor, image: Image, name: str, manifest: Manifest, current: Current | None) -> None:
+def push(actor: Actor, image: Image, name: str, manifest: Manifest, current: Tag | None) -> None:
     """Point a tag of the (locked) image to the manifest that was pushed under it. ``current``: from ``current``.
 
-    If it already names the manifest, the time of the push is noted. Raises what ``point`` raises.
+    If it already names the manifest, the time of the push is noted. The event has the media type of the manifest: by
+    that a reader tells a push from ``point``. Raises what ``point`` raises.
     """
-    if current is None or current.tag.manifest_id != manifest.pk:
-        _point(actor, image, name, manifest, current.tag if current else None)
+    if current is None or current.manifest_id != manifest.pk:
+        _point(actor, image, name, manifest, current, media_type=manifest.media_type)
         return
-    _note_push.run(tag=current.tag.pk, moment=max(timezone.now(), current.tag.pushed_at))
-    if not current.is_logged:
-        audit.record(actor, Event.Action.TAG_PUSH, image, tag=name, digest=manifest.digest)
+    _note_push.run(tag=current.pk, moment=max(timezone.now(), current.pushed_at))
+    audit.record(actor, Event.Action.TAG_PUSH, image, tag=name, digest=manifest.digest, media_type=manifest.media_type)
 
 
 @prepare_update(tag=BigIntegerField(), moment=DateTimeField())
@@ -166,7 +141,7 @@ def _point(
     manifest: Manifest,
     current: Tag | None,
     added: Event.Action = Event.Action.TAG_ADD,
-    undoes: Collection[int] = (),
+    **detail: Any,
 ) -> None:
     if current is None and names.is_past_tag(name):
         raise errors.Unsupported(
@@ -176,11 +151,11 @@ def _point(
     tag_rules.check_point(actor, image, name, manifest, current)
     if current is None:
         quotas.check_tags(image, name, manifest)
-        event = audit.record(actor, added, image, tag=name, digest=manifest.digest, undoes=undoes)
+        event = audit.record(actor, added, image, tag=name, digest=manifest.digest, **detail)
     else:
         before = current.manifest.digest
         event = audit.record(
-            actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, undoes=undoes, before=before
+            actor, Event.Action.TAG_MOVE, image, tag=name, digest=manifest.digest, before=before, **detail
         )
         close(current, event)
     # Clocks of several machines differ: a version of a tag never begins before the one that it follows.

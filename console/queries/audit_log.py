@@ -35,7 +35,8 @@ Action = Event.Action
 class Line:
     """One line of the page: an event, and the older ones that belong to it.
 
-    Scans that ended one after the other are one line. So are a tag and the manifests that were pushed for it.
+    Scans that ended one after the other are one line. So are a tag and the manifests that were pushed for it, and
+    repeated pushes of the same digest under the same tag.
     """
 
     event: Event
@@ -103,11 +104,11 @@ def _belongs(newest: Event, event: Event) -> bool:
     """Whether an event is part of the line that begins with ``newest``."""
     if event.action == Action.SCAN_DONE:
         return newest.action == Action.SCAN_DONE
+    same = all(getattr(newest, name) == getattr(event, name) for name in ("image_id", "user_id", "key_id", "address"))
+    if event.action == Action.TAG_PUSH == newest.action:
+        return same and (newest.tag, newest.digest) == (event.tag, event.digest)
     is_push = newest.action in {Action.TAG_ADD, Action.TAG_MOVE} and event.action == Action.IMAGE_PUSH
-    same = ("image_id", "user_id", "key_id", "address")
-    return (
-        is_push and all(getattr(newest, name) == getattr(event, name) for name in same) and newest.at - event.at < PUSH
-    )
+    return same and is_push and newest.at - event.at < PUSH
 
 
 def links_of(project: Project, events: Sequence[Event]) -> Links:

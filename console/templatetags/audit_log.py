@@ -90,6 +90,9 @@ def line_words(line: Line, links: Links) -> SafeString:
     event = line.event
     if event.action == Action.SCAN_DONE and line.rest:
         return _of_scans(line.events)
+    if event.action == Action.TAG_PUSH and line.rest:
+        words = _("Pushed {tag} again, {times} times: {digest}")
+        return format_html(words, **_values(event, event.detail, links), times=count(len(line.events)))
     if line.rest:
         words = _("Pushed {tag}: {digest}, before it was {before}")
         words = words if event.action == Action.TAG_MOVE else _("Pushed {tag}: {digest}")

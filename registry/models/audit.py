@@ -27,6 +27,10 @@ EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)  # nothing can have happened before
 class EventQuerySet(models.QuerySet["Event"]):
     """Reads of the audit log. Each filter has an index that ends in the id, so its newest events are found at once."""
 
+    def acts(self) -> Self:
+        """One event for each thing that happened: of a push under tags those of its tags, not that of its digest."""
+        return self.exclude(action=Event.Action.IMAGE_PUSH, detail__has_key="tags")
+
     def between(self, since: datetime | None, until: datetime | None) -> Self:
         """Events from ``since`` on and before ``until`` (None: no limit).
 
@@ -46,8 +50,8 @@ class EventQuerySet(models.QuerySet["Event"]):
 class Event(models.Model):
     """One change: what, who, and through which door. Rows are added in the transaction of the change, and not altered.
 
-    A push of the digest that a tag already names changes nothing: it has an event (TAG_PUSH) if it is the first one of
-    its actor on this tag since midnight, UTC.
+    A push has an event for each of its tags: TAG_ADD, TAG_MOVE, or TAG_PUSH if the tag names the digest already; its
+    detail has the media type. IMAGE_PUSH says that the image got a digest; its detail names the tags of the push.
 
     ``path``, ``tag``, ``digest`` and ``actor`` are texts, since events outlive the rows that they are about. ``detail``
     has the values before and after, and in ``undoes`` the ids of the events that this one undid.

@@ -35,14 +35,14 @@ TYPES: dict[Event.Action, str] = {
     Action.PROJECT_CREATE: "project.created",
     Action.PROJECT_UPDATE: "project.updated",
     Action.MEMBER_CHANGE: "member.changed",
-    Action.IMAGE_PUSH: "image.pushed",
+    Action.IMAGE_PUSH: "digest.pushed",
     Action.IMAGE_UPDATE: "image.updated",
     Action.EXPIRY_CHANGE: "image.expiry_changed",
     Action.IMAGE_DELETE: "image.deleted",
     Action.IMAGE_RECOVER: "image.recovered",
     Action.TAG_ADD: "tag.added",
     Action.TAG_MOVE: "tag.moved",
-    Action.TAG_PUSH: "tag.pushed",
+    Action.TAG_PUSH: "image.pushed",
     Action.TAG_DELETE: "tag.deleted",
     Action.TAG_RECOVER: "tag.recovered",
     Action.DELETION_HOLD: "deletion.hold_changed",
@@ -59,9 +59,15 @@ TYPES: dict[Event.Action, str] = {
 TEST = "test"
 
 
+def type_of(event: Event) -> str:
+    """The type of an event of ``EventQuerySet.acts``. Each push under a tag is ``image.pushed``."""
+    is_push = event.action in {Action.TAG_ADD, Action.TAG_MOVE} and "media_type" in event.detail
+    return TYPES[Action.TAG_PUSH if is_push else Action(event.action)]
+
+
 def is_wanted(event: Event, types: Collection[str], repositories: str) -> bool:
     """Whether a subscription to these types ([]: all) in these repositories ("web team-*"; "": all) takes the event."""
-    if types and TYPES[Action(event.action)] not in types:
+    if types and type_of(event) not in types:
         return False
     name = _names(event)[0] or ""
     return not repositories or any(fnmatchcase(name, pattern) for pattern in repositories.split())
@@ -81,7 +87,7 @@ def of(event: Event, project: Project) -> dict[str, Any]:
         "key": event.key.identifier if event.key else None,
         "detail": _cut(event.detail),
     }
-    return _envelope(f"evt_{event.pk}", TYPES[Action(event.action)], project, subject, event.at) | {
+    return _envelope(f"evt_{event.pk}", type_of(event), project, subject, event.at) | {
         "sequence": f"{event.pk:020}",
         "data": data,
     }

@@ -25,7 +25,7 @@ def spread() -> list[int]:
     Safe to run in several workers at once. Events after an open transaction wait for the next run (``audit.settled``).
     """
     listening = Subscription.objects.live().filter(channel=Subscription.EVENTS, is_active=True)
-    newer = Event.objects.filter(project=OuterRef("project"), pk__gt=OuterRef("position"))
+    newer = Event.objects.acts().filter(project=OuterRef("project"), pk__gt=OuterRef("position"))
     waiting = list(listening.filter(Exists(newer)).order_by("pk").values_list("pk", flat=True))
     end = audit.settled() if waiting else None
     if end is None:
@@ -47,7 +47,7 @@ def _spread(subscription_id: int, end: int) -> list[int] | None:
         found = live.select_related("project").first()
         if found is None:
             return None
-        newer = Event.objects.filter(project=found.project, pk__gt=found.position, pk__lte=end)
+        newer = Event.objects.acts().filter(project=found.project, pk__gt=found.position, pk__lte=end)
         events = list(newer.select_related("key").order_by("pk")[:BATCH])
         # The UPDATE locks the row: of several workers one moves the position from where it was read.
         if not events or not live.filter(position=found.position).update(position=events[-1].pk):

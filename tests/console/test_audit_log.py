@@ -64,6 +64,22 @@ def test_a_push_is_one_line_with_links_and_the_name_of_its_key(console, docker, 
         assert browser.get(address, follow=True).status_code == 200, address
 
 
+def test_repeated_pushes_of_a_tag_are_one_line(console, docker):
+    image, other = image_of("first"), image_of("other")
+    for _ in range(4):
+        docker("pusher").push("web/app", "1.0", image)
+    docker("member").push("web/app", "1.0", image)
+    docker("pusher").push("web/app", "2.0", other)
+    docker("pusher").push("web/app", "2.0", other)
+    assert lines(console("reader"))[:5] == [
+        f"Pushed demo/web/app:2.0 again: {other.digest[7:19]}",
+        f"Pushed demo/web/app:2.0: {other.digest[7:19]}",
+        f"Pushed demo/web/app:1.0 again: {image.digest[7:19]}",
+        f"Pushed demo/web/app:1.0 again, 3 times: {image.digest[7:19]}",
+        f"Pushed demo/web/app:1.0: {image.digest[7:19]}",
+    ]
+
+
 def test_a_push_is_not_joined_with_that_of_another_person(console, docker):
     image = image_of("first")
     docker("member").push("web/app", image.digest, image)

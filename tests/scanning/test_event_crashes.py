@@ -54,9 +54,11 @@ def end_leases(server: Server) -> None:
 
 
 def written(server: Server, after: int) -> list[tuple[str, str]]:
-    """The ids and actions of the committed events of the project."""
+    """The ids and actions of the committed acts: the push of a digest under a tag is an event of the tag alone."""
     with closing(sqlite3.connect(server.data / "kcr.sqlite3", timeout=60)) as database:
-        rows = database.execute("SELECT id, action FROM registry_event WHERE id > ? ORDER BY id", [after])
+        rows = database.execute(
+            "SELECT id, action FROM registry_event WHERE id > ? AND action <> 'image.push' ORDER BY id", [after]
+        )
         return [(f"evt_{pk}", action) for pk, action in rows]
 
 
@@ -89,15 +91,15 @@ def test_event_of_a_killed_web_process_is_sent_if_its_change_is_there(server, re
     assert push(server, f"{tag}-2") == 201
     assert work(server) == 0
     expected = written(server, start)
-    actions = ["image.push", "tag.add"] * (2 if is_there else 1)
-    assert [action for _name, action in expected] == actions
+    assert [action for _name, action in expected] == ["tag.add"] * (2 if is_there else 1)
     assert list(sent(receiver)) == [name for name, _action in expected]
 
 
 @pytest.mark.parametrize("name", ["spread.before_commit", "deliver.claimed", "deliver.answered"])
 def test_killed_worker_loses_no_event(server, receiver, name):
     start = server.work("events", "listen", receiver.url)
-    assert push(server, name.replace(".", "-")) == 201
+    for tag in (name.replace(".", "-"), name.replace(".", "-") + "-2"):
+        assert push(server, tag) == 201
     assert work(server, name) == 137
     end_leases(server)
     assert work(server) == 0
@@ -105,7 +107,7 @@ def test_killed_worker_loses_no_event(server, receiver, name):
     assert len(expected) == 2
     assert list(found) == [name for name, _action in expected]
     assert all(len(bodies) == 1 for bodies in found.values())
-    assert len(receiver.requests) == 3 if name == "deliver.answered" else 2
+    assert len(receiver.requests) == (3 if name == "deliver.answered" else 2)
 
 
 @pytest.mark.timeout(1200)

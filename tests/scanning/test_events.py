@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from accounts.actors import SYSTEM
 from accounts.errors import Refusal
-from registry import audit, projects, repositories, trash
+from registry import audit, manifests, projects, repositories, trash
 from registry.models import Event
 from registry.oci.names import ImageName
 from scanning import acceptances, scans, tasks, undo
@@ -21,6 +21,7 @@ from scanning.models import Delivery, Notification, Subscription
 from scanning.notifications import cloud_events, events, messages, subscriptions
 from scanning.notifications.channels import WrongAddress
 from tests.support.factories import high, make_manifest, scanned, set_tag
+from tests.support.images import Image, Index
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -95,6 +96,89 @@ def test_each_change_is_sent_once_as_a_cloud_event(hook, project, web, receiver)
     assert (deleted["type"], deleted["data"]["tag"]) == ("dev.kcr.tag.deleted", "2.0")
     assert moved["sequence"] < updated["sequence"] < deleted["sequence"]
     assert receiver.requests[0][1]["Content-Type"] == "application/cloudevents+json; charset=utf-8"
+
+
+# ── Pushes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def received(receiver) -> list[tuple[str, str | None, str]]:
+    """Type, tag and digest of each event that came since the last call."""
+    tasks.spread_events()
+    events = [json.loads(body) for _path, _headers, body in receiver.requests]
+    receiver.requests.clear()
+    return [(each["type"].removeprefix("dev.kcr."), each["data"]["tag"], each["data"]["digest"]) for each in events]
+
+
+def test_each_push_is_one_event(hook, docker, receiver):
+    client, first, second = docker("member"), Image.random("first"), Image.random("second")
+    for reference, image in (
+        ("1.0", first),  # a new image
+        ("1.0", second),  # moved to a new digest
+        ("1.0", first),  # moved back to a known one
+        ("stable", first),  # a known digest under another tag
+        ("stable", first),  # the same again
+        ("stable", first),
+    ):
+        client.push("web/app", reference, image)
+        assert received(receiver) == [("image.pushed", reference, image.digest)]
+    by_digest = Image.random("third")
+    client.push("web/app", by_digest.digest, by_digest)
+    assert received(receiver) == [("digest.pushed", None, by_digest.digest)]
+    client.push("web/app", by_digest.digest, by_digest)
+    assert received(receiver) == []
+
+
+def test_push_under_several_tags_is_an_event_for_each(hook, docker, receiver):
+    client, image = docker("member"), Image.random("tags")
+    for part in image.parts[:-1]:
+        client.push_blob("web/app", part)
+    client.put(
+        f"web/app/manifests/{image.digest}?tag=a&tag=b",
+        201,
+        body=image.manifest,
+        headers={"Content-Type": image.media_type},
+    )
+    assert received(receiver) == [("image.pushed", "a", image.digest), ("image.pushed", "b", image.digest)]
+
+
+def test_image_of_two_platforms_is_one_pushed_image(hook, docker, receiver):
+    index = Index.random("platforms")
+    docker("member").push("web/app", "1.0", index)
+    digests = [("digest.pushed", None, each.digest) for each in index.images]
+    assert received(receiver) == [*digests, ("image.pushed", "1.0", index.digest)]
+
+
+def test_event_of_a_push_has_its_media_type_and_the_former_digest(hook, docker, receiver):
+    client, first, second = docker("member"), Image.random("first"), Image.random("second")
+    client.push("web/app", "1.0", first)
+    client.push("web/app", "1.0", second)
+    tasks.spread_events()
+    details = [json.loads(body)["data"]["detail"] for _path, _headers, body in receiver.requests]
+    assert details == [
+        {"media_type": first.media_type},
+        {"media_type": second.media_type, "before": first.digest},
+    ]
+
+
+def test_tag_that_is_set_without_a_push_is_no_push(hook, docker, receiver, world):
+    first, second = Image.random("first"), Image.random("second")
+    docker("member").push("web/app", "1.0", first)
+    docker("member").push("web/app", "2.0", second)
+    name, web = ImageName("demo", "web", "app"), world.repository("web")
+    tasks.spread_events()
+    receiver.requests.clear()
+    manifests.point_tag(world.member.actor, web, name, "new", first.digest)
+    manifests.point_tag(world.member.actor, web, name, "new", second.digest, seen=first.digest)
+    assert received(receiver) == [("tag.added", "new", first.digest), ("tag.moved", "new", second.digest)]
+
+
+def test_change_feed_and_webhook_have_the_same_events(hook, project, docker, receiver):
+    subscription, _secret = hook
+    subscription.refresh_from_db()
+    docker("member").push("web/app", "1.0", Index.random("platforms"))
+    docker("member").push("web/app", "1.0", Image.random("other"))
+    tasks.spread_events()
+    sent = [json.loads(body) for _path, _headers, body in receiver.requests]
+    assert len(sent) == 4
+    assert [cloud_events.of(event, project) for event in audit.changes(project, subscription.position, 100)] == sent
 
 
 def test_scans_and_acceptances_are_events(hook, project, web, receiver):
@@ -298,14 +382,14 @@ def test_a_worker_that_comes_second_makes_nothing(hook, web, monkeypatch):
     subscription, _secret = hook
     repositories.update(SYSTEM, web, description="1")
     end = audit.settled()
-    reads = Event.objects.filter
+    reads = Event.objects.acts
 
-    def raced(**conditions):
+    def raced():
         monkeypatch.undo()
         assert len(events._spread(subscription.pk, end)) == 1
-        return reads(**conditions)
+        return reads()
 
-    monkeypatch.setattr(Event.objects, "filter", raced)
+    monkeypatch.setattr(Event.objects, "acts", raced)
     assert events._spread(subscription.pk, end) is None
     assert Delivery.objects.count() == 1
 
