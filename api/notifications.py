@@ -34,7 +34,7 @@ class PatternsField(serializers.ListField):
 
 
 class NotificationJson(serializers.Serializer[Any]):
-    """A notification: which results of scans are sent where."""
+    """Which results of scans are sent where. Chats and webhooks of a whole project are told of quotas, too."""
 
     id = serializers.IntegerField()
     repository = serializers.CharField(allow_null=True, help_text="null: the whole project")

@@ -1,7 +1,7 @@
-"""Mails about quotas that are nearly full. An hourly task looks; a push writes nothing for it.
+"""Warnings of quotas that are nearly full: mails to people, and a signal. An hourly task looks; a push writes nothing.
 
-The row ``QuotaWarning`` says up to which of LEVELS the people were told. So each level is one mail, and the next one
-comes only after the quota fell below the level and rose again.
+The row ``QuotaWarning`` says up to which of LEVELS the people were told, and up to which the signal was sent. So each
+level is one mail and one signal, and the next one comes only after the quota fell below the level and rose again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Count, F, Sum
 from django.utils import translation
 from django.utils.translation import gettext as _
@@ -26,8 +27,10 @@ from accounts.models import (
     ProjectRole,
     User,
 )
+from registry.database.transactions import retried
 from registry.models import Image, Manifest, QuotaWarning, Repository, Tag
 from registry.quotas import LIMITS, in_words
+from registry.signals import quota_reached
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -66,35 +69,57 @@ class Fill:
         """The highest of LEVELS that it has reached; 0 below all."""
         return max((level for level in LEVELS if self.percent >= level), default=0) if self.used else 0
 
+    @property
+    def page(self) -> str:
+        """The address of the page of the console about the owner's quotas."""
+        owner = self.owner
+        path = f"projects/{owner.name}/usage" if isinstance(owner, Project) else f"organizations/{owner.name}/"
+        return f"{settings.PUBLIC_URL}/{path}"
+
+
+def in_numbers(quota: str, number: int) -> str:
+    """A limit or what is used of it, for people: 1.2 MB, or 1,200."""
+    return in_words(number) if quota == "bytes" else f"{number:,}"
+
 
 def warn() -> int:
-    """Mail the people of each quota that has reached a level since the last mail; returns how many mails."""
+    """Tell of each quota that has reached a level since it was told; returns how many mails."""
     former = {(row.project_id, row.organization_id, row.quota): row for row in QuotaWarning.objects.all()}
     sent = 0
     for fill in _fills():
         columns = _columns(fill)
-        sent += _warn(fill, former.pop((columns.get("project_id"), columns.get("organization_id"), fill.quota), None))
+        row = former.pop((columns.get("project_id"), columns.get("organization_id"), fill.quota), None)
+        row = row or QuotaWarning.objects.get_or_create(**columns, defaults={"level": 0})[0]
+        _tell(fill, row)
+        sent += _warn(fill, row)
     for row in former.values():  # below all levels
         QuotaWarning.objects.filter(pk=row.pk, level=row.level).delete()
     return sent
 
 
-def _warn(fill: Fill, row: QuotaWarning | None) -> int:
+@retried
+def _tell(fill: Fill, row: QuotaWarning) -> None:
+    """Store the level, and send the signal if it rose: both or none."""
+    if fill.level == row.told:
+        return
+    with transaction.atomic():  # of two workers one changes the row
+        is_mine = QuotaWarning.objects.filter(pk=row.pk, told=row.told).update(told=fill.level)
+        if is_mine and fill.level > row.told:
+            quota_reached.send(Fill, fill=fill)
+
+
+def _warn(fill: Fill, row: QuotaWarning) -> int:
     """Store the level, and mail if it rose; returns how many mails. If no mail could be sent, the next run tries."""
-    level = row.level if row else 0
-    rows = QuotaWarning.objects.filter(**_columns(fill))
-    if fill.level == level:
+    rows = QuotaWarning.objects.filter(pk=row.pk)
+    if fill.level == row.level:
         return 0
-    if row is None:
-        _made, is_mine = QuotaWarning.objects.get_or_create(**_columns(fill), defaults={"level": fill.level})
-    else:  # of two workers one changes the row
-        is_mine = bool(rows.filter(level=level).update(level=fill.level))
-    if not is_mine or fill.level < level:
+    is_mine = rows.filter(level=row.level).update(level=fill.level)
+    if not is_mine or fill.level < row.level:
         return 0
     people = _people(fill.owner)
     sent = sum(_mail(person, fill) for person in people)
     if people and not sent:
-        rows.filter(level=fill.level).update(level=level)
+        rows.filter(level=fill.level).update(level=row.level)
     return sent
 
 
@@ -104,7 +129,6 @@ def _columns(fill: Fill) -> dict[str, Any]:
 
 
 def _mail(person: User, fill: Fill) -> bool:
-    is_size = fill.quota == "bytes"
     following = next((level for level in LEVELS if level > fill.level), None)
     try:
         with translation.override(person.language or None):
@@ -114,11 +138,11 @@ def _mail(person: User, fill: Fill) -> bool:
                 _("%(full)s: the quota of %(quota)s is %(percent)s %% full") % said,
                 "quota",
                 **said,
-                used=in_words(fill.used) if is_size else f"{fill.used:,}",
-                limit=in_words(fill.limit) if is_size else f"{fill.limit:,}",
+                used=in_numbers(fill.quota, fill.used),
+                limit=in_numbers(fill.quota, fill.limit),
                 is_full=fill.used >= fill.limit,
                 following=following,
-                page=_page(fill.owner),
+                page=fill.page,
             )
     except (OSError, ValueError):  # a wrong address must not keep other people from being warned
         logger.exception("%s could not be warned of the quota of %s", person, fill.full)
@@ -137,11 +161,6 @@ def _people(owner: Project | Organization) -> list[User]:
             return found
     owners = OrganizationMembership.objects.filter(organization=organization, role=OrganizationRole.OWNER)
     return list(members.filter(pk__in=owners.values("user")))
-
-
-def _page(owner: Project | Organization) -> str:
-    path = f"projects/{owner.name}/usage" if isinstance(owner, Project) else f"organizations/{owner.name}/"
-    return f"{settings.PUBLIC_URL}/{path}"
 
 
 # ── How full ─────────────────────────────────────────────────────────────────────────────────────────────────────────

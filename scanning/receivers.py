@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 from celery.signals import worker_ready
 from django.dispatch import receiver
 
-from registry.signals import manifest_pushed, manifests_recovered
+from registry.signals import manifest_pushed, manifests_recovered, quota_reached
 from scanning import scans, tasks
+from scanning.notifications import quota_messages
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
+    from registry.quota_warnings import Fill
 
 
 @receiver(manifest_pushed)
@@ -24,6 +26,12 @@ def scan_pushed(*, manifest_id: int, actor: Actor, **_: Any) -> None:
 def scan_restored(*, manifest_ids: list[int], actor: Actor, **_: Any) -> None:
     """Scan restored manifests that were deleted before their first scan."""
     tasks.start(scans.request_for_recovered(manifest_ids, actor))
+
+
+@receiver(quota_reached)
+def notify_of_quota(*, fill: Fill, **_: Any) -> None:
+    """Create the messages to chats and webhooks in the transaction of the signal. The sweep sends them."""
+    quota_messages.write(fill)
 
 
 @worker_ready.connect

@@ -17,14 +17,16 @@ from django.test import Client
 from django.urls import get_resolver, reverse
 
 from accounts.actors import SYSTEM
+from accounts.models import Project
 from registry import access, audit
 from registry.models import Event
+from registry.quota_warnings import Fill
 from registry.v2.errors import ANSWERS
 from registry.v2.exchange import ExchangeView
 from registry.v2.token import TokenView
 from scanning import acceptances
 from scanning.models import Acceptance, Delivery
-from scanning.notifications import cloud_events, messages
+from scanning.notifications import cloud_events, messages, quota_messages
 from tests.support.factories import high, make_manifest, make_report, scanned, subscribe
 
 if TYPE_CHECKING:
@@ -166,6 +168,15 @@ def test_the_fields_of_a_webhook_are_documented(web):
     assert sent["images"][0]["new"]
     for content in (sent, messages.test_content(subscription, subscription.created_at)):
         assert set(fields(content)) - {"images[].tags[]"} | {"images[].tags", "totals"} == set(documented)
+
+
+def test_the_fields_of_a_message_about_a_quota_are_documented():
+    documented = [names(row[0])[0] for row in rows(section("webhook.md", "Quotas"))]
+    content = quota_messages._content(Fill(Project(name="demo"), "bytes", "demo", 9, 10))
+    assert [
+        *(name for name in content if name != "quota"),
+        *(f"quota.{name}" for name in content["quota"]),
+    ] == documented
 
 
 @pytest.mark.django_db

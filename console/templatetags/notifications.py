@@ -12,7 +12,7 @@ from console.templatetags.digests import short
 from console.templatetags.numbers import count
 from registry.models import Severity
 from scanning.models import Subscription
-from scanning.notifications import channels, cloud_events
+from scanning.notifications import channels, cloud_events, words
 
 if TYPE_CHECKING:
     from scanning.models import Delivery
@@ -59,7 +59,9 @@ def delivery_words(delivery: Delivery) -> str:
     if "specversion" in delivery.content:
         path, at, digest = delivery.content["subject"].partition("@")
         return f"{delivery.content['type'].removeprefix(cloud_events.PREFIX)} · {path}{at}{short(digest)}"
+    if "quota" in delivery.content:
+        return words.quota(delivery.content)
     totals = delivery.content.get("totals", {})
     images, new = totals.get("images", 0), totals.get("new", 0)
-    words = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
-    return words + ", " + _("%(count)s new") % {"count": count(new)} if new else words
+    said = ngettext("%(count)s image", "%(count)s images", images) % {"count": count(images)}
+    return said + ", " + _("%(count)s new") % {"count": count(new)} if new else said

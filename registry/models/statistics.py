@@ -86,7 +86,8 @@ class ProjectUsage(Measurement):
 class QuotaWarning(models.Model):
     """A quota that is nearly full (``registry.quota_warnings``).
 
-    ``level``: per cent, of the last mail; 0: the mail could not be sent. There is no row below the lowest level.
+    ``level``: per cent, of the last mail; 0: the mail could not be sent. ``told``: per cent, of the last signal
+    ``quota_reached``. There is no row below the lowest level.
     """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, related_name="+", db_index=False)
@@ -95,6 +96,7 @@ class QuotaWarning(models.Model):
     )
     quota = models.CharField(max_length=12)
     level = models.PositiveSmallIntegerField()
+    told = models.PositiveSmallIntegerField(default=0, db_default=0)
 
     class Meta:
         constraints: ClassVar = [

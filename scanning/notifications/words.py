@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from registry.models import Severity
+from registry.quota_warnings import NAMES, in_numbers
 from scanning.models import Report
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def severity(name: str) -> str:
 
 def headline(content: Mapping[str, Any]) -> str:
     """The message in one line: the subject of a mail."""
+    if "quota" in content:
+        return f"[KCR] {quota(content)}"
     totals, about = content["totals"], _place(content)
     if content["event"] == "test":
         return _("[KCR] Test notification for %(about)s") % {"about": about}
@@ -42,6 +45,13 @@ def headline(content: Mapping[str, Any]) -> str:
         values["count"],
     )
     return words % values
+
+
+def quota(content: Mapping[str, Any]) -> str:
+    """Which quota is how full: "demo: the quota of stored bytes is 91 % full"."""
+    said = content["quota"]
+    values = {"full": said["full"], "percent": said["percent"], "quota": _(NAMES[said["name"]])}
+    return _("%(full)s: the quota of %(quota)s is %(percent)s %% full") % values
 
 
 def _place(content: Mapping[str, Any]) -> str:
@@ -81,16 +91,38 @@ def counts(numbers: Mapping[str, int]) -> str:
 
 def title(content: Mapping[str, Any]) -> str:
     """What the message is, in a word."""
+    if "quota" in content:
+        return _("Quota")
     return _("Test") if content["event"] == "test" else _("Vulnerabilities")
 
 
 def facts(content: Mapping[str, Any]) -> list[str]:
-    """The lines below the headline: vulnerabilities by severity, and how many were fixed."""
+    """The lines below the headline: vulnerabilities by severity, and how many were fixed; or about the quota."""
+    if said := content.get("quota"):
+        used, limit = (in_numbers(said["name"], said[name]) for name in ("used", "limit"))
+        full, later = _("Pushes that need more are refused."), _("When it is full, pushes that need more are refused.")
+        return [
+            _("%(used)s of %(limit)s are used") % {"used": used, "limit": limit},
+            full if said["used"] >= said["limit"] else later,
+        ]
     totals = content["totals"]
     lines = [counts(totals["new_counts"] if totals["new"] else totals["counts"])]
     if totals["fixed"]:
         lines.append(_("%(count)s fixed") % {"count": totals["fixed"]})
     return [line for line in lines if line]
+
+
+def images(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The images of the message, the worst first. One about a quota has none."""
+    found: list[Mapping[str, Any]] = content.get("images", [])
+    return found
+
+
+def worst(content: Mapping[str, Any]) -> str:
+    """The severity that gives the message its colour. A full quota is high, one that is nearly full is medium."""
+    if said := content.get("quota"):
+        return "high" if said["used"] >= said["limit"] else "medium"
+    return str(content["totals"]["worst"])
 
 
 def facts_of(image: Mapping[str, Any]) -> list[str]:
@@ -104,8 +136,11 @@ def finding(found: Mapping[str, Any]) -> str:
     return f"{found['vulnerability']} {found['package']} {found['installed']} → {fixed}"
 
 
-def more_images(number: int) -> str:
-    """How many images a message does not show."""
+def more_images(content: Mapping[str, Any], shown: int) -> str:
+    """How many images a message does not show beside these; "" if none."""
+    number = content["totals"]["images"] - shown if "totals" in content else 0
+    if number <= 0:
+        return ""
     return ngettext("and %(count)s more image", "and %(count)s more images", number) % {"count": number}
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from registry import projects, repositories
 from registry.models import Event
+from registry.quota_warnings import Fill
 from scanning import tasks
 from scanning.models import Delivery, Subscription
-from scanning.notifications import deliveries, recipients
+from scanning.notifications import deliveries, quota_messages, recipients
 from scanning.notifications.channels import webhook
 from tests.support.chats import DiscordService, SlackService, TeamsService
 from tests.support.factories import agree, subscribe
@@ -415,6 +416,15 @@ def test_failed_delivery_is_sent_again_by_hand(console, project, receiver):
     again = browser.post(f"{DEMO}/{made.pk}/{failed.pk}", follow=True)
     assert "One was sent a moment ago." in text(again), "nobody is flooded by a button"
     assert len(receiver.requests) == 2
+
+
+def test_log_names_the_quota_that_a_message_is_about(console, project, receiver):
+    made = subscribe(project, channel="slack", recipients=[], url=receiver.url)
+    quota_messages.write(Fill(project, "tags", "demo/web/app", 91, 100))
+    message = "demo/web/app: the quota of tags is 91 % full"
+    assert message in see(console("reader"), f"{DEMO}/{made.pk}").text
+    (delivery,) = made.deliveries.all()
+    assert message in see(console("admin"), f"{DEMO}/{made.pk}/{delivery.pk}").text
 
 
 def test_paused_notification_explains_why_it_does_not_send_again(console, project):

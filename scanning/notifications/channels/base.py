@@ -50,6 +50,7 @@ class Channel:
     ``has_secret``: signs with ``Subscription.secret``; ``secret_help`` tells the person who sees it how to check.
     ``keeps_former_secret``: signs with the former secret, too, for a day after a new one was made.
     ``is_about_events``: sends events of a project (``scanning.notifications.events``), and nothing about scans else.
+    ``is_told_of_quotas``: a subscription to a whole project gets warnings of its quotas, too.
     """
 
     kind: str
@@ -61,6 +62,7 @@ class Channel:
     secret_help: str | Promise = ""
     keeps_former_secret = False
     is_about_events = False
+    is_told_of_quotas = False
 
     def fields(self, current: Subscription | None) -> dict[str, forms.Field]:
         """Form fields for the target. ``current``: the subscription to change, None to create one."""

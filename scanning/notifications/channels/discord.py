@@ -63,18 +63,18 @@ class Discord(WebChannel):
             "title": _escaped(words.headline(content), TITLE // 2),
             "url": content["url"],
             "description": _fitting(map(_escaped, words.facts(content)), DESCRIPTION),
-            "color": _COLOURS.get(content["totals"]["worst"], 0x6B7280),
+            "color": _COLOURS.get(words.worst(content), 0x6B7280),
             "fields": [],
         }
         room = EMBED - len(embed["title"]) - len(embed["description"]) - FOOTER
-        for image in content["images"][:IMAGES]:
+        for image in words.images(content)[:IMAGES]:
             field = _field(image)
             room -= len(field["name"]) + len(field["value"])
             if room < 0:
                 break
             embed["fields"].append(field)
-        if (more := content["totals"]["images"] - len(embed["fields"])) > 0:
-            embed["footer"] = {"text": words.cut(words.more_images(more), FOOTER)}
+        if more := words.more_images(content, len(embed["fields"])):
+            embed["footer"] = {"text": words.cut(more, FOOTER)}
         return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
     def reason(self, body: bytes) -> str:

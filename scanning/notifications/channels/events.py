@@ -43,6 +43,7 @@ class Events(WebChannel):
     has_secret = True
     keeps_former_secret = True
     is_about_events = True
+    is_told_of_quotas = False
     secret_help = gettext_lazy(
         "Each message carries webhook-id, webhook-timestamp and webhook-signature as Standard Webhooks describes them: "
         "give this secret to one of its libraries."

@@ -40,15 +40,15 @@ class KakaoWork(WebChannel):
 
     def message(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Header, summary, the worst images, and a button to the console."""
-        totals, images = content["totals"], content["images"][:IMAGES]
+        images = words.images(content)[:IMAGES]
         headline = words.headline(content)
         blocks: list[dict[str, Any]] = [
-            {"type": "header", "text": words.title(content)[:HEADER], "style": _style(totals["worst"])},
+            {"type": "header", "text": words.title(content)[:HEADER], "style": _style(words.worst(content))},
             _text("\n".join([headline, *words.facts(content)])),
             *(_text(_image(image)) for image in images),
         ]
-        if (more := totals["images"] - len(images)) > 0:
-            blocks.append(_text(words.more_images(more)))
+        if more := words.more_images(content, len(images)):
+            blocks.append(_text(more))
         blocks.append(
             {
                 "type": "button",

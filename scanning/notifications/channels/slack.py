@@ -49,7 +49,7 @@ class Slack(WebChannel):
 
     def message(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """Header, summary, the worst images, and a link to the console; ``text`` is for lists of messages."""
-        images = content["images"][:IMAGES]
+        images = words.images(content)[:IMAGES]
         headline = _escaped(words.headline(content))
         blocks: list[dict[str, Any]] = [
             {"type": "header", "text": {"type": "plain_text", "text": words.cut(headline, HEADER), "emoji": False}},
@@ -58,8 +58,8 @@ class Slack(WebChannel):
         if facts := words.facts(content):
             blocks.insert(1, _section(map(_escaped, facts)))
         last = [f"<{_escaped(content['url'])}|{_escaped(_('Open in KCR'))}>"]
-        if (more := content["totals"]["images"] - len(images)) > 0:
-            last.insert(0, _escaped(words.more_images(more)))
+        if more := words.more_images(content, len(images)):
+            last.insert(0, _escaped(more))
         blocks.append(_section(last))
         return {"text": headline, "blocks": blocks, "unfurl_links": False, "unfurl_media": False}
 

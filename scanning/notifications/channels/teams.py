@@ -51,15 +51,15 @@ class Teams(WebChannel):
 
     def message(self, content: Mapping[str, Any]) -> Mapping[str, Any]:
         """A message with one card: headline, summary, the worst images, and a button to the console."""
-        images = content["images"][:IMAGES]
+        images = words.images(content)[:IMAGES]
         headline = words.headline(content)
         body = [
-            _block([_run(headline, weight="Bolder", size="Medium", color=_colour(content["totals"]["worst"]))]),
+            _block([_run(headline, weight="Bolder", size="Medium", color=_colour(words.worst(content)))]),
             *(_block([_run(fact)]) for fact in words.facts(content)),
             *(block for image in images for block in _image(image)),
         ]
-        if (more := content["totals"]["images"] - len(images)) > 0:
-            body.append(_block([_run(words.more_images(more), isSubtle=True)]))
+        if more := words.more_images(content, len(images)):
+            body.append(_block([_run(more, isSubtle=True)]))
         card = {
             "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
             "type": "AdaptiveCard",

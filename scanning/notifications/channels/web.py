@@ -41,6 +41,7 @@ class WebChannel(Channel):
     ``wrong_service`` tells a person who typed another URL what to type.
     """
 
+    is_told_of_quotas = True
     help_text: str | Promise
     service: re.Pattern[str] | None = None
     wrong_service: str | Promise = ""
