@@ -17,6 +17,7 @@ from .base import Answer, ApiView, Page, etag_of, operation
 from .fields import Switch, Text, Wanted, Whole, attributes
 
 SHOWN = 500
+DECISIONS = ("approved", "dismissed")
 
 
 def _days(words: str) -> Whole:
@@ -81,7 +82,7 @@ class RunJson(serializers.Serializer[Any]):
 class DecisionWanted(Wanted):
     """What becomes of a run that awaits approval."""
 
-    state = serializers.ChoiceField(choices=["approved", "dismissed"])
+    state = serializers.ChoiceField(choices=DECISIONS)
 
 
 def run_in_json(run: CleanupRun) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 MAX_ID = 2**63 - 1
 SEVERITIES = [each.name.lower() for each in Severity]
+KEY_STATES = ("alive", "revoked", "expired", "inactive")
+DELETED = ("tag", "manifest", "image", "repository")
 
 
 class Wanted(serializers.Serializer[Any]):
@@ -80,7 +82,7 @@ class DeletionJson(serializers.Serializer[Any]):
     """What was deleted, and until when it can be restored."""
 
     id = serializers.IntegerField()
-    kind = serializers.ChoiceField(choices=["tag", "manifest", "image", "repository"])
+    kind = serializers.ChoiceField(choices=DELETED)
     path = serializers.CharField()
     requested = serializers.ListField(child=serializers.CharField(), help_text="the tags and digests that were named")
     tags = serializers.IntegerField(help_text="how many tags it took")

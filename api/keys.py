@@ -14,10 +14,8 @@ from registry.access import Action
 
 from . import problems
 from .base import Answer, ApiView, Page, operation
-from .fields import Switch, Text, Wanted, Whole
+from .fields import KEY_STATES, Switch, Text, Wanted, Whole
 from .owners import OwnerView
-
-STATES = ("alive", "revoked", "expired", "inactive")
 
 
 class KeyJson(serializers.Serializer[Any]):
@@ -34,7 +32,7 @@ class KeyJson(serializers.Serializer[Any]):
     networks = serializers.CharField(help_text="the only networks, separated by spaces; empty: all")
     counts_pulls = serializers.BooleanField()
     management = serializers.BooleanField(help_text="it may use this API")
-    state = serializers.ChoiceField(choices=STATES)
+    state = serializers.ChoiceField(choices=KEY_STATES)
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)

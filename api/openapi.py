@@ -10,8 +10,14 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import patched_settings
 from rest_framework import serializers
 
-from . import problems
+from accounts.models import AuditEvent, IssuerKind, OrganizationRole, ProjectRole, RepositoryRole
+from registry.doctor import results
+from registry.models import CleanupRun, Collection, Event
+from scanning.models import Delivery, Report, Scan
+
+from . import cleanup, problems
 from .base import ApiView, Operation, query_of
+from .fields import DELETED, KEY_STATES, SEVERITIES
 
 JSON = "application/json"
 OPENAPI = {
@@ -23,6 +29,25 @@ OPENAPI = {
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": True,
     "COMPONENT_SPLIT_REQUEST": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    # Fields of the same name have different values in several objects: generated clients have a class for each.
+    "ENUM_NAME_OVERRIDES": {
+        "CleanupDecisionEnum": cleanup.DECISIONS,
+        "CleanupRunStateEnum": CleanupRun.State.values,
+        "CollectionStateEnum": Collection.State.values,
+        "DeletionKindEnum": DELETED,
+        "DeliveryStateEnum": Delivery.State.values,
+        "EventActionEnum": Event.Action.values,
+        "IssuerKindEnum": IssuerKind.values,
+        "KeyStateEnum": KEY_STATES,
+        "OrganizationEventActionEnum": AuditEvent.Action.values,
+        "OrganizationRoleEnum": OrganizationRole.values,
+        "ProbeStateEnum": [str(state) for state in results.State],
+        "ProjectRoleEnum": ProjectRole.values,
+        "ReportStateEnum": Report.State.values,
+        "RepositoryRoleEnum": RepositoryRole.values,
+        "ScanStateEnum": Scan.State.values,
+        "SeverityEnum": SEVERITIES,
+    },
 }
 ETAG = {
     "If-Match": "the ETag that you saw: the request is refused (412) if the thing is another one now",

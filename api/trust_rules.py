@@ -14,7 +14,7 @@ from registry.access import Action
 
 from . import problems
 from .base import Answer, Page, operation
-from .fields import Text, Wanted, Whole
+from .fields import KEY_STATES, Text, Wanted, Whole
 from .owners import OwnerView
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class SessionJson(serializers.Serializer[Any]):
 
     id = serializers.CharField(help_text="the ID of its access key, as audit logs have it")
     rule = serializers.IntegerField(help_text="the id of the trust rule")
-    state = serializers.ChoiceField(choices=["alive", "revoked", "expired", "inactive"])
+    state = serializers.ChoiceField(choices=KEY_STATES)
     via = serializers.DictField(child=serializers.CharField(), help_text="issuer, subject, repository, commit, run …")
     address = serializers.CharField()
     client = serializers.CharField()
