@@ -24,11 +24,11 @@ def test_every_push_records_actor_action_and_address(docker, world):
     assert add.repository == world.repository("web")
 
 
-def test_repeated_push_changes_nothing(docker):
+def test_repeated_push_is_recorded_and_changes_nothing(docker):
     docker("member").push("web/app", "1.0")
     before = actions()
     docker("member").push("web/app", "1.0")
-    assert actions() == before
+    assert actions() == [*before, "tag.push"]
     assert Tag.objects.count() == 1
 
 
@@ -41,7 +41,7 @@ def test_moving_a_tag_closes_one_interval_and_opens_another(docker):
     assert first.closed_by == second.opened_by
     assert second.ended_at is None
     assert second.opened_by.action == "tag.move"
-    assert second.opened_by.detail == {"before": old.digest}
+    assert second.opened_by.detail == {"before": old.digest, "media_type": new.media_type}
 
 
 def test_refused_push_writes_no_event(docker):
