@@ -8,6 +8,7 @@ import http.server
 import json
 import re
 import secrets
+import sys
 import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,11 @@ from tests.support.issuers import Issuer
 from tests.support.programs import (
     ContainersHome,
     Daemon,
+    ProgramFailedError,
     environment_for,
     free_port,
     require,
+    require_argo_schema,
     require_node,
     require_oidc_provider,
     run,
@@ -377,6 +380,56 @@ def test_snippet_for_kubernetes(keyless_server: Server, home: ContainersHome, id
     assert keyless_server.work("keyless", "pushed", f"{PROJECT}/{image}", "latest")
 
 
+# ── The guide ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def stand_in(folder: Path, name: str, script: str) -> None:
+    """Write a program that a shell in this folder, or with it in its PATH, finds under the name."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"#!/bin/sh\n{script}\n")
+    file.chmod(0o755)
+
+
+def test_commands_of_the_guide(keyless_server: Server, docker: DockerDaemon) -> None:
+    """Each block of docs/guide/ci.md as it is written, by a docker that trusts the registry without TLS.
+
+    Stand-ins: a Python that is not in .venv, and a curl that asks http instead of https.
+    """
+    by_hand, with_id_token, exchange, push = re.findall(
+        r"^ *```sh\n(.*?)^ *```", (SOURCE / "docs" / "guide" / "ci.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    server, client, commit = keyless_server, docker.client("guide"), secrets.token_hex(20)
+    server.manage_all(["createproject", "acme", "shop"], ["createrepository", "shop/web"])
+    folder = client.configuration
+    stand_in(folder, ".venv/bin/python", f'exec "{sys.executable}" "$@"')
+    (folder / "manage.py").symlink_to(SOURCE / "manage.py")
+    said = run(["sh", "-ec", by_hand], environment=server.environment, directory=folder).output
+    key = json.loads(said.splitlines()[-1])
+    environment = client.environment | {"REGISTRY": server.host, "KEY_ID": key["id"], "KEY_SECRET": key["secret"]}
+    assert "Login Succeeded" in in_ci(client, [push], **environment, COMMIT=commit)
+    assert server.work("keyless", "pushers", "shop/web/app", commit) == ["ci@acme.test"]
+
+    programs = folder / "programs"
+    stand_in(
+        programs,
+        "curl",
+        'for word; do shift; set -- "$@" "$(printf %s "$word" | sed "s,^https://,http://,")"; done\n'
+        f'exec "{require("curl")}" "$@"',
+    )
+    with Mock("guide", [server.url]) as issuer:
+        claims, rule = SHAPES["github"]
+        assert server.work("keyless", "trust", "github", issuer.url, json.dumps(rule), "shop")
+        environment |= {"ID_TOKEN": issuer.id_token(claims, server.url)}
+        assert "Login Succeeded" in run(["sh", "-ec", with_id_token], environment=environment, directory=folder).output
+        environment |= {
+            "ID_TOKEN": issuer.id_token(claims, server.url),  # a token is a password or exchanged, not both
+            "PATH": f"{programs}:{environment['PATH']}",
+        }
+        run(["sh", "-ec", exchange], environment=environment, directory=folder)
+    answer = json.loads((folder / "credential.json").read_text())
+    assert "Login Succeeded" in client.login(server.host, answer["username"], answer["password"]).output
+
+
+# ── Schemas ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 def checked(tmp_path: Path, document: Any, *command: str) -> None:
     """Check a document with a program and the schemas that it brings."""
     file = tmp_path / "snippet.yaml"
@@ -384,15 +437,16 @@ def checked(tmp_path: Path, document: Any, *command: str) -> None:
     run([require(command[0]), *command[1:], str(file)])
 
 
+def pieces_of(server: Server) -> dict[str, Any]:
+    """The snippets in YAML, by their title."""
+    server.work("keyless", "make_account", PROJECT)
+    titles = ("GitHub Actions", "GitLab CI", "Argo Workflows", "Kubernetes")
+    return {title: yaml.safe_load(snippet(server, title, "web/app")) for title in titles}
+
+
 def test_snippets_are_valid_pipelines(keyless_server: Server, tmp_path: Path) -> None:
     """By the schemas of GitHub, GitLab and Kubernetes. A template of Argo has the parts of a pod."""
-    trust = {"sub": "job"}
-    if not keyless_server.work("keyless", "has_account"):
-        keyless_server.work("keyless", "trust", "generic", "http://127.0.0.1:1", json.dumps(trust))
-    pieces = {
-        title: yaml.safe_load(snippet(keyless_server, title, "web/app"))
-        for title in ("GitHub Actions", "GitLab CI", "Argo Workflows", "Kubernetes")
-    }
+    pieces = pieces_of(keyless_server)
     job = {"runs-on": "ubuntu-latest"} | pieces["GitHub Actions"]
     workflow = {"name": "push", "on": ["push"], "jobs": {"push": job}}
     checked(tmp_path, workflow, "check-jsonschema", "--builtin-schema", "vendor.github-workflows")
@@ -402,3 +456,24 @@ def test_snippets_are_valid_pipelines(keyless_server: Server, tmp_path: Path) ->
     template["containers"] = [{"name": "main"} | template.pop("container")]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "argo"}, "spec": template}
     checked(tmp_path, pod, "kubernetes-validate", "--strict")
+
+
+def test_snippet_for_argo_is_a_template_of_its_schema(keyless_server: Server, tmp_path: Path) -> None:
+    """By the JSON schema of Argo Workflows, in which no field is allowed that it does not name."""
+    schema = json.loads(require_argo_schema().read_text())
+    for definition in schema["definitions"].values():
+        if "properties" in definition:
+            definition["additionalProperties"] = False
+    strict = tmp_path / "schema.json"
+    strict.write_text(json.dumps(schema))
+    template = {"name": "push"} | pieces_of(keyless_server)["Argo Workflows"]
+    workflow = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "metadata": {"generateName": "push-", "namespace": "ci"},
+        "spec": {"entrypoint": "push", "templates": [template]},
+    }
+    checked(tmp_path, workflow, "check-jsonschema", "--schemafile", str(strict))
+    template["mounts"] = template["container"].pop("volumeMounts")
+    with pytest.raises(ProgramFailedError):
+        checked(tmp_path, workflow, "check-jsonschema", "--schemafile", str(strict))

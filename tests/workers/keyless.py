@@ -12,14 +12,19 @@ from registry import service_accounts
 from registry.models import Event
 
 
-def trust(kind: str, url: str, claims: str) -> list[str]:
-    """Let tokens of an issuer act as the service account ci of demo. Return the names of the issuer's keys."""
-    project = organizations.find_project("demo")
-    account = User.objects.filter(project=project, name="ci").first()
-    account = account or service_accounts.create(SYSTEM, project, "ci", role=ProjectRole.MEMBER)
-    issuer = issuers.create(SYSTEM, project.organization, IssuerKind(kind), url)
+def trust(kind: str, url: str, claims: str, name: str = "demo") -> list[str]:
+    """Let tokens of an issuer act as the service account ci of the project. Return the names of the issuer's keys."""
+    make_account(name)
+    account = User.objects.get(email=f"ci@{name}.project.invalid")
+    issuer = issuers.create(SYSTEM, organizations.find_project(name).organization, IssuerKind(kind), url)
     service_accounts.add_trust_rule(SYSTEM, account, issuer, kind, json.loads(claims))
     return [key["kid"] for key in issuer.keys]
+
+
+def make_account(name: str) -> None:
+    """Make the service account ci of the project, if there is none."""
+    if not User.objects.filter(email=f"ci@{name}.project.invalid").exists():
+        service_accounts.create(SYSTEM, organizations.find_project(name), "ci", role=ProjectRole.MEMBER)
 
 
 def origin(tag: str) -> dict[str, str]:
@@ -39,12 +44,13 @@ def sessions() -> int:
     return FederatedSession.objects.count()
 
 
-def has_account() -> bool:
-    """Whether there is the account ci of demo."""
-    return User.objects.filter(email="ci@demo.project.invalid").exists()
-
-
 def pushed(image: str, tag: str) -> bool:
     """Whether an ID token pushed the tag of the image."""
     events = Event.objects.filter(action=Event.Action.TAG_ADD, path=image, tag=tag)
     return any(event.detail.get("via") for event in events)
+
+
+def pushers(image: str, tag: str) -> list[str]:
+    """Who pushed the tag of the image."""
+    events = Event.objects.filter(action=Event.Action.TAG_ADD, path=image, tag=tag)
+    return list(events.values_list("actor", flat=True))
