@@ -53,7 +53,7 @@ def server():
 
     One for each test: schemathesis revokes keys and removes people.
     """
-    with LiveServer(settings={"KCR_API_RATE": "1000000"}) as found:
+    with LiveServer(settings={"KCR_API_RATE": "1000000", "KCR_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}) as found:
         found.people()
         first, second = Image.random("first"), Image.random("second")
         client = found.api()
@@ -86,8 +86,15 @@ def test_the_examples_of_the_guide(server):
     require("jq")
     blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) >= 6
-    settings = {"KCR": f"{server.url}/api/v1", "KEY_ID": server.manager.id, "SECRET": server.manager.secret}
-    script = "set -eu\n" + "\n".join(blocks)
+    server.manage("createproject", "acme", "other")
+    settings = {
+        "KCR": f"{server.url}/api/v1",
+        "KEY_ID": server.manager.id,
+        "SECRET": server.manager.secret,
+        "HOOK": "http://127.0.0.1:8080/hook",
+    }
+    (hooks,) = (block for block in blocks if "$HOOK" in block)
+    script = "set -eu\n" + "\n".join([*blocks, hooks])
     run = subprocess.run(
         ["bash", "-c", script],
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "no_proxy": "*", **settings},
@@ -98,6 +105,9 @@ def test_the_examples_of_the_guide(server):
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert ask(server, "projects/demo/repositories/shop")["description"] == "the shop and its workers"
+    assert re.findall(r"^(\w+) whsec_", run.stdout, re.MULTILINE) == ["demo", "other"]
+    for project in ("demo", "other"):
+        assert [each["channel"] for each in ask(server, f"projects/{project}/notifications")["items"]] == ["events"]
     assert ask(server, "projects/demo/repositories/web/images/app/-/tags/stable")["digest"] == server.second
     assert [key["name"] for key in ask(server, "keys")["items"]].count("nightly") == 1
 
