@@ -745,6 +745,177 @@ add(
     "scanning/test_channels.py::test_a_webhook_is_signed",
 )
 
+# ── Programs: ID tokens, the management API, events, quotas ───────────────────────────────────────────────────────────
+FEDERATION = "accounts/federation.py"
+TRUST_RULES = "accounts/trust_rules.py"
+EXCHANGE_TESTS = "registry/v2/test_exchange.py"
+API_TESTS = "api/test_foundations.py"
+NOUN_TESTS = "api/test_nouns.py"
+EVENTS = "scanning/notifications/events.py"
+EVENT_TESTS = "scanning/test_events.py"
+QUOTA_TESTS = "registry/test_byte_quotas.py"
+add(
+    "a session forgets the actions of its rule",
+    FEDERATION,
+    '        pull_only=rule.actions == "pull",\n        actions=rule.actions,\n',
+    "",
+    f"{EXCHANGE_TESTS}::test_session_is_limited_as_its_rule_says",
+)
+add(
+    "an ID token for another service is accepted",
+    "accounts/id_tokens.py",
+    'if claims.get("aud") not in (audience, [audience]):',
+    'if not claims.get("aud"):',
+    f"{EXCHANGE_TESTS}::test_hostile_token_gets_nothing",
+)
+add(
+    "a repository made again under its name acts as the former one",
+    TRUST_RULES,
+    "        if found.get(name) != wanted:\n",
+    "        if name not in found:\n",
+    f"{EXCHANGE_TESTS}::test_repository_of_the_same_name_with_another_id_is_refused",
+)
+add(
+    "a request that saw an older thing overwrites a newer one",
+    "api/base.py",
+    "if wanted is not None and not (etag and _names(wanted, etag)):",
+    "if wanted is not None and not etag:",
+    f"{API_TESTS}::test_if_match_refuses_what_has_changed",
+)
+add(
+    "a change between the comparison and the lock is overwritten",
+    "registry/edits.py",
+    "if after and seen is not None and {name: seen.get(name) for name in now} != now:",
+    "if after and seen == {}:",
+    f"{API_TESTS}::test_a_change_between_look_and_lock_is_a_failed_precondition",
+)
+add(
+    "a tag is moved without an ETag",
+    "api/tags.py",
+    'if seen not in {"", digest} and not self.has_precondition:',
+    "if seen == digest and not self.has_precondition:",
+    f"{API_TESTS}::test_a_tag_is_added_and_moved",
+)
+add(
+    "another request with the same Idempotency-Key gets the answer of the first",
+    "api/idempotency.py",
+    "if found.fingerprint != fingerprint:",
+    "if not found.fingerprint:",
+    f"{NOUN_TESTS}::test_another_post_with_the_same_key_is_refused",
+)
+add(
+    "the position of a webhook moves without its deliveries",
+    EVENTS,
+    "    with transaction.atomic():\n        live",
+    "    if transaction:\n        live",
+    f"{EVENT_TESTS}::test_a_failed_batch_is_made_again",
+)
+add(
+    "a push of a new digest under a tag is two events",
+    "registry/models/audit.py",
+    'return self.exclude(action=Event.Action.IMAGE_PUSH, detail__has_key="tags")',
+    "return self.all()",
+    f"{EVENT_TESTS}::test_each_push_is_one_event",
+)
+add(
+    "a tag that is set in the console starts the build",
+    "scanning/notifications/cloud_events.py",
+    'event.action in {Action.TAG_ADD, Action.TAG_MOVE} and "media_type" in event.detail',
+    "event.action in {Action.TAG_ADD, Action.TAG_MOVE}",
+    f"{EVENT_TESTS}::test_tag_that_is_set_without_a_push_is_no_push",
+)
+add(
+    "the former secret of a webhook signs for ever",
+    "scanning/models/notifications.py",
+    "return self.former_until is not None and self.former_until > timezone.now()",
+    "return self.former_until is not None",
+    f"{EVENT_TESTS}::test_both_secrets_sign_for_a_day",
+)
+add(
+    "everybody pushes a tag that a rule gives to named people",
+    TAG_RULES,
+    "if actor.is_system or (actor.user_id is not None and actor.label in rule.pushers):",
+    "if actor.is_system or (actor.user_id is not None and bool(rule.pushers)):",
+    "registry/test_tag_rules.py::test_only_the_named_people_push",
+)
+add(
+    "a repository sets a locked rule of its project aside",
+    "registry/tag_rules/rules.py",
+    "        *(rule for rule in of_project if rule.is_locked),\n        *own,\n",
+    "        *own,\n        *(rule for rule in of_project if rule.is_locked),\n",
+    "registry/test_tag_rules.py::test_first_rule_that_matches_applies",
+)
+add(
+    "a push creates a repository where the project does not say so",
+    ACCESS,
+    "_alive(actor), name=name.project, create_on_push=True).first()",
+    "_alive(actor), name=name.project).first()",
+    "registry/v2/test_create_on_push.py::test_it_is_off_by_default",
+)
+add(
+    "pushes since the measurement are not counted",
+    "registry/quotas.py",
+    'Coalesce("usage__size", 0) + Coalesce(Subquery(added.values("total")), 0),',
+    'Coalesce("usage__size", 0),',
+    f"{QUOTA_TESTS}::test_pushes_since_the_measurement_count",
+)
+add(
+    "chats are told of a quota that falls",
+    "registry/quota_warnings.py",
+    "if is_mine and fill.level > row.told:",
+    "if is_mine:",
+    "scanning/test_quota_messages.py::test_each_level_is_one_message_and_comes_again_only_after_a_fall",
+)
+add(
+    "a person adds a trust rule for an account that may do more than they",
+    "registry/service_accounts.py",
+    "        require_covers(actor, _lock_account(account))\n        return trust_rules.create(",
+    "        _lock_account(account)\n        return trust_rules.create(",
+    f"{EXCHANGE_TESTS}::test_rule_is_made_only_by_those_who_may_do_what_its_account_may",
+)
+add(
+    "an ID token is exchanged from every network",
+    FEDERATION,
+    "if not limits.covers(rule.networks, address):",
+    'if not limits.covers("", address):',
+    f"{EXCHANGE_TESTS}::test_networks_of_a_rule_hold_at_the_exchange",
+)
+add(
+    "a star in a trust rule reaches over a slash",
+    TRUST_RULES,
+    'return "[^/:]*".join(',
+    'return ".*".join(',
+    f"{EXCHANGE_TESTS}::test_patterns",
+)
+add(
+    "a key for docker uses the management API",
+    "api/authentication.py",
+    "    if not actor.management:\n",
+    "    if actor.is_anonymous:\n",
+    "api/test_matrix.py::test_a_key_for_the_registry_only_gets_nothing",
+)
+add(
+    "a POST that is at work is begun again",
+    "api/idempotency.py",
+    "own.filter(status=None, created_at__lt=now - AT_WORK).delete()",
+    "own.filter(status=None).delete()",
+    f"{NOUN_TESTS}::test_a_post_at_work_is_not_begun_again",
+)
+add(
+    "two workers make the same deliveries",
+    EVENTS,
+    "not live.filter(position=found.position).update(",
+    "not live.update(",
+    f"{EVENT_TESTS}::test_a_worker_that_comes_second_makes_nothing",
+)
+add(
+    "the quota of an organization counts one project",
+    "registry/quotas.py",
+    "limits[0], sum(sizes.values()), limits[1]",
+    "limits[0], sizes[project.pk], limits[1]",
+    f"{QUOTA_TESTS}::test_organization_is_full_with_all_its_projects",
+)
+
 # ── The console ──────────────────────────────────────────────────────────────────────────────────────────────────────
 add(
     "forms need no token of their page",
