@@ -21,11 +21,9 @@ from tests.support.issuers import Issuer
 from tests.support.programs import (
     ContainersHome,
     Daemon,
-    ProgramFailedError,
     environment_for,
     free_port,
     require,
-    require_argo_schema,
     require_node,
     require_oidc_provider,
     run,
@@ -456,24 +454,3 @@ def test_snippets_are_valid_pipelines(keyless_server: Server, tmp_path: Path) ->
     template["containers"] = [{"name": "main"} | template.pop("container")]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "argo"}, "spec": template}
     checked(tmp_path, pod, "kubernetes-validate", "--strict")
-
-
-def test_snippet_for_argo_is_a_template_of_its_schema(keyless_server: Server, tmp_path: Path) -> None:
-    """By the JSON schema of Argo Workflows, in which no field is allowed that it does not name."""
-    schema = json.loads(require_argo_schema().read_text())
-    for definition in schema["definitions"].values():
-        if "properties" in definition:
-            definition["additionalProperties"] = False
-    strict = tmp_path / "schema.json"
-    strict.write_text(json.dumps(schema))
-    template = {"name": "push"} | pieces_of(keyless_server)["Argo Workflows"]
-    workflow = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "push-", "namespace": "ci"},
-        "spec": {"entrypoint": "push", "templates": [template]},
-    }
-    checked(tmp_path, workflow, "check-jsonschema", "--schemafile", str(strict))
-    template["mounts"] = template["container"].pop("volumeMounts")
-    with pytest.raises(ProgramFailedError):
-        checked(tmp_path, workflow, "check-jsonschema", "--schemafile", str(strict))

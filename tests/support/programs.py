@@ -110,13 +110,6 @@ def require_oidc_provider() -> Path:
     )
 
 
-def require_argo_schema() -> Path:
-    """Return the JSON schema of Argo Workflows: KCR_TEST_ARGO_SCHEMA, by default build/argo-workflows.json."""
-    named = os.environ.get("KCR_TEST_ARGO_SCHEMA")
-    found = Path(named) if named else Path(__file__).resolve().parents[2] / "build" / "argo-workflows.json"
-    return found if found.is_file() else unavailable(f"this test needs the JSON schema of Argo Workflows: {found}")
-
-
 def environment_for(home: Path, **settings: str) -> dict[str, str]:
     """Return the caller's environment without settings for clients and proxies, and with a separate home."""
     kept = {name: value for name, value in os.environ.items() if not FOREIGN_SETTINGS.fullmatch(name)}
