@@ -33,11 +33,12 @@ class FileSystemBlobStorage(FileSystemStorage):
     """Files below one directory. staging/ and blobs/ must be on one file system: publish() renames between them."""
 
     locks = True
+    _is_set_up = False
 
     @contextmanager
     def writing(self, upload: UUID, key: str) -> Iterator[_FileWriter]:
         """See contract.BlobStorage.writing. Raises Busy also if the other block has published the bytes already."""
-        _make_directories(self._staging_directory)
+        self._set_up()
         descriptor = os.open(self._staging(upload), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,11 +131,28 @@ class FileSystemBlobStorage(FileSystemStorage):
 
     def check_room(self, size: int = 0) -> None:
         """See contract.BlobStorage.check_room."""
-        _make_directories(self._staging_directory)
+        self._set_up()
         room = os.statvfs(self._staging_directory)
         free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
         if free - size < min(RESERVE_BYTES, total * RESERVE_SHARE):
             raise Full(f"{free} bytes are left in {self.location}")
+
+    def _set_up(self) -> None:
+        """Make staging/ and all folders of blobs/, so that pushes need not sync a new one each. Raises Full.
+
+        Once a process, whether they are there or not: another process may have made them, and not synced them yet.
+        """
+        if self._is_set_up and self._staging_directory.is_dir():
+            return
+        root = Path(self.location)
+        with _full_disk():
+            for directory in (self._staging_directory, root / "blobs"):
+                _make_directories(directory)
+            for number in range(256):
+                (root / "blobs" / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+            _sync_directory(root / "blobs")
+            _sync_directory(root)
+        self._is_set_up = True
 
     @property
     def _staging_directory(self) -> Path:

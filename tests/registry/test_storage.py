@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -406,8 +407,27 @@ def test_acknowledged_bytes_survive_a_power_cut(files, storage_folder, monkeypat
     upload = uuid4()
     saved, _ = write(files, upload, b"the bytes of a layer")
     assert ("sync", f"staging/{upload}") in steps
+    assert {("sync", "blobs"), ("sync", ".")} <= set(steps), "new folders are made durable in their parents"
+    assert len(list((storage_folder / "blobs").iterdir())) == 256
     steps.clear()
     publish(files, upload, saved)
-    moved = steps.index(("rename", key_of(upload)))
-    assert ("sync", f"blobs/{upload.hex[:2]}") in steps[moved:]
-    assert ("sync", "blobs") in steps[:moved], "a new folder is made durable in its parent"
+    assert steps == [("rename", key_of(upload)), ("sync", f"blobs/{upload.hex[:2]}")]
+
+
+def test_folders_that_are_gone_or_that_another_process_made_are_made_durable(files, storage_folder, monkeypatch):
+    stored(files, b"by a process that may not have synced the folders yet")
+    synced, sync = [], os.fsync
+
+    def noting(descriptor):
+        synced.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), storage_folder))
+        return sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    another = type(files)(location=storage_folder)
+    another.check_room()
+    assert synced == ["blobs", "."]
+    another.check_room()
+    assert synced == ["blobs", "."]
+    shutil.rmtree(storage_folder)
+    upload = uuid4()
+    assert read(another, stored(another, b"content", upload)) == b"content"
