@@ -292,7 +292,7 @@ class _Tail:
     """
 
     def __init__(self) -> None:
-        self.file = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=settings.DATA_DIR)  # noqa: SIM115  see close
+        self.file: Any = tempfile.SpooledTemporaryFile(IN_MEMORY, dir=str(settings.DATA_DIR))  # noqa: SIM115  see close
         self.size = 0
 
     def write(self, data: bytes | memoryview) -> None:
