@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import http.client
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 from unittest.mock import Mock
 
+import psycopg
 import pytest
 from celery.signals import worker_init
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 import registry.celery  # noqa: F401  connects the signal
 from registry import pools
+from registry.database import transactions
+from registry.database.postgresql import base
 from tests.support.programs import PostgresServer
 from tests.support.server import LiveServer
 
@@ -83,3 +87,67 @@ def test_server_says_that_postgresql_has_too_few_connections(server):
         "PostgreSQL gives users 197 connections, and the web server may want 200 (1 processes with 200 each)"
         in server.said()
     )
+
+
+# ── Kept and rested connections ──────────────────────────────────────────────────────────────────────────────────────
+class Kept:
+    """A database connection of a thread, which counts how often it was given back."""
+
+    def __init__(self) -> None:
+        self.errors_occurred = self.in_atomic_block = False
+        self.kept_at, self.given_back = 0.0, 0
+
+    def close_if_unusable_or_obsolete(self) -> None:
+        self.given_back += 1
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    database = Kept()
+    monkeypatch.setattr(transactions, "connections", {DEFAULT_DB_ALIAS: database})
+    monkeypatch.setattr(transactions, "_has_pool", lambda: True)
+    monkeypatch.setattr(transactions, "leads", lambda: True)
+    return database
+
+
+def test_leader_keeps_its_connection_for_the_next_request(kept):
+    transactions.keep_connection()
+    transactions.renew_connection()
+    assert kept.given_back == 0
+
+
+def test_kept_connection_is_given_back_before_a_late_request(kept, monkeypatch):
+    transactions.keep_connection()
+    monkeypatch.setattr(transactions, "KEPT_SECONDS", -1.0)
+    transactions.renew_connection()
+    assert kept.given_back == 1
+
+
+@pytest.mark.parametrize("reason", ["a follower", "an error"])
+def test_connection_is_given_back_at_the_end_of_a_request(kept, monkeypatch, reason):
+    kept.errors_occurred = reason == "an error"
+    monkeypatch.setattr(transactions, "leads", lambda: reason != "a follower")
+    transactions.keep_connection()
+    assert kept.given_back == 1
+
+
+@pytest.mark.parametrize(("rested", "asked"), [(0.0, 0), (60.0, 1)])
+def test_connection_that_rested_is_asked_whether_it_works(monkeypatch, rested, asked):
+    questions = []
+    monkeypatch.setattr(base.ConnectionPool, "check_connection", questions.append)
+    made = object.__new__(base.Connection)
+    made.rests_since = time.monotonic() - rested
+    monkeypatch.setattr(base.Connection, "closed", False)
+    assert made.works()
+    assert len(questions) == asked
+
+
+def test_connection_that_does_not_work_is_closed(monkeypatch):
+    def fail(_connection):
+        raise psycopg.OperationalError("terminated")
+
+    closed = []
+    monkeypatch.setattr(base.ConnectionPool, "check_connection", fail)
+    monkeypatch.setattr(base.Connection, "close", lambda connection: closed.append(connection))
+    assert not object.__new__(base.Connection).works()
+    assert len(closed) == 1

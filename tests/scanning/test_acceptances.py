@@ -213,6 +213,17 @@ def test_counts_are_computed_under_the_lock_of_their_report(push, accept):
         assert "FOR NO KEY UPDATE" in said[locked[0]]
 
 
+def test_reports_are_made_due_in_one_order(push, accept):
+    """Otherwise an acceptance and a count that lock the same reports could wait for each other."""
+    make_report(push(), [ONE])
+    with CaptureQueriesContext(connection) as queries:
+        accept("CVE-2026-1")
+    (due,) = [sql for each in queries if (sql := each["sql"]).startswith('UPDATE "scanning_report" SET "recount_at"')]
+    assert "ORDER BY" in due
+    if connection.features.has_select_for_update:
+        assert "FOR NO KEY UPDATE" in due
+
+
 # ── Many reports ─────────────────────────────────────────────────────────────────────────────────────────────────────
 def make_reports(world, number: int) -> list[Manifest]:
     """Scan so many new manifests; two at a time are the platforms of an index. Return these."""

@@ -62,7 +62,8 @@ def test_pulls_and_pushes_cost_the_same_in_a_crowd(docker, world, person):
     def measure(name: str) -> dict[str, int]:
         pusher.push(name, "latest", image)
         digest, found = sha256(image.manifest), {}
-        Tag.objects.filter(image__path=f"demo/{name}").update(started_at=LONG_AGO)
+        pushed = StoredImage.objects.get(path=f"demo/{name}")
+        Tag.objects.filter(image=pushed.pk).update(started_at=LONG_AGO)
         paths = {
             "tag": f"{name}/manifests/latest",
             "tag as of a day": f"{name}/manifests/latest--at-20260201t0000z",

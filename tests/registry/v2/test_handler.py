@@ -125,10 +125,9 @@ def test_django_is_told_of_pages_only(world):
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_the_connection_is_given_back_after_each_request(world, monkeypatch, fails):
-    """With PostgreSQL it goes back to the pool; an idle web process holds none."""
+def test_the_connection_is_kept_or_given_back_after_each_request(world, monkeypatch, fails):
     given = []
-    monkeypatch.setattr(handler, "release_connection", lambda: given.append(connection))
+    monkeypatch.setattr(handler, "keep_connection", lambda: given.append(connection))
     if fails:
         monkeypatch.setattr(handler, "answer", lambda request: 1 / 0)
         broken = handler.Handler()

@@ -731,15 +731,15 @@ def test_every_tag_of_the_grammar_is_accepted(member, subtests):
             assert member.get(f"{NAME}/manifests/{tag}", 200).body == GOOD
 
 
-def test_repeated_push_by_another_user_adds_one_event(docker, member):
+def test_repeated_push_of_a_tag_adds_one_event_and_of_a_digest_none(docker, member):
     member.push_manifest(NAME, "1.0", GOOD)
     events, rows = Event.objects.count(), Tag.objects.count()
     for reference in ("1.0", sha256(GOOD)):
         answer = member.push_manifest(NAME, reference, GOOD)
         assert answer.headers["Docker-Content-Digest"] == sha256(GOOD)
-    assert Event.objects.count() == events
+    assert Event.objects.count() == events + 1
     docker("pusher").push_manifest(NAME, "1.0", GOOD)
-    assert (Event.objects.count(), Tag.objects.count(), Manifest.objects.count()) == (events + 1, rows, 1)
+    assert (Event.objects.count(), Tag.objects.count(), Manifest.objects.count()) == (events + 2, rows, 1)
 
 
 # ── Pulled ───────────────────────────────────────────────────────────────────────────────────────────────────────────

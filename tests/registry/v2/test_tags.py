@@ -291,9 +291,9 @@ def test_no_role_overwrites_a_tag_without_tag_overwrite(docker, fixed, subtests)
 
 
 def test_repeated_push_of_a_tag_succeeds_without_a_change(fixed):
-    before = Event.objects.count(), Tag.objects.count()
+    events, tags = Event.objects.count(), Tag.objects.count()
     assert fixed.push_manifest("fixed/app", "1.0", IMAGE.manifest).headers["Docker-Content-Digest"] == IMAGE.digest
-    assert (Event.objects.count(), Tag.objects.count()) == before
+    assert (Event.objects.count(), Tag.objects.count()) == (events + 1, tags)
 
 
 def test_new_tags_and_digests_are_accepted_without_tag_overwrite(fixed):
