@@ -146,8 +146,8 @@ def test_connection_that_does_not_work_is_closed(monkeypatch):
     def fail(_connection):
         raise psycopg.OperationalError("terminated")
 
-    closed = []
+    close = Mock()
     monkeypatch.setattr(base.ConnectionPool, "check_connection", fail)
-    monkeypatch.setattr(base.Connection, "close", lambda connection: closed.append(connection))
+    monkeypatch.setattr(base.Connection, "close", close)
     assert not object.__new__(base.Connection).works()
-    assert len(closed) == 1
+    close.assert_called_once_with()
