@@ -44,7 +44,7 @@ ABOUT_DATA = tests/accounts tests/test_locks.py tests/registry/test_access.py $(
 	tests/registry/test_trash.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notifications.py \
 	tests/console/test_hostile_input.py \
 	tests/scanning \
-	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull flat tags catalog referrers uploads manifests)))
+	$(wildcard $(addprefix tests/registry/v2/test_,$(addsuffix .py,push_and_pull tags catalog referrers uploads manifests)))
 
 check: $(VENV)/.development $(NODE_MODULES) ## Check format, lint rules, types, layers, migrations and documents
 	$(PYTHON) -m ruff format --check .

@@ -40,7 +40,7 @@ from accounts.models import (
 )
 from registry import errors
 from registry.database.prepared import Param, Prepared, prepare, prepare_models
-from registry.models import Repository, RepositoryUserPermission, not_deleted
+from registry.models import Repository, RepositoryUserPermission
 from registry.oci.names import ImageName
 from registry.oci.scopes import MAX_SCOPES
 
@@ -127,7 +127,7 @@ def permitted(rows: QuerySet[Row], actor: Actor, action: Action, repository: str
         reached = [identifier for identifier, actions in actor.scope.items() if action in actions]
         rows = rows.filter(**{f"{repository or 'pk'}__in": reached})
     path = _Path(repository, _step(repository, "project"))
-    rows = rows.filter(not_deleted(f"{repository}__" if repository else ""))
+    rows = rows.filter(**{_step(repository, "deletion"): None})
     return rows.filter(_holding(actor, ALLOWED[action], path), _alive(actor))
 
 
@@ -190,7 +190,7 @@ def takes(action: Action) -> str:
 
 def knows_project(actor: Actor, project: str) -> bool:
     """Whether there is a project of this name in which the actor has a role or may pull. At most two queries."""
-    of_project = Repository.objects.live().filter(project__name=project)
+    of_project = Repository.objects.filter(project__name=project)
     return bool(actions_in_project(actor, project)) or permitted(of_project, actor, Action.PULL).exists()
 
 

@@ -27,7 +27,7 @@ from registry import access, audit, edits, quotas
 from registry.database.locks import lock_row_for_share
 from registry.database.prepared import as_moment, prepare
 from registry.errors import Denied, NameInvalid, NameUnknown
-from registry.models import Event, Image, ProjectUsage, Repository, not_deleted
+from registry.models import Event, Image, ProjectUsage, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -133,14 +133,18 @@ def _found_by_push(actor: Actor, repository: Any, path: Any) -> QuerySet[Any, An
     whole = projects.values("project__organization").annotate(total=Sum("size")).values("total")
     is_limited = When(project__organization__size_limit__isnull=False, then=Subquery(whole))
     number = Coalesce(Subquery(all_images.annotate(number=Count("pk")).values("number")), 0)
-    return Repository.objects.filter(not_deleted(), pk=repository).values_list(
-        Subquery(image.values("expires_at")[:1]),
-        Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
-        F("project__usage__size"),
-        F("project__size_limit"),
-        F("project__organization__name"),
-        Case(is_limited, default=None, output_field=BigIntegerField()),
-        F("project__organization__size_limit"),
+    return (
+        Repository.objects.live()
+        .filter(pk=repository)
+        .values_list(
+            Subquery(image.values("expires_at")[:1]),
+            Case(When(Exists(image.filter(emptied_at=None)), then=None), default=number, output_field=IntegerField()),
+            F("project__usage__size"),
+            F("project__size_limit"),
+            F("project__organization__name"),
+            Case(is_limited, default=None, output_field=BigIntegerField()),
+            F("project__organization__size_limit"),
+        )
     )
 
 

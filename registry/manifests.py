@@ -22,7 +22,7 @@ from registry.database.locks import lock_row_for_share
 from registry.database.prepared import ListOf, PreparedInsert, as_moment, prepare, prepare_models, prepare_update
 from registry.database.transactions import retried
 from registry.failpoints import failpoint
-from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag, not_deleted
+from registry.models import Event, Image, Manifest, ManifestBlob, ManifestChild, Repository, Tag
 from registry.models.manifests import MAX_PLATFORMS
 from registry.oci import configs, digests, documents, names
 from registry.signals import manifest_pushed
@@ -268,7 +268,7 @@ def permitted_referrers(
     not been created, has none. Raises DigestInvalid, and what ``access.require`` raises.
     """
     blobs.parse_digest(subject)
-    images = Image.objects.at(str(name))
+    images = Image.objects.live().filter(path=str(name))
     image = access.permitted(images, actor, access.Action.PULL, "repository").first()
     if image is None:
         allowed = access.allowed_actions(actor, name)[name]
@@ -305,17 +305,15 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
     An image that is new or empty is counted for the quota of images, under the lock that this count needs.
     """
     lock_row_for_share(Repository, repository.pk)
-    image = _image.first(path=str(name))
-    if image is None or image.repository_id != repository.pk:
-        image = _new_or_empty_image(repository, name)
+    image = _image.first(repository=repository.pk, path=str(name)) or _new_or_empty_image(repository, name)
     images.check_expiry(image)
     return image
 
 
-@prepare_models(Image, path=TextField())
-def _image(actor: Actor, path: Any) -> QuerySet[Image]:
+@prepare_models(Image, repository=BigIntegerField(), path=TextField())
+def _image(actor: Actor, repository: Any, path: Any) -> QuerySet[Image]:
     """The live image, locked, if it has a digest and its repository is live; with repository and project."""
-    live = Image.objects.at(path).filter(not_deleted("repository__"), emptied_at=None)
+    live = Image.objects.with_contents().filter(path=path, repository=repository, repository__deletion=None)
     return live.select_related("repository__project__organization").select_for_update(of=("self",), no_key=True)
 
 

@@ -235,8 +235,7 @@ def _unused(project_id: int | None, wanted: dict[int, int]) -> dict[int, int]:
 
     Delete the reviews of referenced blobs; postpone those of leased blobs to the end of the lease.
     """
-    # The first reference of each blob is enough: a layer may have a million.
-    referenced = set(Blob.objects.filter(_names(_references(project_id)), pk__in=wanted).values_list("pk", flat=True))
+    referenced = set(_references(project_id).filter(blob__in=wanted).values_list("blob", flat=True).distinct())
     open_leases = _leases(project_id, timezone.now()).filter(blob__in=wanted)
     leased: dict[int, datetime] = dict(open_leases.values_list("blob").annotate(until=Max("expires_at")))
     BlobReview.objects.filter(pk__in=[wanted[blob] for blob in referenced]).delete()
@@ -271,9 +270,9 @@ def _needed(blobs: list[int], now: datetime) -> set[int]:
 
     These new statements see all that was committed before the locks were taken.
     """
-    uses = (_references(None), _leases(None, now), BlobReview.objects.order_by())
-    found = Blob.objects.filter(pk__in=blobs)
-    return {pk for rows in uses for pk in found.filter(_names(rows)).values_list("pk", flat=True)}
+    waiting = BlobReview.objects.order_by()
+    uses = (_references(None), _leases(None, now), waiting)
+    return {pk for rows in uses for pk in rows.filter(blob__in=blobs).values_list("blob", flat=True).distinct()}
 
 
 def _take(gone: list[Blob], now: datetime) -> None:

@@ -19,7 +19,7 @@ Reads are QuerySet methods; writes are the functions of the modules beside this 
 twice, so deleting the bytes of a key cannot affect a later push of the same digest.
 """
 
-from .audit import Deletion, Event, not_deleted
+from .audit import Deletion, Event
 from .blobs import Blob, BlobLease, BlobReview, Collection, ObjectTrash, UploadSession
 from .cleanup import CleanupLine, CleanupPolicy, CleanupRun
 from .doctor import DoctorRun
@@ -56,5 +56,4 @@ __all__ = [
     "Tag",
     "TagDay",
     "UploadSession",
-    "not_deleted",
 ]

@@ -188,15 +188,6 @@ LIVE = models.Q(deletion=None)
 DELETED = models.Q(deletion__isnull=False)
 
 
-def not_deleted(path: str = "") -> models.Q:
-    """As LIVE, for rows that are found by their keys; ``path``: the look-up path to them, such as "manifest__".
-
-    Without statistics PostgreSQL takes IS NULL for true of one row of two hundred, so an index of LIVE rows for small,
-    and reads all of it instead of the key. This condition belongs to no index.
-    """
-    return ~models.Q(**{f"{path}deletion__gt": 0})
-
-
 def deletion_key(
     related_name: str, on_delete: Callable[..., None] = models.PROTECT
 ) -> models.ForeignKey[Deletion | None, Deletion | None]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, F, Func, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Now
-from django.db.models.lookups import GreaterThan
 from django.utils import timezone
 
 from registry.database.fields import (
@@ -21,14 +20,12 @@ from registry.natural import MAX_LENGTH as MAX_NATURAL
 from registry.natural import natural_key
 from registry.oci import names
 
-from .audit import DELETED, LIVE, Event, deletion_key, not_deleted
+from .audit import DELETED, LIVE, Event, deletion_key
 from .blobs import Blob
 from .repositories import Image, Repository, Severity
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from django.db.models.expressions import Combinable
 
 
 MAX_PLATFORMS = 500  # characters
@@ -41,6 +38,14 @@ def undeleted(prefix: str = "") -> Q:
     return Q(
         **{f"{prefix}deletion": None, f"{prefix}image__deletion": None, f"{prefix}image__repository__deletion": None}
     )
+
+
+def _image_at(path: str) -> Subquery:
+    """The live image of this path, found before its tags.
+
+    With a join, SQLite begins with all tags of that name: ten thousand images may have a "latest".
+    """
+    return Subquery(Image.objects.live().filter(path=path).values("pk"))
 
 
 def begins(field: str, text: str | OuterRef) -> Q:
@@ -62,22 +67,23 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
 
     def referenced(self, path: str, reference: str, *, by_digest: bool) -> Self:
         """The live manifest of a digest or a tag in the live image of this path."""
-        found = self.filter(not_deleted())
+        found = self.live().filter(image__path=path, image__deletion=None)
         if by_digest:
-            return found.filter(image=Image.objects.pk_at(path), digest=reference)
-        named = Tag.objects.live().filter(image=Image.objects.pk_at(path), name=reference)
-        return found.filter(tags=Subquery(named.values("pk")))
+            return found.filter(digest=reference)
+        return found.filter(tags__image=_image_at(path), tags__name=reference, tags__ended_at=None)
 
     def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
         """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
 
         A live tag with the literal name ``reference`` takes precedence.
         """
-        tags = Tag.objects.filter(image=Image.objects.pk_at(path))
+        tags = Tag.objects.filter(image=_image_at(path))
         spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
         begun = Subquery(tags.filter(name=name, started_at__lte=moment).order_by("-started_at", "-pk").values("pk")[:1])
         still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)
-        return self.filter(not_deleted(), still, tags__pk=Coalesce(spelled, begun))
+        return self.live().filter(
+            still, image__path=path, image__deletion=None, tags__image=F("image"), tags__pk=Coalesce(spelled, begun)
+        )
 
     def begins(self, text: str | OuterRef) -> Self:
         """Manifests whose digest begins with this text, such as a ``Tag.subject``."""
@@ -126,8 +132,7 @@ class Manifest(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["image", "subject", "id"], name="referrers", condition=LIVE),
             models.Index(fields=["image", "subject", "artifact_type", "id"], name="referrers_by_type", condition=LIVE),
-            # With the image: without statistics, PostgreSQL takes any of several indexes for a digest of one image.
-            models.Index(fields=["digest", "image"], name="manifests_by_digest_and_image"),
+            models.Index(fields=["digest"], name="manifests_by_digest"),
             models.Index(fields=["deletion"], name="deleted_manifests", condition=DELETED),
         ]
 
@@ -140,7 +145,7 @@ class ManifestBlobQuerySet(models.QuerySet["ManifestBlob"]):
 
     def live(self) -> Self:
         """References by manifests that are not deleted."""
-        return self.filter(not_deleted("manifest__"))
+        return self.filter(manifest__deletion=None)
 
     def pulled(self) -> Self:
         """References by manifests that may be pulled as far as their image's date says: live, and not expired."""
@@ -219,15 +224,8 @@ class TagQuerySet(models.QuerySet["Tag"]):
 
     def names_after(self, image: Image, last: str, limit: int) -> list[str]:
         """Up to ``limit`` live tag names of an image in byte order, after ``last`` (which need not exist)."""
-        # With "image = …" PostgreSQL reads the tags of all images by name, if most tags are those of this one.
-        after = GreaterThan(_pair(F("image"), F("name")), _pair(Value(image.pk), Value(last)))
-        found = self.live().filter(after, image__lte=image).order_by("image", "name")
+        found = self.live().filter(image=image, name__gt=last).order_by("name")
         return list(found.values_list("name", flat=True)[:limit])
-
-
-def _pair(first: Combinable, second: Combinable) -> Func:
-    """Two values that are compared one after the other, as an index of two columns orders them."""
-    return Func(first, second, template="(%(expressions)s)", output_field=NameField())
 
 
 def _has_subject() -> Exists:
@@ -269,9 +267,7 @@ class Tag(models.Model):
             models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
             models.Index(fields=["image", "name", "-id"], name="meanings_of_tag"),
             models.Index(fields=["image", "-id"], name="meanings_of_image"),
-            models.Index(
-                fields=["name", "image"], name="live_tags_by_name_and_image", condition=models.Q(ended_at=None)
-            ),
+            models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
             models.Index(
                 fields=["image", "-pushed_at", "-id"], name="live_tags_by_push", condition=models.Q(ended_at=None)
             ),

@@ -15,7 +15,7 @@ from registry.database.fields import NameField
 from registry.database.locks import KeyShareQuerySet
 from registry.oci import names
 
-from .audit import DELETED, LIVE, deletion_key, not_deleted
+from .audit import DELETED, LIVE, deletion_key
 
 if TYPE_CHECKING:
     from django.utils.functional import Promise
@@ -132,18 +132,6 @@ class ImageQuerySet(models.QuerySet["Image"]):
     def live(self) -> Self:
         """Images that are not deleted."""
         return self.filter(deletion=None)
-
-    def at(self, path: str) -> Self:
-        """The live image of this path."""
-        return self.filter(not_deleted(), pk=self.pk_at(path))
-
-    def pk_at(self, path: str) -> models.Subquery:
-        """The id of the live image of this path, which the database finds before anything else.
-
-        With a join, SQLite begins with all tags of a name, and PostgreSQL without statistics with all images: ten
-        thousand images may have a "latest".
-        """
-        return models.Subquery(Image.objects.live().filter(path=path).values("pk"))
 
     def with_contents(self) -> Self:
         """Live images that have a digest. Lists, the catalog and the quota of images leave out the others."""

@@ -147,7 +147,7 @@ add(
 add(
     "a deleted repository is open",
     ACCESS,
-    'rows = rows.filter(not_deleted(f"{repository}__" if repository else ""))',
+    'rows = rows.filter(**{_step(repository, "deletion"): None})',
     "rows = rows.filter()",
     "registry/test_access.py::test_old_tokens_read_nothing_of_a_deleted_repository",
 )

@@ -7,7 +7,7 @@ operation. PostgreSQL has them, because its autovacuum collects them within minu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from django.db import connection
@@ -20,7 +20,6 @@ from registry import service_accounts
 from registry.models import Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
-from tests.support.database import Work
 from tests.support.growth import grow
 from tests.support.images import Image, sha256
 
@@ -33,6 +32,35 @@ FEW, MANY = 200, 10_000  # of images; more than a page has
 OWN = 100_000 if connection.vendor == "sqlite" else 1_000
 MORE = 100 if connection.vendor == "sqlite" else MANY // 10  # units of work that do not count as growth
 FILES = {"sbom", "openvex", "vulnerabilities_json", *(name for name in PAGES if name.endswith("csv"))}  # not pages
+STEPS = 20  # of SQLite's virtual machine, in a unit of work
+
+
+class Work:
+    """Counts the work of the database while it is open."""
+
+    def __enter__(self) -> Self:
+        self.done = 0
+        connection.ensure_connection()
+        if connection.vendor == "sqlite":
+            connection.connection.set_progress_handler(self._step, STEPS)
+        else:
+            self.done = -_rows_read()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if connection.vendor == "sqlite":
+            connection.connection.set_progress_handler(None, STEPS)
+        else:
+            self.done += _rows_read()
+
+    def _step(self) -> None:
+        self.done += 1
+
+
+def _rows_read() -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
+        return int(cursor.fetchone()[0])
 
 
 def requests(docker: Callable[..., Any], digest: str, layer: str) -> dict[str, Callable[[], object]]:

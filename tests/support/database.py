@@ -1,9 +1,9 @@
-"""Database helpers: rollback of a block, and plans and work of queries independent of size and speed."""
+"""Database helpers: rollback of a block, and query plans independent of size and speed."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
 
@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.db.models import QuerySet
-
-
-STEPS = 20  # of SQLite's virtual machine, in a unit of work
 
 
 @contextmanager
@@ -35,31 +32,3 @@ def plan(queryset: QuerySet) -> str:  # type: ignore[type-arg]
         else:
             cursor.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)
         return "\n".join(str(row[-1]) for row in cursor.fetchall())
-
-
-class Work:
-    """Counts the work of the database while it is open: ``done``, on PostgreSQL the rows that it reads."""
-
-    def __enter__(self) -> Self:
-        self.done = 0
-        connection.ensure_connection()
-        if connection.vendor == "sqlite":
-            connection.connection.set_progress_handler(self._step, STEPS)
-        else:
-            self.done = -_rows_read()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if connection.vendor == "sqlite":
-            connection.connection.set_progress_handler(None, STEPS)
-        else:
-            self.done += _rows_read()
-
-    def _step(self) -> None:
-        self.done += 1
-
-
-def _rows_read() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables")
-        return int(cursor.fetchone()[0])
