@@ -72,10 +72,9 @@ class Threads:
 
     def step_aside(self) -> None:
         """Make another thread the leader, before the calling thread waits. A repeated call does nothing."""
-        seat = getattr(_here, "seat", None)
-        if seat is not None and self._leader is seat:
+        if self.is_led_here():
             with self._lock:
-                if self._leader is seat:
+                if self.is_led_here():
                     self._appoint()
 
     def watch(self) -> None:

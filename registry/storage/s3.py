@@ -32,7 +32,7 @@ from .contract import Chunks, Full, Missing, Saved, TooLarge, Unanswered
 from .silence import Silence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -495,11 +495,11 @@ class _ObjectWriter:
 
     def _expected_etag(self) -> str:
         """The MD5 of the parts' MD5s. Where ETags are something else, it differs, and the object is read."""
-        own = [_md5(*self._tail.blocks())] if self._tail.size else []
+        own = [_md5(self._tail.blocks())] if self._tail.size else []
         with suppress(ValueError):
             known = [bytes.fromhex(etag.strip('"')) for etag, _ in self._parts]
             every = known + own
-            return f'"{_md5(*every).hex()}-{len(every)}"'
+            return f'"{_md5(every).hex()}-{len(every)}"'
         return ""
 
     def read(self) -> Iterator[bytes]:
@@ -579,7 +579,7 @@ class _Object(io.RawIOBase):
             body.close()
 
 
-def _md5(*blocks: bytes) -> bytes:
+def _md5(blocks: Iterable[bytes]) -> bytes:
     found = hashlib.md5(usedforsecurity=False)
     for block in blocks:
         found.update(block)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import smtplib
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.mail.backends.locmem import EmailBackend
@@ -17,6 +16,7 @@ from accounts.models import ProjectRole
 from registry import members, projects, quota_warnings, tasks
 from registry.models import ProjectUsage, QuotaWarning, Repository
 from tests.support.factories import make_manifest, set_tag
+from tests.support.threads import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -181,13 +181,5 @@ def test_number_of_queries_does_not_grow_with_projects(demo, world):
 @pytest.mark.django_db(transaction=True)
 def test_two_runs_at_once_send_one_mail(demo, mailoutbox):
     stored(demo, 900)
-
-    def run(_number: int) -> int:
-        try:
-            return quota_warnings.warn()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(4) as pool:
-        assert sum(pool.map(run, range(4))) == 1
+    assert sum(at_once(*[quota_warnings.warn] * 4)) == 1
     assert len(mailoutbox) == 1

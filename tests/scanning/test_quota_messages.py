@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import smtplib
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.core.mail.backends.locmem import EmailBackend
-from django.db import connection
 from django.utils import timezone
 
 from accounts import organizations
@@ -19,6 +17,7 @@ from registry.tasks import warn_of_quotas
 from scanning import tasks
 from scanning.models import Delivery, Subscription
 from scanning.notifications import quota_messages, subscriptions
+from tests.support import threads
 from tests.support.chats import DiscordService, SlackService, TeamsService
 from tests.support.factories import subscribe
 
@@ -165,13 +164,5 @@ def test_message_that_could_not_be_made_is_made_later(demo, receiver, monkeypatc
 def test_two_runs_at_once_write_one_message(demo, receiver):
     listen(demo, receiver)
     ProjectUsage.objects.update_or_create(project=demo, defaults={"size": 900, "measured_at": timezone.now()})
-
-    def run(_number: int) -> int:
-        try:
-            return quota_warnings.warn()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(run, range(4)))
+    threads.at_once(*[quota_warnings.warn] * 4)
     assert levels() == [90]

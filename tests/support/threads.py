@@ -1,4 +1,4 @@
-"""Threads that start together, and threads of which one overtakes the other."""
+"""Run functions in threads: all at the same moment, or one while another one pauses in the middle of its work."""
 
 from __future__ import annotations
 
