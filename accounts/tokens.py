@@ -315,6 +315,8 @@ class _KeyRing:
 
     def refresh(self) -> None:
         """Read the keys again when it is time: a key that was deleted meanwhile signs nothing any more."""
+        if not self._is_old():
+            return
         with self._locked():
             if self._is_old():
                 self._load(make=False)

@@ -9,11 +9,16 @@ Both name the same image. A token is for one of them: its audience is ``Host.ser
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 
 from registry.errors import NameInvalid, PathUnknown
 from registry.oci import names
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +30,8 @@ class Host:
     @property
     def service(self) -> str:
         """The host as clients write it, port included: the ``service`` of challenges and the audience of tokens."""
-        port = f":{settings.PUBLIC.port}" if settings.PUBLIC.port else ""
-        if self.project:
-            return f"{self.project}.{settings.REGION}.{settings.DOMAIN}{port}"
-        return f"{settings.PUBLIC.hostname}{port}"
+        hostname, port = _public(settings.PUBLIC)
+        return f"{self.project}.{settings.REGION}.{settings.DOMAIN}{port}" if self.project else f"{hostname}{port}"
 
     def parse(self, wire_name: str) -> names.ImageName:
         """The image that a name means on this host. Raises NameInvalid; its message begins with the form of a name."""
@@ -57,6 +60,12 @@ class Host:
 
 
 BARE = Host()
+
+
+@lru_cache(maxsize=1)
+def _public(url: SplitResult) -> tuple[str, str]:
+    """The host name of KCR_PUBLIC_URL, and its port with a colon before it, or ""."""
+    return url.hostname or "", f":{url.port}" if url.port else ""
 
 
 def of_header(header: str) -> Host:

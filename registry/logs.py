@@ -8,6 +8,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from django.urls import Resolver404, resolve
@@ -102,8 +103,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _in_json(value: Any) -> str:
-    """The value in JSON. Texts, which nearly all values are, go the short way: ``json.dumps`` makes an encoder."""
-    return encode_basestring(value) if type(value) is str else json.dumps(value, default=str, ensure_ascii=False)
+    """The value in JSON. Texts and durations go the short way: ``json.dumps`` makes an encoder for each value."""
+    if type(value) is str:
+        return encode_basestring(value)
+    if type(value) is float and isfinite(value):
+        return repr(value)
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def log_request(logger: logging.Logger, message: str, **fields: str | float) -> None:

@@ -253,7 +253,7 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
     """
     claimed = blobs.parse_digest(digest)
     try:
-        return _finish(find(actor, repository, image_name, upload), claimed, piece)
+        return _finish(find(actor, repository, image_name, upload), repository, claimed, piece)
     except errors.BlobUploadUnknown:
         done = _own(actor, repository, image_name, upload)
         is_done = done is not None and done.state == UploadSession.State.DONE and done.digest == digest
@@ -263,14 +263,14 @@ def finish(actor: Actor, repository: Repository, image_name: str, upload: str, d
         return blob
 
 
-def _finish(session: UploadSession, claimed: digests.Digest, piece: Piece) -> Blob:
+def _finish(session: UploadSession, repository: Repository, claimed: digests.Digest, piece: Piece) -> Blob:
     digest = str(claimed)
     with _written(session, piece, claimed.algorithm) as written:
         if not _has_digest(session, written, claimed):
             discard(session)
             raise errors.DigestInvalid(f"the bytes that arrived do not have the digest {digest}")
         key = written.writer.publish()
-        blob = _make_visible(session, digest, written.end, key)
+        blob = _make_visible(session, repository, digest, written.end, key)
     _hashes.forget(session.pk)
     return blob
 
@@ -459,7 +459,7 @@ def _digest_of(chunks: Iterable[bytes], algorithm: str) -> str:
 
 
 @retried
-def _make_visible(session: UploadSession, digest: str, size: int, key: str) -> Blob:
+def _make_visible(session: UploadSession, repository: Repository, digest: str, size: int, key: str) -> Blob:
     """Save the blob, its lease and the finished session in one transaction. The bytes are durable already."""
     failpoint("finish.published")
     damaged = _damaged_key(digest)
@@ -476,15 +476,19 @@ def _make_visible(session: UploadSession, digest: str, size: int, key: str) -> B
         elif blob.storage_key != key:
             _trash(key)
         _end_session.run(upload=session.pk, digest=digest, size=size, key=key, expiry=now + DONE_SESSION_LIFE)
-        blobs.lease(locked.repository, blob)
+        blobs.lease(repository, blob)
         failpoint("finish.before_commit")
     failpoint("finish.committed")
     return blob
 
 
-@prepare_models(UploadSession, upload=UUIDField())
-def _lock_session(actor: Actor, upload: Any) -> QuerySet[UploadSession]:
-    return UploadSession.objects.select_for_update(of=("self",)).select_related("repository").filter(pk=upload)
+class _Locked(NamedTuple):
+    writer: str
+
+
+@prepare(_Locked, upload=UUIDField())
+def _lock_session(actor: Actor, upload: Any) -> QuerySet[Any, Any]:
+    return UploadSession.objects.select_for_update().filter(pk=upload).values_list("writer")
 
 
 @prepare_update(upload=UUIDField(), digest=TextField(), size=BigIntegerField(), key=TextField(), expiry=DateTimeField())
@@ -496,9 +500,12 @@ def _end_session(
 
 
 def _insert(digest: str, size: int, storage_key: str) -> Blob:
-    """Insert or find the blob's row, and lock it. Retry if the collector deletes the row before the lock."""
+    """Insert the blob's row, or find and lock it. Retry if the collector deletes the row before the lock."""
     for _ in range(3):
-        _insert_blob.run(Blob(digest=digest, size=size, storage_key=storage_key))
+        inserted = Blob(digest=digest, size=size, storage_key=storage_key)
+        _insert_blob.run(inserted)
+        if not inserted._state.adding:
+            return inserted  # no other transaction sees this row, so none deletes it
         blob = _blob.first(digest=digest)
         if blob is not None and lock_row_for_share(Blob, blob.pk):
             found = _blob.first(digest=digest)
@@ -508,7 +515,7 @@ def _insert(digest: str, size: int, storage_key: str) -> Blob:
     raise errors.Unavailable
 
 
-_insert_blob = PreparedInsert(Blob, ignores=True)
+_insert_blob = PreparedInsert(Blob, ignores=True, returns_key=True)
 
 
 @prepare_models(Blob, digest=TextField())

@@ -400,15 +400,16 @@ def upload(web, world):
     return UploadSession.objects.get(pk=session.pk)
 
 
-def test_upload_that_is_cancelled_makes_no_blob_visible(upload):
-    finish = lambda: uploads._make_visible(upload, sha256(b"1"), 1, upload.storage_key).pk  # noqa: E731
+def test_upload_that_is_cancelled_makes_no_blob_visible(upload, web):
+    finish = lambda: uploads._make_visible(upload, web, sha256(b"1"), 1, upload.storage_key).pk  # noqa: E731
     assert meanwhile(lambda: uploads.discard(upload), finish) == "BlobUploadUnknown"
     assert not Blob.objects.exists()
 
 
-def test_upload_that_has_just_finished_keeps_its_bytes(upload):
+def test_upload_that_has_just_finished_keeps_its_bytes(upload, web):
     meanwhile(
-        lambda: uploads._make_visible(upload, sha256(b"1"), 1, upload.storage_key), lambda: uploads.discard(upload)
+        lambda: uploads._make_visible(upload, web, sha256(b"1"), 1, upload.storage_key),
+        lambda: uploads.discard(upload),
     )
     assert Blob.objects.get().storage_key == upload.storage_key
     assert not ObjectTrash.objects.exists()

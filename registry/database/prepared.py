@@ -204,7 +204,7 @@ class PreparedInsert(Generic[Instance]):
     """An INSERT of one row, or of some, one by one.
 
     A row that is there: ``ignores`` leaves it, ``updates`` changes these fields of the row with the same ``unique``.
-    ``returns_key``: ``run`` finds out the key that the database gives.
+    ``returns_key``: ``run`` finds out the key that the database gives, and clears ``_state.adding`` of the row.
     """
 
     def __init__(

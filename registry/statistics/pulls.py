@@ -64,7 +64,9 @@ class PullCounter:
         """Count one use of a tag or digest. No query."""
         now = timezone.now()
         with self._lock:
-            note = self._notes.setdefault((image_id, reference, now.date()), _Note())
+            key = (image_id, reference, now.date())
+            if (note := self._notes.get(key)) is None:
+                note = self._notes[key] = _Note()
             note.counts[kind] += 1
             note.last[kind] = now
 

@@ -357,8 +357,9 @@ add(
 add(
     "the row of a blob comes before its bytes",
     UPLOADS,
-    "        key = written.writer.publish()\n        blob = _make_visible(session, digest, written.end, key)\n",
-    "        blob = _make_visible(session, digest, written.end, session.storage_key)\n        written.writer.publish()\n",
+    "        key = written.writer.publish()\n        blob = _make_visible(session, repository, digest, written.end, key)\n",
+    "        blob = _make_visible(session, repository, digest, written.end, session.storage_key)\n"
+    "        written.writer.publish()\n",
     "registry/test_power_cuts.py::test_a_push_survives_a_power_cut_after_every_step",
 )
 add(

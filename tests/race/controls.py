@@ -47,9 +47,9 @@ def reused_keys() -> None:
     keys: dict[Any, str] = {}
     original = uploads._finish
 
-    def finish(session: UploadSession, claimed: Any, piece: Any) -> Any:
+    def finish(session: UploadSession, repository: Any, claimed: Any, piece: Any) -> Any:
         keys[session.pk] = str(claimed).replace(":", "-")
-        return original(session, claimed, piece)
+        return original(session, repository, claimed, piece)
 
     def key_of(session: UploadSession) -> str:
         return f"blobs/xx/{keys.get(session.pk, session.pk)}"
