@@ -175,7 +175,7 @@ def whereabouts(vulnerability: str, repositories: QuerySet[Repository]) -> Where
     found = reach.in_reach(findings, repositories.values("pk")).order_by()
     numbers = _numbers(found)
     return Whereabouts(
-        numbers["digests"], numbers["images"], _places(_first(found.values("manifest")), found, findings)
+        numbers["digests"], numbers["images"], _places(_first(found.values("manifest")), findings, findings)
     )
 
 
@@ -186,14 +186,17 @@ def _package(words: str, reached: Any) -> Whereabouts | None:
     packages = list(Package.objects.filter(named).values_list("pk", flat=True)[:1000])
     if not packages:
         return None
-    found = reach.in_reach(Component.objects.filter(package__in=packages), reached)
+    components = Component.objects.filter(package__in=packages)
+    found = reach.in_reach(components, reached)
     versions = found.order_by().values("package__name", "package__version", "package__kind")
     by_version = list(versions.annotate(digests=Count("manifest")).order_by("-digests", "package__version"))
     if not by_version:
         return None
     numbers = _numbers(found)
     pks = _first(found.values("manifest"))
-    places = _places(pks, found, Finding.objects.current().filter(package__in=packages))
+    # A sum, which no index has: SQLite would look at every finding of the package, not at those of these manifests.
+    findings = Finding.objects.current().alias(of=F("package_id") + 0).filter(of__in=packages)
+    places = _places(pks, components, findings)
     held = by_version[0]["package__name"]
     return Whereabouts(numbers["digests"], numbers["images"], places, package=held, versions=by_version)
 
@@ -215,11 +218,11 @@ def _first(found: Any) -> list[int]:
     return used
 
 
-def _places(pks: list[int], found: Any, findings: Any) -> list[Place]:
-    """The places of rows that have a package, with these current findings."""
+def _places(pks: list[int], held: Any, findings: Any) -> list[Place]:
+    """These manifests as places, with what they have of ``held`` (rows with a package) and of these findings."""
     manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
     by_pk = {each.pk: Place(each, []) for each in manifests.without_content()}
-    for row in found.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
+    for row in held.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
         if row.package not in by_pk[row.manifest_id].packages:
             by_pk[row.manifest_id].packages.append(row.package)
     for row in findings.filter(manifest__in=pks).with_acceptance(timezone.now()):

@@ -41,6 +41,8 @@ SHOWN = 10
 ENOUGH = 200  # findings of the worst severities that are looked through for the worst vulnerabilities
 MOST = 1_000  # tags whose vulnerabilities are counted on a page of a project
 REPORT = "manifest__report"  # of a tag
+OWN_TAGS = "manifest__tags"  # of a finding
+TAGS_OF_INDEX = "manifest__parent_references__parent__tags"
 SCAN_SORTS = {"asked": "-pk"}
 
 
@@ -246,12 +248,10 @@ def cves(project: Project, least: Severity, total: dict[str, int]) -> list[dict[
     have a fix. A tag of an index has what its platforms have. Of more than MOST tags the newest count.
     """
     found = Finding.objects.current().in_project(project).unaccepted(timezone.now()).filter(severity__gte=least)
-    shown = tags(image__repository__project=project)
-    newest = shown.order_by("-pk").values_list("pk", flat=True)[:MOST]
-    only = {"in": list(newest)} if total["tags"] > MOST else {}
+    newest = _newest(project) if total["tags"] > MOST else dict.fromkeys((OWN_TAGS, TAGS_OF_INDEX))
     sums: dict[int, dict[str, Any]] = {}
-    for path in ("manifest__tags", "manifest__parent_references__parent__tags"):
-        where = {"isnull": False, "ended_at": None, "subject": "", **only}
+    for path, pks in newest.items():
+        where = {"isnull": False, "ended_at": None, "subject": ""} | ({} if pks is None else {"id__in": pks})
         numbers = {
             "worst": Max("severity"),
             "tags": Count(path, distinct=True),
@@ -264,6 +264,16 @@ def cves(project: Project, least: Severity, total: dict[str, int]) -> list[dict[
             known["tags"] += row["tags"]
             known["fixable"] += row["fixable"]
     return sorted(sums.values(), key=lambda row: (-row["worst"], -row["fixable"], -row["tags"], row["vulnerability"]))
+
+
+def _newest(project: Project) -> dict[str, list[int] | None]:
+    """The newest MOST tags, by their path from a finding: an index has findings in its platforms only. One query."""
+    newest: dict[str, list[int] | None] = {}
+    shown = tags(image__repository__project=project).order_by("-pk").values_list("pk", "manifest__media_type")
+    for pk, media_type in shown[:MOST]:
+        path = TAGS_OF_INDEX if media_type in media_types.INDEXES else OWN_TAGS
+        newest.setdefault(path, []).append(pk)  # type: ignore[union-attr]
+    return newest
 
 
 def name_cves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

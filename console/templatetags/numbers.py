@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from django import template
 from django.utils import formats
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import ngettext
+from django.utils.translation import get_language, ngettext
 
 register = template.Library()
 UNITS = ("kB", "MB", "GB", "TB", "PB")
@@ -15,6 +17,11 @@ UNITS = ("kB", "MB", "GB", "TB", "PB")
 @register.filter
 def count(number: int) -> str:
     """12345 as 12,345."""
+    return _grouped(number, get_language())
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _grouped(number: int, _language: str | None) -> str:
     return formats.number_format(number, force_grouping=True)
 
 

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils import timezone
+from django.utils.formats import localize
 from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from console.templatetags.charts import DAYS_BELOW, Scale, scale, segments
+from console.templatetags.icons import icon
 from console.templatetags.numbers import count
 from console.templatetags.times import day
 from registry.models import Severity
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
     from datetime import date
 
     from django.utils.functional import Promise
-    from django.utils.safestring import SafeString
 
     from registry.models import Manifest
 
@@ -150,35 +152,102 @@ def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
     return ", ".join(said)
 
 
-@register.inclusion_tag("console/parts/_scan_badge.html")
-def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report.COUNTS)) -> dict[str, Any]:
+# Lists draw these badges hundreds of times. A template would take five times as long.
+@register.simple_tag
+def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report.COUNTS)) -> SafeString:
     """Letters and counts, or a word where there are none; a link to all of it.
 
     ``most``: how many severities are shown; the rest is one number, and the title has all.
     """
     if manifest is None:
-        return {"look": None}
+        return SafeString('<span class="quiet">–</span>')
     look = look_at(manifest)
-    return {
-        "look": look,
-        "counts": look.counts[:most],
-        "is_folded": most < len(Report.COUNTS),
-        "rest": sum(each.number for each in look.counts[most:]),
-        "link": link,
-        "state_words": _STATES.get(look.state, ""),
-    }
+    is_folded = most < len(Report.COUNTS)
+    parts = _found(look, most, is_folded=is_folded) if look.counts else [_state_badge(look)]
+    if look.is_outdated:
+        words = _("Out of date")
+        parts.append(_hint("clock", words) if is_folded else _badge("hatched", "clock", words))
+    if look.is_open and look.counts:
+        parts.append(
+            format_html('<span class="quiet" title="{}">{}</span>', _("A scan is on its way"), icon("loader", 12))
+        )
+    kind = "severities is-outdated" if look.is_outdated else "severities"
+    shown = SafeString(" ".join(parts))
+    if link:
+        return format_html('<a href="{}" class="{}" title="{}">{}</a>', link, kind, look.words, shown)
+    return format_html('<span class="{}" title="{}">{}</span>', kind, look.words, shown)
 
 
-@register.inclusion_tag("console/parts/_severity.html")
-def severity_badge(severity: int) -> dict[str, Any]:
+def _found(look: Look, most: int, *, is_folded: bool) -> list[SafeString]:
+    """The worst severities with their counts, the number of the others, and what is not known."""
+    parts = [
+        format_html(
+            '<span class="severity {}"><b aria-hidden="true">{}</b><span class="visually-hidden">{}</span> {}</span>',
+            each.name,
+            each.letter,
+            each.words,
+            count(each.number),
+        )
+        for each in look.counts[:most]
+    ]
+    if rest := sum(each.number for each in look.counts[most:]):
+        parts.append(format_html('<span class="quiet small">+{}</span>', count(rest)))
+    parts += [_hint("circle-question-mark", gap) if is_folded else _badge("warn", "", gap) for gap in look.gaps]
+    return parts
+
+
+_STATE_BADGES = {  # by state: the colour of the badge, and its icon; a state that is not here has neither
+    "clean": ("good", "check"),
+    "failed": ("bad", "circle-alert"),
+    "uncovered": ("warn", "circle-question-mark"),
+    "unrecognised": ("warn", "circle-question-mark"),
+    "end_of_life": ("warn", "circle-question-mark"),
+    "partial": ("warn", "circle-question-mark"),
+    "waiting": ("accent", "loader"),
+    "running": ("accent", "loader"),
+}
+
+
+def _state_badge(look: Look) -> SafeString:
+    """The word for a digest without findings. An outdated result is not good."""
+    colour, picture = _STATE_BADGES.get(look.state, ("", ""))
+    return _badge("" if look.state == "clean" and look.is_outdated else colour, picture, str(_STATES[look.state]))
+
+
+def _badge(colour: str, picture: str, words: str) -> SafeString:
+    kind = f"badge {colour}" if colour else "badge"
+    drawn = icon(picture, 12) + SafeString(" ") if picture else ""
+    return format_html('<span class="{}">{}{}</span>', kind, drawn, words)
+
+
+def _hint(picture: str, words: str) -> SafeString:
+    """An icon with words for the pointer and for screen readers."""
+    return format_html(
+        '<span class="quiet" title="{0}">{1} <span class="visually-hidden">{0}</span></span>', words, icon(picture, 14)
+    )
+
+
+@register.simple_tag
+def severity_badge(severity: int) -> SafeString:
     """One severity: its letter and its word."""
-    return _severity(Severity(severity).name.lower())
+    return _severity(severity, _word(Severity(severity).name))
 
 
-@register.inclusion_tag("console/parts/_severity.html")
-def severity_score(severity: int, score: float | None) -> dict[str, Any]:
+@register.simple_tag
+def severity_score(severity: int, score: float | None) -> SafeString:
     """One severity with its CVSS score: the letter and the number, or the word without a score."""
-    return _severity(Severity(severity).name.lower()) | {"score": score}
+    if not score:
+        return severity_badge(severity)
+    words, shown = _word(Severity(severity).name), localize(score)
+    title = format_html(' title="{}, CVSS {}"', words, shown)
+    return _severity(severity, format_html('<span class="visually-hidden">{}</span> {}', words, shown), title)
+
+
+def _severity(severity: int, words: str, title: str = "") -> SafeString:
+    name = Severity(severity).name.lower()
+    return format_html(
+        '<span class="severity {}"{}><b aria-hidden="true">{}</b> {}</span>', name, title, name[0].upper(), words
+    )
 
 
 @register.inclusion_tag("console/parts/_counts.html")
@@ -199,10 +268,6 @@ def severities(numbers: Any) -> dict[str, Any]:
 
 def _numbers(numbers: Any) -> dict[str, int]:
     return {name: numbers[name] if isinstance(numbers, dict) else getattr(numbers, name) for name in Report.COUNTS}
-
-
-def _severity(name: str) -> dict[str, Any]:
-    return {"name": name, "letter": name[0].upper(), "words": _word(name)}
 
 
 def _word(name: str) -> str:

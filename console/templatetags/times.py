@@ -37,9 +37,13 @@ def exact(moment: datetime) -> str:
     """Date, time and zone."""
     local = timezone.localtime(moment)
     zone = "UTC" if local.utcoffset() == datetime.now(UTC).utcoffset() else local.tzname()
+    return f"{_spelled(local.replace(second=0, microsecond=0, tzinfo=None), get_language())} {zone}"
+
+
+@lru_cache(maxsize=1024)
+def _spelled(minute: datetime, _language: str | None) -> str:
     # Translators: date and time in the letters of Django's "date" filter
-    spelled = formats.date_format(local, pgettext("format", "j M Y, H:i"))
-    return f"{spelled} {zone}"
+    return formats.date_format(minute, pgettext("format", "j M Y, H:i"))
 
 
 @register.filter
@@ -76,11 +80,10 @@ def _distance(moment: datetime) -> str:
     future, seconds = distance < timedelta(0), int(abs(distance).total_seconds())
     if seconds < 60:
         return _("in a moment") if future else _("just now")
-    for length, limit, ahead, back in (
-        (60, 60, _("in %(n)s min"), _("%(n)s min ago")),
-        (3600, 24, _("in %(n)s h"), _("%(n)s h ago")),
-        (86400, DATED, _("in %(n)s d"), _("%(n)s d ago")),
-    ):
-        if (number := seconds // length) < limit:
-            return (ahead if future else back) % {"n": number}
+    if seconds < 3600:
+        return (_("in %(n)s min") if future else _("%(n)s min ago")) % {"n": seconds // 60}
+    if seconds < 86400:
+        return (_("in %(n)s h") if future else _("%(n)s h ago")) % {"n": seconds // 3600}
+    if seconds < DATED * 86400:
+        return (_("in %(n)s d") if future else _("%(n)s d ago")) % {"n": seconds // 86400}
     return day(moment)
