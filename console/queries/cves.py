@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db.models import (
@@ -139,14 +140,19 @@ def is_seen(actor: Actor, vulnerability: Vulnerability) -> bool:
     return bool(search.with_vulnerability(vulnerability, layout.repositories_of(actor)).exists())
 
 
-def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[str, Any]:
-    """A page of the images with this vulnerability; those pulled last first. At most fifteen queries."""
+def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[str, Any] | None:
+    """A page of the images with this vulnerability; those pulled last first. At most fourteen queries.
+
+    None if the actor may see none of them.
+    """
     chosen, reach = Filter.of(wanted), layout.repositories_of(actor)
     projects = list(layout.projects_of(actor).order_by("name"))
     if chosen.project:
         reach = reach.filter(project__name=chosen.project)
     found = chosen.apply(search.with_vulnerability(vulnerability, reach))
     summary = _summary(found, chosen, vulnerability)
+    if not summary.images and not (chosen.is_set and is_seen(actor, vulnerability)):
+        return None
     shown = _page_of(summary.images, wanted, is_narrowed=chosen.is_set)
     images = Image.objects.select_related("repository__project").in_bulk(shown.rows)
     rows = _affected(actor, vulnerability, chosen, [images[pk] for pk in shown.rows if pk in images])
@@ -211,7 +217,7 @@ def _summary(found: Any, chosen: Filter, vulnerability: Vulnerability) -> Summar
     was_pulled = Case(When(manifest__image__pulled_at__gte=since, then=Value("yes")), default=Value(""))
     columns = ("manifest__image", "manifest__image__repository__project", was_pulled, "package", "fixed_version")
     rows = list(found.order_by("manifest__image__path").values_list(*columns))
-    images = dict.fromkeys([row[0] for row in rows])
+    images = dict.fromkeys(map(itemgetter(0), rows))
     candidates = {row[0] for row in rows if row[2]}
     pulled = _last_pulls(candidates, since, chosen, vulnerability)
     first = sorted(pulled, key=lambda pk: pulled[pk], reverse=True)
@@ -220,7 +226,7 @@ def _summary(found: Any, chosen: Filter, vulnerability: Vulnerability) -> Summar
         project_count=len({row[1] for row in rows}),
         pulled=len(pulled),
         last=pulled[first[0]] if first else None,
-        fixes=_fixes(Counter([row[3:] for row in rows])),
+        fixes=_fixes(Counter(map(itemgetter(3, 4), rows))),
     )
 
 

@@ -103,8 +103,8 @@ def kind(image: Image) -> Kind:
 def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
     """A page of an image's tags with their use, what is known of them, and what is attached. Ten queries.
 
-    A tag that a rule protects has ``rule``. Without attached tags. The default order: floating tags, versions (the
-    greatest first), others.
+    ``rule`` of a tag: what protects it, None if nothing does. Without attached tags. The default order: floating tags,
+    versions (the greatest first), others.
     """
     found, search = Tag.objects.live().filter(image=image).unattached(), wanted.get("q", "").strip()
     if search:
@@ -119,8 +119,10 @@ def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
     add_use(image, page.rows)
     _add_days(image, page.rows)
     _add_names(image, page.rows)
-    for tag, rule in tag_rules.protects(image.repository, page.rows):
-        tag.rule = rule
+    rows: list[Any] = page.rows
+    rules = dict(tag_rules.protects(image.repository, rows))
+    for tag in rows:
+        tag.rule = rules.get(tag)
     scans.attach([tag.manifest for tag in page.rows])
     numbers = counts(image)
     return {"listing": page, "severity": least, "total": numbers["tag_count"], **numbers}

@@ -146,11 +146,11 @@ def days_chart(
     step = 100 / max(1, len(days))
     columns = [
         {
-            "x": round(index * step, 3),
-            "width": round(step * 0.72, 3),
-            "step": round(step, 3),
-            "y": axis.y(number),
-            "height": round(axis.height - axis.y(number), 2),
+            "x": str(round(index * step, 3)),  # texts: templates write numbers as the language does
+            "width": str(round(step * 0.72, 3)),
+            "step": str(round(step, 3)),
+            "y": str(axis.y(number)),
+            "height": str(round(axis.height - axis.y(number), 2)),
             "day": day,
             "number": number,
             "is_named": has_days and index % 7 == len(days) % 7,
@@ -162,6 +162,7 @@ def days_chart(
     return {
         "columns": columns,
         "words": words,
+        "is_size": False,
         "colour": colour,
         "ticks": axis.ticks,
         "total": sum(number for _, number in days),

@@ -291,8 +291,8 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
         title = ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, numbers))
         columns.append(
             {
-                "x": round(index * step, 3),
-                "step": round(step, 3),
+                "x": str(round(index * step, 3)),
+                "step": str(round(step, 3)),
                 "day": when,
                 "title": title or (_("no record") if numbers is None else _("none")),
                 "is_named": index % 21 == len(rows) % 21 and index < len(rows) - 10,

@@ -18,30 +18,29 @@ from scanning import search
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-    from scanning.models import Vulnerability
-
 
 @personal
 def show(request: HttpRequest, name: str) -> HttpResponse:
     """The images with a vulnerability, of all projects that the person may see."""
-    vulnerability = _find(request, name)
+    vulnerability = search.find_vulnerability(name)
+    page = vulnerability and queries.page(actor(request), vulnerability, request.GET)
+    if not vulnerability or not page:
+        raise _unseen(name)
     if vulnerability.name != name:
         return redirect("console:cve", vulnerability.name)
-    page = queries.page(actor(request), vulnerability, request.GET)
     return render_standalone(request, "console/cves/show.html", page=page)
 
 
 @personal
 def download(request: HttpRequest, name: str) -> HttpResponseBase:
     """All findings of a vulnerability that the filter of the page keeps, as CSV."""
-    vulnerability, chosen = _find(request, name), queries.Filter.of(request.GET)
+    vulnerability, chosen = search.find_vulnerability(name), queries.Filter.of(request.GET)
+    if vulnerability is None or not queries.is_seen(actor(request), vulnerability):
+        raise _unseen(name)
     parts = [vulnerability.name, *([chosen.project] if chosen.project else [])]
     return as_csv(queries.rows(actor(request), vulnerability, request.GET), f"{'-'.join(parts)}.csv")
 
 
-def _find(request: HttpRequest, name: str) -> Vulnerability:
-    """Raises Http404 if no scan has found the vulnerability, or the person may see none of its images."""
-    vulnerability = search.find_vulnerability(name)
-    if vulnerability is None or not queries.is_seen(actor(request), vulnerability):
-        raise Http404(_("%(name)s is in no image that you can see.") % {"name": name})
-    return vulnerability
+def _unseen(name: str) -> Http404:
+    """The refusal for what no scan has found, and for what is in no image that the person may see: alike."""
+    return Http404(_("%(name)s is in no image that you can see.") % {"name": name})

@@ -26,6 +26,14 @@ class NameField(models.CharField):  # type: ignore[type-arg]  # Django's class t
         return {**parameters, "collation": "C" if connection.vendor == "postgresql" else None}
 
 
+class Literal(models.Value):
+    """A text that is part of the query. SQLite uses a partial index only if it can read the values of its condition."""
+
+    def as_sql(self, compiler: Any, connection: BaseDatabaseWrapper) -> Any:
+        """The text in quotation marks."""
+        return f"""'{self.value.replace("'", "''").replace("%", "%%")}'""", []
+
+
 class ComputedNameField(NameField):
     """A NameField that is computed from the field ``source`` whenever a row is written, also by ``bulk_create``.
 

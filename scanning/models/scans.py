@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from accounts.models import Project
+from registry.database.fields import Literal
 from registry.database.leases import is_over
 from registry.models import Manifest
 
@@ -43,7 +44,7 @@ class ScanQuerySet(models.QuerySet["Scan"]):
 
     def open(self) -> Self:
         """Waiting and running scans."""
-        return self.filter(state__in=Scan.OPEN)
+        return self.filter(state__in=[Literal(state.value) for state in Scan.OPEN])
 
     def claimable(self, now: datetime) -> Self:
         """Scans that are due, and running scans whose lease has expired, in the order to run them."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from console.queries import search as queries
 from registry import references
 from registry.references import Reference
+from tests.support.factories import found, make_manifest, make_report
 from tests.support.images import image_of
 from tests.support.pages import Page
 
@@ -173,6 +176,19 @@ def test_a_cve_leads_to_its_page(member, scanned, words):
 )
 def test_package_search_lists_its_images(member, scanned, words, digests):
     assert (f"In {digests} digest" in search(member, words).text) is bool(digests)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="SQLite guesses without statistics which index reads less")
+def test_findings_of_a_package_are_read_by_the_listed_digests(member, world):
+    for number in range(30):
+        make_report(make_manifest(world.repository("web"), f"build {number}"), [found("CVE-2026-2", "curl", "8.1")])
+    with CaptureQueriesContext(connection) as queries_run:
+        search(member, "curl")
+    (query,) = (each["sql"] for each in queries_run if "scanning_acceptance" in each["sql"])
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {query}")
+        plan = " ".join(row[-1] for row in cursor.fetchall())
+    assert "findings_of_manifest" in plan or "one_finding_a_package" in plan, plan
 
 
 def test_search_does_not_reveal_other_projects(console, scanned):

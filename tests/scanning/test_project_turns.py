@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Project
 from registry.models import Repository
 from scanning import scans
 from scanning.models import Scan, ScanTurn
+from tests.support.database import plan
 from tests.support.factories import make_manifest, open_scan
 
 pytestmark = pytest.mark.django_db
@@ -102,3 +104,8 @@ def test_scans_of_lost_workers_do_not_count(queue):
 def test_scan_that_is_not_due_is_not_taken(queue):
     queue("later", 1, due_at=timezone.now() + timedelta(hours=1))
     assert scans.next_due() is None
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL plans with the values of the parameters")
+def test_open_scans_of_a_project_are_found_without_a_look_at_the_others():
+    assert "open_scans_of_project" in plan(Scan.objects.open().filter(project=1))
