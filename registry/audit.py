@@ -36,7 +36,6 @@ CSV_HEADER = (
     *("time", "action", "object", "tag", "digest", "who", "access key", "address", "client", "detail"),
     "event",
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 CLEANUP = Actor(label="cleanup policy", is_system=True)
 _SYSTEM_LABELS = (SYSTEM.label, CLEANUP.label)
 # Only the system does these. Their actor is the user who asked for them.
@@ -111,20 +110,14 @@ def rows(wanted: Wanted) -> Iterator[Event]:
 
 
 def csv_rows(wanted: Wanted) -> Iterator[tuple[str, ...]]:
-    """The events as rows of a CSV file, CSV_HEADER first. Spreadsheets read no cell as a formula (``csv_cell``)."""
+    """The events as rows of a CSV file, CSV_HEADER first."""
     yield CSV_HEADER
     for event in rows(wanted):
-        cells = (
+        yield (
             *(event.at.isoformat(), event.action, event.path, event.tag, event.digest, event.actor),
             *(event.key.name if event.key else "", event.address, event.client),
             *(json.dumps(event.detail, ensure_ascii=False, sort_keys=True) if event.detail else "", str(event.pk)),
         )
-        yield tuple(csv_cell(cell) for cell in cells)
-
-
-def csv_cell(text: str) -> str:
-    """The text, with a quote before it if a spreadsheet would read it as a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def settled() -> int | None:

@@ -204,6 +204,7 @@ def test_the_columns_of_csv_files_are_documented(world, web):
         "Audit log of a project, repository or image": header_of(client, "audit_log_csv", "demo"),
         "Audit log of an organization": header_of(client, "organization_audit_log_csv", "acme"),
         "Vulnerabilities of a digest": header_of(client, "vulnerabilities_csv", "demo", "web", "app", manifest.digest),
+        "Images with a vulnerability": header_of(client, "cve_csv", "CVE-1"),
     }
     for heading, header in files.items():
         assert [names(row[0])[0] for row in rows(section("csv.md", heading))] == header

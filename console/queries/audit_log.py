@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from accounts import audit as accounts_audit
 from console.queries.shared import listing
 from registry import audit, trash
-from registry.audit import By, Wanted, csv_cell
+from registry.audit import By, Wanted
 from registry.models import Event, Manifest, Tag
 from scanning.models import Subscription
 from scanning.undo import is_undoable
@@ -149,12 +149,11 @@ def _is_setting(event: Event) -> bool:
 
 
 def csv_rows(found: QuerySet[AuditEvent]) -> Iterator[tuple[str, ...]]:
-    """The events as rows of text for a CSV file, newest first, CSV_HEADER first. No cell begins like a formula."""
+    """The events as rows of a CSV file, newest first, CSV_HEADER first."""
     yield CSV_HEADER
     for event in accounts_audit.rows(found):
-        cells = (
+        yield (
             *(event.at.isoformat(), event.action, event.subject, event.actor, event.address, event.client),
             *(str(event.count), event.last_at.isoformat() if event.last_at else ""),
             *(json.dumps(event.detail, ensure_ascii=False, sort_keys=True) if event.detail else "", str(event.pk)),
         )
-        yield tuple(csv_cell(cell) for cell in cells)

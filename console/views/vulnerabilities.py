@@ -13,7 +13,6 @@ from console.queries import vulnerabilities as queries
 from console.views.shared.decorators import of_project
 from console.views.shared.downloads import as_csv, as_file
 from console.views.shared.subjects import find_subject
-from registry import audit
 from registry.access import Action
 from scanning import acceptances, scans, tasks
 from scanning.models import Report, Scan
@@ -87,7 +86,7 @@ def download_vex(place: Place) -> HttpResponse:
 def _csv_rows(subject: queries.Subject, chosen: queries.Filter) -> Iterator[tuple[str, ...]]:
     yield queries.CSV_HEADER
     for row in queries.rows(subject, chosen):
-        yield tuple(audit.csv_cell("" if row[name] is None else str(row[name])) for name in queries.CSV_HEADER)
+        yield tuple("" if row[name] is None else str(row[name]) for name in queries.CSV_HEADER)
 
 
 def _file_name(place: Place, reference: str) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Answer = TypeVar("Answer", HttpResponse, StreamingHttpResponse)
 
 
@@ -25,10 +26,17 @@ class _Echo:
 
 
 def as_csv(rows: Iterable[Sequence[str]], name: str) -> StreamingHttpResponse:
-    """A CSV file as a download, sent row by row. It begins with a byte order mark, or Excel misreads Hangul."""
+    """A CSV file as a download, sent row by row. It begins with a byte order mark, or Excel misreads Hangul.
+
+    Spreadsheets read no cell as a formula: a quote is before a cell that would be one.
+    """
     writer = csv.writer(_Echo())
-    lines = (writer.writerow(row) for row in rows)
+    lines = (writer.writerow([_cell(text) for text in row]) for row in rows)
     return _as_attachment(StreamingHttpResponse(chain(["\ufeff"], lines), content_type="text/csv; charset=utf-8"), name)
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def as_file(content: bytes, name: str, content_type: str) -> HttpResponse:
