@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts import federation, issuers
 from accounts.actors import SYSTEM
 from accounts.models import AccessKey, AuditEvent, IdempotencyRecord, IssuerKind, Project
 from api import openapi
 from api.fields import SEVERITIES
-from registry import audit, members, repositories, service_accounts, uploads
+from registry import audit, members, repositories, service_accounts, trash, uploads
 from registry.doctor import runs
 from registry.doctor.results import Result, State, Text
 from registry.models import Deletion, Event, Image, Repository
+from registry.oci.names import ImageName
+from scanning import acceptances
 from scanning.models import Acceptance, Subscription
+from scanning.notifications import subscriptions
+from tests.support.factories import high, make_manifest, make_report
 from tests.support.issuers import Issuer, SigningKey
 from tests.support.personas import make_key
 
@@ -43,6 +49,9 @@ def test_another_post_with_the_same_key_is_refused(api):
     client = api("member")
     client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
     client.ask("POST", "/api/v1/keys", {"name": "other"}, expect=422, Idempotency_Key="one")
+    admin = api("admin")
+    admin.ask("POST", f"{DEMO}/tag-rules/preview", {"rules": []}, expect=200, Idempotency_Key="two")
+    admin.ask("POST", f"{WEB}/tag-rules/preview", {"rules": []}, expect=422, Idempotency_Key="two")
     api("admin").ask("POST", "/api/v1/keys", {"name": "other"}, expect=201, Idempotency_Key="one")
     client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=400, Idempotency_Key="x" * 65)
 
@@ -60,6 +69,27 @@ def test_a_post_at_work_is_not_begun_again(api, world):
     answer = client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=409, Idempotency_Key="one")
     assert answer.json()["code"] == "in-use"
     assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("age", "status", "answer"),
+    [
+        (timedelta(minutes=4), None, 409),
+        (timedelta(minutes=6), None, 201),
+        (timedelta(hours=23), 201, 201),
+        (timedelta(hours=25), 201, 201),
+    ],
+)
+def test_an_idempotency_key_is_free_after_a_day_or_when_its_process_has_ended(api, age, status, answer):
+    client = api("member")
+    client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=201, Idempotency_Key="one")
+    IdempotencyRecord.objects.update(status=status, created_at=timezone.now() - age)
+    again = client.ask("POST", "/api/v1/keys", {"name": "ci"}, expect=answer, Idempotency_Key="one")
+    is_replayed = "Idempotency-Replayed" in again.headers
+    assert (is_replayed, AccessKey.objects.filter(name="ci").count()) == {
+        409: (False, 1),
+        201: (True, 1) if age == timedelta(hours=23) else (False, 2),
+    }[answer]
 
 
 # ── Rules of tags ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -634,8 +664,27 @@ def test_things_of_another_parent_are_not_found(api, world, docker, pushed):
     client.ask("PUT", f"{DEMO}/members/bot@rival.project.invalid", {"role": "reader"}, expect=404)
     event = AuditEvent.objects.filter(organization=theirs).latest("pk").pk
     client.ask("POST", f"{ACME}/events/{event}/undo", {}, expect=404)
-    rival = Deletion.objects.count()
-    client.get(f"{DEMO}/deletions/{rival + 1}", expect=404)
+
+
+def test_ids_of_another_project_are_not_found(api, world, receiver):
+    rivals = world.repository("rivals")
+    manifest = make_manifest(rivals, "theirs", image="theirs", tag="1")
+    scan = make_report(manifest, [high("CVE-1")])
+    accepted = acceptances.accept(SYSTEM, rivals.project, "CVE-1", reason="why", covers_fixed=True)
+    hook = subscriptions.create(SYSTEM, rivals.project, None, "events", {"url": receiver.url}).subscription
+    updated = repositories.update(SYSTEM, rivals, description="x")
+    deleted = trash.delete_references(SYSTEM, rivals, ImageName("rival", "rivals", "theirs"), ["1"])
+    theirs, admin = "/api/v1/projects/rival", api("owner")
+    for path in (
+        f"scans/{scan.pk}",
+        f"acceptances/{accepted.pk}",
+        f"notifications/{hook.pk}",
+        f"deletions/{deleted.pk}",
+    ):
+        api("outsider").get(f"{theirs}/{path}", expect=200)
+        admin.get(f"{DEMO}/{path}", expect=404)
+    admin.ask("POST", f"{DEMO}/events/{updated.pk}/undo", {}, expect=404)
+    admin.ask("POST", f"{DEMO}/deletions/{deleted.pk}/restore", {}, expect=404)
 
 
 # ── At once ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import html
 import re
 
@@ -18,7 +19,7 @@ from registry.models import Event, Image, Repository, Severity, Tag
 from registry.oci.names import ImageName
 from scanning.models import Subscription
 from scanning.notifications import subscriptions
-from tests.support.factories import subscribe
+from tests.support.factories import make_manifest, subscribe
 from tests.support.images import image_of
 from tests.support.pages import Form, Page, see
 
@@ -324,6 +325,19 @@ def test_event_links_to_its_notification_until_it_is_deleted(console, world):
     assert there in {link.href for link in see(browser, LOG).links}
     subscriptions.delete(world.admin.actor, subscription)
     assert there not in {link.href for link in see(browser, LOG).links}
+
+
+def test_file_has_the_events_of_its_page_alone(console, world):
+    web, public = world.repository("web"), world.repository("public")
+    for thing in (web.project, web, public, *(make_manifest(web, name, image=name).image for name in ("app", "other"))):
+        audit.record(world.member.actor, Event.Action.IMAGE_UPDATE, thing)
+    for name, arguments, paths in (
+        ("image_audit_log_csv", ["demo", "web", "app"], {"demo/web/app"}),
+        ("repository_audit_log_csv", ["demo", "web"], {"demo/web", "demo/web/app", "demo/web/other"}),
+    ):
+        answer = console("member").get(reverse(f"console:{name}", args=arguments))
+        rows = list(csv.DictReader(b"".join(answer.streaming_content).decode("utf-8-sig").splitlines()))
+        assert {row["object"] for row in rows} == paths
 
 
 def test_tag_added_in_the_console_is_not_shown_as_a_push(console, docker, world):

@@ -196,6 +196,27 @@ add(
     "registry/test_s3.py::test_a_cancelled_upload_is_gone_at_once",
 )
 add(
+    "a part ends with bytes of the part before",
+    OBJECTS,
+    "        self.file.truncate()\n",
+    "",
+    "registry/test_s3_tails.py::test_shorter_part_has_no_bytes_of_the_longer_one_before",
+)
+add(
+    "a part waits in memory",
+    OBJECTS,
+    "tempfile.SpooledTemporaryFile(IN_MEMORY,",
+    "tempfile.SpooledTemporaryFile(0,",
+    "registry/test_s3_tails.py::test_few_bytes_wait_in_memory_and_more_in_a_file",
+)
+add(
+    "a full disk is an error of the server",
+    OBJECTS,
+    "            if error.errno in {errno.ENOSPC, errno.EDQUOT}:\n                raise Full(str(error)) from error\n",
+    "",
+    "registry/test_s3_tails.py::test_full_disk_is_said_to_be_full",
+)
+add(
     "signed addresses are good for longer",
     OBJECTS,
     "ADDRESS_SECONDS = 300",
@@ -854,6 +875,27 @@ add(
     "registry/v2/test_create_on_push.py::test_it_is_off_by_default",
 )
 add(
+    "a key that is limited to repositories creates others",
+    ACCESS,
+    "    if Action.PUSH not in _allowed_by_key(actor) or actor.repositories:\n        return None",
+    "    if Action.PUSH not in _allowed_by_key(actor):\n        return None",
+    "registry/v2/test_create_on_push.py::test_limits_of_the_key_hold",
+)
+add(
+    "layers of other projects cost nothing",
+    "registry/quotas.py",
+    "live = ManifestBlob.objects.live().filter(repository__project=project, repository__deletion=None)",
+    "live = ManifestBlob.objects.live().filter(repository__deletion=None)",
+    f"{QUOTA_TESTS}::test_layers_that_another_project_has_count",
+)
+add(
+    "layers in Recovery cost nothing",
+    "registry/quotas.py",
+    "live = ManifestBlob.objects.live().filter(repository__project=project, repository__deletion=None)",
+    "live = ManifestBlob.objects.filter(repository__project=project)",
+    f"{QUOTA_TESTS}::test_layers_of_a_deleted_repository_count",
+)
+add(
     "pushes since the measurement are not counted",
     "registry/quotas.py",
     'Coalesce("usage__size", 0) + Coalesce(Subquery(added.values("total")), 0),',
@@ -882,6 +924,69 @@ add(
     f"{EXCHANGE_TESTS}::test_networks_of_a_rule_hold_at_the_exchange",
 )
 add(
+    "a restored service account has its former sessions",
+    FEDERATION,
+    "return sum(end(actor, session) for session in alive)",
+    "return alive.count()",
+    f"{EXCHANGE_TESTS}::test_restored_account_has_none_of_its_former_sessions",
+)
+add(
+    "sessions of a deleted trust rule go on",
+    TRUST_RULES,
+    "number = sessions.update(revoked_at=now, revoked_by=actor.user_id)",
+    "number = sessions.count()",
+    f"{EXCHANGE_TESTS}::test_session_ends_at_the_next_request",
+)
+add(
+    "a session lives longer than its rule says",
+    FEDERATION,
+    "expires_at=now + timedelta(seconds=rule.lifetime),",
+    "expires_at=now + 2 * timedelta(seconds=rule.lifetime),",
+    f"{EXCHANGE_TESTS}::test_session_is_limited_as_its_rule_says",
+)
+add(
+    "a trust rule lets sessions live for ever",
+    TRUST_RULES,
+    "if not LIFETIMES[0] <= lifetime <= LIFETIMES[1]:",
+    "if not LIFETIMES[0] <= lifetime:",
+    f"{EXCHANGE_TESTS}::test_session_lives_from_15_minutes_to_12_hours",
+)
+add(
+    "a session uses the management API",
+    FEDERATION,
+    "        networks=rule.networks,\n",
+    "        networks=rule.networks,\n        management=True,\n",
+    f"{EXCHANGE_TESTS}::test_credential_of_an_exchange_opens_no_other_door",
+)
+add(
+    "a rule trusts the issuer of another organization",
+    TRUST_RULES,
+    "if issuer.organization_id != account.organization_id or issuer.deleted_at:",
+    "if issuer.deleted_at:",
+    f"{EXCHANGE_TESTS}::test_rule_of_another_organization_brings_no_keys_for_this_one",
+)
+add(
+    "keys that another organization uploaded sign for this one",
+    FEDERATION,
+    "            if rule.issuer_id == issuer.pk:\n",
+    "            if rule.issuer.url == issuer.url:\n",
+    f"{EXCHANGE_TESTS}::test_rule_of_another_organization_brings_no_keys_for_this_one",
+)
+add(
+    "a webhook hears of other projects",
+    EVENTS,
+    "newer = Event.objects.acts().filter(project=found.project, pk__gt",
+    "newer = Event.objects.acts().filter(pk__gt",
+    f"{EVENT_TESTS}::test_a_subscription_hears_of_its_own_project_only",
+)
+add(
+    "events of open transactions are skipped",
+    "registry/audit.py",
+    "    open_ = _writers()\n    while",
+    "    open_: set[str] = set()\n    while",
+    "scanning/test_event_crashes.py::test_an_event_that_commits_later_than_a_newer_one_is_not_skipped",
+)
+add(
     "a star in a trust rule reaches over a slash",
     TRUST_RULES,
     'return "[^/:]*".join(',
@@ -901,6 +1006,63 @@ add(
     "own.filter(status=None, created_at__lt=now - AT_WORK).delete()",
     "own.filter(status=None).delete()",
     f"{NOUN_TESTS}::test_a_post_at_work_is_not_begun_again",
+)
+OTHER_IDS = f"{NOUN_TESTS}::test_ids_of_another_project_are_not_found"
+add(
+    "an event of another project is undone",
+    "api/events.py",
+    "found = Event.objects.filter(project=self.project, pk=event).first()",
+    "found = Event.objects.filter(pk=event).first()",
+    OTHER_IDS,
+)
+add(
+    "a scan of another project is shown",
+    "api/scans.py",
+    "Scan.objects.filter(project=self.project, pk=scan)",
+    "Scan.objects.filter(pk=scan)",
+    OTHER_IDS,
+)
+add(
+    "an acceptance of another project is shown",
+    "api/acceptances.py",
+    "found = Acceptance.objects.filter(project=self.project, pk=pk)",
+    "found = Acceptance.objects.filter(pk=pk)",
+    OTHER_IDS,
+)
+add(
+    "a notification of another project is shown",
+    "api/notifications.py",
+    "live = Subscription.objects.live().filter(project=self.project, pk=pk)",
+    "live = Subscription.objects.live().filter(pk=pk)",
+    OTHER_IDS,
+)
+add(
+    "a deletion of another project is restored",
+    "registry/trash/restoring.py",
+    "found = Deletion.objects.filter(in_time, project=project, is_purging=False)",
+    "found = Deletion.objects.filter(in_time, is_purging=False)",
+    OTHER_IDS,
+)
+add(
+    "the same body at another address is the same POST",
+    "api/idempotency.py",
+    'text = f"{request.method} {request.get_full_path()} ".encode() + body',
+    'text = f"{request.method} ".encode() + body',
+    f"{NOUN_TESTS}::test_another_post_with_the_same_key_is_refused",
+)
+add(
+    "an Idempotency-Key is kept for ever",
+    "api/idempotency.py",
+    "    IdempotencyRecord.objects.filter(created_at__lt=now - KEPT).delete()\n",
+    "",
+    f"{NOUN_TESTS}::test_an_idempotency_key_is_free_after_a_day_or_when_its_process_has_ended",
+)
+add(
+    "a POST of a process that has ended is at work for ever",
+    "api/idempotency.py",
+    "    own.filter(status=None, created_at__lt=now - AT_WORK).delete()\n",
+    "",
+    f"{NOUN_TESTS}::test_an_idempotency_key_is_free_after_a_day_or_when_its_process_has_ended",
 )
 add(
     "two workers make the same deliveries",
@@ -952,6 +1114,39 @@ add(
     """return f"'{text}" if text.startswith(_FORMULA) else text""",
     "return text",
     "console/test_downloads.py::test_spreadsheet_reads_no_cell_as_a_formula",
+)
+add(
+    "the file of an image has the events of its project",
+    "console/views/audit_log.py",
+    '''    """The same as CSV, however much it is."""
+    wanted = AuditLogFilter(place.request.GET).wanted(place.project, place.maybe_repository, place.maybe_image)''',
+    """    wanted = AuditLogFilter(place.request.GET).wanted(place.project, None, None)""",
+    "console/test_audit_log.py::test_file_has_the_events_of_its_page_alone",
+)
+add(
+    "the file of a CVE has findings of other people's images",
+    "console/queries/cves.py",
+    "chosen, reach, now = Filter.of(wanted), layout.repositories_of(actor), timezone.now()",
+    "chosen, reach, now = Filter.of(wanted), Repository.objects.all(), timezone.now()",
+    "console/test_cves.py::test_csv_file_has_the_filtered_rows",
+)
+add(
+    "a form that was sent before the sign-in acts when it comes back",
+    "console/views/shared/kept_forms.py",
+    '    return request.method == "GET" and _read(request) is not None and request.user.is_authenticated',
+    "    found = _read(request)\n"
+    '    if request.method != "GET" or found is None or not request.user.is_authenticated:\n'
+    "        return False\n"
+    '    request.method, request.POST = "POST", QueryDict(found)\n'
+    "    return True",
+    "console/test_kept_forms.py::test_a_form_comes_back_after_the_sign_in_and_is_sent_by_hand",
+)
+add(
+    "a service account of another project is found",
+    "registry/members.py",
+    "account = found.filter(Q(project=None) | Q(project=project)).first()",
+    "account = found.first()",
+    "console/test_service_accounts.py::test_account_of_a_project_is_not_found_under_another_project",
 )
 add(
     "signing in leads to another host",
@@ -1025,6 +1220,58 @@ add(
     "TRANSFERS = Shares(settings.WEB_THREADS - settings.WEB_THREADS // 8, settings.WEB_THREADS // 4)",
     "TRANSFERS = Shares(settings.WEB_THREADS, settings.WEB_THREADS)",
     "registry/v2/test_http.py::test_user_at_the_limit_of_transfers_is_still_answered",
+)
+
+THREADS, THREAD_TESTS = "registry/server/threads.py", "registry/server/test_shares.py"
+ANSWERS, ANSWER_TESTS = "registry/server/answers.py", "registry/server/test_answers.py"
+add(
+    "a parked thread keeps its database connection",
+    THREADS,
+    "            self._let_go()\n",
+    "            pass\n",
+    f"{THREAD_TESTS}::test_thread_lets_go_before_it_parks_and_not_while_it_leads",
+)
+add(
+    "a connection that was kept for long is used",
+    "registry/v2/handler.py",
+    "        renew_connection()\n        try:",
+    "        try:",
+    "registry/v2/test_handler.py::test_kept_connection_is_renewed_before_a_request",
+)
+add(
+    "a closed connection works",
+    "registry/database/postgresql/base.py",
+    "            return not self.closed\n",
+    "            return True\n",
+    "registry/test_pools.py::test_connection_that_was_closed_a_moment_ago_does_not_work",
+)
+add(
+    "every answer has the time of the first one",
+    ANSWERS,
+    "_date(int(time.time()))",
+    "_date(0)",
+    f"{ANSWER_TESTS}::test_each_answer_has_the_time_of_its_own_second",
+)
+add(
+    "an error has the length of the answer that it replaces",
+    ANSWERS,
+    "code, self.length = int(status[:3]), None",
+    "code = int(status[:3])",
+    f"{ANSWER_TESTS}::test_error_replaces_an_answer_that_has_not_begun",
+)
+add(
+    "an error follows an answer that has begun",
+    ANSWERS,
+    "        if exc_info is not None and self.has_begun:\n            raise exc_info[1]\n",
+    "",
+    f"{ANSWER_TESTS}::test_error_replaces_an_answer_that_has_not_begun",
+)
+add(
+    "a body is longer than its length",
+    ANSWERS,
+    "            data = data[:left]\n",
+    "            pass\n",
+    f"{ANSWER_TESTS}::test_a_client_reads_what_it_would_read_of_gunicorn",
 )
 
 # ── Random sequences of operations ───────────────────────────────────────────────────────────────────────────────────

@@ -76,6 +76,22 @@ def test_known_layers_cost_nothing_in_any_repository_of_the_project(member, proj
     member.push_manifest("web/app", "again", FIRST.manifest)
 
 
+def test_layers_that_another_project_has_count(member, project, docker):
+    docker("owner", "lab.kr-central-2.kcr.localhost:8080").push("secret/app", "1", SECOND)
+    bring(member, SECOND)
+    limit(project, used(project) + 499)
+    member.push_manifest("web/app", "2", SECOND.manifest, expect=403)
+
+
+def test_layers_of_a_deleted_repository_count(member, project, world):
+    member.push("public/app", "1", SECOND)
+    trash.delete_repository(SYSTEM, world.repository("public"))
+    sizes.refresh()
+    bring(member, SECOND)
+    limit(project, used(project) + 499)
+    member.push_manifest("web/app", "2", SECOND.manifest, expect=403)
+
+
 def test_full_project_takes_no_upload_and_has_room_after_a_deletion(member, project, web):
     limit(project, used(project))
     refused = member.post("web/app/blobs/uploads/", 403)

@@ -142,6 +142,13 @@ def test_connection_that_rested_is_asked_whether_it_works(monkeypatch, rested, a
     assert len(questions) == asked
 
 
+def test_connection_that_was_closed_a_moment_ago_does_not_work(monkeypatch):
+    made = object.__new__(base.Connection)
+    made.rests_since = time.monotonic()
+    monkeypatch.setattr(base.Connection, "closed", True)
+    assert not made.works()
+
+
 def test_connection_that_does_not_work_is_closed(monkeypatch):
     def fail(_connection):
         raise psycopg.OperationalError("terminated")

@@ -12,6 +12,7 @@ from gunicorn.http import wsgi
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from registry.server import answers
 from registry.server.answers import Answer
 
 ONE, CRLF = [("Content-Type", "text/plain")], "a\r\nSet-Cookie: stolen=1"
@@ -142,3 +143,26 @@ def test_a_body_shorter_than_its_length_ends_the_connection():
 def test_an_application_that_did_not_start_its_response_gets_an_error():
     with pytest.raises(AssertionError, match="start_response"):
         Answer(Asked("GET", (1, 1), closes=False), Sink().sendall).write(b"a")  # type: ignore[arg-type]
+
+
+def test_each_answer_has_the_time_of_its_own_second(monkeypatch):
+    for second, date in ((0, b"Thu, 01 Jan 1970 00:00:00 GMT"), (86_400, b"Fri, 02 Jan 1970 00:00:00 GMT")):
+        monkeypatch.setattr(answers.time, "time", lambda: second + 0.9)  # noqa: B023  called in the same turn
+        sent, _ = of_ours(Asked("GET", (1, 1), closes=False), "200 OK", ONE, [])
+        assert b"\r\nDate: " + date + b"\r\n" in sent
+
+
+def test_error_replaces_an_answer_that_has_not_begun():
+    """PEP 3333: the second call of ``start_response`` needs ``exc_info``, and raises it if the head was put."""
+    sink = Sink()
+    answer = Answer(Asked("GET", (1, 1), closes=False), sink.sendall)  # type: ignore[arg-type]
+    answer.start_response("200 OK", [("Content-Length", "1")])
+    with pytest.raises(AssertionError, match="twice"):
+        answer.start_response("200 OK", ONE)
+    error = ZeroDivisionError()
+    answer.start_response("500 Internal Server Error", ONE, (type(error), error, None))
+    answer.write(b"failed")
+    answer.close()
+    assert understood(bytes(sink.sent), "GET")[::3] == (500, b"failed")
+    with pytest.raises(ZeroDivisionError):
+        answer.start_response("500 Internal Server Error", ONE, (type(error), error, None))

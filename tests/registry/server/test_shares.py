@@ -166,6 +166,23 @@ def test_thread_that_steps_aside_is_replaced_and_then_parked():
     assert (events.threads.count, events.waiting()) == (2, 1)
 
 
+def test_thread_lets_go_before_it_parks_and_not_while_it_leads():
+    events, gate, gone = Events(), threading.Event(), queue.Queue()
+    events.threads._let_go = lambda: gone.put(threading.current_thread().name)
+
+    def slow() -> None:
+        events.threads.step_aside()
+        gate.wait(10)
+
+    events.actions[2] = slow
+    for number in (1, 2, 3):
+        events.queue.put(number)
+    assert [events.took()[0] for _ in range(2)] == [1, 3]
+    assert gone.empty()
+    gate.set()
+    assert gone.get(timeout=10) == "web-0"
+
+
 def sync_folder(folder):
     filesystem._sync_directory(folder)
 

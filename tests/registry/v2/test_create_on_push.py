@@ -146,13 +146,17 @@ def test_quota_and_names_hold(demo, docker):
         (Limits(actions=("pull", "push")), True),
         (Limits(actions=("pull",)), False),
         (Limits(repositories="demo/new"), False),
+        (Limits(repositories="demo/*"), False),
     ],
 )
 def test_limits_of_the_key_hold(demo, world, docker, limit, creates):
     made_key = keys.create(world.member.user, "limited", only=limit)
     client = DockerClient(replace(world.member, key=made_key.key, secret=made_key.secret, tokens={}))
-    status = client.start("new/app", None).status
-    assert (status == 202, made("new") is not None) == (creates, creates)
+    for name, status in (
+        ("new", client.start("new/app", None).status),
+        ("basic", client.raw("POST", "/v2/basic/app/blobs/uploads/", headers=client.basic()).status),
+    ):
+        assert (status == 202, made(name) is not None) == (creates, creates)
 
 
 def test_person_who_lost_the_role_creates_nothing_with_an_older_token(demo, world, docker):

@@ -28,8 +28,9 @@ from accounts.models import (
     Organization,
     ProjectRole,
     TrustRule,
+    User,
 )
-from registry import members, service_accounts
+from registry import members, service_accounts, undo
 from registry.errors import Denied
 from registry.models import Event
 from tests.support.docker_client import BARE_HOST, DockerClient
@@ -161,6 +162,16 @@ def test_session_is_limited_as_its_rule_says(program, ci, github):
     client.get("fixed/app/tags/list", expect=403)
 
 
+def test_credential_of_an_exchange_opens_no_other_door(program, rule, client):
+    answer = exchange(program.token(program.github()), 200)
+    basic = base64.b64encode(f"{answer['username']}:{answer['password']}".encode()).decode()
+    for credentials, status in ((f"Basic {basic}", 403), (f"Bearer {answer['password']}", 401)):
+        assert client.get("/api/v1/projects", headers={"authorization": credentials}).status_code == status
+    for name in (answer["username"], answer["service_account"]):
+        client.post("/sign-in", {"email": name, "password": answer["password"]})
+        assert "_auth_user_id" not in client.session
+
+
 def test_networks_of_a_rule_hold_at_the_exchange(program, ci, github):
     service_accounts.add_trust_rule(SYSTEM, ci, github, "inside", GITHUB, only=Limits(networks="10.1.0.0/16"))
     token = program.token(program.github())
@@ -253,6 +264,12 @@ def test_loose_rules_are_refused(kind, claims):
         trust_rules.read_claims(kind, claims, None)
 
 
+@pytest.mark.parametrize("lifetime", [timedelta(minutes=15, seconds=-1), timedelta(hours=12, seconds=1)])
+def test_session_lives_from_15_minutes_to_12_hours(ci, github, lifetime):
+    with pytest.raises(Refusal):
+        service_accounts.add_trust_rule(SYSTEM, ci, github, "mine", GITHUB, lifetime=lifetime)
+
+
 @pytest.mark.parametrize(
     ("wanted", "found", "holds"),
     [
@@ -320,6 +337,16 @@ def test_session_ends_at_the_next_request(program, rule, ci, end):
     fresh = DockerClient(client.persona)
     fresh.tokens.clear()
     fresh.token(expect=401)
+
+
+def test_restored_account_has_none_of_its_former_sessions(program, rule, ci, world):
+    client = client_of(exchange(program.token(program.github()), 200))
+    service_accounts.delete(world.admin.actor, ci)
+    undo.restore_service_account(world.admin.actor, User.objects.get(pk=ci.pk))
+    client.token(expect=401)
+    ended = AuditEvent.objects.get(action=audit.Action.SESSION_END, organization=None)
+    assert (ended.person, ended.actor) == (ci, world.admin.user.email)
+    exchange(program.token(program.github()), 200)
 
 
 def test_deleted_rule_is_restored_by_the_same_person_without_its_sessions(world, program, rule):
@@ -462,6 +489,17 @@ def test_keys_uploaded_by_one_organization_open_nothing_of_another(world, progra
     issuers.create(SYSTEM, other, IssuerKind.GITHUB, program.url, keys=forger.jwks)
     exchange(forger.token(forger.github()), 401)
     exchange(forger.token(forger.github()), 401, service_account="demo/ci")
+
+
+def test_rule_of_another_organization_brings_no_keys_for_this_one(world, program, rule):
+    forger = Program(program.url, [SigningKey("key-1", "ES256")])
+    rival = world.projects["rival"]
+    issuer = issuers.create(SYSTEM, rival.organization, IssuerKind.GITHUB, program.url, keys=forger.jwks)
+    account = service_accounts.create(SYSTEM, rival, "ci")
+    service_accounts.add_trust_rule(SYSTEM, account, issuer, "own", GITHUB | {"repository": "rival/web"})
+    exchange(forger.token(forger.github()), 401)
+    with pytest.raises(Refusal):
+        service_accounts.add_trust_rule(SYSTEM, rule.account, issuer, "foreign", GITHUB)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"])

@@ -124,6 +124,20 @@ def test_django_is_told_of_pages_only(world):
             signal.disconnect(note)
 
 
+def test_kept_connection_is_renewed_before_a_request(monkeypatch):
+    steps = []
+    monkeypatch.setattr(handler, "renew_connection", lambda: steps.append("renewed"))
+    monkeypatch.setattr(handler, "keep_connection", lambda: steps.append("kept"))
+
+    def respond(request):
+        steps.append("answered")
+        return HttpResponse()
+
+    answered = handler.Handler(respond)
+    answered({"REQUEST_METHOD": "GET", "PATH_INFO": "/v2/", "wsgi.input": io.BytesIO()}, lambda *started: None)
+    assert steps == ["renewed", "answered", "kept"]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_connection_is_kept_or_given_back_after_each_request(world, monkeypatch, fails):
     given = []
