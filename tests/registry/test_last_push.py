@@ -103,6 +103,14 @@ def test_push_by_digest_resets_the_age_of_an_untagged_digest(docker, world, nigh
     assert of_tag() == [("tag.add", "member@acme.test"), ("tag.delete", "member@acme.test")]
 
 
+def test_time_of_the_last_push_never_goes_back(docker, nightly):
+    """The clock of another machine was ahead at the push before."""
+    ahead = timezone.now() + timedelta(minutes=5)
+    Tag.objects.update(pushed_at=ahead)
+    push_again(docker)
+    assert Tag.objects.live().get().pushed_at == ahead
+
+
 def test_tag_in_the_query_counts_as_pushed(docker, world, nightly):
     docker("member").put(
         f"web/app/manifests/{NIGHTLY.digest}?tag=nightly",

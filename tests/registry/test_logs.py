@@ -97,6 +97,16 @@ def test_the_route_is_logged_instead_of_the_secret(db, logged, name):
     assert answer.headers["Referrer-Policy"] == "strict-origin"
 
 
+@pytest.mark.parametrize("name", SECRET_ROUTES)
+def test_secret_of_a_request_that_is_refused_before_its_route_is_known_is_not_logged(db, logged, name):
+    path = reverse(name, kwargs=dict.fromkeys(SECRET_ROUTES[name], "MQ") | {"token": SECRET})
+    assert Client(SERVER_NAME="evil.test").get(path).status_code == 400
+    assert browser().post(path, b"x" * 3_000_000, content_type="text/plain").status_code == 413
+    said = logged()
+    assert SECRET not in said
+    assert said.count("token>") >= 2
+
+
 def open_the_password_link(world) -> tuple[str, str]:
     mails.send_password_link(world.member.user)
     (path,) = re.findall(r"http://localhost:8080(/password/new/\S+)", mail.outbox[-1].body)
@@ -161,9 +171,11 @@ def test_working_links_are_not_logged(world, logged, name):
         assert secret not in said
 
 
-def test_server_errors_and_refused_forms_log_no_secret(world, logged, monkeypatch):
-    """Django's own log records contain the path of the request."""
+@pytest.mark.parametrize("added", ["", "é"])
+def test_server_errors_and_refused_forms_log_no_secret(world, logged, monkeypatch, added):
+    """Django's own log records contain the path of the request, with escapes for letters that are not ASCII."""
     path, token = open_the_password_link(world)
+    path += added
 
     def fail(*given: object) -> None:
         raise OperationalError("away")

@@ -92,6 +92,26 @@ def test_a_run_that_fails_is_continued(way, docker, bucket):
     assert counted(copied(*way)[0]) == (2, 2, 0)
 
 
+def test_every_batch_is_copied(way, docker, monkeypatch):
+    monkeypatch.setattr(storage_copy, "BATCH", 2)
+    for number in range(5):
+        docker("member").push_blob("web/app", b"%d" % number)
+    assert counted(copied(*way)[0]) == (0, 5, 0)
+
+
+def test_half_a_blob_at_the_target_is_replaced(way, docker, bucket, storage_folder, settings):
+    digest = docker("member").push_blob("web/app", b"content")
+    copied(*way)
+    key = Blob.objects.get(digest=digest).storage_key
+    if way[1].startswith("s3"):
+        bucket.server.client.put_object(Bucket=BUCKET, Key=f"{bucket.prefix}/{key}", Body=b"con")
+    else:
+        (storage_folder / key).write_bytes(b"con")
+    assert counted(copied(*way)[0]) == (0, 1, 0)
+    use(settings, way[1])
+    assert docker("member").get(f"web/app/blobs/{digest}", 200).body == b"content"
+
+
 def test_a_damaged_blob_is_named_and_not_copied(way, docker, bucket, storage_folder, settings, caplog):
     member = docker("member")
     digests = [member.push_blob("web/app", data) for data in (b"good", b"damaged", b"missing")]

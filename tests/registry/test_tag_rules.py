@@ -171,9 +171,12 @@ def test_deletion_of_a_write_once_tag_is_restored(member, world, web, make_rules
     assert meaning() == {"v1": "A", "latest": "A", "b": "B"}
 
 
+@pytest.mark.parametrize("is_purged", [False, True])
 @pytest.mark.parametrize("what", ["tag", "image", "repository"])
-def test_recovery_brings_back_no_former_digest_of_a_write_once_name(member, docker, world, web, make_rules, what):
-    """v1 names A, then B while no rule forbids it. Only B may come back."""
+def test_recovery_brings_back_no_former_digest_of_a_write_once_name(
+    member, docker, world, web, make_rules, what, is_purged
+):
+    """v1 names A, then B while no rule forbids it. Only B may come back, and nothing if B is purged."""
     project = web.project
 
     def deleted() -> Deletion:
@@ -189,10 +192,13 @@ def test_recovery_brings_back_no_former_digest_of_a_write_once_name(member, dock
     docker("owner").push("web/app", "v1", B)
     second = deleted()
     projects.update(SYSTEM, project, tag_rules=[rule("v*", mode="write-once")])
+    if is_purged:
+        trash.purge_now(SYSTEM, second)
     with pytest.raises(errors.Denied, match=r"pointed to .*rule 1 of demo: v"):
         trash.restore(SYSTEM, [first.pk])
-    trash.restore(SYSTEM, [second.pk])
-    assert meaning()["v1"] == "B"
+    if not is_purged:
+        trash.restore(SYSTEM, [second.pk])
+        assert meaning()["v1"] == "B"
 
 
 def test_only_the_named_people_push(member, docker, world, web, make_rules):
@@ -291,6 +297,14 @@ def test_attached_tags_are_exempt(member, docker, world, web, make_rules, suffix
     make_rules(rule("*", mode="write-once"))
     delete(web, A.digest)
     assert not Tag.objects.live().filter(name=signature).exists()
+
+
+def test_tag_that_names_its_own_digest_is_not_attached(member, make_rules):
+    make_rules(rule("sha256-*", mode="immutable"))
+    name = A.digest.replace(":", "-")
+    member.push_manifest("web/app", name, A.manifest)
+    refused = member.push_manifest("web/app", name, B.manifest, expect=403)
+    assert "may not be moved" in refused.message
 
 
 # ── Settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────

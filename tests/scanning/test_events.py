@@ -216,6 +216,15 @@ def test_types_and_repositories_are_chosen(project, web, receiver):
     assert {json.loads(body)["data"]["repository"] for _path, _headers, body in receiver.requests} == {"web"}
 
 
+def test_subscription_to_repositories_has_no_events_of_the_project(project, web, receiver):
+    listen(project, receiver.url, repositories="w*")
+    receiver.requests.clear()
+    projects.update(SYSTEM, project, description="x")
+    repositories.update(SYSTEM, web, description="x")
+    tasks.spread_events()
+    assert types(receiver) == ["repository.updated"]
+
+
 @pytest.mark.parametrize("typed", ["demo/web", "web$", "a b " * 30])
 def test_wrong_repositories_are_refused(project, receiver, typed):
     if typed.startswith("a b"):
