@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 import sys
 from collections import ChainMap
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 import yaml
 
 from registry import env
+from tests.support.documents import blocks
 from tests.support.images import sha256
 from tests.support.nginx import COMPOSED
-from tests.support.programs import RedisServer, environment_for, require, run, unavailable
+from tests.support.programs import RedisServer, environment_for, require, run, search_path, unavailable
 from tests.support.server import LiveServer
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -182,6 +184,32 @@ def test_variables_of_the_file_are_those_of_settings_or_told_in_the_documents():
     told = (SOURCE / "docs/operate/install.md").read_text() + (SOURCE / "docs/operate/monitoring.md").read_text()
     for name in set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT)):
         assert name.startswith("KCR_") or re.search(rf"`{name}[`=]", told), name
+
+
+@pytest.mark.real
+def test_documented_env_has_the_variables_of_the_file(tmp_path):
+    """docs/operate/install.md, "Containers": its commands, with a docker that writes down its arguments."""
+    require("openssl")
+    program = tmp_path / "docker"
+    program.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    program.chmod(0o700)
+    environment = environment_for(tmp_path, PATH=f"{tmp_path}:{search_path()}")
+    chosen = []
+    for block in blocks("install.md", "Containers"):
+        run(["sh", "-ec", block], environment=environment, directory=tmp_path)
+        lines = (tmp_path / ".env").read_text().splitlines()
+        chosen.append(dict(line.split("=", 1) for line in lines))
+        assert len(lines) == len(chosen[-1]), "a variable is set twice"
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    first, production = chosen
+    assert set(first) == set(re.findall(r"(?<!\$)\$\{(\w+):\?", TEXT))
+    assert set(production) - {"COMPOSE_PROFILES"} <= set(re.findall(r"\$\{(\w+)", TEXT))
+    assert production["COMPOSE_PROFILES"] in SERVICES["seaweedfs"]["profiles"]
+    assert (COMPOSED / f"{production['NGINX']}.conf").exists()
+    assert env.storage_at(production["KCR_STORAGE_URL"])["OPTIONS"]["endpoint_url"] == "http://seaweedfs:8333"
+    calls = (tmp_path / "calls").read_text().splitlines()
+    services = [words.split()[2] for words in calls if words.startswith("compose exec ")]
+    assert services == ["web"]
 
 
 def test_seaweedfs_without_keys_does_not_start(tmp_path):

@@ -112,6 +112,25 @@ def test_documented_values_and_secret_are_those_of_the_chart(tmp_path):
     assert set(made["data"]) >= {"KCR_SECRET_KEY", "KCR_DATABASE_URL", "KCR_REDIS_URL"}
 
 
+def test_documented_upgrade_with_a_stop_stops_all_pods(tmp_path):
+    """docs/operate/kubernetes.md, "Upgrade". There is no cluster: the commands print what they would apply."""
+    (commands,) = blocks("kubernetes.md", "Upgrade")
+    (tmp_path / "values.json").write_text(json.dumps(VALUES))
+    changed = {"helm upgrade": f"{require('helm')} template", "values.yaml": str(tmp_path / "values.json")}
+    stopped, started = (
+        list(
+            yaml.safe_load_all(run(["sh", "-ec", line], environment=environment_for(tmp_path), directory=SOURCE).output)
+        )
+        for line in here(commands, changed).splitlines()
+    )
+    numbers = [
+        {each["spec"]["replicas"] for each in documents if each and each["kind"] == "Deployment"}
+        for documents in (stopped, started)
+    ]
+    assert numbers[0] == {0}
+    assert 0 not in numbers[1]
+
+
 def test_pods_have_no_privileges(tmp_path):
     documents = rendered(tmp_path)
     for name, pod in pods(documents).items():

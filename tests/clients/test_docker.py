@@ -1,5 +1,6 @@
 """Docker and its containerd: two machines, one registry."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -7,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.registry.test_quickstart import Quickstart
+from tests.support.documents import blocks, carry_out, here
 from tests.support.images import DOCKER_LIST, MEBIBYTE, Image, Index
-from tests.support.programs import ContainersHome, DockerCommand, DockerDaemon, Result, run, wait_until
+from tests.support.programs import ContainersHome, DockerCommand, DockerDaemon, Result, require, run, wait_until
 from tests.support.server import ORGANIZATION, SOURCE, AccessKey, People, Server
 
 pytestmark = pytest.mark.real
@@ -66,6 +68,26 @@ def test_the_first_push_works_as_quickstart_prints_it(docker: DockerDaemon) -> N
         assert server.client(AccessKey(*key.groups())).request("GET", "/v2/demo/web/hello/tags/list").json()[
             "tags"
         ] == ["1"]
+
+
+def test_documented_first_push_and_first_organization(docker: DockerDaemon) -> None:
+    """README.md, "Five minutes", and docs/guide/first-push.md: their commands, docker's login at a terminal."""
+    guide = "../guide/first-push.md"
+    pushing, create = blocks(guide, "Log in and push")
+    (organization,) = blocks(guide, "Your own organization")
+    assert blocks("../../README.md", "Five minutes")[1] == pushing
+    with Quickstart("documented") as server:
+        key = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", (server.data / "first-sign-in.txt").read_text())
+        assert key
+        client = docker.client("documented")
+        login, commands = here(pushing, {"localhost:8080": server.host}).split("\n", 1)
+        terminal = [require("script"), "--quiet", "--return", "--command", login, "/dev/null"]
+        run(terminal, environment=client.environment, text_input=f"{key[1]}\n{key[2]}\n")
+        run(["sh", "-ec", commands], environment=client.environment, directory=client.configuration)
+        carry_out(here(create), server)
+        made = json.loads(carry_out(here(organization), server).output.splitlines()[-1])
+        owner = logged_in(docker, AccessKey(made["id"], made["secret"]), server.host)
+        owner.push(load(owner, Image.random("documented")), f"{server.host}/shop/web/hello:1")
 
 
 def test_a_repeated_push_sends_no_layer(

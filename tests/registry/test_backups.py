@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.documents import blocks, carry_out, here
+from tests.support.documents import blocks, carry_out, here, section
 from tests.support.images import sha256
 from tests.support.programs import (
     PostgresServer,
@@ -225,6 +226,37 @@ def test_backup_of_postgresql_and_s3_while_images_are_pushed(seaweed):
             assert said[0] == {"bucket": "restored", "created": True}
             assert said[-1].pop("blobs") >= len(before)
             assert set(said[-1].values()) == {0}
+            server.serve()
+            server.key = key
+            assert_restored(server, before, meanwhile)
+
+
+def test_backup_of_postgresql_with_files_while_images_are_pushed(tmp_path):
+    """docs/operate/backup.md, "PostgreSQL", then "Restore" with its commands, on another machine."""
+    programs = f"{Path(require_postgres('pg_dump')).parent}:{search_path()}"
+    (copying,) = blocks("backup.md", "PostgreSQL")
+    steps = section("backup.md", "Restore")
+    restoring = re.findall(r"`(pg_restore [^`]*)`", steps) + re.findall(r"`(manage\.py [^`]*)`", steps)
+    assert len(restoring) == 3
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    with PostgresServer() as database, PostgresServer() as other_database:
+        with LiveServer("backed-up", {"KCR_WEB_WORKERS": "1", "KCR_DATABASE_URL": database.url}) as server:
+            key = server.people().key
+            push(server, "early", EARLY)
+            with pushing(server) as meanwhile:
+                before = {"early": EARLY, **meanwhile}
+                carry_out(here(copying, {"/backup": str(backup), "/srv/kcr": str(server.data)}), server, PATH=programs)
+            secret = (server.data / "secret_key").read_bytes()
+        with Restored("restored", {"KCR_WEB_WORKERS": "1", "KCR_DATABASE_URL": other_database.url}) as server:
+            server.data.mkdir(mode=0o700)
+            (server.data / "secret_key").write_bytes(secret)
+            shutil.copytree(backup / "storage", server.data / "storage")
+            commands = "\n".join(restoring).replace("manage.py", ".venv/bin/python manage.py")
+            printed = carry_out(here(commands, {"kcr.dump": f"{backup}/kcr.dump"}), server, PATH=programs).output
+            said = json.loads(printed.splitlines()[-1])
+            assert said.pop("blobs") >= len(before)
+            assert set(said.values()) == {0}
             server.serve()
             server.key = key
             assert_restored(server, before, meanwhile)

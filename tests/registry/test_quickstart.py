@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.images import sha256
-from tests.support.programs import run
+from tests.support.documents import blocks, here
+from tests.support.images import Image, sha256
+from tests.support.programs import environment_for, require, run
 from tests.support.server import SOURCE, AccessKey, LiveServer
 
 pytestmark = [pytest.mark.real, pytest.mark.sqlite_only]
@@ -96,6 +97,35 @@ def test_first_start_creates_a_project_and_shows_its_key_once(first_quickstart):
 def is_static(path: Path) -> bool:
     """Return whether the file is a static file, which has other permissions and no secret."""
     return "static" in path.parts
+
+
+class Unit(Quickstart):
+    """The service of docs/operate/install.md, "One machine", at an address of this machine."""
+
+    def start(self) -> None:
+        """Start the command of the unit, with the variables of the unit alone, on existing tables."""
+        self.migrate()
+        (unit,) = blocks("install.md", "One machine", "ini")
+        changed = {"/opt/kcr/.venv": ".venv", "/opt/kcr": str(SOURCE), "/srv/kcr": str(self.data)}
+        text = here(unit, changed | {"https://registry.example.com": self.url})
+        file = self.folder / "kcr.service"
+        file.write_text(text)
+        assert run([require("systemd-analyze"), "verify", str(file)]).text == ""
+        variables = dict(re.findall(r"^Environment=(\w+)=(.*)$", text, re.MULTILINE))
+        assert set(variables) == {"KCR_DATA_DIR", "KCR_PUBLIC_URL", "KCR_TRUSTED_PROXIES"}
+        environment = environment_for(self.folder, KCR_LISTEN=f"127.0.0.1:{self.port}", **variables)
+        command, folder = (
+            re.search(rf"^{name}=(.*)$", text, re.MULTILINE)[1] for name in ("ExecStart", "WorkingDirectory")
+        )
+        self.launch(command.split(), environment, cwd=folder)
+        assert self.await_ready(self.is_ready), self.said()
+
+
+def test_documented_unit_starts_kcr():
+    with Unit("unit") as server:
+        key = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", (server.data / "first-sign-in.txt").read_text())
+        api = server.client(AccessKey(*key.groups()))
+        assert api.push("demo/web/hello", Image.random("unit"), "1").status == 201
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,4 +1,4 @@
-"""The commands in docs/operate, which tests carry out as they are written there."""
+"""The commands in the documents, which tests carry out as they are written there. A page is named relative to docs/operate."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NOTHING: Mapping[str, str] = {}
 
 
 def section(page: str, heading: str) -> str:
-    """Return the text below a heading of a page of docs/operate."""
+    """Return the text below a heading of a page."""
     sections = re.split(r"^## ", (SOURCE / "docs" / "operate" / page).read_text(), flags=re.MULTILINE)
     (found,) = (each for each in sections if each.startswith(f"{heading}\n"))
     return found
 
 
 def blocks(page: str, heading: str, language: str = "sh") -> list[str]:
-    """Return the blocks of code below a heading of a page of docs/operate."""
+    """Return the blocks of code below a heading of a page."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", section(page, heading), re.MULTILINE | re.DOTALL)
     return [textwrap.dedent(block) for _, block in found]
 
