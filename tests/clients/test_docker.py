@@ -72,10 +72,10 @@ def test_the_first_push_works_as_quickstart_prints_it(docker: DockerDaemon) -> N
 
 def test_documented_first_push_and_first_organization(docker: DockerDaemon) -> None:
     """README.md, "Five minutes", and docs/guide/first-push.md: their commands, docker's login at a terminal."""
-    guide = "../guide/first-push.md"
+    guide = "docs/guide/first-push.md"
     pushing, create = blocks(guide, "Log in and push")
     (organization,) = blocks(guide, "Your own organization")
-    assert blocks("../../README.md", "Five minutes")[1] == pushing
+    assert blocks("README.md", "Five minutes")[1] == pushing
     with Quickstart("documented") as server:
         key = re.search(r"registry +(KCRK\w+) +(kcrs_\w+)", (server.data / "first-sign-in.txt").read_text())
         assert key

@@ -1,4 +1,4 @@
-"""The commands in the documents, which tests carry out as they are written there. A page is named relative to docs/operate."""
+"""The commands in the documents, which tests carry out as written. A page is of docs/operate, or a path from the root."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NOTHING: Mapping[str, str] = {}
 
 def section(page: str, heading: str) -> str:
     """Return the text below a heading of a page."""
-    sections = re.split(r"^## ", (SOURCE / "docs" / "operate" / page).read_text(), flags=re.MULTILINE)
+    path = next(path for path in (SOURCE / "docs" / "operate" / page, SOURCE / page) if path.exists())
+    sections = re.split(r"^## ", path.read_text(), flags=re.MULTILINE)
     (found,) = (each for each in sections if each.startswith(f"{heading}\n"))
     return found
 
