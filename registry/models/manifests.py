@@ -41,9 +41,9 @@ def undeleted(prefix: str = "") -> Q:
 
 
 def _image_at(path: str) -> Subquery:
-    """The live image of this path, found before its tags.
+    """The live image of this path, found before its tags and digests.
 
-    With a join, SQLite begins with all tags of that name: ten thousand images may have a "latest".
+    With a join, a database may begin with all tags of that name: ten thousand images may have a "latest".
     """
     return Subquery(Image.objects.live().filter(path=path).values("pk"))
 
@@ -67,10 +67,10 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
 
     def referenced(self, path: str, reference: str, *, by_digest: bool) -> Self:
         """The live manifest of a digest or a tag in the live image of this path."""
-        found = self.live().filter(image__path=path, image__deletion=None)
         if by_digest:
-            return found.filter(digest=reference)
-        return found.filter(tags__image=_image_at(path), tags__name=reference, tags__ended_at=None)
+            return self.live().filter(image=_image_at(path), digest=reference)
+        named = Tag.objects.live().filter(image=_image_at(path), name=reference)
+        return self.live().filter(tags=Subquery(named.values("pk")))
 
     def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
         """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
@@ -132,7 +132,8 @@ class Manifest(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["image", "subject", "id"], name="referrers", condition=LIVE),
             models.Index(fields=["image", "subject", "artifact_type", "id"], name="referrers_by_type", condition=LIVE),
-            models.Index(fields=["digest"], name="manifests_by_digest"),
+            # With the image: PostgreSQL takes this index for a digest of one image, since most digests are in one only.
+            models.Index(fields=["digest", "image"], name="manifests_by_digest_and_image"),
             models.Index(fields=["deletion"], name="deleted_manifests", condition=DELETED),
         ]
 
@@ -267,7 +268,9 @@ class Tag(models.Model):
             models.Index(fields=["image", "name", "started_at"], name="history_of_tag"),
             models.Index(fields=["image", "name", "-id"], name="meanings_of_tag"),
             models.Index(fields=["image", "-id"], name="meanings_of_image"),
-            models.Index(fields=["name"], name="live_tags_by_name", condition=models.Q(ended_at=None)),
+            models.Index(
+                fields=["name", "image"], name="live_tags_by_name_and_image", condition=models.Q(ended_at=None)
+            ),
             models.Index(
                 fields=["image", "-pushed_at", "-id"], name="live_tags_by_push", condition=models.Q(ended_at=None)
             ),

@@ -2,7 +2,7 @@
 
 The database's own work is counted, because time is not the same on every machine, and a plan does not say how many rows it
 reads: on SQLite the steps of its virtual machine, on PostgreSQL the rows that it reads. SQLite has no statistics, as in
-operation. PostgreSQL has them, because its autovacuum collects them within minutes.
+operation. PostgreSQL has them, because its autovacuum collects them within minutes; pulls must not need them.
 """
 
 from __future__ import annotations
@@ -139,6 +139,42 @@ def test_requests_of_clients_cost_the_same_in_a_large_registry(docker, world):
     image = Image()
     docker("member").push("web/app", "latest", image)
     assert_flat(requests(docker, image.digest, sha256(image.layers[0])), Manifest.objects.get())
+
+
+if connection.vendor == "postgresql":
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("person", ["member", "viewer"])
+    def test_pulls_read_few_rows_by_every_plan_of_postgresql(docker, world, person):
+        """Plans for one value and for all values, each without and with statistics."""
+        image, client = Image(), docker(person)
+        docker("member").push("web/app", "latest", image)
+        grow(Manifest.objects.get(), MANY, FEW)
+        docker("member").push("web/last", "latest", image)  # the last of all that an index finds
+        tag, digest = "web/last/manifests/latest", f"web/last/manifests/{image.digest}"
+        asked = {
+            "tag": lambda: client.get(tag, 200),
+            "HEAD of the tag": lambda: client.head(tag, 200),
+            "tag as of a day": lambda: client.get(f"{tag}--at-20260201t0000z", 404),
+            "digest": lambda: client.get(digest, 200),
+            "HEAD of the digest": lambda: client.head(digest, 200),
+            "blob": lambda: client.get(f"web/last/blobs/{sha256(image.layers[0])}", 200),
+            "token": lambda: client.token("repository:web/last:pull,push"),
+        }
+        read = {}
+        for statistics in ("without statistics", "with statistics"):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                with connection.cursor() as cursor:
+                    if statistics == "with statistics":
+                        cursor.execute("ANALYZE")
+                    cursor.execute("DISCARD PLANS")
+                    cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+                for name, ask in asked.items():
+                    ask()
+                    with Work() as work:
+                        ask()
+                    read[name, statistics, mode] = work.done
+        assert {which: rows for which, rows in read.items() if rows > MORE} == {}
 
 
 @pytest.mark.sqlite_only
