@@ -22,7 +22,6 @@ EXPRESSIONS = {
     "kind": {"number", "spare"},
     "level": {"warn", "full"},
     "message.level_tag": {"warning", "error"},
-    "name": SEVERITIES,
     "area.name": SEVERITIES,
     "program": {"docker", "podman", "buildah", "skopeo"},
     "segment.colour": CHART_COLOURS | SEVERITIES,

@@ -16,10 +16,4 @@ class Migration(migrations.Migration):
             model_name='manifest',
             index=models.Index(fields=['digest', 'image'], name='manifests_by_digest_and_image'),
         ),
-        AddIndexOnline(
-            model_name='tag',
-            index=models.Index(condition=models.Q(('ended_at', None)), fields=['name', 'image'], name='live_tags_by_name_and_image'),
-        ),
-        migrations.RemoveIndex(model_name='manifest', name='manifests_by_digest'),
-        migrations.RemoveIndex(model_name='tag', name='live_tags_by_name'),
     ]

@@ -1,0 +1,13 @@
+from django.db import migrations
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('registry', '0024_live_tags_by_name_and_image'),
+    ]
+
+    operations = [
+        migrations.RemoveIndex(model_name='manifest', name='manifests_by_digest'),
+        migrations.RemoveIndex(model_name='tag', name='live_tags_by_name'),
+    ]
