@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import errno
 import functools
+import gzip
 import hashlib
 import io
 import json
 import logging
 import sys
 import tempfile
+import threading
 from contextlib import closing, contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.loaders import JSONFileLoader
 from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files import File
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEBIBYTE = 1024 * 1024
-BLOCK = MEBIBYTE
+BLOCK = 64 * 1024  # each of a hundred transfers holds a few of them
 IN_MEMORY = 128 * 1024  # bytes of an upload that wait for a full part; more of them wait in a file
 PART = 8 * MEBIBYTE  # S3 takes no smaller parts than 5 MiB, except for the last one
 STEADY_PARTS, GROWING_PARTS, LARGEST_PART = 4_000, 2_000, 64 * MEBIBYTE
@@ -83,6 +86,7 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         style = "path" if self.endpoint_url else "auto"  # other hosts rarely have a name for each bucket
         self.client_config = Config(s3={"addressing_style": style}, **OPTIONS)
         self._silence = Silence()
+        self._creating = threading.Lock()  # a session of boto3 is for one thread at a time
 
     def get_default_settings(self) -> dict[str, Any]:
         """``presign_from``: blobs of at least so many bytes have an address; None: none has."""
@@ -108,11 +112,19 @@ class S3BlobStorage(S3Storage):  # type: ignore[misc]  # it has no types
         """Signs addresses for clients. It connects to nothing."""
         return self._resource(self.public_endpoint or self.endpoint_url).meta.client
 
+    @functools.cached_property
+    def _session(self) -> Any:
+        """One for all clients, so that they share the model of S3."""
+        session = self._create_session()
+        session._session.get_component("data_loader").file_loader = _Models()
+        return session
+
     def _resource(self, endpoint: str | None, **options: Any) -> Any:
         config = self.client_config.merge(Config(**options))
-        found = self._create_session().resource(
-            "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=config
-        )
+        with self._creating:
+            found = self._session.resource(
+                "s3", region_name=self.region_name, endpoint_url=endpoint or None, config=config
+            )
         self._silence.watch(found.meta.client)
         if settings.TRACING:
             tracing.watch_s3(found.meta.client)
@@ -305,14 +317,14 @@ class _Tail:
             raise
         self.size += len(data)
 
-    def whole(self) -> Any:
+    def whole(self) -> _Blocks:
         """The file, from its begin."""
         self.file.seek(0)
-        return self.file
+        return _Blocks(self.file)
 
     def blocks(self) -> Iterator[bytes]:
         """All bytes, in blocks."""
-        return iter(functools.partial(self.whole().read, BLOCK), b"")
+        return iter(self.whole().read, b"")
 
     def take(self, reader: Any) -> None:
         """Append all that a reader has."""
@@ -324,6 +336,33 @@ class _Tail:
         self.file.seek(0)
         self.file.truncate()
         self.size = 0
+
+
+class _Blocks:
+    """A file that is read in blocks: boto3 would read 1 MiB at a time to hash it."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """Up to ``size`` bytes, at most BLOCK; none at the end."""
+        block: bytes = self._file.read(min(size, BLOCK))
+        return block
+
+
+class _Models(JSONFileLoader):  # type: ignore[misc]  # it has no types
+    """Reads the JSON files of botocore, without the documentation in them: five mebibytes of a process."""
+
+    def load_file(self, file_path: str) -> Any:
+        """Return the content of a file, named without its ending; None if there is no file."""
+        for ending, opened in ((".json", open), (".json.gz", gzip.open)):
+            with suppress(FileNotFoundError), opened(file_path + ending, "rb") as file:
+                return json.load(file, object_pairs_hook=_without_documentation)
+        return None
+
+
+def _without_documentation(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: "" if name == "documentation" and isinstance(value, str) else value for name, value in pairs}
 
 
 class _ObjectWriter:

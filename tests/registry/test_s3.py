@@ -5,6 +5,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -66,6 +67,26 @@ def read(blob):
 
 
 # ── Pushes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_clients_of_a_process_share_one_model_without_its_documentation(bucket):
+    storage = blob_storage()
+    clients = (storage.client, storage._head_client, storage._public_client)
+    models = [client.meta.service_model for client in clients]
+    assert len({id(model._service_description) for model in models}) == 1
+    assert "documentation" in models[0]._service_description["operations"]["PutObject"]
+    assert '"documentation": "<' not in json.dumps(models[0]._service_description)
+
+
+def test_boto3_reads_parts_in_small_blocks(bucket):
+    """It would hash them in blocks of a mebibyte, and each of many threads would hold one."""
+    tail = s3._Tail()
+    with closing(tail.file):
+        tail.write(LARGE)
+        body = tail.whole()
+        blocks = list(iter(lambda: body.read(s3.MEBIBYTE), b""))
+    assert b"".join(blocks) == LARGE
+    assert max(map(len, blocks)) <= 64 * 1024
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "data", [b"", SMALL, LARGE, LARGE[: 10 * s3.MEBIBYTE]], ids=["empty", "small", "large", "full"]
