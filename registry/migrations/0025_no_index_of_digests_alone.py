@@ -9,5 +9,4 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RemoveIndex(model_name='manifest', name='manifests_by_digest'),
-        migrations.RemoveIndex(model_name='tag', name='live_tags_by_name'),
     ]
