@@ -3,8 +3,11 @@
 import itertools
 import json
 import os
+import threading
+import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 from botocore.retries import standard
+from django.core.files.storage import storages
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -74,6 +78,27 @@ def test_the_clients_of_a_process_share_one_model_without_its_documentation(buck
     assert len({id(model._service_description) for model in models}) == 1
     assert "documentation" in models[0]._service_description["operations"]["PutObject"]
     assert '"documentation": "<' not in json.dumps(models[0]._service_description)
+
+
+def test_threads_that_need_clients_at_once_use_the_session_one_after_the_other(bucket, monkeypatch):
+    """Else two of them may register a handler of the session at once, and each may read a model of its own."""
+    storage = storages.create_storage(storages.backends["blobs"])
+    inside, most = set(), []
+    session = storage._session
+    original = session.resource
+
+    def resource(*args, **options):
+        inside.add(threading.get_ident())
+        most.append(len(inside))
+        time.sleep(0.1)
+        inside.remove(threading.get_ident())
+        return original(*args, **options)
+
+    monkeypatch.setattr(session, "resource", resource)
+    names = ["connection", "_head_client", "_public_client"]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: getattr(storage, name), names))
+    assert most == [1, 1, 1]
 
 
 def test_boto3_reads_parts_in_small_blocks(bucket):
