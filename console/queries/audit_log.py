@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 
 PAGE = 50  # lines
-READ = 300  # events: a line has several
+READ = 300  # events at most: a line has several
+MOSTLY = 120  # events: enough for most pages
 PUSH = timedelta(minutes=10)  # the longest time from the first manifest of a push to its tag
 CSV_HEADER = ("time", "action", "person", "who", "address", "client", "count", "last time", "detail", "event")
 Action = Event.Action
@@ -65,8 +66,11 @@ class Links:
 def page(wanted: Wanted, asked: QueryDict) -> dict[str, Any]:
     """Fifty lines, and the ids of the events from which the neighbouring pages go on."""
     before, after = listing.identifier(asked.get("before")), listing.identifier(asked.get("after"))
-    found = audit.page(wanted, READ, before=before, after=after)
+    found = audit.page(wanted, MOSTLY if after is None else READ, before=before, after=after)
     lines = in_lines(found.events)
+    if after is None and found.has_older and len(lines) <= PAGE:
+        found = audit.page(wanted, READ, before=before)
+        lines = in_lines(found.events)
     shown = lines[:PAGE] if after is None else lines[-PAGE:]
     is_cut = len(shown) < len(lines)
     newer = found.has_newer or (is_cut and after is not None)

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext, pgettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from console.templatetags.digests import short
 from console.templatetags.icons import icon
@@ -30,7 +30,7 @@ from scanning.notifications import channels
 from scanning.notifications.words import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from console.queries.audit_log import Line, Links
     from registry.models import Image, Repository
@@ -79,9 +79,9 @@ def event_words(event: Event, links: Links | None = None) -> SafeString:
     """One sentence about an event. Names are escaped: users chose them. ``links``: what is there to link to."""
     detail: dict[str, Any] = event.detail if isinstance(event.detail, dict) else {}
     whole = _of_whole_images().get(event.action, "") if not event.digest else ""
-    words = whole or _of_outcomes(event.action, detail) or _sentences().get(event.action)
+    words = whole or _of_outcomes(event.action, detail) or str(SENTENCES.get(event.action, ""))
     words = words or event.get_action_display() + " {path}"
-    return format_html(words, **_values(event, detail, links))
+    return _filled(words, event, detail, links)
 
 
 @register.simple_tag
@@ -92,11 +92,11 @@ def line_words(line: Line, links: Links) -> SafeString:
         return _of_scans(line.events)
     if event.action == Action.TAG_PUSH and line.rest:
         words = _("Pushed {tag} again, {times} times: {digest}")
-        return format_html(words, **_values(event, event.detail, links), times=count(len(line.events)))
+        return _filled(words, event, event.detail, links, times=count(len(line.events)))
     if line.rest:
         words = _("Pushed {tag}: {digest}, before it was {before}")
         words = words if event.action == Action.TAG_MOVE else _("Pushed {tag}: {digest}")
-        return format_html(words, **_values(event, event.detail, links))
+        return _filled(words, event, event.detail, links)
     return event_words(event, links)
 
 
@@ -113,42 +113,35 @@ def with_news(line: Line) -> list[Event]:
 
 
 @register.simple_tag
+def event_via(event: Event) -> Any:
+    """Where a push by a session of CI came from, None for other events."""
+    return event.detail.get("via")
+
+
+@register.simple_tag
 def event_page(event: Event, links: Links) -> SafeString:
     """A link to the page about what the event did, if there is one."""
-    home = _home(event)
     number = _number(event.detail.get("run"))
     if event.action == Action.CLEANUP_RUN and number and _is_live(event.repository):
-        return _link(_("Run"), "cleanup_run", home | {"run": number})
+        return _link(_("Run"), "cleanup_run", _home(event) | {"run": number})
     subscription = _number(event.detail.get("subscription"))
     if event.action == Action.NOTICE_CHANGE and subscription in links.subscriptions:
+        home = _home(event)
         view = "repository_notification" if "repository" in home else "notification"
         return _link(_("Notification"), view, home | {"subscription": subscription})
     if event.action in {Action.COLLECTION_DONE, Action.COLLECTION_RUN}:
-        return _link(_("Runs"), "garbage_collection", {"project": home["project"]})
+        return _link(_("Runs"), "garbage_collection", {"project": _home(event)["project"]})
     return SafeString("")
 
 
-def _values(event: Event, detail: dict[str, Any], links: Links | None) -> dict[str, Any]:
-    """The values for the placeholders of the sentences."""
-    user, vulnerability = _text(detail.get("user")), _text(detail.get("vulnerability"))
-    return {
-        "path": _path(event),
-        "tag": _tag(event),
-        "digest": _digest(event, event.digest, links),
-        "before": _digest(event, _text(detail.get("before")), links),
-        "was": role_words(_text(detail.get("before"))) or _("no role"),
-        "now": role_words(_text(detail.get("after"))) or _("no role"),
-        "user": _user(event, user),
-        "tags": _listed(detail.get("tags")) or _("no tag"),
-        "changes": _changes(event.action, detail),
-        "blobs": _blobs(_number(detail.get("blobs"))),
-        "size": plain_size(_number(detail.get("size"))),
-        "vulnerability": _link(vulnerability, "search", {}, {"q": vulnerability}) if vulnerability else "",
-        "found": _found(detail),
-        "reason": _text(detail.get("reason")),
-        "what": short(_text(detail.get("name"))),
-        "number": count(_number(detail.get("deleted"))),
-    }
+def _filled(
+    words: str, event: Event, detail: dict[str, Any], links: Links | None, **values: SafeString | str
+) -> SafeString:
+    """The sentence with a value for each of its placeholders: one of these values, or one of the event."""
+    for name, value in _VALUES.items():
+        if f"{{{name}}}" in words:
+            values[name] = value(event, detail, links)
+    return format_html(words, **values)
 
 
 # ── Links ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -195,6 +188,10 @@ def _digest(event: Event, digest: str, links: Links | None) -> SafeString:
     return _link(words, "manifest", home | {"reference": digest})
 
 
+def _vulnerability(name: str) -> SafeString | str:
+    return _link(name, "search", {}, {"q": name}) if name else ""
+
+
 def _user(event: Event, email: str) -> SafeString | str:
     """The person whose role changed, with a link to where roles are given."""
     home = _home(event)
@@ -225,37 +222,36 @@ def _of_scans(scans: list[Event]) -> SafeString:
     )
 
 
-def _sentences() -> dict[str, str]:
-    return {
-        Action.REPOSITORY_CREATE: _("Created the repository {path}"),
-        Action.REPOSITORY_UPDATE: _("Changed {path}: {changes}"),
-        Action.REPOSITORY_DELETE: _("Deleted the repository {path}"),
-        Action.REPOSITORY_RECOVER: _("Recovered the repository {path}"),
-        Action.ROLE_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
-        Action.PROJECT_CREATE: _("Created the project {path}"),
-        Action.PROJECT_UPDATE: _("Changed the project {path}: {changes}"),
-        Action.MEMBER_CHANGE: _("Changed the role of {user} in {path}: {was} → {now}"),
-        Action.IMAGE_PUSH: _("Pushed {digest} to {path}"),
-        Action.IMAGE_UPDATE: _("Changed {path}: {changes}"),
-        Action.EXPIRY_CHANGE: _("Changed the expiry of {path}: {changes}"),
-        Action.IMAGE_DELETE: _("Deleted {digest} of {path} ({tags})"),
-        Action.IMAGE_RECOVER: _("Recovered {digest} of {path}"),
-        Action.TAG_ADD: _("Added {tag} for {digest}"),
-        Action.TAG_PUSH: _("Pushed {tag} again: {digest}"),
-        Action.TAG_MOVE: _("Moved {tag} from {before} to {digest}"),
-        Action.TAG_DELETE: _("Deleted {tag} ({digest})"),
-        Action.TAG_RECOVER: _("Recovered {tag} for {digest}"),
-        Action.DELETION_HOLD: _("Changed the hold on {path}"),
-        Action.DELETION_PURGE: _("Deleted {path} for good"),
-        Action.COLLECTION_RUN: _("Requested a garbage collection of {path}"),
-        Action.COLLECTION_DONE: _("Garbage collection of {path}: {blobs}, {size}"),
-        Action.SCAN_DONE: _("Scanned {digest} of {path}: {found}"),
-        Action.VULNERABILITY_ACCEPT: _("Accepted {vulnerability} in {path}: {reason}"),
-        Action.VULNERABILITY_WITHDRAW: _("Withdrew the acceptance of {vulnerability} in {path}"),
-        Action.CLEANUP_RUN: _("Cleaned up {path}"),
-        Action.CLEANUP_POLICY: _("Changed the cleanup policy of {path}: {changes}"),
-        Action.NOTICE_CHANGE: _("Changed a notification of {path}: {changes}"),
-    }
+SENTENCES: dict[str, Any] = {
+    Action.REPOSITORY_CREATE: gettext_lazy("Created the repository {path}"),
+    Action.REPOSITORY_UPDATE: gettext_lazy("Changed {path}: {changes}"),
+    Action.REPOSITORY_DELETE: gettext_lazy("Deleted the repository {path}"),
+    Action.REPOSITORY_RECOVER: gettext_lazy("Recovered the repository {path}"),
+    Action.ROLE_CHANGE: gettext_lazy("Changed the role of {user} in {path}: {was} → {now}"),
+    Action.PROJECT_CREATE: gettext_lazy("Created the project {path}"),
+    Action.PROJECT_UPDATE: gettext_lazy("Changed the project {path}: {changes}"),
+    Action.MEMBER_CHANGE: gettext_lazy("Changed the role of {user} in {path}: {was} → {now}"),
+    Action.IMAGE_PUSH: gettext_lazy("Pushed {digest} to {path}"),
+    Action.IMAGE_UPDATE: gettext_lazy("Changed {path}: {changes}"),
+    Action.EXPIRY_CHANGE: gettext_lazy("Changed the expiry of {path}: {changes}"),
+    Action.IMAGE_DELETE: gettext_lazy("Deleted {digest} of {path} ({tags})"),
+    Action.IMAGE_RECOVER: gettext_lazy("Recovered {digest} of {path}"),
+    Action.TAG_ADD: gettext_lazy("Added {tag} for {digest}"),
+    Action.TAG_PUSH: gettext_lazy("Pushed {tag} again: {digest}"),
+    Action.TAG_MOVE: gettext_lazy("Moved {tag} from {before} to {digest}"),
+    Action.TAG_DELETE: gettext_lazy("Deleted {tag} ({digest})"),
+    Action.TAG_RECOVER: gettext_lazy("Recovered {tag} for {digest}"),
+    Action.DELETION_HOLD: gettext_lazy("Changed the hold on {path}"),
+    Action.DELETION_PURGE: gettext_lazy("Deleted {path} for good"),
+    Action.COLLECTION_RUN: gettext_lazy("Requested a garbage collection of {path}"),
+    Action.COLLECTION_DONE: gettext_lazy("Garbage collection of {path}: {blobs}, {size}"),
+    Action.SCAN_DONE: gettext_lazy("Scanned {digest} of {path}: {found}"),
+    Action.VULNERABILITY_ACCEPT: gettext_lazy("Accepted {vulnerability} in {path}: {reason}"),
+    Action.VULNERABILITY_WITHDRAW: gettext_lazy("Withdrew the acceptance of {vulnerability} in {path}"),
+    Action.CLEANUP_RUN: gettext_lazy("Cleaned up {path}"),
+    Action.CLEANUP_POLICY: gettext_lazy("Changed the cleanup policy of {path}: {changes}"),
+    Action.NOTICE_CHANGE: gettext_lazy("Changed a notification of {path}: {changes}"),
+}
 
 
 def _of_outcomes(action: str, detail: dict[str, Any]) -> str:
@@ -489,3 +485,24 @@ def _moment(text: str) -> str:
     except ValueError:
         return ""
     return exact(moment) if moment.tzinfo else ""
+
+
+# The values for the placeholders of the sentences.
+_VALUES: dict[str, Callable[[Event, dict[str, Any], Links | None], SafeString | str]] = {
+    "path": lambda event, _detail, _links: _path(event),
+    "tag": lambda event, _detail, _links: _tag(event),
+    "digest": lambda event, _detail, links: _digest(event, event.digest, links),
+    "before": lambda event, detail, links: _digest(event, _text(detail.get("before")), links),
+    "was": lambda _event, detail, _links: role_words(_text(detail.get("before"))) or _("no role"),
+    "now": lambda _event, detail, _links: role_words(_text(detail.get("after"))) or _("no role"),
+    "user": lambda event, detail, _links: _user(event, _text(detail.get("user"))),
+    "tags": lambda _event, detail, _links: _listed(detail.get("tags")) or _("no tag"),
+    "changes": lambda event, detail, _links: _changes(event.action, detail),
+    "blobs": lambda _event, detail, _links: _blobs(_number(detail.get("blobs"))),
+    "size": lambda _event, detail, _links: plain_size(_number(detail.get("size"))),
+    "vulnerability": lambda _event, detail, _links: _vulnerability(_text(detail.get("vulnerability"))),
+    "found": lambda _event, detail, _links: _found(detail),
+    "reason": lambda _event, detail, _links: _text(detail.get("reason")),
+    "what": lambda _event, detail, _links: short(_text(detail.get("name"))),
+    "number": lambda _event, detail, _links: count(_number(detail.get("deleted"))),
+}

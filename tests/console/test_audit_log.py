@@ -121,6 +121,7 @@ def test_joined_scans_say_how_many_results_are_incomplete(console, docker, world
 def test_pages_show_every_event_once_when_lines_hold_several(docker, world, monkeypatch):
     monkeypatch.setattr(audit_log, "PAGE", 3)
     monkeypatch.setattr(audit_log, "READ", 9)
+    monkeypatch.setattr(audit_log, "MOSTLY", 4)
     member = docker("member")
     for number in range(6):
         member.push("web/app", f"v{number}", image_of(f"{number}"))
@@ -146,6 +147,17 @@ def test_pages_show_every_event_once_when_lines_hold_several(docker, world, monk
     assert back == expected[: len(back)]
     last = {event.pk for line in pages[-1]["lines"] for event in line.events}
     assert set(back) | last == set(expected)
+
+
+def test_page_is_full_when_its_first_line_holds_many_events(world, monkeypatch):
+    monkeypatch.setattr(audit_log, "PAGE", 3)
+    monkeypatch.setattr(audit_log, "MOSTLY", 4)
+    project = make_manifest(world.repository("web"), "latest", image="app").image.repository.project
+    for _number in range(4):
+        audit.record(SYSTEM, Event.Action.PROJECT_UPDATE, project, before={}, after={})
+    record_scans(world, 7, new=0)
+    page = audit_log.page(Wanted(project), {})
+    assert [len(line.events) for line in page["lines"]] == [7, 1, 1]
 
 
 def test_log_is_filtered_by_people_and_system(console, docker, world):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from console.templatetags.audit_log import _sentences, event_icon, event_words
+from console.templatetags.audit_log import SENTENCES, event_icon, event_words
 from registry.models import Event
 
 values = st.recursive(
@@ -35,7 +35,7 @@ names = st.sampled_from(
 
 @pytest.mark.parametrize("action", Event.Action.values)
 def test_every_action_has_a_sentence(action):
-    assert action in _sentences()
+    assert action in SENTENCES
 
 
 @given(
