@@ -9,6 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 from accounts.models import OrganizationMembership, OrganizationRole, Project, ProjectMembership
 from registry import access
 from registry.access import Action
+from registry.database.prepared import prepare_models
 from registry.models import Repository
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def repositories_of(actor: Actor) -> QuerySet[Repository]:
     return access.permitted(Repository.objects.filter(project__in=projects_of(actor)), actor, Action.VIEW)
 
 
+@prepare_models(Project)
+def _switch(actor: Actor) -> QuerySet[Project]:
+    return projects_of(actor).order_by("organization__name", "name")[: SHOWN + 1]
+
+
 def layout_context(actor: Actor, project: Project | None = None) -> dict[str, Any]:
     """The context of layout.html. One query."""
-    switch = list(projects_of(actor).order_by("organization__name", "name")[: SHOWN + 1])
+    switch = _switch.all(actor)
     return {"switch": switch[:SHOWN], "switch_has_more": len(switch) > SHOWN, "project": project}
