@@ -269,8 +269,11 @@ def cves(project: Project, least: Severity, total: dict[str, int]) -> list[dict[
 def _newest(project: Project) -> dict[str, list[int] | None]:
     """The newest MOST tags, by their path from a finding: an index has findings in its platforms only. One query."""
     newest: dict[str, list[int] | None] = {}
-    shown = tags(image__repository__project=project).order_by("-pk").values_list("pk", "manifest__media_type")
-    for pk, media_type in shown[:MOST]:
+    # The tags first, in a subquery: a join would look up the manifests of all tags of the project before it sorts.
+    of_project = {"image__deletion": None, "image__repository__deletion": None, "image__repository__project": project}
+    shown = Tag.objects.live().unattached().filter(**of_project).order_by("-pk")[:MOST]
+    named = Tag.objects.filter(pk__in=shown.values("pk"), manifest__deletion=None).order_by("-pk")
+    for pk, media_type in named.values_list("pk", "manifest__media_type"):
         path = TAGS_OF_INDEX if media_type in media_types.INDEXES else OWN_TAGS
         newest.setdefault(path, []).append(pk)  # type: ignore[union-attr]
     return newest
@@ -356,8 +359,10 @@ def acceptances(project: Project, wanted: QueryDict) -> dict[str, Any]:
     found = found.exclude(pk__in=active.values("pk")) if has_ended else active
     concerned = _concerned(project)
     without_fix, with_fix = Exists(concerned.filter(fixed_version="")), Exists(concerned.exclude(fixed_version=""))
-    found = found.annotate(is_used=without_fix | (Q(covers_fixed=True) & with_fix), has_fix=with_fix)
+    found = found.annotate(has_open=without_fix, has_fix=with_fix)
     page = listing.page(found.select_related("repository"), wanted, {"accepted": "-pk"})
+    for row in page.rows:
+        row.is_used = row.has_open or (row.covers_fixed and row.has_fix)  # type: ignore[attr-defined]
     return {"listing": page, "has_ended": has_ended, "active_count": active.count()}
 
 
