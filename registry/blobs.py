@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from django.db import transaction
-from django.db.models import BigIntegerField, DateTimeField, Exists, OuterRef, Q, Subquery, TextField
+from django.db.models import BigIntegerField, DateTimeField, OuterRef, Q, Subquery, TextField
 from django.utils import timezone
 
 from registry import access, errors
@@ -121,9 +121,17 @@ def read(repository: Repository, digest: str, limit: int) -> bytes | None:
 
 @prepare_models(Blob, repository=BigIntegerField(), digest=TextField(), limit=BigIntegerField(), now=DateTimeField())
 def _readable(actor: Actor, repository: Any, digest: Any, limit: Any, now: Any) -> QuerySet[Blob]:
-    own = ManifestBlob.objects.live().filter(repository=repository, blob=OuterRef("pk"))
+    own = ManifestBlob.objects.naming(repository, OuterRef("pk"))
     leases = BlobLease.objects.open(now).filter(repository=repository, blob=OuterRef("pk"))
-    return Blob.objects.filter(Exists(own) | Exists(leases), digest=digest, size__lte=limit)
+    return Blob.objects.filter(_is_in(own) | _is_in(leases), digest=digest, size__lte=limit)
+
+
+def _is_in(rows: QuerySet[Any]) -> Q:
+    """Whether there is one of these rows, all of which have the blob of the outer row.
+
+    Not Exists, for which PostgreSQL may read the rows of all blobs of the repository, and keep the answers in a table.
+    """
+    return Q(pk=Subquery(rows.values("blob")[:1]))
 
 
 def permitted_blob_to_push(actor: Actor, name: ImageName, digest: str) -> Blob:
@@ -183,9 +191,9 @@ def nameable(repository: Any, wanted: Any, *, leased: bool = True, now: Any = No
 
     ``repository``: the row or its id. ``now``: the present, if the query is prepared.
     """
-    seen = Q(Exists(ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))))
+    seen = _is_in(ManifestBlob.objects.naming(repository, OuterRef("pk"), pulled=True))
     if leased:
-        seen |= Q(Exists(BlobLease.objects.open(now).filter(repository=repository, blob=OuterRef("pk"))))
+        seen |= _is_in(BlobLease.objects.open(now).filter(repository=repository, blob=OuterRef("pk")))
     return Blob.objects.filter(seen, digest__in=wanted)
 
 

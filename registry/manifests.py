@@ -268,7 +268,7 @@ def permitted_referrers(
     not been created, has none. Raises DigestInvalid, and what ``access.require`` raises.
     """
     blobs.parse_digest(subject)
-    images = Image.objects.live().filter(path=str(name))
+    images = Image.objects.at(str(name))
     image = access.permitted(images, actor, access.Action.PULL, "repository").first()
     if image is None:
         allowed = access.allowed_actions(actor, name)[name]
@@ -305,16 +305,24 @@ def _lock_image(repository: Repository, name: names.ImageName) -> Image:
     An image that is new or empty is counted for the quota of images, under the lock that this count needs.
     """
     lock_row_for_share(Repository, repository.pk)
-    image = _image.first(repository=repository.pk, path=str(name)) or _new_or_empty_image(repository, name)
+    image = _image.first(path=str(name))
+    if image is None or not _has_contents(image, repository):
+        image = _new_or_empty_image(repository, name)
     images.check_expiry(image)
     return image
 
 
-@prepare_models(Image, repository=BigIntegerField(), path=TextField())
-def _image(actor: Actor, repository: Any, path: Any) -> QuerySet[Image]:
-    """The live image, locked, if it has a digest and its repository is live; with repository and project."""
-    live = Image.objects.with_contents().filter(path=path, repository=repository, repository__deletion=None)
-    return live.select_related("repository__project__organization").select_for_update(of=("self",), no_key=True)
+@prepare_models(Image, path=TextField())
+def _image(actor: Actor, path: Any) -> QuerySet[Image]:
+    """The live image of this path, locked, with repository and project. It may have changed before the lock."""
+    found = Image.objects.at(path).select_related("repository__project__organization")
+    return found.select_for_update(of=("self",), no_key=True)
+
+
+def _has_contents(image: Image, repository: Repository) -> bool:
+    """Whether the image is live and has a digest, in this live repository."""
+    is_live = image.deletion_id is None and image.repository.deletion_id is None
+    return is_live and image.emptied_at is None and image.repository_id == repository.pk
 
 
 def _new_or_empty_image(repository: Repository, name: names.ImageName) -> Image:

@@ -75,7 +75,7 @@ def permitted_names(actor: Actor, name: ImageName, last: str, limit: int) -> lis
 
     Raises NameUnknown, and what ``access.require`` raises.
     """
-    images = Image.objects.live().filter(path=str(name))
+    images = Image.objects.at(str(name))
     image = access.permitted(images, actor, access.Action.PULL, "repository").first()
     if image is None:
         access.require(actor, access.Action.PULL, name)

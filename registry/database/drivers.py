@@ -79,6 +79,7 @@ class Statement:
         if database.vendor == "sqlite":
             run = database.connection.executemany if many else database.connection.execute
             return run(self._with_question_marks, values)
+        database.renew_plans()  # type: ignore[attr-defined]  # of registry.database.postgresql
         cursor = Cursor(database.connection)
         if not many:
             return cursor.execute(self.sql, values, prepare=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, Subquery, Value
+from django.db.models import Exists, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Coalesce, Concat, Now
 from django.utils import timezone
 
@@ -22,7 +22,7 @@ from registry.oci import names
 
 from .audit import DELETED, LIVE, Event, deletion_key
 from .blobs import Blob
-from .repositories import Image, Repository, Severity
+from .repositories import Image, Repository, Severity, id_at
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -38,14 +38,6 @@ def undeleted(prefix: str = "") -> Q:
     return Q(
         **{f"{prefix}deletion": None, f"{prefix}image__deletion": None, f"{prefix}image__repository__deletion": None}
     )
-
-
-def _image_at(path: str) -> Subquery:
-    """The live image of this path, found before its tags and digests.
-
-    With a join, a database may begin with all tags of that name: ten thousand images may have a "latest".
-    """
-    return Subquery(Image.objects.live().filter(path=path).values("pk"))
 
 
 def begins(field: str, text: str | OuterRef) -> Q:
@@ -68,22 +60,25 @@ class ManifestQuerySet(models.QuerySet["Manifest"]):
     def referenced(self, path: str, reference: str, *, by_digest: bool) -> Self:
         """The live manifest of a digest or a tag in the live image of this path."""
         if by_digest:
-            return self.live().filter(image=_image_at(path), digest=reference)
-        named = Tag.objects.live().filter(image=_image_at(path), name=reference)
-        return self.live().filter(tags=Subquery(named.values("pk")))
+            pushed = self.filter(image=id_at(path), digest=reference)
+            return self._undeleted().filter(pk=Subquery(pushed.values("pk")))
+        named = Tag.objects.live().filter(image=id_at(path), name=reference)
+        return self._undeleted().filter(tags=Subquery(named.values("pk")))
+
+    def _undeleted(self) -> Self:
+        """As ``live``, by a condition of no index: PostgreSQL without statistics takes such an index for small."""
+        return self.alias(taken_by=Coalesce("deletion_id", Value(0))).filter(taken_by=0)
 
     def as_of(self, path: str, reference: str, name: str, moment: datetime) -> Self:
         """The manifest that the tag ``name`` of this live image named at that moment, if it is live.
 
         A live tag with the literal name ``reference`` takes precedence.
         """
-        tags = Tag.objects.filter(image=_image_at(path))
+        tags = Tag.objects.filter(image=id_at(path))
         spelled = Subquery(tags.filter(name=reference, ended_at=None).values("pk")[:1])
         begun = Subquery(tags.filter(name=name, started_at__lte=moment).order_by("-started_at", "-pk").values("pk")[:1])
         still = Q(tags__ended_at=None) | Q(tags__ended_at__gt=moment)
-        return self.live().filter(
-            still, image__path=path, image__deletion=None, tags__image=F("image"), tags__pk=Coalesce(spelled, begun)
-        )
+        return self._undeleted().filter(still, tags=Coalesce(spelled, begun))
 
     def begins(self, text: str | OuterRef) -> Self:
         """Manifests whose digest begins with this text, such as a ``Tag.subject``."""
@@ -152,6 +147,17 @@ class ManifestBlobQuerySet(models.QuerySet["ManifestBlob"]):
         """References by manifests that may be pulled as far as their image's date says: live, and not expired."""
         never = Q(manifest__image__expires_at=None)
         return self.live().filter(never | Q(manifest__image__expires_at__gt=Now()))
+
+    def naming(self, repository: Any, blob: Any, *, pulled: bool = False) -> Self:
+        """References of the repository to a blob by live manifests; ``pulled``: whose image has not expired.
+
+        Each manifest is looked up by its id. A join may begin with all manifests, or with all of the repository.
+        """
+        manifests = Manifest.objects.live().filter(pk=OuterRef("manifest"))
+        if pulled:
+            unexpired = Image.objects.filter(Q(expires_at=None) | Q(expires_at__gt=Now()), pk=OuterRef("image"))
+            manifests = manifests.filter(image=Subquery(unexpired.values("pk")))
+        return self.filter(repository=repository, blob=blob, manifest=Subquery(manifests.values("pk")))
 
     def of_repository(self, name: names.ImageName) -> Self:
         """References within the live repository of an image's name."""

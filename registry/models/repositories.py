@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Subquery
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from guardian.models import GroupObjectPermissionBase, UserObjectPermissionBase
@@ -126,12 +127,24 @@ class RepositoryGroupPermission(GroupObjectPermissionBase):
     content_object = models.ForeignKey(Repository, on_delete=models.CASCADE, related_name="group_permissions")
 
 
+def id_at(path: Any) -> Subquery:
+    """The id of the live image of this path, found before anything else of the query.
+
+    With a join, a database may begin with all tags of that name, or with all images of the repository.
+    """
+    return Subquery(Image.objects.live().filter(path=path).values("pk"))
+
+
 class ImageQuerySet(models.QuerySet["Image"]):
     """Reads of images."""
 
     def live(self) -> Self:
         """Images that are not deleted."""
         return self.filter(deletion=None)
+
+    def at(self, path: Any) -> Self:
+        """The live image of this path, found by its path and nothing else."""
+        return self.filter(pk=id_at(path))
 
     def with_contents(self) -> Self:
         """Live images that have a digest. Lists, the catalog and the quota of images leave out the others."""

@@ -2,11 +2,12 @@
 
 The database's own work is counted, because time is not the same on every machine, and a plan does not say how many rows it
 reads: on SQLite the steps of its virtual machine, on PostgreSQL the rows that it reads. SQLite has no statistics, as in
-operation. PostgreSQL has them, because its autovacuum collects them within minutes; pulls must not need them.
+operation. PostgreSQL has them, because its autovacuum collects them within minutes; pulls and pushes must not need them.
 """
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -17,6 +18,7 @@ from django.urls import reverse
 from accounts.actors import SYSTEM
 from accounts.models import Project
 from registry import service_accounts
+from registry.database.postgresql import base
 from registry.models import Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from tests.console.test_matrix import PAGES, PERSONAL, VIEW
@@ -143,10 +145,80 @@ def test_requests_of_clients_cost_the_same_in_a_large_registry(docker, world):
 
 if connection.vendor == "postgresql":
 
+    def plan_anew(statistics: str, mode: str) -> None:
+        """Forget all plans. ``statistics``: "none", "row counts" alone (of a VACUUM), "all". ``mode``: plan_cache_mode."""
+        with connection.cursor() as cursor:
+            if statistics != "none":
+                cursor.execute("ANALYZE")
+            else:  # earlier tests may have left some: ANALYZE counts rows outside of its transaction
+                cursor.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid >= 16384")
+            if statistics != "all":
+                cursor.execute("DELETE FROM pg_statistic WHERE starelid >= 16384")
+            cursor.execute("DISCARD PLANS")
+            cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+
+    def rows_read_by(asked: dict[str, Callable[[], object]]) -> dict[str, int]:
+        found = {}
+        for name, ask in asked.items():
+            with Work() as work:
+                ask()
+            found[name] = work.done
+        return found
+
+    def reads_and_pushes(docker: Callable[..., Any], image: Image) -> dict[str, Callable[[], object]]:
+        """Requests about web/last, by name. Each call of a push brings something new."""
+        client, number = docker("member"), count()
+        layer = sha256(image.layers[0])
+
+        def new() -> Image:
+            return Image(layers=[f"layer {next(number)}".encode(), *image.layers])
+
+        return {
+            "tag": lambda: client.get("web/last/manifests/latest", 200),
+            "tag as of a day": lambda: client.get("web/last/manifests/latest--at-20260201t0000z", 404),
+            "digest": lambda: client.get(f"web/last/manifests/{image.digest}", 200),
+            "tags": lambda: client.get("web/last/tags/list?n=10", 200),
+            "referrers": lambda: client.get(f"web/last/referrers/{image.digest}", 200),
+            "HEAD of a blob to push": lambda: client.head(f"web/last/blobs/{layer}", 200),
+            "push again": lambda: client.push("web/last", "latest", image),
+            "push of a new tag": lambda: client.push("web/last", f"t{next(number)}", image),
+            "push of a new image": lambda: client.push("web/last", f"t{next(number)}", new()),
+            "push to a new name": lambda: client.push(f"public/new{next(number)}", "latest", image),
+        }
+
+    @pytest.mark.django_db
+    def test_requests_read_few_rows_without_statistics_of_postgresql(docker, world):
+        """The images are in one repository: a plan that is not of few rows reads MANY / 2 of them, or more."""
+        image = Image()
+        docker("member").push("web/app", "latest", image)
+        grow(Manifest.objects.get(), MANY, FEW)
+        docker("member").push("web/last", "latest", image)
+        asked, read = reads_and_pushes(docker, image), {}
+        for statistics in ("none", "row counts", "all"):
+            for mode in ("force_custom_plan", "force_generic_plan"):
+                plan_anew(statistics, mode)
+                read |= {(name, statistics, mode): rows for name, rows in rows_read_by(asked).items()}
+        assert {which: rows for which, rows in read.items() if rows > MANY // 4} == {}
+
+    @pytest.mark.django_db
+    def test_plans_of_empty_tables_are_not_kept(docker, world):
+        """An importer pushes to a new installation before PostgreSQL has analyzed a table."""
+        image = Image()
+        docker("member").push("web/app", "latest", image)
+        manifest = Manifest.objects.get()
+        docker("member").push("web/last", "latest", image)
+        plan_anew("none", "force_generic_plan")
+        asked = reads_and_pushes(docker, image)
+        rows_read_by(asked)
+        grow(manifest, MANY, FEW)
+        connection.connection.planned_at -= base.PLAN_SECONDS
+        read = rows_read_by(asked)
+        assert {which: rows for which, rows in read.items() if rows > MANY // 4} == {}
+
     @pytest.mark.django_db
     @pytest.mark.parametrize("person", ["member", "viewer"])
     def test_pulls_read_few_rows_by_every_plan_of_postgresql(docker, world, person):
-        """Plans for one value and for all values, each without and with statistics."""
+        """Plans for one value and for all values, each without statistics, with row counts alone, and with statistics."""
         image, client = Image(), docker(person)
         docker("member").push("web/app", "latest", image)
         grow(Manifest.objects.get(), MANY, FEW)
@@ -162,16 +234,9 @@ if connection.vendor == "postgresql":
             "token": lambda: client.token("repository:web/last:pull,push"),
         }
         read = {}
-        for statistics in ("without statistics", "with statistics"):
+        for statistics in ("none", "row counts", "all"):
             for mode in ("force_custom_plan", "force_generic_plan"):
-                with connection.cursor() as cursor:
-                    if statistics == "with statistics":
-                        cursor.execute("ANALYZE")
-                    else:  # earlier tests may have left some: ANALYZE counts rows outside of its transaction
-                        cursor.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid >= 16384")
-                        cursor.execute("DELETE FROM pg_statistic WHERE starelid >= 16384")
-                    cursor.execute("DISCARD PLANS")
-                    cursor.execute(f"SET LOCAL plan_cache_mode = {mode}")
+                plan_anew(statistics, mode)
                 for name, ask in asked.items():
                     ask()
                     with Work() as work:

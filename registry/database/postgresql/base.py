@@ -31,6 +31,7 @@ BRIEFLY = 0.5  # instead, while the server is known to be silent
 FRESH_SECONDS = 1.0  # so long the result of one question answers others
 GIVE_UP_SECONDS = 5.0  # after which a question without a result is asked again
 POOL_SECONDS = 3.0  # for a connection of a pool whose connections are all in use
+PLAN_SECONDS = 60.0  # after which a connection forgets its plans
 RESTED_SECONDS = 1.0  # in the pool, after which a connection is asked whether it works
 RV = TypeVar("RV")
 
@@ -85,6 +86,7 @@ class Connection(psycopg.Connection[Any]):
     """Ends a wait for an answer if the server does not answer a new connection either."""
 
     rests_since = float("-inf")  # when it was returned to its pool (time.monotonic)
+    planned_at = 0.0  # when it began to keep its present plans
 
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> Any:
@@ -95,6 +97,7 @@ class Connection(psycopg.Connection[Any]):
             server.note("" if "FATAL" in str(error) else str(error))
             raise
         server.note("")
+        made.planned_at = time.monotonic()
         return made
 
     def wait(self, gen: PQGen[RV], *arguments: Any, **options: Any) -> RV:
@@ -116,6 +119,15 @@ class Connection(psycopg.Connection[Any]):
         except StopIteration as end:
             result: RV = end.value
             return result
+
+    def renew_plans(self) -> None:
+        """Forget the plans of prepared statements once they are PLAN_SECONDS old.
+
+        PostgreSQL keeps a plan until its tables are analyzed. A plan that was made for empty tables reads all rows.
+        """
+        if (now := time.monotonic()) - self.planned_at > PLAN_SECONDS:
+            self.execute("DISCARD PLANS")
+            self.planned_at = now
 
     def works(self) -> bool:
         """Whether the connection works, after its time in the pool. An outage of the server may have ended it.
@@ -156,6 +168,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if made.works():
                 return made
             self.pool.putconn(made)  # the pool makes a new one in its place
+
+    def renew_plans(self) -> None:
+        """Forget old plans. Call it before each prepared statement."""
+        if isinstance(self.connection, Connection):
+            self.connection.renew_plans()
 
     def _close(self) -> None:
         """See Django's."""
