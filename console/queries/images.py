@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db.models import (
+    BigIntegerField,
     Case,
     CharField,
     Count,
@@ -27,13 +28,16 @@ from console.queries import scans
 from console.queries.shared import listing
 from console.templatetags.commands import Kind, kind_of
 from registry import attachments, tag_rules
+from registry.database.prepared import ListOf, prepare, prepare_models
 from registry.models import Image, Manifest, ManifestChild, Severity, Tag, TagDay
 
 if TYPE_CHECKING:
     from datetime import date, datetime
 
+    from django.db.models import QuerySet
     from django.http import QueryDict
 
+    from accounts.actors import Actor
     from accounts.models import Project
     from registry.models import Repository
     from registry.models.manifests import TagQuerySet
@@ -73,24 +77,54 @@ def _within_project() -> Concat:
 def describe(rows: list[Any]) -> None:
     """Give each image the number of its tags, its newest tag, and the worst that is known of it. Three queries."""
     shown = [image.pk for image in rows]
-    live = Tag.objects.live().filter(image__in=shown)
-    numbers = dict(live.values_list("image").annotate(number=Count("pk")).order_by())
-    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
-    latest = Tag.objects.filter(pk__in=Image.objects.filter(pk__in=shown).values_list(Subquery(newest)))
-    by_image = {tag.image_id: tag for tag in latest.with_manifests()}
-    known = scans.by_image(scans.tags(image__in=shown))
+    numbers = {row.image: row.number for row in _tag_counts.all(images=shown)}
+    by_image = {tag.image_id: tag for tag in _latest.all(images=shown)}
+    known = scans.by_image(shown)
     for image in rows:
         image.tag_count = numbers.get(image.pk, 0)
         image.latest = by_image.get(image.pk)
         image.worst = scans.worst_of(known.get(image.pk))
 
 
+class _TagCount(NamedTuple):
+    image: int
+    number: int
+
+
+@prepare(_TagCount, images=ListOf(BigIntegerField()))
+def _tag_counts(_actor: Actor, images: Any) -> QuerySet[Any, Any]:
+    live = Tag.objects.live().filter(image__in=images).order_by()
+    return live.values("image").annotate(number=Count("pk")).values_list("image", "number")
+
+
+@prepare_models(Tag, images=ListOf(BigIntegerField()))
+def _latest(_actor: Actor, images: Any) -> QuerySet[Tag]:
+    newest = Tag.objects.live().filter(image=OuterRef("pk")).order_by("-pk").values("pk")[:1]
+    return Tag.objects.filter(
+        pk__in=Image.objects.filter(pk__in=images).values(newest=Subquery(newest))
+    ).with_manifests()
+
+
+class _Counts(NamedTuple):
+    tag_count: int
+    untagged_count: int
+
+
+@prepare(_Counts, image=BigIntegerField())
+def _counts(_actor: Actor, image: Any) -> QuerySet[Any, Any]:
+    named = Tag.objects.live().filter(image=image).unattached()
+    return Image.objects.filter(pk=image).values_list(_number(named), _number(_untagged(image)))
+
+
+def _number(of_image: QuerySet[Any]) -> Coalesce:
+    counted = of_image.order_by().values("image").annotate(number=Count("pk"))
+    return Coalesce(Subquery(counted.values("number")), 0)
+
+
 def counts(image: Image) -> dict[str, int]:
-    """The numbers on the tabs of an image. Two queries."""
-    return {
-        "tag_count": Tag.objects.live().filter(image=image).unattached().count(),
-        "untagged_count": _untagged(image).count(),
-    }
+    """The numbers on the tabs of an image. One query."""
+    found = _counts.first(image=image.pk)
+    return found._asdict() if found else {"tag_count": 0, "untagged_count": 0}
 
 
 def kind(image: Image) -> Kind:
@@ -101,7 +135,7 @@ def kind(image: Image) -> Kind:
 
 
 def tags(image: Image, wanted: QueryDict) -> dict[str, Any]:
-    """A page of an image's tags with their use, what is known of them, and what is attached. Ten queries.
+    """A page of an image's tags with their use, what is known of them, and what is attached. Nine queries.
 
     ``rule`` of a tag: what protects it, None if nothing does. Without attached tags. The default order: floating tags,
     versions (the greatest first), others.
@@ -149,16 +183,26 @@ def _add_names(image: Image, rows: list[Any]) -> None:
 
     ``also``: the first other tags of its digest, at most ALSO; ``also_count``: how many there are.
     """
-    live = Tag.objects.live().unattached().filter(image=image, manifest__in={tag.manifest_id for tag in rows})
     named: dict[int, list[str]] = {}
-    for manifest_id, name in live.order_by("natural_name").values_list("manifest", "name"):
-        named.setdefault(manifest_id, []).append(name)
+    for row in _names.all(image=image.pk, manifests={tag.manifest_id for tag in rows}):
+        named.setdefault(row.manifest, []).append(row.name)
     marks = attachments.attached(image, {tag.manifest.digest for tag in rows})
     for tag in rows:
         names = named.get(tag.manifest_id, [])
         tag.also = [name for name in names[: ALSO + 1] if name != tag.name][:ALSO]
         tag.also_count = len(names) - (tag.name in names)
         tag.attached = {each.kind: each for each in marks.get(tag.manifest.digest, ())}
+
+
+class _Name(NamedTuple):
+    manifest: int
+    name: str
+
+
+@prepare(_Name, image=BigIntegerField(), manifests=ListOf(BigIntegerField()))
+def _names(_actor: Actor, image: Any, manifests: Any) -> QuerySet[Any, Any]:
+    live = Tag.objects.live().unattached().filter(image=image, manifest__in=manifests)
+    return live.order_by("natural_name").values_list("manifest", "name")
 
 
 def add_use(image: Image, rows: list[Any]) -> None:
@@ -180,7 +224,7 @@ def _add_days(image: Image, rows: list[Any]) -> None:
 
 
 def untagged(image: Image, wanted: QueryDict) -> dict[str, Any]:
-    """A page of the manifests that no tag names and no index needs. Six queries."""
+    """A page of the manifests that no tag names and no index needs. Five queries."""
     found, search = _untagged(image), wanted.get("q", "").strip()
     if search:
         found = found.filter(digest__startswith=search if ":" in search else f"sha256:{search}")

@@ -90,7 +90,7 @@ def overview(project: Project) -> Overview:
     for each in biggest:
         each["width"] = round(max(0.5, 100 * each["size"] / largest), 1)
     repositories = live.count()
-    known = scans.add_up(scans.by_repository(scans.tags(image__repository__project=project)))
+    known = scans.of_project(project)
     critical = scans.critical(project, known)
     return Overview(
         repositories=repositories,

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, Sum, Value, Window, prefetch_related_objects
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    DateTimeField,
+    Exists,
+    F,
+    IntegerField,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    Sum,
+    Value,
+    Window,
+    prefetch_related_objects,
+)
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
 from console.queries.shared import listing
+from registry.database.prepared import ListOf, Prepared, prepare
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
@@ -28,11 +44,12 @@ from scanning.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from django.db.models import QuerySet
     from django.http import QueryDict
 
+    from accounts.actors import Actor
     from accounts.models import Project
 
 DAYS = 90
@@ -86,16 +103,27 @@ def attach(manifests: Iterable[Manifest | None]) -> None:
     found = [each for each in manifests if each is not None]
     prefetch_related_objects(found, "report")
     pks = {each.pk for each in found}
-    open_ones = Scan.objects.open().order_by()
-    own = open_ones.filter(manifest__in=pks).values_list("manifest", "state")
-    of_parts = open_ones.filter(manifest__parent_references__parent__in=pks)
     states: dict[int, set[str]] = {}
-    for pk, state in own.union(of_parts.values_list("manifest__parent_references__parent", "state")):
-        states.setdefault(pk, set()).add(state)
+    for row in _open_scans.all(manifests=pks):
+        states.setdefault(row.manifest, set()).add(row.state)
     for manifest in found:
         at_work = states.get(manifest.pk, set())
         state = Scan.State.RUNNING if Scan.State.RUNNING in at_work else Scan.State.WAITING if at_work else ""
         manifest.open_scan = str(state)  # type: ignore[attr-defined]
+
+
+class _OpenScan(NamedTuple):
+    manifest: int
+    state: str
+
+
+@prepare(_OpenScan, manifests=ListOf(BigIntegerField()))
+def _open_scans(_actor: Actor, manifests: Any) -> QuerySet[Any, Any]:
+    """The open scans of these manifests, and of those that they reference."""
+    open_ones = Scan.objects.open().order_by()
+    own = open_ones.filter(manifest__in=manifests).values_list("manifest", "state")
+    of_parts = open_ones.filter(manifest__parent_references__parent__in=manifests)
+    return own.union(of_parts.values_list("manifest__parent_references__parent", "state"))
 
 
 def tags(*conditions: Q, **where: Any) -> QuerySet[Tag]:
@@ -135,29 +163,40 @@ def by_repository(found: QuerySet[Tag]) -> list[dict[str, Any]]:
     return _counted(found, "image__repository", "image__repository__name")
 
 
-def by_image(found: QuerySet[Tag]) -> dict[int, dict[str, Any]]:
-    """What is known of these tags, counted for each image, by its id. One query."""
-    return {row["image"]: row for row in _counted(found, "image")}
+def by_image(images: Collection[int]) -> dict[int, dict[str, Any]]:
+    """What is known of the tags of these images (their ids), counted for each, by its id. One query."""
+    stale = timezone.now() - DatabaseRefresh.STALE
+    return {row["of"]: row for row in _by_image.all(images=images, stale=stale)}
+
+
+def of_project(project: Project) -> dict[str, int]:
+    """The sums of a project's tags, without those of findings (``add_up``). One query."""
+    stale = timezone.now() - DatabaseRefresh.STALE
+    found = _of_project.first(project=project.pk, stale=stale)
+    return add_up([found] if found else [], _NUMBERS)
 
 
 def _counted(found: QuerySet[Tag], *keys: str) -> list[dict[str, Any]]:
-    stale = timezone.now() - DatabaseRefresh.STALE
-    sums: dict[str, Any] = {f"found_{name}": Coalesce(Sum(f"{REPORT}__{name}"), 0) for name in Report.COUNTS}
     rows: Any = found.values(*keys).order_by()
-    return list(
-        rows.annotate(
-            **findings.tags_by_worst(),
-            **sums,
-            fixable=_number(fixable__gt=0),
-            accepted=_number(accepted__gt=0),
-            uncovered=_number(state=Report.State.UNCOVERED),
-            end_of_life=_number(is_end_of_life=True),
-            unrecognised=_number(state=Report.State.UNRECOGNISED),
-            unsupported=_number(state=Report.State.UNSUPPORTED),
-            failed=_number(state=Report.State.FAILED),
-            outdated=_number(state__in=Report.KNOWN, database_at__lt=stale),
-        )
-    )
+    return list(rows.annotate(**_numbers(timezone.now() - DatabaseRefresh.STALE), **_FOUND))
+
+
+_FOUND: dict[str, Any] = {f"found_{name}": Coalesce(Sum(f"{REPORT}__{name}"), 0) for name in Report.COUNTS}
+
+
+def _numbers(stale: Any) -> dict[str, Any]:
+    """Counts for annotating tags. ``stale``: results of a database from before then are outdated."""
+    return {
+        **findings.tags_by_worst(),
+        "fixable": _number(fixable__gt=0),
+        "accepted": _number(accepted__gt=0),
+        "uncovered": _number(state=Report.State.UNCOVERED),
+        "end_of_life": _number(is_end_of_life=True),
+        "unrecognised": _number(state=Report.State.UNRECOGNISED),
+        "unsupported": _number(state=Report.State.UNSUPPORTED),
+        "failed": _number(state=Report.State.FAILED),
+        "outdated": _number(state__in=Report.KNOWN, database_at__lt=stale),
+    }
 
 
 def _number(**where: Any) -> Count:
@@ -165,12 +204,30 @@ def _number(**where: Any) -> Count:
     return Count("pk", filter=Q(**{f"{REPORT}__{name}": value for name, value in where.items()}))
 
 
-def add_up(rows: list[dict[str, Any]]) -> dict[str, int]:
+_NUMBERS = tuple(_numbers(None))
+
+
+def _named(of: int, *numbers: int) -> dict[str, int]:
+    return {"of": of, **dict(zip(_NUMBERS, numbers, strict=True))}
+
+
+@prepare(_named, images=ListOf(BigIntegerField()), stale=DateTimeField())
+def _by_image(_actor: Actor, images: Any, stale: Any) -> QuerySet[Any, Any]:
+    found = tags(image__in=images).order_by().values("image")
+    return found.annotate(**_numbers(stale)).values_list("image", *_NUMBERS)
+
+
+@prepare(_named, project=BigIntegerField(), stale=DateTimeField())
+def _of_project(_actor: Actor, project: Any, stale: Any) -> QuerySet[Any, Any]:
+    found = tags(image__repository__project=project).order_by().values("image__repository__project")
+    return found.annotate(**_numbers(stale)).values_list("image__repository__project", *_NUMBERS)
+
+
+def add_up(rows: Sequence[Mapping[str, Any]], names: Sequence[str] = (*_NUMBERS, *_FOUND)) -> dict[str, int]:
     """The sums of several repositories."""
-    states = ("scanned", "uncovered", "unrecognised", "failed")
-    names = (*Report.COUNTS, *(f"found_{name}" for name in Report.COUNTS), "fixable", "accepted", "tags", *states)
-    total = {name: sum(row[name] for row in rows) for name in (*names, "unsupported", "end_of_life", "outdated")}
-    total["unscanned"] = total["tags"] - sum(total[name] for name in states)
+    total = {name: sum(row[name] for row in rows) for name in names}
+    known = ("scanned", "uncovered", "unrecognised", "failed")
+    total["unscanned"] = total["tags"] - sum(total[name] for name in known)
     return total
 
 
@@ -247,36 +304,70 @@ def cves(project: Project, least: Severity, total: dict[str, int]) -> list[dict[
     Each has ``vulnerability`` (its id), ``worst`` (its severity), ``tags``, and ``fixable``: how many of these tags
     have a fix. A tag of an index has what its platforms have. Of more than MOST tags the newest count.
     """
-    found = Finding.objects.current().in_project(project).unaccepted(timezone.now()).filter(severity__gte=least)
     newest = _newest(project) if total["tags"] > MOST else dict.fromkeys((OWN_TAGS, TAGS_OF_INDEX))
     sums: dict[int, dict[str, Any]] = {}
     for path, pks in newest.items():
-        where = {"isnull": False, "ended_at": None, "subject": ""} | ({} if pks is None else {"id__in": pks})
+        query = _CVES[path, pks is not None]
+        for row in query.all(project=project.pk, least=int(least), now=timezone.now(), tags=pks or ()):
+            known = sums.setdefault(row.vulnerability, {**row._asdict(), "worst": 0, "tags": 0, "fixable": 0})
+            known["worst"] = max(known["worst"], row.worst)
+            known["tags"] += row.tags
+            known["fixable"] += row.fixable
+    return sorted(sums.values(), key=lambda row: (-row["worst"], -row["fixable"], -row["tags"], row["vulnerability"]))
+
+
+class _Cve(NamedTuple):
+    vulnerability: int
+    worst: int
+    tags: int
+    fixable: int
+
+
+def _query_of_cves(path: str, *, of_some: bool) -> Prepared[_Cve]:
+    """The vulnerabilities of the tags at this path from a finding. ``of_some``: of the tags with these ids alone."""
+
+    @prepare(_Cve, project=BigIntegerField(), least=IntegerField(), now=DateTimeField(), tags=ListOf(BigIntegerField()))
+    def build(_actor: Actor, project: Any, least: Any, now: Any, tags: Any) -> QuerySet[Any, Any]:
+        found = Finding.objects.current().in_project(project).unaccepted(now).filter(severity__gte=least)
+        where = {"isnull": False, "ended_at": None, "subject": ""} | ({"id__in": tags} if of_some else {})
+        of_tags = found.filter(**{f"{path}__{name}": value for name, value in where.items()}).order_by()
         numbers = {
             "worst": Max("severity"),
-            "tags": Count(path, distinct=True),
+            "number": Count(path, distinct=True),
             "fixable": Count(path, filter=~Q(fixed_version=""), distinct=True),
         }
-        of_tags: Any = found.filter(**{f"{path}__{name}": value for name, value in where.items()}).order_by()
-        for row in of_tags.values("vulnerability").annotate(**numbers):
-            known = sums.setdefault(row["vulnerability"], {**row, "worst": 0, "tags": 0, "fixable": 0})
-            known["worst"] = max(known["worst"], row["worst"])
-            known["tags"] += row["tags"]
-            known["fixable"] += row["fixable"]
-    return sorted(sums.values(), key=lambda row: (-row["worst"], -row["fixable"], -row["tags"], row["vulnerability"]))
+        return of_tags.values("vulnerability").annotate(**numbers).values_list("vulnerability", *numbers)
+
+    return build
+
+
+_CVES = {
+    (path, of_some): _query_of_cves(path, of_some=of_some)
+    for path in (OWN_TAGS, TAGS_OF_INDEX)
+    for of_some in (True, False)
+}
 
 
 def _newest(project: Project) -> dict[str, list[int] | None]:
     """The newest MOST tags, by their path from a finding: an index has findings in its platforms only. One query."""
     newest: dict[str, list[int] | None] = {}
-    # The tags first, in a subquery: a join would look up the manifests of all tags of the project before it sorts.
-    of_project = {"image__deletion": None, "image__repository__deletion": None, "image__repository__project": project}
-    shown = Tag.objects.live().unattached().filter(**of_project).order_by("-pk")[:MOST]
-    named = Tag.objects.filter(pk__in=shown.values("pk"), manifest__deletion=None).order_by("-pk")
-    for pk, media_type in named.values_list("pk", "manifest__media_type"):
+    for pk, media_type in _newest_tags.all(project=project.pk):
         path = TAGS_OF_INDEX if media_type in media_types.INDEXES else OWN_TAGS
         newest.setdefault(path, []).append(pk)  # type: ignore[union-attr]
     return newest
+
+
+class _NewestTag(NamedTuple):
+    pk: int
+    media_type: str
+
+
+@prepare(_NewestTag, project=BigIntegerField())
+def _newest_tags(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
+    live = Tag.objects.live().unattached()
+    where = {"image__deletion": None, "image__repository__deletion": None, "image__repository__project": project}
+    newest = live.filter(**where).order_by("-pk").values("pk")[:MOST]  # sorted before their manifests are read
+    return tags(pk__in=newest).values_list("pk", "manifest__media_type")
 
 
 def name_cves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def chosen_tags(image: Image, names: list[str]) -> list[Any]:
 
 
 def tag_history(image: Image, wanted: QueryDict, search: str, moment: datetime | None) -> dict[str, Any]:
-    """Every digest that the tags of an image, or one, ever pointed to, the newest first. Four queries.
+    """Every digest that the tags of an image, or one, ever pointed to, the newest first. Three queries.
 
     ``moment``: the tags as of then instead, the greatest version first. Each row has ``before``, the digest that the
     tag pointed to before ("" or None: none or deleted), and ``is_restorable``: the tag could be pointed there again.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.db.models import BigIntegerField, TextField
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLResolver, get_resolver, reverse
@@ -22,12 +23,14 @@ from console.queries.shared import layout
 from console.views.shared.toasts import UndoForm, toast
 from registry import access
 from registry.access import Action
+from registry.database.prepared import prepare_models
 from registry.models import Image, Repository
 from registry.oci import names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from django.db.models import QuerySet
     from django.http import HttpRequest
 
     from registry.models import Deletion, Event
@@ -167,16 +170,32 @@ def find_place(request: HttpRequest, project: str, repository: str | None, image
     actions = access.actions_in_project(who, project)
     if Action.VIEW not in actions:
         raise Http404
-    place = Place(request, who, Project.objects.select_related("organization").get(name=project), actions)
+    if (found := _project.first(name=project)) is None:
+        raise Http404
+    place = Place(request, who, found, actions)
     if repository is not None:
-        named = names.ImageName(project, repository, image or "")
-        place.maybe_repository = Repository.objects.named(named).first()
+        place.maybe_repository = _repository.first(project=project, repository=repository)
         if place.maybe_repository is None:
             raise Http404
         place.maybe_repository.project = place.project
     if image is not None:
-        place.maybe_image = Image.objects.live().filter(repository=place.maybe_repository, name=image).first()
+        place.maybe_image = _image.first(repository=place.repository.pk, name=image)
         if place.maybe_image is None:
             raise Http404
         place.maybe_image.repository = place.repository
     return place
+
+
+@prepare_models(Project, name=TextField())
+def _project(_actor: Actor, name: Any) -> QuerySet[Project]:
+    return Project.objects.select_related("organization").filter(name=name)
+
+
+@prepare_models(Repository, project=TextField(), repository=TextField())
+def _repository(_actor: Actor, project: Any, repository: Any) -> QuerySet[Repository]:
+    return Repository.objects.named(names.ImageName(project, repository, ""))
+
+
+@prepare_models(Image, repository=BigIntegerField(), name=TextField())
+def _image(_actor: Actor, repository: Any, name: Any) -> QuerySet[Image]:
+    return Image.objects.live().filter(repository=repository, name=name)
