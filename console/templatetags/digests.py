@@ -32,19 +32,19 @@ def named_digest(digest: str, tags: Sequence[str]) -> str:
 def digest(value: str, link: str = "", digits: int = SHORT) -> SafeString:
     """A digest: its first digits, all of it in the title and on the clipboard."""
     shown = short(value, digits)
-    text = format_html('<a href="{}">{}</a>', link, shown) if link else shown
-    return format_html('<span class="digest"><span title="{}">{}</span>{}</span>', value, text, copy(value, shown))
+    return format_html(
+        _LINKED if link else _ALONE, value=value, shown=shown, link=link, words=_words(shown), icon=_ICON
+    )
 
 
 @register.simple_tag
 def copy(value: str, what: str = "") -> SafeString:
-    """A button that copies the text. ``what``: what the button says of it, where the text is long."""
-    return format_html(
-        '<button type="button" class="copy needs-script" data-copy="{}" title="{}">{}</button>',
-        value,
-        _("Copy %(named)s") % {"named": what or value},
-        _ICON,
-    )
+    """A button that copies the text, none without one. ``what``: what the button says of it, where the text is long."""
+    return format_html(_COPY, value=value, words=_words(what or value), icon=_ICON) if value else SafeString("")
+
+
+def _words(named: str) -> str:
+    return _("Copy %(named)s") % {"named": named}
 
 
 # Before a copy and after it. A script shows the second one for a moment.
@@ -52,3 +52,6 @@ _ICON = SafeString(
     '<svg width="14" height="14" aria-hidden="true">'
     '<use class="todo" href="#icon-copy"/><use class="done" href="#icon-copied"/></svg>'
 )
+_COPY = '<button type="button" class="copy needs-script" data-copy="{value}" title="{words}">{icon}</button>'
+_ALONE = f'<span class="digest"><span title="{{value}}">{{shown}}</span>{_COPY}</span>'
+_LINKED = f'<span class="digest"><span title="{{value}}"><a href="{{link}}">{{shown}}</a></span>{_COPY}</span>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django import template
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 
 register = template.Library()
 PAGING = frozenset({"after", "before", "sort", "rows"})
+# Every route takes it, no project, repository or image has it in its name, and addresses and HTML do not change it.
+MARK = "0._.0"
+
+
+@register.simple_tag
+def mark() -> str:
+    """What stands in a pattern in place of the value of a row."""
+    return MARK
+
+
+@register.simple_block_tag
+def pattern(content: str) -> str:
+    """What is the same in all rows but for one value: drawn once, before the rows, with ``mark`` for the value."""
+    return content
+
+
+@register.filter
+def filled(drawn: str, value: str) -> SafeString:
+    """A pattern, or an address with a mark, for a row. ``value``: a name of the registry, or a digest."""
+    return SafeString(drawn.replace(MARK, escape(value)))
 
 
 @register.filter

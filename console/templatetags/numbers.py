@@ -30,8 +30,13 @@ def size(number: int | str | None) -> SafeString:
     """Bytes as docker shows them (68.4 MB, thousands of 1,000), exact in the title."""
     if number is None or number == "":  # "": what a template makes of something that is not there
         return SafeString("–")
-    exact_size = ngettext("%(count)s byte", "%(count)s bytes", int(number)) % {"count": count(int(number))}
-    return format_html('<span class="nowrap" title="{}">{}</span>', exact_size, plain_size(int(number)))
+    return _sized(int(number), get_language())
+
+
+@lru_cache(maxsize=1024)
+def _sized(number: int, _language: str | None) -> SafeString:
+    exact_size = ngettext("%(count)s byte", "%(count)s bytes", number) % {"count": count(number)}
+    return format_html('<span class="nowrap" title="{}">{}</span>', exact_size, plain_size(number))
 
 
 @register.filter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django import template
@@ -10,8 +11,8 @@ from django.utils import timezone
 from django.utils.formats import localize
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language, gettext_lazy, ngettext
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
 
 from console.templatetags.charts import DAYS_BELOW, Scale, scale, segments
 from console.templatetags.icons import icon
@@ -38,12 +39,16 @@ LABEL = 13  # how far two labels stand apart at least
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many findings of one severity: ``name`` is its colour, ``letter`` and ``words`` say it without."""
+    """How many findings of one severity: ``name`` is its colour, ``letter`` and ``words`` say it without.
+
+    ``shown``: the number as the language of the words writes it.
+    """
 
     name: str
     letter: str
     words: str
     number: int
+    shown: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,13 @@ _STATES = {
 
 def counts_of(numbers: Mapping[str, int]) -> list[Count]:
     """The severities that were found, the worst first."""
-    return [Count(name, name[0].upper(), _word(name), numbers[name]) for name in Report.COUNTS if numbers.get(name)]
+    language = get_language()
+    return [_counted(name, numbers[name], language) for name in Report.COUNTS if numbers.get(name)]
+
+
+@lru_cache(maxsize=1024)
+def _counted(name: str, number: int, _language: str | None) -> Count:
+    return Count(name, name[0].upper(), _word(name), number, count(number))
 
 
 def is_outdated(report: Report | None) -> bool:
@@ -132,7 +143,7 @@ def _gaps(report: Report) -> list[str]:
 
 
 def _title(report: Report | None, state: str, counts: Sequence[Count]) -> str:
-    said = [f"{each.words} {count(each.number)}" for each in counts] or [str(_STATES[state])]
+    said = [f"{each.words} {each.shown}" for each in counts] or [str(_STATES[state])]
     if report is None:
         return ", ".join(said)
     said += limits(report.state, report.system, is_end_of_life=report.is_end_of_life)
@@ -180,20 +191,58 @@ def scan_badge(manifest: Manifest | None, link: str = "", most: int = len(Report
 
 def _found(look: Look, most: int, *, is_folded: bool) -> list[SafeString]:
     """The worst severities with their counts, the number of the others, and what is not known."""
-    parts = [
-        format_html(
-            '<span class="severity {}"><b aria-hidden="true">{}</b><span class="visually-hidden">{}</span> {}</span>',
-            each.name,
-            each.letter,
-            each.words,
-            count(each.number),
-        )
-        for each in look.counts[:most]
-    ]
+    parts = [_drawn(each) for each in look.counts[:most]]
     if rest := sum(each.number for each in look.counts[most:]):
         parts.append(format_html('<span class="quiet small">+{}</span>', count(rest)))
     parts += [_hint("circle-question-mark", gap) if is_folded else _badge("warn", "", gap) for gap in look.gaps]
     return parts
+
+
+@register.simple_tag
+def worst_badge(worst: Mapping[str, Any]) -> SafeString:
+    """The worst severity in an image or repository and in how many tags, or a word. ``worst``: ``scans.worst_of``."""
+    if not worst["tags"]:
+        return SafeString('<span class="severities"><span class="quiet">–</span></span>')
+    parts = [_worst_part(worst)]
+    if worst["severity"] and worst["unknown"]:
+        title = _("not scanned, failed, or a system that is not covered")
+        words = _("· %(number)s unknown") % {"number": count(worst["unknown"])}
+        parts.append(format_html('<span class="quiet small" title="{}">{}</span>', title, words))
+    if worst["is_outdated"]:
+        parts.append(_badge("hatched", "clock", _("Out of date")))
+    kind = "severities is-outdated" if worst["is_outdated"] else "severities"
+    return format_html('<span class="{}">{}</span>', kind, SafeString(" ".join(parts)))
+
+
+def _worst_part(worst: Mapping[str, Any]) -> SafeString:
+    """The worst severity with the number of tags, or what is not known of the tags."""
+    unknown, tags = worst["unknown"], worst["tags"]
+    if worst["severity"]:
+        numbers = {"number": count(worst["number"]), "total": count(tags)}
+        words = _("in %(number)s of %(total)s tags") % numbers
+        return severity_badge(worst["severity"]) + format_html(' <span class="quiet small">{}</span>', words)
+    if unknown and worst["is_uncovered"]:
+        return _badge("warn", "circle-question-mark", _("System not covered"))
+    if unknown == tags:
+        return _badge("", "", _("Not scanned"))
+    if unknown:
+        return _badge("warn", "circle-question-mark", _("Known in part"))
+    if worst["is_end_of_life"]:
+        return _badge("warn", "circle-question-mark", _("End of life"))
+    if worst["is_recognised"]:
+        return _badge("" if worst["is_outdated"] else "good", "check", _("None found"))
+    return _badge("warn", "circle-question-mark", _("No packages found"))
+
+
+@lru_cache(maxsize=1024)
+def _drawn(each: Count) -> SafeString:
+    return format_html(
+        '<span class="severity {}"><b aria-hidden="true">{}</b><span class="visually-hidden">{}</span> {}</span>',
+        each.name,
+        each.letter,
+        each.words,
+        each.shown,
+    )
 
 
 _STATE_BADGES = {  # by state: the colour of the badge, and its icon; a state that is not here has neither
@@ -288,7 +337,7 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
     for index, (when, numbers) in enumerate(rows):
         last = last if numbers is None else numbers
         drawn.append(last)
-        title = ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, numbers))
+        title = ", ".join(f"{each.words} {each.shown}" for each in _named(names, numbers))
         columns.append(
             {
                 "x": str(round(index * step, 3)),
@@ -307,7 +356,7 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
         ],
         "labels": _labels(names, last, axis),
         "words": words,
-        "now": ", ".join(f"{each.words} {count(each.number)}" for each in _named(names, last)) or _("none"),
+        "now": ", ".join(f"{each.words} {each.shown}" for each in _named(names, last)) or _("none"),
         "is_empty": not any(any(numbers) for numbers in drawn),
         "days": len(rows),
         "ticks": axis.ticks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 from django import template
@@ -36,7 +36,7 @@ def near(moment: datetime) -> SafeString:
 def exact(moment: datetime) -> str:
     """Date, time and zone."""
     local = timezone.localtime(moment)
-    zone = "UTC" if local.utcoffset() == datetime.now(UTC).utcoffset() else local.tzname()
+    zone = "UTC" if not local.utcoffset() else local.tzname()
     return f"{_spelled(local.replace(second=0, microsecond=0, tzinfo=None), get_language())} {zone}"
 
 
