@@ -266,6 +266,7 @@ class Exchange:
             return
         for piece in result:
             self._answer.write(piece)
+            del piece  # else it stays in memory while the next one is read
             self._connection.send_all()
         self._answer.close()
 

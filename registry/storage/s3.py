@@ -591,21 +591,28 @@ class _Object(io.RawIOBase):
             self._position = position
         return position
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill the buffer, except at the end."""
-        view, filled = memoryview(buffer).cast("B"), 0
+    def read(self, size: int = -1) -> bytes:
+        """``size`` bytes, except at the end; all for -1. The bytes are the ones that boto3 has read, not a copy."""
+        if size < 0:
+            return self.readall()
         with answers():
-            if self._body is None and view:
+            if self._body is None and size:
                 answer = self._storage.client.get_object(
                     **self._parameters, **({"Range": f"bytes={self._position}-"} if self._position else {})
                 )
                 for name in ("ContentLength", "ContentRange") if self._position else ("ContentLength",):
                     _told(answer, name)
                 self._body = answer["Body"]
-            while filled < len(view) and (count := self._body.readinto(view[filled:])):
-                filled += count
-        self._position += filled
-        return filled
+            found: bytes = self._body.read(size) if size else b""
+        self._position += len(found)
+        return found
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, except at the end."""
+        view = memoryview(buffer).cast("B")
+        found = self.read(len(view))
+        view[: len(found)] = found
+        return len(found)
 
     def close(self) -> None:
         """End the request."""

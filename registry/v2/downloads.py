@@ -11,6 +11,8 @@ from registry.oci import media_types, ranges
 
 from . import http
 
+BLOCK = 256 * 1024  # of a blob in S3; each of many pulls holds one or two
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -61,15 +63,15 @@ class Multipart:
         for head, (start, end) in pieces:
             yield head
             part = Part(opened, start, end - start + 1)
-            while block := part.read(http.BLOCK):
+            while block := part.read(BLOCK):
                 yield block
         yield tail
 
 
 class Download(FileResponse):
-    """FileResponse with larger blocks: its 4 KiB are ten times slower without sendfile()."""
+    """FileResponse with larger blocks, for blobs in S3: with 64 KiB a pull takes 1.8 times the processor time."""
 
-    block_size = http.BLOCK
+    block_size = BLOCK
 
 
 def reply(request: HttpRequest, opened: File[bytes], size: int, etag: str, **headers: Any) -> HttpResponseBase:

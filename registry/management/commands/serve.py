@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,11 +18,22 @@ from registry.background import Flusher
 from registry.metrics import counters
 from registry.server.worker import Worker
 
+M_ARENA_MAX = -8  # malloc.h of glibc
+
 
 def _allow_many_files() -> None:
     """Raise the soft limit of 1,024 open files: each thread may use a socket, a blob and a database connection."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _share_arenas() -> None:
+    """Have all threads allocate from two arenas of glibc. Call it before the first thread starts.
+
+    By default each thread gets one of its own, and keeps what it has freed there. Other C libraries have no arenas.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _start_flusher(worker: Any) -> None:
@@ -71,6 +84,7 @@ class Command(BaseCommand):
         """Run until SIGTERM or SIGINT; transfers under way get 30 seconds."""
         call_command("collectstatic", verbosity=0, interactive=False)
         _allow_many_files()
+        _share_arenas()
         pools.resize(settings.WEB_THREADS)
         try:
             migrated.require()
