@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,27 +204,51 @@ class Restored(LiveServer):
         """Nothing."""
 
 
-def test_backup_of_postgresql_and_s3_while_images_are_pushed(seaweed):
+def reach(database: PostgresServer) -> dict[str, str]:
+    """Return the variables by which programs of PostgreSQL find this server, as inside its container."""
+    return {"PGHOST": "127.0.0.1", "PGPORT": str(database.port)}
+
+
+#: In place of Docker: runs what a container of web or postgres would run on this machine. ``up`` does nothing.
+DOCKER = """#!/bin/sh -e
+case "$2" in
+    up) exit ;;
+    exec) [ "$3 $4" = "-T postgres" ]; shift 4 ;;
+    run) while [ "$1" != web ]; do shift; done; shift ;;
+esac
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("kind", ["machines", "containers"])
+def test_backup_of_postgresql_and_s3_while_images_are_pushed(seaweed, tmp_path, kind):
+    """docs/operate/backup.md, "PostgreSQL and S3": two blocks for machines, two for containers."""
     shared = {"KCR_SECRET_KEY": secrets.token_hex(32), "KCR_WEB_WORKERS": "1", **CREDENTIALS}
-    url = seaweed.url("backed-up")
-    programs = f"{Path(require_postgres('pg_dump')).parent}:{search_path()}"
-    copying, _, restoring = blocks("backup.md", "PostgreSQL and S3")
+    url = seaweed.url(f"backed-up-{kind}")
+    bucket = f"restored-{kind}"
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o700)
+    folders = (tmp_path, Path(sys.executable).parent, Path(require_postgres("pg_dump")).parent)
+    programs = ":".join([*map(str, folders), search_path()])
+    copying, copying_containers, restoring, restoring_containers = blocks("backup.md", "PostgreSQL and S3")
+    if kind == "containers":
+        copying, restoring = copying_containers, restoring_containers
     with TemporaryFolder("backup") as backup, PostgresServer() as database, PostgresServer() as other_database:
-        folders = {"/backup": str(backup.folder)}
+        written = {"/backup": str(backup.folder)}
         with LiveServer("backed-up", shared | {"KCR_DATABASE_URL": database.url, "KCR_STORAGE_URL": url}) as server:
             key = server.people().key
             push(server, "early", EARLY)
             with pushing(server) as meanwhile:
                 before = {"early": EARLY, **meanwhile}
-                carry_out(here(copying, folders), server, PATH=programs)
+                carry_out(here(copying, written), server, PATH=programs, **reach(database))
         restored = {
             "KCR_DATABASE_URL": other_database.url,
-            "KCR_STORAGE_URL": url.replace("s3://blobs/", "s3://restored/"),
+            "KCR_STORAGE_URL": url.replace("s3://blobs/", f"s3://{bucket}/"),
         }
         with Restored("restored", shared | restored) as server:
-            printed = carry_out(here(restoring, folders), server, PATH=programs).output.splitlines()
-            said = [json.loads(line) for line in printed if line.startswith("{")]
-            assert said[0] == {"bucket": "restored", "created": True}
+            printed = carry_out(here(restoring, written), server, PATH=programs, **reach(other_database))
+            said = [json.loads(line) for line in printed.output.splitlines() if line.startswith("{")]
+            assert said[0] == {"bucket": bucket, "created": True}
             assert said[-1].pop("blobs") >= len(before)
             assert set(said[-1].values()) == {0}
             server.serve()

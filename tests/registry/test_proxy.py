@@ -7,14 +7,16 @@ import json
 import os
 import re
 import signal
+import ssl
 from contextlib import closing
 
 import pytest
 from django.urls import get_resolver
 
+from tests.support.documents import here, section
 from tests.support.images import Image, sha256
 from tests.support.nginx import ComposedNginx, Nginx, behind_nginx
-from tests.support.programs import ContainersHome, wait_until
+from tests.support.programs import ContainersHome, run, wait_until
 from tests.support.server import LiveServer
 from tests.support.tls import TlsServer, make_certificate
 
@@ -244,6 +246,34 @@ def test_a_person_signs_in_over_tls(tls_server):
     assert {bool(cookie["secure"]) for cookie in visitor.cookies.values()} == {True}
     assert "web" in visitor.see("/projects/demo/repositories/")
     assert "max-age=" in visitor.ask("GET", "/")[1]["Strict-Transport-Security"]
+
+
+def test_a_renewed_certificate_is_served_after_the_documented_reload_without_an_end_of_transfers(tmp_path):
+    """docs/operate/install.md, ``CERTIFICATES``. A push is under way meanwhile, on a connection of before."""
+    certificate = make_certificate(tmp_path)
+    (tmp_path / "renewed").mkdir()
+    renewed = make_certificate(tmp_path / "renewed")
+    written = re.search(r"renewal[^`]*`docker compose exec nginx (nginx [^`]*)`", section("install.md", "Containers"))
+    waiting = TlsServer("renewal")
+    waiting.certificate = certificate
+    with behind_nginx(waiting, certificate, ComposedNginx) as server:
+        api, data = server.people().api(), os.urandom(SIZE)
+
+        def served():
+            return ssl.get_server_certificate(("127.0.0.1", server.port))
+
+        def body():
+            yield data[:1000]
+            for ending in (".crt", ".key"):
+                certificate.with_suffix(ending).write_bytes(renewed.with_suffix(ending).read_bytes())
+            folder = server.proxy.folder
+            run(["sh", "-ec", here(written[1], {"/etc/nginx/kcr": str(folder), "-s": f"-p {folder} -s"})])
+            assert wait_until(lambda: served() == renewed.read_text(), timeout=30)
+            yield data[1000:]
+
+        assert served() != renewed.read_text()
+        assert api.ask("PUT", with_digest(api.start(), data), body())[0] == 201
+        assert api.ask("GET", f"blobs/{sha256(data)}").body == data
 
 
 def test_skopeo_pushes_and_pulls_over_tls(tls_server, tmp_path):
