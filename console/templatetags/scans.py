@@ -210,8 +210,8 @@ def worst_badge(worst: Mapping[str, Any]) -> SafeString:
         parts.append(format_html('<span class="quiet small" title="{}">{}</span>', title, words))
     if worst["is_outdated"]:
         parts.append(_badge("hatched", "clock", _("Out of date")))
-    kind = "severities is-outdated" if worst["is_outdated"] else "severities"
-    return format_html('<span class="{}">{}</span>', kind, SafeString(" ".join(parts)))
+        return format_html('<span class="severities is-outdated">{}</span>', SafeString(" ".join(parts)))
+    return format_html('<span class="severities">{}</span>', SafeString(" ".join(parts)))
 
 
 def _worst_part(worst: Mapping[str, Any]) -> SafeString:

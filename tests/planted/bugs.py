@@ -515,7 +515,7 @@ add(
 add(
     "a manifest names blobs of other repositories",
     BLOBS,
-    'ManifestBlob.objects.pulled().filter(repository=repository, blob=OuterRef("pk"))',
+    'ManifestBlob.objects.naming(repository, OuterRef("pk"), pulled=True)',
     'ManifestBlob.objects.pulled().filter(blob=OuterRef("pk"))',
     "registry/v2/test_tenancy.py::test_manifest_cannot_name_a_blob_of_another_repository",
 )
