@@ -148,9 +148,8 @@ if connection.vendor == "postgresql":
     def plan_anew(statistics: str, mode: str) -> None:
         """Forget all plans. ``statistics``: "none", "row counts" alone (of a VACUUM), "all". ``mode``: plan_cache_mode."""
         with connection.cursor() as cursor:
-            if statistics != "none":
-                cursor.execute("ANALYZE")
-            else:  # earlier tests may have left some: ANALYZE counts rows outside of its transaction
+            cursor.execute("ANALYZE")  # first: it locks the tables, so autovacuum waits for no row that is locked next
+            if statistics == "none":  # earlier tests may have left some: ANALYZE counts rows outside of its transaction
                 cursor.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE oid >= 16384")
             if statistics != "all":
                 cursor.execute("DELETE FROM pg_statistic WHERE starelid >= 16384")
