@@ -127,9 +127,9 @@ def _readable(actor: Actor, repository: Any, digest: Any, limit: Any, now: Any) 
 
 
 def _is_in(rows: QuerySet[Any]) -> Q:
-    """Whether there is one of these rows, all of which have the blob of the outer row.
+    """The blobs that one of these rows names. ``rows``: a subquery for the blob of the outer row.
 
-    Not Exists, for which PostgreSQL may read the rows of all blobs of the repository, and keep the answers in a table.
+    Exists is slow here: PostgreSQL may read the rows of all blobs of the repository, and keep the answers in a table.
     """
     return Q(pk=Subquery(rows.values("blob")[:1]))
 

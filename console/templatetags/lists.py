@@ -25,7 +25,7 @@ MARK = "0._.0"
 
 @register.simple_tag
 def mark() -> str:
-    """What stands in a pattern in place of the value of a row."""
+    """The mark of a pattern. ``filled`` replaces it by the value of a row."""
     return MARK
 
 

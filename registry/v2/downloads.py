@@ -11,13 +11,13 @@ from registry.oci import media_types, ranges
 
 from . import http
 
-BLOCK = 256 * 1024  # of a blob in S3; each of many pulls holds one or two
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.core.files import File
     from django.http import HttpRequest
+
+BLOCK = 256 * 1024  # of a blob in S3; each of many pulls holds one or two
 
 
 class Part:

@@ -2,7 +2,7 @@
 
 The database's own work is counted, because time is not the same on every machine, and a plan does not say how many rows it
 reads: on SQLite the steps of its virtual machine, on PostgreSQL the rows that it reads. SQLite has no statistics, as in
-operation. PostgreSQL has them, because its autovacuum collects them within minutes; pulls and pushes must not need them.
+operation. PostgreSQL has them, because its autovacuum collects them within minutes; pulls must not need them.
 """
 
 from __future__ import annotations
