@@ -19,6 +19,7 @@ from tests.support.logs import lines_with_secrets, no_secret_is_logged  # noqa: 
 from tests.support.network import loopback_only, mail_server, receiver, resolver  # noqa: F401  fixtures
 from tests.support.personas import World, make_world
 from tests.support.s3 import bucket, seaweed, swift  # noqa: F401  fixtures
+from tests.support.server import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +47,17 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     asked_for = os.environ.get("KCR_TEST_DATABASE", "sqlite")
     assert database["ENGINE"].endswith(asked_for), f"the tests were to use {asked_for}, and use {database['ENGINE']}"
     if database["ENGINE"].endswith("sqlite"):
-        database["TEST"]["NAME"] = str(settings.DATA_DIR / "test.sqlite3")
+        file = settings.DATA_DIR / "test.sqlite3"
+        file.write_bytes(empty_database())
+        database["TEST"]["NAME"] = str(file)
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """Keep the copy of a migrated SQLite database. On PostgreSQL, each test process migrates."""
+    from django.conf import settings
+
+    return str(settings.DATABASES["default"]["ENGINE"]).endswith("sqlite")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.once import run_folder
+
 for name in [name for name in os.environ if name.startswith("KCR_") and not name.startswith("KCR_TEST_")]:
     del os.environ[name]
 _folder = tempfile.mkdtemp(prefix="kcr-tests-")
 atexit.register(shutil.rmtree, _folder, ignore_errors=True)
 os.environ["KCR_DATA_DIR"] = _folder
+run_folder()  # before pytest-xdist starts its workers
 (Path(_folder) / "static").mkdir()
 os.environ["KCR_PUBLIC_URL"] = "http://localhost:8080"
 

@@ -28,6 +28,7 @@ from typing import Any, NoReturn, Self
 import pytest
 
 from tests.support.logs import secrets_in
+from tests.support.once import run_folder
 
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 POSTGRES_PROGRAMS = Path("/usr/lib/postgresql")
@@ -113,6 +114,8 @@ def require_oidc_provider() -> Path:
 def environment_for(home: Path, **settings: str) -> dict[str, str]:
     """Return the caller's environment without settings for clients and proxies, and with a separate home."""
     kept = {name: value for name, value in os.environ.items() if not FOREIGN_SETTINGS.fullmatch(name)}
+    if kept.pop("PYTHONDONTWRITEBYTECODE", ""):  # else each of hundreds of processes compiles all of the source
+        kept["PYTHONPYCACHEPREFIX"] = str(run_folder() / "bytecode")
     return {**kept, "PATH": search_path(), "HOME": str(home), "LC_ALL": "C.UTF-8", **settings}
 
 
