@@ -19,8 +19,19 @@ _api = cache(Handler)
 _management = cache(ManagementHandler)
 
 
+@cache
+def _pages() -> ClientHandler:
+    handler = ClientHandler()
+    handler.load_middleware()  # WhiteNoise looks at each static file
+    return handler
+
+
 class BothWays(ClientHandler):
-    """The handler of a test client."""
+    """The handler of a test client. All of a process share their middleware."""
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Take the chain that the first client has made."""
+        self._middleware_chain = _pages()._middleware_chain  # type: ignore[attr-defined]
 
     def get_response(self, request: WSGIRequest) -> HttpResponseBase:  # type: ignore[override]
         """Answer the request."""
