@@ -40,7 +40,7 @@ test-postgresql: $(VENV)/.development
 
 ABOUT_DATA = tests/accounts tests/test_locks.py tests/registry/test_access.py $(wildcard tests/registry/test_audit*.py) \
 	tests/registry/test_tag_history.py tests/registry/test_undo.py tests/registry/test_cleanup.py tests/registry/test_statistics.py \
-	tests/registry/test_constraints.py tests/registry/test_garbage.py tests/registry/test_growth.py tests/registry/test_migrations.py tests/registry/test_prepared.py \
+	tests/registry/test_constraints.py tests/registry/test_garbage.py tests/registry/test_growth.py tests/registry/test_prepared.py \
 	tests/registry/test_trash.py tests/console/test_stories.py tests/console/test_lists.py tests/console/test_notifications.py \
 	tests/console/test_hostile_input.py \
 	tests/scanning \

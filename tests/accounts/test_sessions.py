@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 import pytest
-from django.apps import apps
 from django.conf import settings
 from django.db import connection
 from django.test import Client
 
-from accounts import migrations, sessions
+from accounts import sessions
 from accounts.models import ConsoleSession
 from accounts.sessions import SessionStore
 
@@ -73,15 +69,3 @@ def test_the_store_finds_and_deletes_by_the_key_of_the_cookie(db):
     SessionStore(key).flush()
     assert not ConsoleSession.objects.exists()
     assert SessionStore(key).get("a") is None
-
-
-def test_an_upgrade_ends_no_session(signed_in):
-    """The migration hashes the existing keys in place."""
-    cookie = signed_in.cookies[settings.SESSION_COOKIE_NAME].value
-    ConsoleSession.objects.update(session_key=cookie)  # as the former version stored the session
-    assert browser(cookie).get("/profile").status_code == 302
-    names = [found.name for found in pkgutil.iter_modules(migrations.__path__, "accounts.migrations.")]
-    (migration,) = (found for found in map(importlib.import_module, names) if hasattr(found, "hash_keys"))
-    for _ in range(2):
-        migration.hash_keys(apps, None)
-        assert browser(cookie).get("/profile").status_code == 200

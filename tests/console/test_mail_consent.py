@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
-from django.apps import apps
 from django.test import Client
 from django.utils import timezone
 
 from scanning import tasks
 from scanning.models import Delivery, MailHour, Recipient, Subscription
 from scanning.notifications import deliveries, recipients, subscriptions
-from tests.support.factories import agree, subscribe
+from tests.support.factories import subscribe
 from tests.support.pages import see, text
 
 pytestmark = pytest.mark.django_db
@@ -198,13 +196,3 @@ def test_links_for_passwords_to_an_address_have_a_limit(world, mailoutbox):
     found.update(reset_sent_at=timezone.now() - account_tasks.LINKS_PAUSE)
     assert account_tasks.send_password_link(world.member.user.email)
     assert found.get().resets_sent == 1
-
-
-# ── Migration ────────────────────────────────────────────────────────────────────────────────────────────────────────
-def test_recipients_from_before_the_migration_keep_their_mails(project):
-    for addresses in (["Mina@acme.test", "joon@acme.test"], ["mina@acme.test"]):
-        Subscription.objects.create(project=project, channel="mail", recipients=addresses)
-    import_module("scanning.migrations.0003_judged_again").keep_recipients(apps, None)
-    assert recipients.allowed(project, ["mina@acme.test", "joon@acme.test"]) == {"mina@acme.test", "joon@acme.test"}
-    agree(project, "mina@acme.test")
-    assert Recipient.objects.count() == 2

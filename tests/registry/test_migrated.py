@@ -20,8 +20,22 @@ def test_unknown_migrations_are_tolerated_and_missing_ones_are_not(db):
     recorder.record_applied("registry", "9999_next_release")
     migrated.require()
     app, name = MigrationLoader(connection).graph.leaf_nodes("scanning")[0]
-    recorder.record_unapplied(app, name)
+    for each in [(app, name), *MigrationLoader(None).disk_migrations[app, name].replaces]:
+        recorder.record_unapplied(*each)
     with pytest.raises(migrated.NotMigrated, match=rf"lacks 1 migrations \({app}\.{name}\): run manage.py migrate"):
+        migrated.require()
+
+
+def test_database_from_before_the_first_release_has_its_tables_or_is_refused(db):
+    recorder = MigrationRecorder(connection)
+    for (app, name), migration in MigrationLoader(None).disk_migrations.items():
+        if app in migrated.OWN_APPS:
+            recorder.record_unapplied(app, name)
+        for former in migration.replaces:
+            recorder.record_applied(*former)
+    migrated.require()
+    recorder.record_unapplied("registry", "0026_no_index_of_tag_names_alone")
+    with pytest.raises(migrated.NotMigrated, match="from before the first release"):
         migrated.require()
 
 
