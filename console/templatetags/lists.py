@@ -41,6 +41,13 @@ def filled(drawn: str, value: str) -> SafeString:
     return SafeString(drawn.replace(MARK, escape(value)))
 
 
+@register.simple_tag
+def fill(drawn: str, *values: str) -> SafeString:
+    """As ``filled``, for a pattern with several marks: a value for each, in the order in which the pattern has them."""
+    first, *parts = drawn.split(MARK)
+    return SafeString(first + "".join(f"{escape(value)}{part}" for value, part in zip(values, parts, strict=True)))
+
+
 @register.filter
 def split(text: str) -> list[str]:
     """The words of a text."""
