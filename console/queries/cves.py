@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import cache
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from django.db.models import (
-    Case,
+    BigIntegerField,
     Count,
+    DateTimeField,
     Exists,
     F,
+    IntegerField,
     Max,
     OuterRef,
     Q,
     Subquery,
+    TextField,
     Value,
-    When,
 )
+from django.db.models.lookups import Exact, GreaterThanOrEqual
 from django.utils import timezone
 
+from accounts.models import Project
 from console import page_size
 from console.queries import scans
 from console.queries.shared import layout, listing
 from registry import access
 from registry.access import Action
+from registry.database.prepared import ListOf, Prepared, as_moment, prepare, prepare_models
 from registry.models import Image, Manifest, ManifestChild, Repository, Severity, Tag, TagDay
 from registry.oci import documents
 from scanning import reach as scanning_reach
@@ -35,8 +41,8 @@ from scanning.models import Acceptance, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
 
+    from django.db.models import QuerySet
     from django.http import QueryDict
 
     from accounts.actors import Actor
@@ -47,6 +53,8 @@ CHUNK = 500  # rows of the CSV file that are read at once
 LATELY = 30  # days
 DAYS = (1, 7, 30, 90)  # that the filter offers
 BASE_NAME = "org.opencontainers.image.base.name"  # an annotation of the image-spec
+VALUES: dict[str, Any] = {"project": TextField(), "least": IntegerField(), "since": DateTimeField()}  # of a Filter
+CURRENT: dict[str, Any] = {"vulnerability": BigIntegerField(), "least": IntegerField()}  # of ``_current``
 CSV_HEADER = (
     *("vulnerability", "project", "image", "tags", "digest", "platform", "image pulled", "severity", "package"),
     *("installed", "fixed in", "status", "layer", "path", "accepted by", "reason", "accepted until"),
@@ -55,22 +63,28 @@ CSV_HEADER = (
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which findings are shown. A bad value does not filter. ``days``: pulled in the last days, 0 for any time."""
+    """Which findings are shown. A bad value does not filter. ``days``: pulled in the last days, 0 for any time.
 
-    project: str = ""
-    least: int = 0
+    ``since``: the time since which it must have been pulled. A prepared query has Params in the place of values.
+    """
+
+    project: Any = ""
+    least: Any = 0
     state: str = ""
     days: int = 0
+    since: Any = None
 
     @classmethod
     def of(cls, wanted: QueryDict) -> Filter:
         """As the query string says."""
-        state, days = wanted.get("tags", ""), wanted.get("pulled", "")
+        state, pulled = wanted.get("tags", ""), wanted.get("pulled", "")
+        days = int(pulled) if pulled in {str(each) for each in DAYS} else 0
         return cls(
             project=wanted.get("project", "")[:100].replace("\0", ""),
             least=scans.least_severity(wanted),
             state=state if state in {"tagged", "untagged"} else "",
-            days=int(days) if days in {str(each) for each in DAYS} else 0,
+            days=days,
+            since=timezone.now() - timedelta(days=days) if days else None,
         )
 
     @property
@@ -84,9 +98,18 @@ class Filter:
         return self != Filter()
 
     @property
-    def since(self) -> datetime | None:
-        """The time since which it must have been pulled."""
-        return timezone.now() - timedelta(days=self.days) if self.days else None
+    def kind(self) -> tuple[str, ...]:
+        """The state, and the names of the values that are set: what the SQL of a query depends on."""
+        return (self.state, *(name for name in VALUES if getattr(self, name)))
+
+    def values(self) -> dict[str, Any]:
+        """The values for a prepared query."""
+        return {name: getattr(self, name) for name in VALUES}
+
+    def reach(self, actor: Actor) -> QuerySet[Repository]:
+        """The repositories in which the actor may see findings."""
+        found = layout.repositories_of(actor)
+        return found.filter(project__name=self.project) if self.project else found
 
     def of_finding(self, found: Any) -> Any:
         """Keep the findings of this severity."""
@@ -103,16 +126,66 @@ class Filter:
         return found
 
 
+class Shown(NamedTuple):
+    """An image, with the names of its repository and project."""
+
+    pk: int
+    path: str
+    name: str
+    repository_id: int
+    repository: str
+    project: str
+
+
+class Named(NamedTuple):
+    """A tag of a manifest, both by their ids, and when it was pulled last."""
+
+    image: int
+    manifest: int
+    name: str
+    last: datetime | None
+
+    @property
+    def pulled_at(self) -> datetime | None:
+        """As ``last``, with a time zone."""
+        return as_moment(self.last) if self.last else None
+
+    def is_since(self, moment: datetime) -> bool:
+        """Whether it was pulled since then."""
+        return self.pulled_at is not None and self.pulled_at >= moment
+
+
+class Found(NamedTuple):
+    """A finding in a manifest. ``acceptance``: the id of what covers it, or None."""
+
+    manifest: int
+    digest: str
+    media_type: str
+    platforms: str
+    name: str
+    version: str
+    fixed_version: str
+    severity: int
+    status: str
+    layer: str
+    acceptance: int | None
+
+    @property
+    def said(self) -> tuple[str, str, str]:
+        """What the page says of the package."""
+        return self.name, self.version, self.fixed_version
+
+
 @dataclass(slots=True)
 class Place:
-    """A manifest that tags of an image name, with what was found in it or in its platforms."""
+    """A manifest (its id) that tags of an image name, with what was found in it or in its platforms."""
 
-    manifest: Manifest
+    manifest: int
     tags: list[str]
     pulled_at: datetime | None
     platforms: list[str] = field(default_factory=list)
     worst: int = 0
-    packages: list[Any] = field(default_factory=list)
+    packages: list[Found] = field(default_factory=list)
     is_accepted: bool = False
 
 
@@ -125,7 +198,7 @@ class Affected:
     person may not.
     """
 
-    image: Image
+    image: Shown
     places: list[Place] = field(default_factory=list)
     more: int = 0
     untagged: int = 0
@@ -141,40 +214,48 @@ def is_seen(actor: Actor, vulnerability: Vulnerability) -> bool:
 
 
 def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[str, Any] | None:
-    """A page of the images with this vulnerability; those pulled last first. At most fourteen queries.
+    """A page of the images with this vulnerability; those pulled last first. At most thirteen queries.
 
     None if the actor may see none of them.
     """
-    chosen, reach = Filter.of(wanted), layout.repositories_of(actor)
-    projects = list(layout.projects_of(actor).order_by("name"))
-    if chosen.project:
-        reach = reach.filter(project__name=chosen.project)
-    found = chosen.apply(search.with_vulnerability(vulnerability, reach))
-    summary = _summary(found, chosen, vulnerability)
+    chosen = Filter.of(wanted)
+    summary = _summary(actor, chosen, vulnerability)
     if not summary.images and not (chosen.is_set and is_seen(actor, vulnerability)):
         return None
     shown = _page_of(summary.images, wanted, is_narrowed=chosen.is_set)
-    images = Image.objects.select_related("repository__project").in_bulk(shown.rows)
-    rows = _affected(actor, vulnerability, chosen, [images[pk] for pk in shown.rows if pk in images])
+    rows = _affected(actor, vulnerability, chosen, shown.rows)
     return {
         "vulnerability": vulnerability,
         "listing": replace(cast("Any", shown), rows=rows),
         "worst": max((place.worst for row in rows for place in row.places), default=0),
         "filter": chosen,
         "days": DAYS,
-        "projects": projects,
+        "projects": _projects.all(actor),
         "total": len(summary.images),
         "summary": summary,
         "lately_days": LATELY,
-        "image_count": Image.objects.with_contents().filter(repository__in=reach.values("pk")).count(),
+        "image_count": _image_count.first(actor, project=chosen.project),
     }
+
+
+@prepare_models(Project)
+def _projects(actor: Actor) -> QuerySet[Project]:
+    return layout.projects_of(actor).order_by("name")
+
+
+@prepare(int, project=TextField())
+def _image_count(actor: Actor, project: Any) -> QuerySet[Any, Any]:
+    """How many images the actor may see in this project, or ("") in all."""
+    is_wanted = Q(project__name=project) | Q(Exact(project, Value("")))
+    reach = layout.repositories_of(actor).filter(is_wanted)
+    found = Image.objects.with_contents().filter(repository__in=reach.values("pk")).order_by()
+    return found.values(every=Value(1)).annotate(number=Count("pk")).values_list("number")
 
 
 def _page_of(pks: list[int], wanted: QueryDict, *, is_narrowed: bool) -> listing.Listing[int]:
     """The page of these ids that the query string asks for; its cursors are ids."""
     size = page_size.read(wanted.get("rows")) or page_size.kept()
-    places = {pk: at for at, pk in enumerate(pks)}
-    after, before = (places.get(listing.identifier(wanted.get(name)) or 0) for name in ("after", "before"))
+    after, before = (_place_of(listing.identifier(wanted.get(name)), pks) for name in ("after", "before"))
     start = after + 1 if after is not None else max(0, before - size) if before is not None else 0
     rows = pks[start : start + size]
     return listing.Listing(
@@ -187,7 +268,11 @@ def _page_of(pks: list[int], wanted: QueryDict, *, is_narrowed: bool) -> listing
     )
 
 
-def _pulled(since: datetime) -> Q:
+def _place_of(pk: int | None, pks: list[int]) -> int | None:
+    return pks.index(pk) if pk in pks else None
+
+
+def _pulled(since: Any) -> Q:
     """Of findings in what a tag names, itself or as a platform, that was pulled by that tag since then."""
     days = TagDay.objects.filter(image=OuterRef("image"), tag=OuterRef("name"), pulled_at__gte=since)
     live = Tag.objects.live().filter(Exists(days.filter(pulled_at__gte=OuterRef("started_at"))))
@@ -210,16 +295,14 @@ class Summary:
     fixes: list[dict[str, Any]]
 
 
-def _summary(found: Any, chosen: Filter, vulnerability: Vulnerability) -> Summary:
+def _summary(actor: Actor, chosen: Filter, vulnerability: Vulnerability) -> Summary:
     """Read the findings once. At most three queries."""
-    since = timezone.now() - timedelta(days=LATELY)
-    # Text, since Django converts each boolean of the 10,000 rows in Python.
-    was_pulled = Case(When(manifest__image__pulled_at__gte=since, then=Value("yes")), default=Value(""))
-    columns = ("manifest__image", "manifest__image__repository__project", was_pulled, "package", "fixed_version")
-    rows = list(found.order_by("manifest__image__path").values_list(*columns))
+    lately = timezone.now() - timedelta(days=LATELY)
+    query = _query_of_findings(*chosen.kind)
+    rows = query.all(actor, vulnerability=vulnerability.pk, lately=lately, **chosen.values())
     images = dict.fromkeys(map(itemgetter(0), rows))
     candidates = {row[0] for row in rows if row[2]}
-    pulled = _last_pulls(candidates, since, chosen, vulnerability)
+    pulled = _last_pulls(candidates, lately, chosen, vulnerability)
     first = sorted(pulled, key=lambda pk: pulled[pk], reverse=True)
     return Summary(
         images=[*first, *(pk for pk in images if pk not in pulled)],
@@ -230,19 +313,34 @@ def _summary(found: Any, chosen: Filter, vulnerability: Vulnerability) -> Summar
     )
 
 
+@cache
+def _query_of_findings(state: str, *values: str) -> Prepared[tuple[Any, ...]]:
+    """The findings that a Filter of this kind keeps, by image: image, project, was it pulled lately, package, fix."""
+
+    @prepare(tuple, vulnerability=BigIntegerField(), lately=DateTimeField(), **VALUES)
+    def build(actor: Actor, vulnerability: Any, lately: Any, **params: Any) -> Any:
+        chosen = Filter(state=state, **{name: params[name] for name in values})
+        found = chosen.apply(search.with_vulnerability(vulnerability, chosen.reach(actor)))
+        was_pulled = GreaterThanOrEqual(F("manifest__image__pulled_at"), lately)
+        columns = ("manifest__image", "manifest__image__repository__project", was_pulled, "package", "fixed_version")
+        return found.order_by("manifest__image__path").values_list(*columns)
+
+    return build
+
+
 def _last_pulls(images: set[int], since: datetime, chosen: Filter, vulnerability: Vulnerability) -> dict[int, datetime]:
     """{image id: last pull of a tag that has the vulnerability}, of those images that were pulled since then."""
     if not images:
         return {}
-    tags = _tags(chosen, vulnerability).filter(image__in=images, last__gte=since).order_by()
+    tags = _tags(vulnerability, chosen.least).filter(image__in=images, last__gte=since).order_by()
     return dict(tags.values_list("image").annotate(Max("last")))
 
 
 def _fixes(counted: Counter[tuple[int, str]]) -> list[dict[str, Any]]:
-    packages = Package.objects.in_bulk({package for package, _fixed in counted})
+    names = dict(_package_names.all(packages={package for package, _fixed in counted}))
     found: dict[str, dict[str, Any]] = {}
     for (package, fixed), number in counted.items():
-        name = packages[package].name
+        name = names[package]
         each = found.setdefault(name, {"name": name, "fixed": set(), "number": 0})
         each["number"] += number
         each["fixed"] |= {fixed} - {""}
@@ -250,102 +348,132 @@ def _fixes(counted: Counter[tuple[int, str]]) -> list[dict[str, Any]]:
     return [each | {"fixed": sorted(each["fixed"])} for each in ordered[:FIXES]]
 
 
+@prepare(tuple, packages=ListOf(BigIntegerField()))
+def _package_names(_actor: Actor, packages: Any) -> QuerySet[Any, Any]:
+    return Package.objects.filter(pk__in=packages).values_list("pk", "name")
+
+
 # ── The images ───────────────────────────────────────────────────────────────────────────────────────────────────────
-def _affected(actor: Actor, vulnerability: Vulnerability, chosen: Filter, images: list[Image]) -> list[Affected]:
+def _affected(actor: Actor, vulnerability: Vulnerability, chosen: Filter, images: list[int]) -> list[Affected]:
     """These images with their tags and what was found in those."""
-    rows = {image.pk: Affected(image) for image in images}
-    in_it = chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability, manifest__deletion=None))
-    # As a subquery: SQLite would look at every finding of the vulnerability otherwise.
-    of_images = in_it.filter(manifest__in=Manifest.objects.live().filter(image__in=rows).values("pk"))
-    of_images = of_images.none() if chosen.state == "tagged" or chosen.days else of_images
-    untagged = of_images.exclude(scanning_reach.in_use()).order_by().values_list("manifest__image")
-    for pk, number in untagged.annotate(Count("manifest", distinct=True)):
-        rows[pk].untagged = number
+    known = {image.pk: image for image in _images.all(images=images)}
+    rows = {pk: Affected(known[pk]) for pk in images if pk in known}
+    about = {"vulnerability": vulnerability.pk, "least": chosen.least, "images": list(rows)}
+    if chosen.state != "tagged" and not chosen.days:
+        for pk, number in _untagged.all(**about):
+            rows[pk].untagged = number
     if chosen.state != "untagged":
-        _add_places(rows, chosen, vulnerability)
-    may = access.permitted(Repository.objects.filter(images__in=rows), actor, Action.MANAGE)
-    manageable = set(may.values_list("pk", flat=True))
+        _add_places(rows, [tag for tag in _named.all(**about) if not chosen.since or tag.is_since(chosen.since)])
+        _add_findings(rows, vulnerability, chosen)
+        _add_layers([row for row in rows.values() if row.places and row.places[0].packages])
+    manageable = set(_manageable.all(actor, images=list(rows)))
     for row in rows.values():
         if row.image.repository_id in manageable:
-            packages = [each for place in row.places for each in place.packages if not each.acceptance]
-            row.accept = (packages[0].manifest.digest, packages[0].package.name) if packages else None
+            first = next((each for place in row.places for each in place.packages if not each.acceptance), None)
+            row.accept = (first.digest, first.name) if first else None
     return list(rows.values())
 
 
-def _tags(chosen: Filter, vulnerability: Vulnerability) -> Any:
+@prepare(Shown, images=ListOf(BigIntegerField()))
+def _images(_actor: Actor, images: Any) -> QuerySet[Any, Any]:
+    found = Image.objects.filter(pk__in=images)
+    return found.values_list("pk", "path", "name", "repository", "repository__name", "repository__project__name")
+
+
+@prepare(int, images=ListOf(BigIntegerField()))
+def _manageable(actor: Actor, images: Any) -> QuerySet[Any, Any]:
+    found = Repository.objects.filter(images__in=images)
+    return access.permitted(found, actor, Action.MANAGE).values_list("pk")
+
+
+@prepare(tuple, images=ListOf(BigIntegerField()), **CURRENT)
+def _untagged(_actor: Actor, images: Any, vulnerability: Any, least: Any) -> Any:
+    """How many digests without a tag each of these images has with the vulnerability."""
+    found = _current(vulnerability, least).filter(manifest__deletion=None).exclude(scanning_reach.in_use())
+    # As a subquery: SQLite would look at every finding of the vulnerability otherwise.
+    of_images = found.filter(manifest__in=Manifest.objects.live().filter(image__in=images).values("pk")).order_by()
+    return of_images.values_list("manifest__image").annotate(Count("manifest", distinct=True))
+
+
+@prepare(Named, images=ListOf(BigIntegerField()), **CURRENT)
+def _named(_actor: Actor, images: Any, vulnerability: Any, least: Any) -> Any:
+    """The tags of these images that name something with the vulnerability, those that were pulled last first."""
+    tags = _tags(vulnerability, least).filter(image__in=images)
+    ordered = tags.order_by(F("last").desc(nulls_last=True), "-started_at", "-pk")
+    return ordered.values_list("image", "manifest", "name", "last")
+
+
+def _current(vulnerability: Any, least: Any) -> Any:
+    """The current findings of the vulnerability of this severity or worse."""
+    return Finding.objects.current().filter(vulnerability=vulnerability, severity__gte=least)
+
+
+def _tags(vulnerability: Any, least: Any) -> Any:
     """Live tags of something with the vulnerability, with their ``last`` pull."""
-    in_it = chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability))
+    in_it = _current(vulnerability, least)
     own = in_it.filter(manifest=OuterRef("manifest"))
     of_parts = in_it.filter(manifest__parent_references__parent=OuterRef("manifest"), manifest__deletion=None)
-    return _with_pulls(Tag.objects.live().filter(Exists(own) | Exists(of_parts)))
-
-
-def _with_pulls(tags: Any) -> Any:
     pulls = TagDay.objects.filter(image=OuterRef("image"), tag=OuterRef("name"), pulled_at__gte=OuterRef("started_at"))
-    return tags.annotate(last=Subquery(pulls.order_by("-day").values("pulled_at")[:1]))
+    live = Tag.objects.live().filter(Exists(own) | Exists(of_parts))
+    return live.annotate(last=Subquery(pulls.order_by("-day").values("pulled_at")[:1]))
 
 
-def _add_places(rows: dict[int, Affected], chosen: Filter, vulnerability: Vulnerability) -> None:
-    tags = _tags(chosen, vulnerability).filter(image__in=rows)
-    if since := chosen.since:
-        tags = tags.filter(last__gte=since)
-    tags = tags.order_by(F("last").desc(nulls_last=True), "-started_at", "-pk")
-    by_image: dict[int, list[int]] = {pk: [] for pk in rows}
-    for pk, image in tags.values_list("pk", "image"):
-        by_image[image].append(pk)
-    for image, found in by_image.items():
-        rows[image].more = max(0, len(found) - TAGS)
-    shown = [pk for found in by_image.values() for pk in found[:TAGS]]
-    read = _with_pulls(Tag.objects.with_manifests()).in_bulk(shown)
-    places: dict[int, Place] = {}
-    for tag in (read[pk] for pk in shown if pk in read):
-        if tag.manifest_id in places:
-            places[tag.manifest_id].tags.append(tag.name)
-        else:
-            places[tag.manifest_id] = Place(tag.manifest, [tag.name], tag.last)
-            rows[tag.image_id].places.append(places[tag.manifest_id])
-    _add_findings(places, chosen.of_finding(Finding.objects.current().filter(vulnerability=vulnerability)))
-    _add_layers([row for row in rows.values() if row.places and row.places[0].packages])
+def _add_places(rows: dict[int, Affected], tags: list[Named]) -> None:
+    """Give each image the first of its tags, those of one manifest at one place."""
+    by_image: dict[int, list[Named]] = {pk: [] for pk in rows}
+    for tag in tags:
+        by_image[tag.image].append(tag)
+    for image, named in by_image.items():
+        rows[image].more = max(0, len(named) - TAGS)
+        places: dict[int, Place] = {}
+        for tag in named[:TAGS]:
+            places.setdefault(tag.manifest, Place(tag.manifest, [], tag.pulled_at)).tags.append(tag.name)
+        rows[image].places = list(places.values())
 
 
-def _add_findings(places: dict[int, Place], in_it: Any) -> None:
+def _add_findings(rows: dict[int, Affected], vulnerability: Vulnerability, chosen: Filter) -> None:
     """Give each place the findings of its manifest and of its platforms. Two queries."""
+    places = {place.manifest: place for row in rows.values() for place in row.places}
     parents: dict[int, list[int]] = {pk: [pk] for pk in places}
-    references = ManifestChild.objects.filter(parent__in=places).values_list("parent", "child")
-    for parent, child in references:
+    for parent, child in _children.all(parents=list(places)):
         parents.setdefault(child, []).append(parent)
-    found = in_it.filter(manifest__in=list(parents)).with_acceptance(timezone.now())
-    found = found.select_related("manifest", "package").defer("manifest__content", "manifest__annotations")
-    for row in found.order_by("-severity", "package__name", "package__version", "pk"):
-        for parent in parents[row.manifest_id]:
+    about = {"vulnerability": vulnerability.pk, "least": chosen.least, "now": timezone.now()}
+    for found in _found.all(manifests=list(parents), **about):
+        for parent in parents[found.manifest]:
             place = places[parent]
-            place.worst = max(place.worst, row.severity)
-            if row.manifest.platforms and row.manifest.platforms not in place.platforms:
-                place.platforms.append(row.manifest.platforms)
-            same = [each for each in place.packages if _said(each) == _said(row)]
-            if not same:
-                place.packages.append(row)
+            place.worst = max(place.worst, found.severity)
+            if found.platforms and found.platforms not in place.platforms:
+                place.platforms.append(found.platforms)
+            if not any(each.said == found.said for each in place.packages):
+                place.packages.append(found)
     for place in places.values():
         place.is_accepted = bool(place.packages) and all(each.acceptance for each in place.packages)
 
 
-def _said(finding: Finding) -> tuple[str, str, str]:
-    return finding.package.name, finding.package.version, finding.fixed_version
+@prepare(tuple, parents=ListOf(BigIntegerField()))
+def _children(_actor: Actor, parents: Any) -> QuerySet[Any, Any]:
+    return ManifestChild.objects.filter(parent__in=parents).values_list("parent", "child")
+
+
+@prepare(Found, manifests=ListOf(BigIntegerField()), now=DateTimeField(), **CURRENT)
+def _found(_actor: Actor, manifests: Any, now: Any, vulnerability: Any, least: Any) -> Any:
+    found = _current(vulnerability, least).filter(manifest__in=manifests).with_acceptance(now)
+    return found.order_by("-severity", "package__name", "package__version", "pk").values_list(
+        *("manifest", "manifest__digest", "manifest__media_type", "manifest__platforms"),
+        *("package__name", "package__version", "fixed_version", "severity", "status", "layer", "acceptance"),
+    )
 
 
 def _add_layers(rows: list[Affected]) -> None:
     """Say which layer of the first place of each image brings the package, and from which base image. One query."""
-    firsts = {row.image.pk: row.places[0].packages[0] for row in rows}
-    contents = dict(
-        Manifest.objects.filter(pk__in=[each.manifest_id for each in firsts.values()]).values_list("pk", "content")
-    )
+    contents = dict(_contents.all(manifests=[row.places[0].packages[0].manifest for row in rows]))
     stacks: dict[int, list[str]] = {}
     for row in rows:
-        finding = firsts[row.image.pk]
-        document = documents.parse(bytes(contents[finding.manifest_id]), finding.manifest.media_type)
+        first = row.places[0].packages[0]
+        document = documents.parse(bytes(contents[first.manifest]), first.media_type)
         stacks[row.image.pk] = [layer.digest for layer in document.layers]
         row.layers = len(document.layers)
-        row.layer = stacks[row.image.pk].index(finding.layer) + 1 if finding.layer in stacks[row.image.pk] else 0
+        row.layer = stacks[row.image.pk].index(first.layer) + 1 if first.layer in stacks[row.image.pk] else 0
         row.base = document.annotations.get(BASE_NAME, "")[:200] if row.layer == 1 else ""
     for row in rows:
         own = stacks[row.image.pk]
@@ -353,6 +481,11 @@ def _add_layers(rows: list[Affected]) -> None:
             below = stacks[other.image.pk]
             if row.layer and row.layer <= len(below) < len(own) and own[: len(below)] == below:
                 row.base = f"{other.image.path}:{other.places[0].tags[0]}"
+
+
+@prepare(tuple, manifests=ListOf(BigIntegerField()))
+def _contents(_actor: Actor, manifests: Any) -> QuerySet[Any, Any]:
+    return Manifest.objects.filter(pk__in=manifests).values_list("pk", "content")
 
 
 # ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────

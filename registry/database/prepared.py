@@ -152,7 +152,7 @@ class Prepared(Generic[Row]):
         if self._row is None:
             return _Written(sql, parameters, _Instances(compiler).made_of)
         row = self._row
-        return _Written(sql, parameters, lambda columns: row(*columns))
+        return _Written[Any](sql, parameters, tuple if row is tuple else lambda columns: row(*columns))
 
 
 class _Written(Generic[Row]):
@@ -283,8 +283,9 @@ class _Instances:
 def prepare(row: Callable[..., Row], **fields: Field[Any, Any] | ListOf) -> Callable[..., Prepared[Row]]:
     """Decorate a function that builds a query of tuples (``values_list``) from an actor and these Params.
 
-    ``row``: the NamedTuple that each row becomes. ``fields``: the field of each Param, by its name. The query must not
-    depend on the actor's token (``scope``): the caller asks ``access.token_covers`` about the row.
+    ``row``: the NamedTuple that each row becomes, or ``tuple`` for rows as they are. ``fields``: the field of each
+    Param, by its name. The query must not depend on the actor's token (``scope``): the caller asks
+    ``access.token_covers`` about the row.
     """
     params = _params(fields)
     return lambda build: Prepared(row, params, build)

@@ -179,6 +179,16 @@ class Image(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["repository", "path"], name="images_by_name", condition=LIVE),
             models.Index(fields=["repository", "-pushed_at", "-id"], name="images_by_push", condition=LIVE),
+            models.Index(
+                fields=["repository"],
+                name="images_with_contents",
+                condition=models.Q(deletion=None, emptied_at=None),
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="images_that_expire",
+                condition=models.Q(deletion=None, expires_at__isnull=False),
+            ),
             models.Index(fields=["deletion"], name="deleted_images", condition=DELETED),
             models.Index(fields=["path"], name="deleted_images_by_path", condition=DELETED),
             models.Index(fields=["emptied_at"], name="empty_images", condition=models.Q(emptied_at__isnull=False)),
