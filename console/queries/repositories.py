@@ -65,8 +65,7 @@ def repositories(project: Project, wanted: QueryDict) -> dict[str, Any]:
     page: Listing[Any] = listing.page(
         found, wanted, REPOSITORY_SORTS, search=search, is_filtered=visibility in {"public", "private"}
     )
-    shown = scans.tags(image__repository__in=[repository.pk for repository in page.rows])
-    known = {row["image__repository"]: row for row in scans.by_repository(shown)}
+    known = scans.of_repositories([repository.pk for repository in page.rows])
     pulls = _pulls(page.rows)
     for repository in page.rows:
         repository.worst = scans.worst_of(known.get(repository.pk))

@@ -154,13 +154,20 @@ def at_least(severity: int, report: str = "report") -> Q:
     return wanted
 
 
-def by_repository(found: QuerySet[Tag]) -> list[dict[str, Any]]:
-    """What is known of these tags, counted for each repository. One query.
+def by_repository(project: Project) -> list[dict[str, Any]]:
+    """What is known of a project's tags, counted for each repository; ``of`` is its name. One query.
 
     ``tags``: how many can run. ``critical``, ``high``, …: how many of them by their worst severity. ``found_critical``,
     …: the sums of their findings. ``fixable``, ``accepted``: how many tags have such findings.
     """
-    return _counted(found, "image__repository", "image__repository__name")
+    stale = timezone.now() - DatabaseRefresh.STALE
+    return _by_repository.all(project=project.pk, stale=stale)
+
+
+def of_repositories(repositories: Collection[int]) -> dict[int, dict[str, Any]]:
+    """As ``by_image``, of these repositories (their ids). One query."""
+    stale = timezone.now() - DatabaseRefresh.STALE
+    return {row["of"]: row for row in _of_repositories.all(repositories=repositories, stale=stale)}
 
 
 def by_image(images: Collection[int]) -> dict[int, dict[str, Any]]:
@@ -174,11 +181,6 @@ def of_project(project: Project) -> dict[str, int]:
     stale = timezone.now() - DatabaseRefresh.STALE
     found = _of_project.first(project=project.pk, stale=stale)
     return add_up([found] if found else [], _NUMBERS)
-
-
-def _counted(found: QuerySet[Tag], *keys: str) -> list[dict[str, Any]]:
-    rows: Any = found.values(*keys).order_by()
-    return list(rows.annotate(**_numbers(timezone.now() - DatabaseRefresh.STALE), **_FOUND))
 
 
 _FOUND: dict[str, Any] = {f"found_{name}": Coalesce(Sum(f"{REPORT}__{name}"), 0) for name in Report.COUNTS}
@@ -207,8 +209,20 @@ def _number(**where: Any) -> Count:
 _NUMBERS = tuple(_numbers(None))
 
 
-def _named(of: int, *numbers: int) -> dict[str, int]:
-    return {"of": of, **dict(zip(_NUMBERS, numbers, strict=True))}
+def _named(of: Any, *numbers: int) -> dict[str, Any]:
+    return {"of": of, **dict(zip((*_NUMBERS, *_FOUND), numbers, strict=False))}  # without _FOUND in some queries
+
+
+@prepare(_named, project=BigIntegerField(), stale=DateTimeField())
+def _by_repository(_actor: Actor, project: Any, stale: Any) -> QuerySet[Any, Any]:
+    found = tags(image__repository__project=project).order_by().values("image__repository__name")
+    return found.annotate(**_numbers(stale), **_FOUND).values_list("image__repository__name", *_NUMBERS, *_FOUND)
+
+
+@prepare(_named, repositories=ListOf(BigIntegerField()), stale=DateTimeField())
+def _of_repositories(_actor: Actor, repositories: Any, stale: Any) -> QuerySet[Any, Any]:
+    found = tags(image__repository__in=repositories).order_by().values("image__repository")
+    return found.annotate(**_numbers(stale)).values_list("image__repository", *_NUMBERS)
 
 
 @prepare(_named, images=ListOf(BigIntegerField()), stale=DateTimeField())
@@ -253,7 +267,7 @@ def worst_of(row: dict[str, Any] | None) -> dict[str, Any]:
 # ── A project ────────────────────────────────────────────────────────────────────────────────────────────────────────
 def page(project: Project) -> dict[str, Any]:
     """Everything about a project's scans at the moment. Thirteen queries."""
-    rows = by_repository(tags(image__repository__project=project))
+    rows = by_repository(project)
     total = add_up(rows)
     worst = cves(project, _least(total), total) if any(total[name] for name in Report.COUNTS) else []
     failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
@@ -379,7 +393,7 @@ def name_cves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     bad = [row for row in rows if any(row[name] for name in Report.COUNTS)]
     bad.sort(key=lambda row: [-row[name] for name in Report.COUNTS])
-    return [{"name": row["image__repository__name"], **row} for row in bad[:TOP]]
+    return [{"name": row["of"], **row} for row in bad[:TOP]]
 
 
 def queue(project: Project) -> dict[str, Any]:
@@ -389,11 +403,10 @@ def queue(project: Project) -> dict[str, Any]:
         waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
         running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
         by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
-        first=Min("requested_at"),
+        first=Min("pk"),
     )
     total = counts["waiting"] + counts["running"]
-    since = Scan.objects.filter(project=project, requested_at__gte=counts["first"]) if total else Scan.objects.none()
-    done = since.exclude(state__in=Scan.OPEN).count()
+    done = Scan.objects.filter(project=project, pk__gte=counts["first"]).count() - total if total else 0
     counts |= {"total": total, "done": done, "of": total + done}
     counts["percent"] = 100 * done // (total + done) if total else 0
     first = _with_manifests(open_ones).order_by("state", "trigger", "due_at", "pk")  # running before waiting

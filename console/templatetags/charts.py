@@ -147,8 +147,6 @@ def days_chart(
     columns = [
         {
             "x": str(round(index * step, 3)),  # texts: templates write numbers as the language does
-            "width": str(round(step * 0.72, 3)),
-            "step": str(round(step, 3)),
             "y": str(axis.y(number)),
             "height": str(round(axis.height - axis.y(number), 2)),
             "day": day,
@@ -161,6 +159,8 @@ def days_chart(
     ]
     return {
         "columns": columns,
+        "step": str(round(step, 3)),
+        "width": str(round(step * 0.72, 3)),
         "words": words,
         "is_size": False,
         "colour": colour,

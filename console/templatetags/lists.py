@@ -55,6 +55,12 @@ def split(text: str) -> list[str]:
 
 
 @register.filter
+def with_commas(texts: Sequence[str]) -> str:
+    """The texts with commas between them. Django's ``join`` would escape them one by one."""
+    return ", ".join(texts)
+
+
+@register.filter
 def platform_words(platforms: str) -> SafeString:
     """The first two platforms of a manifest, without "linux/", and how many more there are, with all in the title."""
     found = platforms.split()

@@ -341,7 +341,6 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
         columns.append(
             {
                 "x": str(round(index * step, 3)),
-                "step": str(round(step, 3)),
                 "day": when,
                 "title": title or (_("no record") if numbers is None else _("none")),
                 "is_named": index % 21 == len(rows) % 21 and index < len(rows) - 10,
@@ -349,6 +348,7 @@ def severity_chart(days: Sequence[tuple[date, Any]], words: str) -> dict[str, An
         )
     return {
         "columns": columns,
+        "step": str(round(step, 3)),
         "areas": [
             {"name": name, "points": _area(drawn, number, step, axis)}
             for number, name in enumerate(names)
