@@ -27,7 +27,7 @@ from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
 from console.queries.shared import listing
-from registry.database.prepared import ListOf, Prepared, prepare
+from registry.database.prepared import ListOf, Prepared, prepare, prepare_models
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
@@ -85,8 +85,13 @@ class Database:
 
 def database() -> Database:
     """The vulnerability database as its last renewal left it. One query."""
-    last = DatabaseRefresh.objects.order_by("-pk").first()
+    last = _last_refresh.first()
     return Database(last.updated_at, last.at, last.source, last.problem) if last else Database(None, None, "", "")
+
+
+@prepare_models(DatabaseRefresh)
+def _last_refresh(_actor: Actor) -> QuerySet[DatabaseRefresh]:
+    return DatabaseRefresh.objects.order_by("-pk")[:1]
 
 
 def unisolated() -> list[ScannerHost]:
@@ -270,11 +275,8 @@ def page(project: Project) -> dict[str, Any]:
     rows = by_repository(project)
     total = add_up(rows)
     worst = cves(project, _least(total), total) if any(total[name] for name in Report.COUNTS) else []
-    failures = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
-    shown: list[Any] = list(
-        failures.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)[:SHOWN]
-    )
-    recent = list(_with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN])
+    shown: list[Any] = _failures.all(project=project.pk)
+    recent = _recent.all(project=project.pk)
     waiting = queue(project)
     _name_scans([*recent, *waiting["scans"]], [report.manifest for report in shown])
     return {
@@ -290,6 +292,17 @@ def page(project: Project) -> dict[str, Any]:
         "recent": recent,
         "acceptance_count": Acceptance.objects.active(timezone.now()).filter(project=project).count(),
     }
+
+
+@prepare_models(Report, project=BigIntegerField())
+def _failures(_actor: Actor, project: Any) -> QuerySet[Report]:
+    found = failed(project).annotate(of=Window(Count("pk")))  # how many there are, in the same query
+    return found.select_related("manifest__image__repository").defer(*MANIFEST_CONTENT_FIELDS)[:SHOWN]
+
+
+@prepare_models(Scan, project=BigIntegerField())
+def _recent(_actor: Actor, project: Any) -> QuerySet[Scan]:
+    return _with_manifests(Scan.objects.filter(project=project)).order_by("-pk")[:SHOWN]
 
 
 def _days(project: Project, total: dict[str, int]) -> list[tuple[date, SeverityDay | None]]:
@@ -381,7 +394,7 @@ def _newest_tags(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
     live = Tag.objects.live().unattached()
     where = {"image__deletion": None, "image__repository__deletion": None, "image__repository__project": project}
     newest = live.filter(**where).order_by("-pk").values("pk")[:MOST]  # sorted before their manifests are read
-    return tags(pk__in=newest).values_list("pk", "manifest__media_type")
+    return Tag.objects.filter(pk__in=newest, manifest__deletion=None).values_list("pk", "manifest__media_type")
 
 
 def name_cves(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -398,22 +411,38 @@ def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def queue(project: Project) -> dict[str, Any]:
     """What waits and what runs, and how much of what was requested with it is done. Three queries."""
-    open_ones = Scan.objects.open().filter(project=project)
-    counts = open_ones.order_by().aggregate(
-        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
-        running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
-        by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
-        first=Min("pk"),
-    )
+    counts = _queue.all(project=project.pk)[0]
     total = counts["waiting"] + counts["running"]
     done = Scan.objects.filter(project=project, pk__gte=counts["first"]).count() - total if total else 0
-    counts |= {"total": total, "done": done, "of": total + done}
-    counts["percent"] = 100 * done // (total + done) if total else 0
-    first = _with_manifests(open_ones).order_by("state", "trigger", "due_at", "pk")  # running before waiting
-    return counts | {"scans": list(first[:SHOWN])}
+    percent = 100 * done // (total + done) if total else 0
+    scans = _queued.all(project=project.pk) if total else []
+    return {**counts, "total": total, "done": done, "of": total + done, "percent": percent, "scans": scans}
 
 
-def failed(project: Project) -> QuerySet[Report]:
+def _queue_counts(waiting: int, running: int, by_hand: int, first: int | None) -> dict[str, Any]:
+    return {"waiting": waiting, "running": running, "by_hand": by_hand, "first": first}
+
+
+@prepare(_queue_counts, project=BigIntegerField())
+def _queue(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
+    """``first``: the id of the first open scan. Ids of scans follow their requests."""
+    found = Scan.objects.open().filter(project=project).order_by().values(every=Value(1))
+    numbers = {
+        "waiting": Count("pk", filter=Q(state=Scan.State.WAITING)),
+        "running": Count("pk", filter=Q(state=Scan.State.RUNNING)),
+        "by_hand": Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
+        "first": Min("pk"),
+    }
+    return found.annotate(**numbers).values_list(*numbers)
+
+
+@prepare_models(Scan, project=BigIntegerField())
+def _queued(_actor: Actor, project: Any) -> QuerySet[Scan]:
+    found = _with_manifests(Scan.objects.open().filter(project=project))
+    return found.order_by("state", "trigger", "due_at", "pk")[:SHOWN]  # running before waiting
+
+
+def failed(project: Project | int) -> QuerySet[Report]:
     """Reports whose last scan failed, of what can be scanned again: an index fails with its platforms only."""
     with_problem = Report.objects.exclude(problem="").values("pk")  # a subquery, so that SQLite uses the index of these
     return (
