@@ -60,17 +60,17 @@ class Subject:
 
 
 def subject(image: Image, reference: str) -> Subject | None:
-    """What a tag or digest of the image names; None when that is nothing that is live. At most five queries."""
+    """What a tag or digest of the image names; None when that is nothing that is live. At most six queries."""
     found = Manifest.objects.referenced(image.path, reference, by_digest=digests.is_digest(reference))
     manifest = found.first()
     if manifest is None:
         return None
     manifest.image = image
-    live = Tag.objects.live().filter(image=image, manifest=manifest).select_related("opened_by").order_by("name")
-    named = list(live)
-    tag = next((each for each in named if each.name == reference), None)
+    live = Tag.objects.live().filter(image=image, manifest=manifest)
+    named = list(live.order_by("name").values_list("name", flat=True))
+    tag = live.filter(name=reference).select_related("opened_by").first() if reference in named else None
     parents = Manifest.objects.live().without_content().filter(child_references__child=manifest)
-    found_subject = Subject(manifest, reference, tag, [each.name for each in named], list(parents[:20]))
+    found_subject = Subject(manifest, reference, tag, named, list(parents[:20]))
     if found_subject.is_index:
         found_subject.parts = scans.parts_of(manifest)
     else:
@@ -205,13 +205,14 @@ def _first_of_each(found: Any, chosen: Filter, now: datetime) -> Any:
 
 
 def _add_members(rows: list[Any], found: Any) -> None:
-    """Give each row, as ``members``, all findings that it stands for. One query."""
+    """Give each row its ``members``, all findings that it stands for, and the ``names`` of their packages. One query."""
     others = found.filter(vulnerability__in={row.vulnerability_id for row in rows}, path="").order_by("package__name")
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for each in others:
         groups.setdefault(_together(each), []).append(each)
     for row in rows:
         row.members = [row] if row.path else [row if each.pk == row.pk else each for each in groups[_together(row)]]
+        row.names = [each.package.name for each in row.members]
 
 
 def _together(row: Finding) -> tuple[Any, ...]:

@@ -279,21 +279,23 @@ def _hint(picture: str, words: str) -> SafeString:
 @register.simple_tag
 def severity_badge(severity: int) -> SafeString:
     """One severity: its letter and its word."""
-    return _severity(severity, _word(Severity(severity).name))
+    return severity_score(severity, None)
 
 
 @register.simple_tag
 def severity_score(severity: int, score: float | None) -> SafeString:
     """One severity with its CVSS score: the letter and the number, or the word without a score."""
-    if not score:
-        return severity_badge(severity)
-    words, shown = _word(Severity(severity).name), localize(score)
-    title = format_html(' title="{}, CVSS {}"', words, shown)
-    return _severity(severity, format_html('<span class="visually-hidden">{}</span> {}', words, shown), title)
+    return _scored(severity, score, get_language())
 
 
-def _severity(severity: int, words: str, title: str = "") -> SafeString:
+@lru_cache(maxsize=1024)
+def _scored(severity: int, score: float | None, _language: str | None) -> SafeString:
     name = Severity(severity).name.lower()
+    words, title = _word(name), ""
+    if score:
+        shown = localize(score)
+        title = format_html(' title="{}, CVSS {}"', words, shown)
+        words = format_html('<span class="visually-hidden">{}</span> {}', words, shown)
     return format_html(
         '<span class="severity {}"{}><b aria-hidden="true">{}</b> {}</span>', name, title, name[0].upper(), words
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import BigIntegerField, TextField
+from django.db.models import TextField
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLResolver, get_resolver, reverse
@@ -179,7 +179,7 @@ def find_place(request: HttpRequest, project: str, repository: str | None, image
             raise Http404
         place.maybe_repository.project = place.project
     if image is not None:
-        place.maybe_image = _image.first(repository=place.repository.pk, name=image)
+        place.maybe_image = _image.first(path=f"{place.repository}/{image}")
         if place.maybe_image is None:
             raise Http404
         place.maybe_image.repository = place.repository
@@ -196,6 +196,6 @@ def _repository(_actor: Actor, project: Any, repository: Any) -> QuerySet[Reposi
     return Repository.objects.named(names.ImageName(project, repository, ""))
 
 
-@prepare_models(Image, repository=BigIntegerField(), name=TextField())
-def _image(_actor: Actor, repository: Any, name: Any) -> QuerySet[Image]:
-    return Image.objects.live().filter(repository=repository, name=name)
+@prepare_models(Image, path=TextField())
+def _image(_actor: Actor, path: Any) -> QuerySet[Image]:
+    return Image.objects.live().filter(path=path)
