@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, F, Max, Q
+from django.db.models import BigIntegerField, Count, DateTimeField, F, Max, Q, TextField
 from django.utils import timezone
 
 from registry import references
+from registry.database.prepared import ListOf, prepare_models
 from registry.models import Image, Manifest, ManifestBlob, Repository, Tag
 from registry.models.manifests import begins
 from registry.oci import documents
@@ -18,7 +19,11 @@ from . import reach
 from .models import Component, Finding, Package, Vulnerability
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.db.models import QuerySet
+
+    from accounts.actors import Actor
 
 SHOWN = 25
 WHERE = 50  # digests that are listed of those in which a package is
@@ -174,9 +179,9 @@ def whereabouts(vulnerability: str, repositories: QuerySet[Repository]) -> Where
     findings = Finding.objects.current().filter(vulnerability__name=vulnerability)
     found = reach.in_reach(findings, repositories.values("pk")).order_by()
     numbers = _numbers(found)
-    return Whereabouts(
-        numbers["digests"], numbers["images"], _places(_first(found.values("manifest")), findings, findings)
-    )
+    pks = _first(found.values("manifest"))
+    rows = _with_vulnerability.all(vulnerability=vulnerability, manifests=pks, now=timezone.now())
+    return Whereabouts(numbers["digests"], numbers["images"], _places(pks, rows, rows))
 
 
 def _package(words: str, reached: Any) -> Whereabouts | None:
@@ -186,17 +191,15 @@ def _package(words: str, reached: Any) -> Whereabouts | None:
     packages = list(Package.objects.filter(named).values_list("pk", flat=True)[:1000])
     if not packages:
         return None
-    components = Component.objects.filter(package__in=packages)
-    found = reach.in_reach(components, reached)
+    found = reach.in_reach(Component.objects.filter(package__in=packages), reached)
     versions = found.order_by().values("package__name", "package__version", "package__kind")
     by_version = list(versions.annotate(digests=Count("manifest")).order_by("-digests", "package__version"))
     if not by_version:
         return None
     numbers = _numbers(found)
     pks = _first(found.values("manifest"))
-    # A sum, which no index has: SQLite would look at every finding of the package, not at those of these manifests.
-    findings = Finding.objects.current().alias(of=F("package_id") + 0).filter(of__in=packages)
-    places = _places(pks, components, findings)
+    held_by = _components.all(packages=packages, manifests=pks)
+    places = _places(pks, held_by, _in_packages.all(packages=packages, manifests=pks, now=timezone.now()))
     held = by_version[0]["package__name"]
     return Whereabouts(numbers["digests"], numbers["images"], places, package=held, versions=by_version)
 
@@ -218,14 +221,13 @@ def _first(found: Any) -> list[int]:
     return used
 
 
-def _places(pks: list[int], held: Any, findings: Any) -> list[Place]:
-    """These manifests as places, with what they have of ``held`` (rows with a package) and of these findings."""
-    manifests = Manifest.objects.filter(pk__in=pks).select_related("image__repository__project")
-    by_pk = {each.pk: Place(each, []) for each in manifests.without_content()}
-    for row in held.filter(manifest__in=pks).select_related("package").order_by("package__name", "package__version"):
-        if row.package not in by_pk[row.manifest_id].packages:
-            by_pk[row.manifest_id].packages.append(row.package)
-    for row in findings.filter(manifest__in=pks).with_acceptance(timezone.now()):
+def _places(pks: list[int], held: Sequence[Component | Finding], findings: Sequence[Any]) -> list[Place]:
+    """These manifests as places, with the packages of ``held``, and with these findings."""
+    by_pk = {each.pk: Place(each, []) for each in _manifests.all(manifests=pks)}
+    for each in held:
+        if each.package not in by_pk[each.manifest_id].packages:
+            by_pk[each.manifest_id].packages.append(each.package)
+    for row in findings:
         place = by_pk[row.manifest_id]
         place.findings += 1
         place.accepted += row.acceptance is not None
@@ -234,3 +236,33 @@ def _places(pks: list[int], held: Any, findings: Any) -> list[Place]:
             place.fixed_versions.append(row.fixed_version)
     reach.name_tags([each.manifest for each in by_pk.values()])
     return [by_pk[pk] for pk in pks]
+
+
+# ── The rows of these manifests ──────────────────────────────────────────────────────────────────────────────────────
+_PACKAGES = {"packages": ListOf(BigIntegerField()), "manifests": ListOf(BigIntegerField())}
+_BY_NAME = ("package__name", "package__version")
+
+
+@prepare_models(Manifest, manifests=ListOf(BigIntegerField()))
+def _manifests(_actor: Actor, manifests: Any) -> QuerySet[Manifest]:
+    found = Manifest.objects.filter(pk__in=manifests)
+    return found.select_related("image__repository__project").without_content()
+
+
+@prepare_models(Component, **_PACKAGES)
+def _components(_actor: Actor, packages: Any, manifests: Any) -> QuerySet[Component]:
+    found = Component.objects.filter(package__in=packages, manifest__in=manifests)
+    return found.select_related("package").order_by(*_BY_NAME)
+
+
+@prepare_models(Finding, now=DateTimeField(), **_PACKAGES)
+def _in_packages(_actor: Actor, packages: Any, manifests: Any, now: Any) -> QuerySet[Finding]:
+    # A sum, which no index has: SQLite would look at every finding of the package, not at those of these manifests.
+    found = Finding.objects.current().alias(of=F("package_id") + 0).filter(of__in=packages, manifest__in=manifests)
+    return found.with_acceptance(now)
+
+
+@prepare_models(Finding, vulnerability=TextField(), manifests=ListOf(BigIntegerField()), now=DateTimeField())
+def _with_vulnerability(_actor: Actor, vulnerability: Any, manifests: Any, now: Any) -> QuerySet[Finding]:
+    found = Finding.objects.current().filter(vulnerability__name=vulnerability, manifest__in=manifests)
+    return found.with_acceptance(now).select_related("package").order_by(*_BY_NAME)
