@@ -32,7 +32,7 @@ from console.queries import scans
 from console.queries.shared import layout, listing
 from registry import access
 from registry.access import Action
-from registry.database.prepared import ListOf, Prepared, as_moment, prepare, prepare_models
+from registry.database.prepared import ListOf, Prepared, as_moment, number_of, prepare, prepare_models
 from registry.models import Image, Manifest, ManifestChild, Repository, Severity, Tag, TagDay
 from registry.oci import documents
 from scanning import reach as scanning_reach
@@ -248,8 +248,7 @@ def _image_count(actor: Actor, project: Any) -> QuerySet[Any, Any]:
     """How many images the actor may see in this project, or ("") in all."""
     is_wanted = Q(project__name=project) | Q(Exact(project, Value("")))
     reach = layout.repositories_of(actor).filter(is_wanted)
-    found = Image.objects.with_contents().filter(repository__in=reach.values("pk")).order_by()
-    return found.values(every=Value(1)).annotate(number=Count("pk")).values_list("number")
+    return number_of(Image.objects.with_contents().filter(repository__in=reach.values("pk")))
 
 
 def _page_of(pks: list[int], wanted: QueryDict, *, is_narrowed: bool) -> listing.Listing[int]:

@@ -9,7 +9,18 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery, Sum, Value
+from django.db.models import (
+    BigIntegerField,
+    Count,
+    DateTimeField,
+    Exists,
+    F,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    Value,
+)
 from django.db.models.functions import Coalesce, Collate, Concat
 from django.utils import timezone
 
@@ -21,6 +32,7 @@ from accounts.models import (
 from console.queries import audit_log, scans
 from console.queries.shared import layout, listing
 from registry import quotas
+from registry.database.prepared import number_of, prepare, prepare_models
 from registry.models import (
     CleanupRun,
     Image,
@@ -94,7 +106,7 @@ def overview(project: Project) -> Overview:
     critical = scans.critical(project, known)
     return Overview(
         repositories=repositories,
-        images=Image.objects.with_contents().filter(repository__project=project, repository__deletion=None).count(),
+        images=_image_count.first(project=project.pk) or 0,
         size=usage.size if usage else None,
         measured_at=usage.measured_at if usage else None,
         pulls=[(day, row.pulls if row else 0) for day, row in days],
@@ -120,13 +132,26 @@ def _attention(project: Project, repositories: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if repositories >= 0.8 * project.repository_limit:
         found.append({"kind": "quota", "used": repositories, "limit": project.repository_limit})
-    held = _held().filter(repository__project=project)
-    found += [{"kind": "cleanup", "run": run} for run in held.select_related("repository").order_by("-pk")[:5]]
-    ending = _ending().filter(repository__project=project)
-    found += [
-        {"kind": "expiry", "image": image} for image in ending.select_related("repository").order_by("expires_at")[:5]
-    ]
+    found += [{"kind": "cleanup", "run": run} for run in _newest_held.all(project=project.pk)]
+    found += [{"kind": "expiry", "image": image} for image in _first_ending.all(project=project.pk, **_soon())]
     return found
+
+
+@prepare(int, project=BigIntegerField())
+def _image_count(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
+    live = Image.objects.with_contents().filter(repository__project=project, repository__deletion=None)
+    return number_of(live)
+
+
+@prepare_models(CleanupRun, project=BigIntegerField())
+def _newest_held(_actor: Actor, project: Any) -> QuerySet[CleanupRun]:
+    return _held().filter(repository__project=project).select_related("repository").order_by("-pk")[:5]
+
+
+@prepare_models(Image, project=BigIntegerField(), now=DateTimeField(), soon=DateTimeField())
+def _first_ending(_actor: Actor, project: Any, now: Any, soon: Any) -> QuerySet[Image]:
+    ending = _ending(now, soon).filter(repository__project=project)
+    return ending.select_related("repository").order_by("expires_at")[:5]
 
 
 def _held() -> QuerySet[CleanupRun]:
@@ -134,11 +159,16 @@ def _held() -> QuerySet[CleanupRun]:
     return CleanupRun.objects.filter(state=CleanupRun.State.AWAITING_APPROVAL, repository__deletion=None)
 
 
-def _ending() -> QuerySet[Image]:
-    """Images that expire within EXPIRES_SOON."""
-    soon = (timezone.now(), timezone.now() + EXPIRES_SOON)
-    ending = Image.objects.live().filter(expires_at__range=soon)  # a subquery, so that SQLite uses the index of these
+def _ending(now: Any, soon: Any) -> QuerySet[Image]:
+    """Images that expire between these times."""
+    # A subquery, so that SQLite uses the index of these.
+    ending = Image.objects.live().filter(expires_at__gte=now, expires_at__lte=soon)
     return Image.objects.filter(repository__deletion=None, pk__in=ending.values("pk"))
+
+
+def _soon() -> dict[str, Any]:
+    now = timezone.now()
+    return {"now": now, "soon": now + EXPIRES_SOON}
 
 
 def usage(project: Project) -> dict[str, Any]:
@@ -228,7 +258,7 @@ def _count_attention(rows: list[Any]) -> None:
     """Give each project the number of its cleanups that wait for approval and its images that expire soon."""
     pks = [project.pk for project in rows]
     held = _held().filter(repository__project__in=pks).order_by().values_list("repository__project")
-    ending = _ending().filter(repository__project__in=pks).order_by().values_list("repository__project")
+    ending = _ending(**_soon()).filter(repository__project__in=pks).order_by().values_list("repository__project")
     numbers = Counter(dict(held.annotate(number=Count("pk")))) + Counter(dict(ending.annotate(number=Count("pk"))))
     for project in rows:
         project.attention = numbers[project.pk]

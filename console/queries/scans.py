@@ -27,7 +27,7 @@ from django.db.models.lookups import Exact, IsNull
 from django.utils import timezone
 
 from console.queries.shared import listing
-from registry.database.prepared import ListOf, Prepared, prepare, prepare_models
+from registry.database.prepared import ListOf, Prepared, number_of, prepare, prepare_models
 from registry.models import Manifest, ManifestChild, Severity, Tag
 from registry.models.manifests import MANIFEST_CONTENT_FIELDS
 from registry.oci import media_types
@@ -453,6 +453,11 @@ def failed(project: Project | int) -> QuerySet[Report]:
     )
 
 
+@prepare(int, project=BigIntegerField())
+def _failure_count(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
+    return number_of(failed(project))
+
+
 def log(project: Project, wanted: QueryDict) -> dict[str, Any]:
     """A page of all scans, the newest first. Two queries."""
     found, state = Scan.objects.filter(project=project), wanted.get("state", "")
@@ -547,7 +552,7 @@ def attention(project: Project, total: dict[str, int], critical: dict[str, int])
         found.append(
             {"kind": "critical", "number": critical["fixable"], "tags": total["critical"], "of": total["tags"]}
         )
-    failures = failed(project).count()
+    failures = _failure_count.first(project=project.pk)
     if failures:
         found.append({"kind": "failed", "number": failures})
     state = database()

@@ -205,7 +205,7 @@ def _first_of_each(found: Any, chosen: Filter, now: datetime) -> Any:
 
 
 def _add_members(rows: list[Any], found: Any) -> None:
-    """Give each row its ``members`` (the findings that it stands for) and the ``names`` of their packages. One query."""
+    """Give each row ``members``, the findings that it stands for, and the ``names`` of their packages. One query."""
     others = found.filter(vulnerability__in={row.vulnerability_id for row in rows}, path="").order_by("package__name")
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for each in others:

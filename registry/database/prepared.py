@@ -314,6 +314,11 @@ def _params(fields: dict[str, Field[Any, Any] | ListOf]) -> dict[str, Param]:
     }
 
 
+def number_of(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
+    """How many rows there are, as a query of one row with one number (``count`` of a queryset would run it)."""
+    return rows.order_by().values(every=models.Value(1)).annotate(number=models.Count("pk")).values_list("number")
+
+
 def as_moment(value: datetime) -> datetime:
     """A column that is a moment, as a row has it. SQLite returns UTC without a time zone."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)
