@@ -214,7 +214,7 @@ def is_seen(actor: Actor, vulnerability: Vulnerability) -> bool:
 
 
 def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[str, Any] | None:
-    """A page of the images with this vulnerability; those pulled last first. At most thirteen queries.
+    """A page of the images with this vulnerability; those pulled last first. At most twelve queries.
 
     None if the actor may see none of them.
     """

@@ -5,13 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Case, Count, Exists, F, FloatField, OuterRef, Q, Value, When
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    Count,
+    Exists,
+    F,
+    FloatField,
+    OuterRef,
+    Q,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from console.queries import scans
 from console.queries.shared import listing
 from registry import inspection
+from registry.database.prepared import prepare, prepare_models
 from registry.models import Manifest, Severity, Tag
 from registry.oci import digests, media_types
 from scanning import sboms
@@ -21,8 +34,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from django.db.models import QuerySet
     from django.http import QueryDict
 
+    from accounts.actors import Actor
     from registry.models import Image
 
 SORTS = {
@@ -66,9 +81,8 @@ def subject(image: Image, reference: str) -> Subject | None:
     if manifest is None:
         return None
     manifest.image = image
-    live = Tag.objects.live().filter(image=image, manifest=manifest)
-    named = list(live.order_by("name").values_list("name", flat=True))
-    tag = live.filter(name=reference).select_related("opened_by").first() if reference in named else None
+    named = _tag_names.all(image=image.pk, manifest=manifest.pk)
+    tag = _tag.first(image=image.pk, manifest=manifest.pk, name=reference) if reference in named else None
     parents = Manifest.objects.live().without_content().filter(child_references__child=manifest)
     found_subject = Subject(manifest, reference, tag, named, list(parents[:20]))
     if found_subject.is_index:
@@ -76,6 +90,16 @@ def subject(image: Image, reference: str) -> Subject | None:
     else:
         scans.attach([manifest])
     return found_subject
+
+
+@prepare(str, image=BigIntegerField(), manifest=BigIntegerField())
+def _tag_names(_actor: Actor, image: Any, manifest: Any) -> QuerySet[Any, Any]:
+    return Tag.objects.live().filter(image=image, manifest=manifest).order_by("name").values_list("name")
+
+
+@prepare_models(Tag, image=BigIntegerField(), manifest=BigIntegerField(), name=TextField())
+def _tag(_actor: Actor, image: Any, manifest: Any, name: Any) -> QuerySet[Tag]:
+    return Tag.objects.live().filter(image=image, manifest=manifest, name=name).select_related("opened_by")
 
 
 @dataclass(slots=True)

@@ -316,7 +316,9 @@ def _params(fields: dict[str, Field[Any, Any] | ListOf]) -> dict[str, Param]:
 
 def number_of(rows: QuerySet[Any, Any]) -> QuerySet[Any, Any]:
     """How many rows there are, as a query of one row with one number (``count`` of a queryset would run it)."""
-    return rows.order_by().values(every=models.Value(1)).annotate(number=models.Count("pk")).values_list("number")
+    one_group = rows.order_by().values(every=models.Value(1))
+    counted: QuerySet[Any, Any] = one_group.annotate(number=models.Count("pk")).values_list("number")
+    return counted
 
 
 def as_moment(value: datetime) -> datetime:

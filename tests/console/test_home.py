@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from django.utils import timezone
 
+from console.queries import projects
 from registry.models import CleanupRun, Image
+from tests.support.database import plan
 from tests.support.pages import see
 
 
@@ -24,6 +27,14 @@ def test_cards_count_what_needs_attention_and_images_are_listed(console, docker,
     Image.objects.filter(path="demo/web/other").update(expires_at=timezone.now() + timedelta(days=30))
     assert "2 need attention" in see(browser, "/?all=1").text
     assert "demo/web" not in see(console("outsider"), "/?all=1").text
+
+
+@pytest.mark.sqlite_only  # PostgreSQL chooses by statistics
+@pytest.mark.django_db
+def test_images_that_expire_soon_are_found_by_their_index():
+    now = timezone.now()
+    ending = projects._ending(now, now + projects.EXPIRES_SOON).filter(repository__project=1)
+    assert "images_that_expire" in plan(ending)
 
 
 def test_user_with_one_project_lands_on_its_overview(console, world):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from console.templatetags.lists import MARK, filled
+from console.templatetags.lists import MARK, fill, filled
 from registry.oci import names
 from tests.support.images import image_of
 from tests.support.pages import see
@@ -21,6 +21,15 @@ def test_no_project_repository_or_image_has_the_mark_in_its_name(name):
 
 def test_value_of_a_pattern_is_escaped():
     assert filled(f'<a title="{MARK}">{MARK}</a>', '"<b>') == '<a title="&quot;&lt;b&gt;">&quot;&lt;b&gt;</a>'
+
+
+def test_each_mark_of_a_pattern_gets_its_own_value():
+    pattern = f'<a href="/{MARK}/-/{MARK}">{MARK}</a>'
+    assert fill(pattern, "web", "1.0", "<b>") == '<a href="/web/-/1.0">&lt;b&gt;</a>'
+    assert fill(pattern, MARK, "1.0", "b") == f'<a href="/{MARK}/-/1.0">b</a>'
+    for values in (["web", "1.0"], ["web", "1.0", "b", "c"]):
+        with pytest.raises(ValueError, match="zip"):
+            fill(pattern, *values)
 
 
 @pytest.mark.parametrize(("person", "may_manage"), [("member", True), ("reader", False)])

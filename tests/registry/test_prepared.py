@@ -22,7 +22,15 @@ from accounts.models import AccessKey, Project, RefreshToken
 from registry import access
 from registry.database import drivers
 from registry.database.drivers import Statement
-from registry.database.prepared import FrozenMoment, ListOf, PreparedInsert, prepare, prepare_models, prepare_update
+from registry.database.prepared import (
+    FrozenMoment,
+    ListOf,
+    PreparedInsert,
+    number_of,
+    prepare,
+    prepare_models,
+    prepare_update,
+)
 from registry.database.sqlite.base import DatabaseWrapper
 from registry.models import Blob, BlobReview, Repository, Tag, UploadSession
 
@@ -56,6 +64,22 @@ def test_a_value_is_never_mistaken_for_a_constant_of_the_query(world, django_ass
     for name in ("pull_repository", "owner", "%s", "'; --"):
         with django_assert_num_queries(1):
             assert by_name.first(actor, name=name) is None
+
+
+def test_rows_stay_as_they_are(world):
+    query = prepare(tuple, name=TextField())(
+        lambda _actor, name: Repository.objects.filter(name=name).values_list("pk", "name")
+    )
+    web = world.repository("web")
+    assert query.all(name="web") == [(web.pk, "web")]
+    assert query.first(name="nothing") is None
+
+
+@pytest.mark.parametrize("name", ["web", "nothing"])
+def test_rows_are_counted(world, name, django_assert_num_queries):
+    query = prepare(int, name=TextField())(lambda _actor, name: number_of(Repository.objects.filter(name=name)))
+    with django_assert_num_queries(1):
+        assert query.first(name=name) == Repository.objects.filter(name=name).count()
 
 
 def test_datetime_is_converted_for_the_database(world):
