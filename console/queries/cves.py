@@ -111,18 +111,15 @@ class Filter:
         found = layout.repositories_of(actor)
         return found.filter(project__name=self.project) if self.project else found
 
-    def of_finding(self, found: Any) -> Any:
-        """Keep the findings of this severity."""
-        return found.filter(severity__gte=self.least) if self.least else found
-
     def apply(self, found: Any) -> Any:
         """Keep the findings that are wanted."""
-        found = self.of_finding(found)
+        if self.least:
+            found = found.filter(severity__gte=self.least)
         if self.state:
             used = scanning_reach.in_use()
             found = found.filter(used) if self.state == "tagged" else found.exclude(used)
-        if since := self.since:
-            found = found.filter(_pulled(since), manifest__image__pulled_at__gte=since)
+        if self.since:
+            found = found.filter(_pulled(self.since), manifest__image__pulled_at__gte=self.since)
         return found
 
 
@@ -234,7 +231,7 @@ def page(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> dict[
         "total": len(summary.images),
         "summary": summary,
         "lately_days": LATELY,
-        "image_count": _image_count.first(actor, project=chosen.project),
+        "image_count": _image_count.first(actor, project=chosen.project) or 0,
     }
 
 
@@ -490,10 +487,8 @@ def _contents(_actor: Actor, manifests: Any) -> QuerySet[Any, Any]:
 # ── The file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 def rows(actor: Actor, vulnerability: Vulnerability, wanted: QueryDict) -> Iterator[tuple[str, ...]]:
     """Every finding that the filter keeps as cells of a CSV file, CSV_HEADER first; the images pulled last first."""
-    chosen, reach, now = Filter.of(wanted), layout.repositories_of(actor), timezone.now()
-    if chosen.project:
-        reach = reach.filter(project__name=chosen.project)
-    found = chosen.apply(search.with_vulnerability(vulnerability, reach))
+    chosen, now = Filter.of(wanted), timezone.now()
+    found = chosen.apply(search.with_vulnerability(vulnerability, chosen.reach(actor)))
     order = F("manifest__image__pulled_at").desc(nulls_last=True)
     pks = list(found.order_by(order, "manifest__image", "manifest", "pk").values_list("pk", flat=True))
     yield CSV_HEADER
