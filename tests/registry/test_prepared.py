@@ -78,8 +78,9 @@ def test_rows_stay_as_they_are(world):
 @pytest.mark.parametrize("name", ["web", "nothing"])
 def test_rows_are_counted(world, name, django_assert_num_queries):
     query = prepare(int, name=TextField())(lambda _actor, name: number_of(Repository.objects.filter(name=name)))
+    expected = Repository.objects.filter(name=name).count()
     with django_assert_num_queries(1):
-        assert query.first(name=name) == Repository.objects.filter(name=name).count()
+        assert query.first(name=name) == expected
 
 
 def test_datetime_is_converted_for_the_database(world):
