@@ -411,29 +411,18 @@ def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def queue(project: Project) -> dict[str, Any]:
     """What waits and what runs, and how much of what was requested with it is done. Three queries."""
-    counts = _queue.all(project=project.pk)[0]
+    counts = Scan.objects.open().filter(project=project).aggregate(
+        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
+        running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
+        by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
+        first=Min("requested_at"),
+    )
     total = counts["waiting"] + counts["running"]
-    done = Scan.objects.filter(project=project, pk__gte=counts["first"]).count() - total if total else 0
+    since = Scan.objects.filter(project=project, requested_at__gte=counts["first"]) if total else Scan.objects.none()
+    done = since.exclude(state__in=Scan.OPEN).count()
     percent = 100 * done // (total + done) if total else 0
     scans = _queued.all(project=project.pk) if total else []
     return {**counts, "total": total, "done": done, "of": total + done, "percent": percent, "scans": scans}
-
-
-def _queue_counts(waiting: int, running: int, by_hand: int, first: int | None) -> dict[str, Any]:
-    return {"waiting": waiting, "running": running, "by_hand": by_hand, "first": first}
-
-
-@prepare(_queue_counts, project=BigIntegerField())
-def _queue(_actor: Actor, project: Any) -> QuerySet[Any, Any]:
-    """``first``: the id of the first open scan. Ids of scans follow their requests."""
-    found = Scan.objects.open().filter(project=project).order_by().values(every=Value(1))
-    numbers = {
-        "waiting": Count("pk", filter=Q(state=Scan.State.WAITING)),
-        "running": Count("pk", filter=Q(state=Scan.State.RUNNING)),
-        "by_hand": Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
-        "first": Min("pk"),
-    }
-    return found.annotate(**numbers).values_list(*numbers)
 
 
 @prepare_models(Scan, project=BigIntegerField())

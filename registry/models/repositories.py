@@ -180,11 +180,6 @@ class Image(models.Model):
             models.Index(fields=["repository", "path"], name="images_by_name", condition=LIVE),
             models.Index(fields=["repository", "-pushed_at", "-id"], name="images_by_push", condition=LIVE),
             models.Index(
-                fields=["repository"],
-                name="images_with_contents",
-                condition=models.Q(deletion=None, emptied_at=None),
-            ),
-            models.Index(
                 fields=["expires_at"],
                 name="images_that_expire",
                 condition=models.Q(deletion=None, expires_at__isnull=False),

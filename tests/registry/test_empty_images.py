@@ -14,7 +14,6 @@ from registry.cleanup import policies
 from registry.models import Deletion, Event, Manifest, Repository, Tag
 from registry.models import Image as StoredImage
 from tests.support import later
-from tests.support.database import plan
 from tests.support.images import Image
 
 pytestmark = pytest.mark.django_db
@@ -50,11 +49,6 @@ def test_image_becomes_empty_with_its_last_digest_not_its_last_tag(docker):
     member.delete(f"web/app/manifests/{OTHER.digest}", 202)
     assert is_empty()
     assert catalog(docker) == []
-
-
-@pytest.mark.sqlite_only  # PostgreSQL chooses by statistics
-def test_images_with_contents_are_counted_by_their_index():
-    assert "images_with_contents" in plan(StoredImage.objects.with_contents().filter(repository=1).values("repository"))
 
 
 def test_empty_image_does_not_count_for_the_quota(docker, empty):

@@ -14,6 +14,6 @@ class Migration(migrations.Migration):
     operations = [
         AddIndexOnline(
             model_name='image',
-            index=models.Index(condition=models.Q(('deletion', None), ('emptied_at', None)), fields=['repository'], name='images_with_contents'),
+            index=models.Index(condition=models.Q(('deletion', None), ('expires_at__isnull', False)), fields=['expires_at'], name='images_that_expire'),
         ),
     ]
