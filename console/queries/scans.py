@@ -411,11 +411,15 @@ def _worst(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def queue(project: Project) -> dict[str, Any]:
     """What waits and what runs, and how much of what was requested with it is done. Three queries."""
-    counts = Scan.objects.open().filter(project=project).aggregate(
-        waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
-        running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
-        by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
-        first=Min("requested_at"),
+    counts = (
+        Scan.objects.open()
+        .filter(project=project)
+        .aggregate(
+            waiting=Count("pk", filter=Q(state=Scan.State.WAITING)),
+            running=Count("pk", filter=Q(state=Scan.State.RUNNING)),
+            by_hand=Count("pk", filter=Q(state=Scan.State.WAITING, trigger=Scan.Trigger.MANUAL)),
+            first=Min("requested_at"),
+        )
     )
     total = counts["waiting"] + counts["running"]
     since = Scan.objects.filter(project=project, requested_at__gte=counts["first"]) if total else Scan.objects.none()
