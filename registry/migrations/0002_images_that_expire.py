@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('registry', '0026_no_index_of_tag_names_alone'),
+        ('registry', '0001_first_release'),
     ]
 
     operations = [
