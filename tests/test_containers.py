@@ -119,6 +119,18 @@ def test_services_wait_for_services_that_exist_and_can_be_waited_for():
             assert condition != "service_completed_successfully" or SERVICES[other]["restart"] == "no", other
 
 
+def test_nginx_waits_for_web_servers_that_are_healthy():
+    """``docker compose up --detach`` ends when KCR answers."""
+    assert SERVICES["nginx"]["depends_on"] == {"web": {"condition": "service_healthy"}}
+    assert "HEALTHCHECK" in DOCKERFILE
+    assert SERVICES["web"]["healthcheck"] == {"disable": False}
+
+
+def test_postgresql_is_healthy_when_other_containers_can_connect():
+    """The image sets up its database with a server that answers at its socket only, and stops it."""
+    assert "--host=127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
+
+
 def test_volumes_are_declared_and_used():
     used = {volume.partition(":")[0] for service in SERVICES.values() for volume in service["volumes"]}
     assert {source for source in used if not source.startswith((".", "$"))} == set(COMPOSE["volumes"])

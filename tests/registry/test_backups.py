@@ -209,13 +209,15 @@ def reach(database: PostgresServer) -> dict[str, str]:
     return {"PGHOST": "127.0.0.1", "PGPORT": str(database.port)}
 
 
-#: In place of Docker: runs what a container of web or postgres would run on this machine. ``up`` does nothing.
+#: In place of Docker: runs what a container of web or postgres would run on this machine. ``up`` does nothing. Docker
+#: reads the standard input that it gets, so this fails when that is the pipe of the script.
 DOCKER = """#!/bin/sh -e
 case "$2" in
     up) exit ;;
     exec) [ "$3 $4" = "-T postgres" ]; shift 4 ;;
-    run) while [ "$1" != web ]; do shift; done; shift ;;
+    run) [ "$3" = "-T" ]; while [ "$1" != web ]; do shift; done; shift ;;
 esac
+[ ! -p /dev/stdin ]
 exec "$@"
 """
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from tests.support.documents import blocks, carry_out, here
 from tests.support.images import sha256
 from tests.support.programs import PostgresServer, run
 from tests.support.server import SOURCE, LiveServer
@@ -208,8 +209,9 @@ def test_installation_moves_to_postgresql_and_back_and_goes_on(postgres, tmp_pat
         server.end()
 
         second = tmp_path / "kcr.sqlite3"
-        environment = server.environment | {"KCR_DATA_DIR": str(tmp_path), "KCR_DATABASE_URL": ""}
-        run(server.command("copydatabase", target), environment=environment, directory=SOURCE, timeout=400)
+        back = blocks("upgrade.md", "Move to PostgreSQL")[1]
+        commands = here(back, {"postgres://kcr@db.example.com/kcr": target})
+        carry_out(commands, server, KCR_DATA_DIR=str(tmp_path))
         assert_same(second, target)
         file.unlink()
         second.rename(file)

@@ -70,7 +70,7 @@ class Service(Daemon):
 def webs(seaweed):
     """The installation of docs/operate/install.md, "More machines", with its first owner, a project and a member."""
     variables, made, services = blocks("install.md", "More machines")
-    first_owner = blocks("install.md", "The first owner")[0]
+    first_owner = "".join(blocks("install.md", "The first owner"))
     serve, *others = here(services).splitlines()
     with contextlib.ExitStack() as opened:
         database, redis = opened.enter_context(PostgresServer()), opened.enter_context(RedisServer())
@@ -199,7 +199,7 @@ def test_one_machine_moves_to_s3_and_postgresql(seaweed):
     """docs/operate/storage.md, "Move blobs", then docs/operate/upgrade.md, "Move to PostgreSQL"."""
     step = re.search(r"^1\. `manage.py (copystorage .*?)`", section("storage.md", "Move blobs"), re.MULTILINE)[1]
     create = re.search(r"`(createuser .*?)`,\s+`(createdb .*?)`", section("upgrade.md", "Move to PostgreSQL"))
-    (move,) = blocks("upgrade.md", "Move to PostgreSQL")
+    move = blocks("upgrade.md", "Move to PostgreSQL")[0]
     with PostgresServer() as postgres, LiveServer("moving", {"KCR_WEB_WORKERS": "1", **CREDENTIALS}) as server:
         server.people()
         kept = push(server, "kept")
