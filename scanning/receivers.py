@@ -8,8 +8,10 @@ from celery.signals import worker_ready
 from django.dispatch import receiver
 
 from registry.signals import manifest_pushed, manifests_recovered, quota_reached
+from registry.tasks import queue
 from scanning import scans, tasks
 from scanning.notifications import quota_messages
+from scanning.trivy import database
 
 if TYPE_CHECKING:
     from accounts.actors import Actor
@@ -35,7 +37,9 @@ def notify_of_quota(*, fill: Fill, **_: Any) -> None:
 
 
 @worker_ready.connect
-def check_isolation_at_start(sender: Any, **_: Any) -> None:
-    """Log at the start of a scanner whether Trivy is isolated."""
+def prepare_scanner(sender: Any, **_: Any) -> None:
+    """At the start of a scanner, log whether Trivy is isolated, and fetch a vulnerability database if there is none."""
     if "scans" in sender.app.amqp.queues.consume_from:
         scans.check_isolation()
+        if database.current() is None:  # the scheduler asks for one ten minutes after its start
+            queue(tasks.refresh_database)

@@ -9,12 +9,14 @@ import json
 import struct
 import tarfile
 from datetime import timedelta
+from unittest.mock import Mock
 
 import pytest
+from celery.signals import worker_ready
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from scanning import scans
+from scanning import receivers, scans, tasks
 from scanning.models import DatabaseRefresh, Scan
 from scanning.models.scans import Problem
 from scanning.trivy import database, program
@@ -218,6 +220,24 @@ def test_full_disk_is_reported(scanner, docker, settings, written, monkeypatch):
     monkeypatch.setattr(database.shutil, "copyfileobj", full)
     assert database.refresh() is None
     assert "No space left" in DatabaseRefresh.objects.latest("pk").problem
+
+
+def test_scanner_without_a_database_asks_for_one_at_its_start(scanner, monkeypatch):
+    asked = []
+    monkeypatch.setattr(receivers, "queue", asked.append)
+
+    def start(name):
+        worker = Mock()
+        worker.app.amqp.queues.consume_from = [name]
+        worker_ready.send(sender=worker)
+
+    start("celery")
+    assert asked == []
+    start("scans")
+    assert asked == [tasks.refresh_database]
+    scanner.load(days=0)
+    start("scans")
+    assert asked == [tasks.refresh_database]
 
 
 def test_database_is_fetched_at_its_next_update(scanner, docker, settings, written):
