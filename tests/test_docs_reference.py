@@ -104,8 +104,8 @@ def calls() -> Iterator[tuple[str, list[str]]]:
         for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL):
             for line in re.findall(r"manage\.py (.*)", block):
                 is_quoted = line.count("'") % 2 == 1  # as in sh -c '…'
-                words = shlex.split(line.removesuffix("'") if is_quoted else line, comments=True)
-                yield path.name, list(itertools.takewhile(lambda word: word not in {">", "|", "&&"}, words))
+                words = shlex.split(line.rpartition("'")[0] if is_quoted else line, comments=True)
+                yield path.name, list(itertools.takewhile(lambda word: word not in {"<", ">", "|", "&&"}, words))
 
 
 def test_every_documented_command_line_is_valid():
