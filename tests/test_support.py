@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import socket
+import subprocess
+import sys
 
 import pytest
 
+from tests.support import programs
 from tests.support.logs import secrets_in
 from tests.support.network import is_loopback
 from tests.support.pages import Page
@@ -114,3 +118,17 @@ def test_secret_in_a_log_is_detected(lines_with_secrets, secret):
 def test_route_of_a_secret_link_is_not_reported(lines_with_secrets):
     logging.getLogger("registry.access").warning("GET /password/new/<str:uid>/<str:token> 200")
     assert lines_with_secrets == []
+
+
+def test_a_port_is_given_once_to_all_processes_of_the_tests(monkeypatch):
+    port, other = programs.free_port(), programs.free_port()
+    code = (
+        "import sys; from tests.support import programs; wanted = iter(map(int, sys.argv[1:]));"
+        " programs.secrets.choice = lambda _: next(wanted); print(programs.free_port())"
+    )
+    third = secrets.choice(range(32_000, 32_700))
+    asked = [sys.executable, "-c", code, str(port), str(other), str(third)]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == str(third)
+    wanted = iter([port, third])
+    monkeypatch.setattr(programs.secrets, "choice", lambda _ports: next(wanted))
+    assert programs.free_port() == third

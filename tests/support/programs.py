@@ -7,6 +7,7 @@ A program that is missing skips the test with the reason; with ``KCR_TEST_REQUIR
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import pwd
@@ -162,16 +163,23 @@ def _unprivileged(user: str) -> str:
         return "nobody"
 
 
+_ports = (Path(tempfile.gettempdir()) / f"kcr-ports-{os.getuid()}").open("wb")
+_taken: set[int] = set()
+
+
 def free_port() -> int:
-    """Return a free TCP port of the loopback address.
+    """Return a free TCP port of the loopback address. No process of the tests gets it before this one has ended.
 
     It is outside the range for outgoing connections, which could take it in the meantime.
     """
     while True:
         port = secrets.choice(range(15_000, 32_000))
         with contextlib.suppress(OSError), socket.socket() as listener:
+            fcntl.lockf(_ports, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)  # a byte of the file for each port
             listener.bind(("127.0.0.1", port))
-            return port
+            if port not in _taken:
+                _taken.add(port)
+                return port
 
 
 def wait_until(ready: Callable[[], bool], *, timeout: float) -> bool:
