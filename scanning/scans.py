@@ -64,10 +64,8 @@ def request(manifests: Iterable[int], trigger: Scan.Trigger, requested_by: str) 
     for some in in_batches(wanted, BATCH):
         found = Manifest.objects.live().filter(pk__in=some).exclude(pk__in=_unsupported(some))
         live = found.values_list("pk", "image__repository__project")
-        rows = [
-            Scan(manifest_id=pk, project_id=project, trigger=trigger, requested_by=requested_by[:254], due_at=now)
-            for pk, project in live
-        ]
+        of_all = {"trigger": trigger, "requested_by": requested_by[:254], "requested_at": now, "due_at": now}
+        rows = [Scan(manifest_id=pk, project_id=project, **of_all) for pk, project in live]
         Scan.objects.bulk_create(rows, ignore_conflicts=True)
         later = Q(trigger__gt=trigger) | Q(due_at__gt=now)
         Scan.objects.filter(later, manifest__in=some, state=State.WAITING).update(trigger=trigger, due_at=now)

@@ -610,6 +610,7 @@ def test_scan_of_a_whole_project_asks_first_shows_progress_and_can_be_stopped(co
     unknown = waiting.filter(manifest__report=None).count()
     total = waiting.count()
     assert total > unknown > 0
+    assert waiting.values("requested_at").distinct().count() == 1  # the progress counts from the first that is open
     text = admin.get(scans_page).content.decode()
     assert f"0 of {total} done" in text
     Scan.objects.filter(pk=waiting.filter(manifest__report=None).first().pk).update(state="done")
