@@ -14,7 +14,6 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.migration import Migration
 
 from registry.database.operations import AddIndexOnline
-from registry.migrated import OWN_APPS
 from tests.support.images import sha256
 from tests.support.migrations import problems
 from tests.support.programs import PostgresServer
@@ -38,7 +37,7 @@ def test_new_migrations_survive_a_rolling_upgrade():
     for app, name in loader.graph._generate_plan(loader.graph.leaf_nodes(), at_end=True):
         migration = loader.disk_migrations[app, name]
         known = migration.initial or f"{app}.{name}" in WITH_A_STOP | LOOKED_AT | SECOND_STEPS
-        if app in OWN_APPS and not known:
+        if app in {"accounts", "registry", "scanning"} and not known:
             state = loader.project_state((app, name), at_end=False)
             assert list(problems(migration, state)) == [], f"{app}.{name}"
 
