@@ -10,10 +10,14 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
+from django.db import connection
+from django.db.migrations.loader import MigrationLoader
 
 from accounts.management.json_command import CHECKS
+from registry import migrated
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from urllib.parse import SplitResult
 
 _HOST_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*", re.ASCII)
@@ -35,6 +39,16 @@ def data_directory(app_configs: Any, **kwargs: Any) -> list[checks.CheckMessage]
     if directory.stat().st_mode & 0o077:
         words = f"KCR_DATA_DIR {directory} is open to other users of this machine"
         return [checks.Warning(words, hint=f"chmod go= {directory}", id="registry.W001")]
+    return []
+
+
+@checks.register(checks.Tags.database)
+def database_from_before_the_first_release(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
+    """Asked before ``migrate``, which would end with a list of models that it does not find."""
+    if databases and migrated.is_in_between(MigrationLoader(connection)):
+        return [checks.Error(migrated.IN_BETWEEN, id="registry.E003")]
     return []
 
 

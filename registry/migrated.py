@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+
+if TYPE_CHECKING:
+    from django.db.migrations.loader import MigrationLoader
+
+IN_BETWEEN = "the database is from before the first release and lacks tables: see docs/operate/upgrade.md"
 
 
 class NotMigrated(Exception):
     """The message says what to do."""
+
+
+def is_in_between(loader: MigrationLoader) -> bool:
+    """Whether only some of the migrations that others replace are applied. Django leaves out the others then."""
+    return bool(loader.replacements.keys() - loader.graph.nodes.keys())
 
 
 def require() -> None:
@@ -16,9 +28,8 @@ def require() -> None:
     Migrations that this code does not know are no problem: they are of the next release, in a rolling upgrade.
     """
     executor = MigrationExecutor(connection)
-    # Django leaves out a migration if only some of those that it replaces are applied.
-    if executor.loader.replacements.keys() - executor.loader.graph.nodes.keys():
-        raise NotMigrated("the database is from before the first release and lacks tables: see docs/operate/upgrade.md")
+    if is_in_between(executor.loader):
+        raise NotMigrated(IN_BETWEEN)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
         names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
