@@ -64,7 +64,7 @@ class Command(BaseCommand):
         self.stopping = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.stop)
-        call_command("check", fail_level="ERROR", stdout=StringIO())
+        call_command("check", fail_level="ERROR", databases=["default"], stdout=StringIO())
         call_command("migrate", verbosity=0, interactive=False)
         check_addresses()
         self.introduce()
