@@ -141,7 +141,8 @@ def test_both_lock_files_name_the_same_versions():
 @pytest.mark.real
 def test_make_creates_the_sbom(tmp_path):
     root = FILE.parents[1]
-    recipe = run(["make", "--dry-run", "--assume-old", ".venv/.runtime", "sbom"], directory=root).output
+    dry = ["make", "--no-print-directory", "--dry-run", "--assume-old", ".venv/.runtime", "sbom"]
+    recipe = run(dry, directory=root).output
     command = recipe.strip().splitlines()[-1].replace("--output sbom.json", f"--output {tmp_path}/sbom.json")
     run(["sh", "-c", command], directory=root)
     names = {part["name"] for part in json.loads((tmp_path / "sbom.json").read_text())["components"]}
