@@ -22,6 +22,14 @@ def is_in_between(loader: MigrationLoader) -> bool:
     return bool(loader.replacements.keys() - loader.graph.nodes.keys())
 
 
+def missing(executor: MigrationExecutor) -> list[str]:
+    """The names ("app.name") of the migrations of this code that are not applied."""
+    left_out = executor.loader.replacements.keys() - executor.loader.graph.nodes.keys()
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    planned = [(migration.app_label, migration.name) for migration, _backwards in plan]
+    return [f"{app}.{name}" for app, name in (*sorted(left_out), *planned)]
+
+
 def require() -> None:
     """Raise NotMigrated if a migration of this code is not applied.
 
@@ -30,8 +38,8 @@ def require() -> None:
     executor = MigrationExecutor(connection)
     if is_in_between(executor.loader):
         raise NotMigrated(IN_BETWEEN)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if plan:
-        names = ", ".join(f"{migration.app_label}.{migration.name}" for migration, _ in plan[:3])
-        more = ", …" if len(plan) > 3 else ""
-        raise NotMigrated(f"the database lacks {len(plan)} migrations ({names}{more}): run manage.py migrate")
+    if names := missing(executor):
+        more = ", …" if len(names) > 3 else ""
+        raise NotMigrated(
+            f"the database lacks {len(names)} migrations ({', '.join(names[:3])}{more}): run manage.py migrate"
+        )

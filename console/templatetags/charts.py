@@ -131,6 +131,15 @@ def _step(highest: int) -> int:
         power *= 10
 
 
+@register.simple_tag(takes_context=True)
+def day_with_words(context: template.Context, x: str, day: str, words: str) -> SafeString:
+    """A day of a chart as an area to point at, with words; the chart has its width, ``step``, and height, ``base``."""
+    return format_html(
+        '<rect class="hit" x="{}%" y="0" width="{}%" height="{}"><title>{}: {}</title></rect>',
+        *(x, context["step"], context["base"], day, words),
+    )
+
+
 @register.inclusion_tag("console/parts/_days.html")
 def size_chart(days: Sequence[tuple[date, int]], words: str) -> dict[str, Any]:
     """Columns of bytes, one a day."""

@@ -22,7 +22,7 @@ from django.utils.module_loading import import_string
 from django.utils.translation import gettext_noop as _
 
 from accounts.networks import parsed
-from registry import pools
+from registry import migrated, pools
 from registry.celery import app
 from registry.models import DoctorRun
 from registry.storage import Full, blob_storage
@@ -89,11 +89,7 @@ def migrations(visit: Visit) -> None:
         executor = MigrationExecutor(connection)
     except Exception as error:
         raise skip(_("the database does not answer")) from error
-    missing = [
-        f"{migration.app_label}.{migration.name}"
-        for migration, _backwards in executor.migration_plan(executor.loader.graph.leaf_nodes())
-    ]
-    if missing:
+    if missing := migrated.missing(executor):
         raise failure(
             _("%(number)s migrations are missing: %(names)s"),
             _("Run manage.py migrate."),

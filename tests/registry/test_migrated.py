@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
@@ -39,6 +40,7 @@ def test_database_from_before_the_first_release_has_its_tables_or_is_refused(db)
     recorder.record_unapplied("registry", "0026_no_index_of_tag_names_alone")
     with pytest.raises(migrated.NotMigrated, match="from before the first release"):
         migrated.require()
+    assert migrated.missing(MigrationExecutor(connection)) == ["registry.0001_first_release"]
     with pytest.raises(SystemCheckError, match="from before the first release"):
         call_command("migrate", skip_checks=False)
 

@@ -33,7 +33,7 @@ PROJECT = "demo"
 NO_SETTINGS: Mapping[str, str] = {}
 
 
-# Migrating takes 15 seconds of processor time, so the servers of the tests start with copies of a migrated database.
+# Migrating takes seconds of processor time, so the servers of the tests start with copies of a migrated database.
 def empty_database() -> bytes:
     """Return a migrated SQLite database."""
     return made_once("sqlite", _migrated_sqlite)
